@@ -1,0 +1,1 @@
+"""stagecast: workers report the stages of documents, clients watch every transition."""

@@ -1,0 +1,206 @@
+"""Everything that stagecast raises on purpose.
+
+The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
+
+    StagecastError
+    ├── InvalidError            the request breaks a rule; nothing was written
+    │   ├── FieldInvalid        FIELD_INVALID
+    │   └── TokenInvalid        TOKEN_INVALID
+    ├── NotFoundError           what the request names is not there
+    │   ├── DatasetNotFound     DATASET_NOT_FOUND
+    │   ├── BatchNotFound       BATCH_NOT_FOUND
+    │   ├── BatchDeleted        BATCH_DELETED (while it was watched)
+    │   └── DocumentNotFound    DOCUMENT_NOT_FOUND
+    ├── ExistsError             the id is taken by other content
+    │   ├── BatchExists         BATCH_EXISTS
+    │   └── DocumentExists      DOCUMENT_EXISTS
+    ├── RefusedError            the state does not allow it; nothing was written
+    │   ├── IllegalTransition   ILLEGAL_TRANSITION
+    │   ├── StaleAttempt        STALE_ATTEMPT
+    │   └── BatchSealed         BATCH_SEALED
+    ├── HistoryError            a watch cannot go on where it was
+    │   ├── TokenExpired        TOKEN_EXPIRED
+    │   └── HistoryChanged      HISTORY_CHANGED
+    ├── UnavailableError        trying again makes sense, after `retry_after_s`
+    │   ├── Draining            DRAINING
+    │   ├── WatchExpired        WATCH_EXPIRED
+    │   └── StoreBusy           STORE_BUSY
+    └── StartError              the server cannot start; told on the terminal, never to a client
+
+Each transport has one table that turns these classes into its codes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StagecastError(Exception):
+    """Base of all; `metadata` names the ids and values that programs want."""
+
+    reason: ClassVar[str]
+
+    def __init__(self, message: str, **metadata: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class InvalidError(StagecastError):
+    """The request breaks a rule; nothing was written."""
+
+
+class FieldInvalid(InvalidError):
+    """A field breaks its rule."""
+
+    reason = "FIELD_INVALID"
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field}: {rule}", field=field)
+        self.field = field
+        self.rule = rule
+
+
+class TokenInvalid(InvalidError):
+    """A resume token is malformed or of another batch."""
+
+    reason = "TOKEN_INVALID"
+
+
+class NotFoundError(StagecastError):
+    """What the request names is not there, or not visible to the caller."""
+
+
+class DatasetNotFound(NotFoundError):
+    """There is no such dataset."""
+
+    reason = "DATASET_NOT_FOUND"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(f"no dataset {dataset_id!r}", dataset_id=dataset_id)
+
+
+class BatchNotFound(NotFoundError):
+    """There is no such batch."""
+
+    reason = "BATCH_NOT_FOUND"
+
+    def __init__(self, dataset_id: str, batch_id: str) -> None:
+        super().__init__(
+            f"no batch {batch_id!r} in dataset {dataset_id!r}",
+            dataset_id=dataset_id,
+            batch_id=batch_id,
+        )
+
+
+class BatchDeleted(NotFoundError):
+    """The batch went while it was watched."""
+
+    reason = "BATCH_DELETED"
+
+    def __init__(self, dataset_id: str, batch_id: str) -> None:
+        super().__init__(
+            f"batch {batch_id!r} of dataset {dataset_id!r} was deleted",
+            dataset_id=dataset_id,
+            batch_id=batch_id,
+        )
+
+
+class DocumentNotFound(NotFoundError):
+    """There is no such document."""
+
+    reason = "DOCUMENT_NOT_FOUND"
+
+    def __init__(self, dataset_id: str, batch_id: str, document_id: str) -> None:
+        super().__init__(
+            f"no document {document_id!r} in batch {batch_id!r} of dataset {dataset_id!r}",
+            dataset_id=dataset_id,
+            batch_id=batch_id,
+            document_id=document_id,
+        )
+
+
+class ExistsError(StagecastError):
+    """The id is taken by other content."""
+
+
+class BatchExists(ExistsError):
+    """The batch was made with other content."""
+
+    reason = "BATCH_EXISTS"
+
+
+class DocumentExists(ExistsError):
+    """The document was registered with other content."""
+
+    reason = "DOCUMENT_EXISTS"
+
+
+class RefusedError(StagecastError):
+    """The state does not allow it; nothing was written."""
+
+
+class IllegalTransition(RefusedError):
+    """The document is terminal and the report is neither a repeat nor overtaken."""
+
+    reason = "ILLEGAL_TRANSITION"
+
+
+class StaleAttempt(RefusedError):
+    """The report names an attempt older than the current one."""
+
+    reason = "STALE_ATTEMPT"
+
+
+class BatchSealed(RefusedError):
+    """The batch takes no more documents."""
+
+    reason = "BATCH_SEALED"
+
+
+class HistoryError(StagecastError):
+    """A watch cannot go on where it was."""
+
+
+class TokenExpired(HistoryError):
+    """The history after the token is no longer retained."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class HistoryChanged(HistoryError):
+    """The token is of another history."""
+
+    reason = "HISTORY_CHANGED"
+
+
+class UnavailableError(StagecastError):
+    """Not now; trying again after `retry_after_s` seconds makes sense."""
+
+    def __init__(self, message: str, *, retry_after_s: float, **metadata: object) -> None:
+        super().__init__(message, **metadata)
+        self.retry_after_s = retry_after_s
+
+
+class Draining(UnavailableError):
+    """The server is about to stop."""
+
+    reason = "DRAINING"
+
+
+class WatchExpired(UnavailableError):
+    """The watch has lived long enough; reconnecting spreads watches over servers."""
+
+    reason = "WATCH_EXPIRED"
+
+
+class StoreBusy(UnavailableError):
+    """The store cannot be read or written now."""
+
+    reason = "STORE_BUSY"
+
+
+class StartError(StagecastError):
+    """The server cannot start: a bad address, a foreign file."""
+
+    reason = "START_ERROR"

@@ -1,0 +1,95 @@
+"""The model: records, the rules of their transitions, and what follows from them.
+
+Nothing here reads a clock or does I/O.
+"""
+
+from __future__ import annotations
+
+from stagecast.model.aggregates import (
+    batch_at,
+    batch_progress,
+    batch_state,
+    dataset_state,
+    move_counts,
+    move_dataset,
+    move_segments,
+)
+from stagecast.model.edit import BatchEdit
+from stagecast.model.ids import BATCH_ID, canonical_uuid, make_batch_id, make_document_id
+from stagecast.model.records import (
+    Batch,
+    BatchState,
+    Creation,
+    Dataset,
+    DatasetState,
+    Document,
+    DocumentCounts,
+    DocumentError,
+    DocumentState,
+    NewDocument,
+    Progress,
+    ReportOutcome,
+    SegmentTotals,
+    SnapshotReason,
+    Stage,
+    Transition,
+    TransitionKind,
+)
+from stagecast.model.rules import (
+    Change,
+    Report,
+    apply_report,
+    lose,
+    pause,
+    recover,
+    register,
+    resume,
+    retry,
+    stall,
+    start_attempt,
+    stop,
+)
+
+__all__ = [
+    "BATCH_ID",
+    "Batch",
+    "BatchEdit",
+    "BatchState",
+    "Change",
+    "Creation",
+    "Dataset",
+    "DatasetState",
+    "Document",
+    "DocumentCounts",
+    "DocumentError",
+    "DocumentState",
+    "NewDocument",
+    "Progress",
+    "Report",
+    "ReportOutcome",
+    "SegmentTotals",
+    "SnapshotReason",
+    "Stage",
+    "Transition",
+    "TransitionKind",
+    "apply_report",
+    "batch_at",
+    "batch_progress",
+    "batch_state",
+    "canonical_uuid",
+    "dataset_state",
+    "lose",
+    "make_batch_id",
+    "make_document_id",
+    "move_counts",
+    "move_dataset",
+    "move_segments",
+    "pause",
+    "recover",
+    "register",
+    "resume",
+    "retry",
+    "stall",
+    "start_attempt",
+    "stop",
+]

@@ -1,0 +1,142 @@
+"""What follows from the documents for their batch and dataset: counts and derived states.
+
+Counts are moved by differences, in the transaction that changes the document, and never counted on
+read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stagecast.model.records import (
+    Batch,
+    BatchState,
+    Dataset,
+    DatasetState,
+    Document,
+    DocumentCounts,
+    DocumentState,
+    Progress,
+    SegmentTotals,
+    Transition,
+)
+
+
+def move_counts(
+    counts: DocumentCounts, before: Document | None, after: Document | None
+) -> DocumentCounts:
+    """Return the counts with one document moved from `before` to `after`; `None` is not there."""
+    if before and after and (before.state, before.stalled) == (after.state, after.stalled):
+        return counts
+    moves = {field: getattr(counts, field) for field in _COUNTED}
+    for document, step in ((before, -1), (after, +1)):
+        if document is not None:
+            moves[_COUNTED[document.state - 1]] += step
+            moves["stalled"] += step * document.stalled
+    return DocumentCounts(**moves)
+
+
+def move_segments(
+    totals: SegmentTotals, before: Document | None, after: Document | None
+) -> SegmentTotals:
+    """Return the totals with one document's counters moved from `before` to `after`."""
+    if before and after and before.progress == after.progress:
+        return totals
+    for document, step in ((before, -1), (after, +1)):
+        if document is not None:
+            progress = document.progress
+            totals = SegmentTotals(
+                completed=totals.completed + step * progress.completed_segments,
+                total=totals.total + step * (progress.total_segments or 0),
+                unknown=totals.unknown + step * (progress.total_segments is None),
+            )
+    return totals
+
+
+def batch_state(batch: Batch) -> BatchState:
+    """Derive the state of a batch: the first that fits."""
+    counts = batch.counts
+    if not batch.sealed or counts.open:
+        return _open_batch_state(counts)
+    if counts.succeeded == counts.total:
+        return BatchState.SUCCEEDED
+    if counts.succeeded:
+        return BatchState.PARTIALLY_SUCCEEDED
+    return BatchState.FAILED if counts.failed else BatchState.STOPPED
+
+
+def batch_progress(batch: Batch) -> Progress:
+    """Return the sum over the documents; the total is unknown while it is for any of them."""
+    known = not batch.segments.unknown and batch.counts.total
+    return Progress(
+        completed_segments=batch.segments.completed,
+        total_segments=batch.segments.total if known else None,
+    )
+
+
+def batch_at(batch: Batch, transition: Transition) -> Batch:
+    """Return the batch as it was right after one of its transitions; counters stay the newest."""
+    then = replace(
+        batch,
+        sealed=transition.sealed,
+        counts=transition.counts,
+        revision=transition.revision,
+        updated_at=transition.committed_at,
+    )
+    return replace(then, ended_at=then.updated_at if batch_state(then).terminal else None)
+
+
+def dataset_state(dataset: Dataset) -> DatasetState:
+    """Derive the state of a dataset: its open batches, else the batch that ended last."""
+    if dataset.open_batches:
+        all_pending = dataset.open_batches == dataset.pending_batches
+        return DatasetState.PENDING if all_pending else DatasetState.RUNNING
+    ended_well = dataset.last_ended is BatchState.SUCCEEDED
+    return DatasetState.SUCCEEDED if ended_well else DatasetState.FAILED
+
+
+def move_dataset(dataset: Dataset, before: Batch | None, after: Batch) -> Dataset:
+    """Return the dataset with one of its batches moved from `before` to `after`."""
+    old = batch_state(before) if before is not None else None
+    new = batch_state(after)
+    return replace(
+        dataset,
+        batches=dataset.batches + (before is None),
+        open_batches=dataset.open_batches + (not new.terminal) - _is_open(old),
+        pending_batches=dataset.pending_batches
+        + (new is BatchState.PENDING)
+        - (old is BatchState.PENDING),
+        last_ended=new if new.terminal else dataset.last_ended,
+        counts=_sum_moved(dataset.counts, before.counts if before else None, after.counts),
+        updated_at=max(dataset.updated_at, after.updated_at),
+    )
+
+
+_COUNTED = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled")
+if tuple(state.name.lower() for state in DocumentState) != _COUNTED[:-1]:
+    raise AssertionError("the counted fields follow the order of DocumentState")
+
+
+def _open_batch_state(counts: DocumentCounts) -> BatchState:
+    if counts.pending == counts.total:
+        return BatchState.PENDING
+    if counts.open and counts.paused == counts.open:
+        return BatchState.PAUSED
+    return BatchState.RUNNING
+
+
+def _is_open(state: BatchState | None) -> bool:
+    return state is not None and not state.terminal
+
+
+def _sum_moved(
+    counts: DocumentCounts, before: DocumentCounts | None, after: DocumentCounts
+) -> DocumentCounts:
+    return DocumentCounts(
+        **{
+            field: getattr(counts, field)
+            + getattr(after, field)
+            - (getattr(before, field) if before else 0)
+            for field in _COUNTED
+        }
+    )

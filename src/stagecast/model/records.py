@@ -1,0 +1,263 @@
+"""The records that everything passes around.
+
+They are frozen: a change returns a new one.
+Times are whole microseconds since the Unix epoch, by the server's clock; names that end in `_at`
+bear them, `None` means that it has not happened.
+The numbers of the enums are those of the protos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Stage(IntEnum):
+    """Where in the pipeline a document is; the order is the pipeline's."""
+
+    WAITING = 1  # registered, or taken by a worker that has not begun to read it
+    PARSING = 2  # its text is extracted
+    CLEANING = 3  # its text is normalised
+    SPLITTING = 4  # its text is cut into segments
+    INDEXING = 5  # its segments are put into the index
+    COMPLETED = 6  # everything is in the index
+
+
+class DocumentState(IntEnum):
+    """Whether a document is done."""
+
+    PENDING = 1  # no worker has begun
+    RUNNING = 2  # a worker has begun
+    PAUSED = 3  # held
+    SUCCEEDED = 4  # ended, every stage behind it
+    FAILED = 5  # ended by an error
+    STOPPED = 6  # ended on request
+
+    @property
+    def terminal(self) -> bool:
+        """Whether only another attempt leads out of it."""
+        return self >= DocumentState.SUCCEEDED
+
+
+class BatchState(IntEnum):
+    """Whether a batch is done."""
+
+    PENDING = 1  # open, nothing has begun
+    RUNNING = 2  # open
+    PAUSED = 3  # open, all open documents are held
+    SUCCEEDED = 4  # ended, all documents succeeded
+    PARTIALLY_SUCCEEDED = 5  # ended, some did
+    FAILED = 6  # ended, none succeeded, some failed
+    STOPPED = 7  # ended, all documents were stopped
+
+    @property
+    def terminal(self) -> bool:
+        """Whether everything in it is done and nothing can join it."""
+        return self >= BatchState.SUCCEEDED
+
+
+class DatasetState(IntEnum):
+    """Whether a dataset has work under way, else how its last batch ended."""
+
+    PENDING = 1  # open batches, none begun
+    RUNNING = 2  # open batches
+    SUCCEEDED = 3  # the last batch succeeded
+    FAILED = 4  # the last batch ended as anything less
+
+
+class TransitionKind(IntEnum):
+    """What a transition did."""
+
+    CREATED = 1  # the batch, always revision 1
+    REGISTERED = 2  # a document joined
+    SEALED = 3  # the batch takes no more documents
+    STARTED = 4  # a worker took the document
+    STAGE_ENTERED = 5  # the document reached a later stage
+    PAUSED = 6  # held
+    RESUMED = 7  # released
+    STALLED = 8  # silent for too long
+    RECOVERED = 9  # heard from again
+    SUCCEEDED = 10  # ended well
+    FAILED = 11  # ended by an error
+    STOPPED = 12  # ended on request
+    RETRIED = 13  # given another attempt
+
+
+class ReportOutcome(IntEnum):
+    """What became of a report."""
+
+    APPLIED = 1  # something changed
+    DUPLICATE = 2  # it is already so
+    OVERTAKEN = 3  # a later report got here first
+
+
+class SnapshotReason(IntEnum):
+    """Why a watch sends a snapshot."""
+
+    INITIAL = 1  # the request bore no token
+    TOKEN_EXPIRED = 2  # the history after the token is gone
+    HISTORY_CHANGED = 3  # the token is of another history
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Segment counters; an unknown total is `None`."""
+
+    completed_segments: int = 0
+    total_segments: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentError:
+    """Why a document failed: `reason` for programs, `message` for people."""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewDocument:
+    """A document to register."""
+
+    document_id: str
+    display_name: str = ""
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """One item of one batch. `position` counts from 0 in the order of registration."""
+
+    dataset_id: str
+    batch_id: str
+    document_id: str
+    position: int
+    display_name: str
+    labels: Mapping[str, str]
+    created_at: int
+    state: DocumentState
+    stage: Stage
+    attempt: int
+    worker: str
+    stalled: bool
+    progress: Progress
+    error: DocumentError | None
+    revision: int
+    updated_at: int
+    processing_started_at: int | None = None
+    parsing_completed_at: int | None = None
+    cleaning_completed_at: int | None = None
+    splitting_completed_at: int | None = None
+    completed_at: int | None = None
+    paused_at: int | None = None
+    stopped_at: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentCounts:
+    """How many documents are in each state; `stalled` are of the running ones."""
+
+    pending: int = 0
+    running: int = 0
+    paused: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    stopped: int = 0
+    stalled: int = 0
+
+    @property
+    def total(self) -> int:
+        """All documents."""
+        return self.open + self.succeeded + self.failed + self.stopped
+
+    @property
+    def open(self) -> int:
+        """Those that are not terminal."""
+        return self.pending + self.running + self.paused
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentTotals:
+    """Segment counters over many documents, kept so that each change is a difference.
+
+    `unknown` counts the documents that have not told their total.
+    """
+
+    completed: int = 0
+    total: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Documents that were submitted together.
+
+    `key` is the store's own name of the row, never reused and never shown.
+    `progress_serial` counts changes of counters, so that a watcher can ask for those that it has
+    not seen.
+    """
+
+    key: int
+    dataset_id: str
+    batch_id: str
+    labels: Mapping[str, str]
+    stall_after_us: int
+    fail_after_us: int
+    created_at: int
+    sealed: bool
+    counts: DocumentCounts
+    segments: SegmentTotals
+    revision: int
+    progress_serial: int
+    updated_at: int
+    ended_at: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Creation:
+    """The call that created a batch, so that a repeat can be told from another batch.
+
+    `fingerprint` is a digest of its content, `documents` how many it registered.
+    """
+
+    fingerprint: bytes
+    documents: int
+    request_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """What documents are put into.
+
+    `pending_batches` are of the open ones; `last_ended` is the state of the batch that ended last.
+    """
+
+    dataset_id: str
+    batches: int
+    open_batches: int
+    pending_batches: int
+    last_ended: BatchState | None
+    counts: DocumentCounts
+    updated_at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transition:
+    """A change that was accepted and recorded.
+
+    `document` is as it was right after, `counts` and `sealed` are the batch's right after.
+    `call` is a random number that all transitions of one call share and no other has: it tells
+    where a call ends, and whether a token names this history.
+    """
+
+    revision: int
+    kind: TransitionKind
+    document: Document | None
+    previous_state: DocumentState | None
+    previous_stage: Stage | None
+    event_at: int | None
+    committed_at: int
+    counts: DocumentCounts
+    sealed: bool
+    call: int

@@ -1,0 +1,305 @@
+"""What a document may do: the transition table, as pure functions.
+
+Each function takes the document as it is and returns the `Change` to it, or raises why it is
+refused.
+An accepted change with a `kind` is a transition; without one it moves counters only, or nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
+from stagecast.model.records import (
+    Document,
+    DocumentError,
+    DocumentState,
+    Progress,
+    ReportOutcome,
+    Stage,
+    TransitionKind,
+)
+
+_Kind = TransitionKind
+_LOST = DocumentError(
+    reason="WORKER_LOST", message="The worker fell silent and was given up as lost."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What a worker says of one document; `attempt` 0 is the current one."""
+
+    document_id: str
+    attempt: int = 0
+    stage: Stage | None = None
+    progress: Progress | None = None
+    error: DocumentError | None = None
+    event_at: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A document after a call, and what that was."""
+
+    document: Document
+    kind: TransitionKind | None = None
+    outcome: ReportOutcome = ReportOutcome.DUPLICATE
+
+
+def register(
+    *,
+    dataset_id: str,
+    batch_id: str,
+    document_id: str,
+    position: int,
+    display_name: str,
+    labels: dict[str, str],
+    now: int,
+) -> Document:
+    """Return a new document: PENDING, WAITING, attempt 1; its revision is still to be given."""
+    return Document(
+        dataset_id=dataset_id,
+        batch_id=batch_id,
+        document_id=document_id,
+        position=position,
+        display_name=display_name,
+        labels=labels,
+        created_at=now,
+        state=DocumentState.PENDING,
+        stage=Stage.WAITING,
+        attempt=1,
+        worker="",
+        stalled=False,
+        progress=Progress(),
+        error=None,
+        revision=0,
+        updated_at=now,
+    )
+
+
+def apply_report(document: Document, report: Report, *, now: int) -> Change:
+    """Return what a report does to a document.
+
+    A stage, counters and an error in one report make one transition.
+
+    Raises:
+        FieldInvalid: the attempt has not begun, or more segments are complete than there are.
+        StaleAttempt: the report is of an older attempt.
+        IllegalTransition: the document is terminal, and this is neither a repeat nor overtaken.
+    """
+    _check_attempt(document, report.attempt)
+    if document.state.terminal:
+        return Change(document=document, outcome=_outcome_after_end(document, report))
+    counters, counted = _count(document, report.progress)
+    if report.error is not None:
+        return _applied(_fail(counted, report.error, stage=report.stage, now=now))
+    if report.stage is not None and report.stage > document.stage:
+        return _applied(_enter(counted, report.stage, now=now))
+    outcome = _strongest(_stage_outcome(document, report.stage), counters)
+    if document.stalled:
+        return _applied(Change(document=replace(counted, stalled=False), kind=_Kind.RECOVERED))
+    return Change(document=counted, outcome=outcome)
+
+
+def start_attempt(document: Document, worker: str, *, now: int) -> Change:
+    """Return the document as taken by `worker`.
+
+    A worker that has it already changes nothing; a PENDING document starts the attempt that waits;
+    from anybody else, and from the end, a new attempt begins.
+    """
+    if not document.state.terminal and document.worker == worker:
+        return Change(document=document)
+    fresh = document if document.state is DocumentState.PENDING else _next_attempt(document)
+    taken = replace(fresh, state=DocumentState.RUNNING, worker=worker, processing_started_at=now)
+    return Change(document=taken, kind=_Kind.STARTED, outcome=ReportOutcome.APPLIED)
+
+
+def pause(document: Document, *, now: int) -> Change:
+    """Return the document held, if it is PENDING or RUNNING."""
+    if document.state not in (DocumentState.PENDING, DocumentState.RUNNING):
+        return Change(document=document)
+    held = replace(document, state=DocumentState.PAUSED, stalled=False, paused_at=now)
+    return _applied(Change(document=held, kind=_Kind.PAUSED))
+
+
+def resume(document: Document) -> Change:
+    """Return the document released, if it is PAUSED: RUNNING, or PENDING if it never started."""
+    if document.state is not DocumentState.PAUSED:
+        return Change(document=document)
+    started = document.processing_started_at is not None
+    state = DocumentState.RUNNING if started else DocumentState.PENDING
+    released = replace(document, state=state, paused_at=None)
+    return _applied(Change(document=released, kind=_Kind.RESUMED))
+
+
+def stop(document: Document, *, now: int) -> Change:
+    """Return the document ended on request, if it is open."""
+    if document.state.terminal:
+        return Change(document=document)
+    ended = replace(_release(document), state=DocumentState.STOPPED, stopped_at=now)
+    return _applied(Change(document=ended, kind=_Kind.STOPPED))
+
+
+def retry(document: Document) -> Change:
+    """Return the document with another attempt, which nobody has taken yet, if it is terminal."""
+    if not document.state.terminal:
+        return Change(document=document)
+    return _applied(Change(document=_next_attempt(document), kind=_Kind.RETRIED))
+
+
+def stall(document: Document) -> Change:
+    """Return the document as silent for too long, if it is RUNNING and not stalled yet."""
+    if document.state is not DocumentState.RUNNING or document.stalled:
+        return Change(document=document)
+    return _applied(Change(document=replace(document, stalled=True), kind=_Kind.STALLED))
+
+
+def recover(document: Document) -> Change:
+    """Return the document as heard from, if it is stalled."""
+    if not document.stalled:
+        return Change(document=document)
+    return _applied(Change(document=replace(document, stalled=False), kind=_Kind.RECOVERED))
+
+
+def lose(document: Document, *, now: int) -> Change:
+    """Return the document as given up, if it is stalled."""
+    if not document.stalled:
+        return Change(document=document)
+    return _applied(_fail(document, _LOST, stage=None, now=now))
+
+
+def _applied(change: Change) -> Change:
+    return replace(change, outcome=ReportOutcome.APPLIED)
+
+
+def _check_attempt(document: Document, attempt: int) -> None:
+    if attempt > document.attempt:
+        raise FieldInvalid("attempt", f"{attempt} has not begun; {document.attempt} is current")
+    if attempt and attempt < document.attempt:
+        raise StaleAttempt(
+            f"attempt {attempt} of document {document.document_id!r} is over; "
+            f"{document.attempt} is current",
+            attempt=document.attempt,
+        )
+
+
+def _outcome_after_end(document: Document, report: Report) -> ReportOutcome:
+    """Tell what a report on a terminal document is: a repeat, overtaken, or refused."""
+    beyond = report.stage is not None and report.stage > document.stage
+    if beyond or report.error not in (None, document.error):
+        raise IllegalTransition(
+            f"document {document.document_id!r} has ended as {document.state.name} in stage "
+            f"{document.stage.name}; only another attempt leads on",
+            state=document.state.name,
+            stage=document.stage.name,
+        )
+    if report.error is not None:
+        return ReportOutcome.DUPLICATE
+    ended_well = document.state is DocumentState.SUCCEEDED
+    same_stage = report.stage is None or (ended_well and report.stage is document.stage)
+    progress = report.progress
+    same_counters = progress is None or _merge(document.progress, progress) == document.progress
+    return ReportOutcome.DUPLICATE if same_stage and same_counters else ReportOutcome.OVERTAKEN
+
+
+def _stage_outcome(document: Document, stage: Stage | None) -> ReportOutcome:
+    overtaken = stage is not None and stage < document.stage
+    return ReportOutcome.OVERTAKEN if overtaken else ReportOutcome.DUPLICATE
+
+
+def _strongest(one: ReportOutcome, other: ReportOutcome) -> ReportOutcome:
+    """Return what to tell of a report of two parts: a change if any, else what was overtaken."""
+    for outcome in (ReportOutcome.APPLIED, ReportOutcome.OVERTAKEN):
+        if outcome in (one, other):
+            return outcome
+    return ReportOutcome.DUPLICATE
+
+
+def _count(document: Document, progress: Progress | None) -> tuple[ReportOutcome, Document]:
+    """Return what became of counters, and the document with them.
+
+    If either counter is lower than before, the report was overtaken as a whole.
+    """
+    if progress is None:
+        return ReportOutcome.DUPLICATE, document
+    current, merged = document.progress, _merge(document.progress, progress)
+    if merged == current:
+        return ReportOutcome.DUPLICATE, document
+    fewer_segments = (merged.total_segments or 0) < (current.total_segments or 0)
+    if fewer_segments or merged.completed_segments < current.completed_segments:
+        return ReportOutcome.OVERTAKEN, document
+    if merged.total_segments is not None and merged.completed_segments > merged.total_segments:
+        raise FieldInvalid(
+            "progress.completed_segments",
+            f"{merged.completed_segments} is more than the total of {merged.total_segments} "
+            "that was reported before",
+        )
+    return ReportOutcome.APPLIED, replace(document, progress=merged)
+
+
+def _merge(current: Progress, reported: Progress) -> Progress:
+    if reported.total_segments is not None:
+        return reported
+    return replace(reported, total_segments=current.total_segments)
+
+
+def _enter(document: Document, stage: Stage, *, now: int) -> Change:
+    """Return the document in a later stage; COMPLETED ends it."""
+    moved = _leave_stages_before(document, stage, now=now)
+    if stage is Stage.COMPLETED:
+        ended = replace(_release(moved), state=DocumentState.SUCCEEDED, completed_at=now)
+        return Change(document=ended, kind=_Kind.SUCCEEDED)
+    paused = document.state is DocumentState.PAUSED
+    state = DocumentState.PAUSED if paused else DocumentState.RUNNING
+    return Change(document=replace(moved, state=state, stalled=False), kind=_Kind.STAGE_ENTERED)
+
+
+def _fail(document: Document, error: DocumentError, *, stage: Stage | None, now: int) -> Change:
+    """Return the document failed, in `stage` if that is later than where it is."""
+    later = stage is not None and stage > document.stage
+    moved = _leave_stages_before(document, stage, now=now) if later and stage else document
+    failed = replace(_release(moved), state=DocumentState.FAILED, error=error, stopped_at=now)
+    return Change(document=failed, kind=_Kind.FAILED)
+
+
+def _leave_stages_before(document: Document, stage: Stage, *, now: int) -> Document:
+    """Return the document in `stage`, with the times of all stages that are then behind it."""
+
+    def left(then: int | None, behind: Stage) -> int | None:
+        return now if then is None and stage > behind else then
+
+    return replace(
+        document,
+        stage=stage,
+        processing_started_at=left(document.processing_started_at, Stage.WAITING),
+        parsing_completed_at=left(document.parsing_completed_at, Stage.PARSING),
+        cleaning_completed_at=left(document.cleaning_completed_at, Stage.CLEANING),
+        splitting_completed_at=left(document.splitting_completed_at, Stage.SPLITTING),
+    )
+
+
+def _release(document: Document) -> Document:
+    """Return the document without what only an open one has."""
+    return replace(document, stalled=False, paused_at=None)
+
+
+def _next_attempt(document: Document) -> Document:
+    """Return the document at the start of its next attempt; the old one stays in the history."""
+    return replace(
+        document,
+        state=DocumentState.PENDING,
+        stage=Stage.WAITING,
+        attempt=document.attempt + 1,
+        worker="",
+        stalled=False,
+        progress=Progress(),
+        error=None,
+        processing_started_at=None,
+        parsing_completed_at=None,
+        cleaning_completed_at=None,
+        splitting_completed_at=None,
+        completed_at=None,
+        paused_at=None,
+        stopped_at=None,
+    )

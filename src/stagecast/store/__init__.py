@@ -1,0 +1,7 @@
+"""Where everything is kept: the protocol, and one package for each technology."""
+
+from __future__ import annotations
+
+from stagecast.store.protocol import BatchName, Reading, Store, Writing
+
+__all__ = ["BatchName", "Reading", "Store", "Writing"]

@@ -1,0 +1,133 @@
+"""What a store must do, whatever it is made of.
+
+State, log and the batch's next revision are one transaction.
+Readers see one moment and never wait for the writer.
+`tests/store/contract.py` holds what every store must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol, TypeVar
+
+from stagecast.model import (
+    Batch,
+    BatchEdit,
+    Creation,
+    Dataset,
+    Document,
+    DocumentState,
+    Stage,
+    Transition,
+)
+
+T = TypeVar("T")
+
+BatchName = tuple[str, str]
+"""The ids of a dataset and of one of its batches."""
+
+
+class Reading(Protocol):
+    """A view of one moment."""
+
+    def find_dataset(self, dataset_id: str) -> Dataset | None:
+        """Return the dataset, if it is there."""
+        ...
+
+    def list_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
+        """Return those of the datasets that are there, or all, in the order of their ids."""
+        ...
+
+    def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
+        """Return the batch, if it is there."""
+        ...
+
+    def find_documents(self, batch: Batch, document_ids: Collection[str]) -> dict[str, Document]:
+        """Return those of the documents that are there, by id."""
+        ...
+
+    def iterate_documents(
+        self,
+        batch: Batch,
+        *,
+        after_position: int = -1,
+        states: Collection[DocumentState] = (),
+        stages: Collection[Stage] = (),
+    ) -> Iterator[Document]:
+        """Yield documents in the order of registration; an empty filter lets all through."""
+        ...
+
+    def iterate_transitions(self, batch: Batch, *, after_revision: int) -> Iterator[Transition]:
+        """Yield the log from the next revision on."""
+        ...
+
+    def find_call(self, batch: Batch, revision: int) -> int | None:
+        """Return the call that made a transition, if the log still has it."""
+        ...
+
+    def progress_since(self, batch: Batch, serial: int) -> list[Document]:
+        """Return the documents whose counters changed without a transition after `serial`."""
+        ...
+
+
+class Writing(Reading, Protocol):
+    """A transaction that may also write; what it reads includes what it has written."""
+
+    now: int
+    """The commit time, in microseconds."""
+
+    def find_creation(self, batch: Batch) -> Creation:
+        """Return what is known of the call that created the batch."""
+        ...
+
+    def find_batch_by_request(self, dataset_id: str, request_id: str) -> Batch | None:
+        """Return the batch that was created with this request id."""
+        ...
+
+    def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
+        """Make the row of a new batch, which gives it its `key`; and its dataset's, if need be."""
+        ...
+
+    def edit(self, batch: Batch) -> BatchEdit:
+        """Begin to change a batch that is there."""
+        ...
+
+    def save(self, edit: BatchEdit) -> None:
+        """Write rows, log and counts."""
+        ...
+
+
+class Store(Protocol):
+    """Where everything is kept."""
+
+    async def write(self, call: Callable[[Writing], T]) -> T:
+        """Run a call in a transaction and return its result after it is on disk.
+
+        Calls run one after the other, many in one transaction. One that raises a `StagecastError`
+        must not have written yet; its neighbours do not notice. A call may be run again and must
+        have no other effects.
+
+        Raises:
+            StoreBusy: the store cannot be written now; nothing of the call was.
+        """
+        ...
+
+    async def read(self, query: Callable[[Reading], T]) -> T:
+        """Run a query on a view of one moment.
+
+        Raises:
+            StoreBusy: the store cannot be read now.
+        """
+        ...
+
+    async def probe(self) -> None:
+        """Find out whether the store can be written.
+
+        Raises:
+            StoreBusy: it cannot.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was asked for and let go of everything."""
+        ...

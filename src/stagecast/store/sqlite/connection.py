@@ -1,0 +1,95 @@
+"""Opening an SQLite file: pragmas, migrations, and telling a foreign file.
+
+The driver is the one that sqlite-utils picked, `pysqlite3` where it is installed: its errors are
+not the standard library's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
+
+from stagecast.errors import StartError, StoreBusy
+from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
+
+Connection = sqlite3.Connection
+DriverError = sqlite3.Error
+
+BUSY_TIMEOUT_MS = 5_000  # how long a connection waits for a lock of another process
+RETRY_AFTER_S = 1.0
+
+
+def open_writer(path: Path) -> Connection:
+    """Open the file for the one writer, creating it and bringing its schema up to date.
+
+    Raises:
+        StartError: it cannot be opened, or is not stagecast's, or of a newer release.
+    """
+    try:
+        connection = _connect(path)
+    except sqlite3.Error as error:
+        raise StartError(f"cannot open {path}: {error}") from error
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        _migrate(Database(connection), path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise StartError(f"cannot use {path}: {error}") from error
+    except StartError:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> Connection:
+    """Open the file for one reading thread."""
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def translate(error: Exception) -> Exception:
+    """Turn a fault of the file or its disk into `StoreBusy`; whatever else is a bug and stays."""
+    fault = isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
+    )
+    if not fault:
+        return error
+    return StoreBusy(f"the store cannot be used now: {error}", retry_after_s=RETRY_AFTER_S)
+
+
+def _connect(path: Path) -> Connection:
+    # Autocommit: transactions are begun and ended by name. The connection is used by one thread but
+    # closed by another, after that has ended.
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _migrate(db: Database, path: Path) -> None:
+    # Deferred transactions of two starting processes would fail each other: take the lock first.
+    # What sqlite-utils begins inside is a savepoint.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        _check_ours(db, path)
+        migrations.apply(db)
+    except BaseException:
+        db.rollback()
+        raise
+    db.commit()
+
+
+def _check_ours(db: Database, path: Path) -> None:
+    [(application_id,)] = db.execute("PRAGMA application_id").fetchall()
+    if application_id != APPLICATION_ID and (application_id or db.table_names()):
+        raise StartError(f"{path} is an SQLite file, but not one of stagecast's")
+    with Database(memory=True) as empty:
+        known = {migration.name for migration in migrations.pending(empty)}
+    newer = [step.name for step in migrations.applied(db) if step.name not in known]
+    if newer:
+        raise StartError(f"{path} was made by a newer release: unknown step {newer[0]!r}")

@@ -1,0 +1,106 @@
+"""The schema of the SQLite store, as the steps that lead to it.
+
+A step is never edited after a release: it adds, and a later release removes, so that the code of
+the release before runs on the schema of this one.
+
+`documents` and `transitions` are clustered by batch: a snapshot and a watch read neighbours.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+APPLICATION_ID = 0x53544743  # "STGC", in the file's header: what `file` and `open_writer` look at
+
+migrations = Migrations("stagecast")
+
+# Whole counters, one column each, in the order of `DocumentCounts`.
+_COUNTS = """
+    pending INTEGER NOT NULL, running INTEGER NOT NULL, paused INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL, failed INTEGER NOT NULL, stopped INTEGER NOT NULL,
+    stalled_documents INTEGER NOT NULL
+"""
+
+# What a transition can change in a document; a log row has the same columns, null without one.
+_CONDITION = """
+    state INTEGER, stage INTEGER, attempt INTEGER, worker TEXT, stalled INTEGER,
+    completed_segments INTEGER, total_segments INTEGER, error_reason TEXT, error_message TEXT,
+    processing_started_at INTEGER, parsing_completed_at INTEGER, cleaning_completed_at INTEGER,
+    splitting_completed_at INTEGER, completed_at INTEGER, paused_at INTEGER, stopped_at INTEGER
+"""
+
+
+@migrations()
+def create_tables(db: Database) -> None:
+    """Create datasets, batches, documents and the log."""
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"""
+        CREATE TABLE datasets (
+            id INTEGER PRIMARY KEY,
+            dataset_id TEXT NOT NULL UNIQUE,
+            batches INTEGER NOT NULL, open_batches INTEGER NOT NULL,
+            pending_batches INTEGER NOT NULL, last_ended INTEGER,
+            {_COUNTS},
+            updated_at INTEGER NOT NULL
+        ) STRICT
+    """)
+    # AUTOINCREMENT: the key of a deleted batch is never given to another.
+    db.execute(f"""
+        CREATE TABLE batches (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            dataset INTEGER NOT NULL REFERENCES datasets,
+            batch_id TEXT NOT NULL,
+            labels TEXT NOT NULL,
+            stall_after_us INTEGER NOT NULL, fail_after_us INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            sealed INTEGER NOT NULL,
+            {_COUNTS},
+            segments_completed INTEGER NOT NULL, segments_total INTEGER NOT NULL,
+            segments_unknown INTEGER NOT NULL,
+            revision INTEGER NOT NULL,
+            progress_serial INTEGER NOT NULL,
+            updated_at INTEGER NOT NULL, ended_at INTEGER,
+            fingerprint BLOB NOT NULL, created_documents INTEGER NOT NULL, request_id TEXT,
+            UNIQUE (dataset, batch_id)
+        ) STRICT
+    """)
+    db.execute("""
+        CREATE UNIQUE INDEX batches_by_request ON batches (dataset, request_id)
+        WHERE request_id IS NOT NULL
+    """)
+    db.execute(f"""
+        CREATE TABLE documents (
+            batch INTEGER NOT NULL REFERENCES batches,
+            position INTEGER NOT NULL,
+            document_id TEXT NOT NULL,
+            display_name TEXT NOT NULL,
+            labels TEXT NOT NULL,
+            created_at INTEGER NOT NULL,
+            {_CONDITION},
+            revision INTEGER NOT NULL,
+            updated_at INTEGER NOT NULL,
+            progress_serial INTEGER NOT NULL,
+            PRIMARY KEY (batch, position),
+            UNIQUE (batch, document_id)
+        ) STRICT, WITHOUT ROWID
+    """)
+    # What a watcher asks for whose counters are older; most documents never enter it.
+    db.execute("""
+        CREATE INDEX documents_by_progress ON documents (batch, progress_serial)
+        WHERE progress_serial > 0
+    """)
+    db.execute(f"""
+        CREATE TABLE transitions (
+            batch INTEGER NOT NULL REFERENCES batches,
+            revision INTEGER NOT NULL,
+            call INTEGER NOT NULL,
+            kind INTEGER NOT NULL,
+            position INTEGER,
+            previous_state INTEGER, previous_stage INTEGER,
+            event_at INTEGER, committed_at INTEGER NOT NULL,
+            sealed INTEGER NOT NULL,
+            {_COUNTS},
+            {_CONDITION},
+            PRIMARY KEY (batch, revision)
+        ) STRICT, WITHOUT ROWID
+    """)

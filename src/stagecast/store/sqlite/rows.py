@@ -1,0 +1,333 @@
+"""Rows of the SQLite store to records of the model, and back.
+
+Column lists and the functions that read them stand side by side, in one order.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stagecast.model import (
+    Batch,
+    BatchState,
+    Dataset,
+    Document,
+    DocumentCounts,
+    DocumentError,
+    DocumentState,
+    Progress,
+    SegmentTotals,
+    Stage,
+    Transition,
+    TransitionKind,
+)
+
+Row = tuple[Any, ...]
+
+COUNTS = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled_documents")
+
+CONDITION = (
+    "state",
+    "stage",
+    "attempt",
+    "worker",
+    "stalled",
+    "completed_segments",
+    "total_segments",
+    "error_reason",
+    "error_message",
+    "processing_started_at",
+    "parsing_completed_at",
+    "cleaning_completed_at",
+    "splitting_completed_at",
+    "completed_at",
+    "paused_at",
+    "stopped_at",
+)
+
+IDENTITY = ("position", "document_id", "display_name", "labels", "created_at")
+
+DOCUMENT = (*IDENTITY, *CONDITION, "revision", "updated_at")
+
+DATASET = (
+    "dataset_id",
+    "batches",
+    "open_batches",
+    "pending_batches",
+    "last_ended",
+    *COUNTS,
+    "updated_at",
+)
+
+BATCH_STATUS = (
+    "sealed",
+    *COUNTS,
+    "segments_completed",
+    "segments_total",
+    "segments_unknown",
+    "revision",
+    "progress_serial",
+    "updated_at",
+    "ended_at",
+)
+
+BATCH = ("id", "batch_id", "labels", "stall_after_us", "fail_after_us", "created_at", *BATCH_STATUS)
+
+LOG = (
+    "revision",
+    "call",
+    "kind",
+    "position",
+    "previous_state",
+    "previous_stage",
+    "event_at",
+    "committed_at",
+    "sealed",
+    *COUNTS,
+    *CONDITION,
+)
+
+
+def columns(names: tuple[str, ...], table: str = "") -> str:
+    """Return a column list for SQL."""
+    prefix = f"{table}." if table else ""
+    return ", ".join(f"{prefix}{name}" for name in names)
+
+
+def placeholders(names: tuple[str, ...]) -> str:
+    """Return one question mark for each column."""
+    return ", ".join("?" * len(names))
+
+
+def assignments(names: tuple[str, ...]) -> str:
+    """Return the SET list for an UPDATE."""
+    return ", ".join(f"{name} = ?" for name in names)
+
+
+def labels_to_text(labels: dict[str, str]) -> str:
+    """Write labels as JSON."""
+    return json.dumps(labels, ensure_ascii=False, separators=(",", ":")) if labels else "{}"
+
+
+def counts_to_row(counts: DocumentCounts) -> Row:
+    """Write `COUNTS`."""
+    return (
+        counts.pending,
+        counts.running,
+        counts.paused,
+        counts.succeeded,
+        counts.failed,
+        counts.stopped,
+        counts.stalled,
+    )
+
+
+def counts_from_row(row: Row) -> DocumentCounts:
+    """Read `COUNTS`."""
+    pending, running, paused, succeeded, failed, stopped, stalled = row
+    return DocumentCounts(
+        pending=pending,
+        running=running,
+        paused=paused,
+        succeeded=succeeded,
+        failed=failed,
+        stopped=stopped,
+        stalled=stalled,
+    )
+
+
+def condition_to_row(document: Document) -> Row:
+    """Write `CONDITION`."""
+    return (
+        document.state,
+        document.stage,
+        document.attempt,
+        document.worker,
+        int(document.stalled),
+        document.progress.completed_segments,
+        document.progress.total_segments,
+        document.error.reason if document.error else None,
+        document.error.message if document.error else None,
+        document.processing_started_at,
+        document.parsing_completed_at,
+        document.cleaning_completed_at,
+        document.splitting_completed_at,
+        document.completed_at,
+        document.paused_at,
+        document.stopped_at,
+    )
+
+
+def document_to_row(document: Document) -> Row:
+    """Write `DOCUMENT`."""
+    return (
+        document.position,
+        document.document_id,
+        document.display_name,
+        labels_to_text(dict(document.labels)),
+        document.created_at,
+        *condition_to_row(document),
+        document.revision,
+        document.updated_at,
+    )
+
+
+def document_from_row(row: Row, dataset_id: str, batch_id: str) -> Document:
+    """Read `DOCUMENT`."""
+    (
+        position,
+        document_id,
+        display_name,
+        labels,
+        created_at,
+        state,
+        stage,
+        attempt,
+        worker,
+        stalled,
+        completed_segments,
+        total_segments,
+        error_reason,
+        error_message,
+        processing_started_at,
+        parsing_completed_at,
+        cleaning_completed_at,
+        splitting_completed_at,
+        completed_at,
+        paused_at,
+        stopped_at,
+        revision,
+        updated_at,
+    ) = row
+    return Document(
+        dataset_id=dataset_id,
+        batch_id=batch_id,
+        document_id=document_id,
+        position=position,
+        display_name=display_name,
+        labels=json.loads(labels) if labels != "{}" else {},
+        created_at=created_at,
+        state=DocumentState(state),
+        stage=Stage(stage),
+        attempt=attempt,
+        worker=worker,
+        stalled=bool(stalled),
+        progress=Progress(completed_segments=completed_segments, total_segments=total_segments),
+        error=DocumentError(reason=error_reason, message=error_message) if error_reason else None,
+        revision=revision,
+        updated_at=updated_at,
+        processing_started_at=processing_started_at,
+        parsing_completed_at=parsing_completed_at,
+        cleaning_completed_at=cleaning_completed_at,
+        splitting_completed_at=splitting_completed_at,
+        completed_at=completed_at,
+        paused_at=paused_at,
+        stopped_at=stopped_at,
+    )
+
+
+def dataset_to_row(dataset: Dataset) -> Row:
+    """Write `DATASET`."""
+    return (
+        dataset.dataset_id,
+        dataset.batches,
+        dataset.open_batches,
+        dataset.pending_batches,
+        dataset.last_ended,
+        *counts_to_row(dataset.counts),
+        dataset.updated_at,
+    )
+
+
+def dataset_from_row(row: Row) -> Dataset:
+    """Read `DATASET`."""
+    dataset_id, batches, open_batches, pending_batches, last_ended, *counts, updated_at = row
+    return Dataset(
+        dataset_id=dataset_id,
+        batches=batches,
+        open_batches=open_batches,
+        pending_batches=pending_batches,
+        last_ended=BatchState(last_ended) if last_ended else None,
+        counts=counts_from_row(tuple(counts)),
+        updated_at=updated_at,
+    )
+
+
+def batch_status_to_row(batch: Batch) -> Row:
+    """Write `BATCH_STATUS`."""
+    return (
+        int(batch.sealed),
+        *counts_to_row(batch.counts),
+        batch.segments.completed,
+        batch.segments.total,
+        batch.segments.unknown,
+        batch.revision,
+        batch.progress_serial,
+        batch.updated_at,
+        batch.ended_at,
+    )
+
+
+def batch_from_row(row: Row, dataset_id: str) -> Batch:
+    """Read `BATCH`."""
+    key, batch_id, labels, stall_after_us, fail_after_us, created_at, sealed, *status = row
+    *counts, completed, total, unknown, revision, progress_serial, updated_at, ended_at = status
+    return Batch(
+        key=key,
+        dataset_id=dataset_id,
+        batch_id=batch_id,
+        labels=json.loads(labels),
+        stall_after_us=stall_after_us,
+        fail_after_us=fail_after_us,
+        created_at=created_at,
+        sealed=bool(sealed),
+        counts=counts_from_row(tuple(counts)),
+        segments=SegmentTotals(completed=completed, total=total, unknown=unknown),
+        revision=revision,
+        progress_serial=progress_serial,
+        updated_at=updated_at,
+        ended_at=ended_at,
+    )
+
+
+def transition_to_row(transition: Transition) -> Row:
+    """Write `LOG`."""
+    document = transition.document
+    return (
+        transition.revision,
+        transition.call,
+        transition.kind,
+        document.position if document else None,
+        transition.previous_state,
+        transition.previous_stage,
+        transition.event_at,
+        transition.committed_at,
+        int(transition.sealed),
+        *counts_to_row(transition.counts),
+        *(condition_to_row(document) if document else (None,) * len(CONDITION)),
+    )
+
+
+def transition_from_row(row: Row, dataset_id: str, batch_id: str) -> Transition:
+    """Read `LOG` followed by `IDENTITY` of its document."""
+    revision, call, kind, position, state_before, stage_before, event_at, committed_at = row[:8]
+    condition_start, identity_start = 9 + len(COUNTS), len(LOG)
+    document = None
+    if position is not None:
+        condition, identity = row[condition_start:identity_start], row[identity_start:]
+        document = document_from_row(
+            (*identity, *condition, revision, committed_at), dataset_id, batch_id
+        )
+    return Transition(
+        revision=revision,
+        kind=TransitionKind(kind),
+        document=document,
+        previous_state=DocumentState(state_before) if state_before else None,
+        previous_stage=Stage(stage_before) if stage_before else None,
+        event_at=event_at,
+        committed_at=committed_at,
+        counts=counts_from_row(row[9:condition_start]),
+        sealed=bool(row[8]),
+        call=call,
+    )

@@ -1,0 +1,92 @@
+"""The store: one writing thread, a few reading ones, on one SQLite file in WAL mode."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from stagecast.store.protocol import BatchName, Reading, Writing
+from stagecast.store.sqlite.connection import Connection, open_reader, open_writer, translate
+from stagecast.store.sqlite.transactions import SqliteReading
+from stagecast.store.sqlite.writer import Writer
+
+T = TypeVar("T")
+
+_READERS = 4  # threads; a read is short, and more would only wait for the interpreter's lock
+
+
+class SqliteStore:
+    """Keeps everything in one file. To be made on the event loop that uses it.
+
+    Args:
+        path: the file; it is created if it is not there.
+        clock: microseconds since the epoch; the commit times.
+        on_commit: called on the loop with the batches that a transaction changed.
+        on_foreign_commit: called on the loop within 50 ms after another process has written.
+
+    Raises:
+        StartError: the file cannot be opened, is not stagecast's, or is of a newer release.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], int],
+        on_commit: Callable[[set[BatchName]], None],
+        on_foreign_commit: Callable[[], None],
+    ) -> None:
+        self._path = path
+        self._connection = open_writer(path)
+        self._writer = Writer(
+            self._connection,
+            clock=clock,
+            on_commit=on_commit,
+            on_foreign_commit=on_foreign_commit,
+        )
+        self._local = threading.local()
+        self._reading: list[Connection] = []
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="stagecast-reader")
+        self._writer.start()
+
+    async def write(self, call: Callable[[Writing], T]) -> T:
+        """Run a call in a transaction and return its result after it is on disk."""
+        return await self._writer.submit(call)
+
+    async def read(self, query: Callable[[Reading], T]) -> T:
+        """Run a query on a view of one moment."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._query, query)
+
+    async def probe(self) -> None:
+        """Find out whether the file can be written."""
+        await self._writer.probe()
+
+    async def close(self) -> None:
+        """Finish what was asked for and close all connections."""
+        self._writer.stop()
+        await asyncio.to_thread(self._writer.join)
+        await asyncio.to_thread(self._pool.shutdown)
+        for connection in (*self._reading, self._connection):
+            connection.close()
+
+    def _query(self, query: Callable[[Reading], T]) -> T:
+        try:
+            connection = self._connection_of_thread()
+            connection.execute("BEGIN")
+            try:
+                return query(SqliteReading(connection))
+            finally:
+                connection.execute("COMMIT")
+        except Exception as error:
+            raise translate(error) from error
+
+    def _connection_of_thread(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = open_reader(self._path)
+            self._reading.append(connection)
+        return connection

@@ -1,0 +1,188 @@
+"""The one thread that writes: it gathers what waits into one transaction and one flush to disk.
+
+While a commit is being flushed, calls queue up; the next transaction takes them all.
+A call that is refused has written nothing, so the others commit without it.
+If a call breaks in the middle, everything is rolled back and each call is run again by itself, so
+that only the broken one fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from stagecast.errors import StagecastError, StoreBusy
+from stagecast.store.protocol import BatchName, Writing
+from stagecast.store.sqlite.connection import Connection, DriverError, translate
+from stagecast.store.sqlite.transactions import SqliteWriting
+
+T = TypeVar("T")
+
+_GROUP = 256  # calls in one transaction at most
+_LOOK_EVERY_S = 0.05  # for commits of other processes
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    call: Callable[[Writing], Any]
+    answer: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    asked: _Asked
+    result: Any = None
+    error: Exception | None = None
+
+
+class Writer(threading.Thread):
+    """Runs calls in transactions of its own connection and answers on the event loop.
+
+    Args:
+        connection: used by this thread alone until it has ended.
+        clock: microseconds since the epoch.
+        on_commit: called on the loop with the batches that a transaction changed, before the calls
+            are answered.
+        on_foreign_commit: called on the loop after another process has written.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        clock: Callable[[], int],
+        on_commit: Callable[[set[BatchName]], None],
+        on_foreign_commit: Callable[[], None],
+    ) -> None:
+        super().__init__(name="stagecast-writer", daemon=True)
+        self._connection = connection
+        self._clock = clock
+        self._on_commit = on_commit
+        self._on_foreign_commit = on_foreign_commit
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._data_version = self._read_data_version()
+        self._failed = False
+
+    async def submit(self, call: Callable[[Writing], T]) -> T:
+        """Queue a call and wait for its commit."""
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Asked(call, answer))
+        return await answer
+
+    async def probe(self) -> None:
+        """Take the write lock and let go of it; after a failure, also prove it by a commit."""
+        await self.submit(self._touch_file)
+
+    def stop(self) -> None:
+        """End the thread once everything queued has been answered."""
+        self._queue.put(None)
+
+    def run(self) -> None:
+        """Commit group after group, until told to stop."""
+        running = True
+        while running:
+            group, running = self._gather()
+            if group:
+                self._answer(*self._commit(group))
+            self._look_for_foreign_commits()
+
+    def _gather(self) -> tuple[list[_Asked], bool]:
+        """Wait for a call and take those behind it; False if the last is the order to stop."""
+        group: list[_Asked] = []
+        with contextlib.suppress(queue.Empty):
+            asked = self._queue.get(timeout=_LOOK_EVERY_S)
+            while asked is not None:
+                group.append(asked)
+                if len(group) == _GROUP:
+                    return group, True
+                asked = self._queue.get_nowait()
+            return group, False
+        return group, True
+
+    def _commit(self, group: list[_Asked]) -> tuple[list[_Answered], set[BatchName]]:
+        try:
+            with self._transaction() as tx:
+                answered = [self._run(asked, tx) for asked in group]
+        # Whatever a call raises is its caller's answer; the thread has to live on.
+        except Exception as error:
+            return self._commit_apart(group, translate(error))
+        self._failed = False
+        return answered, tx.touched
+
+    def _commit_apart(
+        self, group: list[_Asked], error: Exception
+    ) -> tuple[list[_Answered], set[BatchName]]:
+        if isinstance(error, StoreBusy):
+            self._failed = True
+        if isinstance(error, StoreBusy) or len(group) == 1:
+            return [_Answered(asked, error=error) for asked in group], set()
+        answered: list[_Answered] = []
+        touched: set[BatchName] = set()
+        for asked in group:
+            some, names = self._commit([asked])
+            answered += some
+            touched |= names
+        return answered, touched
+
+    def _run(self, asked: _Asked, tx: SqliteWriting) -> _Answered:
+        try:
+            return _Answered(asked, result=asked.call(tx))
+        except StagecastError as error:
+            return _Answered(asked, error=error)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[SqliteWriting]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield SqliteWriting(self._connection, self._clock())
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # A full disk may have rolled back already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _touch_file(self, _tx: Writing) -> None:
+        if self._failed:
+            # Writes the header of the file as it is: the commit has to reach the disk.
+            self._connection.execute("PRAGMA user_version = 0")
+
+    def _answer(self, answered: list[_Answered], touched: set[BatchName]) -> None:
+        self._call_on_loop(lambda: self._deliver(answered, touched))
+
+    def _deliver(self, answered: list[_Answered], touched: set[BatchName]) -> None:
+        if touched:
+            self._on_commit(touched)
+        for answer in answered:
+            future = answer.asked.answer
+            if future.done():  # its caller is gone
+                continue
+            if answer.error is not None:
+                future.set_exception(answer.error)
+            else:
+                future.set_result(answer.result)
+
+    def _look_for_foreign_commits(self) -> None:
+        try:
+            version = self._read_data_version()
+        except DriverError:  # a fault of the file; the next look may succeed
+            return
+        if version != self._data_version:
+            self._data_version = version
+            self._call_on_loop(self._on_foreign_commit)
+
+    def _read_data_version(self) -> int:
+        """Return a number that changes when another connection has committed."""
+        [(version,)] = self._connection.execute("PRAGMA data_version")
+        return int(version)
+
+    def _call_on_loop(self, call: Callable[[], None]) -> None:
+        # A loop that is closed has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)

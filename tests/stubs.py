@@ -10,8 +10,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from grpc_tools import protoc  # type: ignore[import-untyped]  # it ships no types
-
 ROOT = Path(__file__).parent.parent
 PROTOS = ROOT / "proto"
 SOURCES = ROOT / "src"
@@ -23,6 +21,9 @@ def make_stubs(target: Path) -> None:
     Raises:
         RuntimeError: if protoc refuses a proto.
     """
+    # Only the extra `dev` brings it; the other tests do without.
+    from grpc_tools import protoc  # type: ignore[import-untyped]  # it ships no types
+
     # protoc finds the mypy plugins beside the interpreter, also in a venv that is not activated.
     binaries = Path(sys.executable).parent
     well_known = Path(protoc.__file__).parent / "_proto"

@@ -42,7 +42,6 @@ class StagecastError(Exception):
 
     def __init__(self, message: str, **metadata: object) -> None:
         super().__init__(message)
-        self.message = message
         self.metadata = {key: str(value) for key, value in metadata.items()}
 
 

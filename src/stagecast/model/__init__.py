@@ -26,7 +26,6 @@ from stagecast.model.records import (
     DocumentCounts,
     DocumentError,
     DocumentState,
-    NewDocument,
     Progress,
     ReportOutcome,
     SegmentTotals,
@@ -35,9 +34,15 @@ from stagecast.model.records import (
     Transition,
     TransitionKind,
 )
+from stagecast.model.requests import (
+    DocumentQuery,
+    NewBatch,
+    NewDocument,
+    Report,
+    WatchRequest,
+)
 from stagecast.model.rules import (
     Change,
-    Report,
     apply_report,
     lose,
     pause,
@@ -49,9 +54,12 @@ from stagecast.model.rules import (
     start_attempt,
     stop,
 )
+from stagecast.model.size import MESSAGE_BYTES, size_bound
+from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
     "BATCH_ID",
+    "MESSAGE_BYTES",
     "Batch",
     "BatchEdit",
     "BatchState",
@@ -62,16 +70,21 @@ __all__ = [
     "Document",
     "DocumentCounts",
     "DocumentError",
+    "DocumentQuery",
     "DocumentState",
+    "NewBatch",
     "NewDocument",
+    "PageToken",
     "Progress",
     "Report",
     "ReportOutcome",
+    "ResumeToken",
     "SegmentTotals",
     "SnapshotReason",
     "Stage",
     "Transition",
     "TransitionKind",
+    "WatchRequest",
     "apply_report",
     "batch_at",
     "batch_progress",
@@ -89,6 +102,7 @@ __all__ = [
     "register",
     "resume",
     "retry",
+    "size_bound",
     "stall",
     "start_attempt",
     "stop",

@@ -117,15 +117,6 @@ class DocumentError:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NewDocument:
-    """A document to register."""
-
-    document_id: str
-    display_name: str = ""
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
     """One item of one batch. `position` counts from 0 in the order of registration."""
 

@@ -7,6 +7,7 @@ An accepted change with a `kind` is a transition; without one it moves counters 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
@@ -19,23 +20,12 @@ from stagecast.model.records import (
     Stage,
     TransitionKind,
 )
+from stagecast.model.requests import Report
 
 _Kind = TransitionKind
 _LOST = DocumentError(
     reason="WORKER_LOST", message="The worker fell silent and was given up as lost."
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """What a worker says of one document; `attempt` 0 is the current one."""
-
-    document_id: str
-    attempt: int = 0
-    stage: Stage | None = None
-    progress: Progress | None = None
-    error: DocumentError | None = None
-    event_at: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +44,7 @@ def register(
     document_id: str,
     position: int,
     display_name: str,
-    labels: dict[str, str],
+    labels: Mapping[str, str],
     now: int,
 ) -> Document:
     """Return a new document: PENDING, WAITING, attempt 1; its revision is still to be given."""

@@ -65,8 +65,13 @@ class Reading(Protocol):
         """Return the call that made a transition, if the log still has it."""
         ...
 
-    def progress_since(self, batch: Batch, serial: int) -> list[Document]:
-        """Return the documents whose counters changed without a transition after `serial`."""
+    def iterate_progress(
+        self, batch: Batch, *, after_serial: int
+    ) -> Iterator[tuple[int, Document]]:
+        """Yield documents whose counters changed without a transition, with their serials.
+
+        In the order of the serials, from the next one on.
+        """
         ...
 
 

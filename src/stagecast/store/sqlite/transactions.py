@@ -65,8 +65,8 @@ _DOCUMENTS = f"""
 
 # Documents whose counters changed after a serial.
 _PROGRESSED = f"""
-    SELECT {rows.columns(rows.DOCUMENT)} FROM documents
-    WHERE batch = ? AND progress_serial > max(?, 0) ORDER BY progress_serial
+    SELECT progress_serial, {rows.columns(rows.DOCUMENT)} FROM documents
+    WHERE batch = ? AND progress_serial > ? AND progress_serial > 0 ORDER BY progress_serial
 """
 
 # The log from a revision on, each row with its document's identity.
@@ -184,10 +184,12 @@ class SqliteReading:
         row = self._connection.execute(_CALL, (batch.key, revision)).fetchone()
         return row[0] if row else None
 
-    def progress_since(self, batch: Batch, serial: int) -> list[Document]:
-        """Return the documents whose counters changed without a transition after `serial`."""
-        found = self._connection.execute(_PROGRESSED, (batch.key, serial))
-        return [rows.document_from_row(row, batch.dataset_id, batch.batch_id) for row in found]
+    def iterate_progress(
+        self, batch: Batch, *, after_serial: int
+    ) -> Iterator[tuple[int, Document]]:
+        """Yield documents whose counters changed without a transition, with their serials."""
+        for serial, *row in self._connection.execute(_PROGRESSED, (batch.key, after_serial)):
+            yield serial, rows.document_from_row(tuple(row), batch.dataset_id, batch.batch_id)
 
 
 class SqliteWriting(SqliteReading):

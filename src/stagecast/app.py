@@ -1,0 +1,115 @@
+"""The whole server: the one place that knows which store, which faces, and who is given what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Self
+
+from stagecast.config import Config
+from stagecast.errors import StoreBusy
+from stagecast.feed import Feed
+from stagecast.queries import Queries
+from stagecast.reports import Reports
+from stagecast.rest import HttpServer, make_rest_app
+from stagecast.rpc import RpcServer
+from stagecast.store.sqlite import SqliteStore
+from stagecast.watches import Watches
+
+_log = logging.getLogger(__name__)
+
+
+def wall_clock() -> int:
+    """Return the time in microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+class App:
+    """A server that runs inside an `async with` block.
+
+    It drains on the way out: health says NOT_SERVING, watches end with `DRAINING`, calls under way
+    are finished.
+
+    Attributes:
+        grpc_address, http_address: where it listens, with the real ports.
+
+    Raises:
+        StartError: it cannot use its file or its addresses.
+    """
+
+    def __init__(self, config: Config, *, clock: Callable[[], int] = wall_clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._ready = False
+        self._resources = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            self._resources = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._resources.aclose()
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        """Start from the store upwards; what was started is stopped in the opposite order."""
+        config = self._config
+        feed = Feed()
+        store = SqliteStore(
+            config.db,
+            clock=self._clock,
+            on_commit=feed.ring,
+            on_foreign_commit=feed.ring_all,
+        )
+        stack.push_async_callback(store.close)
+        queries = Queries(store)
+        rpc = RpcServer(
+            config.grpc,
+            reports=Reports(store),
+            queries=queries,
+            watches=Watches(store, feed, config=config, clock=self._clock),
+        )
+        http = HttpServer(make_rest_app(queries, is_ready=lambda: self._ready), config.http)
+        await rpc.start()
+        stack.push_async_callback(rpc.stop, config.drain_s)
+        await http.start()
+        stack.push_async_callback(http.stop, config.drain_s)
+        self.grpc_address, self.http_address = rpc.address, http.address
+        stack.push_async_callback(self._drain, rpc, feed)
+        await self._set_ready(rpc, True)
+        keeper = asyncio.create_task(self._keep_readiness(store, rpc))
+        stack.push_async_callback(_cancel, keeper)
+
+    async def _keep_readiness(self, store: SqliteStore, rpc: RpcServer) -> None:
+        """Ask the store from time to time whether it can be written, and tell health checks."""
+        while True:
+            await asyncio.sleep(self._config.probe_every_s)
+            try:
+                await store.probe()
+            except StoreBusy as busy:
+                if self._ready:
+                    _log.error("%s", busy)
+                await self._set_ready(rpc, False)
+            else:
+                if not self._ready:
+                    _log.info("the store can be written again")
+                await self._set_ready(rpc, True)
+
+    async def _set_ready(self, rpc: RpcServer, ready: bool) -> None:
+        self._ready = ready
+        await rpc.set_serving(ready)
+
+    async def _drain(self, rpc: RpcServer, feed: Feed) -> None:
+        self._ready = False
+        await rpc.drain()
+        feed.close()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

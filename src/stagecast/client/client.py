@@ -1,0 +1,50 @@
+"""A connection to a stagecast server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Self
+
+from grpc import aio
+
+from stagecast.client.watch import watch_batch
+from stagecast.v1 import status_service_pb2 as pb
+from stagecast.v1.report_service_pb2_grpc import ReportServiceStub
+from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+class Client:
+    """The stubs of the services on one channel, and a watch that survives reconnects.
+
+    Use it in an `async with` block.
+
+    Args:
+        address: `HOST:PORT` of the server's gRPC.
+
+    Attributes:
+        reports: the stub of `ReportService`.
+        status: the stub of `StatusService`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = aio.insecure_channel(address, options=_OPTIONS)
+        self.reports = ReportServiceStub(self._channel)
+        self.status = StatusServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+    def watch(
+        self, request: pb.WatchBatchRequest, *, give_up_after_s: float = 60.0
+    ) -> AsyncGenerator[pb.WatchBatchResponse]:
+        """Yield the messages of a watch, each with a token; see `watch_batch`."""
+        return watch_batch(self.status, request, give_up_after_s=give_up_after_s)

@@ -1,0 +1,55 @@
+"""What a refused call says to programs: the `google.rpc` details in its trailing metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc import aio
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorDetails:
+    """Why a call was refused.
+
+    `reason` is one of those in the protos, empty if the error did not come from stagecast;
+    `retry_after_s` is `None` where trying again makes no sense.
+    """
+
+    reason: str
+    metadata: dict[str, str]
+    retry_after_s: float | None
+
+
+def details_of(error: aio.AioRpcError) -> ErrorDetails:
+    """Return the details of an error that a call raised."""
+    status = _status(error)
+    info = _first(status, ErrorInfo())
+    retry = _first(status, RetryInfo())
+    return ErrorDetails(
+        reason=info.reason if info else "",
+        metadata=dict(info.metadata) if info else {},
+        retry_after_s=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
+    )
+
+
+def _status(error: aio.AioRpcError) -> Status:
+    for key, value in error.trailing_metadata():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            try:
+                return Status.FromString(value)
+            except DecodeError:  # not written by stagecast
+                break
+    return Status()
+
+
+def _first(status: Status, detail: M) -> M | None:
+    for packed in status.details:
+        if packed.Unpack(detail):
+            return detail
+    return None

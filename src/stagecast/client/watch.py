@@ -1,0 +1,91 @@
+"""A watch that survives: it reconnects and goes on with exactly the next transition."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+from stagecast.client.errors import details_of
+from stagecast.v1 import status_service_pb2 as pb
+
+if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the other
+    from stagecast.v1.status_service_pb2_grpc import StatusServiceAsyncStub
+
+_HEARTBEAT_S = 15
+_SILENCE_S = 2.5 * _HEARTBEAT_S  # then the connection is dead, whatever TCP says
+_BACKOFF_S = (0.1, 5.0)  # the first pause before a reconnect, and the longest
+
+
+async def watch_batch(
+    status: StatusServiceAsyncStub, request: pb.WatchBatchRequest, *, give_up_after_s: float
+) -> AsyncGenerator[pb.WatchBatchResponse]:
+    """Yield the messages of `WatchBatch`, across lost connections and server restarts.
+
+    Messages that are a part only are merged with those that follow, so that each one that is
+    yielded bears a `resume_token`: whoever stores that with what it did can begin again from there.
+
+    Args:
+        status: the stub to call.
+        request: what to watch; its `heartbeat_interval` is set here.
+        give_up_after_s: how long to try to reconnect before the error is raised.
+
+    Raises:
+        grpc.aio.AioRpcError: the call was refused, the first connection failed, or the server did
+            not come back in time.
+    """
+    asked = pb.WatchBatchRequest()
+    asked.CopyFrom(request)
+    asked.heartbeat_interval.CopyFrom(Duration(seconds=_HEARTBEAT_S))
+    loop = asyncio.get_running_loop()
+    heard: float | None = None
+    pause = _BACKOFF_S[0]
+    while True:
+        try:
+            async for message in _whole_messages(status.WatchBatch(asked)):
+                heard, pause = loop.time(), _BACKOFF_S[0]
+                asked.resume_token = message.resume_token
+                yield message
+            return
+        except aio.AioRpcError as error:
+            advised = details_of(error).retry_after_s
+            transient = error.code() is grpc.StatusCode.UNAVAILABLE or advised is not None
+            if heard is None or not transient or loop.time() - heard > give_up_after_s:
+                raise
+        await asyncio.sleep(advised or pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        pause = min(2 * pause, _BACKOFF_S[1])
+
+
+async def _whole_messages(
+    call: aio.UnaryStreamCall[pb.WatchBatchRequest, pb.WatchBatchResponse],
+) -> AsyncGenerator[pb.WatchBatchResponse]:
+    """Yield messages that bear a token; parts that lead to none are dropped, they come again."""
+    gathered = pb.WatchBatchResponse()
+    try:
+        while True:
+            async with asyncio.timeout(_SILENCE_S):
+                message = await call.read()
+            if not isinstance(message, pb.WatchBatchResponse):  # the end of the stream
+                return
+            gathered.MergeFrom(message)
+            if message.resume_token:
+                yield gathered
+                gathered = pb.WatchBatchResponse()
+    except TimeoutError:
+        raise _silent() from None
+    finally:
+        call.cancel()
+
+
+def _silent() -> aio.AioRpcError:
+    return aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE,
+        aio.Metadata(),
+        aio.Metadata(),
+        details=f"nothing was heard for {_SILENCE_S:g} s",
+    )

@@ -1,0 +1,26 @@
+"""Settings of a server. The defaults are what `stagecast serve` uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Where to listen and what to keep to.
+
+    Addresses are `HOST:PORT`; port 0 picks a free one. Names that end in `_s` are seconds.
+    """
+
+    db: Path = Path("stagecast.db")
+    grpc: str = "127.0.0.1:50051"
+    http: str = "127.0.0.1:8000"
+    # A watch ends after this, give or take a tenth, so that watches spread over servers again.
+    watch_life_s: float = 3600.0
+    # After a message, a watch gathers what follows for so long before it sends the next.
+    watch_tick_s: float = 0.005
+    # How often the store is asked whether it can be written.
+    probe_every_s: float = 5.0
+    # How long calls under way may go on after SIGTERM.
+    drain_s: float = 5.0

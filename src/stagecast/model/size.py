@@ -1,0 +1,31 @@
+"""How large records are in a message, bounded from above without encoding them.
+
+A gRPC client refuses messages over 4 MiB unless it was told otherwise.
+"""
+
+from __future__ import annotations
+
+from stagecast.model.records import Document
+
+MESSAGE_BYTES = 1 << 20  # what a message is filled to: well under what clients refuse
+
+_FIXED = 512  # ids, enums, counters and times, with their tags
+_PER_CHARACTER = 4  # of UTF-8
+
+
+def size_bound(document: Document | None) -> int:
+    """Return how many bytes a document takes at most, or a transition with it."""
+    if document is None:
+        return _FIXED
+    texts = (
+        len(document.document_id)
+        + len(document.batch_id)
+        + len(document.display_name)
+        + len(document.worker)
+    )
+    if document.error is not None:
+        texts += len(document.error.reason) + len(document.error.message)
+    if document.labels:
+        # Each pair is a message of its own, with two tags and lengths.
+        texts += sum(len(key) + len(value) + 4 for key, value in document.labels.items())
+    return _FIXED + _PER_CHARACTER * texts

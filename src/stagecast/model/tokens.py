@@ -1,0 +1,109 @@
+"""Tokens that clients keep and give back: opaque to them, checked here.
+
+A token is base64url text: a version, what it says, and a checksum that catches a slip of the hand.
+Tokens grant nothing, so they are not signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+
+from stagecast.errors import FieldInvalid, TokenInvalid
+
+_VERSION = b"\x01"
+_RESUME = struct.Struct(">8sQQQ")
+_PAGE = struct.Struct(">8sq")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResumeToken:
+    """Where in which history a watch is.
+
+    `revision` is the last transition that was sent, `call` the random number of the call that made
+    it, by which its history is known again; `serial` is how far counters were sent.
+    """
+
+    dataset_id: str
+    batch_id: str
+    revision: int
+    call: int
+    serial: int
+
+    def encode(self) -> str:
+        """Return the text for the client."""
+        about = _digest(self.dataset_id, self.batch_id)
+        return _pack(_RESUME.pack(about, self.revision, self.call, self.serial))
+
+    @classmethod
+    def decode(cls, text: str, *, dataset_id: str, batch_id: str) -> ResumeToken:
+        """Read a token that is given for a batch.
+
+        Raises:
+            TokenInvalid: it is malformed, or of another batch.
+        """
+        payload = _unpack(text)
+        if payload is None or len(payload) != _RESUME.size:
+            raise TokenInvalid("resume_token: malformed; give back the last one received, or none")
+        about, revision, call, serial = _RESUME.unpack(payload)
+        if about != _digest(dataset_id, batch_id):
+            raise TokenInvalid(
+                f"resume_token: not of batch {batch_id!r} of dataset {dataset_id!r}",
+                dataset_id=dataset_id,
+                batch_id=batch_id,
+            )
+        return cls(
+            dataset_id=dataset_id, batch_id=batch_id, revision=revision, call=call, serial=serial
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageToken:
+    """Where in a list the next page begins, and what the first page said."""
+
+    position: int
+    resume_token: str
+
+    def encode(self, *question: object) -> str:
+        """Return the text for the client; it goes with the same question only."""
+        return _pack(_PAGE.pack(_digest(*question), self.position) + self.resume_token.encode())
+
+    @classmethod
+    def decode(cls, text: str, *question: object) -> PageToken:
+        """Read a token that is given with a question.
+
+        Raises:
+            FieldInvalid: it is malformed, or of another question.
+        """
+        payload = _unpack(text)
+        if payload is None or len(payload) < _PAGE.size:
+            raise FieldInvalid("page_token", "malformed")
+        about, position = _PAGE.unpack_from(payload)
+        if about != _digest(*question):
+            raise FieldInvalid("page_token", "belongs to a request with other ids or filters")
+        return cls(position=position, resume_token=payload[_PAGE.size :].decode())
+
+
+def _digest(*parts: object) -> bytes:
+    return hashlib.sha256(repr(parts).encode()).digest()[:8]
+
+
+def _pack(payload: bytes) -> str:
+    body = _VERSION + payload
+    checksum = zlib.crc32(body).to_bytes(4, "big")
+    return base64.urlsafe_b64encode(body + checksum).decode().rstrip("=")
+
+
+def _unpack(text: str) -> bytes | None:
+    """Return what a token says, or `None` if it was never one."""
+    try:
+        raw = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # Made again and compared: the last letter has bits that say nothing.
+    payload = raw[len(_VERSION) : -4]
+    return payload if _pack(payload) == text else None

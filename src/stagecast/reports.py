@@ -1,0 +1,315 @@
+"""What submitters and workers write: batches, documents, attempts and reports.
+
+Each method opens one write transaction, lets the model decide on a `BatchEdit`, and saves that.
+Everything that can be refused is decided before the first row is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stagecast.errors import (
+    BatchExists,
+    BatchNotFound,
+    BatchSealed,
+    DocumentExists,
+    DocumentNotFound,
+    FieldInvalid,
+    StagecastError,
+)
+from stagecast.model import (
+    Batch,
+    BatchEdit,
+    Creation,
+    Document,
+    DocumentCounts,
+    NewBatch,
+    NewDocument,
+    Report,
+    ReportOutcome,
+    SegmentTotals,
+    apply_report,
+    make_batch_id,
+    make_document_id,
+    register,
+    start_attempt,
+)
+from stagecast.store import Store, Writing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submitted:
+    """A batch, and the ids of the documents that a call named, in its order."""
+
+    batch: Batch
+    document_ids: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportResult:
+    """What became of one report, and the revision of its document after it."""
+
+    document_id: str
+    outcome: ReportOutcome
+    revision: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reported:
+    """What became of the reports of one call, and the batch's revision after it."""
+
+    results: Sequence[ReportResult]
+    revision: int
+
+
+class Reports:
+    """The write side. Every method returns after the commit is on disk."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create_batch(self, new: NewBatch) -> Submitted:
+        """Create a batch with its documents; a repeat answers as the first time.
+
+        Raises:
+            BatchExists: the id, or the request id, belongs to a batch with other content.
+        """
+        return await self._store.write(lambda tx: _create(tx, new))
+
+    async def add_documents(
+        self, dataset_id: str, batch_id: str, documents: Sequence[NewDocument]
+    ) -> Submitted:
+        """Register more documents; those that are there with the same content are passed over.
+
+        Raises:
+            BatchNotFound: there is no such batch.
+            DocumentExists: an id belongs to a document with other content.
+            BatchSealed: there are new documents, and the batch is sealed.
+        """
+        return await self._store.write(lambda tx: _add(tx, dataset_id, batch_id, documents))
+
+    async def seal_batch(self, dataset_id: str, batch_id: str) -> Batch:
+        """Declare that no more documents follow.
+
+        Raises:
+            BatchNotFound: there is no such batch.
+        """
+
+        def seal(tx: Writing) -> Batch:
+            edit = tx.edit(_get_batch(tx, dataset_id, batch_id))
+            edit.seal()
+            tx.save(edit)
+            return edit.batch
+
+        return await self._store.write(seal)
+
+    async def start_attempt(
+        self, dataset_id: str, batch_id: str, document_id: str, worker: str
+    ) -> Document:
+        """Take a document for a worker and return it.
+
+        Raises:
+            BatchNotFound, DocumentNotFound: it is not there.
+        """
+
+        def start(tx: Writing) -> Document:
+            edit = tx.edit(_get_batch(tx, dataset_id, batch_id))
+            document = _get_document(tx, edit.batch, document_id)
+            taken = edit.apply(document, start_attempt(document, worker, now=edit.now))
+            tx.save(edit)
+            return taken
+
+        return await self._store.write(start)
+
+    async def report(self, dataset_id: str, batch_id: str, reports: Sequence[Report]) -> Reported:
+        """Record reports in their order, all or none.
+
+        Raises:
+            BatchNotFound, DocumentNotFound: it is not there.
+            FieldInvalid, StaleAttempt, IllegalTransition: a report is refused; `metadata` names its
+                `index` and `document_id`.
+        """
+        return await self._store.write(lambda tx: _report(tx, dataset_id, batch_id, reports))
+
+
+def _create(tx: Writing, new: NewBatch) -> Submitted:
+    fingerprint = _fingerprint(new)
+    existing = _find_existing(tx, new)
+    if existing is not None:
+        return _created_before(tx, existing, fingerprint)
+    batch = Batch(
+        key=0,
+        dataset_id=new.dataset_id,
+        batch_id=new.batch_id or _free_batch_id(tx, new.dataset_id),
+        labels=new.labels,
+        stall_after_us=new.stall_after_us,
+        fail_after_us=new.fail_after_us,
+        created_at=tx.now,
+        sealed=False,
+        counts=DocumentCounts(),
+        segments=SegmentTotals(),
+        revision=0,
+        progress_serial=0,
+        updated_at=tx.now,
+        ended_at=None,
+    )
+    by_request = new.request_id if new.request_id and not new.batch_id else None
+    creation = Creation(
+        fingerprint=fingerprint, documents=len(new.documents), request_id=by_request
+    )
+    edit = tx.new_batch(batch, creation)
+    edit.create()
+    document_ids = _register(edit, new.documents)
+    if not new.more_documents_follow:
+        edit.seal()
+    tx.save(edit)
+    return Submitted(batch=edit.batch, document_ids=document_ids)
+
+
+def _find_existing(tx: Writing, new: NewBatch) -> Batch | None:
+    if new.batch_id:
+        return tx.find_batch(new.dataset_id, new.batch_id)
+    if new.request_id:
+        return tx.find_batch_by_request(new.dataset_id, new.request_id)
+    return None
+
+
+def _created_before(tx: Writing, batch: Batch, fingerprint: bytes) -> Submitted:
+    creation = tx.find_creation(batch)
+    if creation.fingerprint != fingerprint:
+        raise BatchExists(
+            f"batch {batch.batch_id!r} of dataset {batch.dataset_id!r} was created with other "
+            "content",
+            dataset_id=batch.dataset_id,
+            batch_id=batch.batch_id,
+        )
+    documents = tx.iterate_documents(batch)
+    named = [next(documents).document_id for _ in range(creation.documents)]
+    return Submitted(batch=batch, document_ids=named)
+
+
+def _free_batch_id(tx: Writing, dataset_id: str) -> str:
+    while True:
+        batch_id = make_batch_id(tx.now)
+        if tx.find_batch(dataset_id, batch_id) is None:
+            return batch_id
+
+
+def _fingerprint(new: NewBatch) -> bytes:
+    """Digest what a repeat has to have in common with the first call; ids as they were given."""
+    content = [
+        [[d.document_id, d.display_name, sorted(d.labels.items())] for d in new.documents],
+        sorted(new.labels.items()),
+        new.more_documents_follow,
+        new.stall_after_us,
+        new.fail_after_us,
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).digest()
+
+
+def _add(
+    tx: Writing, dataset_id: str, batch_id: str, documents: Sequence[NewDocument]
+) -> Submitted:
+    edit = tx.edit(_get_batch(tx, dataset_id, batch_id))
+    named = [new.document_id for new in documents if new.document_id]
+    known = tx.find_documents(edit.batch, named)
+    for new in documents:
+        if new.document_id in known:
+            _check_same(known[new.document_id], new)
+    fresh = [new for new in documents if new.document_id not in known]
+    if fresh and edit.batch.sealed:
+        raise BatchSealed(
+            f"batch {batch_id!r} of dataset {dataset_id!r} is sealed; put the documents into a new "
+            "batch",
+            dataset_id=dataset_id,
+            batch_id=batch_id,
+        )
+    registered = iter(_register(edit, fresh))
+    tx.save(edit)
+    ids = [new.document_id if new.document_id in known else next(registered) for new in documents]
+    return Submitted(batch=edit.batch, document_ids=ids)
+
+
+def _check_same(document: Document, new: NewDocument) -> None:
+    if (document.display_name, document.labels) != (new.display_name, new.labels):
+        raise DocumentExists(
+            f"document {new.document_id!r} of batch {document.batch_id!r} was registered with "
+            "other content",
+            dataset_id=document.dataset_id,
+            batch_id=document.batch_id,
+            document_id=document.document_id,
+        )
+
+
+def _register(edit: BatchEdit, documents: Sequence[NewDocument]) -> list[str]:
+    """Register documents behind those of the batch and return their ids, made where left out."""
+    document_ids = [new.document_id or make_document_id() for new in documents]
+    first = edit.batch.counts.total
+    for position, (document_id, new) in enumerate(
+        zip(document_ids, documents, strict=True), start=first
+    ):
+        edit.register(
+            register(
+                dataset_id=edit.batch.dataset_id,
+                batch_id=edit.batch.batch_id,
+                document_id=document_id,
+                position=position,
+                display_name=new.display_name,
+                labels=new.labels,
+                now=edit.now,
+            )
+        )
+    return document_ids
+
+
+def _report(tx: Writing, dataset_id: str, batch_id: str, reports: Sequence[Report]) -> Reported:
+    edit = tx.edit(_get_batch(tx, dataset_id, batch_id))
+    document_ids = [report.document_id for report in reports]
+    documents = tx.find_documents(edit.batch, set(document_ids))
+    results: list[ReportResult] = []
+    for index, report in enumerate(reports):
+        try:
+            results.append(_apply(edit, documents, report))
+        except StagecastError as error:
+            raise _located(error, index, report) from None
+    tx.save(edit)
+    return Reported(results=results, revision=edit.batch.revision)
+
+
+def _apply(edit: BatchEdit, documents: dict[str, Document], report: Report) -> ReportResult:
+    document = documents.get(report.document_id)
+    if document is None:
+        raise DocumentNotFound(edit.batch.dataset_id, edit.batch.batch_id, report.document_id)
+    change = apply_report(document, report, now=edit.now)
+    after = edit.apply(document, change, event_at=report.event_at)
+    documents[report.document_id] = after
+    return ReportResult(
+        document_id=report.document_id, outcome=change.outcome, revision=after.revision
+    )
+
+
+def _located(error: StagecastError, index: int, report: Report) -> StagecastError:
+    """Return the error with the report that it is about."""
+    if isinstance(error, FieldInvalid):
+        error = FieldInvalid(f"reports[{index}].{error.field}", error.rule)
+    else:
+        error.args = (f"reports[{index}]: {error}",)
+    error.metadata |= {"index": str(index), "document_id": report.document_id}
+    return error
+
+
+def _get_batch(tx: Writing, dataset_id: str, batch_id: str) -> Batch:
+    batch = tx.find_batch(dataset_id, batch_id)
+    if batch is None:
+        raise BatchNotFound(dataset_id, batch_id)
+    return batch
+
+
+def _get_document(tx: Writing, batch: Batch, document_id: str) -> Document:
+    document = tx.find_documents(batch, [document_id]).get(document_id)
+    if document is None:
+        raise DocumentNotFound(batch.dataset_id, batch.batch_id, document_id)
+    return document

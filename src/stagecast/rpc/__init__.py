@@ -1,0 +1,7 @@
+"""The gRPC face."""
+
+from __future__ import annotations
+
+from stagecast.rpc.server import RpcServer
+
+__all__ = ["RpcServer"]

@@ -1,0 +1,165 @@
+"""Errors to gRPC statuses with their details, in one table, for every call.
+
+A client sees a status code, one line for people, and `google.rpc` details for programs.
+Whatever is not raised on purpose is a bug: logged in full, answered in one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc import aio
+
+from stagecast.errors import (
+    ExistsError,
+    FieldInvalid,
+    HistoryError,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    StagecastError,
+    UnavailableError,
+)
+
+DOMAIN = "stagecast"
+
+_CODES: dict[type[StagecastError], grpc.StatusCode] = {
+    InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFoundError: grpc.StatusCode.NOT_FOUND,
+    ExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    RefusedError: grpc.StatusCode.FAILED_PRECONDITION,
+    HistoryError: grpc.StatusCode.OUT_OF_RANGE,
+    UnavailableError: grpc.StatusCode.UNAVAILABLE,
+}
+
+_DETAILS_KEY = "grpc-status-details-bin"
+
+_log = logging.getLogger(__name__)
+
+Context = aio.ServicerContext[Any, Any]
+
+# The types of grpc speak of threaded handlers; those of grpc.aio are coroutines.
+_Handler = Any
+
+
+class ErrorInterceptor(aio.ServerInterceptor):
+    """Ends every call that raised with the status of its error."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """Wrap the handler that answers the call; those that are not ours stay as they are."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is not None and handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _guard_unary(handler.unary_unary, method), **_serializers(handler)
+            )
+        if handler is not None and inspect.isasyncgenfunction(handler.unary_stream):
+            return grpc.unary_stream_rpc_method_handler(
+                _guard_stream(handler.unary_stream, method), **_serializers(handler)
+            )
+        if handler is not None and handler.unary_stream and _is_generated(handler.unary_stream):
+            return grpc.unary_stream_rpc_method_handler(_unimplemented, **_serializers(handler))
+        return handler
+
+
+def status_of(error: StagecastError) -> Status:
+    """Return the status of an error, with its details."""
+    code = next(_CODES[base] for base in type(error).__mro__ if base in _CODES)
+    details: list[Message] = [
+        ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    ]
+    if isinstance(error, FieldInvalid):
+        violation = BadRequest.FieldViolation(field=error.field, description=error.rule)
+        details.append(BadRequest(field_violations=[violation]))
+    if isinstance(error, UnavailableError):
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after_s * 1_000))
+        details.append(RetryInfo(retry_delay=delay))
+    return Status(code=code.value[0], message=str(error), details=map(_pack, details))
+
+
+def _pack(detail: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed
+
+
+def _serializers(handler: _Handler) -> dict[str, Any]:
+    return {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+
+
+def _is_generated(handle: Callable[[Any, Context], Any]) -> bool:
+    """Tell the stub of an RPC that no servicer implements: all others are coroutines."""
+    return not inspect.iscoroutinefunction(handle)
+
+
+async def _unimplemented(_request: Any, context: Context) -> NoReturn:  # noqa: ANN401 - any request
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not implemented yet")
+
+
+def _guard_unary(
+    handle: Callable[[Any, Context], Awaitable[Any]], method: str
+) -> Callable[[Any, Context], Awaitable[Any]]:
+    if _is_generated(handle):
+        return _unimplemented
+
+    async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
+        try:
+            return await handle(request, context)
+        except StagecastError as error:
+            await _abort(context, error)
+        except (aio.AbortError, asyncio.CancelledError):
+            raise
+        except Exception:
+            await _abort_on_bug(context, method)
+
+    return guarded
+
+
+def _guard_stream(
+    handle: Callable[[Any, Context], AsyncGenerator[Any]], method: str
+) -> Callable[[Any, Context], AsyncGenerator[Any]]:
+    async def guarded(request: Any, context: Context) -> AsyncGenerator[Any]:  # noqa: ANN401 - any request
+        try:
+            async with contextlib.aclosing(handle(request, context)) as messages:
+                async for message in messages:
+                    yield message
+        except StagecastError as error:
+            await _abort(context, error)
+        except (aio.AbortError, asyncio.CancelledError):
+            raise
+        except Exception:
+            await _abort_on_bug(context, method)
+
+    return guarded
+
+
+async def _abort(context: Context, error: StagecastError) -> NoReturn:
+    status = status_of(error)
+    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    await context.abort(
+        code, status.message, trailing_metadata=((_DETAILS_KEY, status.SerializeToString()),)
+    )
+
+
+async def _abort_on_bug(context: Context, method: str) -> NoReturn:
+    _log.exception("%s failed", method)
+    await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log tells more")

@@ -1,0 +1,71 @@
+"""`stagecast.v1.ReportService`: what submitters and workers call."""
+
+from __future__ import annotations
+
+from stagecast import wire
+from stagecast.reports import Reports
+from stagecast.rpc.errors import Context
+from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import report_service_pb2_grpc
+
+
+class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
+    """Unpacks requests, asks `Reports`, and packs answers."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    async def CreateBatch(  # noqa: N802 - the proto's name
+        self, request: pb.CreateBatchRequest, context: Context
+    ) -> pb.CreateBatchResponse:
+        """Create a batch."""
+        submitted = await self._reports.create_batch(wire.new_batch(request))
+        return pb.CreateBatchResponse(
+            batch=wire.to_batch(submitted.batch), document_ids=submitted.document_ids
+        )
+
+    async def AddDocuments(  # noqa: N802 - the proto's name
+        self, request: pb.AddDocumentsRequest, context: Context
+    ) -> pb.AddDocumentsResponse:
+        """Register more documents."""
+        submitted = await self._reports.add_documents(
+            *wire.batch_name(request), wire.new_documents(request.documents)
+        )
+        return pb.AddDocumentsResponse(
+            batch=wire.to_batch(submitted.batch), document_ids=submitted.document_ids
+        )
+
+    async def SealBatch(  # noqa: N802 - the proto's name
+        self, request: pb.SealBatchRequest, context: Context
+    ) -> pb.SealBatchResponse:
+        """Declare that no more documents follow."""
+        batch = await self._reports.seal_batch(*wire.batch_name(request))
+        return pb.SealBatchResponse(batch=wire.to_batch(batch))
+
+    async def StartAttempt(  # noqa: N802 - the proto's name
+        self, request: pb.StartAttemptRequest, context: Context
+    ) -> pb.StartAttemptResponse:
+        """Take a document for a worker."""
+        document = await self._reports.start_attempt(
+            *wire.document_name(request), wire.worker(request)
+        )
+        return pb.StartAttemptResponse(
+            attempt=document.attempt, document=wire.to_document(document)
+        )
+
+    async def Report(  # noqa: N802 - the proto's name
+        self, request: pb.ReportRequest, context: Context
+    ) -> pb.ReportResponse:
+        """Record reports."""
+        reported = await self._reports.report(*wire.batch_name(request), wire.reports(request))
+        return pb.ReportResponse(
+            results=[
+                pb.ReportResult(
+                    document_id=result.document_id,
+                    outcome=pb.ReportOutcome.ValueType(result.outcome),
+                    revision=result.revision,
+                )
+                for result in reported.results
+            ],
+            revision=reported.revision,
+        )

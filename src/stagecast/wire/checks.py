@@ -1,0 +1,96 @@
+"""The rules of request fields, each told by the field's path and the rule that it breaks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stagecast.errors import FieldInvalid
+from stagecast.model import BATCH_ID, canonical_uuid
+
+MICROSECONDS = 1_000_000
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_MAX_SECONDS = 253_402_300_799  # the end of the year 9999, where Timestamp ends
+_MIN_SECONDS = -62_135_596_800  # the beginning of the year 1
+_DAY_S = 86_400
+
+
+def dataset_id(value: str) -> str:
+    """Return a dataset id in lower case."""
+    canonical = canonical_uuid(value)
+    if canonical is None:
+        raise FieldInvalid(
+            "dataset_id", "must be a UUID such as 7c9e6679-7425-40de-944b-e07fc1f90ae7"
+        )
+    return canonical
+
+
+def batch_id(value: str) -> str:
+    """Return a batch id; `.` and `..` would vanish from the path of a URL."""
+    if not BATCH_ID.fullmatch(value) or value in (".", ".."):
+        raise FieldInvalid("batch_id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")
+    return value
+
+
+def text(field: str, value: str, *, least: int, most: int) -> str:
+    """Return a printable text of a length in characters."""
+    if not least <= len(value) <= most:
+        raise FieldInvalid(field, f"must have {least} to {most} characters, has {len(value)}")
+    if not value.isprintable():
+        raise FieldInvalid(field, "must have printable characters only")
+    return value
+
+
+def labels(field: str, value: Mapping[str, str]) -> dict[str, str]:
+    """Return labels: at most 32 pairs."""
+    if len(value) > 32:
+        raise FieldInvalid(field, f"must have at most 32 pairs, has {len(value)}")
+    return {
+        text(f"{field} key", key, least=1, most=64): text(
+            f"{field}[{key!r}]", given, least=0, most=256
+        )
+        for key, given in sorted(value.items())
+    }
+
+
+def count(field: str, number: int, *, least: int, most: int) -> None:
+    """Check how many of something there are."""
+    if not least <= number <= most:
+        raise FieldInvalid(field, f"must have {least} to {most} entries, has {number}")
+
+
+def reason(field: str, value: str) -> str:
+    """Return an error's reason for programs."""
+    if not _REASON.fullmatch(value):
+        raise FieldInvalid(
+            field, "must be 1 to 64 characters of A-Z 0-9 _, beginning with a letter"
+        )
+    return value
+
+
+def span_us(field: str, value: Duration, *, least_s: int, most_s: int, zero: bool) -> int:
+    """Return a duration in microseconds; `zero` also lets 0 through."""
+    span = value.seconds * MICROSECONDS + value.nanos // 1_000
+    if zero and not value.seconds and not value.nanos:
+        return 0
+    if not least_s * MICROSECONDS <= span <= most_s * MICROSECONDS:
+        or_zero = "0, or " if zero else ""
+        raise FieldInvalid(field, f"must be {or_zero}{_spoken(least_s)} to {_spoken(most_s)}")
+    return span
+
+
+def moment_us(field: str, value: Timestamp) -> int:
+    """Return a time in microseconds since the epoch."""
+    if not _MIN_SECONDS <= value.seconds <= _MAX_SECONDS or not 0 <= value.nanos < 10**9:
+        raise FieldInvalid(field, "must be a time in the years 1 to 9999")
+    return value.seconds * MICROSECONDS + value.nanos // 1_000
+
+
+def _spoken(seconds: int) -> str:
+    if seconds >= _DAY_S:
+        return f"{seconds // _DAY_S} days"
+    return f"{seconds // 60} min" if seconds >= 60 else f"{seconds} s"

@@ -1,0 +1,134 @@
+"""Resources: what the service answers, as protobuf.
+
+The enums of the model have the numbers of the protos, so they go over as they are.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stagecast.model import (
+    Batch,
+    Dataset,
+    Document,
+    DocumentCounts,
+    Progress,
+    Transition,
+    batch_progress,
+    batch_state,
+    dataset_state,
+)
+from stagecast.v1 import resources_pb2 as _pb
+
+_MICROSECONDS = 1_000_000
+
+
+def to_timestamp(moment_us: int | None) -> Timestamp | None:
+    """Return a time; what has not happened is absent."""
+    if moment_us is None:
+        return None
+    seconds, rest = divmod(moment_us, _MICROSECONDS)
+    return Timestamp(seconds=seconds, nanos=rest * 1_000)
+
+
+def to_progress(progress: Progress) -> _pb.Progress:
+    """Return counters; an unknown total is absent."""
+    return _pb.Progress(
+        completed_segments=progress.completed_segments, total_segments=progress.total_segments
+    )
+
+
+def to_document(document: Document) -> _pb.Document:
+    """Return a document."""
+    error = None
+    if document.error is not None:
+        error = _pb.DocumentError(reason=document.error.reason, message=document.error.message)
+    return _pb.Document(
+        dataset_id=document.dataset_id,
+        batch_id=document.batch_id,
+        document_id=document.document_id,
+        display_name=document.display_name,
+        labels=document.labels,
+        state=_pb.DocumentState.ValueType(document.state),
+        stage=_pb.Stage.ValueType(document.stage),
+        attempt=document.attempt,
+        worker=document.worker,
+        stalled=document.stalled,
+        progress=to_progress(document.progress),
+        error=error,
+        revision=document.revision,
+        create_time=to_timestamp(document.created_at),
+        update_time=to_timestamp(document.updated_at),
+        processing_start_time=to_timestamp(document.processing_started_at),
+        parsing_complete_time=to_timestamp(document.parsing_completed_at),
+        cleaning_complete_time=to_timestamp(document.cleaning_completed_at),
+        splitting_complete_time=to_timestamp(document.splitting_completed_at),
+        complete_time=to_timestamp(document.completed_at),
+        pause_time=to_timestamp(document.paused_at),
+        stop_time=to_timestamp(document.stopped_at),
+    )
+
+
+def to_counts(counts: DocumentCounts) -> _pb.DocumentCounts:
+    """Return counts of documents."""
+    return _pb.DocumentCounts(
+        total=counts.total,
+        pending=counts.pending,
+        running=counts.running,
+        paused=counts.paused,
+        succeeded=counts.succeeded,
+        failed=counts.failed,
+        stopped=counts.stopped,
+        stalled=counts.stalled,
+    )
+
+
+def to_batch(batch: Batch) -> _pb.Batch:
+    """Return a batch."""
+    return _pb.Batch(
+        dataset_id=batch.dataset_id,
+        batch_id=batch.batch_id,
+        labels=batch.labels,
+        state=_pb.BatchState.ValueType(batch_state(batch)),
+        sealed=batch.sealed,
+        counts=to_counts(batch.counts),
+        progress=to_progress(batch_progress(batch)),
+        revision=batch.revision,
+        stall_after=_to_duration(batch.stall_after_us),
+        fail_after=_to_duration(batch.fail_after_us),
+        create_time=to_timestamp(batch.created_at),
+        update_time=to_timestamp(batch.updated_at),
+        end_time=to_timestamp(batch.ended_at),
+    )
+
+
+def to_dataset(dataset: Dataset) -> _pb.Dataset:
+    """Return a dataset."""
+    return _pb.Dataset(
+        dataset_id=dataset.dataset_id,
+        state=_pb.DatasetState.ValueType(dataset_state(dataset)),
+        batches=dataset.batches,
+        open_batches=dataset.open_batches,
+        counts=to_counts(dataset.counts),
+        update_time=to_timestamp(dataset.updated_at),
+    )
+
+
+def to_transition(transition: Transition) -> _pb.Transition:
+    """Return a transition."""
+    document = transition.document
+    return _pb.Transition(
+        revision=transition.revision,
+        kind=_pb.TransitionKind.ValueType(transition.kind),
+        document=to_document(document) if document is not None else None,
+        previous_state=_pb.DocumentState.ValueType(transition.previous_state or 0),
+        previous_stage=_pb.Stage.ValueType(transition.previous_stage or 0),
+        event_time=to_timestamp(transition.event_at),
+        commit_time=to_timestamp(transition.committed_at),
+    )
+
+
+def _to_duration(span_us: int) -> Duration:
+    seconds, rest = divmod(span_us, _MICROSECONDS)
+    return Duration(seconds=seconds, nanos=rest * 1_000)

@@ -1,0 +1,19 @@
+"""A clock that tests set."""
+
+from __future__ import annotations
+
+START_US = 1_790_000_000_000_000  # some moment in 2026, with whole seconds
+
+
+class Clock:
+    """Microseconds since the epoch; stands still until it is moved."""
+
+    def __init__(self, now_us: int = START_US) -> None:
+        self.now_us = now_us
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on, or back."""
+        self.now_us += round(seconds * 1_000_000)

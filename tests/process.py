@@ -1,0 +1,84 @@
+"""`stagecast serve` as a process of its own, to be stopped, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+_READY = re.compile(r"stagecast ready grpc=(\S+) http=(\S+)\n")
+
+
+class ServerProcess:
+    """A running `stagecast serve`.
+
+    Attributes:
+        grpc, http: its addresses, as its ready line names them.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, grpc: str, http: str) -> None:
+        self.process = process
+        self.grpc = grpc
+        self.http = http
+
+    @classmethod
+    async def start(
+        cls, db: Path, *, grpc: str = "127.0.0.1:0", http: str = "127.0.0.1:0"
+    ) -> ServerProcess:
+        """Start a server and wait until it is ready; its log goes to `<db>.log`."""
+        with Path(f"{db}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "stagecast", "serve"),
+                *("--db", str(db), "--grpc", grpc, "--http", http),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            line = (await process.stdout.readline()).decode()
+        ready = _READY.fullmatch(line)
+        if ready is None:
+            await process.wait()
+            raise AssertionError(f"no ready line but {line!r}: {Path(f'{db}.log').read_text()}")
+        return cls(process, ready[1], ready[2])
+
+    async def kill(self) -> None:
+        """Send SIGKILL and wait for the end."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        """Send SIGTERM, wait for the end and return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            return await self.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(db: Path, **addresses: str) -> AsyncIterator[ServerProcess]:
+    """Run a server for as long as the block, whatever happens in it."""
+    server = await ServerProcess.start(db, **addresses)
+    try:
+        yield server
+    finally:
+        if server.process.returncode is None:
+            await server.kill()
+
+
+def free_address() -> str:
+    """Return an address that nobody listens on, for a server that has to come back to it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this process's environment with changes, without stagecast's own variables."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("STAGECAST_")}
+    return own | changes

@@ -1,0 +1,13 @@
+"""A pipeline on the server of this process."""
+
+from __future__ import annotations
+
+import pytest
+
+from stagecast.client import Client
+from tests.watches.pipeline import Pipeline
+
+
+@pytest.fixture
+def pipeline(client: Client, dataset_id: str) -> Pipeline:
+    return Pipeline(client, dataset_id)

@@ -1,0 +1,266 @@
+"""What the tests of the watch share: batches, reports at full speed, watchers that record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+from grpc import aio
+
+from stagecast.client import Client
+from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as s
+from tests.validator import WatchRecord
+
+T = TypeVar("T")
+
+STAGES = (
+    r.STAGE_PARSING,
+    r.STAGE_CLEANING,
+    r.STAGE_SPLITTING,
+    r.STAGE_INDEXING,
+    r.STAGE_COMPLETED,
+)
+
+
+@dataclass
+class Pipeline:
+    """One batch and what was acknowledged about it.
+
+    Attributes:
+        calls: the revisions that each acknowledged call made, where it made more than one.
+        acknowledged: the revision, document and stage of each report that was applied.
+    """
+
+    client: Client
+    dataset_id: str
+    batch_id: str = ""
+    document_ids: list[str] = field(default_factory=list)
+    calls: list[range] = field(default_factory=list)
+    acknowledged: list[tuple[int, str, r.Stage.ValueType]] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def create(self, documents: int, **fields: Any) -> r.Batch:
+        """Create the batch with so many documents."""
+        response = await self.client.reports.CreateBatch(
+            pb.CreateBatchRequest(
+                dataset_id=self.dataset_id,
+                documents=[pb.NewDocument(document_id=f"doc-{n}") for n in range(documents)],
+                **fields,
+            )
+        )
+        self.batch_id = response.batch.batch_id
+        self.document_ids = list(response.document_ids)
+        return response.batch
+
+    async def report(self, *reports: pb.DocumentReport) -> pb.ReportResponse:
+        """Report and remember what was acknowledged."""
+        response = await self.client.reports.Report(
+            pb.ReportRequest(dataset_id=self.dataset_id, batch_id=self.batch_id, reports=reports),
+            wait_for_ready=True,
+        )
+        made = []
+        for report, result in zip(reports, response.results, strict=True):
+            if result.outcome == pb.REPORT_OUTCOME_APPLIED and report.stage:
+                made.append(result.revision)
+                self.acknowledged.append((result.revision, result.document_id, report.stage))
+        if len(made) > 1:
+            self.calls.append(range(min(made), max(made) + 1))
+        self._news.set()
+        return response
+
+    async def until_acknowledged(self, reports: int) -> None:
+        """Wait until so many reports were acknowledged."""
+        while len(self.acknowledged) < reports:
+            self._news.clear()
+            await self._news.wait()
+
+    async def stage(self, stage: r.Stage.ValueType, *document_ids: str) -> pb.ReportResponse:
+        """Report one stage of some documents, or of all."""
+        return await self.report(
+            *(
+                pb.DocumentReport(document_id=d, stage=stage)
+                for d in document_ids or self.document_ids
+            )
+        )
+
+    async def run(self, rng: random.Random, *, workers: int = 4) -> None:
+        """Drive all documents to their end at full speed, in calls of all sizes.
+
+        Each worker has its own documents; some of those fail at a second attempt. Counters go with
+        some stages. The batch is sealed at the end, so that it ends only then.
+        """
+        shares = [self.document_ids[n::workers] for n in range(workers)]
+        async with asyncio.TaskGroup() as group:
+            for share in shares:
+                group.create_task(self._work(share, random.Random(rng.random())))
+        await self.seal()
+
+    async def seal(self) -> None:
+        """Seal the batch."""
+        request = pb.SealBatchRequest(dataset_id=self.dataset_id, batch_id=self.batch_id)
+        await retrying(lambda: self.client.reports.SealBatch(request, wait_for_ready=True))
+
+    async def _work(self, share: list[str], rng: random.Random) -> None:
+        for some in _cut(share, rng):
+            for stage in STAGES:
+                reports = [_report(document_id, stage, rng) for document_id in some]
+                await self._report_until_known(reports)
+            failing = [d for d in some if rng.random() < 0.1]
+            if failing:
+                await self._start_again(failing)
+
+    async def _start_again(self, document_ids: list[str]) -> None:
+        """Give documents that have ended another attempt, which fails."""
+        for document_id in document_ids:
+            await retrying(
+                lambda name=document_id: self.client.reports.StartAttempt(
+                    pb.StartAttemptRequest(
+                        dataset_id=self.dataset_id,
+                        batch_id=self.batch_id,
+                        document_id=name,
+                        worker="second",
+                    ),
+                    wait_for_ready=True,
+                )
+            )
+        error = r.DocumentError(reason="PARSE_ERROR", message="bad page")
+        await self._report_until_known(
+            [pb.DocumentReport(document_id=d, error=error) for d in document_ids]
+        )
+
+    async def _report_until_known(self, reports: list[pb.DocumentReport]) -> None:
+        await retrying(lambda: self.report(*reports))
+
+    def watch_request(self, **fields: Any) -> s.WatchBatchRequest:
+        """Return a request to watch the batch."""
+        return s.WatchBatchRequest(dataset_id=self.dataset_id, batch_id=self.batch_id, **fields)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, **fields: Any) -> AsyncIterator[Stream]:
+        """Open a watch whose messages the test reads one by one."""
+        call = self.client.status.WatchBatch(self.watch_request(**fields))
+        try:
+            yield Stream(call)
+        finally:
+            call.cancel()
+
+    async def record(self, record: WatchRecord | None = None, **fields: Any) -> WatchRecord:
+        """Watch to the end and return what was received."""
+        record = record or WatchRecord()
+        async for message in self.client.status.WatchBatch(
+            self.watch_request(resume_token=record.resume_token, **fields)
+        ):
+            record.receive(message)
+        return record
+
+    async def documents(self) -> dict[str, r.Document]:
+        """Return all documents as `ListDocuments` gives them."""
+        found: dict[str, r.Document] = {}
+        token = ""
+        while True:
+            page = await self.client.status.ListDocuments(
+                s.ListDocumentsRequest(
+                    dataset_id=self.dataset_id,
+                    batch_id=self.batch_id,
+                    page_size=1_000,
+                    page_token=token,
+                )
+            )
+            found |= {document.document_id: document for document in page.documents}
+            token = page.next_page_token
+            if not token:
+                return found
+
+
+class Stream:
+    """One stream of a watch, read message by message with a deadline."""
+
+    def __init__(
+        self, call: aio.UnaryStreamCall[s.WatchBatchRequest, s.WatchBatchResponse]
+    ) -> None:
+        self.call = call
+
+    async def read(self) -> s.WatchBatchResponse:
+        """Return the next message."""
+        async with asyncio.timeout(30):
+            message = await self.call.read()
+        assert isinstance(message, s.WatchBatchResponse), "the stream has ended"
+        return message
+
+    async def read_to_revision(self, revision: int) -> list[s.WatchBatchResponse]:
+        """Return the messages up to the one that reaches a revision."""
+        messages = [await self.read()]
+        while messages[-1].revision < revision or not messages[-1].resume_token:
+            messages.append(await self.read())
+        return messages
+
+    async def end(self) -> grpc.StatusCode:
+        """Read the rest and return the status."""
+        async with asyncio.timeout(30):
+            return await self.call.code()
+
+    async def error(self) -> aio.AioRpcError:
+        """Read to the end and return the error that it must be."""
+        async with asyncio.timeout(30):
+            try:
+                while True:
+                    await self.read()
+            except aio.AioRpcError as error:
+                return error
+
+
+async def watch_with_hangups(
+    pipeline: Pipeline, record: WatchRecord, rng: random.Random, *, hangups: int
+) -> None:
+    """Watch to the end; hang up so many times at random, and resume after every break."""
+    while True:
+        call = pipeline.client.status.WatchBatch(
+            pipeline.watch_request(resume_token=record.resume_token), wait_for_ready=True
+        )
+        patience = rng.randrange(1, 12) if record.hangups < hangups else None
+        try:
+            async for message in call:
+                record.receive(message)
+                if patience is not None and (patience := patience - 1) == 0:
+                    call.cancel()
+            return
+        except asyncio.CancelledError:
+            if patience != 0:  # the test itself was cancelled
+                raise
+        except aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        record.hang_up()
+
+
+async def retrying(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call until its answer arrives; the server may be down in between."""
+    while True:
+        try:
+            return await call()
+        except aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+
+
+def _cut(documents: list[str], rng: random.Random) -> Iterator[list[str]]:
+    position = 0
+    while position < len(documents):
+        size = rng.choice((1, 1, 2, 5, 20))
+        yield documents[position : position + size]
+        position += size
+
+
+def _report(document_id: str, stage: r.Stage.ValueType, rng: random.Random) -> pb.DocumentReport:
+    report = pb.DocumentReport(document_id=document_id, stage=stage)
+    if stage >= r.STAGE_SPLITTING and rng.random() < 0.5:
+        report.progress.total_segments = 100
+        report.progress.completed_segments = 10 * (stage - r.STAGE_PARSING)
+    return report

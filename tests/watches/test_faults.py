@@ -1,0 +1,115 @@
+"""The watch under load, while something is broken on purpose; one validator sees every record."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+from stagecast.client import Client
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as s
+from tests.process import ServerProcess, free_address, running
+from tests.validator import WatchRecord
+from tests.watches.pipeline import Pipeline, watch_with_hangups
+
+
+def check_all(
+    records: list[WatchRecord], pipeline: Pipeline, stored: dict[str, r.Document]
+) -> None:
+    """Hold what was received against what was acknowledged, and against what is stored."""
+    for record in records:
+        assert record.snapshots == 1, "a resumed watch gets no second snapshot"
+        assert record.documents == stored
+        assert record.batch is not None
+        assert record.batch.state in (
+            r.BATCH_STATE_SUCCEEDED,
+            r.BATCH_STATE_PARTIALLY_SUCCEEDED,
+        )
+        record.check_atomic(pipeline.calls)
+        for revision, document_id, stage in pipeline.acknowledged:
+            if revision > record.began:
+                document = record.transitions[revision].document
+                assert (document.document_id, document.stage) == (document_id, stage)
+    history = max((record.transitions for record in records), key=len)
+    for record in records:
+        assert record.transitions.items() <= history.items(), "all watchers see one history"
+
+
+async def test_watches_opened_while_reports_run_receive_every_transition(
+    pipeline: Pipeline,
+) -> None:
+    rng = random.Random(1)
+    await pipeline.create(200, more_documents_follow=True)
+    first = asyncio.create_task(pipeline.record())
+    reporting = asyncio.create_task(pipeline.run(rng))
+    late = []
+    while not reporting.done():
+        late.append(asyncio.create_task(pipeline.record()))
+        await pipeline.documents()  # some time passes
+    await reporting
+    records = await asyncio.gather(first, *late)
+    check_all(records, pipeline, await pipeline.documents())
+    assert len(pipeline.acknowledged) > 500
+
+
+async def test_random_hangups_lose_and_repeat_nothing(pipeline: Pipeline) -> None:
+    rng = random.Random(2)
+    await pipeline.create(300, more_documents_follow=True)
+    records = [WatchRecord() for _ in range(10)]
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+        for record in records:
+            ownrng = random.Random(rng.random())
+            group.create_task(watch_with_hangups(pipeline, record, ownrng, hangups=20))
+        group.create_task(pipeline.run(rng))
+    check_all(records, pipeline, await pipeline.documents())
+    assert sum(record.hangups for record in records) >= 50
+
+
+async def test_server_killed_under_load_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    rng = random.Random(3)
+    db, grpc, http = tmp_path / "stagecast.db", free_address(), free_address()
+    server = await ServerProcess.start(db, grpc=grpc, http=http)
+    try:
+        async with Client(grpc) as client:
+            pipeline = Pipeline(client, dataset_id)
+            await pipeline.create(300, more_documents_follow=True)
+            records = [WatchRecord() for _ in range(5)]
+            async with asyncio.timeout(240), asyncio.TaskGroup() as group:
+                for record in records:
+                    ownrng = random.Random(rng.random())
+                    group.create_task(watch_with_hangups(pipeline, record, ownrng, hangups=3))
+                group.create_task(pipeline.run(rng))
+                for reports in (100, 400, 700):
+                    await pipeline.until_acknowledged(reports)
+                    await server.kill()
+                    server = await ServerProcess.start(db, grpc=grpc, http=http)
+            check_all(records, pipeline, await pipeline.documents())
+            assert all(record.hangups >= 3 for record in records)
+        assert await server.stop() == 0
+    finally:
+        if server.process.returncode is None:
+            await server.kill()
+
+
+async def test_client_watch_survives_a_kill_and_goes_on_with_the_next_transition(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    db, grpc, http = tmp_path / "stagecast.db", free_address(), free_address()
+    record = WatchRecord()
+    async with Client(grpc) as client, running(db, grpc=grpc, http=http) as first:
+        pipeline = Pipeline(client, dataset_id)
+        await pipeline.create(2)
+        request = s.WatchBatchRequest(dataset_id=dataset_id, batch_id=pipeline.batch_id)
+        watch = client.watch(request)
+        record.receive(await anext(watch))
+        await pipeline.stage(r.STAGE_PARSING)
+        await first.kill()
+        async with running(db, grpc=grpc, http=http), asyncio.timeout(60):
+            await pipeline.stage(r.STAGE_COMPLETED)
+            async for message in watch:
+                record.receive(message)
+    assert record.snapshots == 1
+    assert sorted(record.transitions) == [5, 6, 7, 8]

@@ -1,0 +1,233 @@
+"""Where a watch goes on: from every token, on every server, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from sqlite_utils import Database
+
+from stagecast.app import App
+from stagecast.client import Client, details_of
+from stagecast.config import Config
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as s
+from tests.validator import WatchRecord
+from tests.watches.pipeline import STAGES, Pipeline
+
+
+@asynccontextmanager
+async def serving(config: Config, pipeline: Pipeline) -> AsyncIterator[Pipeline]:
+    """Run a server on the config's file and give the pipeline as its clients see it."""
+    async with App(config) as app, Client(app.grpc_address) as client:
+        yield dataclasses.replace(pipeline, client=client)
+
+
+@pytest.fixture
+def nowhere(dataset_id: str) -> Pipeline:
+    """A pipeline that has no server yet."""
+    return Pipeline(None, dataset_id)  # type: ignore[arg-type]
+
+
+async def tokens_of(pipeline: Pipeline) -> dict[int, str]:
+    """Watch the batch to its end from its beginning and return all tokens by revision."""
+    tokens = {}
+    async for message in pipeline.client.status.WatchBatch(pipeline.watch_request()):
+        if message.resume_token:
+            tokens[message.revision] = message.resume_token
+    return tokens
+
+
+async def test_every_token_goes_on_with_exactly_the_next_revision(pipeline: Pipeline) -> None:
+    await pipeline.create(3, more_documents_follow=True)
+    tokens = {}
+    async with pipeline.stream() as stream:
+        for stage in STAGES:
+            for document_id in pipeline.document_ids:
+                message = await stream.read()
+                tokens[message.revision] = message.resume_token
+                await pipeline.stage(stage, document_id)
+    await pipeline.seal()
+    assert len(tokens) == 15
+    for revision, token in tokens.items():
+        received = [
+            transition.revision
+            async for message in pipeline.client.status.WatchBatch(
+                pipeline.watch_request(resume_token=token)
+            )
+            for transition in message.transitions
+        ]
+        assert received == list(range(revision + 1, 4 + 15 + 1 + 1))
+
+
+async def test_token_works_after_a_restart_and_on_another_server_of_the_file(
+    config: Config, nowhere: Pipeline
+) -> None:
+    record = WatchRecord()
+    async with serving(config, nowhere) as pipeline:
+        await pipeline.create(2)
+        async with pipeline.stream() as stream:
+            record.receive(await stream.read())
+        await pipeline.stage(r.STAGE_PARSING)
+    record.hang_up()
+    async with serving(config, pipeline) as one, serving(config, pipeline) as other:
+        await one.stage(r.STAGE_CLEANING)
+        async with other.stream(resume_token=record.resume_token) as stream:
+            for message in await stream.read_to_revision(8):
+                record.receive(message)
+            await one.stage(r.STAGE_COMPLETED)
+            for message in await stream.read_to_revision(10):
+                record.receive(message)
+            assert await stream.end() is grpc.StatusCode.OK
+    assert record.snapshots == 1
+    assert sorted(record.transitions) == list(range(5, 11))
+
+
+async def test_transition_reported_to_one_server_is_pushed_by_another_on_the_file(
+    config: Config, nowhere: Pipeline
+) -> None:
+    async with serving(config, nowhere) as one:
+        await one.create(1)
+        async with serving(config, one) as other, other.stream() as stream:
+            await stream.read()
+            await one.stage(r.STAGE_PARSING)
+            message = await stream.read()
+            assert [t.revision for t in message.transitions] == [4]
+
+
+@pytest.mark.parametrize("token", ["x", "AAAA", "not base64!", "ä", "A" * 10_000])
+async def test_malformed_token_is_invalid(pipeline: Pipeline, token: str) -> None:
+    await pipeline.create(1)
+    async with pipeline.stream(resume_token=token) as stream:
+        error = await stream.error()
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details_of(error).reason == "TOKEN_INVALID"
+
+
+async def test_token_with_any_letter_changed_is_invalid(pipeline: Pipeline) -> None:
+    await pipeline.create(1)
+    async with pipeline.stream() as stream:
+        token = (await stream.read()).resume_token
+    for position, letter in enumerate(token):
+        slip = token[:position] + ("A" if letter != "A" else "B") + token[position + 1 :]
+        async with pipeline.stream(resume_token=slip) as stream:
+            error = await stream.error()
+        assert details_of(error).reason == "TOKEN_INVALID"
+
+
+async def test_token_of_another_batch_is_invalid(pipeline: Pipeline) -> None:
+    await pipeline.create(1)
+    async with pipeline.stream() as stream:
+        token = (await stream.read()).resume_token
+    await pipeline.create(1)
+    async with pipeline.stream(resume_token=token) as stream:
+        error = await stream.error()
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details_of(error).reason == "TOKEN_INVALID"
+
+
+async def test_token_older_than_the_retained_history_gets_a_snapshot_that_says_so(
+    pipeline: Pipeline, config: Config
+) -> None:
+    token = await _token_before_three_stages(pipeline)
+    # The driver that the server uses: a second SQLite in one process would break its file locks.
+    with Database(config.db) as file, file.atomic():
+        file.execute("DELETE FROM transitions WHERE revision < 5")
+    async with pipeline.stream(resume_token=token) as stream:
+        message = await stream.read()
+    assert message.snapshot.reason == s.SNAPSHOT_REASON_TOKEN_EXPIRED
+    assert message.snapshot.complete
+    assert message.revision == 6
+    async with pipeline.stream(resume_token=token, fail_on_expired_token=True) as stream:
+        error = await stream.error()
+    assert error.code() is grpc.StatusCode.OUT_OF_RANGE
+    assert details_of(error).reason == "TOKEN_EXPIRED"
+
+
+async def test_file_restored_from_an_older_copy_is_noticed_behind_the_token(
+    config: Config, nowhere: Pipeline
+) -> None:
+    token, pipeline = await _restore_older_copy(config, nowhere)
+    async with serving(config, pipeline) as pipeline:
+        await _expect_history_changed(pipeline, token, revision=4)
+
+
+async def test_file_restored_from_an_older_copy_is_noticed_past_the_token(
+    config: Config, nowhere: Pipeline
+) -> None:
+    token, pipeline = await _restore_older_copy(config, nowhere)
+    async with serving(config, pipeline) as pipeline:
+        for stage in STAGES[1:-1]:
+            await pipeline.stage(stage)
+        await _expect_history_changed(pipeline, token, revision=7)
+
+
+async def test_batch_deleted_and_made_again_is_another_history(
+    pipeline: Pipeline, config: Config
+) -> None:
+    await pipeline.create(1, batch_id="again")
+    async with pipeline.stream() as stream:
+        token = (await stream.read()).resume_token
+    _delete_all(config.db)
+    await pipeline.create(1, batch_id="again")
+    await _expect_history_changed(pipeline, token, revision=3)
+
+
+async def test_watch_of_a_batch_that_is_deleted_ends_not_found(
+    pipeline: Pipeline, config: Config
+) -> None:
+    await pipeline.create(1, batch_id="again")
+    async with pipeline.stream() as stream:
+        await stream.read()
+        _delete_all(config.db)
+        error = await stream.error()
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert details_of(error).reason == "BATCH_DELETED"
+
+
+async def _token_before_three_stages(pipeline: Pipeline) -> str:
+    await pipeline.create(1)
+    async with pipeline.stream() as stream:
+        token = (await stream.read()).resume_token
+    for stage in STAGES[:3]:
+        await pipeline.stage(stage)
+    return token
+
+
+async def _restore_older_copy(config: Config, pipeline: Pipeline) -> tuple[str, Pipeline]:
+    """Copy the file, go on, take a token there, and put the copy back."""
+    async with serving(config, pipeline) as before:
+        await before.create(1)
+        await before.stage(r.STAGE_PARSING)
+    copy = Path(f"{config.db}.copy")
+    shutil.copy(config.db, copy)
+    async with serving(config, before) as after:
+        await after.stage(r.STAGE_CLEANING)
+        async with after.stream() as stream:
+            token = (await stream.read()).resume_token
+    for leftover in ("-wal", "-shm"):
+        Path(f"{config.db}{leftover}").unlink(missing_ok=True)
+    shutil.copy(copy, config.db)
+    return token, after
+
+
+async def _expect_history_changed(pipeline: Pipeline, token: str, *, revision: int) -> None:
+    async with pipeline.stream(resume_token=token) as stream:
+        message = await stream.read()
+    assert message.snapshot.reason == s.SNAPSHOT_REASON_HISTORY_CHANGED
+    assert message.revision == revision
+    async with pipeline.stream(resume_token=token, fail_on_expired_token=True) as stream:
+        error = await stream.error()
+    assert error.code() is grpc.StatusCode.OUT_OF_RANGE
+    assert details_of(error).reason == "HISTORY_CHANGED"
+
+
+def _delete_all(db: Path) -> None:
+    with Database(db) as file, file.atomic():
+        for table in ("transitions", "documents", "batches"):
+            file.execute(f"DELETE FROM {table}")  # noqa: S608 - three constants

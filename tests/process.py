@@ -12,6 +12,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+
 _READY = re.compile(r"stagecast ready grpc=(\S+) http=(\S+)\n")
 
 

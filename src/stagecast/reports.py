@@ -7,6 +7,7 @@ Everything that can be refused is decided before the first row is written.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -186,9 +187,8 @@ def _created_before(tx: Writing, batch: Batch, fingerprint: bytes) -> Submitted:
             dataset_id=batch.dataset_id,
             batch_id=batch.batch_id,
         )
-    documents = tx.iterate_documents(batch)
-    named = [next(documents).document_id for _ in range(creation.documents)]
-    return Submitted(batch=batch, document_ids=named)
+    first = itertools.islice(tx.iterate_documents(batch), creation.documents)
+    return Submitted(batch=batch, document_ids=[document.document_id for document in first])
 
 
 def _free_batch_id(tx: Writing, dataset_id: str) -> str:

@@ -95,11 +95,11 @@ def apply_report(document: Document, report: Report, *, now: int) -> Change:
 def start_attempt(document: Document, worker: str, *, now: int) -> Change:
     """Return the document as taken by `worker`.
 
-    A worker that has it already changes nothing; a PENDING document starts the attempt that waits;
-    from anybody else, and from the end, a new attempt begins.
+    From a worker that has it already this is a sign of life, no more. A PENDING document starts the
+    attempt that waits; from anybody else, and from the end, a new attempt begins.
     """
     if not document.state.terminal and document.worker == worker:
-        return Change(document=document)
+        return recover(document)
     fresh = document if document.state is DocumentState.PENDING else _next_attempt(document)
     taken = replace(fresh, state=DocumentState.RUNNING, worker=worker, processing_started_at=now)
     return Change(document=taken, kind=_Kind.STARTED, outcome=ReportOutcome.APPLIED)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -25,10 +27,10 @@ from stagecast.v1 import (
 )
 from stagecast.watches import Watches
 
-_SERVICES = (
-    *(status_service_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,),
-    *(report_service_pb2.DESCRIPTOR.services_by_name["ReportService"].full_name,),
-    *(control_service_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name,),
+_SERVICES = tuple(
+    service.full_name
+    for file in (status_service_pb2, report_service_pb2, control_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
 )
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -102,11 +104,31 @@ class RpcServer:
         await self._server.stop(grace_s)
 
 
+class _Pool:
+    """The descriptors of this process, which also finds the file of an RPC by its full name.
+
+    Python's own pool knows files by messages, enums and services only, and people describe RPCs.
+    """
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, _ = symbol.rpartition(".")
+            return self._pool.FindServiceByName(service).file  # KeyError if it is none
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the pool has
+        return getattr(self._pool, name)
+
+
 def _add_reflection(server: aio.Server) -> None:
     """Serve reflection as v1alpha, and under the name of v1, whose messages are the same."""
     v1alpha = reflection.SERVICE_NAME
-    health_name = health.SERVICE_NAME
-    servicer = reflection.aio.ReflectionServicer((*_SERVICES, health_name, v1alpha, _REFLECTION_V1))
+    names = (*_SERVICES, health.SERVICE_NAME, v1alpha, _REFLECTION_V1)
+    servicer = reflection.aio.ReflectionServicer(names, pool=_Pool())
     handlers: dict[str, Any] = {
         "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
             servicer.ServerReflectionInfo,

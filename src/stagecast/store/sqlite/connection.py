@@ -6,6 +6,7 @@ not the standard library's.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -15,10 +16,26 @@ from stagecast.errors import StartError, StoreBusy
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
 
 Connection = sqlite3.Connection
+Cursor = sqlite3.Cursor
 DriverError = sqlite3.Error
 
 BUSY_TIMEOUT_MS = 5_000  # how long a connection waits for a lock of another process
 RETRY_AFTER_S = 1.0
+
+_FAULTS = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
 
 
 def open_writer(path: Path) -> Connection:
@@ -28,13 +45,14 @@ def open_writer(path: Path) -> Connection:
         StartError: it cannot be opened, or is not stagecast's, or of a newer release.
     """
     try:
-        connection = _connect(path)
+        connection = _connect(path.absolute().as_uri())
     except sqlite3.Error as error:
         raise StartError(f"cannot open {path}: {error}") from error
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        # A foreign file must stay as it is, so WAL comes after the look at it.
         _migrate(Database(connection), path)
+        _switch_to_wal(connection)
+        connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
         connection.close()
         raise StartError(f"cannot use {path}: {error}") from error
@@ -45,27 +63,30 @@ def open_writer(path: Path) -> Connection:
 
 
 def open_reader(path: Path) -> Connection:
-    """Open the file for one reading thread."""
-    connection = _connect(path)
+    """Open the file, which has to be there, for one reading thread."""
+    connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def translate(error: Exception) -> Exception:
     """Turn a fault of the file or its disk into `StoreBusy`; whatever else is a bug and stays."""
-    fault = isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
-    )
-    if not fault:
+    code = getattr(error, "sqlite_errorcode", None)
+    # The low byte is the primary code; what lies above only tells more.
+    if code is None or code & 0xFF not in _FAULTS:
         return error
     return StoreBusy(f"the store cannot be used now: {error}", retry_after_s=RETRY_AFTER_S)
 
 
-def _connect(path: Path) -> Connection:
+def _connect(uri: str) -> Connection:
     # Autocommit: transactions are begun and ended by name. The connection is used by one thread but
     # closed by another, after that has ended.
     connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+        uri,
+        uri=True,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
     )
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
@@ -82,6 +103,20 @@ def _migrate(db: Database, path: Path) -> None:
         db.rollback()
         raise
     db.commit()
+
+
+def _switch_to_wal(connection: Connection) -> None:
+    """Set WAL mode; SQLite does not wait by itself for another process that does the same."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _check_ours(db: Database, path: Path) -> None:

@@ -214,7 +214,9 @@ def document_from_row(row: Row, dataset_id: str, batch_id: str) -> Document:
         worker=worker,
         stalled=bool(stalled),
         progress=Progress(completed_segments=completed_segments, total_segments=total_segments),
-        error=DocumentError(reason=error_reason, message=error_message) if error_reason else None,
+        error=DocumentError(reason=error_reason, message=error_message)
+        if error_reason is not None
+        else None,
         revision=revision,
         updated_at=updated_at,
         processing_started_at=processing_started_at,

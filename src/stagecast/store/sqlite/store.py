@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from stagecast.store.protocol import BatchName, Reading, Writing
-from stagecast.store.sqlite.connection import Connection, open_reader, open_writer, translate
+from stagecast.store.sqlite.connection import (
+    Connection,
+    DriverError,
+    open_reader,
+    open_writer,
+    translate,
+)
 from stagecast.store.sqlite.transactions import SqliteReading
 from stagecast.store.sqlite.writer import Writer
 
@@ -75,14 +81,22 @@ class SqliteStore:
 
     def _query(self, query: Callable[[Reading], T]) -> T:
         try:
-            connection = self._connection_of_thread()
-            connection.execute("BEGIN")
-            try:
-                return query(SqliteReading(connection))
-            finally:
-                connection.execute("COMMIT")
-        except Exception as error:
-            raise translate(error) from error
+            return self._query_in_transaction(query)
+        except DriverError as error:
+            translated = translate(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    def _query_in_transaction(self, query: Callable[[Reading], T]) -> T:
+        connection = self._connection_of_thread()
+        connection.execute("BEGIN")
+        reading = SqliteReading(connection)
+        try:
+            return query(reading)
+        finally:
+            reading.close()
+            connection.execute("COMMIT")
 
     def _connection_of_thread(self) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)

@@ -21,7 +21,7 @@ from stagecast.model import (
 )
 from stagecast.store.protocol import BatchName
 from stagecast.store.sqlite import rows
-from stagecast.store.sqlite.connection import Connection
+from stagecast.store.sqlite.connection import Connection, Cursor
 
 # A dataset by its id.
 _DATASET = f"SELECT {rows.columns(rows.DATASET)} FROM datasets WHERE dataset_id = ?"
@@ -129,6 +129,16 @@ class SqliteReading:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._cursors: list[Cursor] = []
+
+    def close(self) -> None:
+        """End what was only read in part, before the transaction ends.
+
+        An error's traceback may keep a generator alive, and its cursor would hold on to the moment
+        that it reads.
+        """
+        for cursor in self._cursors:
+            cursor.close()
 
     def find_dataset(self, dataset_id: str) -> Dataset | None:
         """Return the dataset, if it is there."""
@@ -168,7 +178,7 @@ class SqliteReading:
     ) -> Iterator[Document]:
         """Yield documents in the order of registration; an empty filter lets all through."""
         where = _is_one_of("state", states) + _is_one_of("stage", stages)
-        found = self._connection.execute(
+        found = self._iterate(
             f"{_DOCUMENTS}{where} ORDER BY position", (batch.key, after_position, *states, *stages)
         )
         for row in found:
@@ -176,7 +186,7 @@ class SqliteReading:
 
     def iterate_transitions(self, batch: Batch, *, after_revision: int) -> Iterator[Transition]:
         """Yield the log from the next revision on."""
-        for row in self._connection.execute(_LOG, (batch.key, after_revision)):
+        for row in self._iterate(_LOG, (batch.key, after_revision)):
             yield rows.transition_from_row(row, batch.dataset_id, batch.batch_id)
 
     def find_call(self, batch: Batch, revision: int) -> int | None:
@@ -188,8 +198,13 @@ class SqliteReading:
         self, batch: Batch, *, after_serial: int
     ) -> Iterator[tuple[int, Document]]:
         """Yield documents whose counters changed without a transition, with their serials."""
-        for serial, *row in self._connection.execute(_PROGRESSED, (batch.key, after_serial)):
+        for serial, *row in self._iterate(_PROGRESSED, (batch.key, after_serial)):
             yield serial, rows.document_from_row(tuple(row), batch.dataset_id, batch.batch_id)
+
+    def _iterate(self, sql: str, parameters: tuple[object, ...]) -> Cursor:
+        cursor = self._connection.execute(sql, parameters)
+        self._cursors.append(cursor)
+        return cursor
 
 
 class SqliteWriting(SqliteReading):

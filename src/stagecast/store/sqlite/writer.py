@@ -18,7 +18,12 @@ from typing import Any, TypeVar
 
 from stagecast.errors import StagecastError, StoreBusy
 from stagecast.store.protocol import BatchName, Writing
-from stagecast.store.sqlite.connection import Connection, DriverError, translate
+from stagecast.store.sqlite.connection import (
+    RETRY_AFTER_S,
+    Connection,
+    DriverError,
+    translate,
+)
 from stagecast.store.sqlite.transactions import SqliteWriting
 
 T = TypeVar("T")
@@ -68,9 +73,12 @@ class Writer(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._data_version = self._read_data_version()
         self._failed = False
+        self._stopped = False
 
     async def submit(self, call: Callable[[Writing], T]) -> T:
         """Queue a call and wait for its commit."""
+        if self._stopped:
+            raise StoreBusy("the store is closed", retry_after_s=RETRY_AFTER_S)
         answer: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Asked(call, answer))
         return await answer
@@ -81,6 +89,7 @@ class Writer(threading.Thread):
 
     def stop(self) -> None:
         """End the thread once everything queued has been answered."""
+        self._stopped = True
         self._queue.put(None)
 
     def run(self) -> None:
@@ -111,17 +120,18 @@ class Writer(threading.Thread):
                 answered = [self._run(asked, tx) for asked in group]
         # Whatever a call raises is its caller's answer; the thread has to live on.
         except Exception as error:
-            return self._commit_apart(group, translate(error))
+            return self._commit_apart(group, error)
         self._failed = False
         return answered, tx.touched
 
     def _commit_apart(
         self, group: list[_Asked], error: Exception
     ) -> tuple[list[_Answered], set[BatchName]]:
-        if isinstance(error, StoreBusy):
-            self._failed = True
-        if isinstance(error, StoreBusy) or len(group) == 1:
-            return [_Answered(asked, error=error) for asked in group], set()
+        busy = isinstance(translate(error), StoreBusy)
+        self._failed |= busy
+        if busy or len(group) == 1:
+            # An error for each: whoever raises it adds to its traceback.
+            return [_Answered(asked, error=_for_caller(error)) for asked in group], set()
         answered: list[_Answered] = []
         touched: set[BatchName] = set()
         for asked in group:
@@ -131,16 +141,20 @@ class Writer(threading.Thread):
         return answered, touched
 
     def _run(self, asked: _Asked, tx: SqliteWriting) -> _Answered:
+        written = self._connection.total_changes
         try:
             return _Answered(asked, result=asked.call(tx))
         except StagecastError as error:
+            if self._connection.total_changes != written:
+                raise RuntimeError("a call was refused after it had written") from error
             return _Answered(asked, error=error)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[SqliteWriting]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            yield SqliteWriting(self._connection, self._clock())
+            with contextlib.closing(SqliteWriting(self._connection, self._clock())) as tx:
+                yield tx
             self._connection.execute("COMMIT")
         except BaseException:
             # A full disk may have rolled back already.
@@ -186,3 +200,10 @@ class Writer(threading.Thread):
         # A loop that is closed has nobody left to tell.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call)
+
+
+def _for_caller(error: Exception) -> Exception:
+    """Return what a caller is told; a future takes no `StopIteration`, and would never be done."""
+    if isinstance(error, StopIteration):
+        return RuntimeError("a call ended in StopIteration")
+    return translate(error)

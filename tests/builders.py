@@ -1,0 +1,259 @@
+"""Builders of model data, and the calls that put it into a store and get it back.
+
+Every builder has sound defaults and takes what a test cares about by keyword.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from stagecast.model import (
+    Batch,
+    BatchEdit,
+    Creation,
+    Dataset,
+    Document,
+    DocumentCounts,
+    DocumentError,
+    DocumentState,
+    Progress,
+    Report,
+    SegmentTotals,
+    Stage,
+    Transition,
+    TransitionKind,
+    apply_report,
+    register,
+    start_attempt,
+)
+from stagecast.store import Store, Writing
+
+DATASET_ID = "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
+BATCH_ID = "20261122093015482913"
+NOW = 1_800_000_000_000_000  # microseconds: well after every time that a builder makes up
+ERROR = DocumentError(reason="PARSE_FAILED", message="Page 3 is no text.")
+OTHER_ERROR = DocumentError(reason="INDEX_FULL", message="No room left.")
+
+_STAGE_TIMES = (
+    (Stage.WAITING, "processing_started_at"),
+    (Stage.PARSING, "parsing_completed_at"),
+    (Stage.CLEANING, "cleaning_completed_at"),
+    (Stage.SPLITTING, "splitting_completed_at"),
+)
+
+
+def document(**changes: Any) -> Document:
+    """Return a document as it is right after its registration, with changes."""
+    fresh = Document(
+        dataset_id=DATASET_ID,
+        batch_id=BATCH_ID,
+        document_id="doc-0",
+        position=0,
+        display_name="",
+        labels={},
+        created_at=1_000,
+        state=DocumentState.PENDING,
+        stage=Stage.WAITING,
+        attempt=1,
+        worker="",
+        stalled=False,
+        progress=Progress(),
+        error=None,
+        revision=2,
+        updated_at=1_000,
+    )
+    return replace(fresh, **changes)
+
+
+def document_in(state: DocumentState, stage: Stage = Stage.WAITING, **changes: Any) -> Document:
+    """Return a document that worker `w1` brought there, with the times that belong to it.
+
+    It was taken at 2_000, left PARSING at 3_000, CLEANING at 4_000, SPLITTING at 5_000; what holds
+    or ended it came at 9_000.
+    """
+    times: dict[str, int | None] = {
+        name: number * 1_000 for number, (left, name) in enumerate(_STAGE_TIMES, 2) if stage > left
+    }
+    if state is not DocumentState.PENDING:
+        times.setdefault("processing_started_at", 2_000)
+    if state is DocumentState.PAUSED:
+        times["paused_at"] = 9_000
+    if state is DocumentState.SUCCEEDED:
+        times["completed_at"] = 9_000
+    if state in (DocumentState.FAILED, DocumentState.STOPPED):
+        times["stopped_at"] = 9_000
+    return document(
+        **{
+            "state": state,
+            "stage": stage,
+            "worker": "" if state is DocumentState.PENDING else "w1",
+            "error": ERROR if state is DocumentState.FAILED else None,
+            "updated_at": 9_000,
+            **times,
+            **changes,
+        }
+    )
+
+
+def batch(**changes: Any) -> Batch:
+    """Return an open batch without documents, not yet recorded as created, with changes."""
+    fresh = Batch(
+        key=1,
+        dataset_id=DATASET_ID,
+        batch_id=BATCH_ID,
+        labels={},
+        stall_after_us=300_000_000,
+        fail_after_us=3_600_000_000,
+        created_at=1_000,
+        sealed=False,
+        counts=DocumentCounts(),
+        segments=SegmentTotals(),
+        revision=0,
+        progress_serial=0,
+        updated_at=1_000,
+        ended_at=None,
+    )
+    return replace(fresh, **changes)
+
+
+def dataset(**changes: Any) -> Dataset:
+    """Return a dataset without batches, with changes."""
+    empty = Dataset(
+        dataset_id=DATASET_ID,
+        batches=0,
+        open_batches=0,
+        pending_batches=0,
+        last_ended=None,
+        counts=DocumentCounts(),
+        updated_at=1_000,
+    )
+    return replace(empty, **changes)
+
+
+def creation(**changes: Any) -> Creation:
+    """Return how a batch was created, with changes."""
+    return replace(Creation(fingerprint=b"\x00digest", documents=0, request_id=None), **changes)
+
+
+def transition(**changes: Any) -> Transition:
+    """Return the transition that creates a batch, with changes."""
+    created = Transition(
+        revision=1,
+        kind=TransitionKind.CREATED,
+        document=None,
+        previous_state=None,
+        previous_stage=None,
+        event_at=None,
+        committed_at=1_000,
+        counts=DocumentCounts(),
+        sealed=False,
+        call=7,
+    )
+    return replace(created, **changes)
+
+
+def register_documents(edit: BatchEdit, count: int, **changes: Any) -> list[Document]:
+    """Register documents `doc-0`, `doc-1` … behind those of the batch and return them."""
+    first = edit.batch.counts.total
+    for position in range(first, first + count):
+        fresh = register(
+            dataset_id=edit.batch.dataset_id,
+            batch_id=edit.batch.batch_id,
+            document_id=f"doc-{position}",
+            position=position,
+            display_name="",
+            labels={},
+            now=edit.now,
+        )
+        edit.register(replace(fresh, **changes))
+    return [edit.added[f"doc-{position}"] for position in range(first, first + count)]
+
+
+# Calls on a store.
+
+
+async def create(
+    store: Store,
+    batch_id: str = BATCH_ID,
+    *,
+    documents: int = 0,
+    sealed: bool = True,
+    made_by: Creation | None = None,
+    **changes: Any,
+) -> Batch:
+    """Create a batch with documents `doc-0`, `doc-1` … and return it."""
+
+    def call(tx: Writing) -> Batch:
+        fresh = batch(key=0, batch_id=batch_id, created_at=tx.now, updated_at=tx.now, **changes)
+        edit = tx.new_batch(fresh, made_by or creation(documents=documents))
+        edit.create()
+        register_documents(edit, documents)
+        if sealed:
+            edit.seal()
+        tx.save(edit)
+        return edit.batch
+
+    return await store.write(call)
+
+
+Move = Callable[[Document, int], Any]
+
+
+async def move(store: Store, moved: Batch, *moves: tuple[int, Move]) -> Batch:
+    """Do one call that moves documents, by their numbers, one move after the other."""
+
+    def call(tx: Writing) -> Batch:
+        stored = tx.find_batch(moved.dataset_id, moved.batch_id)
+        assert stored is not None
+        edit = tx.edit(stored)
+        documents = tx.find_documents(stored, {f"doc-{number}" for number, _ in moves})
+        for number, change in moves:
+            before = documents[f"doc-{number}"]
+            documents[before.document_id] = edit.apply(before, change(before, edit.now))
+        tx.save(edit)
+        return edit.batch
+
+    return await store.write(call)
+
+
+def says(**said: Any) -> Move:
+    """Return what a report that says this does."""
+    return lambda found, now: apply_report(
+        found, Report(document_id=found.document_id, **said), now=now
+    )
+
+
+def taken(found: Document, now: int) -> Any:
+    return start_attempt(found, "wörker-1", now=now)
+
+
+def counted(completed: int, total: int | None = None) -> Progress:
+    return Progress(completed_segments=completed, total_segments=total)
+
+
+async def get_batch(store: Store, batch_id: str = BATCH_ID, dataset_id: str = DATASET_ID) -> Batch:
+    found = await store.read(lambda tx: tx.find_batch(dataset_id, batch_id))
+    assert found is not None
+    return found
+
+
+async def get_dataset(store: Store, dataset_id: str = DATASET_ID) -> Dataset:
+    found = await store.read(lambda tx: tx.find_dataset(dataset_id))
+    assert found is not None
+    return found
+
+
+async def get_documents(store: Store, of: Batch, **query: Any) -> list[Document]:
+    return await store.read(lambda tx: list(tx.iterate_documents(of, **query)))
+
+
+async def get_log(store: Store, of: Batch, after_revision: int = 0) -> list[Transition]:
+    return await store.read(
+        lambda tx: list(tx.iterate_transitions(of, after_revision=after_revision))
+    )
+
+
+async def get_progress(store: Store, of: Batch, after_serial: int) -> list[tuple[int, Document]]:
+    return await store.read(lambda tx: list(tx.iterate_progress(of, after_serial=after_serial)))

@@ -1,0 +1,298 @@
+"""Whatever happens to a few documents in whatever order, the promises of the model hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from stagecast.errors import StagecastError
+from stagecast.model import (
+    BatchEdit,
+    Change,
+    Document,
+    DocumentCounts,
+    DocumentState,
+    Progress,
+    Report,
+    ReportOutcome,
+    SegmentTotals,
+    Stage,
+    Transition,
+    apply_report,
+    batch_at,
+    lose,
+    pause,
+    recover,
+    resume,
+    retry,
+    stall,
+    start_attempt,
+    stop,
+)
+from tests.builders import ERROR, NOW, OTHER_ERROR, batch, register_documents
+
+DOCUMENTS = 3
+
+numbers = st.integers(0, DOCUMENTS - 1)
+# What the wire lets through: no more segments complete than there are, no error with COMPLETED.
+stages = st.none() | st.sampled_from(Stage)
+errors = st.sampled_from([None, None, None, ERROR, OTHER_ERROR])
+counters = st.none() | st.builds(
+    lambda completed, rest: Progress(
+        completed_segments=completed, total_segments=None if rest is None else completed + rest
+    ),
+    st.integers(0, 5),
+    st.none() | st.integers(0, 5),
+)
+attempts = st.sampled_from(["any", "any", "current", "last", "next"])
+said = st.fixed_dictionaries(
+    {"number": numbers, "attempt": attempts, "stage": stages, "progress": counters, "error": errors}
+).filter(lambda news: news["error"] is None or news["stage"] is not Stage.COMPLETED)
+
+MOVES: dict[str, Callable[[Document, int], Change]] = {
+    "pause": lambda found, now: pause(found, now=now),
+    "resume": lambda found, _now: resume(found),
+    "stop": lambda found, now: stop(found, now=now),
+    "retry": lambda found, _now: retry(found),
+    "stall": lambda found, _now: stall(found),
+    "recover": lambda found, _now: recover(found),
+    "lose": lambda found, now: lose(found, now=now),
+}
+
+LEFT = {
+    Stage.PARSING: "parsing_completed_at",
+    Stage.CLEANING: "cleaning_completed_at",
+    Stage.SPLITTING: "splitting_completed_at",
+}
+
+
+class Ingestion(RuleBasedStateMachine):
+    """One batch; every rule is a call with an edit of its own, and one that is refused is dropped.
+
+    `documents` are as they are stored, `log` is every transition so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch = batch()
+        self.documents: list[Document] = []
+        self.log: list[Transition] = []
+        self.clock = NOW
+        self.calls = 0
+
+    # What may happen.
+
+    @initialize(count=numbers)
+    def create(self, count: int) -> None:
+        edit = self.begin(new=True)
+        edit.create()
+        register_documents(edit, count)
+        self.save(edit)
+
+    @rule(by=st.integers(-3, 9))
+    def let_time_pass(self, by: int) -> None:
+        self.clock += by
+
+    @precondition(lambda self: len(self.documents) < DOCUMENTS and not self.batch.sealed)
+    @rule()
+    def add_document(self) -> None:
+        edit = self.begin()
+        register_documents(edit, 1)
+        self.save(edit)
+
+    @rule()
+    def seal(self) -> None:
+        edit = self.begin()
+        edit.seal()
+        self.save(edit)
+
+    @rule(number=numbers, worker=st.sampled_from(["w1", "w2"]))
+    def take(self, number: int, worker: str) -> None:
+        if number < len(self.documents):
+            edit, found = self.begin(), self.documents[number]
+            edit.apply(found, start_attempt(found, worker, now=edit.now))
+            self.save(edit)
+
+    @rule(number=numbers, move=st.sampled_from(sorted(MOVES)))
+    def move(self, number: int, move: str) -> None:
+        if number < len(self.documents):
+            edit, found = self.begin(), self.documents[number]
+            edit.apply(found, MOVES[move](found, edit.now))
+            self.save(edit)
+
+    @rule(news=said)
+    def report(self, news: dict[str, object]) -> None:
+        self.report_together([news])
+
+    @rule(many=st.lists(said, min_size=2, max_size=4))
+    def report_together(self, many: list[dict[str, object]]) -> None:
+        reports = [self.report_of(**news) for news in many if news["number"] < len(self.documents)]
+        edit = self.begin()
+        found = list(self.documents)
+        try:
+            for number, report in reports:
+                found[number] = self.tell(edit, found[number], report)
+        except StagecastError:
+            return  # nothing was saved; the invariants look at what is stored
+        self.save(edit)
+        for number, report in reports[-1:]:
+            self.check_repeat(number, report)
+
+    def report_of(self, *, number: int, attempt: str, **news: object) -> tuple[int, Report]:
+        current = self.documents[number].attempt
+        named = {"any": 0, "current": current, "last": current - 1, "next": current + 1}[attempt]
+        return number, Report(document_id=f"doc-{number}", attempt=named, **news)
+
+    def tell(self, edit: BatchEdit, before: Document, report: Report) -> Document:
+        change = apply_report(before, report, now=edit.now)
+        changed = change.document != before
+        assert changed == (change.outcome is ReportOutcome.APPLIED)
+        assert (change.kind is None) or changed
+        return edit.apply(before, change)
+
+    def check_repeat(self, number: int, report: Report) -> None:
+        edit, before = self.begin(), self.documents[number]
+        change = apply_report(before, report, now=edit.now)
+        assert change.outcome in (ReportOutcome.DUPLICATE, ReportOutcome.OVERTAKEN)
+        assert edit.apply(before, change) is before
+        assert not edit.dirty
+
+    def begin(self, *, new: bool = False) -> BatchEdit:
+        self.calls += 1
+        return BatchEdit(self.batch, new=new, now=self.clock, call=self.calls)
+
+    def save(self, edit: BatchEdit) -> None:
+        if not edit.dirty:
+            assert edit.batch == self.batch
+            return
+        self.check_log(edit)
+        for after in (edit.added | edit.changed).values():
+            if after.position == len(self.documents):
+                self.documents.append(after)
+            else:
+                check_step(self.documents[after.position], after)
+                self.documents[after.position] = after
+        serials = sorted(edit.serials.values())
+        assert all(serial > self.batch.progress_serial for serial in serials)
+        assert edit.batch.progress_serial == max([self.batch.progress_serial, *serials])
+        self.batch = edit.batch
+
+    def check_log(self, edit: BatchEdit) -> None:
+        """Each transition starts where the one before left its document."""
+        latest = dict(enumerate(self.documents))
+        for transition in edit.transitions:
+            after = transition.document
+            if after is not None:
+                before = latest.get(after.position)
+                assert transition.previous_state == (before and before.state)
+                assert transition.previous_stage == (before and before.stage)
+                assert after.revision == transition.revision
+                assert after.updated_at == transition.committed_at
+                latest[after.position] = after
+                assert transition.counts == recount(latest.values())
+            assert transition.call == self.calls
+        self.log += edit.transitions
+
+    # What holds after every call.
+
+    @invariant()
+    def counts_are_those_of_the_documents(self) -> None:
+        assert self.batch.counts == recount(self.documents)
+        assert self.batch.counts.total == len(self.documents)
+
+    @invariant()
+    def segments_are_those_of_the_documents(self) -> None:
+        told = [found.progress for found in self.documents]
+        assert self.batch.segments == SegmentTotals(
+            completed=sum(one.completed_segments for one in told),
+            total=sum(one.total_segments or 0 for one in told),
+            unknown=sum(one.total_segments is None for one in told),
+        )
+
+    @invariant()
+    def revisions_are_dense(self) -> None:
+        revisions = [transition.revision for transition in self.log]
+        assert revisions == list(range(1, self.batch.revision + 1))
+
+    @invariant()
+    def commit_times_never_fall(self) -> None:
+        assert all(one.committed_at <= two.committed_at for one, two in pairwise(self.log))
+
+    @invariant()
+    def batch_has_ended_if_sealed_and_nothing_is_open(self) -> None:
+        done = all(found.state.terminal for found in self.documents)
+        assert (self.batch.ended_at is not None) == (self.batch.sealed and done)
+
+    @invariant()
+    def batch_is_as_its_last_transition_says(self) -> None:
+        if self.log:
+            assert batch_at(self.batch, self.log[-1]) == self.batch
+
+    @invariant()
+    def documents_are_sound(self) -> None:
+        for found in self.documents:
+            check_state(found)
+            check_times(found, self.batch.updated_at)
+
+
+def recount(documents: Iterable[Document]) -> DocumentCounts:
+    found = list(documents)
+    states = Counter(one.state.name.lower() for one in found)
+    return DocumentCounts(**states, stalled=sum(one.stalled for one in found))
+
+
+def check_state(found: Document) -> None:
+    state, progress = found.state, found.progress
+    assert (found.error is not None) == (state is DocumentState.FAILED)
+    assert (found.stage is Stage.COMPLETED) == (state is DocumentState.SUCCEEDED)
+    assert not found.stalled or state is DocumentState.RUNNING
+    if progress.total_segments is not None:
+        assert progress.completed_segments <= progress.total_segments
+    if state is DocumentState.PENDING:
+        assert (found.stage, found.worker) == (Stage.WAITING, "")
+
+
+def check_times(found: Document, newest: int) -> None:
+    state, started = found.state, found.processing_started_at
+    ended_badly = state in (DocumentState.FAILED, DocumentState.STOPPED)
+    assert (found.paused_at is not None) == (state is DocumentState.PAUSED)
+    assert (found.stopped_at is not None) == ended_badly
+    assert (found.completed_at is not None) == (state is DocumentState.SUCCEEDED)
+    for stage, name in LEFT.items():
+        assert (getattr(found, name) is not None) == (found.stage > stage)
+    if found.stage > Stage.WAITING or state is DocumentState.RUNNING:
+        assert started is not None
+    if state is DocumentState.PENDING:
+        assert started is None
+    left = [getattr(found, name) for name in LEFT.values()]
+    check_order(found.created_at, started, *left, found.completed_at, found.stopped_at, newest)
+    check_order(found.created_at, found.paused_at, newest)  # stages go on while it is paused
+
+
+def check_order(*times: int | None) -> None:
+    passed = [time for time in times if time is not None]
+    assert passed == sorted(passed)
+
+
+def check_step(before: Document, after: Document) -> None:
+    assert after.attempt >= before.attempt
+    assert after.revision >= before.revision
+    assert after.updated_at >= before.updated_at
+    if after.attempt > before.attempt:
+        return
+    assert after.stage >= before.stage
+    assert after.progress.completed_segments >= before.progress.completed_segments
+    assert (after.progress.total_segments or 0) >= (before.progress.total_segments or 0)
+    if before.progress.total_segments is not None:
+        assert after.progress.total_segments is not None
+    if before.worker:
+        assert after.worker == before.worker
+
+
+TestIngestion = Ingestion.TestCase
+TestIngestion.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -1,0 +1,495 @@
+"""The transition table of the design, cell by cell, and what every move does to a document."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
+from stagecast.model import (
+    Change,
+    Document,
+    DocumentState,
+    Progress,
+    Report,
+    ReportOutcome,
+    Stage,
+    TransitionKind,
+    apply_report,
+    lose,
+    pause,
+    recover,
+    register,
+    resume,
+    retry,
+    stall,
+    start_attempt,
+    stop,
+)
+from tests.builders import ERROR, NOW, OTHER_ERROR, document, document_in
+
+PENDING, RUNNING, PAUSED, SUCCEEDED, FAILED, STOPPED = DocumentState
+APPLIED, DUPLICATE, OVERTAKEN = ReportOutcome
+Kind = TransitionKind
+
+STAGES = {stage.name[0]: stage for stage in Stage if stage is not Stage.COMPLETED}
+STAGES["D"] = Stage.COMPLETED  # done; C is CLEANING
+
+# Rows: where the document is (state, stage; every one at 4 of 10 segments).
+#   UNTAKEN is PAUSED before anybody took it, STALLED is RUNNING.
+#   FAILED failed with the error that the report brings, FAILED' with another one.
+# Columns: what the report says.
+#   W P C S I D   stage WAITING, PARSING, CLEANING, SPLITTING, INDEXING, COMPLETED
+#   e eW … eI     an error; an error and a stage (with COMPLETED the wire refuses it)
+#   > = <         5, 4, 3 of 10 segments
+# Cells: what comes of it.
+#   =             DUPLICATE, nothing changes       <   OVERTAKEN, nothing changes
+#   X             refused, ILLEGAL_TRANSITION
+#   rS pS         STAGE_ENTERED: RUNNING or PAUSED in that stage
+#   ok            SUCCEEDED                        fS  FAILED in that stage
+#   +             the new counters, no transition
+#   ~             RECOVERED                        ~+  RECOVERED, with the new counters
+TABLE = """
+              W  P  C  S  I  D    e  eW eP eC eS eI   >  =  <
+
+PENDING   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <
+RUNNING   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <
+RUNNING   P   <  =  rC rS rI ok   fP fP fP fC fS fI   +  =  <
+RUNNING   C   <  <  =  rS rI ok   fC fC fC fC fS fI   +  =  <
+RUNNING   S   <  <  <  =  rI ok   fS fS fS fS fS fI   +  =  <
+RUNNING   I   <  <  <  <  =  ok   fI fI fI fI fI fI   +  =  <
+
+UNTAKEN   W   =  pP pC pS pI ok   fW fW fP fC fS fI   +  =  <
+PAUSED    W   =  pP pC pS pI ok   fW fW fP fC fS fI   +  =  <
+PAUSED    P   <  =  pC pS pI ok   fP fP fP fC fS fI   +  =  <
+PAUSED    C   <  <  =  pS pI ok   fC fC fC fC fS fI   +  =  <
+PAUSED    S   <  <  <  =  pI ok   fS fS fS fS fS fI   +  =  <
+PAUSED    I   <  <  <  <  =  ok   fI fI fI fI fI fI   +  =  <
+
+STALLED   W   ~  rP rC rS rI ok   fW fW fP fC fS fI   ~+ ~  ~
+STALLED   P   ~  ~  rC rS rI ok   fP fP fP fC fS fI   ~+ ~  ~
+STALLED   C   ~  ~  ~  rS rI ok   fC fC fC fC fS fI   ~+ ~  ~
+STALLED   S   ~  ~  ~  ~  rI ok   fS fS fS fS fS fI   ~+ ~  ~
+STALLED   I   ~  ~  ~  ~  ~  ok   fI fI fI fI fI fI   ~+ ~  ~
+
+SUCCEEDED D   <  <  <  <  <  =    X  X  X  X  X  X    <  =  <
+
+FAILED    W   <  X  X  X  X  X    =  =  X  X  X  X    <  =  <
+FAILED    P   <  <  X  X  X  X    =  =  =  X  X  X    <  =  <
+FAILED    C   <  <  <  X  X  X    =  =  =  =  X  X    <  =  <
+FAILED    S   <  <  <  <  X  X    =  =  =  =  =  X    <  =  <
+FAILED    I   <  <  <  <  <  X    =  =  =  =  =  =    <  =  <
+
+FAILED'   W   <  X  X  X  X  X    X  X  X  X  X  X    <  =  <
+FAILED'   P   <  <  X  X  X  X    X  X  X  X  X  X    <  =  <
+FAILED'   C   <  <  <  X  X  X    X  X  X  X  X  X    <  =  <
+FAILED'   S   <  <  <  <  X  X    X  X  X  X  X  X    <  =  <
+FAILED'   I   <  <  <  <  <  X    X  X  X  X  X  X    <  =  <
+
+STOPPED   W   <  X  X  X  X  X    X  X  X  X  X  X    <  =  <
+STOPPED   P   <  <  X  X  X  X    X  X  X  X  X  X    <  =  <
+STOPPED   C   <  <  <  X  X  X    X  X  X  X  X  X    <  =  <
+STOPPED   S   <  <  <  <  X  X    X  X  X  X  X  X    <  =  <
+STOPPED   I   <  <  <  <  <  X    X  X  X  X  X  X    <  =  <
+"""
+
+COUNTED = Progress(completed_segments=4, total_segments=10)
+MORE = Progress(completed_segments=5, total_segments=10)
+FEWER = Progress(completed_segments=3, total_segments=10)
+
+UNCHANGED = {"=": DUPLICATE, "<": OVERTAKEN}
+ENTERED = {"r": RUNNING, "p": PAUSED}
+
+
+def situation(state: str, letter: str) -> Document:
+    stage = STAGES[letter]
+    match state:
+        case "UNTAKEN":
+            found = document_in(PAUSED, stage, worker="", processing_started_at=None)
+        case "STALLED":
+            found = document_in(RUNNING, stage, stalled=True)
+        case "FAILED'":
+            found = document_in(FAILED, stage, error=OTHER_ERROR)
+        case _:
+            found = document_in(DocumentState[state], stage)
+    return replace(found, progress=COUNTED)
+
+
+def news(column: str) -> Report:
+    counters = {">": MORE, "=": COUNTED, "<": FEWER}
+    return Report(
+        document_id="doc-0",
+        stage=STAGES.get(column[-1]),
+        error=ERROR if column.startswith("e") else None,
+        progress=counters.get(column),
+    )
+
+
+def cells(table: str) -> list[object]:
+    head, *rows = (line.split() for line in table.splitlines() if line)
+    return [
+        pytest.param((state, stage), column, cell, id=f"{state}-{stage}-{column}")
+        for state, stage, *row in rows
+        for column, cell in zip(head, row, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("start", "column", "cell"), cells(TABLE))
+def test_report_does_what_the_table_says(start: tuple[str, str], column: str, cell: str) -> None:
+    before = situation(*start)
+    if cell == "X":
+        with pytest.raises(IllegalTransition):
+            apply_report(before, news(column), now=NOW)
+        return
+    change = apply_report(before, news(column), now=NOW)
+    if cell in UNCHANGED:
+        assert change == Change(document=before, kind=None, outcome=UNCHANGED[cell])
+        assert change.document is before
+        return
+    after = change.document
+    assert change.outcome is APPLIED
+    assert (change.kind, after.state, after.stage) == expected_move(cell, before)
+    assert after.progress == (MORE if cell.endswith("+") else COUNTED)
+    assert after.error == (ERROR if cell.startswith("f") else None)
+    assert not after.stalled
+    assert (after.attempt, after.worker) == (before.attempt, before.worker)
+
+
+def expected_move(
+    cell: str, before: Document
+) -> tuple[TransitionKind | None, DocumentState, Stage]:
+    if cell == "ok":
+        return Kind.SUCCEEDED, SUCCEEDED, Stage.COMPLETED
+    if cell[0] in "+~":
+        return {"+": None, "~": Kind.RECOVERED}[cell[0]], before.state, before.stage
+    if cell[0] == "f":
+        return Kind.FAILED, FAILED, STAGES[cell[1]]
+    return Kind.STAGE_ENTERED, ENTERED[cell[0]], STAGES[cell[1]]
+
+
+# What is asked of a document, in the situations of the table above.
+#   worker w1 has every document that was taken; `same` is its StartAttempt, `other` that of w2.
+#   =             nothing changes
+#   state/stage   what the document then is; ^ if a new attempt began
+MOVES = """
+              same         other        pause     resume     stop       retry        stall      recover    lose
+
+PENDING   W   RUNNING/W    RUNNING/W    PAUSED/W  =          STOPPED/W  =            =          =          =
+RUNNING   W   =            RUNNING/W^   PAUSED/W  =          STOPPED/W  =            STALLED/W  =          =
+RUNNING   P   =            RUNNING/W^   PAUSED/P  =          STOPPED/P  =            STALLED/P  =          =
+RUNNING   I   =            RUNNING/W^   PAUSED/I  =          STOPPED/I  =            STALLED/I  =          =
+UNTAKEN   W   RUNNING/W^   RUNNING/W^   =         PENDING/W  STOPPED/W  =            =          =          =
+PAUSED    W   =            RUNNING/W^   =         RUNNING/W  STOPPED/W  =            =          =          =
+PAUSED    S   =            RUNNING/W^   =         RUNNING/S  STOPPED/S  =            =          =          =
+STALLED   W   RUNNING/W    RUNNING/W^   PAUSED/W  =          STOPPED/W  =            =          RUNNING/W  FAILED/W
+STALLED   C   RUNNING/C    RUNNING/W^   PAUSED/C  =          STOPPED/C  =            =          RUNNING/C  FAILED/C
+SUCCEEDED D   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
+FAILED    W   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
+FAILED    I   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
+STOPPED   P   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
+"""  # noqa: E501 - a table is read across
+
+ASKED = {
+    "same": (Kind.STARTED, lambda found: start_attempt(found, "w1", now=NOW)),
+    "other": (Kind.STARTED, lambda found: start_attempt(found, "w2", now=NOW)),
+    "pause": (Kind.PAUSED, lambda found: pause(found, now=NOW)),
+    "resume": (Kind.RESUMED, resume),
+    "stop": (Kind.STOPPED, lambda found: stop(found, now=NOW)),
+    "retry": (Kind.RETRIED, retry),
+    "stall": (Kind.STALLED, stall),
+    "recover": (Kind.RECOVERED, recover),
+    "lose": (Kind.FAILED, lambda found: lose(found, now=NOW)),
+}
+
+
+@pytest.mark.parametrize(("start", "asked", "cell"), cells(MOVES))
+def test_move_does_what_the_table_says(start: tuple[str, str], asked: str, cell: str) -> None:
+    before = situation(*start)
+    kind, ask = ASKED[asked]
+    change = ask(before)
+    after = change.document
+    if cell == "=":
+        assert change == Change(document=before)
+        assert after is before
+        return
+    state, _, stage = cell.rstrip("^").partition("/")
+    # The one cell of two meanings: the worker that a stalled document has is heard from again.
+    recovered = asked == "same" and start[0] == "STALLED"
+    assert change.kind is (Kind.RECOVERED if recovered else kind)
+    assert change.outcome is APPLIED
+    assert after.state.name == state.replace("STALLED", "RUNNING")
+    assert after.stage is STAGES[stage]
+    assert after.stalled == (state == "STALLED")
+    assert after.attempt == before.attempt + cell.endswith("^")
+
+
+def test_registered_document_waits_for_its_first_attempt() -> None:
+    made = register(
+        dataset_id="d",
+        batch_id="b",
+        document_id="path/to ö.pdf",
+        position=3,
+        display_name="Ö",
+        labels={"k": "v"},
+        now=NOW,
+    )
+    assert (made.state, made.stage, made.attempt) == (PENDING, Stage.WAITING, 1)
+    assert (made.document_id, made.position, made.display_name) == ("path/to ö.pdf", 3, "Ö")
+    assert (made.labels, made.created_at, made.worker) == ({"k": "v"}, NOW, "")
+    assert (made.progress, made.error, made.stalled) == (Progress(), None, False)
+    assert times_of(made) == {}
+
+
+# Times.
+
+TIMES = (
+    "processing_started_at",
+    "parsing_completed_at",
+    "cleaning_completed_at",
+    "splitting_completed_at",
+    "completed_at",
+    "paused_at",
+    "stopped_at",
+)
+TAKEN, PARSED, CLEANED, SPLIT, COMPLETED_AT, PAUSED_AT, STOPPED_AT = TIMES
+
+
+def times_of(found: Document) -> dict[str, int]:
+    times = {name: getattr(found, name) for name in TIMES}
+    return {name: time for name, time in times.items() if time is not None}
+
+
+@pytest.mark.parametrize(
+    ("stage", "passed"),
+    [
+        ("P", [TAKEN]),
+        ("C", [TAKEN, PARSED]),
+        ("S", [TAKEN, PARSED, CLEANED]),
+        ("I", [TAKEN, PARSED, CLEANED, SPLIT]),
+        ("D", [TAKEN, PARSED, CLEANED, SPLIT, COMPLETED_AT]),
+        ("eP", [TAKEN, STOPPED_AT]),
+        ("eC", [TAKEN, PARSED, STOPPED_AT]),
+        ("eI", [TAKEN, PARSED, CLEANED, SPLIT, STOPPED_AT]),
+        ("e", [STOPPED_AT]),
+        (">", []),
+    ],
+)
+def test_skipped_stages_get_the_time_at_which_they_were_left(stage: str, passed: list[str]) -> None:
+    after = apply_report(document(), news(stage), now=NOW).document
+    assert times_of(after) == dict.fromkeys(passed, NOW)
+
+
+def test_time_of_a_stage_left_before_stays() -> None:
+    splitting = document_in(RUNNING, Stage.SPLITTING)
+    assert times_of(splitting) == {TAKEN: 2_000, PARSED: 3_000, CLEANED: 4_000}
+    after = apply_report(splitting, news("D"), now=NOW).document
+    assert times_of(after) == {
+        **times_of(splitting),
+        SPLIT: NOW,
+        COMPLETED_AT: NOW,
+    }
+
+
+@pytest.mark.parametrize("state", [PENDING, RUNNING])
+def test_pause_sets_its_time_and_resume_clears_it(state: DocumentState) -> None:
+    before = document_in(state)
+    held = pause(before, now=NOW).document
+    assert times_of(held) == {**times_of(before), PAUSED_AT: NOW}
+    assert resume(held).document == before
+
+
+def test_stage_entered_while_paused_keeps_the_pause_and_counts_as_started() -> None:
+    untaken = situation("UNTAKEN", "W")
+    moved = apply_report(untaken, news("P"), now=NOW).document
+    assert times_of(moved) == {TAKEN: NOW, PAUSED_AT: 9_000}
+    assert resume(moved).document.state is RUNNING
+
+
+@pytest.mark.parametrize(("column", "ended"), [("D", COMPLETED_AT), ("e", STOPPED_AT)])
+def test_end_clears_the_time_of_the_pause(column: str, ended: str) -> None:
+    paused = situation("PAUSED", "I")
+    after = apply_report(paused, news(column), now=NOW).document
+    assert times_of(after).keys() == {TAKEN, PARSED, CLEANED, SPLIT, ended}
+
+
+@pytest.mark.parametrize("start", [("PENDING", "W"), ("STALLED", "P"), ("PAUSED", "P")])
+def test_stop_sets_its_time_and_clears_the_pause(start: tuple[str, str]) -> None:
+    before = situation(*start)
+    after = stop(before, now=NOW).document
+    kept = {name: time for name, time in times_of(before).items() if name != PAUSED_AT}
+    assert times_of(after) == {**kept, STOPPED_AT: NOW}
+    assert (after.error, after.stalled, after.progress) == (None, False, COUNTED)
+
+
+def test_lost_document_fails_where_it_is_with_worker_lost() -> None:
+    after = lose(situation("STALLED", "C"), now=NOW).document
+    assert after.error is not None
+    assert after.error.reason == "WORKER_LOST"
+    assert times_of(after) == {TAKEN: 2_000, PARSED: 3_000, STOPPED_AT: NOW}
+
+
+def test_stalling_touches_nothing_but_the_flag() -> None:
+    running, stalled = situation("RUNNING", "C"), situation("STALLED", "C")
+    assert stall(running).document == stalled
+    assert recover(stalled).document == running
+
+
+def test_taking_a_document_sets_worker_and_start() -> None:
+    after = start_attempt(document(progress=MORE), "w1", now=NOW).document
+    assert (after.worker, times_of(after)) == ("w1", {TAKEN: NOW})
+    assert after.progress == MORE  # the attempt that waited is the one that begins
+
+
+# Attempts.
+
+
+@pytest.mark.parametrize(
+    ("attempt", "refusal"), [(1, StaleAttempt), (2, StaleAttempt), (4, FieldInvalid)]
+)
+@pytest.mark.parametrize("column", ["P", "D", "e", ">", "="])
+@pytest.mark.parametrize("state", [PENDING, RUNNING, PAUSED, FAILED, STOPPED])
+def test_report_of_another_attempt_is_refused(
+    attempt: int, refusal: type[Exception], column: str, state: DocumentState
+) -> None:
+    before = document_in(state, attempt=3)
+    with pytest.raises(refusal):
+        apply_report(before, replace(news(column), attempt=attempt), now=NOW)
+
+
+@pytest.mark.parametrize("attempt", [0, 3])
+def test_report_without_attempt_means_the_current_one(attempt: int) -> None:
+    before = document_in(RUNNING, attempt=3)
+    change = apply_report(before, replace(news("P"), attempt=attempt), now=NOW)
+    assert (change.outcome, change.document.stage) == (APPLIED, Stage.PARSING)
+
+
+def test_stale_attempt_tells_the_current_one() -> None:
+    with pytest.raises(StaleAttempt) as refusal:
+        apply_report(document(attempt=3), replace(news("P"), attempt=1), now=NOW)
+    assert refusal.value.metadata["attempt"] == "3"
+
+
+@pytest.mark.parametrize("start", [("SUCCEEDED", "D"), ("FAILED", "I"), ("STOPPED", "S")])
+def test_retry_leaves_nothing_of_the_old_attempt(start: tuple[str, str]) -> None:
+    before = replace(situation(*start), labels={"k": "v"}, display_name="n")
+    after = retry(before).document
+    fresh = document(labels={"k": "v"}, display_name="n", attempt=2)
+    assert replace(after, updated_at=fresh.updated_at) == fresh
+
+
+@pytest.mark.parametrize(
+    "start", [("RUNNING", "I"), ("STALLED", "S"), ("PAUSED", "C"), ("FAILED", "I")]
+)
+def test_taking_over_leaves_nothing_of_the_old_attempt(start: tuple[str, str]) -> None:
+    after = start_attempt(situation(*start), "w2", now=NOW).document
+    fresh = document(attempt=2, state=RUNNING, worker="w2", processing_started_at=NOW)
+    assert replace(after, updated_at=fresh.updated_at) == fresh
+
+
+# Counters.
+
+
+def counted(completed: int, total: int | None) -> Progress:
+    return Progress(completed_segments=completed, total_segments=total)
+
+
+def told(completed: int, total: int | None, **more: object) -> Report:
+    return replace(Report(document_id="doc-0", progress=counted(completed, total)), **more)
+
+
+@pytest.mark.parametrize(
+    ("known", "reported", "outcome", "after"),
+    [
+        ((0, None), (0, None), DUPLICATE, (0, None)),
+        ((0, None), (7, None), APPLIED, (7, None)),
+        ((0, None), (0, 10), APPLIED, (0, 10)),
+        ((0, None), (0, 0), APPLIED, (0, 0)),
+        ((7, None), (7, 7), APPLIED, (7, 7)),
+        ((7, None), (6, None), OVERTAKEN, (7, None)),
+        ((7, None), (6, 10), OVERTAKEN, (7, None)),
+        ((7, 10), (8, None), APPLIED, (8, 10)),  # a total that is left out stays
+        ((7, 10), (7, None), DUPLICATE, (7, 10)),
+        ((7, 10), (10, 10), APPLIED, (10, 10)),
+        ((7, 10), (7, 12), APPLIED, (7, 12)),
+        ((7, 10), (8, 9), OVERTAKEN, (7, 10)),
+        ((7, 10), (6, 12), OVERTAKEN, (7, 10)),
+        ((7, 10), (7, 0), OVERTAKEN, (7, 10)),
+        ((0, 10), (0, 10), DUPLICATE, (0, 10)),
+    ],
+)
+@pytest.mark.parametrize("state", [PENDING, RUNNING, PAUSED])
+def test_counters_never_fall(
+    state: DocumentState,
+    known: tuple[int, int | None],
+    reported: tuple[int, int | None],
+    outcome: ReportOutcome,
+    after: tuple[int, int | None],
+) -> None:
+    before = document_in(state, progress=counted(*known))
+    change = apply_report(before, told(*reported), now=NOW)
+    assert (change.kind, change.outcome) == (None, outcome)
+    assert change.document == replace(before, progress=counted(*after))
+
+
+@pytest.mark.parametrize(("known", "reported"), [((0, 2), 3), ((5, 10), 11)])
+@pytest.mark.parametrize("more", [{}, {"stage": Stage.COMPLETED}, {"error": ERROR}])
+def test_more_segments_complete_than_are_known_to_be_is_a_bad_field(
+    known: tuple[int, int], reported: int, more: dict[str, object]
+) -> None:
+    before = document_in(RUNNING, progress=counted(*known))
+    with pytest.raises(FieldInvalid, match=r"progress\.completed_segments"):
+        apply_report(before, told(reported, None, **more), now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({"stage": Stage.INDEXING}, Kind.STAGE_ENTERED),
+        ({"stage": Stage.COMPLETED}, Kind.SUCCEEDED),
+        ({"error": ERROR}, Kind.FAILED),
+        ({"stage": Stage.INDEXING, "error": ERROR}, Kind.FAILED),
+    ],
+)
+def test_stage_counters_and_error_of_one_report_are_one_transition(
+    more: dict[str, object], kind: TransitionKind
+) -> None:
+    before = document_in(RUNNING, Stage.SPLITTING, progress=COUNTED)
+    change = apply_report(before, told(5, 10, **more), now=NOW)
+    assert (change.kind, change.outcome) == (kind, APPLIED)
+    assert change.document.progress == MORE
+
+
+@pytest.mark.parametrize(
+    ("stage", "reported", "outcome", "after"),
+    [
+        (Stage.INDEXING, FEWER, APPLIED, COUNTED),  # the stage is news, the counters are not
+        (Stage.SPLITTING, MORE, APPLIED, MORE),
+        (Stage.PARSING, MORE, APPLIED, MORE),
+        (Stage.PARSING, COUNTED, OVERTAKEN, COUNTED),
+        (Stage.SPLITTING, FEWER, OVERTAKEN, COUNTED),
+        (Stage.SPLITTING, COUNTED, DUPLICATE, COUNTED),
+    ],
+)
+def test_part_of_a_report_that_is_news_is_kept(
+    stage: Stage, reported: Progress, outcome: ReportOutcome, after: Progress
+) -> None:
+    before = document_in(RUNNING, Stage.SPLITTING, progress=COUNTED)
+    change = apply_report(
+        before, Report(document_id="doc-0", stage=stage, progress=reported), now=NOW
+    )
+    assert (change.outcome, change.document.progress) == (outcome, after)
+
+
+def test_error_in_other_words_is_no_repeat() -> None:
+    other = replace(ERROR, message="Other words.")
+    with pytest.raises(IllegalTransition):
+        apply_report(situation("FAILED", "P"), Report(document_id="doc-0", error=other), now=NOW)
+
+
+def test_report_that_says_nothing_is_a_sign_of_life() -> None:
+    report = Report(document_id="doc-0")
+    running, stalled = situation("RUNNING", "P"), situation("STALLED", "P")
+    assert apply_report(running, report, now=NOW) == Change(document=running)
+    change = apply_report(stalled, report, now=NOW)
+    assert (change.kind, change.document) == (Kind.RECOVERED, running)

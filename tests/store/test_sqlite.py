@@ -1,0 +1,408 @@
+"""The SQLite store passes the contract, and keeps the promises that are about its file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
+
+# The driver of the store: two SQLite libraries in one process would drop each other's locks.
+from sqlite_utils.utils import sqlite3
+
+from stagecast.errors import StagecastError, StartError, StoreBusy
+from stagecast.model import Batch
+from stagecast.store import BatchName, Writing
+from stagecast.store.sqlite import SqliteStore, connection
+from tests.builders import (
+    BATCH_ID,
+    DATASET_ID,
+    create,
+    get_batch,
+    get_dataset,
+    get_documents,
+    get_log,
+    move,
+    taken,
+)
+from tests.clock import Clock
+from tests.store.contract import DEADLINE_S, StoreContract
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "stagecast.db"
+
+
+@pytest.fixture
+def committed() -> list[set[BatchName]]:
+    return []
+
+
+@pytest.fixture
+async def store(
+    path: Path, clock: Clock, committed: list[set[BatchName]]
+) -> AsyncIterator[SqliteStore]:
+    async with opened(path, clock=clock, on_commit=committed.append) as store:
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    path: Path,
+    *,
+    clock: Callable[[], int] | None = None,
+    on_commit: Callable[[set[BatchName]], None] = lambda _names: None,
+    on_foreign_commit: Callable[[], None] = lambda: None,
+) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(
+        path, clock=clock or Clock(), on_commit=on_commit, on_foreign_commit=on_foreign_commit
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.contextmanager
+def plain(path: Path) -> Iterator[Any]:
+    """Open the file as some other program does."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+        yield other
+
+
+class TestSqliteStore(StoreContract):
+    """A real file."""
+
+
+# The file.
+
+
+async def test_file_that_is_opened_again_keeps_everything(path: Path) -> None:
+    async with opened(path) as store:
+        batch = await create(store, documents=3, labels={"k": "ü"})
+        batch = await move(store, batch, (1, taken))
+        kept = [
+            batch,
+            await get_dataset(store),
+            await get_documents(store, batch),
+            await get_log(store, batch),
+        ]
+    async with opened(path) as store:
+        assert [
+            await get_batch(store),
+            await get_dataset(store),
+            await get_documents(store, batch),
+            await get_log(store, batch),
+        ] == kept
+        assert (await move(store, batch, (2, taken))).revision == batch.revision + 1
+
+
+async def test_pragmas_are_set(path: Path, store: SqliteStore) -> None:
+    def pragmas(tx: Any) -> list[object]:
+        names = ("journal_mode", "synchronous", "foreign_keys", "query_only")
+        return [tx._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    assert await store.write(pragmas) == ["wal", 2, 1, 0]
+    journal_mode, _, foreign_keys, query_only = await store.read(pragmas)
+    assert (journal_mode, foreign_keys, query_only) == ("wal", 1, 1)
+    with plain(path) as other:
+        assert other.execute("PRAGMA application_id").fetchone()[0].to_bytes(4) == b"STGC"
+
+
+def foreign_tables(path: Path) -> None:
+    with plain(path) as other:
+        other.execute("CREATE TABLE notes (text)")
+        other.execute("INSERT INTO notes VALUES ('mine')")
+
+
+def foreign_application(path: Path) -> None:
+    with plain(path) as other:
+        other.execute("PRAGMA application_id = 1")
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"# A list of things to do\n" * 200)
+
+
+def later_release(path: Path) -> None:
+    connection.open_writer(path).close()
+    with contextlib.closing(Database(path)) as db:
+        db["_sqlite_migrations"].insert(
+            {"migration_set": "stagecast", "name": "fold_space", "applied_at": "2030-01-01"}
+        )
+
+
+@pytest.mark.parametrize("make", [foreign_tables, foreign_application, no_database, later_release])
+async def test_file_that_is_not_ours_is_refused_and_left_as_it_was(
+    path: Path, make: Callable[[Path], None]
+) -> None:
+    make(path)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(StartError, match=r"stagecast\.db"):
+        async with opened(path):
+            pass
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["", "no/such/directory.db"])
+async def test_path_that_cannot_be_opened_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StartError, match="cannot"):
+        async with opened(tmp_path / name):
+            pass
+
+
+async def test_empty_file_is_a_fresh_one(path: Path) -> None:
+    path.touch()
+    async with opened(path) as store:
+        await create(store)
+
+
+# Several at one file.
+
+
+async def test_commit_of_one_store_rings_the_other(path: Path) -> None:
+    rung = [asyncio.Event(), asyncio.Event()]
+    async with (
+        opened(path, on_foreign_commit=rung[0].set) as one,
+        opened(path, on_foreign_commit=rung[1].set) as two,
+    ):
+        for writing, reading, own, other in ((one, two, *rung), (two, one, *reversed(rung))):
+            own.clear()
+            batch = await create(writing, f"by-{id(writing)}")
+            async with asyncio.timeout(DEADLINE_S):
+                await other.wait()
+            assert await get_batch(reading, batch.batch_id) == batch
+            await writing.probe()  # it has looked since its commit
+            assert not own.is_set()
+            other.clear()
+
+
+async def test_two_stores_hand_out_the_revisions_of_one_batch(path: Path) -> None:
+    async with opened(path) as one, opened(path) as two:
+        batch = await create(one, documents=60)
+        await asyncio.gather(
+            *(move((one, two)[number % 2], batch, (number, taken)) for number in range(60))
+        )
+        batch = await get_batch(one)
+        assert batch == await get_batch(two)
+        assert (batch.revision, batch.counts.running) == (122, 60)
+        assert [t.revision for t in await get_log(two, batch)] == list(range(1, 123))
+
+
+async def test_call_that_broke_off_does_not_keep_the_next_from_writing(path: Path) -> None:
+    async with opened(path) as one, opened(path) as two:
+        batch = await create(one, documents=2)
+
+        def refuse(tx: Writing) -> None:
+            documents = tx.iterate_documents(batch)
+            raise StagecastError(f"enough with {next(documents).document_id}")
+
+        with pytest.raises(StagecastError) as caught:
+            await one.write(refuse)
+        await move(two, batch, (0, taken))
+        assert (await move(one, batch, (1, taken))).counts.running == 2
+        assert caught.value.__traceback__ is not None  # and with it all that the call holds
+
+
+def test_threads_may_open_a_fresh_file_together(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def open_all(_number: int) -> int:
+        for turn in range(8):
+            together.wait(DEADLINE_S)
+            connection.open_writer(tmp_path / f"{turn}.db").close()
+        return turn
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(open_all, range(8))) == [7] * 8
+
+
+OPEN_TOGETHER = "from tests.store.test_sqlite import open_when_told; open_when_told()"
+
+
+def open_when_told() -> None:
+    """Open each file that stdin names, as soon as it does."""
+
+    async def open_once(path: Path, number: int) -> Batch:
+        async with opened(path) as store:
+            return await create(store, f"by-{number}")
+
+    print("ready", flush=True)  # noqa: T201 - the parent reads it
+    for line in sys.stdin:
+        name, number = line.split()
+        batch = asyncio.run(open_once(Path(name), int(number)))
+        print(batch.revision, flush=True)  # noqa: T201 - the parent reads it
+
+
+async def test_processes_may_open_a_fresh_file_together(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        running = [await stack.enter_async_context(child(OPEN_TOGETHER)) for _ in range(4)]
+        for process in running:
+            assert await line_of(process) == "ready"
+        for turn in range(30):
+            for number, process in enumerate(running):
+                process.stdin.write(f"{tmp_path / f'{turn}.db'} {number}\n".encode())
+            assert [await line_of(process) for process in running] == ["2"] * 4
+    async with opened(tmp_path / "29.db") as store:
+        assert (await get_dataset(store)).batches == 4
+
+
+# Crashes.
+
+COMMIT = "from tests.store.test_sqlite import commit_for_ever; commit_for_ever()"
+
+
+def commit_for_ever() -> None:
+    """Take documents of a new batch and print each revision once it is acknowledged."""
+
+    async def commit(path: Path) -> None:
+        async with opened(path) as store:
+            batch = await create(store, documents=5_000)
+
+            async def take(number: int) -> None:
+                while number < 5_000:
+                    after = await move(store, batch, (number, taken))
+                    print(after.revision, flush=True)  # noqa: T201 - the parent reads it
+                    number += 4
+
+            await asyncio.gather(*(take(number) for number in range(4)))
+
+    asyncio.run(commit(Path(sys.stdin.readline().strip())))
+
+
+@pytest.mark.parametrize("answers", [1, 7, 100])
+async def test_what_was_acknowledged_survives_a_kill(path: Path, answers: int) -> None:
+    acknowledged = []
+    async with child(COMMIT) as process:
+        process.stdin.write(f"{path}\n".encode())
+        while len(acknowledged) < answers:
+            acknowledged.append(int(await line_of(process)))
+        process.kill()
+        rest = (await process.stdout.read()).decode()
+    # What came after is acknowledged as well; the last line may be cut.
+    acknowledged += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+    async with opened(path) as store:
+        batch = await get_batch(store)
+        log = await get_log(store, batch)
+        assert batch.revision >= max(acknowledged)
+        assert [t.revision for t in log] == list(range(1, batch.revision + 1))
+        assert batch.counts == log[-1].counts == (await get_dataset(store)).counts
+        assert batch.counts.running == batch.revision - 5_002
+        await store.probe()
+
+
+@contextlib.asynccontextmanager
+async def child(code: str) -> AsyncIterator[Any]:
+    """Run code in a process of its own, for as long as the block at most."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def line_of(process: Any) -> str:
+    async with asyncio.timeout(60):
+        return (await process.stdout.readline()).decode().strip()
+
+
+# A file that cannot be written.
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 30)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_locked_file_is_busy_until_the_lock_is_gone(path: Path) -> None:
+    async with opened(path) as store:
+        batch = await create(store, documents=1)
+        with plain(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreBusy) as busy:
+                await move(store, batch, (0, taken))
+            assert busy.value.retry_after_s > 0
+            with pytest.raises(StoreBusy):
+                await store.probe()
+            assert await get_batch(store) == batch  # reading goes on
+            other.execute("ROLLBACK")
+        await store.probe()
+        assert (await move(store, batch, (0, taken))).revision == batch.revision + 1
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_every_call_that_meets_a_locked_file_is_answered(path: Path) -> None:
+    async with opened(path) as store:
+        await create(store)
+        with plain(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            calls = [create(store, f"b-{number}") for number in range(50)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            other.execute("ROLLBACK")
+        assert all(isinstance(answer, StoreBusy) for answer in answers)
+        assert (await get_dataset(store)).batches == 1
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_file_that_stays_locked_is_refused_at_the_start(path: Path) -> None:
+    connection.open_writer(path).close()
+    with plain(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StartError, match="locked"):
+            async with opened(path):
+                pass
+
+
+async def test_mistake_in_a_statement_is_a_bug_and_not_a_busy_store(store: SqliteStore) -> None:
+    def call(tx: Any) -> None:
+        tx._connection.execute("SELECT 1 FROM nowhere")
+
+    for run in (store.read, store.write):
+        with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+            await run(call)
+
+
+async def test_call_whose_caller_is_gone_does_not_disturb_the_rest(store: SqliteStore) -> None:
+    batch = await create(store, documents=2)
+    gone = asyncio.create_task(move(store, batch, (0, taken)))
+    await asyncio.sleep(0)  # it has asked
+    gone.cancel()
+    assert (await move(store, batch, (1, taken))).counts.running == 2
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+async def test_names_of_rows_are_never_given_again(path: Path, store: SqliteStore) -> None:
+    batch = await create(store)
+    with plain(path) as other:
+        for table in ("transitions", "documents"):
+            other.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
+        other.execute("DELETE FROM batches")
+    assert (await create(store)).key > batch.key
+
+
+async def test_keys_are_checked(store: SqliteStore) -> None:
+    batch = await create(store)
+    with pytest.raises(sqlite3.IntegrityError):
+        await create(store)
+    assert await get_batch(store, BATCH_ID, DATASET_ID) == batch

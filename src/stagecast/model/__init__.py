@@ -33,6 +33,7 @@ from stagecast.model.records import (
     Stage,
     Transition,
     TransitionKind,
+    evolve,
 )
 from stagecast.model.requests import (
     DocumentQuery,
@@ -91,6 +92,7 @@ __all__ = [
     "batch_state",
     "canonical_uuid",
     "dataset_state",
+    "evolve",
     "lose",
     "make_batch_id",
     "make_document_id",

@@ -19,6 +19,7 @@ from stagecast.model.records import (
     Progress,
     SegmentTotals,
     Transition,
+    evolve,
 )
 
 
@@ -76,14 +77,14 @@ def batch_progress(batch: Batch) -> Progress:
 
 def batch_at(batch: Batch, transition: Transition) -> Batch:
     """Return the batch as it was right after one of its transitions; counters stay the newest."""
-    then = replace(
+    then = evolve(
         batch,
         sealed=transition.sealed,
         counts=transition.counts,
         revision=transition.revision,
         updated_at=transition.committed_at,
     )
-    return replace(then, ended_at=then.updated_at if batch_state(then).terminal else None)
+    return evolve(then, ended_at=then.updated_at if batch_state(then).terminal else None)
 
 
 def dataset_state(dataset: Dataset) -> DatasetState:

@@ -6,10 +6,8 @@ the same commit never notice.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from stagecast.model.aggregates import batch_state, move_counts, move_segments
-from stagecast.model.records import Batch, Document, Transition, TransitionKind
+from stagecast.model.records import Batch, Document, Transition, TransitionKind, evolve
 from stagecast.model.rules import Change
 
 
@@ -48,7 +46,7 @@ class BatchEdit:
     def seal(self) -> None:
         """Record that no more documents follow, unless it is so already."""
         if not self.batch.sealed:
-            self.batch = replace(self.batch, sealed=True)
+            self.batch = evolve(self.batch, sealed=True)
             self._record(TransitionKind.SEALED, None, None)
 
     def register(self, document: Document) -> None:
@@ -72,7 +70,7 @@ class BatchEdit:
         """Move the batch's counters without a transition; the new serial tells watchers."""
         serial = self.batch.progress_serial + 1
         segments = move_segments(self.batch.segments, before, after)
-        self.batch = replace(self.batch, segments=segments, progress_serial=serial)
+        self.batch = evolve(self.batch, segments=segments, progress_serial=serial)
         self.serials[after.document_id] = serial
 
     def _record(
@@ -86,15 +84,15 @@ class BatchEdit:
         batch = self.batch
         revision = batch.revision + 1
         if after is not None:
-            after = replace(after, revision=revision, updated_at=self.now)
-        moved = replace(
+            after = evolve(after, revision=revision, updated_at=self.now)
+        moved = evolve(
             batch,
             counts=move_counts(batch.counts, before, after),
             segments=move_segments(batch.segments, before, after),
             revision=revision,
             updated_at=self.now,
         )
-        self.batch = replace(moved, ended_at=self.now if batch_state(moved).terminal else None)
+        self.batch = evolve(moved, ended_at=self.now if batch_state(moved).terminal else None)
         self.transitions.append(
             Transition(
                 revision=revision,

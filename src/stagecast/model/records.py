@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, TypeVar
+
+R = TypeVar("R")
 
 
 class Stage(IntEnum):
@@ -116,7 +119,8 @@ class DocumentError:
     message: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Without slots, as `Batch`: every report makes new ones, and `evolve` copies a `__dict__` at once.
+@dataclass(frozen=True, kw_only=True)
 class Document:
     """One item of one batch. `position` counts from 0 in the order of registration."""
 
@@ -180,7 +184,7 @@ class SegmentTotals:
     unknown: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Documents that were submitted together.
 
@@ -252,3 +256,13 @@ class Transition:
     counts: DocumentCounts
     sealed: bool
     call: int
+
+
+def evolve(record: R, **changes: Any) -> R:  # noqa: ANN401 - the types of the fields
+    """Return a copy of a `Document` or `Batch` with changes.
+
+    What `dataclasses.replace` does, without reading and setting each field one by one.
+    """
+    copy = object.__new__(type(record))
+    vars(copy).update(vars(record), **changes)
+    return copy

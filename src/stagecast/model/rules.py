@@ -8,7 +8,7 @@ An accepted change with a `kind` is a transition; without one it moves counters 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
 from stagecast.model.records import (
@@ -19,6 +19,7 @@ from stagecast.model.records import (
     ReportOutcome,
     Stage,
     TransitionKind,
+    evolve,
 )
 from stagecast.model.requests import Report
 
@@ -83,12 +84,12 @@ def apply_report(document: Document, report: Report, *, now: int) -> Change:
         return Change(document=document, outcome=_outcome_after_end(document, report))
     counters, counted = _count(document, report.progress)
     if report.error is not None:
-        return _applied(_fail(counted, report.error, stage=report.stage, now=now))
+        return _fail(counted, report.error, stage=report.stage, now=now)
     if report.stage is not None and report.stage > document.stage:
-        return _applied(_enter(counted, report.stage, now=now))
+        return _enter(counted, report.stage, now=now)
     outcome = _strongest(_stage_outcome(document, report.stage), counters)
     if document.stalled:
-        return _applied(Change(document=replace(counted, stalled=False), kind=_Kind.RECOVERED))
+        return _moved(evolve(counted, stalled=False), _Kind.RECOVERED)
     return Change(document=counted, outcome=outcome)
 
 
@@ -101,16 +102,16 @@ def start_attempt(document: Document, worker: str, *, now: int) -> Change:
     if not document.state.terminal and document.worker == worker:
         return recover(document)
     fresh = document if document.state is DocumentState.PENDING else _next_attempt(document)
-    taken = replace(fresh, state=DocumentState.RUNNING, worker=worker, processing_started_at=now)
-    return Change(document=taken, kind=_Kind.STARTED, outcome=ReportOutcome.APPLIED)
+    taken = evolve(fresh, state=DocumentState.RUNNING, worker=worker, processing_started_at=now)
+    return _moved(taken, _Kind.STARTED)
 
 
 def pause(document: Document, *, now: int) -> Change:
     """Return the document held, if it is PENDING or RUNNING."""
     if document.state not in (DocumentState.PENDING, DocumentState.RUNNING):
         return Change(document=document)
-    held = replace(document, state=DocumentState.PAUSED, stalled=False, paused_at=now)
-    return _applied(Change(document=held, kind=_Kind.PAUSED))
+    held = evolve(document, state=DocumentState.PAUSED, stalled=False, paused_at=now)
+    return _moved(held, _Kind.PAUSED)
 
 
 def resume(document: Document) -> Change:
@@ -119,48 +120,48 @@ def resume(document: Document) -> Change:
         return Change(document=document)
     started = document.processing_started_at is not None
     state = DocumentState.RUNNING if started else DocumentState.PENDING
-    released = replace(document, state=state, paused_at=None)
-    return _applied(Change(document=released, kind=_Kind.RESUMED))
+    released = evolve(document, state=state, paused_at=None)
+    return _moved(released, _Kind.RESUMED)
 
 
 def stop(document: Document, *, now: int) -> Change:
     """Return the document ended on request, if it is open."""
     if document.state.terminal:
         return Change(document=document)
-    ended = replace(_release(document), state=DocumentState.STOPPED, stopped_at=now)
-    return _applied(Change(document=ended, kind=_Kind.STOPPED))
+    ended = evolve(_release(document), state=DocumentState.STOPPED, stopped_at=now)
+    return _moved(ended, _Kind.STOPPED)
 
 
 def retry(document: Document) -> Change:
     """Return the document with another attempt, which nobody has taken yet, if it is terminal."""
     if not document.state.terminal:
         return Change(document=document)
-    return _applied(Change(document=_next_attempt(document), kind=_Kind.RETRIED))
+    return _moved(_next_attempt(document), _Kind.RETRIED)
 
 
 def stall(document: Document) -> Change:
     """Return the document as silent for too long, if it is RUNNING and not stalled yet."""
     if document.state is not DocumentState.RUNNING or document.stalled:
         return Change(document=document)
-    return _applied(Change(document=replace(document, stalled=True), kind=_Kind.STALLED))
+    return _moved(evolve(document, stalled=True), _Kind.STALLED)
 
 
 def recover(document: Document) -> Change:
     """Return the document as heard from, if it is stalled."""
     if not document.stalled:
         return Change(document=document)
-    return _applied(Change(document=replace(document, stalled=False), kind=_Kind.RECOVERED))
+    return _moved(evolve(document, stalled=False), _Kind.RECOVERED)
 
 
 def lose(document: Document, *, now: int) -> Change:
     """Return the document as given up, if it is stalled."""
     if not document.stalled:
         return Change(document=document)
-    return _applied(_fail(document, _LOST, stage=None, now=now))
+    return _fail(document, _LOST, stage=None, now=now)
 
 
-def _applied(change: Change) -> Change:
-    return replace(change, outcome=ReportOutcome.APPLIED)
+def _moved(document: Document, kind: TransitionKind) -> Change:
+    return Change(document=document, kind=kind, outcome=ReportOutcome.APPLIED)
 
 
 def _check_attempt(document: Document, attempt: int) -> None:
@@ -225,32 +226,34 @@ def _count(document: Document, progress: Progress | None) -> tuple[ReportOutcome
             f"{merged.completed_segments} is more than the total of {merged.total_segments} "
             "that was reported before",
         )
-    return ReportOutcome.APPLIED, replace(document, progress=merged)
+    return ReportOutcome.APPLIED, evolve(document, progress=merged)
 
 
 def _merge(current: Progress, reported: Progress) -> Progress:
     if reported.total_segments is not None:
         return reported
-    return replace(reported, total_segments=current.total_segments)
+    return Progress(
+        completed_segments=reported.completed_segments, total_segments=current.total_segments
+    )
 
 
 def _enter(document: Document, stage: Stage, *, now: int) -> Change:
     """Return the document in a later stage; COMPLETED ends it."""
     moved = _leave_stages_before(document, stage, now=now)
     if stage is Stage.COMPLETED:
-        ended = replace(_release(moved), state=DocumentState.SUCCEEDED, completed_at=now)
-        return Change(document=ended, kind=_Kind.SUCCEEDED)
+        ended = evolve(_release(moved), state=DocumentState.SUCCEEDED, completed_at=now)
+        return _moved(ended, _Kind.SUCCEEDED)
     paused = document.state is DocumentState.PAUSED
     state = DocumentState.PAUSED if paused else DocumentState.RUNNING
-    return Change(document=replace(moved, state=state, stalled=False), kind=_Kind.STAGE_ENTERED)
+    return _moved(evolve(moved, state=state, stalled=False), _Kind.STAGE_ENTERED)
 
 
 def _fail(document: Document, error: DocumentError, *, stage: Stage | None, now: int) -> Change:
     """Return the document failed, in `stage` if that is later than where it is."""
     later = stage is not None and stage > document.stage
     moved = _leave_stages_before(document, stage, now=now) if later and stage else document
-    failed = replace(_release(moved), state=DocumentState.FAILED, error=error, stopped_at=now)
-    return Change(document=failed, kind=_Kind.FAILED)
+    failed = evolve(_release(moved), state=DocumentState.FAILED, error=error, stopped_at=now)
+    return _moved(failed, _Kind.FAILED)
 
 
 def _leave_stages_before(document: Document, stage: Stage, *, now: int) -> Document:
@@ -259,7 +262,7 @@ def _leave_stages_before(document: Document, stage: Stage, *, now: int) -> Docum
     def left(then: int | None, behind: Stage) -> int | None:
         return now if then is None and stage > behind else then
 
-    return replace(
+    return evolve(
         document,
         stage=stage,
         processing_started_at=left(document.processing_started_at, Stage.WAITING),
@@ -271,12 +274,12 @@ def _leave_stages_before(document: Document, stage: Stage, *, now: int) -> Docum
 
 def _release(document: Document) -> Document:
     """Return the document without what only an open one has."""
-    return replace(document, stalled=False, paused_at=None)
+    return evolve(document, stalled=False, paused_at=None)
 
 
 def _next_attempt(document: Document) -> Document:
     """Return the document at the start of its next attempt; the old one stays in the history."""
-    return replace(
+    return evolve(
         document,
         state=DocumentState.PENDING,
         stage=Stage.WAITING,

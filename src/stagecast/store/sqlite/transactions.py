@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 
 from stagecast.model import (
     Batch,
@@ -17,6 +16,7 @@ from stagecast.model import (
     DocumentState,
     Stage,
     Transition,
+    evolve,
     move_dataset,
 )
 from stagecast.store.protocol import BatchName
@@ -251,7 +251,7 @@ class SqliteWriting(SqliteReading):
                 *rows.batch_status_to_row(batch),
             ),
         )
-        keyed = replace(batch, key=cursor.lastrowid or 0)
+        keyed = evolve(batch, key=cursor.lastrowid or 0)
         return BatchEdit(keyed, new=True, now=self.now, call=_new_call())
 
     def edit(self, batch: Batch) -> BatchEdit:

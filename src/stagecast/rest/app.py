@@ -1,0 +1,52 @@
+"""The HTTP application: which path is answered by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stagecast.queries import Queries
+from stagecast.rest import cognee, dify
+from stagecast.rest.openapi import show_openapi
+
+
+def make_rest_app(queries: Queries, *, is_ready: Callable[[], bool]) -> Starlette:
+    """Return the application.
+
+    Args:
+        queries: what answers the two paths.
+        is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
+    """
+
+    async def tell_ready(_request: Request) -> Response:
+        ready = is_ready()
+        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+    return Starlette(
+        routes=[
+            Route(dify.PATH, dify.IndexingStatus(queries)),
+            Route(cognee.PATH, cognee.DatasetsStatus(queries)),
+            Route("/openapi.json", show_openapi),
+            Route("/healthz", _tell_alive),
+            Route("/readyz", tell_ready),
+        ],
+        exception_handlers={HTTPException: _explain},
+    )
+
+
+async def _tell_alive(_request: Request) -> Response:
+    return JSONResponse({"alive": True})
+
+
+async def _explain(_request: Request, error: Exception) -> Response:
+    """Answer for an unknown path, or a wrong method on one of the small paths."""
+    if not isinstance(error, HTTPException):
+        raise error
+    return JSONResponse(
+        {"detail": error.detail}, status_code=error.status_code, headers=error.headers
+    )

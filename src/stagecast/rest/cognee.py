@@ -1,0 +1,84 @@
+"""Cognee's path: the state of datasets.
+
+Clients ask for some datasets, or for all that they may read, and take a missing one for *not yet*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from stagecast.model import Dataset, DatasetState, dataset_state
+from stagecast.queries import Queries
+from stagecast.rest.content import Content, respond, to_json
+from stagecast.rest.endpoint import Endpoint
+from stagecast.rest.uuids import BadUuid, read_uuid
+
+PATH = "/api/v1/datasets/status"
+
+_WORDS = {
+    DatasetState.PENDING: "DATASET_PROCESSING_INITIATED",
+    DatasetState.RUNNING: "DATASET_PROCESSING_STARTED",
+    DatasetState.SUCCEEDED: "DATASET_PROCESSING_COMPLETED",
+    DatasetState.FAILED: "DATASET_PROCESSING_ERRORED",
+}
+
+
+class DatasetsStatus(Endpoint):
+    """Shows the state of the named datasets, or of all."""
+
+    # The real server knows no HEAD.
+    methods = ("GET",)
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+
+    async def answer(self, request: Request) -> Response:
+        """Return the states by id, in the order of the ids; 422 tells what is no UUID."""
+        dataset_ids, faults = _read_ids(request.query_params.getlist("dataset"))
+        if faults:
+            return JSONResponse({"detail": faults}, status_code=422)
+        datasets = await self._queries.find_datasets(dataset_ids or None)
+        return respond(request, Content.gather([to_json(_show(datasets))]))
+
+    def explain(self, error: Exception) -> Response:
+        """Return what this path says of an error: one body for whatever kept it from answering."""
+        if isinstance(error, HTTPException):
+            return JSONResponse(
+                {"detail": error.detail}, status_code=error.status_code, headers=error.headers
+            )
+        return JSONResponse({"error": "Unable to retrieve dataset statuses."}, status_code=500)
+
+
+def _read_ids(values: Sequence[str]) -> tuple[set[str], list[dict[str, object]]]:
+    """Return the ids in canonical form, and one entry for each value that is none."""
+    dataset_ids: set[str] = set()
+    faults: list[dict[str, object]] = []
+    for index, value in enumerate(values):
+        try:
+            dataset_ids.add(read_uuid(value))
+        except BadUuid as fault:
+            faults.append(_tell(fault, index, value))
+    return dataset_ids, faults
+
+
+def _tell(fault: BadUuid, index: int, value: str) -> dict[str, object]:
+    """Return an entry of `HTTPValidationError`, with the keys in pydantic's order."""
+    return {
+        "type": "uuid_parsing",
+        "loc": ["query", "dataset", index],
+        "msg": f"Input should be a valid UUID, {fault}",
+        "input": value,
+        "ctx": {"error": str(fault)},
+    }
+
+
+def _show(datasets: Sequence[Dataset]) -> dict[str, str]:
+    return {
+        dataset.dataset_id: _WORDS[dataset_state(dataset)]
+        for dataset in datasets
+        if dataset.batches
+    }

@@ -1,0 +1,132 @@
+"""uvicorn inside an event loop that is not its own, beside other servers.
+
+uvicorn would take over the signals of the process and raise them again when it ends, which kills
+whatever else is still draining; here they stay with who runs the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from stagecast.errors import StartError
+
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\s\[\]]+)\]|(?P<name>[^\s:\[\]]+)):(?P<port>[0-9]{1,5})")
+
+# Clients that poll every few seconds keep their connection; with uvicorn's five seconds it would
+# often be closed under their next request.
+_KEEP_ALIVE_S = 75
+
+
+class HttpServer:
+    """Serves an application on the running event loop.
+
+    Args:
+        app: the ASGI application.
+        address: `HOST:PORT` to listen on, IPv6 in brackets; port 0 picks a free one.
+    """
+
+    def __init__(self, app: ASGIApp, address: str) -> None:
+        self.address = address
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen; `address` has the real host and port afterwards.
+
+        Raises:
+            StartError: the address is malformed, unknown or taken.
+        """
+        listener = await _bind(self.address)
+        host, port = listener.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        listening = asyncio.create_task(self._server.listening.wait())
+        await asyncio.wait((self._serving, listening), return_when=asyncio.FIRST_COMPLETED)
+        if not listening.done():
+            listening.cancel()
+            await self._serving  # raises what kept it from listening
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more requests, give those under way so many seconds, and hang up on the rest.
+
+        Connections that only wait for a next request are closed at once.
+        """
+        if self._serving is None:
+            return
+        # uvicorn asks for whole seconds, but hands them to `asyncio.wait_for`, which does not.
+        self._server.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment]
+        self._server.should_exit = True
+        await self._serving
+        self._server.hang_up()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Tells when it listens, and leaves signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing: the signals are not ours."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    def hang_up(self) -> None:
+        """Drop connections that outlived the grace, with what is still unsent on them."""
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+
+
+async def _bind(address: str) -> socket.socket:
+    """Return a socket that listens on the address."""
+    host, port = _split(address)
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, _, _, _, target = found[0]
+        listener = socket.create_server(
+            target,
+            family=family,
+            # `[::]` means every address, as it does for gRPC.
+            dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
+        )
+    except (OSError, UnicodeError) as error:
+        raise StartError(f"cannot listen for HTTP on {address}: {error}") from error
+    # Connections inherit it. asyncio sets it only on sockets that it made itself; without it the
+    # body of an answer, written after the head, may wait for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _split(address: str) -> tuple[str, int]:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > 65_535:
+        raise StartError(
+            f"cannot listen for HTTP on {address!r}: it must be HOST:PORT, such as 127.0.0.1:8000 "
+            "or [::1]:8000"
+        )
+    return match["ipv6"] or match["name"], int(match["port"])

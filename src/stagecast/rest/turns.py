@@ -1,0 +1,36 @@
+"""Heavy work one piece at a time, and shared by those who want the same.
+
+A body of 100,000 documents takes seconds of the interpreter and a thread of the store.
+Were each poller given one of its own at once, they would take every thread from everybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Turns(Generic[T]):
+    """Runs works one after the other.
+
+    Who asks for a work that waits for its turn shares it; one that has begun is not shared, because
+    it may have read already what has changed since.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._waiting: dict[Hashable, asyncio.Task[T]] = {}
+
+    async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of the work with this key; it goes on if one of the askers leaves."""
+        if key not in self._waiting:
+            self._waiting[key] = asyncio.create_task(self._take_turn(key, work))
+        return await asyncio.shield(self._waiting[key])
+
+    async def _take_turn(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+        async with self._turn:
+            del self._waiting[key]
+            return await work()

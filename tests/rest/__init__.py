@@ -1,0 +1,3 @@
+"""Tests of the two HTTP paths."""
+
+from __future__ import annotations

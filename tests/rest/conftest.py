@@ -1,0 +1,123 @@
+"""The application on a real store, and a short way to put documents into it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+
+from stagecast import model
+from stagecast.model import (
+    Change,
+    Document,
+    DocumentError,
+    NewBatch,
+    NewDocument,
+    Progress,
+    Report,
+    Stage,
+)
+from stagecast.queries import Queries
+from stagecast.reports import Reports
+from stagecast.rest import make_rest_app
+from stagecast.store import Writing
+from stagecast.store.sqlite import SqliteStore
+from tests.clock import Clock
+
+
+class Ingestion:
+    """Reports on one batch of one dataset."""
+
+    def __init__(self, store: SqliteStore, dataset_id: str, batch_id: str = "b-1") -> None:
+        self.dataset_id = dataset_id
+        self.batch_id = batch_id
+        self._store = store
+        self._reports = Reports(store)
+
+    @property
+    def path(self) -> str:
+        return f"/v1/datasets/{self.dataset_id}/documents/{self.batch_id}/indexing-status"
+
+    async def submit(self, *document_ids: str, more: bool = False) -> None:
+        await self._reports.create_batch(
+            NewBatch(
+                dataset_id=self.dataset_id,
+                batch_id=self.batch_id,
+                documents=_new(document_ids),
+                labels={},
+                more_documents_follow=more,
+                stall_after_us=0,
+                fail_after_us=0,
+                request_id="",
+            )
+        )
+
+    async def add(self, *document_ids: str) -> None:
+        await self._reports.add_documents(self.dataset_id, self.batch_id, _new(document_ids))
+
+    async def report(
+        self,
+        document_id: str,
+        stage: Stage | None = None,
+        *,
+        progress: Progress | None = None,
+        error: DocumentError | None = None,
+    ) -> None:
+        report = Report(document_id=document_id, stage=stage, progress=progress, error=error)
+        await self._reports.report(self.dataset_id, self.batch_id, [report])
+
+    async def pause(self, document_id: str) -> None:
+        await self._change(document_id, lambda document, now: model.pause(document, now=now))
+
+    async def stop(self, document_id: str) -> None:
+        await self._change(document_id, lambda document, now: model.stop(document, now=now))
+
+    async def _change(self, document_id: str, rule: Callable[[Document, int], Change]) -> None:
+        def change(tx: Writing) -> None:
+            batch = tx.find_batch(self.dataset_id, self.batch_id)
+            assert batch is not None
+            edit = tx.edit(batch)
+            [document] = tx.find_documents(batch, [document_id]).values()
+            edit.apply(document, rule(document, edit.now))
+            tx.save(edit)
+
+        await self._store.write(change)
+
+
+def _new(document_ids: Sequence[str]) -> list[NewDocument]:
+    return [NewDocument(document_id=given, display_name="", labels={}) for given in document_ids]
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "rest.db"
+
+
+@pytest.fixture
+async def store(db: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(
+        db, clock=clock, on_commit=lambda _names: None, on_foreign_commit=lambda: None
+    )
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def ingestion(store: SqliteStore, dataset_id: str) -> Ingestion:
+    return Ingestion(store, dataset_id)
+
+
+@pytest.fixture
+def begin(store: SqliteStore) -> Callable[..., Ingestion]:
+    """Makes further ingestions: `begin(dataset_id, batch_id)`."""
+    return lambda *names: Ingestion(store, *names)
+
+
+@pytest.fixture
+async def http(store: SqliteStore) -> AsyncIterator[httpx.AsyncClient]:
+    app = make_rest_app(Queries(store), is_ready=lambda: True)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
+        yield client

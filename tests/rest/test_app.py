@@ -1,0 +1,148 @@
+"""What is around the two paths: probes, the OpenAPI document, and whatever does not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from stagecast.queries import Queries
+from stagecast.rest import make_rest_app
+from stagecast.store.sqlite import SqliteStore
+from tests.rest.conftest import Ingestion
+
+DIFY = "/v1/datasets/{dataset_id}/documents/{batch}/indexing-status"
+COGNEE = "/api/v1/datasets/status"
+
+TYPES = {"string": str, "number": int, "integer": int}
+
+
+async def described(http: httpx.AsyncClient) -> dict[str, Any]:
+    response = await http.get("/openapi.json")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    return dict(response.json())
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_healthz_answers_while_the_process_lives(
+    http: httpx.AsyncClient, method: str
+) -> None:
+    assert (await http.request(method, "/healthz")).status_code == 200
+
+
+async def test_readyz_tells_whether_the_server_is_ready(store: SqliteStore) -> None:
+    ready = [True, False, True]
+    app = make_rest_app(Queries(store), is_ready=lambda: ready.pop())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as http:
+        answers = [await http.get("/readyz") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 503, 200]
+    assert [answer.json() for answer in answers] == [
+        {"ready": True},
+        {"ready": False},
+        {"ready": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/api/v1/datasets", "/v1/datasets/a/documents/b%2Fc/indexing-status"]
+)
+async def test_unknown_path_is_not_found(http: httpx.AsyncClient, path: str) -> None:
+    response = await http.get(path)
+    assert (response.status_code, response.text) == (404, '{"detail":"Not Found"}')
+    assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
+async def test_other_methods_on_the_small_paths_are_refused(
+    http: httpx.AsyncClient, path: str
+) -> None:
+    response = await http.post(path)
+    assert (response.status_code, response.text) == (405, '{"detail":"Method Not Allowed"}')
+    assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+async def test_no_cors_header_is_sent(http: httpx.AsyncClient) -> None:
+    response = await http.get(COGNEE, headers={"Origin": "https://example.org"})
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+async def test_openapi_names_the_operations_of_the_seeds(http: httpx.AsyncClient) -> None:
+    paths = (await described(http))["paths"]
+    assert {path: list(methods) for path, methods in paths.items()} == {
+        DIFY: ["get"],
+        COGNEE: ["get"],
+    }
+    assert paths[DIFY]["get"]["operationId"] == "getDocumentIndexingStatus"
+    assert paths[COGNEE]["get"]["operationId"] == "get_dataset_status_api_v1_datasets_status_get"
+
+
+async def test_openapi_names_the_parameters_of_the_seeds(http: httpx.AsyncClient) -> None:
+    paths = (await described(http))["paths"]
+    assert paths[DIFY]["get"]["parameters"] == [
+        {
+            "name": "dataset_id",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "format": "uuid"},
+            "description": "Knowledge base ID.",
+        },
+        {
+            "name": "batch",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "description": "Batch ID returned from document creation.",
+        },
+    ]
+    assert paths[COGNEE]["get"]["parameters"] == [
+        {
+            "name": "dataset",
+            "in": "query",
+            "required": False,
+            "schema": {
+                "type": "array",
+                "items": {"type": "string", "format": "uuid"},
+                "default": [],
+                "title": "Dataset",
+            },
+        }
+    ]
+
+
+async def test_openapi_names_the_codes_of_the_seeds_and_our_own(http: httpx.AsyncClient) -> None:
+    paths = (await described(http))["paths"]
+    assert list(paths[DIFY]["get"]["responses"]) == ["200", "304", "404", "500", "503"]
+    assert list(paths[COGNEE]["get"]["responses"]) == ["200", "304", "422", "500"]
+
+
+async def test_openapi_describes_the_body_that_is_sent(
+    http: httpx.AsyncClient, ingestion: Ingestion
+) -> None:
+    await ingestion.submit("a")
+    [document] = (await http.get(ingestion.path)).json()["data"]
+    answer = (await described(http))["paths"][DIFY]["get"]["responses"]["200"]
+    schema = answer["content"]["application/json"]["schema"]
+    properties = schema["properties"]["data"]["items"]["properties"]
+    assert list(properties) == list(document)
+    for key, value in document.items():
+        assert value is None or type(value) is TYPES[properties[key]["type"]]
+
+
+async def test_openapi_enumerates_the_states_of_the_seed(http: httpx.AsyncClient) -> None:
+    schemas = (await described(http))["components"]["schemas"]
+    assert list(schemas) == ["PipelineRunStatus", "HTTPValidationError", "ValidationError"]
+    assert schemas["PipelineRunStatus"]["enum"] == [
+        "DATASET_PROCESSING_INITIATED",
+        "DATASET_PROCESSING_STARTED",
+        "DATASET_PROCESSING_COMPLETED",
+        "DATASET_PROCESSING_ERRORED",
+    ]
+
+
+async def test_openapi_is_not_sent_to_who_has_it(http: httpx.AsyncClient) -> None:
+    etag = (await http.get("/openapi.json")).headers["etag"]
+    response = await http.get("/openapi.json", headers={"If-None-Match": etag})
+    assert response.status_code == 304

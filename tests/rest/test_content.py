@@ -1,0 +1,70 @@
+"""Bodies and their ETags."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.requests import Request
+
+from stagecast.rest.content import Content, respond
+
+CONTENT = Content.gather(["{", "}"])
+OTHER = Content.gather(["[]"])
+
+
+def asked(*conditions: str) -> Request:
+    headers = [(b"if-none-match", condition.encode()) for condition in conditions]
+    return Request({"type": "http", "method": "GET", "path": "/", "headers": headers})
+
+
+def test_chunks_together_are_the_pieces_together() -> None:
+    pieces = [f"é{number}," for number in range(1_000)]
+    content = Content.gather(pieces)
+    assert len(content.chunks) > 1
+    assert b"".join(content.chunks).decode() == "".join(pieces)
+
+
+def test_etag_is_strong_and_of_the_bytes_however_they_were_cut() -> None:
+    assert CONTENT.etag == Content.gather(["{}"]).etag
+    assert CONTENT.etag != OTHER.etag
+    assert CONTENT.etag.startswith('"')
+    assert CONTENT.etag.endswith('"')
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        (CONTENT.etag,),
+        (f"W/{CONTENT.etag}",),
+        (f"{OTHER.etag}, {CONTENT.etag}",),
+        (f'"a,b" ,W/{CONTENT.etag},"c"',),
+        (OTHER.etag, CONTENT.etag),
+        ("*",),
+        (" * ",),
+    ],
+)
+def test_body_that_the_client_has_is_not_sent(conditions: tuple[str, ...]) -> None:
+    response = respond(asked(*conditions), CONTENT)
+    assert response.status_code == 304
+    assert response.headers["etag"] == CONTENT.etag
+    assert "content-type" not in response.headers
+    assert "content-length" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        (),
+        ("",),
+        (OTHER.etag,),
+        (f"W/{OTHER.etag}",),
+        (CONTENT.etag.strip('"'),),
+        (CONTENT.etag[:-2] + '"',),
+        ('"*"',),
+    ],
+)
+def test_body_that_the_client_has_not_is_sent(conditions: tuple[str, ...]) -> None:
+    response = respond(asked(*conditions), CONTENT)
+    assert response.status_code == 200
+    assert response.headers["etag"] == CONTENT.etag
+    assert response.headers["content-length"] == "2"
+    assert response.headers["content-type"] == "application/json"

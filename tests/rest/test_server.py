@@ -1,0 +1,228 @@
+"""uvicorn as a guest in the loop, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import uuid
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from stagecast.errors import StartError
+from stagecast.queries import Queries
+from stagecast.rest import HttpServer, make_rest_app
+from stagecast.store.sqlite import SqliteStore
+from tests.rest.conftest import Ingestion
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class SlowApp:
+    """Answers as soon as it is allowed to."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.allowed = asyncio.Event()
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        self.asked.set()
+        await self.allowed.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
+    server = HttpServer(make_rest_app(Queries(store), is_ready=lambda: True), "127.0.0.1:0")
+    await server.start()
+    yield server
+    await server.stop(1)
+
+
+async def test_port_0_picks_a_free_one_and_address_names_it(served: HttpServer) -> None:
+    host, _, port = served.address.rpartition(":")
+    assert host == "127.0.0.1"
+    assert int(port) > 0
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(f"http://{served.address}/healthz")).status_code == 200
+
+
+async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
+    with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+    server = HttpServer(make_rest_app(Queries(store), is_ready=lambda: True), "[::1]:0")
+    await server.start()
+    assert server.address.startswith("[::1]:")
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(f"http://{server.address}/healthz")).status_code == 200
+    await server.stop(1)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "8000",
+        ":8000",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:http",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "::1:8000",
+        "[::1]",
+        "[]:8000",
+        "http://127.0.0.1:8000",
+        "127.0.0.1:8000 ",
+    ],
+)
+async def test_malformed_address_is_told(address: str) -> None:
+    with pytest.raises(StartError, match="it must be HOST:PORT") as refusal:
+        await HttpServer(SlowApp(), address).start()
+    assert repr(address) in str(refusal.value)
+
+
+@pytest.mark.parametrize("address", ["[::z]:0", "256.256.256.256:0", f"{'a' * 70}:0"])
+async def test_host_that_cannot_be_resolved_is_told(address: str) -> None:
+    with pytest.raises(StartError, match="cannot listen for HTTP on") as refusal:
+        await HttpServer(SlowApp(), address).start()
+    assert address in str(refusal.value)
+
+
+async def test_taken_address_is_told(served: HttpServer) -> None:
+    with pytest.raises(StartError, match="already in use") as refusal:
+        await HttpServer(SlowApp(), served.address).start()
+    assert served.address in str(refusal.value)
+
+
+async def test_address_is_free_again_after_stop() -> None:
+    first = HttpServer(SlowApp(), "127.0.0.1:0")
+    await first.start()
+    await first.stop(1)
+    second = HttpServer(SlowApp(), first.address)
+    await second.start()
+    await second.stop(1)
+
+
+async def test_stop_before_start_and_twice_does_nothing() -> None:
+    server = HttpServer(SlowApp(), "127.0.0.1:0")
+    await server.stop(1)
+    await server.start()
+    await server.stop(1)
+    await server.stop(1)
+
+
+async def test_signals_stay_with_who_runs_the_process() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    server = HttpServer(SlowApp(), "127.0.0.1:0")
+    await server.start()
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    await server.stop(1)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
+    server = HttpServer(make_rest_app(Queries(store), is_ready=lambda: True), "127.0.0.1:0")
+    await server.start()
+    host, _, port = server.address.rpartition(":")
+    _, silent = await asyncio.open_connection(host, int(port))
+    async with httpx.AsyncClient() as http:
+        await http.get(f"http://{server.address}/healthz")  # stays connected
+        async with asyncio.timeout(5):
+            await server.stop(60)
+    silent.close()
+
+
+async def test_request_under_way_is_answered_within_the_grace() -> None:
+    app = SlowApp()
+    server = HttpServer(app, "127.0.0.1:0")
+    await server.start()
+    async with httpx.AsyncClient() as http:
+        request = asyncio.create_task(http.get(f"http://{server.address}/"))
+        await app.asked.wait()
+        stopping = asyncio.create_task(server.stop(60))
+        app.allowed.set()
+        assert (await request).status_code == 204
+    await stopping
+
+
+async def test_request_that_outlives_the_grace_is_hung_up_on() -> None:
+    app = SlowApp()
+    server = HttpServer(app, "127.0.0.1:0")
+    await server.start()
+    async with httpx.AsyncClient() as http:
+        request = asyncio.create_task(http.get(f"http://{server.address}/"))
+        await app.asked.wait()
+        async with asyncio.timeout(5):
+            await server.stop(0.1)
+            outcome = await asyncio.gather(request, return_exceptions=True)
+    [ended] = outcome
+    assert isinstance(ended, httpx.TransportError) or (
+        isinstance(ended, httpx.Response) and ended.status_code == 500
+    )
+
+
+async def test_client_that_reads_nothing_does_not_delay_stop() -> None:
+    mebibyte, many = bytes(1 << 20), 64  # more than the sockets take by themselves
+
+    async def flood(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(many):
+            await send({"type": "http.response.body", "body": mebibyte, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    server = HttpServer(flood, "127.0.0.1:0")
+    await server.start()
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1_000)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    async with asyncio.timeout(5):
+        await server.stop(0.1)
+    writer.close()
+
+
+async def test_head_has_the_headers_of_get_and_no_body(
+    served: HttpServer, ingestion: Ingestion
+) -> None:
+    await ingestion.submit("a")
+    async with httpx.AsyncClient(base_url=f"http://{served.address}") as http:
+        got, headed = await http.get(ingestion.path), await http.head(ingestion.path)
+        assert headed.content == b""
+        assert headed.headers["content-length"] == str(len(got.content))
+        assert (await http.get(ingestion.path)).content == got.content  # the connection is sound
+
+
+async def test_url_of_63_kib_is_answered(served: HttpServer, ingestion: Ingestion) -> None:
+    await ingestion.submit("a")
+    ids = [uuid.uuid4().hex for _ in range(1_580)] + [ingestion.dataset_id]
+    query = "&".join(f"dataset={dataset_id}" for dataset_id in ids)
+    assert 63 * 1024 < len(query) < 64 * 1024
+    async with httpx.AsyncClient() as http:
+        response = await http.get(f"http://{served.address}/api/v1/datasets/status?{query}")
+    assert response.json() == {ingestion.dataset_id: "DATASET_PROCESSING_INITIATED"}
+
+
+async def test_logs_go_where_the_root_logger_goes_and_requests_are_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    app = SlowApp()
+    app.allowed.set()
+    server = HttpServer(app, "127.0.0.1:0")
+    await server.start()
+    async with httpx.AsyncClient() as http:
+        await http.get(f"http://{server.address}/")
+    await server.stop(1)
+    names = {record.name for record in caplog.records}
+    assert "uvicorn.error" in names
+    assert "uvicorn.access" not in names

@@ -1,0 +1,88 @@
+"""Heavy work in turns."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stagecast.rest.turns import Turns
+
+
+class Work:
+    """A work that goes on until it is told to end, and tells what it saw when it began."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.running = 0
+        self.most_running = 0
+        self._steps = asyncio.Semaphore(0)
+        self._progress = asyncio.Condition()
+
+    async def __call__(self) -> int:
+        self.begun += 1
+        seen = self.begun
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        async with self._progress:
+            self._progress.notify_all()
+        await self._steps.acquire()
+        self.running -= 1
+        return seen
+
+    def end_one(self) -> None:
+        self._steps.release()
+
+    async def has_begun(self, times: int) -> None:
+        async with self._progress, asyncio.timeout(5):
+            await self._progress.wait_for(lambda: self.begun >= times)
+
+
+async def test_works_run_one_after_the_other() -> None:
+    turns, work = Turns[int](), Work()
+    asked = [asyncio.create_task(turns.share(key, work)) for key in ("a", "b", "c")]
+    for number in (1, 2, 3):
+        await work.has_begun(number)
+        work.end_one()
+    assert await asyncio.gather(*asked) == [1, 2, 3]
+    assert work.most_running == 1
+
+
+async def test_waiting_work_is_shared_and_one_that_has_begun_is_not() -> None:
+    turns, work = Turns[int](), Work()
+    first = asyncio.create_task(turns.share("a", work))
+    await work.has_begun(1)
+    later = [asyncio.create_task(turns.share("a", work)) for _ in range(5)]
+    for number in (1, 2):
+        await work.has_begun(number)
+        work.end_one()
+    assert await first == 1
+    assert await asyncio.gather(*later) == [2] * 5
+
+
+async def test_asker_that_leaves_takes_nothing_from_the_others() -> None:
+    turns, work = Turns[int](), Work()
+    leaving = asyncio.create_task(turns.share("a", work))
+    staying = asyncio.create_task(turns.share("a", work))
+    await work.has_begun(1)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    work.end_one()
+    assert await staying == 1
+
+
+async def test_work_that_fails_tells_its_askers_and_lets_the_next_begin() -> None:
+    turns = Turns[int]()
+
+    async def fail() -> int:
+        raise ValueError("broken")
+
+    async def succeed() -> int:
+        return 1
+
+    asked = await asyncio.gather(
+        turns.share("a", fail), turns.share("a", fail), return_exceptions=True
+    )
+    assert [str(error) for error in asked] == ["broken", "broken"]
+    assert await turns.share("a", succeed) == 1

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Self
 
 from stagecast.config import Config
-from stagecast.errors import StoreBusy
 from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.reports import Reports
@@ -80,7 +79,7 @@ class App:
         stack.push_async_callback(http.stop, config.drain_s)
         self.grpc_address, self.http_address = rpc.address, http.address
         stack.push_async_callback(self._drain, rpc, feed)
-        await self._set_ready(rpc, True)
+        self._set_ready(rpc, True)
         keeper = asyncio.create_task(self._keep_readiness(store, rpc))
         stack.push_async_callback(_cancel, keeper)
 
@@ -90,26 +89,26 @@ class App:
             await asyncio.sleep(self._config.probe_every_s)
             try:
                 await store.probe()
-            except StoreBusy as busy:
+            # Whatever it is: the store cannot be written, and the next look has to come.
+            except Exception as error:
                 if self._ready:
-                    _log.error("%s", busy)
-                await self._set_ready(rpc, False)
+                    _log.error("not ready: %s", error)
+                self._set_ready(rpc, False)
             else:
                 if not self._ready:
-                    _log.info("the store can be written again")
-                await self._set_ready(rpc, True)
+                    _log.info("ready again")
+                self._set_ready(rpc, True)
 
-    async def _set_ready(self, rpc: RpcServer, ready: bool) -> None:
+    def _set_ready(self, rpc: RpcServer, ready: bool) -> None:
         self._ready = ready
-        await rpc.set_serving(ready)
+        rpc.set_serving(ready)
 
     async def _drain(self, rpc: RpcServer, feed: Feed) -> None:
         self._ready = False
-        await rpc.drain()
+        rpc.drain()
         feed.close()
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait((task,))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from stagecast.errors import StartError
+
+_ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,3 +29,18 @@ class Config:
     probe_every_s: float = 5.0
     # How long calls under way may go on after SIGTERM.
     drain_s: float = 5.0
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return the host, without the brackets of IPv6, and the port of `HOST:PORT`.
+
+    Raises:
+        StartError: it is malformed.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match[3]) > 65_535:
+        raise StartError(
+            f"cannot listen on {address!r}: it must be HOST:PORT, such as 127.0.0.1:8000 or "
+            "[::1]:8000"
+        )
+    return match[1] or match[2], int(match[3])

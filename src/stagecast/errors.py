@@ -46,18 +46,18 @@ class StagecastError(Exception):
 
 
 class InvalidError(StagecastError):
-    """The request breaks a rule; nothing was written."""
+    """The request breaks a rule; nothing was written. `field` is the path of what breaks it."""
+
+    def __init__(self, field: str, rule: str, **metadata: object) -> None:
+        super().__init__(f"{field}: {rule}", field=field, **metadata)
+        self.field = field
+        self.rule = rule
 
 
 class FieldInvalid(InvalidError):
     """A field breaks its rule."""
 
     reason = "FIELD_INVALID"
-
-    def __init__(self, field: str, rule: str) -> None:
-        super().__init__(f"{field}: {rule}", field=field)
-        self.field = field
-        self.rule = rule
 
 
 class TokenInvalid(InvalidError):

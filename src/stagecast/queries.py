@@ -6,7 +6,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stagecast.errors import BatchNotFound, DatasetNotFound, DocumentNotFound
+from stagecast.errors import (
+    BatchNotFound,
+    DatasetNotFound,
+    DocumentNotFound,
+    FieldInvalid,
+    TokenInvalid,
+)
 from stagecast.model import (
     MESSAGE_BYTES,
     Batch,
@@ -125,9 +131,12 @@ def _list_documents(tx: Reading, query: DocumentQuery) -> DocumentPage:
         batch, after_position=page.position, states=query.states, stages=query.stages
     )
     documents, more = _fill(found, query.page_size)
-    start = ResumeToken.decode(
-        page.resume_token, dataset_id=query.dataset_id, batch_id=query.batch_id
-    )
+    try:
+        start = ResumeToken.decode(
+            page.resume_token, dataset_id=query.dataset_id, batch_id=query.batch_id
+        )
+    except TokenInvalid:  # only a forged page token bears one
+        raise FieldInvalid("page_token", "malformed") from None
     following = PageToken(
         position=documents[-1].position if documents else -1, resume_token=page.resume_token
     )

@@ -140,7 +140,7 @@ def _create(tx: Writing, new: NewBatch) -> Submitted:
     fingerprint = _fingerprint(new)
     existing = _find_existing(tx, new)
     if existing is not None:
-        return _created_before(tx, existing, fingerprint)
+        return _created_before(tx, existing, fingerprint, new)
     batch = Batch(
         key=0,
         dataset_id=new.dataset_id,
@@ -178,12 +178,13 @@ def _find_existing(tx: Writing, new: NewBatch) -> Batch | None:
     return None
 
 
-def _created_before(tx: Writing, batch: Batch, fingerprint: bytes) -> Submitted:
+def _created_before(tx: Writing, batch: Batch, fingerprint: bytes, new: NewBatch) -> Submitted:
     creation = tx.find_creation(batch)
     if creation.fingerprint != fingerprint:
+        by_request = "" if new.batch_id else f" by request {new.request_id!r}"
         raise BatchExists(
-            f"batch {batch.batch_id!r} of dataset {batch.dataset_id!r} was created with other "
-            "content",
+            f"batch {batch.batch_id!r} of dataset {batch.dataset_id!r} was created{by_request} "
+            "with other content",
             dataset_id=batch.dataset_id,
             batch_id=batch.batch_id,
         )
@@ -274,7 +275,7 @@ def _report(tx: Writing, dataset_id: str, batch_id: str, reports: Sequence[Repor
         try:
             results.append(_apply(edit, documents, report))
         except StagecastError as error:
-            raise _located(error, index, report) from None
+            raise _located(error, edit.batch, index, report) from None
     tx.save(edit)
     return Reported(results=results, revision=edit.batch.revision)
 
@@ -291,13 +292,18 @@ def _apply(edit: BatchEdit, documents: dict[str, Document], report: Report) -> R
     )
 
 
-def _located(error: StagecastError, index: int, report: Report) -> StagecastError:
+def _located(error: StagecastError, batch: Batch, index: int, report: Report) -> StagecastError:
     """Return the error with the report that it is about."""
     if isinstance(error, FieldInvalid):
         error = FieldInvalid(f"reports[{index}].{error.field}", error.rule)
     else:
         error.args = (f"reports[{index}]: {error}",)
-    error.metadata |= {"index": str(index), "document_id": report.document_id}
+    error.metadata |= {
+        "dataset_id": batch.dataset_id,
+        "batch_id": batch.batch_id,
+        "document_id": report.document_id,
+        "index": str(index),
+    }
     return error
 
 

@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -117,20 +118,22 @@ class Pipeline:
             if failing:
                 await self._start_again(failing)
 
+    async def start(self, document_id: str, worker: str) -> pb.StartAttemptResponse:
+        """Take a document for a worker."""
+        return await self.client.reports.StartAttempt(
+            pb.StartAttemptRequest(
+                dataset_id=self.dataset_id,
+                batch_id=self.batch_id,
+                document_id=document_id,
+                worker=worker,
+            ),
+            wait_for_ready=True,
+        )
+
     async def _start_again(self, document_ids: list[str]) -> None:
         """Give documents that have ended another attempt, which fails."""
         for document_id in document_ids:
-            await retrying(
-                lambda name=document_id: self.client.reports.StartAttempt(
-                    pb.StartAttemptRequest(
-                        dataset_id=self.dataset_id,
-                        batch_id=self.batch_id,
-                        document_id=name,
-                        worker="second",
-                    ),
-                    wait_for_ready=True,
-                )
-            )
+            await retrying(partial(self.start, document_id, "second"))
         error = r.DocumentError(reason="PARSE_ERROR", message="bad page")
         await self._report_until_known(
             [pb.DocumentReport(document_id=d, error=error) for d in document_ids]

@@ -220,7 +220,7 @@ async def test_follow_goes_on_when_the_batch_is_terminal_and_opens_again(
     await pipeline.stage(r.STAGE_COMPLETED)
     async with pipeline.stream(follow=True) as stream:
         assert (await stream.read()).batch.state == r.BATCH_STATE_SUCCEEDED
-        await _start(pipeline, "doc-0", "again")
+        await pipeline.start("doc-0", "again")
         message = await stream.read()
         assert message.transitions[0].kind == r.TRANSITION_KIND_STARTED
         assert message.batch.state == r.BATCH_STATE_RUNNING
@@ -232,10 +232,10 @@ async def test_takeover_and_new_attempts_fit_what_came_before(pipeline: Pipeline
     record = WatchRecord()
     async with pipeline.stream() as stream:
         record.receive(await stream.read())
-        await _start(pipeline, "doc-0", "one")
+        await pipeline.start("doc-0", "one")
         await pipeline.stage(r.STAGE_INDEXING, "doc-0")
         await _count(pipeline, "doc-0", 5, 9)
-        await _start(pipeline, "doc-0", "two")
+        await pipeline.start("doc-0", "two")
         await _count(pipeline, "doc-0", 1, 3)
         await pipeline.stage(r.STAGE_COMPLETED)
         while record.revision < 9:
@@ -306,17 +306,6 @@ async def _add(pipeline: Pipeline, document_ids: list[str], labels: dict[str, st
             dataset_id=pipeline.dataset_id,
             batch_id=pipeline.batch_id,
             documents=[pb.NewDocument(document_id=d, labels=labels) for d in document_ids],
-        )
-    )
-
-
-async def _start(pipeline: Pipeline, document_id: str, worker: str) -> None:
-    await pipeline.client.reports.StartAttempt(
-        pb.StartAttemptRequest(
-            dataset_id=pipeline.dataset_id,
-            batch_id=pipeline.batch_id,
-            document_id=document_id,
-            worker=worker,
         )
     )
 

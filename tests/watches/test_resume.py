@@ -190,6 +190,61 @@ async def test_watch_of_a_batch_that_is_deleted_ends_not_found(
     assert details_of(error).reason == "BATCH_DELETED"
 
 
+async def test_watcher_far_behind_reads_the_log_page_by_page_with_the_batch_of_each(
+    pipeline: Pipeline,
+) -> None:
+    await pipeline.create(900)
+    record = WatchRecord()
+    async with pipeline.stream() as stream:
+        record.receive(await stream.read())
+    for stage in STAGES:
+        await pipeline.stage(stage)
+    messages = []
+    async with pipeline.stream(resume_token=record.resume_token) as stream:
+        while not messages or messages[-1].revision < 902 + 5 * 900:
+            messages.append(await stream.read())
+            record.receive(messages[-1])
+        assert await stream.end() is grpc.StatusCode.OK
+    assert len(messages) > 2, "it did not all fit into one page"
+    assert [m.batch.state for m in messages[:-1]] == [r.BATCH_STATE_RUNNING] * (len(messages) - 1)
+    assert not any(message.batch.HasField("end_time") for message in messages[:-1])
+    assert messages[-1].batch.state == r.BATCH_STATE_SUCCEEDED
+    record.check_atomic(pipeline.calls)
+
+
+async def test_batch_that_was_terminal_in_between_does_not_end_a_watcher_behind(
+    pipeline: Pipeline,
+) -> None:
+    await pipeline.create(1_000)
+    async with pipeline.stream() as stream:
+        token = (await stream.read()).resume_token
+    await pipeline.stage(r.STAGE_COMPLETED)
+    await pipeline.start("doc-0", "again")
+    async with pipeline.stream(resume_token=token) as stream:
+        message = await stream.read()
+        assert message.batch.state == r.BATCH_STATE_SUCCEEDED, "a page ends in that very moment"
+        message = await stream.read()
+        assert message.batch.state == r.BATCH_STATE_RUNNING
+        await pipeline.stage(r.STAGE_COMPLETED, "doc-0")
+        assert (await stream.read()).batch.state == r.BATCH_STATE_SUCCEEDED
+        assert await stream.end() is grpc.StatusCode.OK
+
+
+async def test_batch_made_again_under_a_watch_is_not_taken_for_the_same(
+    pipeline: Pipeline, config: Config
+) -> None:
+    await pipeline.create(1)
+    async with pipeline.stream() as stream:
+        await stream.read()
+        # Deleted and made again between two looks: the same ids and revision, another row.
+        with Database(config.db) as file, file.atomic():
+            file.execute("UPDATE batches SET id = id + 1")
+            file.execute("UPDATE documents SET batch = batch + 1")
+            file.execute("UPDATE transitions SET batch = batch + 1")
+        error = await stream.error()
+    assert details_of(error).reason == "BATCH_DELETED"
+
+
 async def _token_before_three_stages(pipeline: Pipeline) -> str:
     await pipeline.create(1)
     async with pipeline.stream() as stream:

@@ -179,9 +179,10 @@ def _outcome_after_end(document: Document, report: Report) -> ReportOutcome:
     """Tell what a report on a terminal document is: a repeat, overtaken, or refused."""
     beyond = report.stage is not None and report.stage > document.stage
     if beyond or report.error not in (None, document.error):
+        asked = f"stage {report.stage.name}" if beyond and report.stage else "an error"
         raise IllegalTransition(
             f"document {document.document_id!r} has ended as {document.state.name} in stage "
-            f"{document.stage.name}; only another attempt leads on",
+            f"{document.stage.name}; {asked} needs another attempt",
             state=document.state.name,
             stage=document.stage.name,
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from stagecast.errors import FieldInvalid, TokenInvalid
 
 _VERSION = b"\x01"
-_RESUME = struct.Struct(">8sQQQ")
+_RESUME = struct.Struct(">8sqqq")
 _PAGE = struct.Struct(">8sq")
 
 
@@ -48,11 +48,17 @@ class ResumeToken:
         """
         payload = _unpack(text)
         if payload is None or len(payload) != _RESUME.size:
-            raise TokenInvalid("resume_token: malformed; give back the last one received, or none")
+            raise TokenInvalid(
+                "resume_token",
+                "malformed; give back the last one received, or none",
+                dataset_id=dataset_id,
+                batch_id=batch_id,
+            )
         about, revision, call, serial = _RESUME.unpack(payload)
         if about != _digest(dataset_id, batch_id):
             raise TokenInvalid(
-                f"resume_token: not of batch {batch_id!r} of dataset {dataset_id!r}",
+                "resume_token",
+                f"not of batch {batch_id!r} of dataset {dataset_id!r}",
                 dataset_id=dataset_id,
                 batch_id=batch_id,
             )
@@ -85,7 +91,7 @@ class PageToken:
         about, position = _PAGE.unpack_from(payload)
         if about != _digest(*question):
             raise FieldInvalid("page_token", "belongs to a request with other ids or filters")
-        return cls(position=position, resume_token=payload[_PAGE.size :].decode())
+        return cls(position=position, resume_token=payload[_PAGE.size :].decode("ascii", "replace"))
 
 
 def _digest(*parts: object) -> bytes:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from stagecast.config import split_address
 from stagecast.errors import StartError
-
-_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\s\[\]]+)\]|(?P<name>[^\s:\[\]]+)):(?P<port>[0-9]{1,5})")
 
 # Clients that poll every few seconds keep their connection; with uvicorn's five seconds it would
 # often be closed under their next request.
@@ -103,7 +101,7 @@ class _Uvicorn(uvicorn.Server):
 
 async def _bind(address: str) -> socket.socket:
     """Return a socket that listens on the address."""
-    host, port = _split(address)
+    host, port = split_address(address)
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -120,13 +118,3 @@ async def _bind(address: str) -> socket.socket:
     # body of an answer, written after the head, may wait for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-def _split(address: str) -> tuple[str, int]:
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match["port"]) > 65_535:
-        raise StartError(
-            f"cannot listen for HTTP on {address!r}: it must be HOST:PORT, such as 127.0.0.1:8000 "
-            "or [::1]:8000"
-        )
-    return match["ipv6"] or match["name"], int(match["port"])

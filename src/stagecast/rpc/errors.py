@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
@@ -49,7 +49,8 @@ _log = logging.getLogger(__name__)
 
 Context = aio.ServicerContext[Any, Any]
 
-# The types of grpc speak of threaded handlers; those of grpc.aio are coroutines.
+# The types of grpc speak of threaded handlers; those of grpc.aio are coroutines. Only RPCs with one
+# request are guarded; the one with many is reflection's.
 _Handler = Any
 
 
@@ -77,20 +78,24 @@ class ErrorInterceptor(aio.ServerInterceptor):
         return handler
 
 
+def code_of(error: StagecastError) -> grpc.StatusCode:
+    """Return the status code of an error."""
+    return next(_CODES[base] for base in type(error).__mro__ if base in _CODES)
+
+
 def status_of(error: StagecastError) -> Status:
-    """Return the status of an error, with its details."""
-    code = next(_CODES[base] for base in type(error).__mro__ if base in _CODES)
+    """Return the whole status of an error, with its details."""
     details: list[Message] = [
         ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     ]
-    if isinstance(error, FieldInvalid):
+    if isinstance(error, InvalidError):
         violation = BadRequest.FieldViolation(field=error.field, description=error.rule)
         details.append(BadRequest(field_violations=[violation]))
     if isinstance(error, UnavailableError):
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1_000))
         details.append(RetryInfo(retry_delay=delay))
-    return Status(code=code.value[0], message=str(error), details=map(_pack, details))
+    return Status(code=code_of(error).value[0], message=str(error), details=map(_pack, details))
 
 
 def _pack(detail: Message) -> AnyMessage:
@@ -100,10 +105,22 @@ def _pack(detail: Message) -> AnyMessage:
 
 
 def _serializers(handler: _Handler) -> dict[str, Any]:
+    def deserialize(data: bytes) -> Any:  # noqa: ANN401 - any request
+        # An error here would be told as UNKNOWN, with a traceback in the log for every such call.
+        try:
+            return handler.request_deserializer(data)
+        except DecodeError as error:
+            return error
+
     return {
-        "request_deserializer": handler.request_deserializer,
+        "request_deserializer": deserialize,
         "response_serializer": handler.response_serializer,
     }
+
+
+def _check_decoded(request: Any) -> None:  # noqa: ANN401 - any request
+    if isinstance(request, DecodeError):
+        raise FieldInvalid("request", "is no message of this RPC")
 
 
 def _is_generated(handle: Callable[[Any, Context], Any]) -> bool:
@@ -123,6 +140,7 @@ def _guard_unary(
 
     async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
         try:
+            _check_decoded(request)
             return await handle(request, context)
         except StagecastError as error:
             await _abort(context, error)
@@ -139,6 +157,7 @@ def _guard_stream(
 ) -> Callable[[Any, Context], AsyncGenerator[Any]]:
     async def guarded(request: Any, context: Context) -> AsyncGenerator[Any]:  # noqa: ANN401 - any request
         try:
+            _check_decoded(request)
             async with contextlib.aclosing(handle(request, context)) as messages:
                 async for message in messages:
                     yield message
@@ -154,9 +173,10 @@ def _guard_stream(
 
 async def _abort(context: Context, error: StagecastError) -> NoReturn:
     status = status_of(error)
-    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     await context.abort(
-        code, status.message, trailing_metadata=((_DETAILS_KEY, status.SerializeToString()),)
+        code_of(error),
+        status.message,
+        trailing_metadata=((_DETAILS_KEY, status.SerializeToString()),),
     )
 
 

@@ -84,7 +84,11 @@ Global___WorkerOrder: _TypeAlias = WorkerOrder  # noqa: Y015
 
 @_typing.final
 class NewDocument(_message.Message):
-    """A document to register."""
+    """A document to register.
+
+    Printable characters, here and elsewhere, are all but control characters, line and paragraph
+    separators, and those that turn the direction of the text around them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,7 +186,7 @@ class CreateBatchRequest(_message.Message):
     """
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewDocument]:
-        """The documents, in their order: at most 10,000."""
+        """The documents, in their order: at most 10,000, whose ids have at most 3 MiB in all."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -265,7 +269,7 @@ class AddDocumentsRequest(_message.Message):
     """The batch. Required."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewDocument]:
-        """The documents, in their order: at most 10,000."""
+        """The documents, in their order: at most 10,000, whose ids have at most 3 MiB in all."""
 
     def __init__(
         self,

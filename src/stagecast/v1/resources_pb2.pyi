@@ -270,9 +270,13 @@ class Progress(_message.Message):
     COMPLETED_SEGMENTS_FIELD_NUMBER: _builtins.int
     TOTAL_SEGMENTS_FIELD_NUMBER: _builtins.int
     completed_segments: _builtins.int
-    """Segments that are in the index. Never more than `total_segments`, if that is known."""
+    """Segments that are in the index. Never more than `total_segments`, if that is known; at most
+    2,147,483,647 for a document.
+    """
     total_segments: _builtins.int
-    """Segments in all. Absent while unknown; for a batch, while it is unknown for any document."""
+    """Segments in all; at most 2,147,483,647 for a document. Absent while unknown; for a batch, while it
+    is unknown for any document.
+    """
     def __init__(
         self,
         *,

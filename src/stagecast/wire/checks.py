@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 
 from google.protobuf.duration_pb2 import Duration
@@ -13,6 +14,7 @@ from stagecast.model import BATCH_ID, canonical_uuid
 
 MICROSECONDS = 1_000_000
 
+_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _MAX_SECONDS = 253_402_300_799  # the end of the year 9999, where Timestamp ends
 _MIN_SECONDS = -62_135_596_800  # the beginning of the year 1
@@ -40,21 +42,23 @@ def text(field: str, value: str, *, least: int, most: int) -> str:
     """Return a printable text of a length in characters."""
     if not least <= len(value) <= most:
         raise FieldInvalid(field, f"must have {least} to {most} characters, has {len(value)}")
-    if not value.isprintable():
+    # Most texts are ASCII, and those are quickly told.
+    if not (value.isascii() and value.isprintable()) and any(map(_is_unprintable, value)):
         raise FieldInvalid(field, "must have printable characters only")
     return value
 
 
 def labels(field: str, value: Mapping[str, str]) -> dict[str, str]:
-    """Return labels: at most 32 pairs."""
+    """Return labels: at most 32 pairs, in the order of their keys."""
     if len(value) > 32:
         raise FieldInvalid(field, f"must have at most 32 pairs, has {len(value)}")
-    return {
-        text(f"{field} key", key, least=1, most=64): text(
-            f"{field}[{key!r}]", given, least=0, most=256
-        )
-        for key, given in sorted(value.items())
-    }
+    try:
+        return {
+            text("key", key, least=1, most=64): text(f"value of {key!r}", given, least=0, most=256)
+            for key, given in sorted(value.items())
+        }
+    except FieldInvalid as error:
+        raise FieldInvalid(field, f"{error.field} {error.rule}") from None
 
 
 def count(field: str, number: int, *, least: int, most: int) -> None:
@@ -74,6 +78,8 @@ def reason(field: str, value: str) -> str:
 
 def span_us(field: str, value: Duration, *, least_s: int, most_s: int, zero: bool) -> int:
     """Return a duration in microseconds; `zero` also lets 0 through."""
+    if abs(value.nanos) >= 10**9 or value.seconds * value.nanos < 0:
+        raise FieldInvalid(field, "must have nanos of less than a second, of the sign of seconds")
     span = value.seconds * MICROSECONDS + value.nanos // 1_000
     if zero and not value.seconds and not value.nanos:
         return 0
@@ -88,6 +94,18 @@ def moment_us(field: str, value: Timestamp) -> int:
     if not _MIN_SECONDS <= value.seconds <= _MAX_SECONDS or not 0 <= value.nanos < 10**9:
         raise FieldInvalid(field, "must be a time in the years 1 to 9999")
     return value.seconds * MICROSECONDS + value.nanos // 1_000
+
+
+def _is_unprintable(character: str) -> bool:
+    """Tell control characters, line breaks and what turns the direction of the text around it.
+
+    `str.isprintable` would also refuse spaces that are common in file names, and letters that are
+    newer than this Python.
+    """
+    return (
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        or unicodedata.bidirectional(character) in _TURNS
+    )
 
 
 def _spoken(seconds: int) -> str:

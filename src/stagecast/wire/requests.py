@@ -33,7 +33,8 @@ DEFAULT_HEARTBEAT_S = 15.0
 
 _YEAR_S = 365 * 86_400
 _MAX_MESSAGE = 4_096  # characters of an error's text
-_MAX_SEGMENTS = 2**53 - 1  # what a JSON number still bears exactly
+_MAX_SEGMENTS = 2**31 - 1  # so that the sum over a batch fits 64 bits
+_MAX_ID_BYTES = 3 << 20  # of all documents of a call: the answer repeats them
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -85,6 +86,8 @@ def new_batch(request: report_service_pb2.CreateBatchRequest) -> NewBatch:
 def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[NewDocument]:
     """Return the documents to register; an id occurs once."""
     checks.count("documents", len(documents), least=0, most=MAX_DOCUMENTS)
+    if sum(len(new.document_id.encode()) for new in documents) > _MAX_ID_BYTES:
+        raise FieldInvalid("documents", f"ids must have at most {_MAX_ID_BYTES} bytes in all")
     registered = []
     seen: set[str] = set()
     for index, new in enumerate(documents):

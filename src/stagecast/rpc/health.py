@@ -1,0 +1,78 @@
+"""`grpc.health.v1.Health`: whether the store can be written and the server is not about to stop.
+
+The servicer of grpcio-health-checking holds a lock while it writes to a stream, and never ends its
+watches: one reader that stops reading would hold up the news, and any would hold up the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+
+import grpc
+from grpc_health.v1 import health_pb2 as pb
+from grpc_health.v1 import health_pb2_grpc
+
+from stagecast.errors import Draining
+from stagecast.rpc.errors import Context
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):
+    """Tells one status for all services, which begins as NOT_SERVING.
+
+    Args:
+        services: the full names that it knows, beside the empty one for the whole server.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._known = {"", *services}
+        self._serving = False
+        self._draining = False
+        self._changed = asyncio.Event()
+
+    def set_serving(self, serving: bool) -> None:
+        """Tell everybody, unless it is so already or the server is about to stop."""
+        if serving is not self._serving and not self._draining:
+            self._serving = serving
+            self._ring()
+
+    def drain(self) -> None:
+        """Tell everybody that the server is about to stop, and end their watches."""
+        self._serving = False
+        self._draining = True
+        self._ring()
+
+    async def Check(  # noqa: N802 - the proto's name
+        self, request: pb.HealthCheckRequest, context: Context
+    ) -> pb.HealthCheckResponse:
+        """Return the status."""
+        if request.service not in self._known:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}")
+        return pb.HealthCheckResponse(status=self._status(request.service))
+
+    async def Watch(  # noqa: N802 - the proto's name
+        self, request: pb.HealthCheckRequest, context: Context
+    ) -> AsyncGenerator[pb.HealthCheckResponse]:
+        """Send the status, and again whenever it has changed."""
+        told: int | None = None
+        while True:
+            changed = self._changed
+            status = self._status(request.service)
+            if status != told:
+                yield pb.HealthCheckResponse(status=status)
+                told = status
+            if self._draining:
+                raise Draining("the server is about to stop", retry_after_s=1.0)
+            await changed.wait()
+
+    def _status(self, service: str) -> int:
+        if service not in self._known:
+            return pb.HealthCheckResponse.SERVICE_UNKNOWN
+        if self._serving:
+            return pb.HealthCheckResponse.SERVING
+        return pb.HealthCheckResponse.NOT_SERVING
+
+    def _ring(self) -> None:
+        """Wake all watches; those that begin now wait for the next change."""
+        self._changed.set()
+        self._changed = asyncio.Event()

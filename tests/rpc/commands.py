@@ -1,0 +1,97 @@
+"""Foreign clients as processes: what other people's tools make of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.process import environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """The JSON objects that it printed one behind the other."""
+        return list(_objects(self.out))
+
+
+class Command:
+    """An installed tool, found beside this Python.
+
+    Args:
+        name: the tool.
+        options: what every call of it is given.
+        home: where it may keep what it likes.
+    """
+
+    def __init__(self, name: str, *options: str, home: Path) -> None:
+        self._start = (str(Path(sys.executable).parent / name), *options)
+        self._environment = environment(
+            HOME=str(home),
+            XDG_CACHE_HOME=str(home / "cache"),
+            XDG_CONFIG_HOME=str(home / "config"),
+        )
+
+    async def run(self, *arguments: str) -> Finished:
+        """Run to the end."""
+        async with self.running(*arguments) as process:
+            return await finish(process)
+
+    @contextlib.asynccontextmanager
+    async def running(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run for as long as the block at most."""
+        process = await asyncio.create_subprocess_exec(
+            *self._start,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+
+async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
+    """Read what a process prints up to and with the line that has a text in it."""
+    assert process.stdout is not None
+    read = ""
+    async with asyncio.timeout(60):
+        while text not in read:
+            line = await process.stdout.readline()
+            assert line, f"it ended after {read!r}"
+            read += line.decode()
+    return read
+
+
+async def finish(process: asyncio.subprocess.Process, *, read: str = "") -> Finished:
+    """Wait for the end of a process of which something has been read already."""
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Finished(code=process.returncode, out=read + out.decode(), err=err.decode())
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    decoder = json.JSONDecoder()
+    while text := text.lstrip():
+        value, end = decoder.raw_decode(text)
+        yield value
+        text = text[end:]

@@ -1,0 +1,14 @@
+"""Fixtures of the gRPC tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from stagecast.client import Client
+from tests.rpc.calls import Calls
+
+
+@pytest.fixture
+def calls(client: Client, dataset_id: str) -> Calls:
+    """Calls on a dataset of this test's own."""
+    return Calls(client, dataset_id)

@@ -1,0 +1,128 @@
+"""Health: what load balancers and orchestrators ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from sqlite_utils.utils import sqlite3
+
+from stagecast.app import App
+from stagecast.config import Config
+from stagecast.store.sqlite import connection as store_connection
+from tests.clock import Clock
+
+SERVICES = [
+    "",
+    "stagecast.v1.StatusService",
+    "stagecast.v1.ReportService",
+    "stagecast.v1.ControlService",
+]
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture
+def config(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A server that looks often whether it can write, and is soon tired of waiting."""
+    monkeypatch.setattr(store_connection, "BUSY_TIMEOUT_MS", 20)
+    return dataclasses.replace(config, probe_every_s=0.02)
+
+
+@pytest.fixture
+async def health(server: App) -> AsyncIterator[HealthStub]:
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        yield HealthStub(channel)
+
+
+def _about(service: str) -> health_pb2.HealthCheckRequest:
+    return health_pb2.HealthCheckRequest(service=service)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_server_and_each_of_its_services_are_serving(
+    health: HealthStub, service: str
+) -> None:
+    assert (await health.Check(_about(service))).status == SERVING
+
+
+@pytest.mark.parametrize("service", ["nope", "stagecast.v1", "stagecast.v2.StatusService"])
+async def test_unknown_service_is_not_found(health: HealthStub, service: str) -> None:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await health.Check(_about(service))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_rpc_that_the_library_does_not_implement_says_so(
+    server: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/grpc.health.v1.Health/List")(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_watch_of_an_unknown_service_says_so_and_waits(health: HealthStub) -> None:
+    watch = health.Watch(_about("nope"))
+    async with asyncio.timeout(20):
+        told = await watch.read()
+    assert told.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watch.cancel()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_watch_sees_that_the_store_cannot_be_written_and_can_again(
+    health: HealthStub, config: Config, service: str
+) -> None:
+    watch = health.Watch(_about(service))
+    with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
+        async with asyncio.timeout(20):
+            assert (await watch.read()).status == SERVING
+            other.execute("BEGIN IMMEDIATE")
+            assert (await watch.read()).status == NOT_SERVING
+            assert (await health.Check(_about(service))).status == NOT_SERVING
+            other.execute("ROLLBACK")
+            assert (await watch.read()).status == SERVING
+    watch.cancel()
+
+
+async def test_loss_of_the_store_is_logged_once_and_so_is_its_return(
+    health: HealthStub, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="stagecast")
+    watch = health.Watch(_about(""))
+    with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
+        async with asyncio.timeout(20):
+            await watch.read()
+            other.execute("BEGIN IMMEDIATE")
+            await watch.read()
+            other.execute("ROLLBACK")
+            await watch.read()
+    watch.cancel()
+    told = [record.getMessage() for record in caplog.records if record.name == "stagecast.app"]
+    assert len(told) == 2
+    assert "locked" in told[0]
+    assert "again" in told[1]
+
+
+async def test_draining_server_is_not_serving_while_it_finishes(
+    config: Config, clock: Clock
+) -> None:
+    app = App(config, clock=clock)
+    await app.__aenter__()
+    async with aio.insecure_channel(app.grpc_address) as channel, asyncio.timeout(20):
+        watches = [HealthStub(channel).Watch(_about(service)) for service in SERVICES]
+        for watch in watches:
+            assert (await watch.read()).status == SERVING
+        leaving = asyncio.create_task(app.__aexit__())
+        for watch in watches:
+            assert (await watch.read()).status == NOT_SERVING
+        await leaving

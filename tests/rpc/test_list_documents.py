@@ -1,0 +1,266 @@
+"""ListDocuments: order, filters, pages, and the token that a watch goes on from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+from stagecast.model import tokens
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.rpc.calls import BATCH, Calls, counters, failure, new, refused, stage
+
+_MAX_BYTES = 4 * 1024 * 1024  # what a gRPC client receives unless it was told otherwise
+
+
+def _ids(*pages: ss.ListDocumentsResponse) -> list[str]:
+    return [document.document_id for page in pages for document in page.documents]
+
+
+async def test_documents_come_in_the_order_of_registration(calls: Calls) -> None:
+    ids = ["z", "10", "9", "A", "a", "é", "文書", "/b"]
+    await calls.create(*ids, more_documents_follow=True)
+    await calls.add("0", "Z")
+    await calls.report(stage("9", r.STAGE_INDEXING))
+    page = await calls.page()
+    assert _ids(page) == [*ids, "0", "Z"]
+    assert page.next_page_token == ""
+    assert page.documents[2] == await calls.document("9")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 8, 1_000])
+async def test_pages_follow_each_other_without_gap_or_repeat(calls: Calls, size: int) -> None:
+    ids = [f"doc-{number}" for number in range(7)]
+    await calls.create(*ids)
+    pages = await calls.pages(page_size=size)
+    assert _ids(*pages) == ids
+    assert [len(page.documents) for page in pages[:-1]] == [size] * (len(pages) - 1)
+    assert len(pages) == -(-7 // size), "no page is empty"
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [({}, 100), ({"page_size": 0}, 100), ({"page_size": 1_000}, 1_000), ({"page_size": 1}, 1)],
+    ids=["left_out", "zero", "most", "least"],
+)
+async def test_page_has_a_hundred_documents_unless_asked_for_more(
+    calls: Calls, asked: dict[str, int], first: int
+) -> None:
+    await calls.create(*[""] * 1_100)
+    page = await calls.page(**asked)
+    assert len(page.documents) == first
+    assert page.next_page_token
+
+
+async def test_batch_without_documents_has_one_empty_page(calls: Calls) -> None:
+    await calls.create(more_documents_follow=True)
+    page = await calls.page()
+    assert _ids(page) == []
+    assert page.next_page_token == ""
+    assert page.revision == 1
+    assert page.resume_token
+
+
+async def _create_many_kinds(calls: Calls) -> None:
+    await calls.create("new", "parsing", "indexing", "failed", "done", "failed-late")
+    await calls.report(
+        stage("parsing", r.STAGE_PARSING),
+        stage("indexing", r.STAGE_INDEXING),
+        failure("failed"),
+        stage("done", r.STAGE_COMPLETED),
+        stage("failed-late", r.STAGE_INDEXING),
+        failure("failed-late"),
+    )
+
+
+FILTERS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "one_state": ({"states": [r.DOCUMENT_STATE_RUNNING]}, ["parsing", "indexing"]),
+    "states": (
+        {"states": [r.DOCUMENT_STATE_SUCCEEDED, r.DOCUMENT_STATE_PENDING]},
+        ["new", "done"],
+    ),
+    "one_stage": ({"stages": [r.STAGE_INDEXING]}, ["indexing", "failed-late"]),
+    "stages": (
+        {"stages": [r.STAGE_WAITING, r.STAGE_COMPLETED]},
+        ["new", "failed", "done"],
+    ),
+    "both": (
+        {"states": [r.DOCUMENT_STATE_FAILED], "stages": [r.STAGE_INDEXING]},
+        ["failed-late"],
+    ),
+    "same_state_twice": ({"states": [r.DOCUMENT_STATE_PENDING] * 2}, ["new"]),
+    "nothing_fits": ({"states": [r.DOCUMENT_STATE_PAUSED]}, []),
+}
+
+
+@pytest.mark.parametrize(("filters", "found"), FILTERS.values(), ids=FILTERS.keys())
+@pytest.mark.parametrize("size", [0, 1])
+async def test_filters_let_through_what_fits(
+    calls: Calls, filters: dict[str, Any], found: list[str], size: int
+) -> None:
+    await _create_many_kinds(calls)
+    assert _ids(*await calls.pages(**filters, page_size=size)) == found
+
+
+async def test_every_page_bears_revision_and_token_of_the_first(calls: Calls) -> None:
+    ids = [f"doc-{number}" for number in range(6)]
+    await calls.create(*ids)
+    first = await calls.page(page_size=2)
+    assert first.revision == (await calls.batch()).revision
+    await calls.report(*(stage(each, r.STAGE_PARSING) for each in ids))
+    second = await calls.page(page_size=2, page_token=first.next_page_token)
+    third = await calls.page(page_size=2, page_token=second.next_page_token)
+    assert _ids(first, second, third) == ids
+    assert first.revision == second.revision == third.revision
+    assert first.resume_token == second.resume_token == third.resume_token
+    assert second.documents[0].stage == r.STAGE_PARSING, "each page is read when it is asked for"
+
+
+async def test_watch_from_a_page_brings_exactly_what_happened_since(calls: Calls) -> None:
+    ids = [f"doc-{number}" for number in range(6)]
+    await calls.create(*ids, more_documents_follow=True)
+    first = await calls.page(page_size=4)
+    await calls.report(stage("doc-0", r.STAGE_PARSING), stage("doc-5", r.STAGE_PARSING))
+    await calls.report(counters("doc-1", 3, 4))
+    await calls.add("late")
+    second = await calls.page(page_size=4, page_token=first.next_page_token)
+    assert _ids(first, second) == [*ids, "late"]
+    await calls.report(*(stage(each, r.STAGE_COMPLETED) for each in [*ids, "late"]))
+    await calls.seal()
+
+    messages = await calls.watch(resume_token=second.resume_token)
+    transitions = [transition for message in messages for transition in message.transitions]
+    last = (await calls.batch()).revision
+    assert [each.revision for each in transitions] == [*range(first.revision + 1, last + 1)]
+    assert not any(message.HasField("snapshot") for message in messages)
+    documents = {document.document_id: document for document in first.documents}
+    for transition in transitions:
+        if transition.HasField("document"):
+            documents[transition.document.document_id] = transition.document
+    assert documents == {each.document_id: each for each in (await calls.page()).documents}
+
+
+async def test_watch_from_a_page_brings_counters_that_moved_since(calls: Calls) -> None:
+    await calls.create("a", "b")
+    await calls.report(counters("a", 1, 9))
+    page = await calls.page()
+    await calls.report(counters("b", 2, 9))
+    request = ss.WatchBatchRequest(
+        dataset_id=calls.dataset_id, batch_id=BATCH, resume_token=page.resume_token
+    )
+    watch = calls.client.status.WatchBatch(request, timeout=30)
+    message = await watch.read()
+    watch.cancel()
+    assert [progress.document_id for progress in message.progress] == ["b"]
+    assert message.revision == page.revision
+
+
+async def test_token_of_a_terminal_batch_ends_its_watch_at_once(calls: Calls) -> None:
+    await calls.create("a")
+    await calls.report(stage("a", r.STAGE_COMPLETED))
+    page = await calls.page()
+    [message] = await calls.watch(resume_token=page.resume_token)
+    assert not message.transitions
+    assert message.batch == await calls.batch()
+
+
+TOKENS: dict[str, dict[str, Any]] = {
+    "other_states": {"states": [r.DOCUMENT_STATE_PENDING]},
+    "other_stages": {"stages": [r.STAGE_WAITING]},
+    "other_batch": {"batch_id": "other"},
+    "no_token": {"page_token": "nonsense"},
+    "no_base64": {"page_token": "§§§"},
+    "one_character": {"page_token": "A"},
+    "very_long": {"page_token": "A" * 100_000},
+    "padded": {"page_token": "===="},
+    "blank": {"page_token": " "},
+}
+
+
+@pytest.mark.parametrize("change", TOKENS.values(), ids=TOKENS.keys())
+async def test_page_token_that_is_malformed_or_foreign_is_a_bad_field(
+    calls: Calls, change: dict[str, Any]
+) -> None:
+    await calls.create("a", "b")
+    await calls.create("a", "b", batch_id="other")
+    page = await calls.page(page_size=1)
+    await _check_refused(calls, {"page_token": page.next_page_token} | change)
+
+
+async def test_page_token_with_a_character_changed_is_a_bad_field(calls: Calls) -> None:
+    await calls.create("a", "b")
+    token = (await calls.page(page_size=1)).next_page_token
+    for place in range(len(token) - 1):
+        changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+        await _check_refused(calls, {"page_token": changed})
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4, 30])
+async def test_page_token_that_was_cut_is_a_bad_field(calls: Calls, cut: int) -> None:
+    await calls.create("a", "b")
+    token = (await calls.page(page_size=1)).next_page_token
+    await _check_refused(calls, {"page_token": token[:-cut]})
+
+
+async def test_resume_token_is_no_page_token(calls: Calls) -> None:
+    await calls.create("a", "b")
+    await _check_refused(calls, {"page_token": await calls.token()})
+
+
+@pytest.mark.parametrize("bears", [b"", b"nonsense", b"\xff\xfe"], ids=["none", "text", "bytes"])
+async def test_page_token_that_bears_no_resume_token_is_a_bad_field(
+    calls: Calls, bears: bytes
+) -> None:
+    """Nobody gets such a token from the server; whoever forges one is told what is wrong."""
+    await calls.create("a", "b")
+    about = tokens._digest(calls.dataset_id, BATCH, [], [])
+    forged = tokens._pack(tokens._PAGE.pack(about, 0) + bears)
+    await _check_refused(calls, {"page_token": forged})
+
+
+async def test_page_token_goes_with_another_page_size(calls: Calls) -> None:
+    await calls.create("a", "b", "c", "d")
+    first = await calls.page(page_size=1)
+    rest = await calls.page(page_size=3, page_token=first.next_page_token)
+    assert _ids(first, rest) == ["a", "b", "c", "d"]
+
+
+async def test_page_token_goes_with_the_same_filters_in_any_order(calls: Calls) -> None:
+    await _create_many_kinds(calls)
+    states = [r.DOCUMENT_STATE_PENDING, r.DOCUMENT_STATE_RUNNING]
+    first = await calls.page(states=states, page_size=1)
+    rest = await calls.page(states=[*reversed(states)], page_token=first.next_page_token)
+    assert _ids(first, rest) == ["new", "parsing", "indexing"]
+
+
+@pytest.mark.parametrize("filler", ["x", "文", "🗎"], ids=["1_byte", "3_bytes", "4_bytes"])
+async def test_pages_of_very_large_documents_fit_a_message_and_lose_nothing(
+    calls: Calls, filler: str
+) -> None:
+    labels = {f"{number:02}{filler * 62}": filler * 256 for number in range(32)}
+    ids = [f"{number:03}{filler * 253}" for number in range(120)]
+    await calls.create(more_documents_follow=True)
+    for first in range(0, 120, 40):
+        chosen = ids[first : first + 40]
+        await calls.add(*(new(each, labels=labels, display_name=filler * 256) for each in chosen))
+    message = filler * 4_096
+    error = r.DocumentError(reason="R" * 64, message=message)
+    for first in range(0, 120, 40):
+        await calls.report(*(failure(each) for each in ids[first : first + 1]))
+        rest = ids[first + 1 : first + 40]
+        await calls.report(*(stage(each, r.STAGE_PARSING, error=error) for each in rest))
+    pages = await calls.pages(page_size=1_000)
+    assert _ids(*pages) == ids
+    assert len(pages) > 1
+    assert all(page.ByteSize() < _MAX_BYTES for page in pages)
+    assert pages[0].documents[1].error.message == message
+    assert dict(pages[0].documents[1].labels) == labels
+
+
+async def _check_refused(calls: Calls, fields: dict[str, Any]) -> None:
+    refusal = await refused(calls.page(**fields))
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, refusal
+    assert refusal.reason == "FIELD_INVALID"
+    assert list(refusal.fields) == ["page_token"]

@@ -1,0 +1,228 @@
+"""Reading one thing: GetDataset, GetBatch, GetDocument; and the RPCs that are still to come."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+
+from stagecast.app import App
+from stagecast.v1 import (
+    control_service_pb2,
+    report_service_pb2,
+    status_service_pb2,
+)
+from stagecast.v1 import resources_pb2 as r
+from tests.clock import Clock
+from tests.rpc.calls import BATCH, Calls, counters, failure, moment, refused, stage
+
+NOT_IMPLEMENTED = [
+    (report_service_pb2, "ReportService", "Heartbeat"),
+    (status_service_pb2, "StatusService", "ListDatasets"),
+    (status_service_pb2, "StatusService", "ListBatches"),
+    (status_service_pb2, "StatusService", "ListTransitions"),
+    (status_service_pb2, "StatusService", "WaitBatch"),
+    (status_service_pb2, "StatusService", "WatchDatasets"),
+    (control_service_pb2, "ControlService", "Pause"),
+    (control_service_pb2, "ControlService", "Resume"),
+    (control_service_pb2, "ControlService", "Stop"),
+    (control_service_pb2, "ControlService", "Retry"),
+    (control_service_pb2, "ControlService", "DeleteBatch"),
+    (control_service_pb2, "ControlService", "DeleteDataset"),
+]
+
+
+async def test_dataset_tells_of_all_its_batches(calls: Calls, clock: Clock) -> None:
+    await calls.create("a", "b", batch_id="first")
+    await calls.create("c", batch_id="second", more_documents_follow=True)
+    assert (await calls.dataset()).state == r.DATASET_STATE_PENDING
+    clock.advance(8)
+    await calls.report(stage("a", r.STAGE_COMPLETED), failure("b"), batch_id="first")
+    assert await calls.dataset() == r.Dataset(
+        dataset_id=calls.dataset_id,
+        state=r.DATASET_STATE_PENDING,
+        batches=2,
+        open_batches=1,
+        counts=r.DocumentCounts(total=3, pending=1, succeeded=1, failed=1),
+        update_time=moment(clock.now_us),
+    )
+    await calls.report(stage("c", r.STAGE_PARSING), batch_id="second")
+    assert (await calls.dataset()).state == r.DATASET_STATE_RUNNING
+    await calls.report(stage("c", r.STAGE_COMPLETED), batch_id="second")
+    await calls.seal(batch_id="second")
+    dataset = await calls.dataset()
+    assert dataset.state == r.DATASET_STATE_SUCCEEDED, "the batch that ended last decides"
+    assert dataset.open_batches == 0
+
+
+async def test_batch_tells_of_all_its_documents(calls: Calls) -> None:
+    await calls.create("a", "b", "c", "d")
+    await calls.start("a")
+    await calls.report(
+        stage("b", r.STAGE_COMPLETED), failure("c"), counters("a", 2, 5), counters("d", 0, 1)
+    )
+    batch = await calls.batch()
+    assert batch.state == r.BATCH_STATE_RUNNING
+    assert batch.counts == r.DocumentCounts(total=4, pending=1, running=1, succeeded=1, failed=1)
+    assert batch.progress.completed_segments == 2
+    assert batch.revision == 9
+    await calls.report(failure("a"), failure("d"))
+    ended = await calls.batch()
+    assert ended.state == r.BATCH_STATE_PARTIALLY_SUCCEEDED
+    assert ended.HasField("end_time")
+
+
+async def test_total_of_a_batch_is_known_once_every_document_told_its_own(calls: Calls) -> None:
+    await calls.create("a", "b")
+    await calls.report(counters("a", 2, 5))
+    assert not (await calls.batch()).progress.HasField("total_segments")
+    await calls.report(counters("b", 0, 0))
+    assert (await calls.batch()).progress == r.Progress(completed_segments=2, total_segments=5)
+    assert (await calls.document("b")).progress.HasField("total_segments"), "0 is not unknown"
+
+
+async def test_answers_are_on_disk_when_they_arrive(calls: Calls) -> None:
+    """A read that begins after a write was answered sees it, whichever thread reads."""
+    await calls.create("a")
+    for number in range(1, 50):
+        await calls.report(counters("a", number))
+        assert (await calls.document("a")).progress.completed_segments == number
+
+
+ABSENT: dict[str, tuple[Callable[[Calls], Awaitable[Any]], str, set[str]]] = {
+    "dataset": (
+        lambda calls: Calls(calls.client, str(uuid.uuid4())).dataset(),
+        "DATASET_NOT_FOUND",
+        {"dataset_id"},
+    ),
+    "batch": (
+        lambda calls: calls.batch(batch_id="nope"),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+    "batch_of_unknown_dataset": (
+        lambda calls: Calls(calls.client, str(uuid.uuid4())).batch(),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+    "batch_in_other_case": (
+        lambda calls: calls.batch(batch_id=BATCH.upper()),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+    "document": (
+        lambda calls: calls.document("nope"),
+        "DOCUMENT_NOT_FOUND",
+        {"dataset_id", "batch_id", "document_id"},
+    ),
+    "document_of_unknown_batch": (
+        lambda calls: calls.document("a", batch_id="nope"),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+    "document_with_a_blank_behind": (
+        lambda calls: calls.document("a "),
+        "DOCUMENT_NOT_FOUND",
+        {"dataset_id", "batch_id", "document_id"},
+    ),
+    "list": (
+        lambda calls: calls.page(batch_id="nope"),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+    "watch": (
+        lambda calls: calls.watch(batch_id="nope"),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+    "add": (
+        lambda calls: calls.add("a", batch_id="nope"),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+    "seal": (
+        lambda calls: calls.seal(batch_id="nope"),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+    "report": (
+        lambda calls: calls.report(failure("a"), batch_id="nope"),
+        "BATCH_NOT_FOUND",
+        {"dataset_id", "batch_id"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "reason", "ids"), ABSENT.values(), ids=ABSENT.keys())
+async def test_what_is_not_there_is_told_by_its_ids(
+    calls: Calls, call: Callable[[Calls], Awaitable[Any]], reason: str, ids: set[str]
+) -> None:
+    await calls.create("a")
+    refusal = await refused(call(calls))
+    assert refusal.code is grpc.StatusCode.NOT_FOUND
+    assert refusal.reason == reason
+    assert refusal.metadata.keys() == ids
+    assert all(repr(value) in refusal.message for value in refusal.metadata.values())
+
+
+async def test_uuid_in_upper_case_is_the_same_dataset(calls: Calls) -> None:
+    upper = Calls(calls.client, calls.dataset_id.upper())
+    created = await upper.create("a")
+    assert created.batch.dataset_id == calls.dataset_id
+    assert (await calls.create("a")) == created, "it is the same batch"
+    assert (await upper.dataset()).dataset_id == calls.dataset_id
+    assert (await upper.batch()).dataset_id == calls.dataset_id
+    assert (await upper.document("a")).dataset_id == calls.dataset_id
+    assert (await upper.start("a")).document.dataset_id == calls.dataset_id
+    page = await upper.page()
+    assert page.documents[0].dataset_id == calls.dataset_id
+    await upper.report(stage("a", r.STAGE_COMPLETED))
+    messages = await calls.watch(resume_token=page.resume_token)
+    assert messages[-1].batch.dataset_id == calls.dataset_id
+    refusal = await refused(upper.batch(batch_id="nope"))
+    assert refusal.metadata["dataset_id"] == calls.dataset_id
+
+
+@pytest.mark.parametrize(("module", "service", "rpc"), NOT_IMPLEMENTED)
+async def test_rpc_that_is_still_to_come_says_so_without_a_traceback(
+    server: App, caplog: pytest.LogCaptureFixture, module: Any, service: str, rpc: str
+) -> None:
+    method = module.DESCRIPTOR.services_by_name[service].methods_by_name[rpc]
+    path = f"/stagecast.v1.{service}/{rpc}"
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        streams = method.server_streaming
+        call = channel.unary_stream(path)(b"").read() if streams else channel.unary_unary(path)(b"")
+        with caplog.at_level(logging.DEBUG), pytest.raises(aio.AioRpcError) as caught:
+            await call
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caught.value.details() == "not implemented yet"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_every_rpc_is_either_tested_or_still_to_come() -> None:
+    """The list above is whole: what the protos call not implemented, and nothing else."""
+    still_to_come = {(service, rpc) for _, service, rpc in NOT_IMPLEMENTED}
+    implemented = {
+        ("ReportService", "CreateBatch"),
+        ("ReportService", "AddDocuments"),
+        ("ReportService", "SealBatch"),
+        ("ReportService", "StartAttempt"),
+        ("ReportService", "Report"),
+        ("StatusService", "GetDataset"),
+        ("StatusService", "GetBatch"),
+        ("StatusService", "GetDocument"),
+        ("StatusService", "ListDocuments"),
+        ("StatusService", "WatchBatch"),
+    }
+    found = {
+        (service.name, method.name)
+        for module in (report_service_pb2, status_service_pb2, control_service_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert found == still_to_come | implemented

@@ -1,0 +1,3 @@
+"""Tests of what stands between protobuf and the model."""
+
+from __future__ import annotations

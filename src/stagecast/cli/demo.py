@@ -1,0 +1,181 @@
+"""`stagecast demo`: real files through a real worker, seen through the watch, in one command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+import textwrap
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from stagecast.app import App
+from stagecast.cli import hints, polled, wording
+from stagecast.cli.address import check_address
+from stagecast.cli.ending import Unusable, told_in_one_line
+from stagecast.cli.index import Index
+from stagecast.cli.loop import run
+from stagecast.cli.sources import find_sources
+from stagecast.cli.watch import exit_code, follow_batch
+from stagecast.cli.worker import IngestionError, Source, submit, work
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.errors import StartError
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as pb
+
+_SAMPLE_SEARCH = "resume token"  # what the samples are searched for
+_DELAY_S = 0.05  # on a terminal
+_DOCUMENTS_ON_SCREEN = 20  # of a REST answer; a file or a pipe gets all
+_DEFAULTS = Config()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Server:
+    """Where the server is, and its file if it lives inside this command."""
+
+    grpc: str
+    http: str
+    db: Path | None
+
+
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
+@click.option(
+    "--grpc",
+    metavar="HOST:PORT",
+    callback=check_address,
+    help="Use this server. Without it, one is started inside this command on a fresh file.",
+)
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    callback=check_address,
+    help=f"Where that server has its REST paths.  [default with --grpc: {_DEFAULTS.http}]",
+)
+@click.option(
+    "--delay",
+    type=click.FloatRange(0, 60),
+    metavar="SECONDS",
+    help="Pause between the steps of a document, so that the eye can follow.  "
+    f"[default: {_DELAY_S:g} on a terminal, else 0]",
+)
+@click.option(
+    "--search",
+    metavar="WORDS",
+    help="What to search the new index for; otherwise a word is picked from the texts.",
+)
+def demo(
+    paths: tuple[Path, ...],
+    grpc: str | None,
+    http: str | None,
+    delay: float | None,
+    search: str | None,
+) -> None:
+    """Ingest texts and watch it happen.
+
+    Takes text files, and the *.txt and *.md files of directories; without a PATH, the samples that
+    come with stagecast. A small worker parses, cleans and splits them, puts them into a full-text
+    index, and reports each step to the server; a watch shows them. Then both REST paths are asked,
+    and the index is searched.
+
+    Exit code: 0 if all documents succeeded, 1 if not, 2 if it could not be done.
+    """
+    if http is not None and grpc is None:
+        raise click.UsageError("--http goes with --grpc: without it, the server is in this command")
+    if search is not None and not (search.strip() and search.isprintable()):
+        raise click.UsageError("--search needs words to search for")
+    try:
+        sources = find_sources(paths)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if search is None and not paths:
+        search = _SAMPLE_SEARCH
+    if delay is None:
+        delay = _DELAY_S if sys.stdout.isatty() else 0.0
+    try:
+        with told_in_one_line(grpc or "the server in this command"):
+            batch = run(_demo(sources, grpc=grpc, http=http, delay_s=delay, search=search))
+    except (StartError, IngestionError) as error:
+        raise click.ClickException(str(error)) from error
+    raise click.exceptions.Exit(exit_code(batch))
+
+
+async def _demo(
+    sources: list[Source],
+    *,
+    grpc: str | None,
+    http: str | None,
+    delay_s: float,
+    search: str | None,
+) -> r.Batch:
+    directory = Path(tempfile.mkdtemp(prefix="stagecast-demo-"))
+    async with (
+        _server(grpc, http, directory) as server,
+        Client(server.grpc) as client,
+        Index(directory / "index.db") as index,
+    ):
+        submitted = await submit(client, str(uuid.uuid4()), sources)
+        click.echo(f"documents: {len(sources)}  server: grpc={server.grpc} http={server.http}\n")
+        batch = await _ingest(client, submitted, sources, index, delay_s=delay_s)
+        await _show_rest(server.http, batch)
+        await _show_search(index, search)
+    click.echo(hints.look_further(batch, grpc=server.grpc, db=server.db))
+    return batch
+
+
+@contextlib.asynccontextmanager
+async def _server(grpc: str | None, http: str | None, directory: Path) -> AsyncIterator[_Server]:
+    """Give the server that was named, or one that lives as long as the block."""
+    if grpc is not None:
+        yield _Server(grpc=grpc, http=http or _DEFAULTS.http, db=None)
+        return
+    db = directory / "stagecast.db"
+    async with App(Config(db=db, grpc="127.0.0.1:0", http="127.0.0.1:0")) as app:
+        yield _Server(grpc=app.grpc_address, http=app.http_address, db=db)
+
+
+async def _ingest(
+    client: Client, batch: r.Batch, sources: list[Source], index: Index, *, delay_s: float
+) -> r.Batch:
+    """Do the work, and show what a watch tells of it, side by side; return the batch at its end."""
+    request = pb.WatchBatchRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(follow_batch(client, request))
+        group.create_task(work(client, batch, sources, index, delay_s=delay_s))
+    return watching.result()
+
+
+async def _show_rest(address: str, batch: r.Batch) -> None:
+    """Ask both REST paths, as clients that poll do, and print what they answer."""
+    click.echo("\nWhat clients that poll are told:\n")
+    most = _DOCUMENTS_ON_SCREEN if sys.stdout.isatty() else None
+    for path in polled.paths_of(batch):
+        url = f"http://{address}{path}"
+        try:
+            answer = await asyncio.to_thread(polled.fetch, url)
+        except OSError as error:
+            raise Unusable(f"cannot get {url}: {error}") from error
+        click.echo(f"GET {url}\n{polled.layout(answer, most=most)}\n")
+
+
+async def _show_search(index: Index, words: str | None) -> None:
+    """Search the index for words, or for one that it finds telling, and print the best chunk."""
+    words = words or await index.find_telling_word()
+    if words is None:
+        click.echo(f"Nothing to search for in {index.path}: no text is in it.\n")
+        return
+    hit = await index.search(words)
+    if hit is None:
+        click.echo(f"No chunk in {index.path} has all of the words: {words}\n")
+        return
+    text = textwrap.indent(textwrap.fill(" ".join(hit.text.split()), 78), "  ")
+    click.echo(
+        f"Best of the chunks in {index.path} for: {words}\n"
+        f"{wording.one_line(hit.document_id)}, chunk {hit.number}:\n{text}\n"
+    )

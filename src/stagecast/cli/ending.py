@@ -1,0 +1,57 @@
+"""How a command that talks to a server ends: exit codes, and one line where it cannot go on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+import grpc
+from grpc import aio
+
+from stagecast.client import details_of
+
+INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
+
+
+class Unusable(click.ClickException):
+    """There is no server, or nothing there of what was asked for."""
+
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def told_in_one_line(address: str) -> Iterator[None]:
+    """Turn what calls to a server raise, and Ctrl-C, into the end of the command.
+
+    Raises:
+        Unusable: a call failed.
+        click.exceptions.Exit: Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except aio.AioRpcError as error:
+        raise Unusable(describe(error, address)) from error
+    except BaseExceptionGroup as group:
+        first = _first(group)
+        if isinstance(first, aio.AioRpcError):
+            raise Unusable(describe(first, address)) from first
+        raise first from None
+
+
+def describe(error: aio.AioRpcError, address: str) -> str:
+    """Return what to tell people of a call that failed."""
+    reason = details_of(error).reason
+    if reason:
+        return f"{error.details()} ({reason})"
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return f"cannot reach {address}"
+    return f"{address} answered {error.code().name}: {error.details()}"
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

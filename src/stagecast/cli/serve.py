@@ -1,0 +1,98 @@
+"""`stagecast serve`: run the server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from stagecast.app import App
+from stagecast.cli.loop import run
+from stagecast.config import Config
+from stagecast.errors import StartError
+
+_DEFAULTS = Config()
+
+
+@click.command()
+@click.option(
+    "--db",
+    envvar="STAGECAST_DB",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=_DEFAULTS.db,
+    show_default=True,
+    show_envvar=True,
+    help="The SQLite file; it is created if it is not there.",
+)
+@click.option(
+    "--grpc",
+    envvar="STAGECAST_GRPC",
+    metavar="HOST:PORT",
+    default=_DEFAULTS.grpc,
+    show_default=True,
+    show_envvar=True,
+    help="Where to serve gRPC; port 0 picks a free one.",
+)
+@click.option(
+    "--http",
+    envvar="STAGECAST_HTTP",
+    metavar="HOST:PORT",
+    default=_DEFAULTS.http,
+    show_default=True,
+    show_envvar=True,
+    help="Where to serve the REST paths; port 0 picks a free one.",
+)
+@click.option(
+    "--insecure",
+    envvar="STAGECAST_INSECURE",
+    is_flag=True,
+    help="Serve an address that others can reach: there are no credentials yet.",
+)
+def serve(db: Path, grpc: str, http: str, insecure: bool) -> None:
+    """Serve gRPC and REST from one SQLite file.
+
+    Prints one line to stdout when it is ready, `stagecast ready grpc=HOST:PORT http=HOST:PORT`.
+    Logs go to stderr. SIGTERM and SIGINT end it: watches are told to reconnect, calls under way are
+    finished, the exit code is 0.
+    """
+    for address in (grpc, http):
+        if not insecure and not _is_loopback(address):
+            raise click.UsageError(
+                f"{address} can be reached by others, and there are no credentials yet; "
+                "say --insecure if that is what you want"
+            )
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        run(_serve(Config(db=db, grpc=grpc, http=http)))
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with App(config) as app:
+        click.echo(f"stagecast ready grpc={app.grpc_address} http={app.http_address}")
+        await stop.wait()
+        logging.getLogger(__name__).info("told to stop")
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name that may lead anywhere
+        return False

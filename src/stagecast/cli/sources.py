@@ -1,0 +1,61 @@
+"""Which files the demo ingests: those that are named, those in directories, or the samples."""
+
+from __future__ import annotations
+
+import hashlib
+import os.path
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from stagecast.cli.worker import Source
+
+SAMPLES = Path(__file__).parent / "samples"
+
+_SUFFIXES = (".md", ".txt")
+_MOST = 256  # characters of a document's id, and of its name
+
+
+def find_sources(paths: Sequence[Path]) -> list[Source]:
+    """Return the files named, and those in the directories named, each once; else the samples.
+
+    A file that is not there is returned all the same: that it cannot be read is for its document to
+    tell.
+
+    Raises:
+        ValueError: a directory has no text in it.
+    """
+    if not paths:
+        return [_source(path, path.relative_to(SAMPLES.parent)) for path in _texts_in(SAMPLES)]
+    found = {path: None for given in paths for path in _expand(given)}
+    return [_source(path, path) for path in found]
+
+
+def _expand(path: Path) -> Iterable[Path]:
+    if not os.path.isdir(path):  # noqa: PTH112 - Path raises where it may not look
+        return [path]
+    texts = list(_texts_in(path))
+    if not texts:
+        raise ValueError(f"there are no *.txt or *.md files in {str(path)!r}")
+    return texts
+
+
+def _texts_in(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.rglob("*")):
+        if path.suffix.lower() in _SUFFIXES and path.is_file():
+            yield path
+
+
+def _source(path: Path, shown: Path) -> Source:
+    return Source(
+        document_id=_printable(str(shown)), display_name=_printable(shown.name), path=path
+    )
+
+
+def _printable(text: str) -> str:
+    """Return a text that can be an id: as it is, or escaped; shortened if it is too long."""
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode("ascii")
+    if len(text) > _MOST:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        text = f"{digest}…{text[-(_MOST - 13) :]}"
+    return text

@@ -1,0 +1,184 @@
+"""The live table of a batch: a summary, and as many documents as fit the terminal.
+
+It is painted from the `View` at most some ten times a second, however many messages come in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from stagecast.cli import wording
+from stagecast.cli.view import View
+from stagecast.v1 import resources_pb2 as r
+
+_FRAME_S = 0.08  # the shortest time between two pictures
+_STILL_S = 0.5  # the longest: times of running documents go on
+_SILENCE_S = 20.0  # heartbeats come every 15 s
+_LINES_AROUND = 6  # summary (2), head, foot (up to 2), the line of the cursor
+_FAILURES = 10  # how many are told in full at the end
+
+_STYLES = {
+    "pending": "dim",
+    "running": "cyan",
+    "stalled": "yellow",
+    "paused": "yellow",
+    "succeeded": "green",
+    "partially_succeeded": "yellow",
+    "failed": "red",
+    "stopped": "magenta",
+}
+
+
+class LiveTable:
+    """Shows a view on a terminal for as long as an `async with` block.
+
+    Args:
+        console: the terminal.
+        view: what to show; nothing is shown before its first message.
+    """
+
+    def __init__(self, console: Console, view: View) -> None:
+        self._console = console
+        self._view = view
+        self._changed = asyncio.Event()
+        self._heard_at = 0.0
+        self._live = Live(console=console, auto_refresh=False)
+
+    async def __aenter__(self) -> Self:
+        self._painter = asyncio.create_task(self._paint())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._painter.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._painter
+        if self._live.is_started:
+            self._live.update(self._picture(), refresh=True)
+            self._live.stop()
+        if self._view.terminal:
+            self._tell_failures()
+
+    def changed(self) -> None:
+        """Say that the view has taken in a message."""
+        self._heard_at = asyncio.get_running_loop().time()
+        self._changed.set()
+
+    async def _paint(self) -> None:
+        await self._changed.wait()
+        self._live.start()
+        while True:
+            self._changed.clear()
+            # The cursor rests on a line of its own, where the `^C` of the terminal does no harm.
+            self._live.update(Group(self._picture(), Text()), refresh=True)
+            await asyncio.sleep(_FRAME_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STILL_S):
+                    await self._changed.wait()
+
+    def _picture(self) -> RenderableType:
+        silence_s = asyncio.get_running_loop().time() - self._heard_at
+        return picture(self._view, height=self._console.height, silence_s=silence_s)
+
+    def _tell_failures(self) -> None:
+        """Print in full what the table had no room for."""
+        for document in self._view.failed(_FAILURES):
+            name = wording.name(document)
+            self._console.print(Text(f"{name}: {wording.error_line(document)}", "red"))
+        more = self._view.batch.counts.failed - _FAILURES
+        if more > 0:
+            self._console.print(Text(f"and {more} more that failed", "red"))
+
+
+def picture(view: View, *, height: int, silence_s: float) -> RenderableType:
+    """Return the table as it looks on a terminal of so many lines.
+
+    Args:
+        view: what to show.
+        height: lines of the terminal.
+        silence_s: how long ago the last message came.
+    """
+    documents = view.documents(max(1, height - _LINES_AROUND))
+    now_s = view.now_s + silence_s
+    rows = Table(box=None, expand=True, pad_edge=False, header_style="dim")
+    rows.add_column("document", no_wrap=True, overflow="ellipsis", ratio=2)
+    rows.add_column("state", no_wrap=True, min_width=9)
+    rows.add_column("stage", no_wrap=True, min_width=9)
+    rows.add_column("segments", no_wrap=True, overflow="ellipsis", ratio=3)
+    rows.add_column("time", no_wrap=True, justify="right", min_width=8)
+    for document in documents:
+        rows.add_row(*_row(document, now_s))
+    return Group(_summary(view), rows, *_foot(len(view) - len(documents), silence_s))
+
+
+def _summary(view: View) -> RenderableType:
+    batch = view.batch
+    ended = batch.counts.succeeded + batch.counts.failed + batch.counts.stopped
+    state = wording.word(r.BatchState.DESCRIPTOR, batch.state)
+    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_row(
+        Text(batch.batch_id, "bold"),
+        Text(state.replace("_", " "), _STYLES.get(state, "")),
+        _bar(ended, batch.counts.total),
+        Text(f"{ended}/{batch.counts.total} documents"),
+    )
+    counts = wording.counts_line(batch.counts)
+    segments = wording.segments(batch.progress)
+    line = f"{counts}; {segments} segments" if segments else counts
+    return Group(grid, Text(line if batch.sealed else f"{line}; more documents may follow", "dim"))
+
+
+def _row(document: r.Document, now_s: float) -> tuple[RenderableType, ...]:
+    state = wording.document_word(document)
+    return (
+        Text(wording.name(document)),
+        Text(state, _STYLES.get(state, "")),
+        Text(wording.stage_word(document)),
+        _segments(document),
+        Text(wording.time_taken(document, now_s)),
+    )
+
+
+def _segments(document: r.Document) -> RenderableType:
+    """Return the bar and its counters, or why it failed."""
+    if document.state == r.DOCUMENT_STATE_FAILED:
+        return Text(wording.error_line(document), "red")
+    progress = document.progress
+    if not progress.HasField("total_segments"):
+        return Text(wording.segments(progress))
+    grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True, justify="right", min_width=5)
+    grid.add_row(
+        _bar(progress.completed_segments, progress.total_segments),
+        Text(wording.segments(progress)),
+    )
+    return grid
+
+
+def _bar(completed: int, total: int) -> ProgressBar:
+    return ProgressBar(total=max(1, total), completed=completed, finished_style="green")
+
+
+def _foot(hidden: int, silence_s: float) -> list[Text]:
+    lines = [Text(f"… and {hidden} more", "dim")] if hidden else []
+    if silence_s > _SILENCE_S:
+        lines.append(Text(f"no word from the server for {silence_s:.0f} s; reconnecting", "yellow"))
+    return lines

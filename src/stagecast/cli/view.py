@@ -1,0 +1,97 @@
+"""What a watcher knows of a batch: its documents as the messages of `WatchBatch` left them.
+
+Nothing else feeds it; it is what `watch` and `demo` show.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as pb
+
+# What somebody who looks wants to see, after the running and the failed ones.
+_REST = (
+    r.DOCUMENT_STATE_STOPPED,
+    r.DOCUMENT_STATE_PAUSED,
+    r.DOCUMENT_STATE_PENDING,
+    r.DOCUMENT_STATE_SUCCEEDED,
+)
+_TERMINAL = frozenset(
+    {
+        r.BATCH_STATE_SUCCEEDED,
+        r.BATCH_STATE_PARTIALLY_SUCCEEDED,
+        r.BATCH_STATE_FAILED,
+        r.BATCH_STATE_STOPPED,
+    }
+)
+
+
+class View:
+    """A batch and its documents, kept up to date message by message.
+
+    Documents are also kept by state, so that a few of 100,000 are found without a look at the rest.
+
+    Attributes:
+        batch: as of the last message; without an id before the first.
+        now_s: the server's clock at the last message, in seconds since the epoch.
+    """
+
+    def __init__(self) -> None:
+        self.batch = r.Batch()
+        self.now_s = 0.0
+        self._documents: dict[str, r.Document] = {}
+        self._by_state: dict[r.DocumentState.ValueType, dict[str, r.Document]] = {}
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the batch has ended."""
+        return self.batch.state in _TERMINAL
+
+    def apply(self, message: pb.WatchBatchResponse) -> None:
+        """Take in a message of the watch, which bears a token."""
+        if message.HasField("snapshot"):
+            self._documents.clear()
+            self._by_state.clear()
+        for document in message.snapshot.documents:
+            self._put(document)
+        for transition in message.transitions:
+            if transition.HasField("document"):
+                self._put(transition.document)
+        for counted in message.progress:
+            document = self._documents[counted.document_id]
+            if document.attempt == counted.attempt:
+                document.progress.CopyFrom(counted.progress)
+        self.batch = message.batch
+        self.now_s = message.server_time.ToMicroseconds() / 1e6
+
+    def documents(self, most: int) -> list[r.Document]:
+        """Return all documents in their order, or if they are more, those that matter most.
+
+        Those that run longest come first, then those that failed last, which have a third of the
+        places if they need them.
+        """
+        if len(self) <= most:
+            return list(self._documents.values())
+        failed = self._in_state(r.DOCUMENT_STATE_FAILED)
+        places = most - min(len(failed), most // 3)
+        running = islice(self._in_state(r.DOCUMENT_STATE_RUNNING).values(), places)
+        rest = chain.from_iterable(self._in_state(state).values() for state in _REST)
+        return list(islice(chain(running, reversed(failed.values()), rest), most))
+
+    def failed(self, most: int) -> list[r.Document]:
+        """Return documents that failed, in the order in which they did."""
+        return list(islice(self._in_state(r.DOCUMENT_STATE_FAILED).values(), most))
+
+    def _in_state(self, state: r.DocumentState.ValueType) -> dict[str, r.Document]:
+        return self._by_state.setdefault(state, {})
+
+    def _put(self, document: r.Document) -> None:
+        before = self._documents.get(document.document_id)
+        if before is not None and before.state != document.state:
+            del self._by_state[before.state][before.document_id]
+        self._documents[document.document_id] = document
+        self._in_state(document.state)[document.document_id] = document

@@ -1,0 +1,113 @@
+"""`stagecast watch`: a batch as it goes on, for people or for programs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
+
+import click
+from google.protobuf.json_format import MessageToJson
+from rich.console import Console
+
+from stagecast.cli import lines
+from stagecast.cli.address import check_address
+from stagecast.cli.ending import told_in_one_line
+from stagecast.cli.loop import run
+from stagecast.cli.table import LiveTable
+from stagecast.cli.view import View
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as pb
+
+Show: TypeAlias = Callable[[pb.WatchBatchResponse], None]
+
+
+@click.command()
+@click.argument("dataset")
+@click.argument("batch")
+@click.option(
+    "--grpc",
+    envvar="STAGECAST_GRPC",
+    metavar="HOST:PORT",
+    callback=check_address,
+    default=Config().grpc,
+    show_default=True,
+    show_envvar=True,
+    help="The server.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print each message of the watch as one line of protobuf JSON.",
+)
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Do not end when the batch has ended: a retry may open it again.",
+)
+def watch(dataset: str, batch: str, grpc: str, as_json: bool, follow: bool) -> None:
+    """Watch a batch until it has ended.
+
+    DATASET is a UUID, BATCH the id of a batch in it. On a terminal this is a live table, else one
+    line for each transition. A connection that is lost is made again, and nothing is missed.
+
+    Exit code: 0 if all documents succeeded, 1 if the batch ended otherwise, 2 if it cannot be
+    watched.
+    """
+    try:
+        request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
+    except ValueError as error:  # bytes of the command line that are no text
+        raise click.UsageError("DATASET and BATCH must be UTF-8") from error
+    with told_in_one_line(grpc):
+        ended = run(_watch(grpc, request, as_json=as_json))
+    raise click.exceptions.Exit(exit_code(ended))
+
+
+def exit_code(batch: r.Batch) -> int:
+    """Return 0 for a batch whose documents have all succeeded, else 1."""
+    return 0 if batch.state == r.BATCH_STATE_SUCCEEDED else 1
+
+
+async def follow_batch(
+    client: Client, request: pb.WatchBatchRequest, *, as_json: bool = False
+) -> r.Batch:
+    """Show a batch until the watch ends, and return it as it was last.
+
+    Raises:
+        grpc.aio.AioRpcError: the watch was refused, or the server is away.
+    """
+    view = View()
+    # Closed here and now if this is cancelled, not when garbage is collected.
+    async with (
+        contextlib.aclosing(client.watch(request)) as messages,
+        _showing(view, as_json=as_json) as show,
+    ):
+        async for message in messages:
+            view.apply(message)
+            show(message)
+    return view.batch
+
+
+async def _watch(address: str, request: pb.WatchBatchRequest, *, as_json: bool) -> r.Batch:
+    async with Client(address) as client:
+        return await follow_batch(client, request, as_json=as_json)
+
+
+@contextlib.asynccontextmanager
+async def _showing(view: View, *, as_json: bool) -> AsyncIterator[Show]:
+    """Give what shows each message: as JSON, in a table, or as lines where there is no terminal."""
+    console = Console()
+    if as_json:
+        yield _print_json
+    elif console.file.isatty() and console.is_interactive:
+        async with LiveTable(console, view) as table:
+            yield lambda _message: table.changed()
+    else:
+        yield lines.print_message
+
+
+def _print_json(message: pb.WatchBatchResponse) -> None:
+    click.echo(MessageToJson(message, preserving_proto_field_name=True, indent=None))

@@ -1,0 +1,153 @@
+"""Commands as a user runs them: processes of their own, with what they wrote and how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pty
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.process import environment
+
+_PATIENCE_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def stagecast(*arguments: str | Path, **variables: str) -> Ended:
+    """Run a command to its end; a warning of Python's in it is an error."""
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**variables),
+    )
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            out, err = await process.communicate()
+    finally:
+        await _put_down(process)
+    assert process.returncode is not None
+    return Ended(code=process.returncode, out=out.decode(), err=err.decode())
+
+
+@contextlib.asynccontextmanager
+async def started(*arguments: str | Path, **variables: str) -> AsyncIterator[Running]:
+    """Run a command for as long as the block, to talk to it."""
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**variables),
+        limit=2**24,
+    )
+    try:
+        yield Running(process)
+    finally:
+        await _put_down(process)
+
+
+class Running:
+    """A command that runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self) -> str:
+        """Return the next line of its stdout, empty at the end."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(_PATIENCE_S):
+            return (await self.process.stdout.readline()).decode()
+
+    async def lines(self) -> list[str]:
+        """Return the rest of its lines."""
+        found = []
+        while line := await self.line():
+            found.append(line)
+        return found
+
+    async def end(self) -> Ended:
+        """Wait for the end; `out` is what was not read yet."""
+        async with asyncio.timeout(_PATIENCE_S):
+            out, err = await self.process.communicate()
+        assert self.process.returncode is not None
+        return Ended(code=self.process.returncode, out=out.decode(), err=err.decode())
+
+
+class Terminal:
+    """A command on a terminal of its own, 80 columns wide.
+
+    Attributes:
+        shown: what it has written so far, control sequences included.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, leader: int) -> None:
+        self.process = process
+        self.shown = ""
+        self._leader = leader
+
+    async def wait_for(self, text: str) -> None:
+        """Wait until a text was shown."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while text not in self.shown:
+                assert await self._read(), f"{text!r} was never shown: {self.shown}"
+
+    async def end(self) -> int:
+        """Wait for the end and return the exit code."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while await self._read():
+                pass
+            return await self.process.wait()
+
+    async def _read(self) -> bool:
+        try:
+            data = await asyncio.to_thread(os.read, self._leader, 65_536)
+        except OSError:  # nobody holds the other side any more
+            return False
+        self.shown += data.decode(errors="replace")
+        return bool(data)
+
+
+@contextlib.asynccontextmanager
+async def on_terminal(*arguments: str | Path) -> AsyncIterator[Terminal]:
+    """Run a command on a terminal for as long as the block."""
+    leader, follower = pty.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command(*arguments),
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env=environment(TERM="xterm", COLUMNS="80", LINES="24"),
+        )
+        os.close(follower)
+        try:
+            yield Terminal(process, leader)
+        finally:
+            await _put_down(process)
+    finally:
+        os.close(leader)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """Return the whole command line."""
+    return [sys.executable, "-W", "error", "-m", "stagecast", *map(str, arguments)]
+
+
+async def _put_down(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,192 @@
+"""`stagecast demo` does on real input what it says, from the first report to the last hint."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from stagecast.app import App
+from stagecast.cli import main
+from stagecast.cli.sources import SAMPLES
+from tests.cli.command import Ended, on_terminal, stagecast, started
+from tests.process import ServerProcess, free_address, running
+
+
+def answers_of(out: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return both REST answers as they were printed, the documents and the datasets."""
+    documents, datasets = re.findall(r"^GET http://\S+\n(.*?)\n\n", out, re.DOTALL | re.MULTILINE)
+    return json.loads(documents), json.loads(datasets)
+
+
+def hint(out: str, word: str) -> list[str]:
+    """Return the command that the last lines tell, as a shell would take it apart."""
+    [line] = [line for line in out.splitlines() if line.startswith("  ") and word in line]
+    return shlex.split(line)
+
+
+async def demo(tmp_path: Path, *arguments: str | Path) -> Ended:
+    return await stagecast("demo", *arguments, TMPDIR=str(tmp_path))
+
+
+async def test_demo_ingests_the_samples(tmp_path: Path) -> None:
+    ended = await demo(tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    documents, datasets = answers_of(ended.out)
+    assert [row["id"] for row in documents["data"]] == [
+        f"samples/{path.name}" for path in sorted(SAMPLES.iterdir())
+    ]
+    assert {row["indexing_status"] for row in documents["data"]} == {"completed"}
+    assert all(row["completed_segments"] == row["total_segments"] > 2 for row in documents["data"])
+    assert set(datasets.values()) == {"DATASET_PROCESSING_COMPLETED"}
+    assert "for: resume token\nsamples/watch.md, chunk " in ended.out
+
+
+async def test_what_demo_leaves_behind_can_be_served_and_asked(tmp_path: Path) -> None:
+    """The hints are run as they stand, on another port."""
+    ended = await demo(tmp_path)
+    db = Path(hint(ended.out, "stagecast serve")[-1])
+    assert db.parent.parent == tmp_path
+    async with running(db) as server:
+        watch = hint(ended.out, "stagecast watch")
+        again = await stagecast(*watch[1:], STAGECAST_GRPC=server.grpc)
+        assert again.code == 0
+        assert again.out.endswith(": 6 succeeded\n")
+        asked = hint(ended.out, "GetBatch")
+        ids = json.loads(asked[asked.index("-d") + 1])
+        assert ids == dict(zip(("dataset_id", "batch_id"), watch[2:], strict=True))
+
+
+async def test_a_file_that_cannot_be_decoded_fails_alone(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in ("one.txt", "two.md"):
+        (texts / name).write_text(f"The text of {name} is about herons, herons and herons.")
+    (texts / "bad.txt").write_bytes(b"caf\xe9")
+    ended = await demo(tmp_path, texts, texts / "missing.txt")
+    assert (ended.code, ended.err) == (1, "")
+    documents, datasets = answers_of(ended.out)
+    told = {Path(row["id"]).name: row for row in documents["data"]}
+    assert {name: row["indexing_status"] for name, row in told.items()} == {
+        "bad.txt": "error",
+        "missing.txt": "error",
+        "one.txt": "completed",
+        "two.md": "completed",
+    }
+    assert "byte 0xe9 at offset 3, line 1" in told["bad.txt"]["error"]
+    assert "DECODE_ERROR: " in ended.out
+    assert "READ_ERROR: No such file or directory" in ended.out
+    assert set(datasets.values()) == {"DATASET_PROCESSING_ERRORED"}
+    assert "for: herons\n" in ended.out
+
+
+async def test_demo_says_that_there_is_nothing_to_search(tmp_path: Path) -> None:
+    ended = await demo(tmp_path, tmp_path / "missing.txt")
+    assert ended.code == 1
+    assert "Nothing to search for" in ended.out
+
+
+async def test_demo_searches_for_what_it_is_told(tmp_path: Path) -> None:
+    found = await demo(tmp_path, "--search", "crème gruyère")
+    assert "for: crème gruyère\nsamples/onion-tart.md, chunk " in found.out
+    nothing = await demo(tmp_path, "--search", "xyzzy")
+    assert nothing.code == 0
+    assert "has all of the words: xyzzy" in nothing.out
+
+
+async def test_demo_uses_the_server_that_it_is_told(server: App, tmp_path: Path) -> None:
+    address = server.grpc_address
+    ended = await demo(tmp_path, "--grpc", address, "--http", server.http_address)
+    assert (ended.code, ended.err) == (0, "")
+    documents, _datasets = answers_of(ended.out)
+    assert {row["indexing_status"] for row in documents["data"]} == {"completed"}
+    assert "stagecast serve" not in ended.out
+    assert address in hint(ended.out, "WatchBatch")
+    again = await stagecast(*hint(ended.out, "stagecast watch")[1:])
+    assert again.code == 0
+
+
+async def test_demo_survives_a_server_that_is_killed(tmp_path: Path) -> None:
+    db, grpc, http = tmp_path / "s.db", free_address(), free_address()
+    server = await ServerProcess.start(db, grpc=grpc, http=http)
+    try:
+        options = ("--grpc", grpc, "--http", http, "--delay", "0.05")
+        async with started("demo", *options, TMPDIR=str(tmp_path)) as command:
+            while "stage_entered" not in await command.line():
+                pass
+            await server.kill()
+            server = await ServerProcess.start(db, grpc=grpc, http=http)
+            ended = await command.end()
+    finally:
+        if server.process.returncode is None:
+            await server.kill()
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.count("  succeeded      succeeded  completed  samples/") == 6
+    assert "for: resume token\nsamples/watch.md, chunk " in ended.out
+
+
+async def test_demo_says_that_there_is_no_server(server: App, tmp_path: Path) -> None:
+    address = free_address()
+    ended = await demo(tmp_path, "--grpc", address)
+    assert (ended.code, ended.err) == (2, f"Error: cannot reach {address}\n")
+    ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", address)
+    assert ended.code == 2
+    [line] = ended.err.splitlines()
+    assert line.startswith(f"Error: cannot get http://{address}/v1/datasets/")
+    wrong = server.grpc_address
+    ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", wrong)
+    assert ended.code == 2
+    assert ended.err.endswith("does not speak HTTP and JSON\n")
+
+
+async def test_demo_shows_a_live_table_on_a_terminal(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("One sentence after another. " * 300)
+    async with on_terminal("demo", text, tmp_path / "missing.txt") as terminal:
+        assert await terminal.end() == 1
+    assert re.search(r" (\d\d)/\1 ", terminal.shown)
+    assert "1 succeeded, 1 failed" in terminal.shown
+    assert "missing.txt: READ_ERROR: No such file or directory" in terminal.shown
+    assert "stagecast serve --db" in terminal.shown
+
+
+async def test_interrupt_ends_demo_quietly(tmp_path: Path) -> None:
+    async with started("demo", "--delay", "5", TMPDIR=str(tmp_path)) as command:
+        while "stage_entered" not in await command.line():
+            pass
+        command.process.send_signal(signal.SIGINT)
+        ended = await command.end()
+    assert (ended.code, ended.err) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["EMPTY"], "there are no *.txt or *.md files in"),
+        (["--http", "127.0.0.1:8000"], "--http goes with --grpc"),
+        (["--search", " "], "--search needs words"),
+        (["--delay", "-1"], "'--delay'"),
+        (["--grpc", "here"], "'here' is not an address"),
+    ],
+)
+def test_demo_refuses_what_makes_no_sense(tmp_path: Path, arguments: list[str], why: str) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = CliRunner().invoke(
+        main, ["demo", *(str(empty) if word == "EMPTY" else word for word in arguments)]
+    )
+    assert result.exit_code == 2
+    assert why in result.output
+
+
+def test_every_option_of_every_command_has_help() -> None:
+    for command in main.commands.values():
+        assert command.help
+        for parameter in command.params:
+            assert parameter.param_type_name == "argument" or parameter.to_info_dict()["help"]

@@ -1,0 +1,107 @@
+"""`stagecast serve` as whoever runs it sees it: one line when it is ready, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sqlite3
+import urllib.request
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from stagecast.cli import main
+from stagecast.client import Client
+from stagecast.v1 import status_service_pb2 as s
+from tests.cli.command import stagecast, started
+from tests.process import free_address, running
+
+READY = re.compile(r"stagecast ready grpc=(127\.0\.0\.1:\d+) http=(127\.0\.0\.1:\d+)\n")
+ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_says_one_line_and_ends_well_when_it_is_told_to(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with started("serve", "--db", tmp_path / "s.db", *ANY) as server:
+        assert READY.fullmatch(await server.line())
+        server.process.send_signal(number)
+        ended = await server.end()
+    assert (ended.code, ended.out) == (0, "")
+    assert "Traceback" not in ended.err
+
+
+async def test_serve_has_both_faces_where_its_ready_line_says(tmp_path: Path) -> None:
+    async with started("serve", "--db", tmp_path / "s.db", *ANY) as server:
+        ready = READY.fullmatch(await server.line())
+        assert ready is not None
+        async with Client(ready[1]) as client:
+            with pytest.raises(Exception, match="no dataset"):
+                await client.status.GetDataset(
+                    s.GetDatasetRequest(dataset_id="6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11")
+                )
+        with urllib.request.urlopen(f"http://{ready[2]}/api/v1/datasets/status") as response:  # noqa: ASYNC210 - our own server in another process
+            assert json.load(response) == {}
+
+
+async def test_serve_takes_its_settings_from_the_environment(tmp_path: Path) -> None:
+    db, grpc, http = tmp_path / "env.db", free_address(), free_address()
+    variables = {"STAGECAST_DB": str(db), "STAGECAST_GRPC": grpc, "STAGECAST_HTTP": http}
+    async with started("serve", **variables) as server:
+        assert await server.line() == f"stagecast ready grpc={grpc} http={http}\n"
+    assert db.exists()
+
+
+@pytest.mark.parametrize(("option", "face"), [("--grpc", "gRPC"), ("--http", "HTTP")])
+async def test_serve_says_which_address_is_taken(tmp_path: Path, option: str, face: str) -> None:
+    async with running(tmp_path / "s.db") as other:
+        taken = other.grpc if option == "--grpc" else other.http
+        ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, option, taken)
+    assert (ended.code, ended.out) == (1, "")
+    # gRPC's core may write a line of its own, which begins with `E` and the date.
+    said = [line for line in ended.err.splitlines() if not re.match(r"E\d{4} ", line)]
+    assert len(said) == 1
+    assert said[0].startswith(f"Error: cannot listen for {face} on {taken}: ")
+
+
+async def test_serve_refuses_a_file_that_is_not_its_own(tmp_path: Path) -> None:
+    foreign, text = tmp_path / "foreign.db", tmp_path / "text.db"
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE kept (id)")
+    connection.close()
+    before = foreign.read_bytes()
+    text.write_text("This is no database at all.")
+    for path, why in [(foreign, "not one of stagecast's"), (text, "not a database")]:
+        ended = await stagecast("serve", "--db", path, *ANY)
+        assert (ended.code, ended.out) == (1, "")
+        [line] = ended.err.splitlines()
+        assert line.startswith("Error: ")
+        assert why in line
+    assert foreign.read_bytes() == before
+
+
+async def test_serve_refuses_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    ended = await stagecast("serve", "--db", tmp_path / "missing" / "s.db", *ANY)
+    assert ended.code == 1
+    assert ended.err.startswith("Error: cannot open ")
+
+
+@pytest.mark.parametrize("option", ["--grpc", "--http"])
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
+def test_serve_does_not_show_itself_to_others_unasked(
+    tmp_path: Path, option: str, address: str
+) -> None:
+    asked = ["serve", "--db", str(tmp_path / "s.db"), *ANY, option, address]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 2
+    assert f"{address} can be reached by others" in result.output
+    assert not (tmp_path / "s.db").exists()
+
+
+async def test_serve_shows_itself_to_others_if_it_is_told_to(tmp_path: Path) -> None:
+    everywhere = ("--grpc", "0.0.0.0:0", "--http", "0.0.0.0:0", "--insecure")
+    async with started("serve", "--db", tmp_path / "s.db", *everywhere) as server:
+        assert re.match(r"stagecast ready grpc=0\.0\.0\.0:\d+ http=", await server.line())

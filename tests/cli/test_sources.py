@@ -1,0 +1,48 @@
+"""Which files are ingested, in which order, and under which ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stagecast.cli.sources import SAMPLES, find_sources
+
+
+def test_files_of_a_directory_come_sorted_and_from_below(tmp_path: Path) -> None:
+    for name in ("b.txt", "a/z.MD", "a/y.md", "c.pdf", "d.txt/e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    found = find_sources([tmp_path])
+    assert [source.document_id for source in found] == [
+        str(tmp_path / name) for name in ("a/y.md", "a/z.MD", "b.txt", "d.txt/e.txt")
+    ]
+    assert [source.display_name for source in found] == ["y.md", "z.MD", "b.txt", "e.txt"]
+
+
+def test_a_file_is_taken_once_whatever_its_name(tmp_path: Path) -> None:
+    text = tmp_path / "letter"
+    text.write_text("text")
+    missing = tmp_path / "missing.txt"
+    found = find_sources([text, missing, text])
+    assert [source.path for source in found] == [text, missing]
+
+
+def test_a_directory_without_texts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no \*\.txt or \*\.md files"):
+        find_sources([tmp_path])
+
+
+def test_names_that_cannot_be_ids_are_escaped_and_shortened(tmp_path: Path) -> None:
+    strange = [tmp_path / "a\nb\udcff.txt", tmp_path / ("x" * 250), tmp_path / ("y" * 250)]
+    deep = [path.parent / ("d" * 200) / path.name for path in strange]
+    ids = [source.document_id for source in find_sources([*strange, *deep])]
+    assert all(name.isprintable() and 0 < len(name) <= 256 for name in ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_samples_come_with_the_package() -> None:
+    found = find_sources([])
+    assert len(found) == 6
+    assert all(source.path.parent == SAMPLES for source in found)
+    assert all(source.document_id.startswith("samples/") for source in found)

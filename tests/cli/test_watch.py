@@ -1,0 +1,212 @@
+"""`stagecast watch` for programs, for pipes and for people, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from google.protobuf.json_format import Parse
+
+from stagecast.app import App
+from stagecast.cli import main
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as s
+from tests.cli.command import Running, on_terminal, stagecast, started
+from tests.process import ServerProcess, free_address
+from tests.validator import WatchRecord
+
+
+@pytest.fixture
+async def server(config: Config) -> AsyncIterator[App]:
+    """A server whose clock goes: a table shows how long things take."""
+    async with App(config) as app:
+        yield app
+
+
+class Batch:
+    """A batch with documents `a` and `b`, and what a worker says of them."""
+
+    def __init__(self, client: Client, dataset_id: str) -> None:
+        self.name = (dataset_id, "batch-1")
+        self._client = client
+
+    async def create(self) -> None:
+        await self._client.reports.CreateBatch(
+            pb.CreateBatchRequest(
+                dataset_id=self.name[0],
+                batch_id=self.name[1],
+                documents=[pb.NewDocument(document_id=name) for name in ("a", "b")],
+            )
+        )
+
+    async def report(self, *reports: pb.DocumentReport) -> None:
+        await self._client.reports.Report(
+            pb.ReportRequest(dataset_id=self.name[0], batch_id=self.name[1], reports=reports)
+        )
+
+    async def succeed(self, *names: str) -> None:
+        await self.report(
+            *(pb.DocumentReport(document_id=name, stage=r.STAGE_COMPLETED) for name in names)
+        )
+
+    async def fail(self, name: str) -> None:
+        error = r.DocumentError(reason="PARSE_ERROR", message="Page 3\nis no text.")
+        await self.report(pb.DocumentReport(document_id=name, error=error))
+
+
+@pytest.fixture
+async def batch(client: Client, dataset_id: str) -> Batch:
+    batch = Batch(client, dataset_id)
+    await batch.create()
+    return batch
+
+
+async def read(watch: Running, record: WatchRecord) -> None:
+    record.receive(Parse(await watch.line(), s.WatchBatchResponse()))
+
+
+async def test_json_of_a_batch_that_has_ended_is_its_snapshot(server: App, batch: Batch) -> None:
+    await batch.succeed("a", "b")
+    ended = await stagecast("watch", *batch.name, "--grpc", server.grpc_address, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    [line] = ended.out.splitlines()
+    told = json.loads(line)
+    assert told["snapshot"]["complete"] is True
+    assert [d["document_id"] for d in told["snapshot"]["documents"]] == ["a", "b"]
+    assert told["batch"]["state"] == "BATCH_STATE_SUCCEEDED"
+    assert told["resume_token"]
+
+
+async def test_json_tells_each_message_when_it_comes(server: App, batch: Batch) -> None:
+    record = WatchRecord()
+    watching = started("watch", *batch.name, "--json", STAGECAST_GRPC=server.grpc_address)
+    async with watching as watch:
+        await read(watch, record)
+        assert record.documents["a"].state == r.DOCUMENT_STATE_PENDING
+        await batch.report(pb.DocumentReport(document_id="a", stage=r.STAGE_PARSING))
+        await read(watch, record)
+        assert record.documents["a"].stage == r.STAGE_PARSING
+        await batch.succeed("a")
+        await batch.fail("b")
+        for line in await watch.lines():
+            record.receive(Parse(line, s.WatchBatchResponse()))
+        ended = await watch.end()
+    assert record.batch is not None
+    assert record.batch.state == r.BATCH_STATE_PARTIALLY_SUCCEEDED
+    assert (ended.code, ended.err) == (1, "")
+
+
+async def test_json_goes_on_without_gap_after_the_server_was_killed(
+    dataset_id: str, tmp_path: Path
+) -> None:
+    address, db, record = free_address(), tmp_path / "stagecast.db", WatchRecord()
+    server = await ServerProcess.start(db, grpc=address)
+    try:
+        async with Client(address) as client:
+            batch = Batch(client, dataset_id)
+            await batch.create()
+            async with started("watch", *batch.name, "--grpc", address, "--json") as watch:
+                await read(watch, record)
+                await batch.succeed("a")
+                await read(watch, record)
+                await server.kill()
+                server = await ServerProcess.start(db, grpc=address)
+                async with Client(address) as other:
+                    await Batch(other, dataset_id).succeed("b")
+                for line in await watch.lines():
+                    record.receive(Parse(line, s.WatchBatchResponse()))
+                ended = await watch.end()
+    finally:
+        if server.process.returncode is None:
+            await server.kill()
+    assert (ended.code, ended.err) == (0, "")
+    assert record.snapshots == 1
+    assert sorted(record.transitions) == [5, 6]
+
+
+async def test_follow_goes_on_after_the_end(server: App, batch: Batch, client: Client) -> None:
+    await batch.succeed("a", "b")
+    record = WatchRecord()
+    options = ("--grpc", server.grpc_address, "--json", "--follow")
+    async with started("watch", *batch.name, *options) as watch:
+        await read(watch, record)
+        await client.reports.StartAttempt(
+            pb.StartAttemptRequest(
+                dataset_id=batch.name[0], batch_id=batch.name[1], document_id="a", worker="w"
+            )
+        )
+        await read(watch, record)
+        assert record.documents["a"].attempt == 2
+        watch.process.send_signal(signal.SIGINT)
+        ended = await watch.end()
+    assert (ended.code, ended.err) == (130, "")
+
+
+async def test_a_pipe_gets_plain_lines(server: App, batch: Batch) -> None:
+    async with started("watch", *batch.name, "--grpc", server.grpc_address) as watch:
+        assert await watch.line() == "snapshot (initial) at revision 4\n"
+        assert (await watch.line()).split() == ["2", "pending", "waiting", "a"]
+        assert (await watch.line()).split() == ["3", "pending", "waiting", "b"]
+        await batch.succeed("a")
+        assert (await watch.line()).split() == ["5", "succeeded", "succeeded", "completed", "a"]
+        await batch.fail("b")
+        lines = await watch.lines()
+        ended = await watch.end()
+    assert " ".join(lines[0].split()) == "6 failed failed waiting b PARSE_ERROR: Page 3 is no text."
+    assert lines[1] == "batch batch-1 partially_succeeded: 1 succeeded, 1 failed\n"
+    assert (ended.code, ended.err) == (1, "")
+
+
+async def test_a_terminal_gets_a_live_table(server: App, batch: Batch) -> None:
+    async with on_terminal("watch", *batch.name, "--grpc", server.grpc_address) as terminal:
+        await terminal.wait_for("2 pending")
+        await batch.succeed("a")
+        await terminal.wait_for("1 pending, 1 succeeded")
+        await batch.fail("b")
+        assert await terminal.end() == 1
+    assert "b: PARSE_ERROR: Page 3 is no text." in terminal.shown
+    assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l"), "no cursor"
+
+
+async def test_interrupt_ends_a_live_table_quietly(server: App, batch: Batch) -> None:
+    async with on_terminal("watch", *batch.name, "--grpc", server.grpc_address) as terminal:
+        await terminal.wait_for("2 pending")
+        terminal.process.send_signal(signal.SIGINT)
+        assert await terminal.end() == 130
+    assert "Traceback" not in terminal.shown
+    assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l"), "no cursor"
+
+
+async def test_watch_says_that_there_is_no_server(dataset_id: str) -> None:
+    address = free_address()
+    ended = await stagecast("watch", dataset_id, "x", "--grpc", address)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"Error: cannot reach {address}\n"
+
+
+async def test_watch_says_that_there_is_no_such_batch(server: App, dataset_id: str) -> None:
+    ended = await stagecast("watch", dataset_id, "x", "--grpc", server.grpc_address, "--json")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"Error: no batch 'x' in dataset '{dataset_id}' (BATCH_NOT_FOUND)\n"
+
+
+async def test_watch_says_what_is_wrong_with_an_id(server: App, batch: Batch) -> None:
+    ended = await stagecast("watch", "bad", batch.name[1], "--grpc", server.grpc_address)
+    assert (ended.code, ended.out) == (2, "")
+    [line] = ended.err.splitlines()
+    assert line.startswith("Error: dataset_id: must be a UUID")
+    assert line.endswith("(FIELD_INVALID)")
+
+
+@pytest.mark.parametrize("address", ["", "here", "here:", ":50051", "here:0", "here:99999"])
+def test_watch_refuses_what_is_no_address(dataset_id: str, address: str) -> None:
+    result = CliRunner().invoke(main, ["watch", dataset_id, "x", "--grpc", address])
+    assert result.exit_code == 2
+    assert f"{address!r} is not an address" in result.output

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-from stagecast.errors import StartError
 
 _ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", re.ASCII)
 
@@ -35,12 +34,24 @@ def split_address(address: str) -> tuple[str, int]:
     """Return the host, without the brackets of IPv6, and the port of `HOST:PORT`.
 
     Raises:
-        StartError: it is malformed.
+        ValueError: it is malformed.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None or int(match[3]) > 65_535:
-        raise StartError(
-            f"cannot listen on {address!r}: it must be HOST:PORT, such as 127.0.0.1:8000 or "
-            "[::1]:8000"
-        )
+        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:8000 or [::1]:8000")
     return match[1] or match[2], int(match[3])
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine can reach an address.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    host, _ = split_address(address)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name that may lead anywhere
+        return False

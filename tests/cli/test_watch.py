@@ -205,8 +205,8 @@ async def test_watch_says_what_is_wrong_with_an_id(server: App, batch: Batch) ->
     assert line.endswith("(FIELD_INVALID)")
 
 
-@pytest.mark.parametrize("address", ["", "here", "here:", ":50051", "here:0", "here:99999"])
+@pytest.mark.parametrize("address", ["", "here", "here:", ":50051", "here:99999"])
 def test_watch_refuses_what_is_no_address(dataset_id: str, address: str) -> None:
     result = CliRunner().invoke(main, ["watch", dataset_id, "x", "--grpc", address])
     assert result.exit_code == 2
-    assert f"{address!r} is not an address" in result.output
+    assert f"{address!r} is not HOST:PORT" in result.output

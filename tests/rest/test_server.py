@@ -86,7 +86,7 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
     ],
 )
 async def test_malformed_address_is_told(address: str) -> None:
-    with pytest.raises(StartError, match="it must be HOST:PORT") as refusal:
+    with pytest.raises(StartError, match="is not HOST:PORT") as refusal:
         await HttpServer(SlowApp(), address).start()
     assert repr(address) in str(refusal.value)
 

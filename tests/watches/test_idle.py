@@ -58,6 +58,7 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
         await reports.seal_batch(dataset_id, other.batch.batch_id)
     assert store.reads == 3, "one ring is one read"
     following.cancel()
+    await asyncio.wait((following,))
     await messages.aclose()
     await store.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import shutil
 from collections.abc import AsyncIterator
@@ -98,6 +99,14 @@ async def test_transition_reported_to_one_server_is_pushed_by_another_on_the_fil
             await one.stage(r.STAGE_PARSING)
             message = await stream.read()
             assert [t.revision for t in message.transitions] == [4]
+
+
+async def test_resumed_watch_is_accepted_before_there_is_news(pipeline: Pipeline) -> None:
+    await pipeline.create(1)
+    async with pipeline.stream() as stream:
+        token = (await stream.read()).resume_token
+    async with pipeline.stream(resume_token=token) as stream, asyncio.timeout(30):
+        await stream.call.wait_for_connection()
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "not base64!", "ä", "A" * 10_000])

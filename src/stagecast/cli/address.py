@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import click
 
+from stagecast.config import split_address
+
 
 def check_address(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Return an address to connect to, if one was given.
+    """Return an address to listen on or to connect to, if one was given.
 
     Raises:
         click.BadParameter: it is not `HOST:PORT`.
     """
-    if value is None:
-        return None
-    host, _, port = value.rpartition(":")
-    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65_536):
-        raise click.BadParameter(f"{value!r} is not an address such as 127.0.0.1:50051")
+    if value is not None:
+        try:
+            split_address(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
     return value

@@ -114,7 +114,10 @@ async def _demo(
     delay_s: float,
     search: str | None,
 ) -> r.Batch:
-    directory = Path(tempfile.mkdtemp(prefix="stagecast-demo-"))
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="stagecast-demo-"))
+    except OSError as error:
+        raise click.ClickException(f"cannot make a temporary directory: {error}") from error
     async with (
         _server(grpc, http, directory) as server,
         Client(server.grpc) as client,

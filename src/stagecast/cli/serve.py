@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import sys
@@ -12,8 +11,9 @@ from pathlib import Path
 import click
 
 from stagecast.app import App
+from stagecast.cli.address import check_address
 from stagecast.cli.loop import run
-from stagecast.config import Config
+from stagecast.config import Config, is_loopback
 from stagecast.errors import StartError
 
 _DEFAULTS = Config()
@@ -33,6 +33,7 @@ _DEFAULTS = Config()
     "--grpc",
     envvar="STAGECAST_GRPC",
     metavar="HOST:PORT",
+    callback=check_address,
     default=_DEFAULTS.grpc,
     show_default=True,
     show_envvar=True,
@@ -42,6 +43,7 @@ _DEFAULTS = Config()
     "--http",
     envvar="STAGECAST_HTTP",
     metavar="HOST:PORT",
+    callback=check_address,
     default=_DEFAULTS.http,
     show_default=True,
     show_envvar=True,
@@ -61,7 +63,7 @@ def serve(db: Path, grpc: str, http: str, insecure: bool) -> None:
     finished, the exit code is 0.
     """
     for address in (grpc, http):
-        if not insecure and not _is_loopback(address):
+        if not insecure and not is_loopback(address):
             raise click.UsageError(
                 f"{address} can be reached by others, and there are no credentials yet; "
                 "say --insecure if that is what you want"
@@ -86,13 +88,3 @@ async def _serve(config: Config) -> None:
         click.echo(f"stagecast ready grpc={app.grpc_address} http={app.http_address}")
         await stop.wait()
         logging.getLogger(__name__).info("told to stop")
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name that may lead anywhere
-        return False

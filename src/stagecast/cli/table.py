@@ -95,7 +95,10 @@ class LiveTable:
 
     def _tell_failures(self) -> None:
         """Print in full what the table had no room for."""
-        for document in self._view.failed(_FAILURES):
+        failed = self._view.failed(_FAILURES)
+        if failed:
+            self._console.print()
+        for document in failed:
             name = wording.name(document)
             self._console.print(Text(f"{name}: {wording.error_line(document)}", "red"))
         more = self._view.batch.counts.failed - _FAILURES
@@ -129,7 +132,7 @@ def _summary(view: View) -> RenderableType:
     ended = batch.counts.succeeded + batch.counts.failed + batch.counts.stopped
     state = wording.word(r.BatchState.DESCRIPTOR, batch.state)
     grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=24)  # ids may have 128
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
     grid.add_column(no_wrap=True, justify="right")

@@ -46,9 +46,12 @@ async def watch_batch(
     heard: float | None = None
     pause = _BACKOFF_S[0]
     while True:
+        call = status.WatchBatch(asked)
         try:
-            async for message in _whole_messages(status.WatchBatch(asked)):
-                heard, pause = loop.time(), _BACKOFF_S[0]
+            await call.wait_for_connection()
+            heard, pause = loop.time(), _BACKOFF_S[0]
+            async for message in _whole_messages(call):
+                heard = loop.time()
                 asked.resume_token = message.resume_token
                 yield message
             return

@@ -101,7 +101,10 @@ class _Uvicorn(uvicorn.Server):
 
 async def _bind(address: str) -> socket.socket:
     """Return a socket that listens on the address."""
-    host, port = split_address(address)
+    try:
+        host, port = split_address(address)
+    except ValueError as error:
+        raise StartError(f"cannot listen for HTTP: {error}") from error
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

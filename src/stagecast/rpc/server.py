@@ -77,8 +77,11 @@ class RpcServer:
         Raises:
             StartError: the address is malformed, or taken.
         """
-        # grpc takes what is no address for one: `127.0.0.1` for port 443, `:99999` for any.
-        split_address(self.address)
+        try:
+            # grpc takes what is no address for one: `127.0.0.1` for port 443, `:99999` for any.
+            split_address(self.address)
+        except ValueError as error:
+            raise StartError(f"cannot listen for gRPC: {error}") from error
         try:
             port = self._server.add_insecure_port(self.address)
         except RuntimeError as error:

@@ -59,6 +59,8 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> AsyncGenerator[pb.WatchBatchResponse]:
         """Send every transition of a batch."""
         messages = self._watches.watch(wire.watch_request(request))
+        # Tells the client that the watch has begun, which else it learns by the first message.
+        await context.send_initial_metadata(())
         # Closed here and now if the call is cancelled, not when garbage is collected.
         async with contextlib.aclosing(messages):
             async for message in messages:

@@ -172,7 +172,7 @@ async def test_interrupt_ends_demo_quietly(tmp_path: Path) -> None:
         (["--http", "127.0.0.1:8000"], "--http goes with --grpc"),
         (["--search", " "], "--search needs words"),
         (["--delay", "-1"], "'--delay'"),
-        (["--grpc", "here"], "'here' is not an address"),
+        (["--grpc", "here"], "'here' is not HOST:PORT"),
     ],
 )
 def test_demo_refuses_what_makes_no_sense(tmp_path: Path, arguments: list[str], why: str) -> None:

@@ -38,6 +38,7 @@ class ServerProcess:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "stagecast", "serve"),
                 *("--db", str(db), "--grpc", grpc, "--http", http),
+                env=environment(),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )

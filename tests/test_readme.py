@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import ROOT, ServerProcess, running
+from tests.process import ROOT, ServerProcess, environment, running
 
 _BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
@@ -41,7 +41,7 @@ async def _run(*command: str, cwd: Path) -> str:
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env=environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

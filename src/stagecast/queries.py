@@ -6,15 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stagecast.errors import (
-    BatchNotFound,
-    DatasetNotFound,
-    DocumentNotFound,
-    FieldInvalid,
-    TokenInvalid,
-)
+from stagecast.errors import FieldInvalid, TokenInvalid
 from stagecast.model import (
-    MESSAGE_BYTES,
     Batch,
     Dataset,
     Document,
@@ -22,8 +15,9 @@ from stagecast.model import (
     PageToken,
     ResumeToken,
     size_bound,
+    take_page,
 )
-from stagecast.store import Reading, Store
+from stagecast.store import Reading, Store, get_batch, get_call, get_dataset, get_document
 
 T = TypeVar("T")
 
@@ -54,14 +48,11 @@ class Queries:
         Raises:
             DatasetNotFound: it is not there.
         """
-        dataset = await self._store.read(lambda tx: tx.find_dataset(dataset_id))
-        if dataset is None:
-            raise DatasetNotFound(dataset_id)
-        return dataset
+        return await self._store.read(lambda tx: get_dataset(tx, dataset_id))
 
     async def find_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
         """Return those of the datasets that are there, or all, in the order of their ids."""
-        return await self._store.read(lambda tx: tx.list_datasets(dataset_ids))
+        return await self._store.read(lambda tx: tx.find_datasets(dataset_ids))
 
     async def get_batch(self, dataset_id: str, batch_id: str) -> Batch:
         """Return a batch.
@@ -69,7 +60,7 @@ class Queries:
         Raises:
             BatchNotFound: it is not there.
         """
-        return await self._store.read(lambda tx: _get_batch(tx, dataset_id, batch_id))
+        return await self._store.read(lambda tx: get_batch(tx, dataset_id, batch_id))
 
     async def get_document(self, dataset_id: str, batch_id: str, document_id: str) -> Document:
         """Return a document.
@@ -79,11 +70,7 @@ class Queries:
         """
 
         def get(tx: Reading) -> Document:
-            batch = _get_batch(tx, dataset_id, batch_id)
-            document = tx.find_documents(batch, [document_id]).get(document_id)
-            if document is None:
-                raise DocumentNotFound(dataset_id, batch_id, document_id)
-            return document
+            return get_document(tx, get_batch(tx, dataset_id, batch_id), document_id)
 
         return await self._store.read(get)
 
@@ -106,22 +93,14 @@ class Queries:
         """
 
         def read(tx: Reading) -> T:
-            if tx.find_dataset(dataset_id) is None:
-                raise DatasetNotFound(dataset_id)
-            return render(tx.iterate_documents(_get_batch(tx, dataset_id, batch_id)))
+            get_dataset(tx, dataset_id)
+            return render(tx.iterate_documents(get_batch(tx, dataset_id, batch_id)))
 
         return await self._store.read(read)
 
 
-def _get_batch(tx: Reading, dataset_id: str, batch_id: str) -> Batch:
-    batch = tx.find_batch(dataset_id, batch_id)
-    if batch is None:
-        raise BatchNotFound(dataset_id, batch_id)
-    return batch
-
-
 def _list_documents(tx: Reading, query: DocumentQuery) -> DocumentPage:
-    batch = _get_batch(tx, query.dataset_id, query.batch_id)
+    batch = get_batch(tx, query.dataset_id, query.batch_id)
     question = (query.dataset_id, query.batch_id, sorted(query.states), sorted(query.stages))
     if query.page_token:
         page = PageToken.decode(query.page_token, *question)
@@ -130,34 +109,21 @@ def _list_documents(tx: Reading, query: DocumentQuery) -> DocumentPage:
     found = tx.iterate_documents(
         batch, after_position=page.position, states=query.states, stages=query.stages
     )
-    documents, more = _fill(found, query.page_size)
+    documents, following = take_page(found, size_bound, most=query.page_size)
     try:
         start = ResumeToken.decode(
             page.resume_token, dataset_id=query.dataset_id, batch_id=query.batch_id
         )
     except TokenInvalid:  # only a forged page token bears one
         raise FieldInvalid("page_token", "malformed") from None
-    following = PageToken(
-        position=documents[-1].position if documents else -1, resume_token=page.resume_token
-    )
+    position = documents[-1].position if documents else -1
+    further = PageToken(position=position, resume_token=page.resume_token)
     return DocumentPage(
         documents=documents,
-        next_page_token=following.encode(*question) if more else "",
+        next_page_token=further.encode(*question) if following else "",
         revision=start.revision,
         resume_token=page.resume_token,
     )
-
-
-def _fill(found: Iterator[Document], most: int) -> tuple[list[Document], bool]:
-    """Take documents until the page or its message is full; True if there are more."""
-    documents: list[Document] = []
-    size = 0
-    for document in found:
-        size += size_bound(document)
-        if documents and (len(documents) == most or size > MESSAGE_BYTES):
-            return documents, True
-        documents.append(document)
-    return documents, False
 
 
 def _token_now(tx: Reading, batch: Batch) -> ResumeToken:
@@ -165,6 +131,6 @@ def _token_now(tx: Reading, batch: Batch) -> ResumeToken:
         dataset_id=batch.dataset_id,
         batch_id=batch.batch_id,
         revision=batch.revision,
-        call=tx.find_call(batch, batch.revision) or 0,
+        call=get_call(tx, batch),
         serial=batch.progress_serial,
     )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from stagecast.errors import (
     BatchExists,
-    BatchNotFound,
     BatchSealed,
     DocumentExists,
     DocumentNotFound,
@@ -38,7 +37,7 @@ from stagecast.model import (
     register,
     start_attempt,
 )
-from stagecast.store import Store, Writing
+from stagecast.store import Store, Writing, get_batch, get_document
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +99,7 @@ class Reports:
         """
 
         def seal(tx: Writing) -> Batch:
-            edit = tx.edit(_get_batch(tx, dataset_id, batch_id))
+            edit = tx.edit(get_batch(tx, dataset_id, batch_id))
             edit.seal()
             tx.save(edit)
             return edit.batch
@@ -117,8 +116,8 @@ class Reports:
         """
 
         def start(tx: Writing) -> Document:
-            edit = tx.edit(_get_batch(tx, dataset_id, batch_id))
-            document = _get_document(tx, edit.batch, document_id)
+            edit = tx.edit(get_batch(tx, dataset_id, batch_id))
+            document = get_document(tx, edit.batch, document_id)
             taken = edit.apply(document, start_attempt(document, worker, now=edit.now))
             tx.save(edit)
             return taken
@@ -179,7 +178,7 @@ def _find_existing(tx: Writing, new: NewBatch) -> Batch | None:
 
 
 def _created_before(tx: Writing, batch: Batch, fingerprint: bytes, new: NewBatch) -> Submitted:
-    creation = tx.find_creation(batch)
+    creation = tx.get_creation(batch)
     if creation.fingerprint != fingerprint:
         by_request = "" if new.batch_id else f" by request {new.request_id!r}"
         raise BatchExists(
@@ -214,7 +213,7 @@ def _fingerprint(new: NewBatch) -> bytes:
 def _add(
     tx: Writing, dataset_id: str, batch_id: str, documents: Sequence[NewDocument]
 ) -> Submitted:
-    edit = tx.edit(_get_batch(tx, dataset_id, batch_id))
+    edit = tx.edit(get_batch(tx, dataset_id, batch_id))
     named = [new.document_id for new in documents if new.document_id]
     known = tx.find_documents(edit.batch, named)
     for new in documents:
@@ -267,7 +266,7 @@ def _register(edit: BatchEdit, documents: Sequence[NewDocument]) -> list[str]:
 
 
 def _report(tx: Writing, dataset_id: str, batch_id: str, reports: Sequence[Report]) -> Reported:
-    edit = tx.edit(_get_batch(tx, dataset_id, batch_id))
+    edit = tx.edit(get_batch(tx, dataset_id, batch_id))
     document_ids = [report.document_id for report in reports]
     documents = tx.find_documents(edit.batch, set(document_ids))
     results: list[ReportResult] = []
@@ -305,17 +304,3 @@ def _located(error: StagecastError, batch: Batch, index: int, report: Report) ->
         "index": str(index),
     }
     return error
-
-
-def _get_batch(tx: Writing, dataset_id: str, batch_id: str) -> Batch:
-    batch = tx.find_batch(dataset_id, batch_id)
-    if batch is None:
-        raise BatchNotFound(dataset_id, batch_id)
-    return batch
-
-
-def _get_document(tx: Writing, batch: Batch, document_id: str) -> Document:
-    document = tx.find_documents(batch, [document_id]).get(document_id)
-    if document is None:
-        raise DocumentNotFound(batch.dataset_id, batch.batch_id, document_id)
-    return document

@@ -9,6 +9,8 @@ a heartbeat interval, never a transition.
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +18,6 @@ from dataclasses import dataclass, replace
 from stagecast.config import Config
 from stagecast.errors import (
     BatchDeleted,
-    BatchNotFound,
     Draining,
     HistoryChanged,
     TokenExpired,
@@ -24,7 +25,6 @@ from stagecast.errors import (
 )
 from stagecast.feed import Bell, Feed
 from stagecast.model import (
-    MESSAGE_BYTES,
     Batch,
     Document,
     ResumeToken,
@@ -34,8 +34,9 @@ from stagecast.model import (
     batch_at,
     batch_state,
     size_bound,
+    take_page,
 )
-from stagecast.store import Reading, Store
+from stagecast.store import Reading, Store, get_batch, get_call
 
 _PAGE = 1_000  # transitions, or counters, that are read at once
 _HISTORY_ERRORS = {
@@ -138,7 +139,9 @@ class Watches:
             cursor = start.cursor
             while True:
                 bell.clear()
-                page = await self._store.read(lambda tx: _read_page(tx, request, cursor))  # noqa: B023 - read before the next turn
+                page = await self._store.read(
+                    functools.partial(_read_page, request=request, cursor=cursor)
+                )
                 cursor = page.cursor
                 over = page.caught_up and _over(request, page.batch)
                 if page.transitions or page.progress or over or patience.heartbeat_due:
@@ -191,29 +194,29 @@ class _Patience:
         self._now = asyncio.get_running_loop().time
         self._heartbeat_s = heartbeat_s
         self._tick_s = config.watch_tick_s
-        self._last = self._now()
+        self._last_s = self._now()
         life = config.watch_life_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads reconnects
-        self._end = self._last + life
+        self._end_s = self._last_s + life
 
     @property
     def heartbeat_due(self) -> bool:
-        return self._now() >= self._last + self._heartbeat_s
+        return self._now() >= self._last_s + self._heartbeat_s
 
     @property
     def life_over(self) -> bool:
-        return self._now() >= self._end
+        return self._now() >= self._end_s
 
     def sent(self) -> None:
-        self._last = self._now()
+        self._last_s = self._now()
 
     async def wait(self, bell: Bell) -> None:
         """Wait for the bell, the heartbeat or the end; then gather what the tick still brings.
 
         A lone event finds the tick over and is sent at once; a burst shares messages.
         """
-        due = min(self._last + self._heartbeat_s, self._end)
+        due = min(self._last_s + self._heartbeat_s, self._end_s)
         if await bell.wait(due - self._now()):
-            rest = self._last + self._tick_s - self._now()
+            rest = self._last_s + self._tick_s - self._now()
             if rest > 0:
                 await asyncio.sleep(rest)
 
@@ -233,25 +236,19 @@ def _token(batch: Batch, cursor: _Cursor) -> str:
 
 
 def _start(tx: Reading, request: WatchRequest) -> _Start:
+    """Go on from the request's token, or begin with a snapshot."""
     token = None
     if request.resume_token:
         token = ResumeToken.decode(
             request.resume_token, dataset_id=request.dataset_id, batch_id=request.batch_id
         )
-    batch = tx.find_batch(request.dataset_id, request.batch_id)
-    if batch is None:
-        raise BatchNotFound(request.dataset_id, request.batch_id)
-    reason = _snapshot_reason(tx, batch, token)
-    if token is not None and reason is None:
-        cursor = _Cursor(
-            key=batch.key,
-            revision=token.revision,
-            call=token.call,
-            # A copy may bear the transition and yet have older counters: then send all.
-            serial=token.serial if token.serial <= batch.progress_serial else 0,
-        )
-        return _Start(cursor=cursor, batch=batch, reason=None, documents=())
-    if token is not None and reason is not None and request.fail_on_expired_token:
+    batch = get_batch(tx, request.dataset_id, request.batch_id)
+    if token is None:
+        return _start_whole(tx, batch, SnapshotReason.INITIAL)
+    reason = _why_not(tx, batch, token)
+    if reason is None:
+        return _start_from(batch, token)
+    if request.fail_on_expired_token:
         raise _HISTORY_ERRORS[reason](
             f"the token's revision {token.revision} cannot be gone on from; batch "
             f"{batch.batch_id!r} is at {batch.revision}",
@@ -259,20 +256,33 @@ def _start(tx: Reading, request: WatchRequest) -> _Start:
             batch_id=batch.batch_id,
             revision=token.revision,
         )
+    return _start_whole(tx, batch, reason)
+
+
+def _start_whole(tx: Reading, batch: Batch, reason: SnapshotReason) -> _Start:
     cursor = _Cursor(
         key=batch.key,
         revision=batch.revision,
-        call=tx.find_call(batch, batch.revision) or 0,
+        call=get_call(tx, batch),
         serial=batch.progress_serial,
     )
     documents = list(tx.iterate_documents(batch))
     return _Start(cursor=cursor, batch=batch, reason=reason, documents=documents)
 
 
-def _snapshot_reason(tx: Reading, batch: Batch, token: ResumeToken | None) -> SnapshotReason | None:
+def _start_from(batch: Batch, token: ResumeToken) -> _Start:
+    cursor = _Cursor(
+        key=batch.key,
+        revision=token.revision,
+        call=token.call,
+        # A copy may bear the transition and yet have older counters: then send all.
+        serial=token.serial if token.serial <= batch.progress_serial else 0,
+    )
+    return _Start(cursor=cursor, batch=batch, reason=None, documents=())
+
+
+def _why_not(tx: Reading, batch: Batch, token: ResumeToken) -> SnapshotReason | None:
     """Tell why a watch cannot go on from its token, or `None` if it can."""
-    if token is None:
-        return SnapshotReason.INITIAL
     call = tx.find_call(batch, token.revision)
     if call == token.call:
         return None
@@ -282,6 +292,7 @@ def _snapshot_reason(tx: Reading, batch: Batch, token: ResumeToken | None) -> Sn
 
 
 def _read_page(tx: Reading, request: WatchRequest, cursor: _Cursor) -> _Page:
+    """Read what lies after a cursor: a page of the log, and at its end the counters."""
     batch = tx.find_batch(request.dataset_id, request.batch_id)
     if batch is None or batch.key != cursor.key:
         raise BatchDeleted(request.dataset_id, request.batch_id)
@@ -290,29 +301,26 @@ def _read_page(tx: Reading, request: WatchRequest, cursor: _Cursor) -> _Page:
     if transitions:
         last = transitions[-1]
         cursor = replace(cursor, revision=last.revision, call=last.call)
-    if more:
-        return _Page(
-            cursor=cursor,
-            transitions=transitions,
-            progress=(),
-            batch=batch_at(batch, transitions[-1]),
-            whole=whole,
-            caught_up=False,
-        )
-    progress: Sequence[Document] = ()
-    if not request.transitions_only:
-        counted = tx.iterate_progress(batch, after_serial=cursor.serial)
-        progress, serial = _cut_progress(counted)
-        more = serial is not None
-        cursor = replace(cursor, serial=batch.progress_serial if serial is None else serial)
+    progress: list[Document] = []
+    if not more and not request.transitions_only:
+        progress, serial, more = _read_progress(tx, batch, cursor.serial)
+        cursor = replace(cursor, serial=serial)
     return _Page(
         cursor=cursor,
         transitions=transitions,
         progress=progress,
-        batch=batch,
-        whole=True,
+        batch=batch_at(batch, transitions[-1]) if transitions else batch,
+        whole=whole,
         caught_up=not more,
     )
+
+
+def _read_progress(tx: Reading, batch: Batch, serial: int) -> tuple[list[Document], int, bool]:
+    """Read the newest counters after a serial: the documents, their serial, whether more follow."""
+    counted = tx.iterate_progress(batch, after_serial=serial)
+    page, following = take_page(counted, lambda pair: size_bound(pair[1]), most=_PAGE)
+    reached = page[-1][0] if following else batch.progress_serial
+    return [document for _, document in page], reached, following is not None
 
 
 def _cut_page(log: Iterable[Transition]) -> tuple[list[Transition], bool, bool]:
@@ -320,43 +328,19 @@ def _cut_page(log: Iterable[Transition]) -> tuple[list[Transition], bool, bool]:
 
     The page ends where a call ends; only a call that is larger than a page is cut in two.
     """
-    page: list[Transition] = []
-    size = 0
-    for transition in log:
-        size += size_bound(transition.document)
-        if page and (len(page) == _PAGE or size > MESSAGE_BYTES):
-            if page[-1].call != transition.call:
-                return page, True, True
-            whole = [earlier for earlier in page if earlier.call != transition.call]
-            return whole or page, bool(whole), True
-        page.append(transition)
-    return page, True, False
-
-
-def _cut_progress(
-    counted: Iterable[tuple[int, Document]],
-) -> tuple[list[Document], int | None]:
-    """Take the newest counters that fit, and the last serial if more follow."""
-    page: list[Document] = []
-    size = 0
-    last = 0
-    for serial, document in counted:
-        size += size_bound(document)
-        if page and (len(page) == _PAGE or size > MESSAGE_BYTES):
-            return page, last
-        page.append(document)
-        last = serial
-    return page, None
+    page, following = take_page(log, lambda t: size_bound(t.document), most=_PAGE)
+    if following is None or page[-1].call != following.call:
+        return page, True, following is not None
+    whole = [earlier for earlier in page if earlier.call != following.call]
+    return whole or page, bool(whole), True
 
 
 def _parts(documents: Sequence[Document]) -> Iterator[tuple[Sequence[Document], bool]]:
     """Cut a snapshot into parts that fit a message; True on the last, of which there is one."""
-    part: list[Document] = []
-    size = 0
-    for document in documents:
-        size += size_bound(document)
-        if part and size > MESSAGE_BYTES:
-            yield part, False
-            part, size = [], size_bound(document)
-        part.append(document)
-    yield part, True
+    rest = iter(documents)
+    while True:
+        part, following = take_page(rest, size_bound, most=len(documents))
+        yield part, following is None
+        if following is None:
+            return
+        rest = itertools.chain((following,), rest)

@@ -205,7 +205,7 @@ class StoreContract:
         def call(tx: Writing) -> list[object]:
             ids = (DATASET_ID, OTHER_DATASET_ID)
             found = [tx.find_batch_by_request(dataset_id, "Anfrage ü") for dataset_id in ids]
-            return [*found, tx.find_batch_by_request(DATASET_ID, "?"), tx.find_creation(one)]
+            return [*found, tx.find_batch_by_request(DATASET_ID, "?"), tx.get_creation(one)]
 
         assert await store.write(call) == [one, other, None, made]
 
@@ -336,7 +336,7 @@ class StoreContract:
             ([], []),
             ([f"{n:08x}-1111-4222-8333-444444444444" for n in range(3_000)], names),
         ):
-            found = await store.read(lambda tx, asked=asked: tx.list_datasets(asked))
+            found = await store.read(lambda tx, asked=asked: tx.find_datasets(asked))
             assert [one.dataset_id for one in found] == listed
 
     # Transactions.

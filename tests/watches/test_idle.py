@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from stagecast.config import Config
 from stagecast.feed import Feed
-from stagecast.model import NewBatch, WatchRequest
+from stagecast.model import NewBatch, NewDocument, WatchRequest
 from stagecast.reports import Reports
 from stagecast.store import Reading
 from stagecast.store.sqlite import SqliteStore
@@ -16,6 +16,8 @@ from stagecast.watches import Watches
 from tests.clock import Clock
 
 T = TypeVar("T")
+
+NEW_DOCUMENT = NewDocument(document_id="", display_name="", labels={})
 
 
 class CountingStore(SqliteStore):
@@ -41,21 +43,20 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
     )
     store.second = asyncio.Event()
     reports = Reports(store)
-    mine, other = [
-        await reports.create_batch(_batch(dataset_id, batch_id)) for batch_id in ("mine", "other")
-    ]
+    for batch_id in ("mine", "other"):
+        await reports.create_batch(_batch(dataset_id, batch_id))
     messages = Watches(store, feed, config=config, clock=clock).watch(_request(dataset_id, "mine"))
     assert (await anext(messages)).snapshot is not None
     following = asyncio.create_task(anext(messages))
     await store.second.wait()  # the look for what came after the snapshot
     for _ in range(20):
-        await reports.seal_batch(dataset_id, other.batch.batch_id)
+        await reports.add_documents(dataset_id, "other", [NEW_DOCUMENT])
     assert store.reads == 2, "another batch is none of its business"
-    await reports.seal_batch(dataset_id, mine.batch.batch_id)
+    await reports.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
     await following
     following = asyncio.create_task(anext(messages))
     for _ in range(20):
-        await reports.seal_batch(dataset_id, other.batch.batch_id)
+        await reports.add_documents(dataset_id, "other", [NEW_DOCUMENT])
     assert store.reads == 3, "one ring is one read"
     following.cancel()
     await asyncio.wait((following,))

@@ -55,12 +55,11 @@ from stagecast.model.rules import (
     start_attempt,
     stop,
 )
-from stagecast.model.size import MESSAGE_BYTES, size_bound
+from stagecast.model.size import size_bound, take_page
 from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
     "BATCH_ID",
-    "MESSAGE_BYTES",
     "Batch",
     "BatchEdit",
     "BatchState",
@@ -108,4 +107,5 @@ __all__ = [
     "stall",
     "start_attempt",
     "stop",
+    "take_page",
 ]

@@ -5,7 +5,12 @@ A gRPC client refuses messages over 4 MiB unless it was told otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 from stagecast.model.records import Document
+
+T = TypeVar("T")
 
 MESSAGE_BYTES = 1 << 20  # what a message is filled to: well under what clients refuse
 
@@ -29,3 +34,22 @@ def size_bound(document: Document | None) -> int:
         # Each pair is a message of its own, with two tags and lengths.
         texts += sum(len(key) + len(value) + 4 for key, value in document.labels.items())
     return _FIXED + _PER_CHARACTER * texts
+
+
+def take_page(
+    items: Iterable[T], size_of: Callable[[T], int], *, most: int
+) -> tuple[list[T], T | None]:
+    """Take items until a message is full, or there are so many.
+
+    Returns:
+        The page, which has at least one item if there is any, and the item that follows it, which
+        was taken from the items as well; `None` if none does.
+    """
+    page: list[T] = []
+    size = 0
+    for item in items:
+        size += size_of(item)
+        if page and (len(page) == most or size > MESSAGE_BYTES):
+            return page, item
+        page.append(item)
+    return page, None

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from stagecast.store.lookups import get_batch, get_call, get_dataset, get_document
 from stagecast.store.protocol import BatchName, Reading, Store, Writing
 
-__all__ = ["BatchName", "Reading", "Store", "Writing"]
+__all__ = [
+    "BatchName",
+    "Reading",
+    "Store",
+    "Writing",
+    "get_batch",
+    "get_call",
+    "get_dataset",
+    "get_document",
+]

@@ -34,7 +34,7 @@ class Reading(Protocol):
         """Return the dataset, if it is there."""
         ...
 
-    def list_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
+    def find_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
         """Return those of the datasets that are there, or all, in the order of their ids."""
         ...
 
@@ -81,7 +81,7 @@ class Writing(Reading, Protocol):
     now: int
     """The commit time, in microseconds."""
 
-    def find_creation(self, batch: Batch) -> Creation:
+    def get_creation(self, batch: Batch) -> Creation:
         """Return what is known of the call that created the batch."""
         ...
 

@@ -145,7 +145,7 @@ class SqliteReading:
         row = self._connection.execute(_DATASET, (dataset_id,)).fetchone()
         return rows.dataset_from_row(row) if row else None
 
-    def list_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
+    def find_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
         """Return those of the datasets that are there, or all, in the order of their ids."""
         if dataset_ids is None:
             found = self._connection.execute(_DATASETS)
@@ -220,7 +220,7 @@ class SqliteWriting(SqliteReading):
         self.now = now
         self.touched: set[BatchName] = set()
 
-    def find_creation(self, batch: Batch) -> Creation:
+    def get_creation(self, batch: Batch) -> Creation:
         """Return what is known of the call that created the batch."""
         [(fingerprint, documents, request_id)] = self._connection.execute(_CREATION, (batch.key,))
         return Creation(fingerprint=fingerprint, documents=documents, request_id=request_id)

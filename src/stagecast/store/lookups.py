@@ -1,0 +1,51 @@
+"""One thing, or the error that says that it is not there."""
+
+from __future__ import annotations
+
+from stagecast.errors import BatchNotFound, DatasetNotFound, DocumentNotFound
+from stagecast.model import Batch, Dataset, Document
+from stagecast.store.protocol import Reading
+
+
+def get_dataset(tx: Reading, dataset_id: str) -> Dataset:
+    """Return a dataset.
+
+    Raises:
+        DatasetNotFound: it is not there.
+    """
+    dataset = tx.find_dataset(dataset_id)
+    if dataset is None:
+        raise DatasetNotFound(dataset_id)
+    return dataset
+
+
+def get_batch(tx: Reading, dataset_id: str, batch_id: str) -> Batch:
+    """Return a batch.
+
+    Raises:
+        BatchNotFound: it is not there.
+    """
+    batch = tx.find_batch(dataset_id, batch_id)
+    if batch is None:
+        raise BatchNotFound(dataset_id, batch_id)
+    return batch
+
+
+def get_document(tx: Reading, batch: Batch, document_id: str) -> Document:
+    """Return a document of a batch.
+
+    Raises:
+        DocumentNotFound: it is not there.
+    """
+    document = tx.find_documents(batch, [document_id]).get(document_id)
+    if document is None:
+        raise DocumentNotFound(batch.dataset_id, batch.batch_id, document_id)
+    return document
+
+
+def get_call(tx: Reading, batch: Batch) -> int:
+    """Return the call that made the batch's last transition, which the log never lets go."""
+    call = tx.find_call(batch, batch.revision)
+    if call is None:
+        raise AssertionError(f"batch {batch.key} has no transition {batch.revision}")
+    return call

@@ -1,0 +1,3 @@
+"""The tests; they mirror `src`."""
+
+from __future__ import annotations

@@ -189,7 +189,7 @@ def _dify(document: r.Document, status: str, **changes: Any) -> dict[str, Any]:
 
 def _seconds(document: r.Document, field: str) -> int | None:
     moment: Timestamp = getattr(document, field)
-    return moment.seconds if document.HasField(field) else None  # type: ignore[arg-type]
+    return moment.seconds if document.HasField(field) else None
 
 
 def _compact(value: Any) -> str:

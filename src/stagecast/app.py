@@ -78,7 +78,7 @@ class App:
         await http.start()
         stack.push_async_callback(http.stop, config.drain_s)
         self.grpc_address, self.http_address = rpc.address, http.address
-        stack.push_async_callback(self._drain, rpc, feed)
+        stack.callback(self._drain, rpc, feed)
         self._set_ready(rpc, True)
         keeper = asyncio.create_task(self._keep_readiness(store, rpc))
         stack.push_async_callback(_cancel, keeper)
@@ -103,7 +103,7 @@ class App:
         self._ready = ready
         rpc.set_serving(ready)
 
-    async def _drain(self, rpc: RpcServer, feed: Feed) -> None:
+    def _drain(self, rpc: RpcServer, feed: Feed) -> None:
         self._ready = False
         rpc.drain()
         feed.close()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,10 +217,3 @@ def execute(db: Path, statement: str, *parameters: object) -> None:
     """Change the file behind the server's back, as another process would."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as connection:
         connection.execute(statement, parameters)
-
-
-async def eventually(met: Callable[[], Awaitable[bool]], *, within_s: float = 20) -> None:
-    """Ask again until a condition is met, or fail at the deadline."""
-    deadline = time.monotonic() + within_s
-    while not await met():
-        assert time.monotonic() < deadline, "the condition was not met in time"

@@ -1,1 +1,3 @@
 """The watch, promise by promise."""
+
+from __future__ import annotations

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
 import grpc
-import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from stagecast.app import App
-from stagecast.client import Client, details_of
-from stagecast.config import Config
+from stagecast.client import details_of
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
@@ -251,40 +247,6 @@ async def test_unknown_batch_is_not_found(pipeline: Pipeline) -> None:
         error = await stream.error()
     assert error.code() is grpc.StatusCode.NOT_FOUND
     assert details_of(error).reason == "BATCH_NOT_FOUND"
-
-
-async def test_watch_that_lived_long_enough_is_told_to_reconnect(
-    config: Config, dataset_id: str
-) -> None:
-    async with (
-        App(dataclasses.replace(config, watch_life_s=0.2)) as app,
-        Client(app.grpc_address) as client,
-    ):
-        pipeline = Pipeline(client, dataset_id)
-        await pipeline.create(1)
-        async with pipeline.stream() as stream:
-            await stream.read()
-            error = await stream.error()
-        assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert details_of(error).reason == "WATCH_EXPIRED"
-        assert details_of(error).retry_after_s is not None
-
-
-async def test_draining_server_ends_watches_with_a_reason_and_a_delay(
-    config: Config, dataset_id: str
-) -> None:
-    async with Client(config.grpc) as _, App(config) as app:
-        client = Client(app.grpc_address)
-        pipeline = Pipeline(client, dataset_id)
-        await pipeline.create(1)
-        call = client.status.WatchBatch(pipeline.watch_request())
-        assert isinstance(await call.read(), s.WatchBatchResponse)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call.read()
-    await client.__aexit__()
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert details_of(caught.value).reason == "DRAINING"
-    assert details_of(caught.value).retry_after_s is not None
 
 
 async def test_hundred_watchers_of_a_busy_batch_all_receive_the_same(pipeline: Pipeline) -> None:

@@ -32,16 +32,7 @@ async def serving(config: Config, pipeline: Pipeline) -> AsyncIterator[Pipeline]
 @pytest.fixture
 def nowhere(dataset_id: str) -> Pipeline:
     """A pipeline that has no server yet."""
-    return Pipeline(None, dataset_id)  # type: ignore[arg-type]
-
-
-async def tokens_of(pipeline: Pipeline) -> dict[int, str]:
-    """Watch the batch to its end from its beginning and return all tokens by revision."""
-    tokens = {}
-    async for message in pipeline.client.status.WatchBatch(pipeline.watch_request()):
-        if message.resume_token:
-            tokens[message.revision] = message.resume_token
-    return tokens
+    return Pipeline(None, dataset_id)
 
 
 async def test_every_token_goes_on_with_exactly_the_next_revision(pipeline: Pipeline) -> None:

@@ -102,7 +102,7 @@ def demo(
         with told_in_one_line(grpc or "the server in this command"):
             batch = run(_demo(sources, grpc=grpc, http=http, delay_s=delay, search=search))
     except (StartError, IngestionError) as error:
-        raise click.ClickException(str(error)) from error
+        raise Unusable(str(error)) from error
     raise click.exceptions.Exit(exit_code(batch))
 
 

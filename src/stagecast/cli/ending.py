@@ -15,7 +15,7 @@ INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 
 class Unusable(click.ClickException):
-    """There is no server, or nothing there of what was asked for."""
+    """The command could not do its work: no server, or nothing of what was asked for."""
 
     exit_code = 2
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import ProxyHandler, build_opener
 
+from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
 from stagecast.v1 import resources_pb2 as r
 
 _TIMEOUT_S = 10.0
@@ -15,11 +16,10 @@ _TIMEOUT_S = 10.0
 
 def paths_of(batch: r.Batch) -> tuple[str, str]:
     """Return the path of the batch's documents (Dify's) and that of its dataset (Cognee's)."""
-    dataset_id, batch_id = quote(batch.dataset_id), quote(batch.batch_id)
-    return (
-        f"/v1/datasets/{dataset_id}/documents/{batch_id}/indexing-status",
-        f"/api/v1/datasets/status?dataset={dataset_id}",
+    documents = INDEXING_STATUS_PATH.format(
+        dataset_id=quote(batch.dataset_id), batch=quote(batch.batch_id)
     )
+    return documents, f"{DATASETS_STATUS_PATH}?dataset={quote(batch.dataset_id)}"
 
 
 def fetch(url: str) -> Any:  # noqa: ANN401 - whatever JSON it is

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
 from stagecast.cli.text import clean, decode, split
-from stagecast.client import Client, details_of
+from stagecast.client import Backoff, Client, details_of
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 
@@ -231,7 +230,7 @@ async def call(
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_s
-    pause = 0.1
+    backoff = Backoff()
     while True:
         try:
             return await rpc(request, timeout=_CALL_S)
@@ -239,8 +238,7 @@ async def call(
             if error.code() not in _TRANSIENT or loop.time() >= deadline:
                 raise
             advised = details_of(error).retry_after_s
-        await asyncio.sleep(advised or pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-        pause = min(2 * pause, 5.0)
+        await backoff.wait(advised)
 
 
 def _parse(path: Path) -> str:

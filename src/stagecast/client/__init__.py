@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from stagecast.client.backoff import Backoff
 from stagecast.client.client import Client
 from stagecast.client.errors import ErrorDetails, details_of
-from stagecast.client.watch import watch_batch
 
-__all__ = ["Client", "ErrorDetails", "details_of", "watch_batch"]
+__all__ = ["Backoff", "Client", "ErrorDetails", "details_of"]

@@ -33,7 +33,6 @@ class Client:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address
         # Not even to this machine would grpc go past the proxy that the environment names.
         proxy = (("grpc.enable_http_proxy", 0),) if _is_local(address) else ()
         self._channel = aio.insecure_channel(address, options=(*_OPTIONS, *proxy))

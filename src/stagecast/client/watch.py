@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
+from stagecast.client.backoff import Backoff
 from stagecast.client.errors import details_of
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the
 
 _HEARTBEAT_S = 15
 _SILENCE_S = 2.5 * _HEARTBEAT_S  # then the connection is dead, whatever TCP says
-_BACKOFF_S = (0.1, 5.0)  # the first pause before a reconnect, and the longest
 
 
 async def watch_batch(
@@ -44,12 +43,13 @@ async def watch_batch(
     asked.heartbeat_interval.CopyFrom(Duration(seconds=_HEARTBEAT_S))
     loop = asyncio.get_running_loop()
     heard: float | None = None
-    pause = _BACKOFF_S[0]
+    backoff = Backoff()
     while True:
         call = status.WatchBatch(asked)
         try:
             await call.wait_for_connection()
-            heard, pause = loop.time(), _BACKOFF_S[0]
+            heard = loop.time()
+            backoff.reset()
             async for message in _whole_messages(call):
                 heard = loop.time()
                 asked.resume_token = message.resume_token
@@ -60,8 +60,7 @@ async def watch_batch(
             transient = error.code() is grpc.StatusCode.UNAVAILABLE or advised is not None
             if heard is None or not transient or loop.time() - heard > give_up_after_s:
                 raise
-        await asyncio.sleep(advised or pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-        pause = min(2 * pause, _BACKOFF_S[1])
+        await backoff.wait(advised)
 
 
 async def _whole_messages(

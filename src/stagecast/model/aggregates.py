@@ -22,6 +22,10 @@ from stagecast.model.records import (
     evolve,
 )
 
+_COUNTED = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled")
+if tuple(state.name.lower() for state in DocumentState) != _COUNTED[:-1]:
+    raise AssertionError("the counted fields follow the order of DocumentState")
+
 
 def move_counts(
     counts: DocumentCounts, before: Document | None, after: Document | None
@@ -111,11 +115,6 @@ def move_dataset(dataset: Dataset, before: Batch | None, after: Batch) -> Datase
         counts=_sum_moved(dataset.counts, before.counts if before else None, after.counts),
         updated_at=max(dataset.updated_at, after.updated_at),
     )
-
-
-_COUNTED = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled")
-if tuple(state.name.lower() for state in DocumentState) != _COUNTED[:-1]:
-    raise AssertionError("the counted fields follow the order of DocumentState")
 
 
 def _open_batch_state(counts: DocumentCounts) -> BatchState:

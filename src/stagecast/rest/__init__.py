@@ -1,8 +1,10 @@
-"""The two HTTP paths that existing clients poll, in the legacy words that live here alone."""
+"""The HTTP/JSON face: the two paths that other products documented."""
 
 from __future__ import annotations
 
 from stagecast.rest.app import make_rest_app
+from stagecast.rest.cognee import PATH as DATASETS_STATUS_PATH
+from stagecast.rest.dify import PATH as INDEXING_STATUS_PATH
 from stagecast.rest.server import HttpServer
 
-__all__ = ["HttpServer", "make_rest_app"]
+__all__ = ["DATASETS_STATUS_PATH", "INDEXING_STATUS_PATH", "HttpServer", "make_rest_app"]

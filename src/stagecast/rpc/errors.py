@@ -78,7 +78,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
         return handler
 
 
-def code_of(error: StagecastError) -> grpc.StatusCode:
+def _code_of(error: StagecastError) -> grpc.StatusCode:
     """Return the status code of an error."""
     return next(_CODES[base] for base in type(error).__mro__ if base in _CODES)
 
@@ -95,7 +95,7 @@ def status_of(error: StagecastError) -> Status:
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1_000))
         details.append(RetryInfo(retry_delay=delay))
-    return Status(code=code_of(error).value[0], message=str(error), details=map(_pack, details))
+    return Status(code=_code_of(error).value[0], message=str(error), details=map(_pack, details))
 
 
 def _pack(detail: Message) -> AnyMessage:
@@ -139,15 +139,9 @@ def _guard_unary(
         return _unimplemented
 
     async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
-        try:
+        async with _answering_errors(context, method):
             _check_decoded(request)
             return await handle(request, context)
-        except StagecastError as error:
-            await _abort(context, error)
-        except (aio.AbortError, asyncio.CancelledError):
-            raise
-        except Exception:
-            await _abort_on_bug(context, method)
 
     return guarded
 
@@ -156,25 +150,32 @@ def _guard_stream(
     handle: Callable[[Any, Context], AsyncGenerator[Any]], method: str
 ) -> Callable[[Any, Context], AsyncGenerator[Any]]:
     async def guarded(request: Any, context: Context) -> AsyncGenerator[Any]:  # noqa: ANN401 - any request
-        try:
+        async with _answering_errors(context, method):
             _check_decoded(request)
             async with contextlib.aclosing(handle(request, context)) as messages:
                 async for message in messages:
                     yield message
-        except StagecastError as error:
-            await _abort(context, error)
-        except (aio.AbortError, asyncio.CancelledError):
-            raise
-        except Exception:
-            await _abort_on_bug(context, method)
 
     return guarded
+
+
+@contextlib.asynccontextmanager
+async def _answering_errors(context: Context, method: str) -> AsyncGenerator[None]:
+    """End the call with the status of what the block raises."""
+    try:
+        yield
+    except StagecastError as error:
+        await _abort(context, error)
+    except (aio.AbortError, asyncio.CancelledError):
+        raise
+    except Exception:
+        await _abort_on_bug(context, method)
 
 
 async def _abort(context: Context, error: StagecastError) -> NoReturn:
     status = status_of(error)
     await context.abort(
-        code_of(error),
+        _code_of(error),
         status.message,
         trailing_metadata=((_DETAILS_KEY, status.SerializeToString()),),
     )

@@ -20,15 +20,14 @@ from stagecast.model import (
     dataset_state,
 )
 from stagecast.v1 import resources_pb2 as _pb
-
-_MICROSECONDS = 1_000_000
+from stagecast.wire.checks import MICROSECONDS
 
 
 def to_timestamp(moment_us: int | None) -> Timestamp | None:
     """Return a time; what has not happened is absent."""
     if moment_us is None:
         return None
-    seconds, rest = divmod(moment_us, _MICROSECONDS)
+    seconds, rest = divmod(moment_us, MICROSECONDS)
     return Timestamp(seconds=seconds, nanos=rest * 1_000)
 
 
@@ -70,7 +69,7 @@ def to_document(document: Document) -> _pb.Document:
     )
 
 
-def to_counts(counts: DocumentCounts) -> _pb.DocumentCounts:
+def _to_counts(counts: DocumentCounts) -> _pb.DocumentCounts:
     """Return counts of documents."""
     return _pb.DocumentCounts(
         total=counts.total,
@@ -92,7 +91,7 @@ def to_batch(batch: Batch) -> _pb.Batch:
         labels=batch.labels,
         state=_pb.BatchState.ValueType(batch_state(batch)),
         sealed=batch.sealed,
-        counts=to_counts(batch.counts),
+        counts=_to_counts(batch.counts),
         progress=to_progress(batch_progress(batch)),
         revision=batch.revision,
         stall_after=_to_duration(batch.stall_after_us),
@@ -110,7 +109,7 @@ def to_dataset(dataset: Dataset) -> _pb.Dataset:
         state=_pb.DatasetState.ValueType(dataset_state(dataset)),
         batches=dataset.batches,
         open_batches=dataset.open_batches,
-        counts=to_counts(dataset.counts),
+        counts=_to_counts(dataset.counts),
         update_time=to_timestamp(dataset.updated_at),
     )
 
@@ -130,5 +129,5 @@ def to_transition(transition: Transition) -> _pb.Transition:
 
 
 def _to_duration(span_us: int) -> Duration:
-    seconds, rest = divmod(span_us, _MICROSECONDS)
+    seconds, rest = divmod(span_us, MICROSECONDS)
     return Duration(seconds=seconds, nanos=rest * 1_000)

@@ -1,6 +1,6 @@
 """Rows of the SQLite store to records of the model, and back.
 
-Column lists and the functions that read them stand side by side, in one order.
+Each column list names, in order, what the functions below read and write.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ DATASET = (
     "updated_at",
 )
 
-BATCH_STATUS = (
+BATCH_CONDITION = (
     "sealed",
     *COUNTS,
     "segments_completed",
@@ -72,9 +72,17 @@ BATCH_STATUS = (
     "ended_at",
 )
 
-BATCH = ("id", "batch_id", "labels", "stall_after_us", "fail_after_us", "created_at", *BATCH_STATUS)
+BATCH = (
+    "id",
+    "batch_id",
+    "labels",
+    "stall_after_us",
+    "fail_after_us",
+    "created_at",
+    *BATCH_CONDITION,
+)
 
-LOG = (
+EVENT = (
     "revision",
     "call",
     "kind",
@@ -84,9 +92,9 @@ LOG = (
     "event_at",
     "committed_at",
     "sealed",
-    *COUNTS,
-    *CONDITION,
 )
+
+LOG = (*EVENT, *COUNTS, *CONDITION)
 
 
 def columns(names: tuple[str, ...], table: str = "") -> str:
@@ -256,8 +264,8 @@ def dataset_from_row(row: Row) -> Dataset:
     )
 
 
-def batch_status_to_row(batch: Batch) -> Row:
-    """Write `BATCH_STATUS`."""
+def batch_condition_to_row(batch: Batch) -> Row:
+    """Write `BATCH_CONDITION`."""
     return (
         int(batch.sealed),
         *counts_to_row(batch.counts),
@@ -273,8 +281,8 @@ def batch_status_to_row(batch: Batch) -> Row:
 
 def batch_from_row(row: Row, dataset_id: str) -> Batch:
     """Read `BATCH`."""
-    key, batch_id, labels, stall_after_us, fail_after_us, created_at, sealed, *status = row
-    *counts, completed, total, unknown, revision, progress_serial, updated_at, ended_at = status
+    key, batch_id, labels, stall_after_us, fail_after_us, created_at, sealed, *condition = row
+    *counts, completed, total, unknown, revision, progress_serial, updated_at, ended_at = condition
     return Batch(
         key=key,
         dataset_id=dataset_id,
@@ -313,11 +321,14 @@ def transition_to_row(transition: Transition) -> Row:
 
 def transition_from_row(row: Row, dataset_id: str, batch_id: str) -> Transition:
     """Read `LOG` followed by `IDENTITY` of its document."""
-    revision, call, kind, position, state_before, stage_before, event_at, committed_at = row[:8]
-    condition_start, identity_start = 9 + len(COUNTS), len(LOG)
+    head, rest = row[: LOG.index(COUNTS[0])], row[LOG.index(COUNTS[0]) :]
+    revision, call, kind, position, state_before, stage_before, event_at, committed_at, sealed = (
+        head
+    )
+    counts, rest = rest[: len(COUNTS)], rest[len(COUNTS) :]
+    condition, identity = rest[: len(CONDITION)], rest[len(CONDITION) :]
     document = None
     if position is not None:
-        condition, identity = row[condition_start:identity_start], row[identity_start:]
         document = document_from_row(
             (*identity, *condition, revision, committed_at), dataset_id, batch_id
         )
@@ -329,7 +340,7 @@ def transition_from_row(row: Row, dataset_id: str, batch_id: str) -> Transition:
         previous_stage=Stage(stage_before) if stage_before else None,
         event_at=event_at,
         committed_at=committed_at,
-        counts=counts_from_row(row[9:condition_start]),
-        sealed=bool(row[8]),
+        counts=counts_from_row(counts),
+        sealed=bool(sealed),
         call=call,
     )

@@ -92,7 +92,7 @@ _NEW_DATASET = f"""
 _NEW_BATCH_COLUMNS = (
     *("dataset", "batch_id", "labels", "stall_after_us", "fail_after_us", "created_at"),
     *("fingerprint", "created_documents", "request_id"),
-    *rows.BATCH_STATUS,
+    *rows.BATCH_CONDITION,
 )
 _NEW_BATCH = f"""
     INSERT INTO batches ({rows.columns(_NEW_BATCH_COLUMNS)})
@@ -101,7 +101,7 @@ _NEW_BATCH = f"""
 """
 
 # What a call makes of its batch and dataset.
-_SAVE_BATCH = f"UPDATE batches SET {rows.assignments(rows.BATCH_STATUS)} WHERE id = ?"
+_SAVE_BATCH = f"UPDATE batches SET {rows.assignments(rows.BATCH_CONDITION)} WHERE id = ?"
 _SAVE_DATASET = f"UPDATE datasets SET {rows.assignments(rows.DATASET)} WHERE dataset_id = ?"
 
 # Documents that join.
@@ -248,7 +248,7 @@ class SqliteWriting(SqliteReading):
                 creation.fingerprint,
                 creation.documents,
                 creation.request_id,
-                *rows.batch_status_to_row(batch),
+                *rows.batch_condition_to_row(batch),
             ),
         )
         keyed = evolve(batch, key=cursor.lastrowid or 0)
@@ -268,7 +268,7 @@ class SqliteWriting(SqliteReading):
             _NEW_TRANSITION,
             ((batch.key, *rows.transition_to_row(transition)) for transition in edit.transitions),
         )
-        self._connection.execute(_SAVE_BATCH, (*rows.batch_status_to_row(batch), batch.key))
+        self._connection.execute(_SAVE_BATCH, (*rows.batch_condition_to_row(batch), batch.key))
         if edit.transitions:
             self._save_dataset(edit)
         self.touched.add((batch.dataset_id, batch.batch_id))

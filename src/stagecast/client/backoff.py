@@ -1,0 +1,26 @@
+"""How long to wait before a call is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+_FIRST_S = 0.1
+_LONGEST_S = 5.0
+
+
+class Backoff:
+    """Pauses that grow from failure to failure, spread so that clients do not come together."""
+
+    def __init__(self) -> None:
+        self._pause_s = _FIRST_S
+
+    def reset(self) -> None:
+        """Begin again with short pauses: a call has succeeded."""
+        self._pause_s = _FIRST_S
+
+    async def wait(self, advised_s: float | None) -> None:
+        """Wait as long as the server advised, if it did, else longer than the last time."""
+        spread = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        await asyncio.sleep(advised_s or self._pause_s * spread)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_S)

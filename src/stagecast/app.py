@@ -30,7 +30,7 @@ class App:
     """A server that runs inside an `async with` block.
 
     It drains on the way out: health says NOT_SERVING, watches end with `DRAINING`, calls under way
-    are finished.
+    get `Config.drain_s` to finish.
 
     Attributes:
         grpc_address, http_address: where it listens, with the real ports.

@@ -59,8 +59,8 @@ def serve(db: Path, grpc: str, http: str, insecure: bool) -> None:
     """Serve gRPC and REST from one SQLite file.
 
     Prints one line to stdout when it is ready, `stagecast ready grpc=HOST:PORT http=HOST:PORT`.
-    Logs go to stderr. SIGTERM and SIGINT end it: watches are told to reconnect, calls under way are
-    finished, the exit code is 0.
+    Logs go to stderr. SIGTERM and SIGINT end it: watches are told to reconnect, calls under way get
+    five seconds to finish, the exit code is 0.
     """
     for address in (grpc, http):
         if not insecure and not is_loopback(address):

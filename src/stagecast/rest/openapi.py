@@ -250,7 +250,7 @@ _DOCUMENT = {
             "Two paths for clients that poll. A timestamp is `null` while its stage is not "
             "reached, and a paused document shows as `paused`."
         ),
-        "version": "1.0.0",
+        "version": "0.1.0",
     },
     "paths": {
         dify.PATH: {"get": _INDEXING_STATUS},

@@ -34,7 +34,8 @@ class ReportServiceStub(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop).
+    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
+    itself with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel):
@@ -84,7 +85,8 @@ class ReportServiceServicer(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop).
+    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
+    itself with RESOURCE_EXHAUSTED.
     """
 
     def CreateBatch(self, request, context):
@@ -209,7 +211,8 @@ class ReportService(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop).
+    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
+    itself with RESOURCE_EXHAUSTED.
     """
 
     @staticmethod

@@ -112,6 +112,7 @@ def batch(**changes: Any) -> Batch:
         segments=SegmentTotals(),
         revision=0,
         progress_serial=0,
+        progress_mark=0,
         updated_at=1_000,
         ended_at=None,
     )

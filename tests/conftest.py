@@ -26,7 +26,13 @@ def dataset_id() -> str:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return Config(db=tmp_path / "stagecast.db", grpc="127.0.0.1:0", http="127.0.0.1:0", drain_s=1.0)
+    return Config(
+        db=tmp_path / "stagecast.db",
+        grpc="127.0.0.1:0",
+        http="127.0.0.1:0",
+        drain_s=1.0,
+        linger_s=0.0,
+    )
 
 
 @pytest.fixture

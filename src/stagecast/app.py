@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from stagecast.config import Config
@@ -71,12 +71,15 @@ class App:
             reports=Reports(store),
             queries=queries,
             watches=Watches(store, feed, config=config, clock=self._clock),
+            linger_s=config.linger_s,
         )
         http = HttpServer(make_rest_app(queries, is_ready=lambda: self._ready), config.http)
+        started: list[RpcServer | HttpServer] = []
+        stack.push_async_callback(_stop_together, started, config.drain_s)
         await rpc.start()
-        stack.push_async_callback(rpc.stop, config.drain_s)
+        started.append(rpc)
         await http.start()
-        stack.push_async_callback(http.stop, config.drain_s)
+        started.append(http)
         self.grpc_address, self.http_address = rpc.address, http.address
         stack.callback(self._drain, rpc, feed)
         self._set_ready(rpc, True)
@@ -107,6 +110,10 @@ class App:
         self._ready = False
         rpc.drain()
         feed.close()
+
+
+async def _stop_together(servers: Sequence[RpcServer | HttpServer], grace_s: float) -> None:
+    await asyncio.gather(*(server.stop(grace_s) for server in servers))
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

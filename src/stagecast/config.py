@@ -26,8 +26,10 @@ class Config:
     watch_tick_s: float = 0.005
     # How often the store is asked whether it can be written.
     probe_every_s: float = 5.0
-    # How long calls under way may go on after SIGTERM.
+    # How long calls under way may go on after SIGTERM; and how long, when they have ended, calls
+    # that are just arriving are still told why they are refused.
     drain_s: float = 5.0
+    linger_s: float = 0.25
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -38,7 +40,9 @@ def split_address(address: str) -> tuple[str, int]:
     """
     match = _ADDRESS.fullmatch(address)
     if match is None or int(match[3]) > 65_535:
-        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:8000 or [::1]:8000")
+        raise ValueError(
+            f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051, with a port up to 65535"
+        )
     return match[1] or match[2], int(match[3])
 
 

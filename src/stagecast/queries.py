@@ -133,4 +133,5 @@ def _token_now(tx: Reading, batch: Batch) -> ResumeToken:
         revision=batch.revision,
         call=get_call(tx, batch),
         serial=batch.progress_serial,
+        mark=batch.progress_mark,
     )

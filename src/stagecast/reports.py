@@ -153,6 +153,7 @@ def _create(tx: Writing, new: NewBatch) -> Submitted:
         segments=SegmentTotals(),
         revision=0,
         progress_serial=0,
+        progress_mark=0,
         updated_at=tx.now,
         ended_at=None,
     )

@@ -12,7 +12,7 @@ import asyncio
 import functools
 import itertools
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stagecast.config import Config
@@ -78,6 +78,7 @@ class _Cursor:
     revision: int
     call: int
     serial: int
+    mark: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,8 +118,14 @@ class Watches:
         self._config = config
         self._clock = clock
 
-    async def watch(self, request: WatchRequest) -> AsyncGenerator[WatchMessage]:
+    async def watch(
+        self, request: WatchRequest, *, on_begun: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[WatchMessage]:
         """Yield the messages of a watch; it ends when the batch is terminal and all was sent.
+
+        Args:
+            request: what to watch.
+            on_begun: called when the request was found good, maybe long before there is news.
 
         Raises:
             BatchNotFound: there is no such batch.
@@ -129,7 +136,8 @@ class Watches:
         """
         with self._feed.listen((request.dataset_id, request.batch_id)) as bell:
             patience = _Patience(request.heartbeat_s, self._config)
-            start = await self._store.read(lambda tx: _start(tx, request))
+            start = await self._store.read(functools.partial(_start, request=request))
+            await on_begun()
             if start.reason is not None:
                 for message in self._snapshot(start, start.reason):
                     yield message
@@ -200,7 +208,12 @@ class _Patience:
 
     @property
     def heartbeat_due(self) -> bool:
-        return self._now() >= self._last_s + self._heartbeat_s
+        return self._now() >= self._heartbeat_at_s
+
+    @property
+    def _heartbeat_at_s(self) -> float:
+        """A little early, so that the client has it in time."""
+        return self._last_s + max(0.9 * self._heartbeat_s, self._heartbeat_s - 0.5)
 
     @property
     def life_over(self) -> bool:
@@ -214,7 +227,7 @@ class _Patience:
 
         A lone event finds the tick over and is sent at once; a burst shares messages.
         """
-        due = min(self._last_s + self._heartbeat_s, self._end_s)
+        due = min(self._heartbeat_at_s, self._end_s)
         if await bell.wait(due - self._now()):
             rest = self._last_s + self._tick_s - self._now()
             if rest > 0:
@@ -232,6 +245,7 @@ def _token(batch: Batch, cursor: _Cursor) -> str:
         revision=cursor.revision,
         call=cursor.call,
         serial=cursor.serial,
+        mark=cursor.mark,
     ).encode()
 
 
@@ -265,6 +279,7 @@ def _start_whole(tx: Reading, batch: Batch, reason: SnapshotReason) -> _Start:
         revision=batch.revision,
         call=get_call(tx, batch),
         serial=batch.progress_serial,
+        mark=batch.progress_mark,
     )
     documents = list(tx.iterate_documents(batch))
     return _Start(cursor=cursor, batch=batch, reason=reason, documents=documents)
@@ -275,8 +290,8 @@ def _start_from(batch: Batch, token: ResumeToken) -> _Start:
         key=batch.key,
         revision=token.revision,
         call=token.call,
-        # A copy may bear the transition and yet have older counters: then send all.
-        serial=token.serial if token.serial <= batch.progress_serial else 0,
+        serial=token.serial,
+        mark=token.mark,
     )
     return _Start(cursor=cursor, batch=batch, reason=None, documents=())
 
@@ -285,7 +300,9 @@ def _why_not(tx: Reading, batch: Batch, token: ResumeToken) -> SnapshotReason | 
     """Tell why a watch cannot go on from its token, or `None` if it can."""
     call = tx.find_call(batch, token.revision)
     if call == token.call:
-        return None
+        # A copy may bear the transition, and yet have gone on from older counters.
+        known = not token.serial or token.serial <= tx.find_serial(batch, token.mark)
+        return None if known else SnapshotReason.HISTORY_CHANGED
     if call is None and token.revision <= batch.revision:
         return SnapshotReason.TOKEN_EXPIRED
     return SnapshotReason.HISTORY_CHANGED
@@ -304,7 +321,7 @@ def _read_page(tx: Reading, request: WatchRequest, cursor: _Cursor) -> _Page:
     progress: list[Document] = []
     if not more and not request.transitions_only:
         progress, serial, more = _read_progress(tx, batch, cursor.serial)
-        cursor = replace(cursor, serial=serial)
+        cursor = replace(cursor, serial=serial, mark=batch.progress_mark)
     return _Page(
         cursor=cursor,
         transitions=transitions,

@@ -156,6 +156,7 @@ NEWEST = batch(
     segments=SegmentTotals(completed=5, total=5, unknown=0),
     revision=9,
     progress_serial=4,
+    progress_mark=1,
     updated_at=9_000,
     ended_at=9_000,
 )

@@ -29,11 +29,11 @@ Kind = TransitionKind
 
 
 def begin(found: Batch, *, now: int = NOW, call: int = 7) -> BatchEdit:
-    return BatchEdit(found, new=False, now=now, call=call)
+    return BatchEdit(found, new=False, now=now, call=call, mark=1)
 
 
 def created(documents: int = 0, *, sealed: bool = True, now: int = NOW) -> BatchEdit:
-    edit = BatchEdit(batch(), new=True, now=now, call=1)
+    edit = BatchEdit(batch(), new=True, now=now, call=1, mark=1)
     edit.create()
     register_documents(edit, documents)
     if sealed:

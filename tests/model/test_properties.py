@@ -164,7 +164,7 @@ class Ingestion(RuleBasedStateMachine):
 
     def begin(self, *, new: bool = False) -> BatchEdit:
         self.calls += 1
-        return BatchEdit(self.batch, new=new, now=self.clock, call=self.calls)
+        return BatchEdit(self.batch, new=new, now=self.clock, call=self.calls, mark=1)
 
     def save(self, edit: BatchEdit) -> None:
         if not edit.dirty:

@@ -351,6 +351,21 @@ async def test_locked_file_is_busy_until_the_lock_is_gone(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_what_was_refused_behind_a_locked_file_is_never_written(path: Path) -> None:
+    async with opened(path) as store:
+        with plain(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answers = await asyncio.gather(
+                *(create(store, batch_id=f"b{number}") for number in range(600)),
+                return_exceptions=True,
+            )
+            assert {type(answer) for answer in answers} == {StoreBusy}
+            other.execute("ROLLBACK")
+        await store.probe()
+        assert await store.read(lambda tx: tx.find_datasets(None)) == []
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_every_call_that_meets_a_locked_file_is_answered(path: Path) -> None:
     async with opened(path) as store:
         await create(store)
@@ -387,7 +402,8 @@ async def test_call_whose_caller_is_gone_does_not_disturb_the_rest(store: Sqlite
     gone = asyncio.create_task(move(store, batch, (0, taken)))
     await asyncio.sleep(0)  # it has asked
     gone.cancel()
-    assert (await move(store, batch, (1, taken))).counts.running == 2
+    # Written for or not, as the race went.
+    assert (await move(store, batch, (1, taken))).counts.running in (1, 2)
     with pytest.raises(asyncio.CancelledError):
         await gone
 

@@ -77,6 +77,11 @@ class Pipeline:
         self._news.set()
         return response
 
+    async def count(self, document_id: str, completed: int, total: int) -> pb.ReportResponse:
+        """Report counters of one document."""
+        progress = r.Progress(completed_segments=completed, total_segments=total)
+        return await self.report(pb.DocumentReport(document_id=document_id, progress=progress))
+
     async def until_acknowledged(self, reports: int) -> None:
         """Wait until so many reports were acknowledged."""
         while len(self.acknowledged) < reports:
@@ -120,7 +125,7 @@ class Pipeline:
 
     async def start(self, document_id: str, worker: str) -> pb.StartAttemptResponse:
         """Take a document for a worker."""
-        return await self.client.reports.StartAttempt(
+        response = await self.client.reports.StartAttempt(
             pb.StartAttemptRequest(
                 dataset_id=self.dataset_id,
                 batch_id=self.batch_id,
@@ -129,6 +134,9 @@ class Pipeline:
             ),
             wait_for_ready=True,
         )
+        self.acknowledged.append((response.document.revision, document_id, r.STAGE_WAITING))
+        self._news.set()
+        return response
 
     async def _start_again(self, document_ids: list[str]) -> None:
         """Give documents that have ended another attempt, which fails."""

@@ -45,7 +45,9 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
     reports = Reports(store)
     for batch_id in ("mine", "other"):
         await reports.create_batch(_batch(dataset_id, batch_id))
-    messages = Watches(store, feed, config=config, clock=clock).watch(_request(dataset_id, "mine"))
+    messages = Watches(store, feed, config=config, clock=clock).watch(
+        _request(dataset_id, "mine"), on_begun=_nothing
+    )
     assert (await anext(messages)).snapshot is not None
     following = asyncio.create_task(anext(messages))
     await store.second.wait()  # the look for what came after the snapshot
@@ -87,3 +89,7 @@ def _request(dataset_id: str, batch_id: str) -> WatchRequest:
         transitions_only=False,
         fail_on_expired_token=False,
     )
+
+
+async def _nothing() -> None:
+    pass

@@ -113,7 +113,7 @@ async def test_progress_is_pushed_as_the_newest_value_without_a_revision(
     batch = await pipeline.create(2)
     async with pipeline.stream() as stream:
         await stream.read()
-        await _count(pipeline, "doc-0", 3, 10)
+        await pipeline.count("doc-0", 3, 10)
         message = await stream.read()
         assert not message.transitions
         [news] = message.progress
@@ -126,11 +126,11 @@ async def test_progress_is_pushed_as_the_newest_value_without_a_revision(
 
 async def test_resumed_watch_gets_the_progress_that_changed_meanwhile(pipeline: Pipeline) -> None:
     await pipeline.create(3)
-    await _count(pipeline, "doc-0", 1, 10)
+    await pipeline.count("doc-0", 1, 10)
     async with pipeline.stream() as stream:
         token = (await stream.read()).resume_token
-    await _count(pipeline, "doc-1", 4, 10)
-    await _count(pipeline, "doc-1", 5, 10)
+    await pipeline.count("doc-1", 4, 10)
+    await pipeline.count("doc-1", 5, 10)
     async with pipeline.stream(resume_token=token) as stream:
         message = await stream.read()
     assert [(p.document_id, p.progress.completed_segments) for p in message.progress] == [
@@ -142,7 +142,7 @@ async def test_transitions_only_leaves_progress_out(pipeline: Pipeline) -> None:
     await pipeline.create(1)
     async with pipeline.stream(transitions_only=True) as stream:
         assert (await stream.read()).snapshot.complete
-        await _count(pipeline, "doc-0", 1, 10)
+        await pipeline.count("doc-0", 1, 10)
         await pipeline.stage(r.STAGE_PARSING)
         message = await stream.read()
     assert len(message.transitions) == 1
@@ -230,9 +230,9 @@ async def test_takeover_and_new_attempts_fit_what_came_before(pipeline: Pipeline
         record.receive(await stream.read())
         await pipeline.start("doc-0", "one")
         await pipeline.stage(r.STAGE_INDEXING, "doc-0")
-        await _count(pipeline, "doc-0", 5, 9)
+        await pipeline.count("doc-0", 5, 9)
         await pipeline.start("doc-0", "two")
-        await _count(pipeline, "doc-0", 1, 3)
+        await pipeline.count("doc-0", 1, 3)
         await pipeline.stage(r.STAGE_COMPLETED)
         while record.revision < 9:
             record.receive(await stream.read())
@@ -270,8 +270,3 @@ async def _add(pipeline: Pipeline, document_ids: list[str], labels: dict[str, st
             documents=[pb.NewDocument(document_id=d, labels=labels) for d in document_ids],
         )
     )
-
-
-async def _count(pipeline: Pipeline, document_id: str, completed: int, total: int) -> None:
-    progress = r.Progress(completed_segments=completed, total_segments=total)
-    await pipeline.report(pb.DocumentReport(document_id=document_id, progress=progress))

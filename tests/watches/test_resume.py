@@ -167,6 +167,42 @@ async def test_file_restored_from_an_older_copy_is_noticed_past_the_token(
         await _expect_history_changed(pipeline, token, revision=7)
 
 
+async def test_file_restored_with_older_counters_is_noticed_by_the_token(
+    config: Config, nowhere: Pipeline
+) -> None:
+    async with serving(config, nowhere) as before:
+        await before.create(3)
+        await before.count("doc-0", 1, 100)
+    _copy(config.db, Path(f"{config.db}.copy"))
+    async with serving(config, before) as after:
+        await after.count("doc-0", 50, 100)
+        await after.count("doc-0", 60, 100)
+        async with after.stream() as stream:
+            token = (await stream.read()).resume_token
+    _copy(Path(f"{config.db}.copy"), config.db)
+    async with serving(config, after) as restored:
+        for number, document_id in enumerate(("doc-1", "doc-2", "doc-2"), start=7):
+            await restored.count(document_id, number, 100)
+        await _expect_history_changed(restored, token, revision=5)
+
+
+async def test_counters_go_on_from_the_token_on_whichever_server(
+    config: Config, nowhere: Pipeline
+) -> None:
+    async with serving(config, nowhere) as one:
+        await one.create(2)
+        await one.count("doc-0", 1, 9)
+        async with one.stream() as stream:
+            token = (await stream.read()).resume_token
+    async with serving(config, one) as one, serving(config, one) as other:
+        for completed, server in enumerate((one, other, one, other), start=2):
+            await server.count("doc-1", completed, 9)
+            async with other.stream(resume_token=token) as stream:
+                message = await stream.read()
+            assert not message.HasField("snapshot")
+            token = message.resume_token
+
+
 async def test_batch_deleted_and_made_again_is_another_history(
     pipeline: Pipeline, config: Config
 ) -> None:
@@ -259,16 +295,20 @@ async def _restore_older_copy(config: Config, pipeline: Pipeline) -> tuple[str, 
     async with serving(config, pipeline) as before:
         await before.create(1)
         await before.stage(r.STAGE_PARSING)
-    copy = Path(f"{config.db}.copy")
-    shutil.copy(config.db, copy)
+    _copy(config.db, Path(f"{config.db}.copy"))
     async with serving(config, before) as after:
         await after.stage(r.STAGE_CLEANING)
         async with after.stream() as stream:
             token = (await stream.read()).resume_token
-    for leftover in ("-wal", "-shm"):
-        Path(f"{config.db}{leftover}").unlink(missing_ok=True)
-    shutil.copy(copy, config.db)
+    _copy(Path(f"{config.db}.copy"), config.db)
     return token, after
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file that no server has open, over whatever is there."""
+    for leftover in ("-wal", "-shm"):
+        Path(f"{target}{leftover}").unlink(missing_ok=True)
+    shutil.copy(source, target)
 
 
 async def _expect_history_changed(pipeline: Pipeline, token: str, *, revision: int) -> None:

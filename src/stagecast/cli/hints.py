@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from stagecast.config import Config
@@ -27,21 +29,26 @@ def look_further(batch: r.Batch, *, grpc: str, db: Path | None) -> str:
             "The server was part of this command and has ended with it; its file stays.",
             "To look further, start one on that file, and ask it from another terminal:",
             "",
-            f"  stagecast serve --db {shlex.quote(str(db))}",
+            f"  {_program()} serve --db {shlex.quote(str(db))}",
             "",
             *_grpcurl(batch, _DEFAULTS.grpc),
         ]
     )
 
 
+def _program() -> str:
+    """Return what to type for this program: its name, or where it is if no path leads there."""
+    return "stagecast" if shutil.which("stagecast") else shlex.quote(sys.argv[0])
+
+
 def _grpcurl(batch: r.Batch, address: str) -> list[str]:
     ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
     server = shlex.quote(address)
     asked = f"grpcurl -plaintext -d {shlex.quote(ids)} {server} stagecast.v1.StatusService"
-    watch = f"stagecast watch {batch.dataset_id} {batch.batch_id}"
+    watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
     return [
+        f"  {watch}" if address == _DEFAULTS.grpc else f"  {watch} --grpc {server}",
         f"  grpcurl -plaintext {server} list",
         f"  {asked}/GetBatch",
         f"  {asked}/WatchBatch",
-        f"  {watch}" if address == _DEFAULTS.grpc else f"  {watch} --grpc {server}",
     ]

@@ -73,6 +73,8 @@ def serve(db: Path, grpc: str, http: str, insecure: bool) -> None:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # It tells what the ready line tells, under the name of its errors.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         run(_serve(Config(db=db, grpc=grpc, http=http)))
     except StartError as error:

@@ -33,7 +33,11 @@ _DOCUMENTS_A_CALL = 1_000
 _REPORTS_WHILE_INDEXING = 10  # enough for a bar to move, and few enough for a large document
 _CALL_S = 10.0  # how long one call may take
 _PATIENCE_S = 60.0  # how long a call is repeated while the server is away
-_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_TRANSIENT = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,  # by a server that let go of the connection
+)
 
 _log = logging.getLogger(__name__)
 

@@ -16,6 +16,9 @@ from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # A server that is back is noticed within seconds, however long it was away.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
 
@@ -46,9 +49,12 @@ class Client:
         await self._channel.close()
 
     def watch(
-        self, request: pb.WatchBatchRequest, *, give_up_after_s: float = 60.0
+        self, request: pb.WatchBatchRequest, *, give_up_after_s: float = 600.0
     ) -> AsyncGenerator[pb.WatchBatchResponse]:
-        """Yield the messages of a watch, each with a token; see `watch_batch`."""
+        """Yield the messages of a watch, each with a token, across reconnects; see `watch_batch`.
+
+        It gives up when the server was away for so long; the first connection is tried once.
+        """
         return watch_batch(self.status, request, give_up_after_s=give_up_after_s)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -31,11 +32,17 @@ def details_of(error: aio.AioRpcError) -> ErrorDetails:
     status = _status(error)
     info = _first(status, ErrorInfo())
     retry = _first(status, RetryInfo())
+    if info is None or info.domain != "stagecast":
+        info = ErrorInfo()
     return ErrorDetails(
-        reason=info.reason if info else "",
-        metadata=dict(info.metadata) if info else {},
-        retry_after_s=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
+        reason=info.reason,
+        metadata=dict(info.metadata),
+        retry_after_s=max(0.0, _seconds(retry.retry_delay)) if retry else None,
     )
+
+
+def _seconds(delay: Duration) -> float:
+    return delay.seconds + delay.nanos / 1e9
 
 
 def _status(error: aio.AioRpcError) -> Status:
@@ -50,6 +57,9 @@ def _status(error: aio.AioRpcError) -> Status:
 
 def _first(status: Status, detail: M) -> M | None:
     for packed in status.details:
-        if packed.Unpack(detail):
-            return detail
+        try:
+            if packed.Unpack(detail):
+                return detail
+        except DecodeError:  # not written by stagecast
+            continue
     return None

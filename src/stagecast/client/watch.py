@@ -17,8 +17,13 @@ from stagecast.v1 import status_service_pb2 as pb
 if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the other
     from stagecast.v1.status_service_pb2_grpc import StatusServiceAsyncStub
 
+# A server that lets go of a connection may have no time to say why.
+_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _HEARTBEAT_S = 15
 _SILENCE_S = 2.5 * _HEARTBEAT_S  # then the connection is dead, whatever TCP says
+
+
+_Call = aio.UnaryStreamCall[pb.WatchBatchRequest, pb.WatchBatchResponse]
 
 
 async def watch_batch(
@@ -47,24 +52,35 @@ async def watch_batch(
     while True:
         call = status.WatchBatch(asked)
         try:
-            await call.wait_for_connection()
-            heard = loop.time()
-            backoff.reset()
+            # The server lets it begin after it has looked at the token, before there is news.
+            await _accepted(call)
+            heard = heard or loop.time()
             async for message in _whole_messages(call):
                 heard = loop.time()
+                backoff.reset()
                 asked.resume_token = message.resume_token
                 yield message
             return
         except aio.AioRpcError as error:
             advised = details_of(error).retry_after_s
-            transient = error.code() is grpc.StatusCode.UNAVAILABLE or advised is not None
+            transient = error.code() in _TRANSIENT or advised is not None
             if heard is None or not transient or loop.time() - heard > give_up_after_s:
                 raise
         await backoff.wait(advised)
 
 
+async def _accepted(call: _Call) -> None:
+    """Wait until the server has taken the call."""
+    try:
+        async with asyncio.timeout(_SILENCE_S):
+            await call.wait_for_connection()
+    except TimeoutError:
+        call.cancel()
+        raise _silent() from None
+
+
 async def _whole_messages(
-    call: aio.UnaryStreamCall[pb.WatchBatchRequest, pb.WatchBatchResponse],
+    call: _Call,
 ) -> AsyncGenerator[pb.WatchBatchResponse]:
     """Yield messages that bear a token; parts that lead to none are dropped, they come again."""
     gathered = pb.WatchBatchResponse()
@@ -74,6 +90,7 @@ async def _whole_messages(
                 message = await call.read()
             if not isinstance(message, pb.WatchBatchResponse):  # the end of the stream
                 return
+            gathered.ClearField("server_time")
             gathered.MergeFrom(message)
             if message.resume_token:
                 yield gathered

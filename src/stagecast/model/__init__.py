@@ -43,6 +43,7 @@ from stagecast.model.requests import (
     WatchRequest,
 )
 from stagecast.model.rules import (
+    LOST,
     Change,
     apply_report,
     lose,
@@ -60,6 +61,7 @@ from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
     "BATCH_ID",
+    "LOST",
     "Batch",
     "BatchEdit",
     "BatchState",

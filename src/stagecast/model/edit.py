@@ -24,7 +24,7 @@ class BatchEdit:
         serials: the progress serial of those whose counters changed without a transition, by id.
     """
 
-    def __init__(self, batch: Batch, *, new: bool, now: int, call: int) -> None:
+    def __init__(self, batch: Batch, *, new: bool, now: int, call: int, mark: int) -> None:
         self.before = None if new else batch
         self.batch = batch
         self.now = max(now, batch.updated_at)
@@ -33,6 +33,7 @@ class BatchEdit:
         self.changed: dict[str, Document] = {}
         self.serials: dict[str, int] = {}
         self._call = call
+        self._mark = mark
 
     @property
     def dirty(self) -> bool:
@@ -70,7 +71,9 @@ class BatchEdit:
         """Move the batch's counters without a transition; the new serial tells watchers."""
         serial = self.batch.progress_serial + 1
         segments = move_segments(self.batch.segments, before, after)
-        self.batch = evolve(self.batch, segments=segments, progress_serial=serial)
+        self.batch = evolve(
+            self.batch, segments=segments, progress_serial=serial, progress_mark=self._mark
+        )
         self.serials[after.document_id] = serial
 
     def _record(

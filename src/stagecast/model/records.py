@@ -190,7 +190,8 @@ class Batch:
 
     `key` is the store's own name of the row, never reused and never shown.
     `progress_serial` counts changes of counters, so that a watcher can ask for those that it has
-    not seen.
+    not seen; `progress_mark` is a random number of the server that counted last, 0 before that, by
+    which a token's serial is known to be of this history.
     """
 
     key: int
@@ -205,6 +206,7 @@ class Batch:
     segments: SegmentTotals
     revision: int
     progress_serial: int
+    progress_mark: int
     updated_at: int
     ended_at: int | None
 

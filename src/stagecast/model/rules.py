@@ -24,7 +24,7 @@ from stagecast.model.records import (
 from stagecast.model.requests import Report
 
 _Kind = TransitionKind
-_LOST = DocumentError(
+LOST = DocumentError(
     reason="WORKER_LOST", message="The worker fell silent and was given up as lost."
 )
 
@@ -75,7 +75,7 @@ def apply_report(document: Document, report: Report, *, now: int) -> Change:
     A stage, counters and an error in one report make one transition.
 
     Raises:
-        FieldInvalid: the attempt has not begun, or more segments are complete than there are.
+        FieldInvalid: the attempt has not begun.
         StaleAttempt: the report is of an older attempt.
         IllegalTransition: the document is terminal, and this is neither a repeat nor overtaken.
     """
@@ -157,7 +157,7 @@ def lose(document: Document, *, now: int) -> Change:
     """Return the document as given up, if it is stalled."""
     if not document.stalled:
         return Change(document=document)
-    return _fail(document, _LOST, stage=None, now=now)
+    return _fail(document, LOST, stage=None, now=now)
 
 
 def _moved(document: Document, kind: TransitionKind) -> Change:
@@ -182,7 +182,7 @@ def _outcome_after_end(document: Document, report: Report) -> ReportOutcome:
         asked = f"stage {report.stage.name}" if beyond and report.stage else "an error"
         raise IllegalTransition(
             f"document {document.document_id!r} has ended as {document.state.name} in stage "
-            f"{document.stage.name}; {asked} needs another attempt",
+            f"{document.stage.name}; {asked} needs another attempt (StartAttempt)",
             state=document.state.name,
             stage=document.stage.name,
         )
@@ -191,7 +191,7 @@ def _outcome_after_end(document: Document, report: Report) -> ReportOutcome:
     ended_well = document.state is DocumentState.SUCCEEDED
     same_stage = report.stage is None or (ended_well and report.stage is document.stage)
     progress = report.progress
-    same_counters = progress is None or _merge(document.progress, progress) == document.progress
+    same_counters = progress is None or _is_repeat(document.progress, progress)
     return ReportOutcome.DUPLICATE if same_stage and same_counters else ReportOutcome.OVERTAKEN
 
 
@@ -208,33 +208,28 @@ def _strongest(one: ReportOutcome, other: ReportOutcome) -> ReportOutcome:
     return ReportOutcome.DUPLICATE
 
 
-def _count(document: Document, progress: Progress | None) -> tuple[ReportOutcome, Document]:
+def _count(document: Document, reported: Progress | None) -> tuple[ReportOutcome, Document]:
     """Return what became of counters, and the document with them.
 
-    If either counter is lower than before, the report was overtaken as a whole.
+    Each counter keeps the highest value that was reported in this attempt, so that reports which
+    overtake each other lead to the same end; and there are never fewer segments than are complete.
     """
-    if progress is None:
+    current = document.progress
+    if reported is None or _is_repeat(current, reported):
         return ReportOutcome.DUPLICATE, document
-    current, merged = document.progress, _merge(document.progress, progress)
+    completed = max(current.completed_segments, reported.completed_segments)
+    totals = [t for t in (current.total_segments, reported.total_segments) if t is not None]
+    total = max(completed, *totals) if totals else None
+    merged = Progress(completed_segments=completed, total_segments=total)
     if merged == current:
-        return ReportOutcome.DUPLICATE, document
-    fewer_segments = (merged.total_segments or 0) < (current.total_segments or 0)
-    if fewer_segments or merged.completed_segments < current.completed_segments:
         return ReportOutcome.OVERTAKEN, document
-    if merged.total_segments is not None and merged.completed_segments > merged.total_segments:
-        raise FieldInvalid(
-            "progress.completed_segments",
-            f"{merged.completed_segments} is more than the total of {merged.total_segments} "
-            "that was reported before",
-        )
     return ReportOutcome.APPLIED, evolve(document, progress=merged)
 
 
-def _merge(current: Progress, reported: Progress) -> Progress:
-    if reported.total_segments is not None:
-        return reported
-    return Progress(
-        completed_segments=reported.completed_segments, total_segments=current.total_segments
+def _is_repeat(current: Progress, reported: Progress) -> bool:
+    """Tell whether counters are as reported; a total that is left out stays as it was."""
+    return reported.completed_segments == current.completed_segments and (
+        reported.total_segments in (None, current.total_segments)
     )
 
 

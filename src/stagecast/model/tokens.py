@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from stagecast.errors import FieldInvalid, TokenInvalid
 
 _VERSION = b"\x01"
-_RESUME = struct.Struct(">8sqqq")
+_RESUME = struct.Struct(">8sqqqq")
 _PAGE = struct.Struct(">8sq")
 
 
@@ -25,7 +25,8 @@ class ResumeToken:
     """Where in which history a watch is.
 
     `revision` is the last transition that was sent, `call` the random number of the call that made
-    it, by which its history is known again; `serial` is how far counters were sent.
+    it, by which its history is known again. `serial` is how far counters were sent, and `mark` the
+    number of the server that had counted last, by which their history is known again.
     """
 
     dataset_id: str
@@ -33,11 +34,12 @@ class ResumeToken:
     revision: int
     call: int
     serial: int
+    mark: int
 
     def encode(self) -> str:
         """Return the text for the client."""
         about = _digest(self.dataset_id, self.batch_id)
-        return _pack(_RESUME.pack(about, self.revision, self.call, self.serial))
+        return _pack(_RESUME.pack(about, self.revision, self.call, self.serial, self.mark))
 
     @classmethod
     def decode(cls, text: str, *, dataset_id: str, batch_id: str) -> ResumeToken:
@@ -54,7 +56,7 @@ class ResumeToken:
                 dataset_id=dataset_id,
                 batch_id=batch_id,
             )
-        about, revision, call, serial = _RESUME.unpack(payload)
+        about, revision, call, serial, mark = _RESUME.unpack(payload)
         if about != _digest(dataset_id, batch_id):
             raise TokenInvalid(
                 "resume_token",
@@ -63,7 +65,12 @@ class ResumeToken:
                 batch_id=batch_id,
             )
         return cls(
-            dataset_id=dataset_id, batch_id=batch_id, revision=revision, call=call, serial=serial
+            dataset_id=dataset_id,
+            batch_id=batch_id,
+            revision=revision,
+            call=call,
+            serial=serial,
+            mark=mark,
         )
 
 

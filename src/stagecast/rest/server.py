@@ -69,11 +69,11 @@ class HttpServer:
         """
         if self._serving is None:
             return
-        # uvicorn asks for whole seconds, but hands them to `asyncio.wait_for`, which does not.
-        self._server.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment]
+        # uvicorn has a grace of its own, but cancels what outlives it, with a traceback in the log.
+        over = asyncio.get_running_loop().call_later(grace_s, self._server.hang_up)
         self._server.should_exit = True
         await self._serving
-        self._server.hang_up()
+        over.cancel()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -94,7 +94,7 @@ class _Uvicorn(uvicorn.Server):
         self.listening.set()
 
     def hang_up(self) -> None:
-        """Drop connections that outlived the grace, with what is still unsent on them."""
+        """Drop all connections, with what is still unsent on them."""
         for connection in tuple(self.server_state.connections):
             connection.transport.abort()
 
@@ -116,7 +116,8 @@ async def _bind(address: str) -> socket.socket:
             dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
         )
     except (OSError, UnicodeError) as error:
-        raise StartError(f"cannot listen for HTTP on {address}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise StartError(f"cannot listen for HTTP on {address}: {reason}") from error
     # Connections inherit it. asyncio sets it only on sockets that it made itself; without it the
     # body of an answer, written after the head, may wait for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

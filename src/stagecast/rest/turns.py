@@ -31,6 +31,11 @@ class Turns(Generic[T]):
         return await asyncio.shield(self._waiting[key])
 
     async def _take_turn(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        async with self._turn:
+        try:
+            await self._turn.acquire()
+        finally:
             del self._waiting[key]
+        try:
             return await work()
+        finally:
+            self._turn.release()

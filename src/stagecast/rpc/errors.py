@@ -31,6 +31,7 @@ from stagecast.errors import (
     StagecastError,
     UnavailableError,
 )
+from stagecast.rpc.gate import Gate
 
 DOMAIN = "stagecast"
 
@@ -55,7 +56,14 @@ _Handler = Any
 
 
 class ErrorInterceptor(aio.ServerInterceptor):
-    """Ends every call that raised with the status of its error."""
+    """Ends every call that raised with the status of its error.
+
+    Args:
+        gate: what calls of our own services go through; health and reflection answer to the end.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
 
     async def intercept_service(
         self,
@@ -67,15 +75,46 @@ class ErrorInterceptor(aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is not None and handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _guard_unary(handler.unary_unary, method), **_serializers(handler)
+                self._guard_unary(handler.unary_unary, method), **_serializers(handler)
             )
         if handler is not None and inspect.isasyncgenfunction(handler.unary_stream):
             return grpc.unary_stream_rpc_method_handler(
-                _guard_stream(handler.unary_stream, method), **_serializers(handler)
+                self._guard_stream(handler.unary_stream, method), **_serializers(handler)
             )
         if handler is not None and handler.unary_stream and _is_generated(handler.unary_stream):
             return grpc.unary_stream_rpc_method_handler(_unimplemented, **_serializers(handler))
         return handler
+
+    def _guard_unary(
+        self, handle: Callable[[Any, Context], Awaitable[Any]], method: str
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
+        if _is_generated(handle):
+            return _unimplemented
+
+        async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
+            async with _answering_errors(context, method):
+                with self._passing(method):
+                    _check_decoded(request)
+                    return await handle(request, context)
+
+        return guarded
+
+    def _guard_stream(
+        self, handle: Callable[[Any, Context], AsyncGenerator[Any]], method: str
+    ) -> Callable[[Any, Context], AsyncGenerator[Any]]:
+        async def guarded(request: Any, context: Context) -> AsyncGenerator[Any]:  # noqa: ANN401 - any request
+            async with _answering_errors(context, method):
+                with self._passing(method):
+                    _check_decoded(request)
+                    async with contextlib.aclosing(handle(request, context)) as messages:
+                        async for message in messages:
+                            yield message
+
+        return guarded
+
+    def _passing(self, method: str) -> contextlib.AbstractContextManager[None]:
+        ours = method.startswith("/stagecast.")
+        return self._gate.enter() if ours else contextlib.nullcontext()
 
 
 def _code_of(error: StagecastError) -> grpc.StatusCode:
@@ -130,33 +169,6 @@ def _is_generated(handle: Callable[[Any, Context], Any]) -> bool:
 
 async def _unimplemented(_request: Any, context: Context) -> NoReturn:  # noqa: ANN401 - any request
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not implemented yet")
-
-
-def _guard_unary(
-    handle: Callable[[Any, Context], Awaitable[Any]], method: str
-) -> Callable[[Any, Context], Awaitable[Any]]:
-    if _is_generated(handle):
-        return _unimplemented
-
-    async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
-        async with _answering_errors(context, method):
-            _check_decoded(request)
-            return await handle(request, context)
-
-    return guarded
-
-
-def _guard_stream(
-    handle: Callable[[Any, Context], AsyncGenerator[Any]], method: str
-) -> Callable[[Any, Context], AsyncGenerator[Any]]:
-    async def guarded(request: Any, context: Context) -> AsyncGenerator[Any]:  # noqa: ANN401 - any request
-        async with _answering_errors(context, method):
-            _check_decoded(request)
-            async with contextlib.aclosing(handle(request, context)) as messages:
-                async for message in messages:
-                    yield message
-
-    return guarded
 
 
 @contextlib.asynccontextmanager

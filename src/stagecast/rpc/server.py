@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
@@ -10,6 +12,7 @@ from stagecast.errors import StartError
 from stagecast.queries import Queries
 from stagecast.reports import Reports
 from stagecast.rpc.errors import ErrorInterceptor
+from stagecast.rpc.gate import Gate
 from stagecast.rpc.health import HealthServicer
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
@@ -48,13 +51,23 @@ class RpcServer:
 
     Args:
         address: `HOST:PORT` to listen on; port 0 picks a free one.
+        linger_s: how long it still answers when all calls under way have ended.
     """
 
     def __init__(
-        self, address: str, *, reports: Reports, queries: Queries, watches: Watches
+        self,
+        address: str,
+        *,
+        reports: Reports,
+        queries: Queries,
+        watches: Watches,
+        linger_s: float,
     ) -> None:
         self.address = address
-        self._server = aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+        self._linger_s = linger_s
+        self._gate = Gate()
+        interceptors = [ErrorInterceptor(self._gate)]
+        self._server = aio.server(interceptors=interceptors, options=_OPTIONS)
         self._health = HealthServicer(_SERVICES)
         report_service_pb2_grpc.add_ReportServiceServicer_to_server(
             ReportServicer(reports),  # type: ignore[abstract]  # some RPCs are not implemented yet
@@ -96,9 +109,16 @@ class RpcServer:
         self._health.set_serving(serving)
 
     def drain(self) -> None:
-        """Tell health checks that the server is about to stop, for good."""
+        """Refuse new calls with `DRAINING`, and tell health checks, for good."""
+        self._gate.close()
         self._health.drain()
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more calls, and give those under way so many seconds."""
-        await self._server.stop(grace_s)
+        """Give calls under way so many seconds, then let go of every connection.
+
+        Calls that are just arriving still hear `DRAINING` before that: grpc itself would end them
+        without a reason.
+        """
+        await self._gate.wait_until_empty(grace_s)
+        await asyncio.sleep(self._linger_s)
+        await self._server.stop(None)

@@ -58,9 +58,11 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.WatchBatchRequest, context: Context
     ) -> AsyncGenerator[pb.WatchBatchResponse]:
         """Send every transition of a batch."""
-        messages = self._watches.watch(wire.watch_request(request))
-        # Tells the client that the watch has begun, which else it learns by the first message.
-        await context.send_initial_metadata(())
+
+        async def tell_begun() -> None:
+            await context.send_initial_metadata(())
+
+        messages = self._watches.watch(wire.watch_request(request), on_begun=tell_begun)
         # Closed here and now if the call is cancelled, not when garbage is collected.
         async with contextlib.aclosing(messages):
             async for message in messages:

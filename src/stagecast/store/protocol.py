@@ -65,6 +65,10 @@ class Reading(Protocol):
         """Return the call that made a transition, if the log still has it."""
         ...
 
+    def find_serial(self, batch: Batch, mark: int) -> int:
+        """Return the last progress serial that the server with this mark gave, or 0."""
+        ...
+
     def iterate_progress(
         self, batch: Batch, *, after_serial: int
     ) -> Iterator[tuple[int, Document]]:

@@ -31,11 +31,13 @@ class _ReportOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReportO
     REPORT_OUTCOME_UNSPECIFIED: _ReportOutcome.ValueType  # 0
     """Not given."""
     REPORT_OUTCOME_APPLIED: _ReportOutcome.ValueType  # 1
-    """Something changed: a transition was recorded, or counters rose, or both."""
+    """Something changed: a transition was recorded, or counters rose, or both. Another part of the same
+    report may have been overtaken.
+    """
     REPORT_OUTCOME_DUPLICATE: _ReportOutcome.ValueType  # 2
     """It is already so; nothing changed."""
     REPORT_OUTCOME_OVERTAKEN: _ReportOutcome.ValueType  # 3
-    """A later report got here first; nothing changed."""
+    """Later news got here first: a later stage, a higher counter, or the end; nothing changed."""
 
 class ReportOutcome(_ReportOutcome, metaclass=_ReportOutcomeEnumTypeWrapper):
     """What became of a report."""
@@ -43,11 +45,13 @@ class ReportOutcome(_ReportOutcome, metaclass=_ReportOutcomeEnumTypeWrapper):
 REPORT_OUTCOME_UNSPECIFIED: ReportOutcome.ValueType  # 0
 """Not given."""
 REPORT_OUTCOME_APPLIED: ReportOutcome.ValueType  # 1
-"""Something changed: a transition was recorded, or counters rose, or both."""
+"""Something changed: a transition was recorded, or counters rose, or both. Another part of the same
+report may have been overtaken.
+"""
 REPORT_OUTCOME_DUPLICATE: ReportOutcome.ValueType  # 2
 """It is already so; nothing changed."""
 REPORT_OUTCOME_OVERTAKEN: ReportOutcome.ValueType  # 3
-"""A later report got here first; nothing changed."""
+"""Later news got here first: a later stage, a higher counter, or the end; nothing changed."""
 Global___ReportOutcome: _TypeAlias = ReportOutcome  # noqa: Y015
 
 class _WorkerOrder:

@@ -129,6 +129,8 @@ class ReportServiceServicer(object):
     def StartAttempt(self, request, context):
         """Takes a document for a named worker: RUNNING, in stage WAITING.
 
+        Which worker should take which document is for the pipeline to decide; this does not choose, and
+        it takes what it is told to take.
         The same worker again, while it has the document, gets the same answer. Another worker's call
         takes the document over: the attempt goes up, the stage starts over, and reports that name the
         older attempt are refused from then on. So does the first call after the document has ended,
@@ -148,7 +150,8 @@ class ReportServiceServicer(object):
 
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
         `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
-        `STALE_ATTEMPT`: the report names an attempt older than the current one.
+        `STALE_ATTEMPT`: the report names an attempt older than the current one. On both, a worker drops
+        the document: it is another's now, or over. `StartAttempt` begins it anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

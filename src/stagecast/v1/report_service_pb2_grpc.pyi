@@ -71,6 +71,8 @@ class ReportServiceStub:
     StartAttempt: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.StartAttemptRequest, _report_service_pb2.StartAttemptResponse]
     """Takes a document for a named worker: RUNNING, in stage WAITING.
 
+    Which worker should take which document is for the pipeline to decide; this does not choose, and
+    it takes what it is told to take.
     The same worker again, while it has the document, gets the same answer. Another worker's call
     takes the document over: the attempt goes up, the stage starts over, and reports that name the
     older attempt are refused from then on. So does the first call after the document has ended,
@@ -86,7 +88,8 @@ class ReportServiceStub:
 
     NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
     `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
-    `STALE_ATTEMPT`: the report names an attempt older than the current one.
+    `STALE_ATTEMPT`: the report names an attempt older than the current one. On both, a worker drops
+    the document: it is another's now, or over. `StartAttempt` begins it anew.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.HeartbeatRequest, _report_service_pb2.HeartbeatResponse]
     """Keeps documents from stalling and brings the worker orders. Not implemented yet: UNIMPLEMENTED."""
@@ -134,6 +137,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
     StartAttempt: _aio.UnaryUnaryMultiCallable[_report_service_pb2.StartAttemptRequest, _report_service_pb2.StartAttemptResponse]  # type: ignore[assignment]
     """Takes a document for a named worker: RUNNING, in stage WAITING.
 
+    Which worker should take which document is for the pipeline to decide; this does not choose, and
+    it takes what it is told to take.
     The same worker again, while it has the document, gets the same answer. Another worker's call
     takes the document over: the attempt goes up, the stage starts over, and reports that name the
     older attempt are refused from then on. So does the first call after the document has ended,
@@ -149,7 +154,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
 
     NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
     `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
-    `STALE_ATTEMPT`: the report names an attempt older than the current one.
+    `STALE_ATTEMPT`: the report names an attempt older than the current one. On both, a worker drops
+    the document: it is another's now, or over. `StartAttempt` begins it anew.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_report_service_pb2.HeartbeatRequest, _report_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Keeps documents from stalling and brings the worker orders. Not implemented yet: UNIMPLEMENTED."""
@@ -218,6 +224,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_report_service_pb2.StartAttemptResponse, _abc.Awaitable[_report_service_pb2.StartAttemptResponse]]:
         """Takes a document for a named worker: RUNNING, in stage WAITING.
 
+        Which worker should take which document is for the pipeline to decide; this does not choose, and
+        it takes what it is told to take.
         The same worker again, while it has the document, gets the same answer. Another worker's call
         takes the document over: the attempt goes up, the stage starts over, and reports that name the
         older attempt are refused from then on. So does the first call after the document has ended,
@@ -239,7 +247,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
 
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
         `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
-        `STALE_ATTEMPT`: the report names an attempt older than the current one.
+        `STALE_ATTEMPT`: the report names an attempt older than the current one. On both, a worker drops
+        the document: it is another's now, or over. `StartAttempt` begins it anew.
         """
 
     @_abc_1.abstractmethod

@@ -263,7 +263,12 @@ Global___TransitionKind: _TypeAlias = TransitionKind  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """How far a document or a batch is, in segments (chunks). Counters never fall within an attempt."""
+    """How far a document or a batch is, in segments (chunks).
+
+    Counters never fall within an attempt: each keeps the highest value that was reported, whatever the
+    order in which reports arrive, and `total_segments`, once known, is at least `completed_segments`.
+    When the document ends they stay as they are: report the last ones before, or together with the end.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,7 +308,7 @@ class DocumentError(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """For programs: UPPER_SNAKE, 1–64 characters of `A–Z 0–9 _`, beginning with a letter, for example
-    `DECODE_ERROR`. `WORKER_LOST` is stagecast's own: the worker fell silent.
+    `DECODE_ERROR`. `WORKER_LOST` is stagecast's own, no worker can report it: the worker fell silent.
     """
     message: _builtins.str
     """For people: one line or many, at most 4,096 characters. May be empty."""

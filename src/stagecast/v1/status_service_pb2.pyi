@@ -584,7 +584,10 @@ Global___WatchBatchRequest: _TypeAlias = WatchBatchRequest  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):
-    """The documents of a batch, or a part of them."""
+    """The documents of a batch, or a part of them.
+
+    A snapshot replaces all that the client knew of the batch. All parts are as of one revision.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

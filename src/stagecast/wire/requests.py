@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from stagecast.errors import FieldInvalid
 from stagecast.model import (
+    LOST,
     DocumentError,
     DocumentQuery,
     DocumentState,
@@ -211,6 +212,8 @@ def _error(path: str, given: resources_pb2.DocumentError) -> DocumentError:
             f"{path}.message",
             f"must have at most {_MAX_MESSAGE} characters, has {len(given.message)}",
         )
+    if given.reason == LOST.reason:
+        raise FieldInvalid(f"{path}.reason", f"{LOST.reason} is what stagecast itself says")
     return DocumentError(
         reason=checks.reason(f"{path}.reason", given.reason), message=given.message
     )

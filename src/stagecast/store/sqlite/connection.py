@@ -44,6 +44,8 @@ def open_writer(path: Path) -> Connection:
     Raises:
         StartError: it cannot be opened, or is not stagecast's, or of a newer release.
     """
+    if not path.absolute().parent.is_dir():
+        raise StartError(f"cannot open {path}: there is no directory {path.absolute().parent}")
     try:
         connection = _connect(path.absolute().as_uri())
     except sqlite3.Error as error:

@@ -58,7 +58,7 @@ def create_tables(db: Database) -> None:
             segments_completed INTEGER NOT NULL, segments_total INTEGER NOT NULL,
             segments_unknown INTEGER NOT NULL,
             revision INTEGER NOT NULL,
-            progress_serial INTEGER NOT NULL,
+            progress_serial INTEGER NOT NULL, progress_mark INTEGER NOT NULL,
             updated_at INTEGER NOT NULL, ended_at INTEGER,
             fingerprint BLOB NOT NULL, created_documents INTEGER NOT NULL, request_id TEXT,
             UNIQUE (dataset, batch_id)
@@ -88,6 +88,15 @@ def create_tables(db: Database) -> None:
     db.execute("""
         CREATE INDEX documents_by_progress ON documents (batch, progress_serial)
         WHERE progress_serial > 0
+    """)
+    # The last serial that each server gave in a batch: two histories never share one of them.
+    db.execute("""
+        CREATE TABLE progress_marks (
+            batch INTEGER NOT NULL REFERENCES batches,
+            mark INTEGER NOT NULL,
+            serial INTEGER NOT NULL,
+            PRIMARY KEY (batch, mark)
+        ) STRICT, WITHOUT ROWID
     """)
     db.execute(f"""
         CREATE TABLE transitions (

@@ -68,6 +68,7 @@ BATCH_CONDITION = (
     "segments_unknown",
     "revision",
     "progress_serial",
+    "progress_mark",
     "updated_at",
     "ended_at",
 )
@@ -274,6 +275,7 @@ def batch_condition_to_row(batch: Batch) -> Row:
         batch.segments.unknown,
         batch.revision,
         batch.progress_serial,
+        batch.progress_mark,
         batch.updated_at,
         batch.ended_at,
     )
@@ -282,7 +284,7 @@ def batch_condition_to_row(batch: Batch) -> Row:
 def batch_from_row(row: Row, dataset_id: str) -> Batch:
     """Read `BATCH`."""
     key, batch_id, labels, stall_after_us, fail_after_us, created_at, sealed, *condition = row
-    *counts, completed, total, unknown, revision, progress_serial, updated_at, ended_at = condition
+    *counts, completed, total, unknown, revision, serial, mark, updated_at, ended_at = condition
     return Batch(
         key=key,
         dataset_id=dataset_id,
@@ -295,7 +297,8 @@ def batch_from_row(row: Row, dataset_id: str) -> Batch:
         counts=counts_from_row(tuple(counts)),
         segments=SegmentTotals(completed=completed, total=total, unknown=unknown),
         revision=revision,
-        progress_serial=progress_serial,
+        progress_serial=serial,
+        progress_mark=mark,
         updated_at=updated_at,
         ended_at=ended_at,
     )

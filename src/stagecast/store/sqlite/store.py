@@ -96,7 +96,8 @@ class SqliteStore:
             return query(reading)
         finally:
             reading.close()
-            connection.execute("COMMIT")
+            if connection.in_transaction:  # a fault may have ended it
+                connection.execute("COMMIT")
 
     def _connection_of_thread(self) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)

@@ -80,6 +80,13 @@ _LOG = f"""
 # The call that made a transition.
 _CALL = "SELECT call FROM transitions WHERE batch = ? AND revision = ?"
 
+# The last serial that a server gave.
+_SERIAL = "SELECT serial FROM progress_marks WHERE batch = ? AND mark = ?"
+_SAVE_SERIAL = """
+    INSERT INTO progress_marks (batch, mark, serial) VALUES (?, ?, ?)
+    ON CONFLICT (batch, mark) DO UPDATE SET serial = excluded.serial
+"""
+
 # How a batch was created.
 _CREATION = "SELECT fingerprint, created_documents, request_id FROM batches WHERE id = ?"
 
@@ -194,6 +201,11 @@ class SqliteReading:
         row = self._connection.execute(_CALL, (batch.key, revision)).fetchone()
         return row[0] if row else None
 
+    def find_serial(self, batch: Batch, mark: int) -> int:
+        """Return the last progress serial that the server with this mark gave, or 0."""
+        row = self._connection.execute(_SERIAL, (batch.key, mark)).fetchone()
+        return row[0] if row else 0
+
     def iterate_progress(
         self, batch: Batch, *, after_serial: int
     ) -> Iterator[tuple[int, Document]]:
@@ -210,14 +222,20 @@ class SqliteReading:
 class SqliteWriting(SqliteReading):
     """Also writes.
 
+    Args:
+        connection: where to write.
+        now: the commit time in microseconds.
+        mark: the random number of this server.
+
     Attributes:
         now: the commit time in microseconds.
         touched: the batches that were saved.
     """
 
-    def __init__(self, connection: Connection, now: int) -> None:
+    def __init__(self, connection: Connection, now: int, mark: int) -> None:
         super().__init__(connection)
         self.now = now
+        self._mark = mark
         self.touched: set[BatchName] = set()
 
     def get_creation(self, batch: Batch) -> Creation:
@@ -252,11 +270,11 @@ class SqliteWriting(SqliteReading):
             ),
         )
         keyed = evolve(batch, key=cursor.lastrowid or 0)
-        return BatchEdit(keyed, new=True, now=self.now, call=_new_call())
+        return BatchEdit(keyed, new=True, now=self.now, call=random_number(), mark=self._mark)
 
     def edit(self, batch: Batch) -> BatchEdit:
         """Begin to change a batch that is there."""
-        return BatchEdit(batch, new=False, now=self.now, call=_new_call())
+        return BatchEdit(batch, new=False, now=self.now, call=random_number(), mark=self._mark)
 
     def save(self, edit: BatchEdit) -> None:
         """Write rows, log and counts."""
@@ -271,6 +289,9 @@ class SqliteWriting(SqliteReading):
         self._connection.execute(_SAVE_BATCH, (*rows.batch_condition_to_row(batch), batch.key))
         if edit.transitions:
             self._save_dataset(edit)
+        if edit.serials:
+            serial = (batch.key, batch.progress_mark, batch.progress_serial)
+            self._connection.execute(_SAVE_SERIAL, serial)
         self.touched.add((batch.dataset_id, batch.batch_id))
 
     def _save_documents(self, edit: BatchEdit) -> None:
@@ -306,7 +327,8 @@ def _is_one_of(column: str, values: Collection[int]) -> str:
     return f" AND {column} IN ({', '.join('?' * len(values))})" if values else ""
 
 
-def _new_call() -> int:
+def random_number() -> int:
+    """Return a number that no other call or server has."""
     return random.getrandbits(63)
 
 

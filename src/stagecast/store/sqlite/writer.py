@@ -24,7 +24,7 @@ from stagecast.store.sqlite.connection import (
     DriverError,
     translate,
 )
-from stagecast.store.sqlite.transactions import SqliteWriting
+from stagecast.store.sqlite.transactions import SqliteWriting, random_number
 
 T = TypeVar("T")
 
@@ -72,6 +72,7 @@ class Writer(threading.Thread):
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._data_version = self._read_data_version()
+        self._mark = random_number()
         self._failed = False
         self._stopped = False
 
@@ -96,22 +97,27 @@ class Writer(threading.Thread):
         """Commit group after group, until told to stop."""
         running = True
         while running:
-            group, running = self._gather()
+            group, running = self._gather(wait_s=_LOOK_EVERY_S, most=_GROUP)
             if group:
                 self._answer(*self._commit(group))
+            if group and self._failed:
+                # Each group would wait for the same lock, while its callers give up.
+                waiting, went_on = self._gather(wait_s=0, most=self._queue.qsize())
+                running = running and went_on
+                self._answer([_refused(asked) for asked in waiting], set())
             self._look_for_foreign_commits()
 
-    def _gather(self) -> tuple[list[_Asked], bool]:
+    def _gather(self, *, wait_s: float, most: int) -> tuple[list[_Asked], bool]:
         """Wait for a call and take those behind it; False if the last is the order to stop."""
         group: list[_Asked] = []
         with contextlib.suppress(queue.Empty):
-            asked = self._queue.get(timeout=_LOOK_EVERY_S)
-            while asked is not None:
-                group.append(asked)
-                if len(group) == _GROUP:
-                    return group, True
-                asked = self._queue.get_nowait()
-            return group, False
+            while len(group) < most:
+                asked = self._queue.get(timeout=0 if group else wait_s)
+                if asked is None:
+                    return group, False
+                # Whoever has left is not written for.
+                if not asked.answer.done():
+                    group.append(asked)
         return group, True
 
     def _commit(self, group: list[_Asked]) -> tuple[list[_Answered], set[BatchName]]:
@@ -151,9 +157,13 @@ class Writer(threading.Thread):
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[SqliteWriting]:
+        if self._connection.in_transaction:  # the last one could not even be rolled back
+            self._connection.execute("ROLLBACK")
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            with contextlib.closing(SqliteWriting(self._connection, self._clock())) as tx:
+            with contextlib.closing(
+                SqliteWriting(self._connection, self._clock(), self._mark)
+            ) as tx:
                 yield tx
             self._connection.execute("COMMIT")
         except BaseException:
@@ -207,3 +217,8 @@ def _for_caller(error: Exception) -> Exception:
     if isinstance(error, StopIteration):
         return RuntimeError("a call ended in StopIteration")
     return translate(error)
+
+
+def _refused(asked: _Asked) -> _Answered:
+    busy = StoreBusy("the store cannot be written now", retry_after_s=RETRY_AFTER_S)
+    return _Answered(asked, error=busy)

@@ -1,0 +1,180 @@
+"""What is read from the details of a refused call, and from what is none of ours."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc import aio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stagecast import errors
+from stagecast.client import Client, ErrorDetails, details_of
+from stagecast.rpc.errors import status_of
+from stagecast.v1 import status_service_pb2 as s
+from tests.process import free_address
+
+unhurried = settings(deadline=None)  # a busy machine is no error
+
+KEY = "grpc-status-details-bin"
+NOTHING = ErrorDetails(reason="", metadata={}, retry_after_s=None)
+INFO = ErrorInfo(reason="BATCH_NOT_FOUND", domain="stagecast", metadata={"batch_id": "b"})
+
+
+def error_with(*metadata: tuple[str, str | bytes]) -> aio.AioRpcError:
+    """Return an error as a call raises it, with trailing metadata."""
+    return aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(*metadata), details="gone"
+    )
+
+
+def error_of(*details: Message | AnyMessage) -> aio.AioRpcError:
+    """Return an error with details in its trailing metadata."""
+    return error_with((KEY, Status(details=map(packed, details)).SerializeToString()))
+
+
+def packed(detail: Message | AnyMessage) -> AnyMessage:
+    """Return a detail as it stands in a status."""
+    if isinstance(detail, AnyMessage):
+        return detail
+    wrapped = AnyMessage()
+    wrapped.Pack(detail)
+    return wrapped
+
+
+def retry_in(seconds: int, nanos: int = 0) -> RetryInfo:
+    """Return an advice when to come back."""
+    return RetryInfo(retry_delay=Duration(seconds=seconds, nanos=nanos))
+
+
+def test_details_say_the_reason_the_ids_and_when_to_come_back() -> None:
+    assert details_of(error_of(INFO, retry_in(1, 250_000_000))) == ErrorDetails(
+        reason="BATCH_NOT_FOUND", metadata={"batch_id": "b"}, retry_after_s=1.25
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            errors.BatchNotFound("d", "b"),
+            ErrorDetails(
+                reason="BATCH_NOT_FOUND",
+                metadata={"dataset_id": "d", "batch_id": "b"},
+                retry_after_s=None,
+            ),
+        ),
+        (
+            errors.TokenInvalid("resume_token", "malformed", batch_id="b"),
+            ErrorDetails(
+                reason="TOKEN_INVALID",
+                metadata={"field": "resume_token", "batch_id": "b"},
+                retry_after_s=None,
+            ),
+        ),
+        (
+            errors.Draining("about to stop", retry_after_s=0.25),
+            ErrorDetails(reason="DRAINING", metadata={}, retry_after_s=0.25),
+        ),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_details_are_those_that_the_server_writes(
+    error: errors.StagecastError, expected: ErrorDetails
+) -> None:
+    assert details_of(error_with((KEY, status_of(error).SerializeToString()))) == expected
+
+
+async def test_details_of_a_real_refusal_name_what_was_asked(
+    client: Client, dataset_id: str
+) -> None:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await client.status.GetBatch(s.GetBatchRequest(dataset_id=dataset_id, batch_id="nothing"))
+    details = details_of(caught.value)
+    assert details.reason == "BATCH_NOT_FOUND"
+    assert details.metadata == {"dataset_id": dataset_id, "batch_id": "nothing"}
+    assert details.retry_after_s is None
+
+
+async def test_error_that_no_server_wrote_has_no_details() -> None:
+    async with Client(free_address()) as client, asyncio.timeout(15):
+        with pytest.raises(aio.AioRpcError) as caught:
+            await client.status.GetBatch(s.GetBatchRequest())
+    assert details_of(caught.value) == NOTHING
+
+
+def test_advice_to_come_back_at_once_is_not_the_absence_of_advice() -> None:
+    assert details_of(error_of(retry_in(0))).retry_after_s == 0.0
+    assert details_of(error_of(INFO)).retry_after_s is None
+
+
+def test_details_are_found_among_others_in_any_order() -> None:
+    foreign = AnyMessage(type_url="type.googleapis.com/some.Other", value=b"\x08\x01")
+    bad = BadRequest(field_violations=[BadRequest.FieldViolation(field="f")])
+    details = details_of(error_of(foreign, retry_in(2), bad, INFO))
+    assert details == ErrorDetails(
+        reason="BATCH_NOT_FOUND", metadata={"batch_id": "b"}, retry_after_s=2.0
+    )
+
+
+def test_details_are_found_beside_other_trailing_metadata() -> None:
+    status = Status(details=[packed(INFO)]).SerializeToString()
+    error = error_with(("x-proxy", "one"), ("x-proxy-bin", b"\xff"), (KEY, status))
+    assert details_of(error).reason == "BATCH_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        error_with(),
+        error_with(("x-proxy", "one"), ("x-proxy-bin", b"\xff")),
+        error_with((KEY, b"")),
+        error_with((KEY, b"\xff\xff\xff")),
+        error_with((KEY, b"<html>502 Bad Gateway</html>")),
+        error_with((KEY, "text")),
+        error_with((KEY, Status(code=14, message="gone").SerializeToString())),
+        error_of(AnyMessage()),
+        error_of(AnyMessage(type_url="no url at all", value=b"\xff")),
+        error_of(AnyMessage(type_url="type.googleapis.com/some.Other", value=b"\xff")),
+        error_of(BadRequest()),
+    ],
+    ids=[
+        *("no_metadata", "other_keys", "empty", "garbled", "html", "text"),
+        *("no_details", "empty_detail", "no_url", "unknown_detail", "other_detail"),
+    ],
+)
+def test_error_without_details_of_ours_has_none(error: aio.AioRpcError) -> None:
+    assert details_of(error) == NOTHING
+
+
+@unhurried
+@given(value=st.binary(max_size=64))
+def test_no_trailing_metadata_whatsoever_makes_it_raise(value: bytes) -> None:
+    assert isinstance(details_of(error_with((KEY, value))), ErrorDetails)
+
+
+@pytest.mark.parametrize("name", ["ErrorInfo", "RetryInfo"])
+def test_garbled_detail_is_no_detail(name: str) -> None:
+    garbled = AnyMessage(type_url=f"type.googleapis.com/google.rpc.{name}", value=b"\xff\xff")
+    assert details_of(error_of(garbled)) == NOTHING
+
+
+def test_delay_that_no_clock_knows_does_not_raise() -> None:
+    assert details_of(error_of(INFO, retry_in(2**62))).reason == "BATCH_NOT_FOUND"
+
+
+def test_delay_is_never_negative() -> None:
+    retry_after_s = details_of(error_of(retry_in(-5))).retry_after_s
+    assert retry_after_s is None or retry_after_s >= 0
+
+
+def test_reason_of_another_domain_is_not_taken_for_ours() -> None:
+    foreign = ErrorInfo(reason="RATE_LIMIT_EXCEEDED", domain="googleapis.com")
+    assert details_of(error_of(foreign)).reason == ""

@@ -1,0 +1,120 @@
+"""Ids look as promised, whether callers or stagecast made them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stagecast.model import BATCH_ID, canonical_uuid, make_batch_id, make_document_id
+
+unhurried = settings(deadline=None)  # a busy machine is no error
+
+UUID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+MOMENT = datetime(2026, 11, 22, 9, 30, 15, 482_913, tzinfo=UTC)
+MOMENT_US = 1_795_339_815_482_913
+
+moments = st.integers(0, 4_102_444_800_000_000 - 1)  # to the end of the year 2099
+
+
+def test_batch_id_is_the_time_in_utc_and_six_digits() -> None:
+    assert round(MOMENT.timestamp() * 1_000_000) == MOMENT_US
+    assert re.fullmatch(r"20261122093015[0-9]{6}", make_batch_id(MOMENT_US))
+
+
+@pytest.mark.parametrize("timezone", ["Pacific/Auckland", "America/St_Johns"])
+def test_batch_id_is_the_same_wherever_the_server_stands(
+    timezone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", timezone)
+    assert make_batch_id(MOMENT_US).startswith("20261122093015")
+
+
+def test_last_microsecond_of_a_second_is_not_the_next_second() -> None:
+    second = MOMENT_US - MOMENT_US % 1_000_000
+    assert make_batch_id(second).startswith("20261122093015")
+    assert make_batch_id(second + 999_999).startswith("20261122093015")
+    assert make_batch_id(second + 1_000_000).startswith("20261122093016")
+
+
+@unhurried
+@given(now=moments)
+def test_batch_id_is_twenty_digits_that_a_caller_may_give(now: int) -> None:
+    made = make_batch_id(now)
+    assert re.fullmatch(r"[0-9]{20}", made)
+    assert BATCH_ID.fullmatch(made)
+
+
+@unhurried
+@given(earlier=moments, later=moments)
+def test_batch_ids_sort_by_the_second(earlier: int, later: int) -> None:
+    if earlier // 1_000_000 < later // 1_000_000:
+        assert make_batch_id(earlier) < make_batch_id(later)
+
+
+def test_batch_ids_of_one_moment_differ() -> None:
+    made = {make_batch_id(MOMENT_US) for _ in range(100)}
+    assert len(made) > 90, "chance may repeat one, hardly ten"
+
+
+def test_document_id_is_a_random_uuid() -> None:
+    made = {make_document_id() for _ in range(100)}
+    assert len(made) == 100
+    assert all(canonical_uuid(each) == each for each in made)
+    assert {uuid.UUID(each).version for each in made} == {4}
+
+
+@unhurried
+@given(number=st.uuids())
+def test_uuid_is_canonical_in_lower_case_however_it_was_written(number: uuid.UUID) -> None:
+    text = str(number)
+    assert canonical_uuid(text) == text
+    assert canonical_uuid(text.upper()) == text
+    assert canonical_uuid(text[:18].upper() + text[18:]) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
+    ids=["nil", "max"],
+)
+def test_uuid_of_no_version_is_one(text: str) -> None:
+    assert canonical_uuid(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        UUID.replace("-", ""),
+        f"{{{UUID}}}",
+        f"urn:uuid:{UUID}",
+        UUID[:-1],
+        UUID + "0",
+        UUID + "\n",
+        " " + UUID,
+        "7c9e667-97425-40de-944b-e07fc1f90ae7",
+        UUID.replace("-", "_"),
+        UUID.replace("-", "\N{HYPHEN}"),
+        "g" + UUID[1:],
+        "\N{FULLWIDTH DIGIT SEVEN}" + UUID[1:],
+        "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}" + UUID[1:],
+        "\x00" * 36,
+    ],
+    ids=[
+        *("empty", "no_dashes", "braces", "urn", "too_short", "too_long", "newline", "blank"),
+        *("dashes_elsewhere", "underscores", "other_hyphens", "no_hex_digit", "wide_digit"),
+        *("grows_in_lower_case", "nul"),
+    ],
+)
+def test_anything_else_is_no_uuid(text: str) -> None:
+    assert canonical_uuid(text) is None
+
+
+def test_no_foreign_character_passes_for_a_digit_of_a_uuid() -> None:
+    foreign = (chr(code) for code in range(128, 0x20000))  # all that have cases
+    assert [each for each in foreign if canonical_uuid(each + UUID[1:]) is not None] == []

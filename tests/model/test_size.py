@@ -1,0 +1,159 @@
+"""The bound of a record's size is never below what the record takes in a message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stagecast.model import (
+    Document,
+    DocumentError,
+    DocumentState,
+    Progress,
+    Stage,
+    Transition,
+    TransitionKind,
+    size_bound,
+)
+from stagecast.v1 import status_service_pb2 as pb
+from stagecast.wire import to_document, to_transition
+from tests import builders
+
+unhurried = settings(deadline=None)  # a busy machine is no error
+
+INT64 = 2**63 - 1
+LAST_US = 253_402_300_799_999_999  # the last moment of the year 9999
+FIRST_US = -62_135_596_800_000_000  # the first of the year 1
+
+# One to four bytes of UTF-8 for each character.
+texts = st.text(st.characters(codec="utf-8"), max_size=64) | st.integers(0, 5_000).flatmap(
+    lambda length: st.sampled_from("aéᄀ🙂").map(lambda character: character * length)
+)
+times = st.integers(FIRST_US, LAST_US)
+counters = st.integers(0, INT64)
+documents = st.fixed_dictionaries(
+    {
+        "dataset_id": st.uuids().map(str),
+        "batch_id": texts,
+        "document_id": texts,
+        "display_name": texts,
+        "labels": st.dictionaries(texts, texts, max_size=32),
+        "created_at": times,
+        "state": st.sampled_from(DocumentState),
+        "stage": st.sampled_from(Stage),
+        "attempt": st.integers(1, 2**31 - 1),
+        "worker": texts,
+        "stalled": st.booleans(),
+        "progress": st.builds(
+            Progress, completed_segments=counters, total_segments=st.none() | counters
+        ),
+        "error": st.none() | st.builds(DocumentError, reason=texts, message=texts),
+        "revision": counters,
+        "updated_at": times,
+    },
+    optional=dict.fromkeys(
+        (
+            *("processing_started_at", "parsing_completed_at", "cleaning_completed_at"),
+            *("splitting_completed_at", "completed_at", "paused_at", "stopped_at"),
+        ),
+        times,
+    ),
+).map(lambda fields: builders.document(**fields))
+around_documents = st.fixed_dictionaries(
+    {
+        "revision": counters,
+        "kind": st.sampled_from(TransitionKind),
+        "previous_state": st.none() | st.sampled_from(DocumentState),
+        "previous_stage": st.none() | st.sampled_from(Stage),
+        "event_at": st.none() | times,
+        "committed_at": times,
+    }
+)
+
+
+def largest(text: str, labels: int) -> Document:
+    """Return a document in which everything takes as many bytes as it can, with such texts."""
+    return builders.document(
+        batch_id=text,
+        document_id=text,
+        display_name=text,
+        labels={f"{number}{text}": text for number in range(labels)},
+        created_at=FIRST_US + 999_999,
+        state=DocumentState.STOPPED,
+        stage=Stage.COMPLETED,
+        attempt=2**31 - 1,
+        worker=text,
+        stalled=True,
+        progress=Progress(completed_segments=INT64, total_segments=INT64),
+        error=DocumentError(reason=text, message=text),
+        revision=INT64,
+        updated_at=FIRST_US + 999_999,
+        processing_started_at=FIRST_US + 999_999,
+        parsing_completed_at=FIRST_US + 999_999,
+        cleaning_completed_at=FIRST_US + 999_999,
+        splitting_completed_at=FIRST_US + 999_999,
+        completed_at=FIRST_US + 999_999,
+        paused_at=FIRST_US + 999_999,
+        stopped_at=FIRST_US + 999_999,
+    )
+
+
+AROUND_LARGEST = {
+    "revision": INT64,
+    "kind": TransitionKind.RETRIED,
+    "previous_state": DocumentState.STOPPED,
+    "previous_stage": Stage.COMPLETED,
+    "event_at": FIRST_US + 999_999,
+    "committed_at": FIRST_US + 999_999,
+}
+
+
+def transition(document: Document | None, around: dict[str, Any]) -> Transition:
+    """Return a transition of a document, or of the batch."""
+    return builders.transition(document=document, **around)
+
+
+@unhurried
+@given(document=documents)
+@example(document=largest("", labels=0))
+@example(document=largest("", labels=32))
+@example(document=largest("🙂", labels=32))
+@example(document=largest("🙂" * 5_000, labels=32))
+def test_document_takes_no_more_than_its_bound(document: Document) -> None:
+    message = to_document(document)
+    assert message.ByteSize() <= size_bound(document)
+    framed = pb.Snapshot(documents=[message]).ByteSize()
+    assert framed <= size_bound(document), "its tag and length are in the bound as well"
+
+
+@unhurried
+@given(document=documents, around=around_documents)
+@example(document=largest("", labels=0), around=AROUND_LARGEST)
+@example(document=largest("", labels=32), around=AROUND_LARGEST)
+@example(document=largest("🙂", labels=32), around=AROUND_LARGEST)
+@example(document=largest("🙂" * 5_000, labels=32), around=AROUND_LARGEST)
+def test_transition_takes_no_more_than_the_bound_of_its_document(
+    document: Document, around: dict[str, Any]
+) -> None:
+    message = to_transition(transition(document, around))
+    assert message.ByteSize() <= size_bound(document)
+    framed = pb.WatchBatchResponse(transitions=[message]).ByteSize()
+    assert framed <= size_bound(document), "its tag and length are in the bound as well"
+
+
+@unhurried
+@given(around=around_documents)
+@example(around=AROUND_LARGEST)
+def test_transition_of_the_batch_takes_no_more_than_the_bound_of_none(
+    around: dict[str, Any],
+) -> None:
+    message = to_transition(transition(None, around))
+    assert pb.WatchBatchResponse(transitions=[message]).ByteSize() <= size_bound(None)
+
+
+@unhurried
+@given(document=documents)
+def test_bound_is_near_enough_to_fill_messages(document: Document) -> None:
+    assert size_bound(document) <= 4 * to_document(document).ByteSize() + 512

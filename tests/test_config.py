@@ -1,0 +1,137 @@
+"""Addresses as people write them, and whether only this machine can reach them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stagecast.config import Config, is_loopback, split_address
+
+unhurried = settings(deadline=None)  # a busy machine is no error
+
+ADDRESSES = {
+    "127.0.0.1:8000": ("127.0.0.1", 8000),
+    "0.0.0.0:0": ("0.0.0.0", 0),  # noqa: S104 - nobody listens
+    "localhost:1": ("localhost", 1),
+    "example.org:443": ("example.org", 443),
+    "my_host-1:65535": ("my_host-1", 65_535),
+    "host:00080": ("host", 80),
+    "[::1]:8000": ("::1", 8000),
+    "[::]:0": ("::", 0),
+    "[2001:db8::7]:50051": ("2001:db8::7", 50_051),
+    "[fe80::1%eth0]:80": ("fe80::1%eth0", 80),
+}
+
+NO_ADDRESSES = {
+    "empty": "",
+    "no_port": "localhost",
+    "empty_port": "localhost:",
+    "no_host": ":8000",
+    "only_port": "8000",
+    "only_colon": ":",
+    "port_too_large": "localhost:65536",
+    "port_far_too_large": "localhost:99999",
+    "port_too_long": "localhost:080000",
+    "negative_port": "localhost:-1",
+    "signed_port": "localhost:+80",
+    "named_port": "localhost:http",
+    "other_digits": "localhost:٨٠",
+    "wide_digits": "localhost:\uff18\uff10",
+    "bare_ipv6": "::1:8000",
+    "empty_brackets": "[]:8000",
+    "open_bracket": "[::1:8000",
+    "closed_bracket": "::1]:8000",
+    "two_brackets": "[[::1]]:8000",
+    "brackets_without_port": "[::1]",
+    "brackets_without_colon": "[::1]8000",
+    "blank_before": " localhost:80",
+    "blank_inside": "local host:80",
+    "blank_in_brackets": "[:: 1]:80",
+    "blank_behind": "localhost:80 ",
+    "newline_behind": "localhost:80\n",
+    "two_ports": "localhost:80:80",
+    "path": "localhost:80/",
+}
+
+LOOPBACK = (
+    "127.0.0.1:0",
+    "127.0.0.1:8000",
+    "127.0.0.53:53",
+    "127.255.255.254:1",
+    "localhost:50051",
+    "[::1]:8000",
+    "[0:0:0:0:0:0:0:1]:8000",
+)
+
+NO_LOOPBACK = (
+    "0.0.0.0:8000",
+    "10.0.0.1:8000",
+    "128.0.0.1:8000",
+    "192.168.1.1:80",
+    "[::]:8000",
+    "[::2]:8000",
+    "[2001:db8::7]:8000",
+    "[fe80::1]:80",
+    "example.org:443",
+    "localhost.example.org:443",
+    "127.0.0.1.example.org:443",
+    "notlocalhost:80",
+)
+
+
+@pytest.mark.parametrize(("address", "expected"), ADDRESSES.items(), ids=list(ADDRESSES))
+def test_address_is_split_into_host_and_port(address: str, expected: tuple[str, int]) -> None:
+    assert split_address(address) == expected
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES.values(), ids=list(NO_ADDRESSES))
+def test_malformed_address_is_refused_with_what_was_found_and_an_example(address: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT, such as") as caught:
+        split_address(address)
+    assert repr(address) in str(caught.value)
+
+
+@unhurried
+@given(host=st.ip_addresses(), port=st.integers(0, 65_535))
+def test_every_ip_address_with_every_port_is_split(host: object, port: int) -> None:
+    written = f"[{host}]" if ":" in str(host) else str(host)
+    assert split_address(f"{written}:{port}") == (str(host), port)
+
+
+@unhurried
+@given(text=st.text())
+def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
+    try:
+        host, port = split_address(text)
+    except ValueError:
+        return
+    assert host
+    assert 0 <= port <= 65_535
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+def test_address_that_only_this_machine_can_reach_is_loopback(address: str) -> None:
+    assert is_loopback(address)
+
+
+@pytest.mark.parametrize("address", NO_LOOPBACK)
+def test_address_that_others_may_reach_is_not_loopback(address: str) -> None:
+    assert not is_loopback(address)
+
+
+@unhurried
+@given(host=st.ip_addresses(v=4))
+def test_ipv4_is_loopback_exactly_if_it_begins_with_127(host: object) -> None:
+    assert is_loopback(f"{host}:80") == str(host).startswith("127.")
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES.values(), ids=list(NO_ADDRESSES))
+def test_malformed_address_is_neither_loopback_nor_not(address: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        is_loopback(address)
+
+
+def test_nobody_else_reaches_a_server_with_the_defaults() -> None:
+    assert is_loopback(Config().grpc)
+    assert is_loopback(Config().http)

@@ -213,16 +213,12 @@ async def test_attempt_that_has_not_begun_is_a_bad_field(calls: Calls, config: C
     assert contents(config.db) == before
 
 
-async def test_more_segments_than_were_told_before_are_a_bad_field(
-    calls: Calls, config: Config
-) -> None:
+async def test_more_segments_than_were_told_before_raise_the_total(calls: Calls) -> None:
     await calls.create("a")
     await calls.report(counters("a", 1, 10))
-    before = contents(config.db)
-    refusal = await refused(calls.report(stage("a", r.STAGE_PARSING), counters("a", 11)))
-    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert list(refusal.fields) == ["reports[1].progress.completed_segments"]
-    assert contents(config.db) == before
+    await calls.report(stage("a", r.STAGE_PARSING), counters("a", 11))
+    progress = (await calls.document("a")).progress
+    assert (progress.completed_segments, progress.total_segments) == (11, 11)
 
 
 async def test_worker_that_was_replaced_is_told_so(calls: Calls) -> None:

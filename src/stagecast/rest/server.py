@@ -69,8 +69,11 @@ class HttpServer:
         """
         if self._serving is None:
             return
-        # uvicorn has a grace of its own, but cancels what outlives it, with a traceback in the log.
+        # What waits for its client ends when that is gone. uvicorn's own grace is the last resort: it
+        # cancels, with a traceback in the log. It asks for whole seconds, but hands them to
+        # `asyncio.wait_for`, which does not.
         over = asyncio.get_running_loop().call_later(grace_s, self._server.hang_up)
+        self._server.config.timeout_graceful_shutdown = grace_s + 0.5  # type: ignore[assignment]
         self._server.should_exit = True
         await self._serving
         over.cancel()

@@ -69,8 +69,8 @@ class HttpServer:
         """
         if self._serving is None:
             return
-        # What waits for its client ends when that is gone. uvicorn's own grace is the last resort: it
-        # cancels, with a traceback in the log. It asks for whole seconds, but hands them to
+        # What waits for its client ends when that is gone. uvicorn's own grace is the last resort:
+        # it cancels, with a traceback in the log. It asks for whole seconds, but hands them to
         # `asyncio.wait_for`, which does not.
         over = asyncio.get_running_loop().call_later(grace_s, self._server.hang_up)
         self._server.config.timeout_graceful_shutdown = grace_s + 0.5  # type: ignore[assignment]

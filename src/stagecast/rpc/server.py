@@ -33,6 +33,8 @@ _SERVICES = tuple(
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 
+_HANG_UP_S = 0.5
+
 _OPTIONS = (
     # Two servers on one port would share its connections without a word.
     ("grpc.so_reuseport", 0),
@@ -121,4 +123,5 @@ class RpcServer:
         """
         await self._gate.wait_until_empty(grace_s)
         await asyncio.sleep(self._linger_s)
-        await self._server.stop(None)
+        # With no time at all, grpc would hang up in a way that clients log as an error.
+        await self._server.stop(_HANG_UP_S)

@@ -34,6 +34,14 @@ _CONDITION = """
 def create_tables(db: Database) -> None:
     """Create datasets, batches, documents and the log."""
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    _create_datasets(db)
+    _create_batches(db)
+    _create_documents(db)
+    _create_progress(db)
+    _create_transitions(db)
+
+
+def _create_datasets(db: Database) -> None:
     db.execute(f"""
         CREATE TABLE datasets (
             id INTEGER PRIMARY KEY,
@@ -44,6 +52,9 @@ def create_tables(db: Database) -> None:
             updated_at INTEGER NOT NULL
         ) STRICT
     """)
+
+
+def _create_batches(db: Database) -> None:
     # AUTOINCREMENT: the key of a deleted batch is never given to another.
     db.execute(f"""
         CREATE TABLE batches (
@@ -68,6 +79,9 @@ def create_tables(db: Database) -> None:
         CREATE UNIQUE INDEX batches_by_request ON batches (dataset, request_id)
         WHERE request_id IS NOT NULL
     """)
+
+
+def _create_documents(db: Database) -> None:
     db.execute(f"""
         CREATE TABLE documents (
             batch INTEGER NOT NULL REFERENCES batches,
@@ -84,6 +98,9 @@ def create_tables(db: Database) -> None:
             UNIQUE (batch, document_id)
         ) STRICT, WITHOUT ROWID
     """)
+
+
+def _create_progress(db: Database) -> None:
     # What a watcher asks for whose counters are older; most documents never enter it.
     db.execute("""
         CREATE INDEX documents_by_progress ON documents (batch, progress_serial)
@@ -98,6 +115,9 @@ def create_tables(db: Database) -> None:
             PRIMARY KEY (batch, mark)
         ) STRICT, WITHOUT ROWID
     """)
+
+
+def _create_transitions(db: Database) -> None:
     db.execute(f"""
         CREATE TABLE transitions (
             batch INTEGER NOT NULL REFERENCES batches,

@@ -37,8 +37,13 @@ def look_further(batch: r.Batch, *, grpc: str, db: Path | None) -> str:
 
 
 def _program() -> str:
-    """Return what to type for this program: its name, or where it is if no path leads there."""
-    return "stagecast" if shutil.which("stagecast") else shlex.quote(sys.argv[0])
+    """Return what to type for this program, wherever it is."""
+    started = Path(sys.argv[0])
+    if shutil.which("stagecast"):
+        return "stagecast"
+    if started.name == "stagecast":
+        return shlex.quote(str(started))
+    return f"{shlex.quote(sys.executable)} -m stagecast"
 
 
 def _grpcurl(batch: r.Batch, address: str) -> list[str]:

@@ -15,10 +15,6 @@ LONG_S = 30.0  # a deadline: whoever needs it has failed
 SHORT_S = 0.01
 
 
-class Topic:
-    """Something to watch whose end can be seen."""
-
-
 def gone(seen: weakref.ref[object]) -> bool:
     """Tell whether nobody holds it any more."""
     gc.collect()
@@ -101,10 +97,10 @@ async def test_who_clears_then_reads_then_waits_misses_no_change(seed: int) -> N
             await idle()
             written += 1
             await idle()  # it is committed, and soon rung
-            feed.ring(["batch"])
+            feed.ring([("batch",)])
 
     async def read() -> int:
-        with feed.listen("batch") as bell:
+        with feed.listen(("batch",)) as bell:
             while True:
                 bell.clear()
                 await idle()
@@ -122,8 +118,8 @@ async def test_who_clears_then_reads_then_waits_misses_no_change(seed: int) -> N
 
 def test_fresh_listener_hears_nothing() -> None:
     feed = Feed()
-    feed.ring(["batch"])
-    with feed.listen("batch") as bell:
+    feed.ring([("batch",)])
+    with feed.listen(("batch",)) as bell:
         assert not bell.rung
 
 
@@ -137,8 +133,8 @@ def test_all_listeners_of_a_topic_hear_it() -> None:
 
 def test_each_listener_clears_its_own_bell_only() -> None:
     feed = Feed()
-    with feed.listen("batch") as one, feed.listen("batch") as two:
-        feed.ring(["batch"])
+    with feed.listen(("batch",)) as one, feed.listen(("batch",)) as two:
+        feed.ring([("batch",)])
         one.clear()
         assert two.rung
 
@@ -148,41 +144,72 @@ def test_listeners_of_other_topics_stay_silent() -> None:
     with (
         feed.listen(("d", "b")) as mine,
         feed.listen(("d", "c")) as other,
-        feed.listen("d") as part,
+        feed.listen(("e", "b")) as elsewhere,
     ):
         feed.ring([("d", "b")])
-        assert [mine.rung, other.rung, part.rung] == [True, False, False]
+        assert [mine.rung, other.rung, elsewhere.rung] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("rung", "heard"),
+    [
+        ([("d", "b")], {"all", "dataset", "batch"}),
+        ([("d", "c")], {"all", "dataset"}),
+        ([("d",)], {"all", "dataset"}),
+        ([("e", "b")], {"all"}),
+        ([], set()),
+    ],
+)
+def test_ring_is_heard_by_whoever_listens_to_something_that_it_is_part_of(
+    rung: list[tuple[str, ...]], heard: set[str]
+) -> None:
+    feed = Feed()
+    with (
+        feed.listen(()) as everything,
+        feed.listen(("d",)) as dataset,
+        feed.listen(("d", "b")) as batch,
+    ):
+        feed.ring(rung)
+        bells = {"all": everything, "dataset": dataset, "batch": batch}
+        assert {name for name, bell in bells.items() if bell.rung} == heard
+
+
+def test_ring_only_is_heard_by_its_own_listeners() -> None:
+    feed = Feed()
+    with feed.listen(("d",)) as dataset, feed.listen(("d", "b")) as batch:
+        feed.ring_only([("d", "b"), ("nobody",)])
+        assert [dataset.rung, batch.rung] == [False, True]
+
+
+def test_one_bell_may_listen_to_several_topics() -> None:
+    feed = Feed()
+    with feed.listen(("a",), ("b",)) as bell:
+        for topic in (("a",), ("b",)):
+            feed.ring([topic])
+            assert bell.rung
+            bell.clear()
+        assert sorted(feed.topics()) == [("a",), ("b",)]
+    assert feed.topics() == []
 
 
 def test_one_ring_reaches_several_topics_and_those_without_listeners_do_no_harm() -> None:
     feed = Feed()
-    with feed.listen("a") as first, feed.listen("b") as second, feed.listen("c") as third:
-        feed.ring(topic for topic in ("nobody", "a", "b", "a"))
+    with feed.listen(("a",)) as first, feed.listen(("b",)) as second, feed.listen(("c",)) as third:
+        feed.ring((topic,) for topic in ("nobody", "a", "b", "a"))
         assert [first.rung, second.rung, third.rung] == [True, True, False]
 
 
 def test_ring_of_no_topics_is_heard_by_nobody() -> None:
     feed = Feed()
-    with feed.listen("a") as bell:
+    with feed.listen(("a",)) as bell:
         feed.ring([])
         assert not bell.rung
-
-
-def test_ring_all_reaches_every_bell() -> None:
-    feed = Feed()
-    feed.ring_all()  # nobody is there
-    with feed.listen("a") as one, feed.listen("a") as two, feed.listen("b") as three:
-        feed.ring_all()
-        assert one.rung
-        assert two.rung
-        assert three.rung
-    assert not feed.closed
 
 
 async def test_close_wakes_everybody_and_tells_why() -> None:
     feed = Feed()
     assert not feed.closed
-    with feed.listen("a") as one, feed.listen("b") as two:
+    with feed.listen(("a",)) as one, feed.listen(("b",)) as two:
         waiting = [asyncio.create_task(bell.wait(LONG_S)) for bell in (one, two)]
         await asyncio.sleep(0)  # they wait
         feed.close()
@@ -192,49 +219,46 @@ async def test_close_wakes_everybody_and_tells_why() -> None:
 
 def test_who_listened_hears_nothing_more() -> None:
     feed = Feed()
-    with feed.listen("a") as bell:
+    with feed.listen(("a",)) as bell:
         pass
-    feed.ring(["a"])
-    feed.ring_all()
+    feed.ring([("a",)])
+    feed.close()
     assert not bell.rung
 
 
 def test_who_stops_listening_leaves_the_others_of_the_topic_alone() -> None:
     feed = Feed()
-    with feed.listen("a") as stays:
-        with feed.listen("a"):
+    with feed.listen(("a",)) as stays:
+        with feed.listen(("a",)):
             pass
-        feed.ring(["a"])
+        feed.ring([("a",)])
         assert stays.rung
 
 
 def test_who_ends_first_of_two_that_overlap_does_not_matter() -> None:
     feed = Feed()
-    first, second = feed.listen("a"), feed.listen("a")
+    first, second = feed.listen(("a",)), feed.listen(("a",))
     first.__enter__()
     bell = second.__enter__()
     first.__exit__(None, None, None)
-    feed.ring(["a"])
+    feed.ring([("a",)])
     assert bell.rung
     second.__exit__(None, None, None)
 
 
 def test_feed_forgets_a_topic_when_its_last_listener_ends() -> None:
     feed = Feed()
-    topic = Topic()
-    seen = weakref.ref(topic)
-    with feed.listen(topic):
-        with feed.listen(topic):
+    with feed.listen(("a",)):
+        with feed.listen(("a",)):
             pass
-        del topic
-        assert not gone(seen)
-    assert gone(seen)
+        assert feed.topics() == [("a",)]
+    assert feed.topics() == []
 
 
 def test_feed_forgets_a_bell_when_its_listener_ends() -> None:
     feed = Feed()
-    with feed.listen("a"):
-        with feed.listen("a") as bell:
+    with feed.listen(("a",)):
+        with feed.listen(("a",)) as bell:
             seen = weakref.ref(bell)
             del bell
             assert not gone(seen)
@@ -243,18 +267,12 @@ def test_feed_forgets_a_bell_when_its_listener_ends() -> None:
 
 def test_feed_forgets_a_topic_when_its_listener_fails() -> None:
     feed = Feed()
-    topic = Topic()
-    seen = weakref.ref(topic)
-    with pytest.raises(LookupError), feed.listen(topic):
+    with pytest.raises(LookupError), feed.listen(("a",)):
         raise LookupError
-    del topic
-    assert gone(seen)
+    assert feed.topics() == []
 
 
 def test_feed_keeps_no_topic_that_was_only_rung() -> None:
     feed = Feed()
-    topic = Topic()
-    seen = weakref.ref(topic)
-    feed.ring([topic])
-    del topic
-    assert gone(seen)
+    feed.ring([("a",)])
+    assert feed.topics() == []

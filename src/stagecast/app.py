@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
+from stagecast import wire
 from stagecast.config import Config
+from stagecast.controls import Controls
 from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.reports import Reports
 from stagecast.rest import HttpServer, make_rest_app
 from stagecast.rpc import RpcServer
 from stagecast.store.sqlite import SqliteStore
-from stagecast.watches import Watches
+from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
 
 _log = logging.getLogger(__name__)
 
@@ -58,19 +60,26 @@ class App:
         """Start from the store upwards; what was started is stopped in the opposite order."""
         config = self._config
         feed = Feed()
+        committed_elsewhere = asyncio.Event()
         store = SqliteStore(
             config.db,
             clock=self._clock,
             on_commit=feed.ring,
-            on_foreign_commit=feed.ring_all,
+            on_foreign_commit=committed_elsewhere.set,
         )
         stack.push_async_callback(store.close)
         queries = Queries(store)
+        controls = Controls(store)
         rpc = RpcServer(
             config.grpc,
             reports=Reports(store),
+            controls=controls,
             queries=queries,
-            watches=Watches(store, feed, config=config, clock=self._clock),
+            batch_watches=BatchWatches(
+                store, feed, encode=wire.encode_watch_message, config=config, clock=self._clock
+            ),
+            dataset_watches=DatasetWatches(store, feed, config=config, clock=self._clock),
+            waits=Waits(store, feed, config=config),
             linger_s=config.linger_s,
         )
         http = HttpServer(make_rest_app(queries, is_ready=lambda: self._ready), config.http)
@@ -83,8 +92,12 @@ class App:
         self.grpc_address, self.http_address = rpc.address, http.address
         stack.callback(self._drain, rpc, feed)
         self._set_ready(rpc, True)
-        keeper = asyncio.create_task(self._keep_readiness(store, rpc))
-        stack.push_async_callback(_cancel, keeper)
+        for chore in (
+            self._keep_readiness(store, rpc),
+            Neighbours(store, feed, committed_elsewhere).run(),
+            controls.sweep(),
+        ):
+            stack.push_async_callback(_cancel, asyncio.create_task(chore))
 
     async def _keep_readiness(self, store: SqliteStore, rpc: RpcServer) -> None:
         """Ask the store from time to time whether it can be written, and tell health checks."""

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 
-from stagecast.errors import FieldInvalid, TokenInvalid
+from stagecast.errors import BatchNotFound, FieldInvalid, TokenInvalid
 from stagecast.model import (
     Batch,
+    BatchQuery,
     Dataset,
+    DatasetQuery,
     Document,
     DocumentQuery,
     PageToken,
     ResumeToken,
+    Transition,
+    TransitionQuery,
+    batch_size_bound,
     size_bound,
     take_page,
 )
-from stagecast.store import Reading, Store, get_batch, get_call, get_dataset, get_document
+from stagecast.store import (
+    BatchName,
+    Reading,
+    Store,
+    get_batch,
+    get_call,
+    get_dataset,
+    get_document,
+)
 
 T = TypeVar("T")
+
+
+_DATASET_BYTES = 512  # at most
+_RENDERED = 1_000  # documents that are rendered at once: some 20 ms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed(Generic[T]):
+    """A page of a list; an empty `next_page_token` ends it."""
+
+    items: Sequence[T]
+    next_page_token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +78,33 @@ class Queries:
 
     async def find_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
         """Return those of the datasets that are there, or all, in the order of their ids."""
-        return await self._store.read(lambda tx: tx.find_datasets(dataset_ids))
+        return await self._store.read(lambda tx: list(tx.iterate_datasets(dataset_ids)))
+
+    async def list_datasets(self, query: DatasetQuery) -> Listed[Dataset]:
+        """Return a page of the datasets that are there, in the order of their ids.
+
+        Raises:
+            FieldInvalid: the page token is malformed, or of another query.
+        """
+        return await self._store.read(lambda tx: _list_datasets(tx, query))
+
+    async def list_batches(self, query: BatchQuery) -> Listed[Batch]:
+        """Return a page of batches, newest first.
+
+        Raises:
+            DatasetNotFound: the dataset that is named is not there.
+            FieldInvalid: the page token is malformed, or of another query.
+        """
+        return await self._store.read(lambda tx: _list_batches(tx, query))
+
+    async def list_transitions(self, query: TransitionQuery) -> Listed[Transition]:
+        """Return a page of the history of a batch or document, oldest first.
+
+        Raises:
+            BatchNotFound, DocumentNotFound: it is not there.
+            FieldInvalid: the page token is malformed, or of another query.
+        """
+        return await self._store.read(lambda tx: _list_transitions(tx, query))
 
     async def get_batch(self, dataset_id: str, batch_id: str) -> Batch:
         """Return a batch.
@@ -84,40 +136,103 @@ class Queries:
         return await self._store.read(lambda tx: _list_documents(tx, query))
 
     async def render_documents(
-        self, dataset_id: str, batch_id: str, render: Callable[[Iterator[Document]], T]
-    ) -> T:
-        """Let `render` make something of all documents of a batch, off the event loop.
+        self, dataset_id: str, batch_id: str, render: Callable[[Sequence[Document]], T]
+    ) -> AsyncGenerator[tuple[T, bool]]:
+        """Let `render` make something of page after page of a batch, off the event loop.
+
+        All documents are as of one revision, and no read is held open. A batch that has none makes
+        one empty page.
+
+        Yields:
+            What was made of a page, and whether it was the last.
 
         Raises:
-            DatasetNotFound, BatchNotFound: it is not there.
+            DatasetNotFound, BatchNotFound: it is not there, or has gone meanwhile.
         """
+        start: Batch | None = None
+        after: int | None = -1
+        while after is not None:
+            page = partial(_render_page, (dataset_id, batch_id), start, after, render)
+            start, after, rendered = await self._store.read(page)
+            yield rendered, after is None
 
-        def read(tx: Reading) -> T:
-            get_dataset(tx, dataset_id)
-            return render(tx.iterate_documents(get_batch(tx, dataset_id, batch_id)))
 
-        return await self._store.read(read)
+def _render_page(
+    name: BatchName,
+    start: Batch | None,
+    after: int,
+    render: Callable[[Sequence[Document]], T],
+    tx: Reading,
+) -> tuple[Batch, int | None, T]:
+    """Read a page as of the start, and render it: the start, where to go on, what was made."""
+    get_dataset(tx, name[0])
+    batch = get_batch(tx, *name)
+    start = start or batch
+    if batch.key != start.key:
+        raise BatchNotFound(*name)
+    documents, following = take_page(
+        tx.iterate_documents(batch, after_position=after, as_of=start.revision),
+        size_bound,
+        most=_RENDERED,
+    )
+    return start, documents[-1].position if following else None, render(documents)
+
+
+def _list_datasets(tx: Reading, query: DatasetQuery) -> Listed[Dataset]:
+    question = ("datasets", sorted(query.dataset_ids or ()))
+    after = PageToken.decode(query.page.token, *question).after if query.page.token else ""
+    found = tx.iterate_datasets(query.dataset_ids, after=after)
+    datasets, following = take_page(found, lambda _: _DATASET_BYTES, most=query.page.size)
+    further = PageToken(after=datasets[-1].dataset_id).encode(*question) if following else ""
+    return Listed(items=datasets, next_page_token=further)
+
+
+def _list_batches(tx: Reading, query: BatchQuery) -> Listed[Batch]:
+    if query.dataset_id:
+        get_dataset(tx, query.dataset_id)
+    question = ("batches", query.dataset_id, sorted(query.states))
+    before = PageToken.decode(query.page.token, *question).number if query.page.token else None
+    found = tx.iterate_batches(query.dataset_id or None, states=query.states, before_key=before)
+    batches, following = take_page(found, batch_size_bound, most=query.page.size)
+    further = PageToken(after=str(batches[-1].key)).encode(*question) if following else ""
+    return Listed(items=batches, next_page_token=further)
+
+
+def _list_transitions(tx: Reading, query: TransitionQuery) -> Listed[Transition]:
+    batch = get_batch(tx, query.dataset_id, query.batch_id)
+    document = get_document(tx, batch, query.document_id) if query.document_id else None
+    # With the key: a batch that is made again under its old id has another history.
+    question = ("transitions", batch.key, query.document_id)
+    after = PageToken.decode(query.page.token, *question).number if query.page.token else 0
+    found = tx.iterate_transitions(batch, after_revision=after, document=document)
+    transitions, following = take_page(
+        found, lambda t: size_bound(t.document), most=query.page.size
+    )
+    further = PageToken(after=str(transitions[-1].revision)).encode(*question) if following else ""
+    return Listed(items=transitions, next_page_token=further)
 
 
 def _list_documents(tx: Reading, query: DocumentQuery) -> DocumentPage:
     batch = get_batch(tx, query.dataset_id, query.batch_id)
-    question = (query.dataset_id, query.batch_id, sorted(query.states), sorted(query.stages))
-    if query.page_token:
-        page = PageToken.decode(query.page_token, *question)
+    question = ("documents", batch.key, sorted(query.states), sorted(query.stages))
+    if query.page.token:
+        page = PageToken.decode(query.page.token, *question)
+        after = page.number
     else:
-        page = PageToken(position=-1, resume_token=_token_now(tx, batch).encode())
+        page = PageToken(after="", resume_token=_token_now(tx, batch).encode())
+        after = -1
     found = tx.iterate_documents(
-        batch, after_position=page.position, states=query.states, stages=query.stages
+        batch, after_position=after, states=query.states, stages=query.stages
     )
-    documents, following = take_page(found, size_bound, most=query.page_size)
+    documents, following = take_page(found, size_bound, most=query.page.size)
     try:
         start = ResumeToken.decode(
             page.resume_token, dataset_id=query.dataset_id, batch_id=query.batch_id
         )
     except TokenInvalid:  # only a forged page token bears one
         raise FieldInvalid("page_token", "malformed") from None
-    position = documents[-1].position if documents else -1
-    further = PageToken(position=position, resume_token=page.resume_token)
+    last = str(documents[-1].position) if documents else ""
+    further = PageToken(after=last, resume_token=page.resume_token)
     return DocumentPage(
         documents=documents,
         next_page_token=further.encode(*question) if following else "",

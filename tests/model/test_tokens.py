@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagecast.errors import FieldInvalid, TokenInvalid
-from stagecast.model import PageToken, ResumeToken
+from stagecast.model import PageToken, ResumeToken, tokens
 
 unhurried = settings(deadline=None)  # a busy machine is no error
 
@@ -32,7 +32,7 @@ resume_tokens = st.builds(
 questions = st.lists(st.none() | st.booleans() | st.integers() | st.text(), max_size=5).map(tuple)
 page_tokens = st.builds(
     PageToken,
-    position=int64,
+    after=st.text(),
     resume_token=st.just("") | resume_tokens.map(ResumeToken.encode),
 )
 
@@ -69,12 +69,12 @@ def decode_page(text: str) -> PageToken:
 GIVEN = {
     "resume": (resume_token().encode(), decode_resume, TokenInvalid),
     "page": (
-        PageToken(position=5, resume_token=SHORT).encode(*QUESTION),
+        PageToken(after="5", resume_token=SHORT).encode(*QUESTION),
         decode_page,
         FieldInvalid,
     ),
     "page_with_resume": (
-        PageToken(position=5, resume_token=resume_token().encode()).encode(*QUESTION),
+        PageToken(after="5", resume_token=resume_token().encode()).encode(*QUESTION),
         decode_page,
         FieldInvalid,
     ),
@@ -100,7 +100,7 @@ def test_page_token_comes_back_as_it_was_given(token: PageToken, question: tuple
 @unhurried
 @given(token=resume_tokens)
 def test_token_is_plain_letters_that_need_no_escape_in_a_url(token: ResumeToken) -> None:
-    page = PageToken(position=1, resume_token=token.encode()).encode()
+    page = PageToken(after="1", resume_token=token.encode()).encode()
     assert set(token.encode() + page) <= set(LETTERS)
 
 
@@ -236,8 +236,27 @@ def test_token_of_another_version_is_refused(
 
 
 def test_page_token_is_no_resume_token_and_no_resume_token_a_page_token() -> None:
-    page = PageToken(position=5, resume_token="").encode(*IDS.values())
+    page = PageToken(after="5", resume_token="").encode(*IDS.values())
     with pytest.raises(TokenInvalid):
         decode_resume(page)
     with pytest.raises(FieldInvalid):
         decode_page(resume_token().encode())
+
+
+def page_token_saying(said: str) -> str:
+    """Return a page token with a right checksum and question, and whatever else it says."""
+    return tokens._pack(tokens._digest(*QUESTION) + said.encode())
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", '["1"]', '["1","","2"]', "7", "null", "\x00"])
+def test_forged_page_token_is_malformed(said: str) -> None:
+    with pytest.raises(FieldInvalid, match="malformed"):
+        decode_page(page_token_saying(said))
+
+
+@pytest.mark.parametrize("after", ["", "x", "-1", "1.0", "9" * 19, " 1", "٣"])
+def test_page_token_of_a_numbered_list_has_a_number(after: str) -> None:
+    with pytest.raises(FieldInvalid, match="malformed"):
+        assert PageToken(after=after).number
+    assert PageToken(after="0").number == 0
+    assert PageToken(after="9" * 18).number == 10**18 - 1

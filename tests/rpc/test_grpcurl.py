@@ -165,6 +165,6 @@ async def test_grpcurl_shows_the_field_that_is_bad(grpcurl: Grpcurl, dataset_id:
 
 
 async def test_grpcurl_is_told_what_is_not_implemented(grpcurl: Grpcurl) -> None:
-    shown = await grpcurl.call("stagecast.v1.ControlService/Pause")
+    shown = await grpcurl.call("stagecast.v1.ReportService/Heartbeat")
     assert shown.code == _UNIMPLEMENTED
     assert "not implemented yet" in shown.err

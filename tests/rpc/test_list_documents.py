@@ -209,14 +209,19 @@ async def test_resume_token_is_no_page_token(calls: Calls) -> None:
     await _check_refused(calls, {"page_token": await calls.token()})
 
 
-@pytest.mark.parametrize("bears", [b"", b"nonsense", b"\xff\xfe"], ids=["none", "text", "bytes"])
+@pytest.mark.parametrize(
+    "says",
+    [b"", b'["0"]', b'["0",""]', b'["0","nonsense"]', b'["x",""]', b"\xff\xfe"],
+    ids=["nothing", "half", "none", "text", "no_number", "bytes"],
+)
 async def test_page_token_that_bears_no_resume_token_is_a_bad_field(
-    calls: Calls, bears: bytes
+    calls: Calls, says: bytes
 ) -> None:
     """Nobody gets such a token from the server; whoever forges one is told what is wrong."""
     await calls.create("a", "b")
-    about = tokens._digest(calls.dataset_id, BATCH, [], [])
-    forged = tokens._pack(tokens._PAGE.pack(about, 0) + bears)
+    genuine = tokens._unpack((await calls.page(page_size=1)).next_page_token)
+    assert genuine is not None
+    forged = tokens._pack(genuine[: tokens._DIGEST_BYTES] + says)
     await _check_refused(calls, {"page_token": forged})
 
 

@@ -336,7 +336,7 @@ class StoreContract:
             ([], []),
             ([f"{n:08x}-1111-4222-8333-444444444444" for n in range(3_000)], names),
         ):
-            found = await store.read(lambda tx, asked=asked: tx.find_datasets(asked))
+            found = await store.read(lambda tx, asked=asked: list(tx.iterate_datasets(asked)))
             assert [one.dataset_id for one in found] == listed
 
     # Transactions.

@@ -362,7 +362,7 @@ async def test_what_was_refused_behind_a_locked_file_is_never_written(path: Path
             assert {type(answer) for answer in answers} == {StoreBusy}
             other.execute("ROLLBACK")
         await store.probe()
-        assert await store.read(lambda tx: tx.find_datasets(None)) == []
+        assert await store.read(lambda tx: list(tx.iterate_datasets(None))) == []
 
 
 @pytest.mark.usefixtures("impatient")

@@ -12,7 +12,9 @@ from stagecast.model import NewBatch, NewDocument, WatchRequest
 from stagecast.reports import Reports
 from stagecast.store import Reading
 from stagecast.store.sqlite import SqliteStore
-from stagecast.watches import Watches
+from stagecast.v1 import status_service_pb2 as ss
+from stagecast.watches import BatchWatches
+from stagecast.wire import encode_watch_message
 from tests.clock import Clock
 
 T = TypeVar("T")
@@ -21,48 +23,70 @@ NEW_DOCUMENT = NewDocument(document_id="", display_name="", labels={})
 
 
 class CountingStore(SqliteStore):
-    """Counts its reads; `second` is set when the second is done."""
+    """Counts its reads; `idle` is set while there is none."""
 
     reads = 0
-    second: asyncio.Event
+    under_way = 0
+    idle: asyncio.Event
 
     async def read(self, query: Callable[[Reading], T]) -> T:
         self.reads += 1
-        result = await super().read(query)
-        if self.reads == 2:
-            self.second.set()
-        return result
+        self.under_way += 1
+        self.idle.clear()
+        try:
+            return await super().read(query)
+        finally:
+            self.under_way -= 1
+            if not self.under_way:
+                self.idle.set()
 
 
 async def test_waiting_watch_reads_only_when_its_own_batch_rings(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     feed = Feed()
-    store = CountingStore(
-        config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.ring_all
-    )
-    store.second = asyncio.Event()
+    store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    store.idle = asyncio.Event()
     reports = Reports(store)
     for batch_id in ("mine", "other"):
         await reports.create_batch(_batch(dataset_id, batch_id))
-    messages = Watches(store, feed, config=config, clock=clock).watch(
-        _request(dataset_id, "mine"), on_begun=_nothing
-    )
-    assert (await anext(messages)).snapshot is not None
-    following = asyncio.create_task(anext(messages))
-    await store.second.wait()  # the look for what came after the snapshot
+    watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
+    watchers = [watches.watch(_request(dataset_id, "mine"), on_begun=_nothing) for _ in range(10)]
+    for watcher in watchers:
+        assert ss.WatchBatchResponse.FromString(await anext(watcher)).snapshot.complete
+    following = [asyncio.create_task(anext(watcher)) for watcher in watchers]
+    await reports.add_documents(dataset_id, "other", [NEW_DOCUMENT])  # they look, then they wait
+    await store.idle.wait()
+    reads = store.reads
     for _ in range(20):
         await reports.add_documents(dataset_id, "other", [NEW_DOCUMENT])
-    assert store.reads == 2, "another batch is none of its business"
+    assert store.reads == reads, "another batch is none of its business"
     await reports.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
-    await following
-    following = asyncio.create_task(anext(messages))
-    for _ in range(20):
-        await reports.add_documents(dataset_id, "other", [NEW_DOCUMENT])
-    assert store.reads == 3, "one ring is one read"
-    following.cancel()
-    await asyncio.wait((following,))
-    await messages.aclose()
+    messages = await asyncio.gather(*following)
+    assert store.reads == reads + 1, "one ring is one read for all who watch"
+    assert len(set(map(id, messages))) == 1, "what all are sent is encoded once"
+    for watcher in watchers:
+        await watcher.aclose()
+    await store.close()
+
+
+async def test_batch_that_nobody_watches_any_more_is_not_read(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    feed = Feed()
+    store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    store.idle = asyncio.Event()
+    reports = Reports(store)
+    await reports.create_batch(_batch(dataset_id, "mine"))
+    watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
+    watcher = watches.watch(_request(dataset_id, "mine"), on_begun=_nothing)
+    await anext(watcher)
+    await watcher.aclose()
+    await store.idle.wait()
+    reads = store.reads
+    await reports.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
+    assert store.reads == reads
+    assert feed.topics() == []
     await store.close()
 
 

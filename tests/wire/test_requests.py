@@ -16,6 +16,7 @@ from stagecast.model import (
     DocumentState,
     NewBatch,
     NewDocument,
+    Page,
     Progress,
     Report,
     Stage,
@@ -65,7 +66,7 @@ def test_batch_that_says_everything_is_taken_at_its_word() -> None:
 
 def test_page_that_says_nothing_is_the_first_hundred_of_all() -> None:
     assert wire.document_query(ss.ListDocumentsRequest(**NAMES)) == DocumentQuery(
-        **NAMES, states=frozenset(), stages=frozenset(), page_size=100, page_token=""
+        **NAMES, states=frozenset(), stages=frozenset(), page=Page(size=100, token="")
     )
 
 

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from stagecast import model, wire
 from stagecast.model import DocumentState, Progress, Stage, TransitionKind
 from stagecast.v1 import report_service_pb2, resources_pb2, status_service_pb2
+from stagecast.wire import resources
 from tests import builders
 
 ENUMS: list[tuple[type[IntEnum], Any, str]] = [
@@ -35,14 +36,14 @@ def test_enum_has_the_names_and_numbers_of_the_proto(
 
 @pytest.mark.parametrize("microseconds", [0, 1, 999_999, 1_790_000_000_123_456, -1, -(10**15)])
 def test_time_is_exact_to_the_microsecond(microseconds: int) -> None:
-    timestamp = wire.to_timestamp(microseconds)
+    timestamp = resources.to_timestamp(microseconds)
     assert timestamp is not None
     assert timestamp.ToMicroseconds() == microseconds
     assert 0 <= timestamp.nanos < 10**9
 
 
 def test_time_of_what_has_not_happened_is_absent() -> None:
-    assert wire.to_timestamp(None) is None
+    assert resources.to_timestamp(None) is None
     document = wire.to_document(builders.document())
     absent = (
         *("processing_start_time", "parsing_complete_time", "cleaning_complete_time"),
@@ -53,8 +54,8 @@ def test_time_of_what_has_not_happened_is_absent() -> None:
 
 
 def test_unknown_total_is_absent_and_zero_is_not() -> None:
-    assert not wire.to_progress(Progress(completed_segments=3)).HasField("total_segments")
-    assert wire.to_progress(Progress(total_segments=0)).HasField("total_segments")
+    assert not resources.to_progress(Progress(completed_segments=3)).HasField("total_segments")
+    assert resources.to_progress(Progress(total_segments=0)).HasField("total_segments")
 
 
 def test_document_bears_every_field() -> None:

@@ -10,6 +10,7 @@ from grpc import aio
 from stagecast.client.watch import watch_batch
 from stagecast.config import is_loopback
 from stagecast.v1 import status_service_pb2 as pb
+from stagecast.v1.control_service_pb2_grpc import ControlServiceStub
 from stagecast.v1.report_service_pb2_grpc import ReportServiceStub
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
 
@@ -33,6 +34,7 @@ class Client:
     Attributes:
         reports: the stub of `ReportService`.
         status: the stub of `StatusService`.
+        controls: the stub of `ControlService`.
     """
 
     def __init__(self, address: str) -> None:
@@ -41,6 +43,7 @@ class Client:
         self._channel = aio.insecure_channel(address, options=(*_OPTIONS, *proxy))
         self.reports = ReportServiceStub(self._channel)
         self.status = StatusServiceStub(self._channel)
+        self.controls = ControlServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self

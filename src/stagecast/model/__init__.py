@@ -13,9 +13,11 @@ from stagecast.model.aggregates import (
     move_counts,
     move_dataset,
     move_segments,
+    remove_batch,
 )
 from stagecast.model.edit import BatchEdit
 from stagecast.model.ids import BATCH_ID, canonical_uuid, make_batch_id, make_document_id
+from stagecast.model.messages import DatasetsMessage, SnapshotPart, WatchMessage
 from stagecast.model.records import (
     Batch,
     BatchState,
@@ -36,10 +38,15 @@ from stagecast.model.records import (
     evolve,
 )
 from stagecast.model.requests import (
+    BatchQuery,
+    DatasetQuery,
+    DatasetsWatchRequest,
     DocumentQuery,
     NewBatch,
     NewDocument,
+    Page,
     Report,
+    TransitionQuery,
     WatchRequest,
 )
 from stagecast.model.rules import (
@@ -56,7 +63,7 @@ from stagecast.model.rules import (
     start_attempt,
     stop,
 )
-from stagecast.model.size import size_bound, take_page
+from stagecast.model.size import batch_size_bound, size_bound, take_page
 from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
@@ -64,11 +71,15 @@ __all__ = [
     "LOST",
     "Batch",
     "BatchEdit",
+    "BatchQuery",
     "BatchState",
     "Change",
     "Creation",
     "Dataset",
+    "DatasetQuery",
     "DatasetState",
+    "DatasetsMessage",
+    "DatasetsWatchRequest",
     "Document",
     "DocumentCounts",
     "DocumentError",
@@ -76,20 +87,25 @@ __all__ = [
     "DocumentState",
     "NewBatch",
     "NewDocument",
+    "Page",
     "PageToken",
     "Progress",
     "Report",
     "ReportOutcome",
     "ResumeToken",
     "SegmentTotals",
+    "SnapshotPart",
     "SnapshotReason",
     "Stage",
     "Transition",
     "TransitionKind",
+    "TransitionQuery",
+    "WatchMessage",
     "WatchRequest",
     "apply_report",
     "batch_at",
     "batch_progress",
+    "batch_size_bound",
     "batch_state",
     "canonical_uuid",
     "dataset_state",
@@ -103,6 +119,7 @@ __all__ = [
     "pause",
     "recover",
     "register",
+    "remove_batch",
     "resume",
     "retry",
     "size_bound",

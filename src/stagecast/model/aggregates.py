@@ -92,11 +92,14 @@ def batch_at(batch: Batch, transition: Transition) -> Batch:
 
 
 def dataset_state(dataset: Dataset) -> DatasetState:
-    """Derive the state of a dataset: its open batches, else the batch that ended last."""
+    """Derive the state of a dataset: its open batches, else the batch that ended last.
+
+    One whose batches were all deleted has nothing to do and no failure to show.
+    """
     if dataset.open_batches:
         all_pending = dataset.open_batches == dataset.pending_batches
         return DatasetState.PENDING if all_pending else DatasetState.RUNNING
-    ended_well = dataset.last_ended is BatchState.SUCCEEDED
+    ended_well = dataset.last_ended in (None, BatchState.SUCCEEDED)
     return DatasetState.SUCCEEDED if ended_well else DatasetState.FAILED
 
 
@@ -114,6 +117,29 @@ def move_dataset(dataset: Dataset, before: Batch | None, after: Batch) -> Datase
         last_ended=new if new.terminal else dataset.last_ended,
         counts=_sum_moved(dataset.counts, before.counts if before else None, after.counts),
         updated_at=max(dataset.updated_at, after.updated_at),
+    )
+
+
+def remove_batch(
+    dataset: Dataset, batch: Batch, *, last_ended: BatchState | None, now: int
+) -> Dataset:
+    """Return the dataset without one of its batches.
+
+    Args:
+        dataset: with the batch.
+        batch: what goes.
+        last_ended: the state of that batch of the others that ended last.
+        now: when it goes, in microseconds.
+    """
+    state = batch_state(batch)
+    return replace(
+        dataset,
+        batches=dataset.batches - 1,
+        open_batches=dataset.open_batches - (not state.terminal),
+        pending_batches=dataset.pending_batches - (state is BatchState.PENDING),
+        last_ended=last_ended,
+        counts=_sum_moved(dataset.counts, batch.counts, DocumentCounts()),
+        updated_at=max(dataset.updated_at, now),
     )
 
 

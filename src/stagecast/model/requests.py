@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stagecast.model.records import DocumentError, DocumentState, Progress, Stage
+from stagecast.model.records import BatchState, DocumentError, DocumentState, Progress, Stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +47,31 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """Which page of a list: at most so many, and behind those of the token, if there is one."""
+
+    size: int
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetQuery:
+    """A page of datasets; `dataset_ids` is `None` for all."""
+
+    dataset_ids: frozenset[str] | None
+    page: Page
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchQuery:
+    """A page of a dataset's batches, or of all; an empty filter lets all through."""
+
+    dataset_id: str
+    states: frozenset[BatchState]
+    page: Page
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentQuery:
     """A page of a batch's documents; empty filters let all through."""
 
@@ -54,8 +79,17 @@ class DocumentQuery:
     batch_id: str
     states: frozenset[DocumentState]
     stages: frozenset[Stage]
-    page_size: int
-    page_token: str
+    page: Page
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransitionQuery:
+    """A page of the history of a batch, or of one document."""
+
+    dataset_id: str
+    batch_id: str
+    document_id: str
+    page: Page
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,3 +103,11 @@ class WatchRequest:
     heartbeat_s: float
     transitions_only: bool
     fail_on_expired_token: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetsWatchRequest:
+    """A watch of datasets to begin; `dataset_ids` is `None` for all."""
+
+    dataset_ids: frozenset[str] | None
+    heartbeat_s: float

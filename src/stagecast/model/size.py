@@ -5,10 +5,10 @@ A gRPC client refuses messages over 4 MiB unless it was told otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from stagecast.model.records import Document
+from stagecast.model.records import Batch, Document
 
 T = TypeVar("T")
 
@@ -16,6 +16,7 @@ MESSAGE_BYTES = 1 << 20  # what a message is filled to: well under what clients 
 
 _FIXED = 512  # ids, enums, counters and times, with their tags
 _PER_CHARACTER = 4  # of UTF-8
+_PER_LABEL = 4  # each pair is a message of its own, with two tags and lengths
 
 
 def size_bound(document: Document | None) -> int:
@@ -31,9 +32,13 @@ def size_bound(document: Document | None) -> int:
     if document.error is not None:
         texts += len(document.error.reason) + len(document.error.message)
     if document.labels:
-        # Each pair is a message of its own, with two tags and lengths.
-        texts += sum(len(key) + len(value) + 4 for key, value in document.labels.items())
+        texts += _characters(document.labels)
     return _FIXED + _PER_CHARACTER * texts
+
+
+def batch_size_bound(batch: Batch) -> int:
+    """Return how many bytes a batch takes at most."""
+    return _FIXED + _PER_CHARACTER * (len(batch.batch_id) + _characters(batch.labels))
 
 
 def take_page(
@@ -53,3 +58,7 @@ def take_page(
             return page, item
         page.append(item)
     return page, None
+
+
+def _characters(labels: Mapping[str, str]) -> int:
+    return sum(len(key) + len(value) + _PER_LABEL for key, value in labels.items())

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ from dataclasses import dataclass
 from stagecast.errors import FieldInvalid, TokenInvalid
 
 _VERSION = b"\x01"
+_DIGEST_BYTES = 8
+_NUMBER = re.compile("[0-9]{1,18}")
 _RESUME = struct.Struct(">8sqqqq")
-_PAGE = struct.Struct(">8sq")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,14 +79,18 @@ class ResumeToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageToken:
-    """Where in a list the next page begins, and what the first page said."""
+    """Where in a list the next page begins, and what the first page said.
 
-    position: int
-    resume_token: str
+    `after` is the last thing of the page before: its number or id in the order of the list.
+    """
+
+    after: str
+    resume_token: str = ""
 
     def encode(self, *question: object) -> str:
         """Return the text for the client; it goes with the same question only."""
-        return _pack(_PAGE.pack(_digest(*question), self.position) + self.resume_token.encode())
+        said = json.dumps([self.after, self.resume_token], separators=(",", ":"))
+        return _pack(_digest(*question) + said.encode())
 
     @classmethod
     def decode(cls, text: str, *question: object) -> PageToken:
@@ -93,16 +100,31 @@ class PageToken:
             FieldInvalid: it is malformed, or of another question.
         """
         payload = _unpack(text)
-        if payload is None or len(payload) < _PAGE.size:
+        if payload is None or len(payload) < _DIGEST_BYTES:
             raise FieldInvalid("page_token", "malformed")
-        about, position = _PAGE.unpack_from(payload)
+        about, said = payload[:_DIGEST_BYTES], payload[_DIGEST_BYTES:]
         if about != _digest(*question):
             raise FieldInvalid("page_token", "belongs to a request with other ids or filters")
-        return cls(position=position, resume_token=payload[_PAGE.size :].decode("ascii", "replace"))
+        try:
+            after, resume_token = map(str, json.loads(said))
+        except (ValueError, TypeError):  # only a forged one
+            raise FieldInvalid("page_token", "malformed") from None
+        return cls(after=after, resume_token=resume_token)
+
+    @property
+    def number(self) -> int:
+        """What `after` says in a list whose things have numbers.
+
+        Raises:
+            FieldInvalid: it says something else, as only a forged token does.
+        """
+        if not _NUMBER.fullmatch(self.after):
+            raise FieldInvalid("page_token", "malformed")
+        return int(self.after)
 
 
 def _digest(*parts: object) -> bytes:
-    return hashlib.sha256(repr(parts).encode()).digest()[:8]
+    return hashlib.sha256(repr(parts).encode()).digest()[:_DIGEST_BYTES]
 
 
 def _pack(payload: bytes) -> str:

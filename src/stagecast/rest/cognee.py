@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from stagecast.model import Dataset, DatasetState, dataset_state
 from stagecast.queries import Queries
-from stagecast.rest.content import Content, respond, to_json
+from stagecast.rest.content import Body, respond, to_json
 from stagecast.rest.endpoint import Endpoint
 from stagecast.rest.uuids import BadUuid, read_uuid
 
@@ -42,7 +42,7 @@ class DatasetsStatus(Endpoint):
         if faults:
             return JSONResponse({"detail": faults}, status_code=422)
         datasets = await self._queries.find_datasets(dataset_ids or None)
-        return respond(request, Content.gather([to_json(_show(datasets))]))
+        return respond(request, Body().end(to_json(_show(datasets))))
 
     def explain(self, error: Exception) -> Response:
         """Return what this path says of an error: one body for whatever kept it from answering."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-_PIECES = 256  # in one chunk: some 90 KB of documents
 _OPAQUE_TAG = re.compile(r'"[^"]*"')
 
 
@@ -30,17 +28,29 @@ class Content:
     chunks: Sequence[bytes]
     etag: str
 
-    @classmethod
-    def gather(cls, pieces: Iterable[str]) -> Content:
-        """Make a body of pieces of text, none of which is empty."""
-        digest = hashlib.blake2b(digest_size=16)
-        chunks = []
-        following = iter(pieces)
-        while text := "".join(islice(following, _PIECES)):
-            chunk = text.encode()
-            digest.update(chunk)
-            chunks.append(chunk)
-        return cls(chunks=chunks, etag=f'"{digest.hexdigest()}"')
+
+class Body:
+    """Grows chunk by chunk into the content of an answer."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a chunk."""
+        return bool(self._chunks)
+
+    def add(self, text: str) -> None:
+        """Add a chunk, which is not empty."""
+        chunk = text.encode()
+        self._digest.update(chunk)
+        self._chunks.append(chunk)
+
+    def end(self, text: str) -> Content:
+        """Add the last chunk and return the whole."""
+        self.add(text)
+        return Content(chunks=self._chunks, etag=f'"{self._digest.hexdigest()}"')
 
 
 def respond(request: Request, content: Content) -> Response:

@@ -5,10 +5,11 @@ Existing clients poll it until each document is `completed` or `error`.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
-from collections.abc import Awaitable, Iterator
+from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,10 +18,10 @@ from starlette.responses import JSONResponse, Response
 from stagecast.errors import BatchNotFound, DatasetNotFound, UnavailableError
 from stagecast.model import Document, DocumentState, Stage, canonical_uuid
 from stagecast.queries import Queries
-from stagecast.rest.content import Content, respond, to_json
+from stagecast.rest.content import Body, Content, respond, to_json
 from stagecast.rest.endpoint import Endpoint
-from stagecast.rest.turns import Turns
 from stagecast.store import BatchName
+from stagecast.turns import Turns
 
 PATH = "/v1/datasets/{dataset_id}/documents/{batch}/indexing-status"
 
@@ -50,8 +51,6 @@ _STATES = {
     DocumentState.STOPPED: '"error"',
 }
 
-_LARGE = 1_000  # documents; fewer are read and rendered in some 20 ms
-
 
 class IndexingStatus(Endpoint):
     """Shows all documents of a batch, in the order of registration."""
@@ -61,6 +60,7 @@ class IndexingStatus(Endpoint):
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._turns: Turns[Content] = Turns()
+        self._one_at_a_time = asyncio.Lock()
 
     async def answer(self, request: Request) -> Response:
         """Return the documents.
@@ -82,12 +82,20 @@ class IndexingStatus(Endpoint):
 
     async def _render(self, name: BatchName) -> Content:
         """Return the body: of a small batch at once, of a large one in turn."""
+        body = Body()
+        pages = self._queries.render_documents(*name, partial(_render, name, body))
+        async with contextlib.aclosing(pages):
+            _, complete = await anext(pages)
+        if complete:
+            return body.end("]}")
+        return await self._turns.share(name, partial(self._render_large, name))
 
-        def render_all() -> Awaitable[Content]:
-            return self._queries.render_documents(*name, partial(_render, name))
-
-        content = await self._queries.render_documents(*name, partial(_render_few, name))
-        return content or await self._turns.share(name, render_all)
+    async def _render_large(self, name: BatchName) -> Content:
+        async with self._one_at_a_time:
+            body = Body()
+            async for _ in self._queries.render_documents(*name, partial(_render, name, body)):
+                pass
+            return body.end("]}")
 
 
 def _headers(error: Exception) -> dict[str, str]:
@@ -98,29 +106,15 @@ def _headers(error: Exception) -> dict[str, str]:
     return {}
 
 
-def _render_few(name: BatchName, documents: Iterator[Document]) -> Content | None:
-    """Return the body, or `None` if the batch is large. Runs on a thread of the store."""
-    few = list(islice(documents, _LARGE))
-    return None if len(few) == _LARGE else _render(name, iter(few))
-
-
-def _render(name: BatchName, documents: Iterator[Document]) -> Content:
-    """Return the body. Runs on a thread of the store.
+def _render(name: BatchName, body: Body, documents: Sequence[Document]) -> None:
+    """Add a page to the body. Runs on a thread of the store.
 
     Raises:
         BatchNotFound: the batch has no documents; clients know no other word for that.
     """
-    first = next(documents, None)
-    if first is None:
+    if not documents:
         raise BatchNotFound(*name)
-    return Content.gather(_pieces(first, documents))
-
-
-def _pieces(first: Document, others: Iterator[Document]) -> Iterator[str]:
-    yield '{"data":[' + _entry(first)
-    for document in others:
-        yield "," + _entry(document)
-    yield "]}"
+    body.add(("," if body.begun else '{"data":[') + ",".join(map(_entry, documents)))
 
 
 def _entry(document: Document) -> str:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stagecast.rest import cognee, dify
-from stagecast.rest.content import Content, respond, to_json
+from stagecast.rest.content import Body, respond, to_json
 
 
 async def show_openapi(request: Request) -> Response:
@@ -259,4 +259,4 @@ _DOCUMENT = {
     "components": {"schemas": _SCHEMAS},
 }
 
-_CONTENT = Content.gather([to_json(_DOCUMENT)])
+_CONTENT = Body().end(to_json(_DOCUMENT))

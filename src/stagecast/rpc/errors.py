@@ -81,8 +81,6 @@ class ErrorInterceptor(aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(
                 self._guard_stream(handler.unary_stream, method), **_serializers(handler)
             )
-        if handler is not None and handler.unary_stream and _is_generated(handler.unary_stream):
-            return grpc.unary_stream_rpc_method_handler(_unimplemented, **_serializers(handler))
         return handler
 
     def _guard_unary(
@@ -151,10 +149,11 @@ def _serializers(handler: _Handler) -> dict[str, Any]:
         except DecodeError as error:
             return error
 
-    return {
-        "request_deserializer": deserialize,
-        "response_serializer": handler.response_serializer,
-    }
+    def serialize(message: Any) -> bytes:  # noqa: ANN401 - any answer
+        # What many are sent is encoded once.
+        return message if type(message) is bytes else handler.response_serializer(message)
+
+    return {"request_deserializer": deserialize, "response_serializer": serialize}
 
 
 def _check_decoded(request: Any) -> None:  # noqa: ANN401 - any request

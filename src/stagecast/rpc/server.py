@@ -8,9 +8,11 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from stagecast.config import split_address
+from stagecast.controls import Controls
 from stagecast.errors import StartError
 from stagecast.queries import Queries
 from stagecast.reports import Reports
+from stagecast.rpc.control_service import ControlServicer
 from stagecast.rpc.errors import ErrorInterceptor
 from stagecast.rpc.gate import Gate
 from stagecast.rpc.health import HealthServicer
@@ -25,7 +27,7 @@ from stagecast.v1 import (
     status_service_pb2,
     status_service_pb2_grpc,
 )
-from stagecast.watches import Watches
+from stagecast.watches import BatchWatches, DatasetWatches, Waits
 
 _SERVICES = tuple(
     service.full_name
@@ -61,8 +63,11 @@ class RpcServer:
         address: str,
         *,
         reports: Reports,
+        controls: Controls,
         queries: Queries,
-        watches: Watches,
+        batch_watches: BatchWatches,
+        dataset_watches: DatasetWatches,
+        waits: Waits,
         linger_s: float,
     ) -> None:
         self.address = address
@@ -72,16 +77,14 @@ class RpcServer:
         self._server = aio.server(interceptors=interceptors, options=_OPTIONS)
         self._health = HealthServicer(_SERVICES)
         report_service_pb2_grpc.add_ReportServiceServicer_to_server(
-            ReportServicer(reports),  # type: ignore[abstract]  # some RPCs are not implemented yet
+            ReportServicer(reports),  # type: ignore[abstract]  # Heartbeat is not implemented yet
             self._server,
         )
         status_service_pb2_grpc.add_StatusServiceServicer_to_server(
-            StatusServicer(queries, watches),  # type: ignore[abstract]  # as above
-            self._server,
+            StatusServicer(queries, batch_watches, dataset_watches, waits), self._server
         )
         control_service_pb2_grpc.add_ControlServiceServicer_to_server(
-            control_service_pb2_grpc.ControlServiceServicer(),  # type: ignore[abstract]  # as above
-            self._server,
+            ControlServicer(controls), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection(self._server, (*_SERVICES, health.SERVICE_NAME))

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from stagecast import wire
-from stagecast.model import Document
 from stagecast.queries import Queries
 from stagecast.rpc.errors import Context
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
-from stagecast.watches import SnapshotPart, Watches, WatchMessage
+from stagecast.watches import BatchWatches, DatasetWatches, Waits
+
+# An answer just before the deadline has to be written and to arrive.
+_MARGIN_S = 0.25
 
 
 class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
-    """Unpacks requests, asks `Queries` and `Watches`, and packs answers."""
+    """Unpacks requests, asks queries and watches, and packs answers."""
 
-    def __init__(self, queries: Queries, watches: Watches) -> None:
+    def __init__(
+        self,
+        queries: Queries,
+        batch_watches: BatchWatches,
+        dataset_watches: DatasetWatches,
+        waits: Waits,
+    ) -> None:
         self._queries = queries
-        self._watches = watches
+        self._batch_watches = batch_watches
+        self._dataset_watches = dataset_watches
+        self._waits = waits
 
     async def GetDataset(  # noqa: N802 - the proto's name
         self, request: pb.GetDatasetRequest, context: Context
@@ -28,12 +39,30 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         dataset = await self._queries.get_dataset(wire.dataset_id(request))
         return pb.GetDatasetResponse(dataset=wire.to_dataset(dataset))
 
+    async def ListDatasets(  # noqa: N802 - the proto's name
+        self, request: pb.ListDatasetsRequest, context: Context
+    ) -> pb.ListDatasetsResponse:
+        """Return a page of datasets."""
+        page = await self._queries.list_datasets(wire.dataset_query(request))
+        return pb.ListDatasetsResponse(
+            datasets=map(wire.to_dataset, page.items), next_page_token=page.next_page_token
+        )
+
     async def GetBatch(  # noqa: N802 - the proto's name
         self, request: pb.GetBatchRequest, context: Context
     ) -> pb.GetBatchResponse:
         """Return a batch."""
         batch = await self._queries.get_batch(*wire.batch_name(request))
         return pb.GetBatchResponse(batch=wire.to_batch(batch))
+
+    async def ListBatches(  # noqa: N802 - the proto's name
+        self, request: pb.ListBatchesRequest, context: Context
+    ) -> pb.ListBatchesResponse:
+        """Return a page of batches."""
+        page = await self._queries.list_batches(wire.batch_query(request))
+        return pb.ListBatchesResponse(
+            batches=map(wire.to_batch, page.items), next_page_token=page.next_page_token
+        )
 
     async def GetDocument(  # noqa: N802 - the proto's name
         self, request: pb.GetDocumentRequest, context: Context
@@ -54,44 +83,55 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
             resume_token=page.resume_token,
         )
 
-    async def WatchBatch(  # noqa: N802 - the proto's name
+    async def ListTransitions(  # noqa: N802 - the proto's name
+        self, request: pb.ListTransitionsRequest, context: Context
+    ) -> pb.ListTransitionsResponse:
+        """Return a page of history."""
+        page = await self._queries.list_transitions(wire.transition_query(request))
+        return pb.ListTransitionsResponse(
+            transitions=map(wire.to_transition, page.items), next_page_token=page.next_page_token
+        )
+
+    async def WaitBatch(  # noqa: N802 - the proto's name
+        self, request: pb.WaitBatchRequest, context: Context
+    ) -> pb.WaitBatchResponse:
+        """Answer when the batch is terminal, or the time is over."""
+        name, timeout_s = wire.batch_name(request), wire.wait_timeout_s(request)
+        batch, done = await self._waits.wait(*name, _shortest(timeout_s, context.time_remaining()))
+        return pb.WaitBatchResponse(batch=wire.to_batch(batch), done=done)
+
+    async def WatchBatch(  # type: ignore[override]  # noqa: N802 - encoded once for all; the proto's name
         self, request: pb.WatchBatchRequest, context: Context
-    ) -> AsyncGenerator[pb.WatchBatchResponse]:
+    ) -> AsyncGenerator[bytes]:
         """Send every transition of a batch."""
-
-        async def tell_begun() -> None:
-            await context.send_initial_metadata(())
-
-        messages = self._watches.watch(wire.watch_request(request), on_begun=tell_begun)
+        asked = wire.watch_request(request)
+        messages = self._batch_watches.watch(asked, on_begun=_tell_begun(context))
         # Closed here and now if the call is cancelled, not when garbage is collected.
         async with contextlib.aclosing(messages):
             async for message in messages:
-                yield _watch_response(message)
+                yield message
+
+    async def WatchDatasets(  # noqa: N802 - the proto's name
+        self, request: pb.WatchDatasetsRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchDatasetsResponse]:
+        """Send datasets as they are, then each that changes."""
+        asked = wire.datasets_watch_request(request)
+        messages = self._dataset_watches.watch(asked, on_begun=_tell_begun(context))
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                yield wire.to_datasets_message(message)
 
 
-def _watch_response(message: WatchMessage) -> pb.WatchBatchResponse:
-    return pb.WatchBatchResponse(
-        snapshot=_snapshot(message.snapshot) if message.snapshot else None,
-        transitions=map(wire.to_transition, message.transitions),
-        progress=map(_progress, message.progress),
-        batch=wire.to_batch(message.batch) if message.batch else None,
-        revision=message.revision,
-        resume_token=message.resume_token,
-        server_time=wire.to_timestamp(message.server_at),
-    )
+def _tell_begun(context: Context) -> Callable[[], Awaitable[None]]:
+    async def tell() -> None:
+        await context.send_initial_metadata(())
+
+    return tell
 
 
-def _snapshot(part: SnapshotPart) -> pb.Snapshot:
-    return pb.Snapshot(
-        reason=pb.SnapshotReason.ValueType(part.reason),
-        documents=map(wire.to_document, part.documents),
-        complete=part.complete,
-    )
-
-
-def _progress(document: Document) -> pb.DocumentProgress:
-    return pb.DocumentProgress(
-        document_id=document.document_id,
-        attempt=document.attempt,
-        progress=wire.to_progress(document.progress),
-    )
+def _shortest(timeout_s: float | None, remaining_s: float | None) -> float:
+    """Return how long a call may wait for its answer."""
+    within = math.inf if timeout_s is None else timeout_s
+    if remaining_s is None:
+        return within
+    return min(within, remaining_s - min(_MARGIN_S, remaining_s / 4))

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from stagecast.store.lookups import get_batch, get_call, get_dataset, get_document
-from stagecast.store.protocol import BatchName, Reading, Store, Writing
+from stagecast.store.protocol import (
+    BatchName,
+    DatasetNews,
+    Head,
+    Reading,
+    Store,
+    Topic,
+    Writing,
+)
 
 __all__ = [
     "BatchName",
+    "DatasetNews",
+    "Head",
     "Reading",
     "Store",
+    "Topic",
     "Writing",
     "get_batch",
     "get_call",

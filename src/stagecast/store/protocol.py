@@ -7,12 +7,14 @@ Readers see one moment and never wait for the writer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from stagecast.model import (
     Batch,
     BatchEdit,
+    BatchState,
     Creation,
     Dataset,
     Document,
@@ -26,6 +28,21 @@ T = TypeVar("T")
 BatchName = tuple[str, str]
 """The ids of a dataset and of one of its batches."""
 
+Topic = tuple[str, ...]
+"""What may change: a dataset by its id, or one of its batches as a `BatchName`."""
+
+Head = tuple[int, ...]
+"""How far a batch is: its key, its revision, its progress serial."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetNews:
+    """What became of datasets up to a serial: those that changed, as they are, and the removed."""
+
+    serial: int
+    changed: Sequence[Dataset]
+    removed: Sequence[str]
+
 
 class Reading(Protocol):
     """A view of one moment."""
@@ -34,12 +51,37 @@ class Reading(Protocol):
         """Return the dataset, if it is there."""
         ...
 
-    def find_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
-        """Return those of the datasets that are there, or all, in the order of their ids."""
+    def iterate_datasets(
+        self, dataset_ids: Collection[str] | None, *, after: str = ""
+    ) -> Iterator[Dataset]:
+        """Yield those of the datasets that are there, or all, in the order of their ids."""
+        ...
+
+    def find_dataset_news(
+        self, dataset_ids: Collection[str] | None, *, after_serial: int
+    ) -> DatasetNews:
+        """Return what became of the datasets, or of all, since a serial.
+
+        Serials number the changes of all datasets, as they are committed.
+        """
         ...
 
     def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
         """Return the batch, if it is there."""
+        ...
+
+    def find_heads(self, names: Collection[BatchName]) -> dict[BatchName, Head]:
+        """Return how far those of the batches are that are there."""
+        ...
+
+    def iterate_batches(
+        self,
+        dataset_id: str | None,
+        *,
+        states: Collection[BatchState] = (),
+        before_key: int | None = None,
+    ) -> Iterator[Batch]:
+        """Yield batches of a dataset, or of all, newest first; an empty filter lets all through."""
         ...
 
     def find_documents(self, batch: Batch, document_ids: Collection[str]) -> dict[str, Document]:
@@ -53,12 +95,23 @@ class Reading(Protocol):
         after_position: int = -1,
         states: Collection[DocumentState] = (),
         stages: Collection[Stage] = (),
+        as_of: int | None = None,
     ) -> Iterator[Document]:
-        """Yield documents in the order of registration; an empty filter lets all through."""
+        """Yield documents in the order of registration; an empty filter lets all through.
+
+        With `as_of` they are as they were at that revision, those that joined later left out; so a
+        list that is read in pieces is still of one moment, for as long as the log is kept.
+        """
         ...
 
-    def iterate_transitions(self, batch: Batch, *, after_revision: int) -> Iterator[Transition]:
-        """Yield the log from the next revision on."""
+    def iterate_transitions(
+        self, batch: Batch, *, after_revision: int, document: Document | None = None
+    ) -> Iterator[Transition]:
+        """Yield the log of the batch, or of one of its documents, after a revision."""
+        ...
+
+    def find_transition(self, batch: Batch, revision: int) -> Transition | None:
+        """Return a transition, if the log still has it."""
         ...
 
     def find_call(self, batch: Batch, revision: int) -> int | None:
@@ -103,6 +156,18 @@ class Writing(Reading, Protocol):
 
     def save(self, edit: BatchEdit) -> None:
         """Write rows, log and counts."""
+        ...
+
+    def delete_batch(self, batch: Batch) -> None:
+        """Make a batch vanish; its rows are swept later."""
+        ...
+
+    def delete_dataset(self, dataset: Dataset) -> None:
+        """Make a dataset vanish with all its batches; their rows are swept later."""
+        ...
+
+    def sweep(self, most: int) -> bool:
+        """Delete some rows of what has vanished; False if there was nothing to delete."""
         ...
 
 

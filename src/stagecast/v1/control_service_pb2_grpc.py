@@ -29,7 +29,9 @@ class ControlServiceStub(object):
     """Changes what becomes of documents, one or all of a batch.
 
     A call on a whole batch changes those documents that it can change and leaves the others as they
-    are; a repeat changes none.
+    are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
+    document that it cannot change, a call does nothing as well; `changed_documents` tells.
+    stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
     Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """
@@ -76,27 +78,31 @@ class ControlServiceServicer(object):
     """Changes what becomes of documents, one or all of a batch.
 
     A call on a whole batch changes those documents that it can change and leaves the others as they
-    are; a repeat changes none.
+    are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
+    document that it cannot change, a call does nothing as well; `changed_documents` tells.
+    stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
     Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """
 
     def Pause(self, request, context):
-        """Holds documents that are PENDING or RUNNING.
+        """Holds documents that are PENDING or RUNNING: they become PAUSED. A worker that works on regardless
+        may still move their stage, or end them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Resume(self, request, context):
-        """Releases documents that are PAUSED.
+        """Releases documents that are PAUSED: they are RUNNING again, or PENDING if they never started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Stop(self, request, context):
-        """Ends documents that are open.
+        """Ends documents that are open: they become STOPPED. What is reported of them later is refused with
+        FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,22 +110,24 @@ class ControlServiceServicer(object):
 
     def Retry(self, request, context):
         """Gives documents that FAILED or were STOPPED another attempt; a document that is named, also if
-        it SUCCEEDED.
+        it SUCCEEDED. They become PENDING, and the batch is open again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteBatch(self, request, context):
-        """Deletes a batch with its documents and its log. Its watches end with NOT_FOUND /
-        `BATCH_DELETED`.
+        """Deletes a batch with its documents and its log. It is gone when the call is answered; its room in
+        the file is freed soon after. Its watches end with NOT_FOUND / `BATCH_DELETED`. The id may be used
+        again, for a batch with a history of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Deletes a dataset with all its batches.
+        """Deletes a dataset with all its batches, whose watches end with NOT_FOUND / `BATCH_DELETED`. Watches
+        of datasets are told.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,7 +178,9 @@ class ControlService(object):
     """Changes what becomes of documents, one or all of a batch.
 
     A call on a whole batch changes those documents that it can change and leaves the others as they
-    are; a repeat changes none.
+    are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
+    document that it cannot change, a call does nothing as well; `changed_documents` tells.
+    stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
     Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """

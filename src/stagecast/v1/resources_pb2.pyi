@@ -170,7 +170,7 @@ class _DatasetStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatasetS
     DATASET_STATE_RUNNING: _DatasetState.ValueType  # 2
     """There are open batches, not all of them PENDING."""
     DATASET_STATE_SUCCEEDED: _DatasetState.ValueType  # 3
-    """No batch is open; the batch that ended last succeeded."""
+    """No batch is open; the batch that ended last succeeded, or all batches were deleted."""
     DATASET_STATE_FAILED: _DatasetState.ValueType  # 4
     """No batch is open; the batch that ended last ended as anything less than SUCCEEDED."""
 
@@ -184,7 +184,7 @@ DATASET_STATE_PENDING: DatasetState.ValueType  # 1
 DATASET_STATE_RUNNING: DatasetState.ValueType  # 2
 """There are open batches, not all of them PENDING."""
 DATASET_STATE_SUCCEEDED: DatasetState.ValueType  # 3
-"""No batch is open; the batch that ended last succeeded."""
+"""No batch is open; the batch that ended last succeeded, or all batches were deleted."""
 DATASET_STATE_FAILED: DatasetState.ValueType  # 4
 """No batch is open; the batch that ended last ended as anything less than SUCCEEDED."""
 Global___DatasetState: _TypeAlias = DatasetState  # noqa: Y015
@@ -658,7 +658,7 @@ class Dataset(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When the last transition of any of its batches was recorded."""
+        """When the last transition of any of its batches was recorded, or a batch was deleted."""
 
     def __init__(
         self,

@@ -108,10 +108,10 @@ class ListDatasetsRequest(_message.Message):
     page_size: _builtins.int
     """At most so many: 0 is 100, the most is 1,000."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    """`next_page_token` of the page before; empty for the first page. Goes with the same request only."""
     @_builtins.property
     def dataset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The datasets; all that the caller can read if it is empty."""
+        """The datasets, at most 10,000; all that the caller can read if it is empty."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class ListDatasetsResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def datasets(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Dataset]:
-        """The datasets."""
+        """The datasets, in the order of their ids."""
 
     def __init__(
         self,
@@ -219,9 +219,9 @@ class ListBatchesRequest(_message.Message):
     dataset_id: _builtins.str
     """The dataset; all that the caller can read if it is left out."""
     page_size: _builtins.int
-    """At most so many: 0 is 100, the most is 1,000."""
+    """At most so many: 0 is 100, the most is 1,000. A page of batches with many labels holds fewer."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    """`next_page_token` of the page before; empty for the first page. Goes with the same request only."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_resources_pb2.BatchState.ValueType]:
         """Only batches in one of these states; all if it is empty."""
@@ -343,9 +343,7 @@ class ListDocumentsRequest(_message.Message):
     page_size: _builtins.int
     """At most so many: 0 is 100, the most is 1,000. A page of very large documents holds fewer."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first page. Goes with the same ids and
-    filters only.
-    """
+    """`next_page_token` of the page before; empty for the first page. Goes with the same request only."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_resources_pb2.DocumentState.ValueType]:
         """Only documents in one of these states; all if it is empty."""
@@ -426,9 +424,9 @@ class ListTransitionsRequest(_message.Message):
     document_id: _builtins.str
     """Only transitions of this document; all of the batch if it is left out."""
     page_size: _builtins.int
-    """At most so many: 0 is 100, the most is 1,000."""
+    """At most so many: 0 is 100, the most is 1,000. A page of very large documents holds fewer."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    """`next_page_token` of the page before; empty for the first page. Goes with the same request only."""
     def __init__(
         self,
         *,
@@ -489,7 +487,9 @@ class WaitBatchRequest(_message.Message):
     """The batch. Required."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to wait; until just before the call's deadline if it is left out."""
+        """How long to wait, at most an hour; 0 does not wait. Until just before the call's deadline if it is
+        left out.
+        """
 
     def __init__(
         self,
@@ -721,7 +721,7 @@ class WatchDatasetsRequest(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dataset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The datasets; all that the caller can read if it is empty."""
+        """The datasets, at most 10,000; all that the caller can read if it is empty."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:

@@ -113,7 +113,10 @@ class StatusServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDatasets(self, request, context):
-        """Many datasets. Not implemented yet: UNIMPLEMENTED.
+        """Datasets, in the order of their ids. Those that are named and not there are left out.
+
+        Pages are read when they are asked for: a dataset that is made or deleted meanwhile may or may not
+        be on one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,7 +130,10 @@ class StatusServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListBatches(self, request, context):
-        """Batches of a dataset or of all, newest first. Not implemented yet: UNIMPLEMENTED.
+        """Batches of a dataset or of all, those that were created last first.
+
+        Pages are read when they are asked for: batches that are created meanwhile are on none of the
+        further pages, and none that stays is repeated or left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,15 +161,19 @@ class StatusServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTransitions(self, request, context):
-        """The history of a batch or of one document, oldest first. Not implemented yet: UNIMPLEMENTED.
+        """The history of a batch or of one document, oldest first.
+
+        The last page is the last as of when it was read; a watch tells what comes after it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WaitBatch(self, request, context):
-        """Answers when the batch is terminal, or with `done` false when the time is over. Not implemented
-        yet: UNIMPLEMENTED.
+        """Answers when the batch is terminal, or with `done` false when the time is over: a long poll.
+
+        Without a `timeout` that is just before the call's deadline, and without a deadline after an hour.
+        NOT_FOUND / `BATCH_DELETED` if the batch goes while it is waited for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,8 +213,15 @@ class StatusServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchDatasets(self, request, context):
-        """Pushes datasets as they are and then each that changes, merged. Not implemented yet:
-        UNIMPLEMENTED.
+        """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
+
+        It begins with all that are there, in one or more messages of which the last has `complete`. A
+        dataset that changes often is sent at most some ten times a second, only as it is then. One that is
+        named and not there is sent as soon as it is. There is at most `heartbeat_interval` of silence; a
+        message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
+        again, which begins with all that are there.
+
+        UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,11 +44,19 @@ class StatusServiceStub:
     GetDataset: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.GetDatasetRequest, _status_service_pb2.GetDatasetResponse]
     """One dataset."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.ListDatasetsRequest, _status_service_pb2.ListDatasetsResponse]
-    """Many datasets. Not implemented yet: UNIMPLEMENTED."""
+    """Datasets, in the order of their ids. Those that are named and not there are left out.
+
+    Pages are read when they are asked for: a dataset that is made or deleted meanwhile may or may not
+    be on one.
+    """
     GetBatch: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.GetBatchRequest, _status_service_pb2.GetBatchResponse]
     """One batch."""
     ListBatches: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.ListBatchesRequest, _status_service_pb2.ListBatchesResponse]
-    """Batches of a dataset or of all, newest first. Not implemented yet: UNIMPLEMENTED."""
+    """Batches of a dataset or of all, those that were created last first.
+
+    Pages are read when they are asked for: batches that are created meanwhile are on none of the
+    further pages, and none that stays is repeated or left out.
+    """
     GetDocument: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.GetDocumentRequest, _status_service_pb2.GetDocumentResponse]
     """One document."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.ListDocumentsRequest, _status_service_pb2.ListDocumentsResponse]
@@ -62,10 +70,15 @@ class StatusServiceStub:
     with other ids or filters.
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.ListTransitionsRequest, _status_service_pb2.ListTransitionsResponse]
-    """The history of a batch or of one document, oldest first. Not implemented yet: UNIMPLEMENTED."""
+    """The history of a batch or of one document, oldest first.
+
+    The last page is the last as of when it was read; a watch tells what comes after it.
+    """
     WaitBatch: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.WaitBatchRequest, _status_service_pb2.WaitBatchResponse]
-    """Answers when the batch is terminal, or with `done` false when the time is over. Not implemented
-    yet: UNIMPLEMENTED.
+    """Answers when the batch is terminal, or with `done` false when the time is over: a long poll.
+
+    Without a `timeout` that is just before the call's deadline, and without a deadline after an hour.
+    NOT_FOUND / `BATCH_DELETED` if the batch goes while it is waited for.
     """
     WatchBatch: _grpc.UnaryStreamMultiCallable[_status_service_pb2.WatchBatchRequest, _status_service_pb2.WatchBatchResponse]
     """Pushes every transition of a batch, exactly once and in order, also across reconnects, server
@@ -97,8 +110,15 @@ class StatusServiceStub:
     again with the last token.
     """
     WatchDatasets: _grpc.UnaryStreamMultiCallable[_status_service_pb2.WatchDatasetsRequest, _status_service_pb2.WatchDatasetsResponse]
-    """Pushes datasets as they are and then each that changes, merged. Not implemented yet:
-    UNIMPLEMENTED.
+    """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
+
+    It begins with all that are there, in one or more messages of which the last has `complete`. A
+    dataset that changes often is sent at most some ten times a second, only as it is then. One that is
+    named and not there is sent as soon as it is. There is at most `heartbeat_interval` of silence; a
+    message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
+    again, which begins with all that are there.
+
+    UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`.
     """
 
 @_typing.type_check_only
@@ -117,11 +137,19 @@ class StatusServiceAsyncStub(StatusServiceStub):
     GetDataset: _aio.UnaryUnaryMultiCallable[_status_service_pb2.GetDatasetRequest, _status_service_pb2.GetDatasetResponse]  # type: ignore[assignment]
     """One dataset."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListDatasetsRequest, _status_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
-    """Many datasets. Not implemented yet: UNIMPLEMENTED."""
+    """Datasets, in the order of their ids. Those that are named and not there are left out.
+
+    Pages are read when they are asked for: a dataset that is made or deleted meanwhile may or may not
+    be on one.
+    """
     GetBatch: _aio.UnaryUnaryMultiCallable[_status_service_pb2.GetBatchRequest, _status_service_pb2.GetBatchResponse]  # type: ignore[assignment]
     """One batch."""
     ListBatches: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListBatchesRequest, _status_service_pb2.ListBatchesResponse]  # type: ignore[assignment]
-    """Batches of a dataset or of all, newest first. Not implemented yet: UNIMPLEMENTED."""
+    """Batches of a dataset or of all, those that were created last first.
+
+    Pages are read when they are asked for: batches that are created meanwhile are on none of the
+    further pages, and none that stays is repeated or left out.
+    """
     GetDocument: _aio.UnaryUnaryMultiCallable[_status_service_pb2.GetDocumentRequest, _status_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """One document."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListDocumentsRequest, _status_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
@@ -135,10 +163,15 @@ class StatusServiceAsyncStub(StatusServiceStub):
     with other ids or filters.
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListTransitionsRequest, _status_service_pb2.ListTransitionsResponse]  # type: ignore[assignment]
-    """The history of a batch or of one document, oldest first. Not implemented yet: UNIMPLEMENTED."""
+    """The history of a batch or of one document, oldest first.
+
+    The last page is the last as of when it was read; a watch tells what comes after it.
+    """
     WaitBatch: _aio.UnaryUnaryMultiCallable[_status_service_pb2.WaitBatchRequest, _status_service_pb2.WaitBatchResponse]  # type: ignore[assignment]
-    """Answers when the batch is terminal, or with `done` false when the time is over. Not implemented
-    yet: UNIMPLEMENTED.
+    """Answers when the batch is terminal, or with `done` false when the time is over: a long poll.
+
+    Without a `timeout` that is just before the call's deadline, and without a deadline after an hour.
+    NOT_FOUND / `BATCH_DELETED` if the batch goes while it is waited for.
     """
     WatchBatch: _aio.UnaryStreamMultiCallable[_status_service_pb2.WatchBatchRequest, _status_service_pb2.WatchBatchResponse]  # type: ignore[assignment]
     """Pushes every transition of a batch, exactly once and in order, also across reconnects, server
@@ -170,8 +203,15 @@ class StatusServiceAsyncStub(StatusServiceStub):
     again with the last token.
     """
     WatchDatasets: _aio.UnaryStreamMultiCallable[_status_service_pb2.WatchDatasetsRequest, _status_service_pb2.WatchDatasetsResponse]  # type: ignore[assignment]
-    """Pushes datasets as they are and then each that changes, merged. Not implemented yet:
-    UNIMPLEMENTED.
+    """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
+
+    It begins with all that are there, in one or more messages of which the last has `complete`. A
+    dataset that changes often is sent at most some ten times a second, only as it is then. One that is
+    named and not there is sent as soon as it is. There is at most `heartbeat_interval` of silence; a
+    message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
+    again, which begins with all that are there.
+
+    UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`.
     """
 
 class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -199,7 +239,11 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _status_service_pb2.ListDatasetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_status_service_pb2.ListDatasetsResponse, _abc.Awaitable[_status_service_pb2.ListDatasetsResponse]]:
-        """Many datasets. Not implemented yet: UNIMPLEMENTED."""
+        """Datasets, in the order of their ids. Those that are named and not there are left out.
+
+        Pages are read when they are asked for: a dataset that is made or deleted meanwhile may or may not
+        be on one.
+        """
 
     @_abc_1.abstractmethod
     def GetBatch(
@@ -215,7 +259,11 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _status_service_pb2.ListBatchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_status_service_pb2.ListBatchesResponse, _abc.Awaitable[_status_service_pb2.ListBatchesResponse]]:
-        """Batches of a dataset or of all, newest first. Not implemented yet: UNIMPLEMENTED."""
+        """Batches of a dataset or of all, those that were created last first.
+
+        Pages are read when they are asked for: batches that are created meanwhile are on none of the
+        further pages, and none that stays is repeated or left out.
+        """
 
     @_abc_1.abstractmethod
     def GetDocument(
@@ -247,7 +295,10 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _status_service_pb2.ListTransitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_status_service_pb2.ListTransitionsResponse, _abc.Awaitable[_status_service_pb2.ListTransitionsResponse]]:
-        """The history of a batch or of one document, oldest first. Not implemented yet: UNIMPLEMENTED."""
+        """The history of a batch or of one document, oldest first.
+
+        The last page is the last as of when it was read; a watch tells what comes after it.
+        """
 
     @_abc_1.abstractmethod
     def WaitBatch(
@@ -255,8 +306,10 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _status_service_pb2.WaitBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_status_service_pb2.WaitBatchResponse, _abc.Awaitable[_status_service_pb2.WaitBatchResponse]]:
-        """Answers when the batch is terminal, or with `done` false when the time is over. Not implemented
-        yet: UNIMPLEMENTED.
+        """Answers when the batch is terminal, or with `done` false when the time is over: a long poll.
+
+        Without a `timeout` that is just before the call's deadline, and without a deadline after an hour.
+        NOT_FOUND / `BATCH_DELETED` if the batch goes while it is waited for.
         """
 
     @_abc_1.abstractmethod
@@ -300,8 +353,15 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _status_service_pb2.WatchDatasetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_status_service_pb2.WatchDatasetsResponse], _abc.AsyncIterator[_status_service_pb2.WatchDatasetsResponse]]:
-        """Pushes datasets as they are and then each that changes, merged. Not implemented yet:
-        UNIMPLEMENTED.
+        """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
+
+        It begins with all that are there, in one or more messages of which the last has `complete`. A
+        dataset that changes often is sent at most some ten times a second, only as it is then. One that is
+        named and not there is sent as soon as it is. There is at most `heartbeat_interval` of silence; a
+        message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
+        again, which begins with all that are there.
+
+        UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`.
         """
 
 def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from stagecast.wire.messages import encode_watch_message, to_datasets_message
 from stagecast.wire.requests import (
     batch_name,
+    batch_or_document_name,
+    batch_query,
     dataset_id,
+    dataset_query,
+    datasets_watch_request,
     document_name,
     document_query,
     new_batch,
     new_documents,
     reports,
+    transition_query,
+    wait_timeout_s,
     watch_request,
     worker,
 )
@@ -17,25 +24,29 @@ from stagecast.wire.resources import (
     to_batch,
     to_dataset,
     to_document,
-    to_progress,
-    to_timestamp,
     to_transition,
 )
 
 __all__ = [
     "batch_name",
+    "batch_or_document_name",
+    "batch_query",
     "dataset_id",
+    "dataset_query",
+    "datasets_watch_request",
     "document_name",
     "document_query",
+    "encode_watch_message",
     "new_batch",
     "new_documents",
     "reports",
     "to_batch",
     "to_dataset",
+    "to_datasets_message",
     "to_document",
-    "to_progress",
-    "to_timestamp",
     "to_transition",
+    "transition_query",
+    "wait_timeout_s",
     "watch_request",
     "worker",
 ]

@@ -12,14 +12,20 @@ from typing import Protocol, TypeVar
 from stagecast.errors import FieldInvalid
 from stagecast.model import (
     LOST,
+    BatchQuery,
+    BatchState,
+    DatasetQuery,
+    DatasetsWatchRequest,
     DocumentError,
     DocumentQuery,
     DocumentState,
     NewBatch,
     NewDocument,
+    Page,
     Progress,
     Report,
     Stage,
+    TransitionQuery,
     WatchRequest,
 )
 from stagecast.v1 import report_service_pb2, resources_pb2, status_service_pb2
@@ -27,11 +33,13 @@ from stagecast.wire import checks
 
 MAX_DOCUMENTS = 10_000
 MAX_REPORTS = 1_000
+MAX_DATASETS = 10_000
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 DEFAULT_STALL_AFTER_US = 300 * checks.MICROSECONDS
 DEFAULT_HEARTBEAT_S = 15.0
 
+_HOUR_S = 3_600
 _YEAR_S = 365 * 86_400
 _MAX_MESSAGE = 4_096  # characters of an error's text
 _MAX_SEGMENTS = 2**31 - 1  # so that the sum over a batch fits 64 bits
@@ -55,6 +63,16 @@ class _NamesDocument(_NamesBatch, Protocol):
     def document_id(self) -> str: ...
 
 
+class _Pages(Protocol):
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def page_token(self) -> str: ...
+
+
+_Beats = status_service_pb2.WatchBatchRequest | status_service_pb2.WatchDatasetsRequest
+
+
 def dataset_id(request: _NamesDataset) -> str:
     """Return the id of the dataset that a request names."""
     return checks.dataset_id(request.dataset_id)
@@ -68,6 +86,13 @@ def batch_name(request: _NamesBatch) -> tuple[str, str]:
 def document_name(request: _NamesDocument) -> tuple[str, str, str]:
     """Return the ids of the dataset, the batch and the document that a request names."""
     return *batch_name(request), _document_id("document_id", request.document_id)
+
+
+def batch_or_document_name(request: _NamesDocument) -> tuple[str, str, str]:
+    """Return the ids that a request names; the document's is empty for the whole batch."""
+    if request.document_id:
+        return document_name(request)
+    return *batch_name(request), ""
 
 
 def new_batch(request: report_service_pb2.CreateBatchRequest) -> NewBatch:
@@ -121,39 +146,96 @@ def reports(request: report_service_pb2.ReportRequest) -> list[Report]:
     return [_report(f"reports[{index}]", given) for index, given in enumerate(request.reports)]
 
 
+def dataset_query(request: status_service_pb2.ListDatasetsRequest) -> DatasetQuery:
+    """Return which datasets are asked for."""
+    return DatasetQuery(dataset_ids=_dataset_ids(request.dataset_ids), page=_page(request))
+
+
+def batch_query(request: status_service_pb2.ListBatchesRequest) -> BatchQuery:
+    """Return which batches are asked for."""
+    return BatchQuery(
+        dataset_id=dataset_id(request) if request.dataset_id else "",
+        states=_members("states", BatchState, request.states),
+        page=_page(request),
+    )
+
+
 def document_query(request: status_service_pb2.ListDocumentsRequest) -> DocumentQuery:
     """Return which documents are asked for."""
     name = batch_name(request)
-    if not 0 <= request.page_size <= MAX_PAGE:
-        raise FieldInvalid("page_size", f"must be 0 to {MAX_PAGE}")
     return DocumentQuery(
         dataset_id=name[0],
         batch_id=name[1],
         states=_members("states", DocumentState, request.states),
         stages=_members("stages", Stage, request.stages),
-        page_size=request.page_size or DEFAULT_PAGE,
-        page_token=request.page_token,
+        page=_page(request),
     )
+
+
+def transition_query(request: status_service_pb2.ListTransitionsRequest) -> TransitionQuery:
+    """Return whose history is asked for."""
+    name = batch_or_document_name(request)
+    return TransitionQuery(
+        dataset_id=name[0], batch_id=name[1], document_id=name[2], page=_page(request)
+    )
+
+
+def wait_timeout_s(request: status_service_pb2.WaitBatchRequest) -> float | None:
+    """Return how long to wait; `None` if that was left out."""
+    if not request.HasField("timeout"):
+        return None
+    span = checks.span_us("timeout", request.timeout, least_s=0, most_s=_HOUR_S, zero=False)
+    return span / checks.MICROSECONDS
 
 
 def watch_request(request: status_service_pb2.WatchBatchRequest) -> WatchRequest:
     """Return the watch that is asked for."""
     name = batch_name(request)
-    heartbeat_s = DEFAULT_HEARTBEAT_S
-    if request.HasField("heartbeat_interval"):
-        span = checks.span_us(
-            "heartbeat_interval", request.heartbeat_interval, least_s=1, most_s=300, zero=False
-        )
-        heartbeat_s = span / checks.MICROSECONDS
     return WatchRequest(
         dataset_id=name[0],
         batch_id=name[1],
         resume_token=request.resume_token,
         follow=request.follow,
-        heartbeat_s=heartbeat_s,
+        heartbeat_s=_heartbeat_s(request),
         transitions_only=request.transitions_only,
         fail_on_expired_token=request.fail_on_expired_token,
     )
+
+
+def datasets_watch_request(
+    request: status_service_pb2.WatchDatasetsRequest,
+) -> DatasetsWatchRequest:
+    """Return the watch of datasets that is asked for."""
+    return DatasetsWatchRequest(
+        dataset_ids=_dataset_ids(request.dataset_ids), heartbeat_s=_heartbeat_s(request)
+    )
+
+
+def _dataset_ids(given: Sequence[str]) -> frozenset[str] | None:
+    """Return the datasets that are named, or `None` for all."""
+    checks.count("dataset_ids", len(given), least=0, most=MAX_DATASETS)
+    found = []
+    for index, value in enumerate(given):
+        try:
+            found.append(checks.dataset_id(value))
+        except FieldInvalid as error:
+            raise FieldInvalid(f"dataset_ids[{index}]", error.rule) from None
+    return frozenset(found) or None
+
+
+def _page(request: _Pages) -> Page:
+    if not 0 <= request.page_size <= MAX_PAGE:
+        raise FieldInvalid("page_size", f"must be 0 to {MAX_PAGE}")
+    return Page(size=request.page_size or DEFAULT_PAGE, token=request.page_token)
+
+
+def _heartbeat_s(request: _Beats) -> float:
+    if not request.HasField("heartbeat_interval"):
+        return DEFAULT_HEARTBEAT_S
+    span = checks.span_us(
+        "heartbeat_interval", request.heartbeat_interval, least_s=1, most_s=300, zero=False
+    )
+    return span / checks.MICROSECONDS
 
 
 def _document_id(field: str, value: str) -> str:

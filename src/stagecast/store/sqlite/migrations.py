@@ -133,3 +133,54 @@ def _create_transitions(db: Database) -> None:
             PRIMARY KEY (batch, revision)
         ) STRICT, WITHOUT ROWID
     """)
+
+
+@migrations()
+def index_history(db: Database) -> None:
+    """Make the history of one document quick to find, and the document as of a revision."""
+    db.execute("""
+        CREATE INDEX transitions_by_document ON transitions (batch, position, revision)
+        WHERE position IS NOT NULL
+    """)
+
+
+@migrations()
+def derive_batch_states(db: Database) -> None:
+    """Make batches quick to find by their state.
+
+    The column says what `model.batch_state` does, or 0 of a batch that was deleted. SQLite keeps
+    it, so that the code of the release before cannot leave it behind.
+    """
+    # Such a column can be added to a table that is there, but not within its definition.
+    db.execute("""
+        ALTER TABLE batches ADD COLUMN state INTEGER GENERATED ALWAYS AS (CASE
+            WHEN batch_id GLOB '/*' THEN 0
+            WHEN NOT sealed OR pending + running + paused > 0 THEN CASE
+                WHEN running + paused + succeeded + failed + stopped = 0 THEN 1
+                WHEN paused > 0 AND pending + running = 0 THEN 3
+                ELSE 2 END
+            WHEN paused + failed + stopped = 0 THEN 4
+            WHEN succeeded > 0 THEN 5
+            WHEN failed > 0 THEN 6
+            ELSE 7 END) VIRTUAL
+    """)
+    db.execute("CREATE INDEX batches_by_state ON batches (state)")
+    db.execute("CREATE INDEX batches_by_dataset ON batches (dataset, state)")
+    db.execute("""
+        CREATE INDEX batches_by_end ON batches (dataset, ended_at) WHERE ended_at IS NOT NULL
+    """)
+
+
+@migrations()
+def number_dataset_changes(db: Database) -> None:
+    """Give every change of a dataset a serial that all of them share, also its removal."""
+    db.execute("ALTER TABLE datasets ADD COLUMN serial INTEGER NOT NULL DEFAULT 0")
+    db.execute("UPDATE datasets SET serial = id")
+    db.execute("CREATE INDEX datasets_by_serial ON datasets (serial)")
+    # Rows stay: the last serial has to be known for ever, and datasets are few.
+    db.execute("""
+        CREATE TABLE removed_datasets (
+            serial INTEGER PRIMARY KEY,
+            dataset_id TEXT NOT NULL
+        ) STRICT
+    """)

@@ -168,14 +168,21 @@ def condition_to_row(document: Document) -> Row:
     )
 
 
-def document_to_row(document: Document) -> Row:
-    """Write `DOCUMENT`."""
+def identity_to_row(document: Document) -> Row:
+    """Write `IDENTITY`."""
     return (
         document.position,
         document.document_id,
         document.display_name,
         labels_to_text(dict(document.labels)),
         document.created_at,
+    )
+
+
+def document_to_row(document: Document) -> Row:
+    """Write `DOCUMENT`."""
+    return (
+        *identity_to_row(document),
         *condition_to_row(document),
         document.revision,
         document.updated_at,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from stagecast.store.protocol import BatchName, Reading, Writing
+from stagecast.store.protocol import Reading, Topic, Writing
 from stagecast.store.sqlite.connection import (
     Connection,
     DriverError,
@@ -17,7 +17,7 @@ from stagecast.store.sqlite.connection import (
     open_writer,
     translate,
 )
-from stagecast.store.sqlite.transactions import SqliteReading
+from stagecast.store.sqlite.reading import SqliteReading
 from stagecast.store.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class SqliteStore:
     Args:
         path: the file; it is created if it is not there.
         clock: microseconds since the epoch; the commit times.
-        on_commit: called on the loop with the batches that a transaction changed.
+        on_commit: called on the loop with what a transaction changed.
         on_foreign_commit: called on the loop within 50 ms after another process has written.
 
     Raises:
@@ -43,7 +43,7 @@ class SqliteStore:
         path: Path,
         *,
         clock: Callable[[], int],
-        on_commit: Callable[[set[BatchName]], None],
+        on_commit: Callable[[set[Topic]], None],
         on_foreign_commit: Callable[[], None],
     ) -> None:
         self._path = path

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stagecast.errors import StagecastError, StoreBusy
-from stagecast.store.protocol import BatchName, Writing
+from stagecast.store.protocol import Topic, Writing
 from stagecast.store.sqlite.connection import (
     RETRY_AFTER_S,
     Connection,
     DriverError,
     translate,
 )
-from stagecast.store.sqlite.transactions import SqliteWriting, random_number
+from stagecast.store.sqlite.writing import SqliteWriting, random_number
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Writer(threading.Thread):
     Args:
         connection: used by this thread alone until it has ended.
         clock: microseconds since the epoch.
-        on_commit: called on the loop with the batches that a transaction changed, before the calls
+        on_commit: called on the loop with what a transaction changed, before the calls
             are answered.
         on_foreign_commit: called on the loop after another process has written.
     """
@@ -61,7 +61,7 @@ class Writer(threading.Thread):
         connection: Connection,
         *,
         clock: Callable[[], int],
-        on_commit: Callable[[set[BatchName]], None],
+        on_commit: Callable[[set[Topic]], None],
         on_foreign_commit: Callable[[], None],
     ) -> None:
         super().__init__(name="stagecast-writer", daemon=True)
@@ -120,7 +120,7 @@ class Writer(threading.Thread):
                     group.append(asked)
         return group, True
 
-    def _commit(self, group: list[_Asked]) -> tuple[list[_Answered], set[BatchName]]:
+    def _commit(self, group: list[_Asked]) -> tuple[list[_Answered], set[Topic]]:
         try:
             with self._transaction() as tx:
                 answered = [self._run(asked, tx) for asked in group]
@@ -132,14 +132,14 @@ class Writer(threading.Thread):
 
     def _commit_apart(
         self, group: list[_Asked], error: Exception
-    ) -> tuple[list[_Answered], set[BatchName]]:
+    ) -> tuple[list[_Answered], set[Topic]]:
         busy = isinstance(translate(error), StoreBusy)
         self._failed |= busy
         if busy or len(group) == 1:
             # An error for each: whoever raises it adds to its traceback.
             return [_Answered(asked, error=_for_caller(error)) for asked in group], set()
         answered: list[_Answered] = []
-        touched: set[BatchName] = set()
+        touched: set[Topic] = set()
         for asked in group:
             some, names = self._commit([asked])
             answered += some
@@ -177,10 +177,10 @@ class Writer(threading.Thread):
             # Writes the header of the file as it is: the commit has to reach the disk.
             self._connection.execute("PRAGMA user_version = 0")
 
-    def _answer(self, answered: list[_Answered], touched: set[BatchName]) -> None:
+    def _answer(self, answered: list[_Answered], touched: set[Topic]) -> None:
         self._call_on_loop(lambda: self._deliver(answered, touched))
 
-    def _deliver(self, answered: list[_Answered], touched: set[BatchName]) -> None:
+    def _deliver(self, answered: list[_Answered], touched: set[Topic]) -> None:
         if touched:
             self._on_commit(touched)
         for answer in answered:

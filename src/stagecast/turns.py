@@ -1,7 +1,8 @@
-"""Heavy work one piece at a time, and shared by those who want the same.
+"""Work that many want at once, done once for all of them.
 
-A body of 100,000 documents takes seconds of the interpreter and a thread of the store.
-Were each poller given one of its own at once, they would take every thread from everybody else.
+A snapshot of 100,000 documents takes seconds of the interpreter and a thread of the store.
+Were everybody who asks given one of their own at once, they would take every thread from everybody
+else.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ T = TypeVar("T")
 
 
 class Turns(Generic[T]):
-    """Runs works one after the other.
+    """Runs works with the same key one after the other.
 
     Who asks for a work that waits for its turn shares it; one that has begun is not shared, because
     it may have read already what has changed since.
     """
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._running: dict[Hashable, asyncio.Task[T]] = {}
         self._waiting: dict[Hashable, asyncio.Task[T]] = {}
 
     async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
@@ -31,11 +32,17 @@ class Turns(Generic[T]):
         return await asyncio.shield(self._waiting[key])
 
     async def _take_turn(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+        before = self._running.get(key)
+        this = asyncio.current_task()
         try:
-            await self._turn.acquire()
+            if before is not None:
+                await asyncio.wait((before,))
         finally:
             del self._waiting[key]
+        if this is not None:
+            self._running[key] = this
         try:
             return await work()
         finally:
-            self._turn.release()
+            if self._running.get(key) is this:
+                del self._running[key]

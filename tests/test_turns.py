@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stagecast.rest.turns import Turns
+from stagecast.turns import Turns
 
 
 class Work:
@@ -38,14 +38,27 @@ class Work:
             await self._progress.wait_for(lambda: self.begun >= times)
 
 
-async def test_works_run_one_after_the_other() -> None:
+async def test_works_with_the_same_key_run_one_after_the_other() -> None:
     turns, work = Turns[int](), Work()
-    asked = [asyncio.create_task(turns.share(key, work)) for key in ("a", "b", "c")]
+    asked = []
     for number in (1, 2, 3):
+        asked.append(asyncio.create_task(turns.share("a", work)))
+        await asyncio.sleep(0)  # it waits for the one before
+        if number > 1:
+            work.end_one()
         await work.has_begun(number)
-        work.end_one()
+    work.end_one()
     assert await asyncio.gather(*asked) == [1, 2, 3]
     assert work.most_running == 1
+
+
+async def test_works_with_other_keys_wait_for_nobody() -> None:
+    turns, work = Turns[int](), Work()
+    asked = [asyncio.create_task(turns.share(key, work)) for key in ("a", "b", "c")]
+    await work.has_begun(3)
+    for _ in asked:
+        work.end_one()
+    assert sorted(await asyncio.gather(*asked)) == [1, 2, 3]
 
 
 async def test_waiting_work_is_shared_and_one_that_has_begun_is_not() -> None:

@@ -1,0 +1,44 @@
+"""What watchers are sent, before it is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stagecast.model.records import Batch, Dataset, Document, SnapshotReason, Transition
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SnapshotPart:
+    """Some documents of a snapshot; `complete` on the last part."""
+
+    reason: SnapshotReason
+    documents: Sequence[Document]
+    complete: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchMessage:
+    """A message of a watch of a batch, or a piece of one: encoded pieces are joined byte by byte.
+
+    A message that is only a part, of a snapshot or of what one call changed, has no `batch` and no
+    `resume_token`. `progress` are documents with their newest counters.
+    """
+
+    snapshot: SnapshotPart | None = None
+    transitions: Sequence[Transition] = ()
+    progress: Sequence[Document] = ()
+    batch: Batch | None = None
+    revision: int = 0
+    resume_token: str = ""
+    server_at: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetsMessage:
+    """A message of a watch of datasets; `complete` ends what was there at the start."""
+
+    datasets: Sequence[Dataset] = ()
+    removed: Sequence[str] = ()
+    complete: bool = False
+    server_at: int

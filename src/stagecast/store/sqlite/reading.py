@@ -1,0 +1,284 @@
+"""What is read: a view of one moment of the SQLite store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+
+from stagecast.model import (
+    Batch,
+    BatchState,
+    Dataset,
+    Document,
+    DocumentState,
+    Stage,
+    Transition,
+)
+from stagecast.store.protocol import BatchName, DatasetNews, Head
+from stagecast.store.sqlite import rows
+from stagecast.store.sqlite.connection import Connection, Cursor
+
+# A dataset by its id.
+_DATASET = f"SELECT {rows.columns(rows.DATASET)} FROM datasets WHERE dataset_id = ?"
+
+# Datasets in the order of their ids; of a JSON list if there is one, since it may be long, and a
+# statement takes few parameters. What was deleted has a name before '0'.
+_DATASETS = f"SELECT {rows.columns(rows.DATASET)} FROM datasets WHERE dataset_id > ?"
+_OF_LIST = " AND dataset_id IN (SELECT value FROM json_each(?))"
+_NO_DATASET = "0"
+
+# What changed since a serial: datasets, and removals.
+_CHANGED_DATASETS = f"""
+    SELECT {rows.columns(rows.DATASET)} FROM datasets WHERE serial > ? AND dataset_id > '0'
+"""
+_REMOVED_DATASETS = "SELECT dataset_id FROM removed_datasets WHERE serial > ?"
+LAST_SERIAL = """
+    SELECT max(coalesce((SELECT max(serial) FROM datasets), 0),
+        coalesce((SELECT max(serial) FROM removed_datasets), 0))
+"""
+
+# A batch by its ids.
+_BATCH = f"""
+    SELECT {rows.columns(rows.BATCH, "batches")}
+    FROM batches JOIN datasets ON datasets.id = batches.dataset
+    WHERE datasets.dataset_id = ? AND batches.batch_id = ?
+"""
+
+# How far batches are, by a JSON list of pairs of ids.
+_HEADS = """
+    SELECT datasets.dataset_id, batches.batch_id, batches.id, batches.revision,
+        batches.progress_serial
+    FROM json_each(?) AS named
+        JOIN datasets ON datasets.dataset_id = named.value ->> 0
+        JOIN batches ON batches.dataset = datasets.id AND batches.batch_id = named.value ->> 1
+"""
+
+# The keys of batches in a state before a key; several of them are merged, newest first.
+_KEYS_IN_STATE = "SELECT id FROM batches WHERE state = ? AND id < ?"
+_KEYS_IN_STATE_OF_DATASET = """
+    SELECT id FROM batches
+    WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state = ? AND id < ?
+"""
+_BATCH_OF_KEY = f"""
+    SELECT datasets.dataset_id, {rows.columns(rows.BATCH, "batches")}
+    FROM batches JOIN datasets ON datasets.id = batches.dataset WHERE batches.id = ?
+"""
+_NEWEST = 2**63 - 1
+
+# One document by its id; the usual report names one.
+_DOCUMENT = f"""
+    SELECT {rows.columns(rows.DOCUMENT)} FROM documents WHERE batch = ? AND document_id = ?
+"""
+
+# Documents of a JSON list of ids.
+_DOCUMENTS_NAMED = f"""
+    SELECT {rows.columns(rows.DOCUMENT)} FROM documents
+    WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?))
+"""
+
+# Documents in the order of registration, from a position on.
+_DOCUMENTS = f"""
+    SELECT {rows.columns(rows.DOCUMENT)} FROM documents WHERE batch = ? AND position > ?
+"""
+
+# Documents whose counters changed after a serial.
+_PROGRESSED = f"""
+    SELECT progress_serial, {rows.columns(rows.DOCUMENT)} FROM documents
+    WHERE batch = ? AND progress_serial > ? AND progress_serial > 0 ORDER BY progress_serial
+"""
+
+# The log from a revision on, each row with its document's identity.
+_LOG = f"""
+    SELECT {rows.columns(rows.LOG, "transitions")}, {rows.columns(rows.IDENTITY, "documents")}
+    FROM transitions LEFT JOIN documents
+        ON documents.batch = transitions.batch AND documents.position = transitions.position
+    WHERE transitions.batch = ? AND transitions.revision > ? ORDER BY transitions.revision
+"""
+
+# The log of one document. Without statistics SQLite would rather walk the log of the batch.
+_LOG_OF_DOCUMENT = f"""
+    SELECT {rows.columns(rows.LOG)} FROM transitions INDEXED BY transitions_by_document
+    WHERE batch = ? AND position = ? AND revision > ? ORDER BY revision
+"""
+
+# What a document was as of a revision.
+_LAST_OF_DOCUMENT = f"""
+    SELECT {rows.columns(rows.LOG)} FROM transitions INDEXED BY transitions_by_document
+    WHERE batch = ? AND position = ? AND revision <= ? ORDER BY revision DESC LIMIT 1
+"""
+
+# The call that made a transition.
+_CALL = "SELECT call FROM transitions WHERE batch = ? AND revision = ?"
+
+# The last serial that a server gave.
+_SERIAL = "SELECT serial FROM progress_marks WHERE batch = ? AND mark = ?"
+
+
+class SqliteReading:
+    """Reads on one connection, inside a transaction that somebody else began."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._cursors: list[Cursor] = []
+
+    def close(self) -> None:
+        """End what was only read in part, before the transaction ends.
+
+        An error's traceback may keep a generator alive, and its cursor would hold on to the moment
+        that it reads.
+        """
+        for cursor in self._cursors:
+            cursor.close()
+
+    def find_dataset(self, dataset_id: str) -> Dataset | None:
+        """Return the dataset, if it is there."""
+        row = self._connection.execute(_DATASET, (dataset_id,)).fetchone()
+        return rows.dataset_from_row(row) if row else None
+
+    def iterate_datasets(
+        self, dataset_ids: Collection[str] | None, *, after: str = ""
+    ) -> Iterator[Dataset]:
+        """Yield those of the datasets that are there, or all, in the order of their ids."""
+        named = () if dataset_ids is None else (json.dumps(list(dataset_ids)),)
+        found = self._iterate(
+            f"{_DATASETS}{_OF_LIST if named else ''} ORDER BY dataset_id",
+            (max(after, _NO_DATASET), *named),
+        )
+        return map(rows.dataset_from_row, found)
+
+    def find_dataset_news(
+        self, dataset_ids: Collection[str] | None, *, after_serial: int
+    ) -> DatasetNews:
+        """Return what became of the datasets, or of all, since a serial."""
+        named = () if dataset_ids is None else (json.dumps(list(dataset_ids)),)
+        of_list = _OF_LIST if named else ""
+        asked = (after_serial, *named)
+        changed = self._connection.execute(f"{_CHANGED_DATASETS}{of_list}", asked).fetchall()
+        removed = self._connection.execute(f"{_REMOVED_DATASETS}{of_list}", asked).fetchall()
+        [(serial,)] = self._connection.execute(LAST_SERIAL)
+        datasets = [rows.dataset_from_row(row) for row in changed]
+        there = {dataset.dataset_id for dataset in datasets}
+        return DatasetNews(
+            serial=serial,
+            changed=datasets,
+            removed=sorted({dataset_id for (dataset_id,) in removed} - there),
+        )
+
+    def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
+        """Return the batch, if it is there."""
+        row = self._connection.execute(_BATCH, (dataset_id, batch_id)).fetchone()
+        return rows.batch_from_row(row, dataset_id) if row else None
+
+    def find_heads(self, names: Collection[BatchName]) -> dict[BatchName, Head]:
+        """Return how far those of the batches are that are there."""
+        found = self._connection.execute(_HEADS, (json.dumps(list(names)),))
+        return {(dataset_id, batch_id): tuple(head) for dataset_id, batch_id, *head in found}
+
+    def iterate_batches(
+        self,
+        dataset_id: str | None,
+        *,
+        states: Collection[BatchState] = (),
+        before_key: int | None = None,
+    ) -> Iterator[Batch]:
+        """Yield batches of a dataset, or of all, newest first; an empty filter lets all through."""
+        of_dataset = () if dataset_id is None else (dataset_id,)
+        one = _KEYS_IN_STATE_OF_DATASET if of_dataset else _KEYS_IN_STATE
+        before = _NEWEST if before_key is None else before_key
+        wanted = states or tuple(BatchState)
+        found = self._iterate(
+            " UNION ALL ".join([one] * len(wanted)) + " ORDER BY id DESC",
+            tuple(value for state in wanted for value in (*of_dataset, state, before)),
+        )
+        for key in found:
+            [(dataset_id, *row)] = self._connection.execute(_BATCH_OF_KEY, key)
+            yield rows.batch_from_row(tuple(row), dataset_id)
+
+    def find_documents(self, batch: Batch, document_ids: Collection[str]) -> dict[str, Document]:
+        """Return those of the documents that are there, by id."""
+        if len(document_ids) == 1:
+            found = self._connection.execute(_DOCUMENT, (batch.key, *document_ids))
+        else:
+            names = json.dumps(list(document_ids))
+            found = self._connection.execute(_DOCUMENTS_NAMED, (batch.key, names))
+        documents = (rows.document_from_row(row, batch.dataset_id, batch.batch_id) for row in found)
+        return {document.document_id: document for document in documents}
+
+    def iterate_documents(
+        self,
+        batch: Batch,
+        *,
+        after_position: int = -1,
+        states: Collection[DocumentState] = (),
+        stages: Collection[Stage] = (),
+        as_of: int | None = None,
+    ) -> Iterator[Document]:
+        """Yield documents in the order of registration; an empty filter lets all through.
+
+        With `as_of` they are as they were at that revision, those that joined later left out.
+        """
+        where = _is_one_of("state", states) + _is_one_of("stage", stages)
+        found = self._iterate(
+            f"{_DOCUMENTS}{where} ORDER BY position", (batch.key, after_position, *states, *stages)
+        )
+        for row in found:
+            document = rows.document_from_row(row, batch.dataset_id, batch.batch_id)
+            if as_of is None or document.revision <= as_of:
+                yield document
+            elif (earlier := self._find_earlier(batch, row, as_of)) is not None:
+                yield earlier
+
+    def iterate_transitions(
+        self, batch: Batch, *, after_revision: int, document: Document | None = None
+    ) -> Iterator[Transition]:
+        """Yield the log of the batch, or of one of its documents, after a revision."""
+        identity: rows.Row = ()
+        if document is None:
+            found = self._iterate(_LOG, (batch.key, after_revision))
+        else:
+            identity = rows.identity_to_row(document)
+            found = self._iterate(_LOG_OF_DOCUMENT, (batch.key, document.position, after_revision))
+        for row in found:
+            yield rows.transition_from_row((*row, *identity), batch.dataset_id, batch.batch_id)
+
+    def find_transition(self, batch: Batch, revision: int) -> Transition | None:
+        """Return a transition, if the log still has it."""
+        found = self.iterate_transitions(batch, after_revision=revision - 1)
+        transition = next(found, None)
+        return transition if transition and transition.revision == revision else None
+
+    def find_call(self, batch: Batch, revision: int) -> int | None:
+        """Return the call that made a transition, if the log still has it."""
+        row = self._connection.execute(_CALL, (batch.key, revision)).fetchone()
+        return row[0] if row else None
+
+    def find_serial(self, batch: Batch, mark: int) -> int:
+        """Return the last progress serial that the server with this mark gave, or 0."""
+        row = self._connection.execute(_SERIAL, (batch.key, mark)).fetchone()
+        return row[0] if row else 0
+
+    def iterate_progress(
+        self, batch: Batch, *, after_serial: int
+    ) -> Iterator[tuple[int, Document]]:
+        """Yield documents whose counters changed without a transition, with their serials."""
+        for serial, *row in self._iterate(_PROGRESSED, (batch.key, after_serial)):
+            yield serial, rows.document_from_row(tuple(row), batch.dataset_id, batch.batch_id)
+
+    def _find_earlier(self, batch: Batch, row: rows.Row, as_of: int) -> Document | None:
+        """Return what the document of a row was as of a revision; `None` before it joined."""
+        last = self._connection.execute(_LAST_OF_DOCUMENT, (batch.key, row[0], as_of)).fetchone()
+        if last is None:
+            return None
+        identity = row[: len(rows.IDENTITY)]
+        return rows.transition_from_row(
+            (*last, *identity), batch.dataset_id, batch.batch_id
+        ).document
+
+    def _iterate(self, sql: str, parameters: tuple[object, ...]) -> Cursor:
+        cursor = self._connection.execute(sql, parameters)
+        self._cursors.append(cursor)
+        return cursor
+
+
+def _is_one_of(column: str, values: Collection[int]) -> str:
+    return f" AND {column} IN ({', '.join('?' * len(values))})" if values else ""

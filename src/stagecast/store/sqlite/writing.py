@@ -1,0 +1,277 @@
+"""What is written: a transaction of the SQLite store that changes rows.
+
+What is deleted vanishes at once, under a name that nobody can ask for; its rows go later, in steps
+that are short enough for everybody who waits to write.
+"""
+
+from __future__ import annotations
+
+import random
+
+from stagecast.model import (
+    Batch,
+    BatchEdit,
+    BatchState,
+    Creation,
+    Dataset,
+    DocumentCounts,
+    evolve,
+    move_dataset,
+    remove_batch,
+)
+from stagecast.store.lookups import get_dataset
+from stagecast.store.protocol import Topic
+from stagecast.store.sqlite import rows
+from stagecast.store.sqlite.connection import Connection
+from stagecast.store.sqlite.reading import LAST_SERIAL, SqliteReading
+
+# The last serial that a server gave to counters.
+_SAVE_SERIAL = """
+    INSERT INTO progress_marks (batch, mark, serial) VALUES (?, ?, ?)
+    ON CONFLICT (batch, mark) DO UPDATE SET serial = excluded.serial
+"""
+
+# A batch by the request that created it.
+_BATCH_BY_REQUEST = f"""
+    SELECT {rows.columns(rows.BATCH, "batches")}
+    FROM batches JOIN datasets ON datasets.id = batches.dataset
+    WHERE datasets.dataset_id = ? AND batches.request_id = ?
+"""
+
+# How a batch was created.
+_CREATION = "SELECT fingerprint, created_documents, request_id FROM batches WHERE id = ?"
+
+# A dataset's first batch makes its row.
+_NEW_DATASET = f"""
+    INSERT INTO datasets ({rows.columns(rows.DATASET)}) VALUES ({rows.placeholders(rows.DATASET)})
+"""
+
+# A batch before its first transition.
+_NEW_BATCH_COLUMNS = (
+    *("dataset", "batch_id", "labels", "stall_after_us", "fail_after_us", "created_at"),
+    *("fingerprint", "created_documents", "request_id"),
+    *rows.BATCH_CONDITION,
+)
+_NEW_BATCH = f"""
+    INSERT INTO batches ({rows.columns(_NEW_BATCH_COLUMNS)})
+    VALUES ((SELECT id FROM datasets WHERE dataset_id = ?),
+        {rows.placeholders(_NEW_BATCH_COLUMNS[1:])})
+"""
+
+# What a call makes of its batch and dataset.
+_SAVE_BATCH = f"UPDATE batches SET {rows.assignments(rows.BATCH_CONDITION)} WHERE id = ?"
+_SAVE_DATASET = f"""
+    UPDATE datasets SET {rows.assignments(rows.DATASET)}, serial = 1 + ({LAST_SERIAL})
+    WHERE dataset_id = ?
+"""
+
+# Documents that join.
+_NEW_DOCUMENT = f"""
+    INSERT INTO documents (batch, progress_serial, {rows.columns(rows.DOCUMENT)})
+    VALUES (?, 0, {rows.placeholders(rows.DOCUMENT)})
+"""
+
+# Documents that changed; a serial only where counters did without a transition.
+_SAVE_DOCUMENT = f"""
+    UPDATE documents SET {rows.assignments(rows.CONDITION)}, revision = ?, updated_at = ?,
+        progress_serial = coalesce(?, progress_serial)
+    WHERE batch = ? AND position = ?
+"""
+
+# The log.
+_NEW_TRANSITION = f"""
+    INSERT INTO transitions (batch, {rows.columns(rows.LOG)})
+    VALUES (?, {rows.placeholders(rows.LOG)})
+"""
+
+# A batch goes out of sight: no id begins with a slash, and the request may be made again.
+_HIDE_BATCH = "UPDATE batches SET batch_id = '/' || id, request_id = NULL WHERE id = ?"
+_LAST_ENDED = """
+    SELECT state FROM batches INDEXED BY batches_by_end
+    WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?)
+        AND ended_at IS NOT NULL AND state > 0
+    ORDER BY ended_at DESC, id DESC LIMIT 1
+"""
+
+# A dataset goes out of sight with its batches.
+_BATCH_IDS = """
+    SELECT batch_id FROM batches
+    WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
+"""
+_HIDE_BATCHES = """
+    UPDATE batches SET batch_id = '/' || id, request_id = NULL
+    WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
+"""
+_HIDE_DATASET = "UPDATE datasets SET dataset_id = '/' || id WHERE dataset_id = ?"
+_NEW_REMOVAL = f"""
+    INSERT INTO removed_datasets (serial, dataset_id) VALUES (1 + ({LAST_SERIAL}), ?)
+"""
+
+# What is out of sight goes piece by piece, the batch itself last.
+_HIDDEN_BATCH = "SELECT id FROM batches WHERE state = 0 LIMIT 1"
+_SWEEP_TRANSITIONS = """
+    DELETE FROM transitions WHERE batch = :batch AND revision < :most
+        + (SELECT min(revision) FROM transitions WHERE batch = :batch)
+"""
+_SWEEP_DOCUMENTS = """
+    DELETE FROM documents WHERE batch = :batch AND position < :most
+        + (SELECT min(position) FROM documents WHERE batch = :batch)
+"""
+_SWEEP_MARKS = "DELETE FROM progress_marks WHERE batch = :batch"
+_SWEEP_BATCH = "DELETE FROM batches WHERE id = :batch"
+_SWEEP_DATASET = """
+    DELETE FROM datasets WHERE id = (
+        SELECT id FROM datasets WHERE dataset_id < '0'
+            AND NOT EXISTS (SELECT 1 FROM batches WHERE dataset = datasets.id)
+        LIMIT 1
+    )
+"""
+
+
+class SqliteWriting(SqliteReading):
+    """Also writes.
+
+    Args:
+        connection: where to write.
+        now: the commit time in microseconds.
+        mark: the random number of this server.
+
+    Attributes:
+        now: the commit time in microseconds.
+        touched: the batches that were saved, and what was deleted.
+    """
+
+    def __init__(self, connection: Connection, now: int, mark: int) -> None:
+        super().__init__(connection)
+        self.now = now
+        self._mark = mark
+        self.touched: set[Topic] = set()
+
+    def get_creation(self, batch: Batch) -> Creation:
+        """Return what is known of the call that created the batch."""
+        [(fingerprint, documents, request_id)] = self._connection.execute(_CREATION, (batch.key,))
+        return Creation(fingerprint=fingerprint, documents=documents, request_id=request_id)
+
+    def find_batch_by_request(self, dataset_id: str, request_id: str) -> Batch | None:
+        """Return the batch that was created with this request id."""
+        row = self._connection.execute(_BATCH_BY_REQUEST, (dataset_id, request_id)).fetchone()
+        return rows.batch_from_row(row, dataset_id) if row else None
+
+    def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
+        """Make the row of a new batch, which gives it its `key`; and its dataset's, if need be."""
+        if self.find_dataset(batch.dataset_id) is None:
+            self._connection.execute(
+                _NEW_DATASET, rows.dataset_to_row(_first_seen(batch.dataset_id, self.now))
+            )
+        cursor = self._connection.execute(
+            _NEW_BATCH,
+            (
+                batch.dataset_id,
+                batch.batch_id,
+                rows.labels_to_text(dict(batch.labels)),
+                batch.stall_after_us,
+                batch.fail_after_us,
+                batch.created_at,
+                creation.fingerprint,
+                creation.documents,
+                creation.request_id,
+                *rows.batch_condition_to_row(batch),
+            ),
+        )
+        keyed = evolve(batch, key=cursor.lastrowid or 0)
+        return BatchEdit(keyed, new=True, now=self.now, call=random_number(), mark=self._mark)
+
+    def edit(self, batch: Batch) -> BatchEdit:
+        """Begin to change a batch that is there."""
+        return BatchEdit(batch, new=False, now=self.now, call=random_number(), mark=self._mark)
+
+    def save(self, edit: BatchEdit) -> None:
+        """Write rows, log and counts."""
+        if not edit.dirty:
+            return
+        batch = edit.batch
+        self._save_documents(edit)
+        self._connection.executemany(
+            _NEW_TRANSITION,
+            ((batch.key, *rows.transition_to_row(transition)) for transition in edit.transitions),
+        )
+        self._connection.execute(_SAVE_BATCH, (*rows.batch_condition_to_row(batch), batch.key))
+        if edit.transitions:
+            dataset = get_dataset(self, batch.dataset_id)
+            self._save_dataset(move_dataset(dataset, edit.before, batch))
+        if edit.serials:
+            serial = (batch.key, batch.progress_mark, batch.progress_serial)
+            self._connection.execute(_SAVE_SERIAL, serial)
+        self.touched.add((batch.dataset_id, batch.batch_id))
+
+    def delete_batch(self, batch: Batch) -> None:
+        """Make a batch vanish; its rows are swept later."""
+        self._connection.execute(_HIDE_BATCH, (batch.key,))
+        ended = self._connection.execute(_LAST_ENDED, (batch.dataset_id,)).fetchone()
+        last_ended = BatchState(ended[0]) if ended else None
+        dataset = get_dataset(self, batch.dataset_id)
+        self._save_dataset(remove_batch(dataset, batch, last_ended=last_ended, now=self.now))
+        self.touched.add((batch.dataset_id, batch.batch_id))
+
+    def delete_dataset(self, dataset: Dataset) -> None:
+        """Make a dataset vanish with all its batches; their rows are swept later."""
+        dataset_id = dataset.dataset_id
+        names = self._connection.execute(_BATCH_IDS, (dataset_id,)).fetchall()
+        self._connection.execute(_HIDE_BATCHES, (dataset_id,))
+        self._connection.execute(_HIDE_DATASET, (dataset_id,))
+        self._connection.execute(_NEW_REMOVAL, (dataset_id,))
+        self.touched |= {(dataset_id, batch_id) for (batch_id,) in names} | {(dataset_id,)}
+
+    def sweep(self, most: int) -> bool:
+        """Delete some rows of what has vanished; False if there was nothing to delete."""
+        hidden = self._connection.execute(_HIDDEN_BATCH).fetchone()
+        if hidden is None:
+            return self._connection.execute(_SWEEP_DATASET).rowcount > 0
+        of_batch = {"batch": hidden[0], "most": most}
+        for piece in (_SWEEP_TRANSITIONS, _SWEEP_DOCUMENTS, _SWEEP_MARKS, _SWEEP_BATCH):
+            if self._connection.execute(piece, of_batch).rowcount:
+                break
+        return True
+
+    def _save_documents(self, edit: BatchEdit) -> None:
+        key = edit.batch.key
+        if edit.added:
+            self._connection.executemany(
+                _NEW_DOCUMENT,
+                ((key, *rows.document_to_row(added)) for added in edit.added.values()),
+            )
+        self._connection.executemany(
+            _SAVE_DOCUMENT,
+            (
+                (
+                    *rows.condition_to_row(document),
+                    document.revision,
+                    document.updated_at,
+                    edit.serials.get(document.document_id),
+                    key,
+                    document.position,
+                )
+                for document in edit.changed.values()
+            ),
+        )
+
+    def _save_dataset(self, dataset: Dataset) -> None:
+        row = rows.dataset_to_row(dataset)
+        self._connection.execute(_SAVE_DATASET, (*row, dataset.dataset_id))
+
+
+def random_number() -> int:
+    """Return a number that no other call or server has."""
+    return random.getrandbits(63)
+
+
+def _first_seen(dataset_id: str, now: int) -> Dataset:
+    return Dataset(
+        dataset_id=dataset_id,
+        batches=0,
+        open_batches=0,
+        pending_batches=0,
+        last_ended=None,
+        counts=DocumentCounts(),
+        updated_at=now,
+    )

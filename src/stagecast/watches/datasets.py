@@ -1,0 +1,91 @@
+"""The watch of datasets: each as it is, then each that changed, merged.
+
+All changes of datasets bear one running number. A watcher is one such number, and reads what has a
+higher one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+
+from stagecast.config import Config
+from stagecast.feed import Feed
+from stagecast.model import Dataset, DatasetsMessage, DatasetsWatchRequest
+from stagecast.store import DatasetNews, Reading, Store
+from stagecast.watches.patience import Patience
+
+_PART = 2_000  # datasets, or ids, in a message: some 400 KB
+_TICK_S = 0.1  # between two messages; what changes more often is merged
+
+
+class DatasetWatches:
+    """Serves the watchers of datasets."""
+
+    def __init__(
+        self, store: Store, feed: Feed, *, config: Config, clock: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._feed = feed
+        self._config = config
+        self._clock = clock
+
+    async def watch(
+        self, request: DatasetsWatchRequest, *, on_begun: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[DatasetsMessage]:
+        """Yield messages without an end.
+
+        Args:
+            request: what to watch.
+            on_begun: called when the watch has begun.
+
+        Raises:
+            Draining, WatchExpired: watch again.
+        """
+        topics = [()] if request.dataset_ids is None else [(one,) for one in request.dataset_ids]
+        loop = asyncio.get_running_loop()
+        tick_over_s = loop.time()
+        with self._feed.listen(*topics) as bell:
+            patience = Patience(request.heartbeat_s, self._config)
+            news = await self._read(request, 0)
+            await on_begun()
+            for message in self._all(news.changed):
+                yield message
+            patience.sent()
+            while True:
+                patience.check_alive(self._feed)
+                if await bell.wait(patience.due_s - loop.time()):
+                    # A lone change finds the tick over and is sent at once.
+                    await asyncio.sleep(tick_over_s - loop.time())
+                bell.clear()
+                tick_over_s = loop.time() + _TICK_S
+                news = await self._read(request, news.serial)
+                messages = list(self._changes(news))
+                if not messages and patience.heartbeat_due:
+                    messages = [DatasetsMessage(server_at=self._clock())]
+                for message in messages:
+                    yield message
+                    patience.sent()
+
+    async def _read(self, request: DatasetsWatchRequest, serial: int) -> DatasetNews:
+        def find(tx: Reading) -> DatasetNews:
+            return tx.find_dataset_news(request.dataset_ids, after_serial=serial)
+
+        return await self._store.read(find)
+
+    def _all(self, datasets: Sequence[Dataset]) -> Iterator[DatasetsMessage]:
+        """Yield what is there at the start; the last message says that it is complete."""
+        for first in range(0, max(1, len(datasets)), _PART):
+            yield DatasetsMessage(
+                datasets=datasets[first : first + _PART],
+                complete=first + _PART >= len(datasets),
+                server_at=self._clock(),
+            )
+
+    def _changes(self, news: DatasetNews) -> Iterator[DatasetsMessage]:
+        for first in range(0, max(len(news.changed), len(news.removed)), _PART):
+            yield DatasetsMessage(
+                datasets=news.changed[first : first + _PART],
+                removed=news.removed[first : first + _PART],
+                server_at=self._clock(),
+            )

@@ -1,0 +1,62 @@
+"""The times of one watch: its heartbeat, its tick and its life."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from stagecast.config import Config
+from stagecast.errors import Draining, WatchExpired
+from stagecast.feed import Feed
+
+
+class Patience:
+    """When a watch has to be heard from, and when it has lived long enough, on the loop's clock."""
+
+    def __init__(self, heartbeat_s: float, config: Config) -> None:
+        self._now = asyncio.get_running_loop().time
+        # A little early, so that the client has it in time.
+        self._silence_s = max(0.9 * heartbeat_s, heartbeat_s - 0.5)
+        self._last_s = self._now()
+        life = config.watch_life_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads reconnects
+        self._end_s = self._last_s + life
+
+    @property
+    def heartbeat_due(self) -> bool:
+        """Whether it is time to be heard from."""
+        return self._now() >= self._last_s + self._silence_s
+
+    @property
+    def due_s(self) -> float:
+        """When there is something to do without news, by the loop's clock."""
+        return min(self._last_s + self._silence_s, self._end_s)
+
+    def sent(self) -> None:
+        """Begin the silence anew."""
+        self._last_s = self._now()
+
+    def check_alive(self, feed: Feed) -> None:
+        """Let a watch go on, or tell why it does not.
+
+        Raises:
+            Draining, WatchExpired: watch again.
+        """
+        check_open(feed)
+        if self._now() >= self._end_s:
+            raise WatchExpired(
+                "the watch has lived long enough; watch again with the last token",
+                retry_after_s=random.uniform(0.0, 1.0),  # noqa: S311 - spreads reconnects
+            )
+
+
+def check_open(feed: Feed) -> None:
+    """Let somebody wait for news, unless there will be no more.
+
+    Raises:
+        Draining: the server is about to stop.
+    """
+    if feed.closed:
+        raise Draining(
+            "the server is about to stop; go on at another, or when it is back",
+            retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
+        )

@@ -1,0 +1,185 @@
+"""The end of a batch's log, read and encoded once for all who watch it.
+
+A tail listens to the feed in the place of its followers. It keeps the last pages only; a follower
+who is further behind reads the log for itself, until it is within reach of the tail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+
+from stagecast.errors import BatchDeleted, UnavailableError
+from stagecast.feed import Bell, Feed
+from stagecast.store import BatchName, Reading, Store, get_call
+from stagecast.watches.log import Cursor, Encode, Page, read_page
+
+_BYTES = 1 << 20  # of entries in a tail; one page may be larger
+_AFTER_FAULT_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Tail:
+    """The newest pages of one batch, for as long as somebody follows it."""
+
+    def __init__(
+        self, name: BatchName, store: Store, feed: Feed, *, encode: Encode, tick_s: float
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._feed = feed
+        self._encode = encode
+        self._tick_s = tick_s
+        self._end: Cursor | None = None
+        self._lost = False
+        self._pages: deque[Page] = deque()
+        self._bytes = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def find(self, cursor: Cursor, *, progress: bool) -> Page | None:
+        """Return the page that goes on from a cursor, if the tail reaches back to it."""
+        for page in self._pages:
+            if page.concerns(cursor, progress=progress):
+                reaches = page.before.revision <= cursor.revision and (
+                    not progress or page.before.serial <= cursor.serial
+                )
+                return page if reaches and page.before.key == cursor.key else None
+        return None
+
+    def has_passed(self, cursor: Cursor, *, progress: bool) -> bool:
+        """Tell whether there is something after a cursor, or the batch is another or gone."""
+        end = self._end
+        if end is None:
+            return self._lost
+        return (
+            end.key != cursor.key
+            or end.revision > cursor.revision
+            or (progress and end.serial > cursor.serial)
+        )
+
+    async def wait(self, until_s: float) -> None:
+        """Wait for the next page, or until a time by the loop's clock."""
+        loop = asyncio.get_running_loop()
+        news: asyncio.Future[None] = loop.create_future()
+        self._waiting.add(news)
+        timer = loop.call_at(until_s, _wake, news)
+        try:
+            await news
+        finally:
+            timer.cancel()
+            self._waiting.discard(news)
+
+    async def run(self) -> None:
+        """Read page after page until cancelled."""
+        with self._feed.listen(self._name) as bell:
+            while True:
+                try:
+                    await self._follow(bell)
+                except BatchDeleted:
+                    self._forget()  # whoever follows finds out by itself
+                    await bell.wait()
+                except UnavailableError as error:
+                    await asyncio.sleep(error.retry_after_s)
+                except Exception:
+                    # Followers read for themselves at every heartbeat, and tell of it.
+                    _log.exception("the tail of batch %s of dataset %s failed", *self._name[::-1])
+                    await asyncio.sleep(_AFTER_FAULT_S)
+
+    async def _follow(self, bell: Bell) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            bell.clear()
+            began_s = loop.time()
+            if self._end is None:
+                self._end = await self._store.read(partial(_find_end, name=self._name))
+                self._lost = False
+                self._ring()
+            page = await self._store.read(
+                partial(
+                    read_page,
+                    name=self._name,
+                    cursor=self._end,
+                    progress=True,
+                    encode=self._encode,
+                )
+            )
+            if page.after != self._end:
+                self._append(page)
+                self._ring()
+            if page.caught_up:
+                await bell.wait()
+                if self._feed.closed:
+                    self._ring()
+                # A lone event finds the tick over and is sent at once; a burst shares messages.
+                await asyncio.sleep(began_s + self._tick_s - loop.time())
+
+    def _append(self, page: Page) -> None:
+        self._end = page.after
+        self._pages.append(page)
+        self._bytes += page.size
+        while self._bytes > _BYTES and len(self._pages) > 1:
+            self._bytes -= self._pages.popleft().size
+
+    def _forget(self) -> None:
+        self._end = None
+        self._lost = True
+        self._pages.clear()
+        self._bytes = 0
+        self._ring()
+
+    def _ring(self) -> None:
+        for news in self._waiting:
+            _wake(news)
+        self._waiting.clear()
+
+
+class Tails:
+    """The tails of all batches that are watched on this server."""
+
+    def __init__(self, store: Store, feed: Feed, *, encode: Encode, tick_s: float) -> None:
+        self._store = store
+        self._feed = feed
+        self._encode = encode
+        self._tick_s = tick_s
+        self._tails: dict[BatchName, tuple[Tail, asyncio.Task[None]]] = {}
+        self._followers: dict[BatchName, int] = {}
+
+    @contextlib.contextmanager
+    def follow(self, name: BatchName) -> Iterator[Tail]:
+        """Give the tail of a batch, which runs for as long as it has followers."""
+        if name not in self._tails:
+            tail = Tail(name, self._store, self._feed, encode=self._encode, tick_s=self._tick_s)
+            self._tails[name] = tail, asyncio.create_task(tail.run())
+            self._followers[name] = 0
+        tail, running = self._tails[name]
+        self._followers[name] += 1
+        try:
+            yield tail
+        finally:
+            self._followers[name] -= 1
+            if not self._followers[name]:
+                running.cancel()
+                del self._tails[name], self._followers[name]
+
+
+def _find_end(tx: Reading, name: BatchName) -> Cursor:
+    batch = tx.find_batch(*name)
+    if batch is None:
+        raise BatchDeleted(*name)
+    return Cursor(
+        key=batch.key,
+        revision=batch.revision,
+        call=get_call(tx, batch),
+        serial=batch.progress_serial,
+        mark=batch.progress_mark,
+    )
+
+
+def _wake(news: asyncio.Future[None]) -> None:
+    if not news.done():
+        news.set_result(None)

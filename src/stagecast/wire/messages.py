@@ -1,0 +1,56 @@
+"""Messages of watches: what watchers are sent, as protobuf."""
+
+from __future__ import annotations
+
+from stagecast.model import DatasetsMessage, Document, SnapshotPart, WatchMessage
+from stagecast.v1 import status_service_pb2 as _pb
+from stagecast.wire.resources import (
+    to_batch,
+    to_dataset,
+    to_document,
+    to_progress,
+    to_timestamp,
+    to_transition,
+)
+
+
+def encode_watch_message(message: WatchMessage) -> bytes:
+    """Return a `WatchBatchResponse`, or a piece of one, as it goes over the wire.
+
+    Pieces may be joined in any number: what repeats adds up, what does not is said by one of them.
+    """
+    return _pb.WatchBatchResponse(
+        snapshot=_to_snapshot(message.snapshot) if message.snapshot else None,
+        transitions=map(to_transition, message.transitions),
+        progress=map(_to_document_progress, message.progress),
+        batch=to_batch(message.batch) if message.batch else None,
+        revision=message.revision,
+        resume_token=message.resume_token,
+        server_time=to_timestamp(message.server_at),
+    ).SerializeToString()
+
+
+def to_datasets_message(message: DatasetsMessage) -> _pb.WatchDatasetsResponse:
+    """Return a message of a watch of datasets."""
+    return _pb.WatchDatasetsResponse(
+        datasets=map(to_dataset, message.datasets),
+        removed_dataset_ids=message.removed,
+        complete=message.complete,
+        server_time=to_timestamp(message.server_at),
+    )
+
+
+def _to_snapshot(part: SnapshotPart) -> _pb.Snapshot:
+    return _pb.Snapshot(
+        reason=_pb.SnapshotReason.ValueType(part.reason),
+        documents=map(to_document, part.documents),
+        complete=part.complete,
+    )
+
+
+def _to_document_progress(document: Document) -> _pb.DocumentProgress:
+    return _pb.DocumentProgress(
+        document_id=document.document_id,
+        attempt=document.attempt,
+        progress=to_progress(document.progress),
+    )

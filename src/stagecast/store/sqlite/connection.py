@@ -7,6 +7,7 @@ not the standard library's.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -21,6 +22,7 @@ DriverError = sqlite3.Error
 
 BUSY_TIMEOUT_MS = 5_000  # how long a connection waits for a lock of another process
 RETRY_AFTER_S = 1.0
+_ASK_EVERY_S = 0.001
 
 _FAULTS = frozenset(
     {
@@ -69,6 +71,33 @@ def open_reader(path: Path) -> Connection:
     connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def begin_to_write(connection: Connection, *, meanwhile: Callable[[], None]) -> None:
+    """Begin a transaction that has the lock, which another process may hold for some time.
+
+    SQLite's own pauses grow to a tenth of a second; by then a busy neighbour has given up the lock
+    and taken it again many times.
+
+    Args:
+        connection: of the writer.
+        meanwhile: called every millisecond while this waits.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            meanwhile()
+            time.sleep(_ASK_EVERY_S)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def translate(error: Exception) -> Exception:

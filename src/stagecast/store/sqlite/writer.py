@@ -1,5 +1,6 @@
 """The one thread that writes: it gathers what waits into one transaction and one flush to disk.
 
+Writers of several processes take turns: who has just written leaves the lock alone for a moment.
 While a commit is being flushed, calls queue up; the next transaction takes them all.
 A call that is refused has written nothing, so the others commit without it.
 If a call breaks in the middle, everything is rolled back and each call is run again by itself, so
@@ -12,6 +13,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +24,7 @@ from stagecast.store.sqlite.connection import (
     RETRY_AFTER_S,
     Connection,
     DriverError,
+    begin_to_write,
     translate,
 )
 from stagecast.store.sqlite.writing import SqliteWriting, random_number
@@ -29,7 +32,10 @@ from stagecast.store.sqlite.writing import SqliteWriting, random_number
 T = TypeVar("T")
 
 _GROUP = 256  # calls in one transaction at most
-_LOOK_EVERY_S = 0.05  # for commits of other processes
+_LOOK_EVERY_S = 0.02  # for commits of other processes
+# While others write as well, the lock is left to them for longer than the pause in which they ask.
+_GAP_S = 0.002
+_NEIGHBOURS_S = 1.0  # for how long they are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class Writer(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._data_version = self._read_data_version()
         self._mark = random_number()
+        self._neighbours_until_s = 0.0
+        self._gap_until_s = 0.0
         self._failed = False
         self._stopped = False
 
@@ -159,13 +167,16 @@ class Writer(threading.Thread):
     def _transaction(self) -> Iterator[SqliteWriting]:
         if self._connection.in_transaction:  # the last one could not even be rolled back
             self._connection.execute("ROLLBACK")
-        self._connection.execute("BEGIN IMMEDIATE")
+        time.sleep(max(0.0, self._gap_until_s - time.monotonic()))
+        begin_to_write(self._connection, meanwhile=self._look_for_foreign_commits)
         try:
             with contextlib.closing(
                 SqliteWriting(self._connection, self._clock(), self._mark)
             ) as tx:
                 yield tx
             self._connection.execute("COMMIT")
+            now_s = time.monotonic()
+            self._gap_until_s = now_s + _GAP_S if now_s < self._neighbours_until_s else 0.0
         except BaseException:
             # A full disk may have rolled back already.
             if self._connection.in_transaction:
@@ -199,6 +210,7 @@ class Writer(threading.Thread):
             return
         if version != self._data_version:
             self._data_version = version
+            self._neighbours_until_s = time.monotonic() + _NEIGHBOURS_S
             self._call_on_loop(self._on_foreign_commit)
 
     def _read_data_version(self) -> int:

@@ -258,6 +258,28 @@ async def watch_with_hangups(
         record.hang_up()
 
 
+def check_all(
+    records: list[WatchRecord], pipeline: Pipeline, stored: dict[str, r.Document]
+) -> None:
+    """Hold what was received against what was acknowledged, and against what is stored."""
+    for record in records:
+        assert record.snapshots == 1, "a resumed watch gets no second snapshot"
+        assert record.documents == stored
+        assert record.batch is not None
+        assert record.batch.state in (
+            r.BATCH_STATE_SUCCEEDED,
+            r.BATCH_STATE_PARTIALLY_SUCCEEDED,
+        )
+        record.check_atomic(pipeline.calls)
+        for revision, document_id, stage in pipeline.acknowledged:
+            if revision > record.began:
+                document = record.transitions[revision].document
+                assert (document.document_id, document.stage) == (document_id, stage)
+    history = max((record.transitions for record in records), key=len)
+    for record in records:
+        assert record.transitions.items() <= history.items(), "all watchers see one history"
+
+
 async def retrying(call: Callable[[], Awaitable[T]]) -> T:
     """Repeat a call until its answer arrives; the server may be down in between."""
     while True:

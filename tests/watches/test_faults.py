@@ -11,29 +11,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import ServerProcess, free_address, running
 from tests.validator import WatchRecord
-from tests.watches.pipeline import Pipeline, watch_with_hangups
-
-
-def check_all(
-    records: list[WatchRecord], pipeline: Pipeline, stored: dict[str, r.Document]
-) -> None:
-    """Hold what was received against what was acknowledged, and against what is stored."""
-    for record in records:
-        assert record.snapshots == 1, "a resumed watch gets no second snapshot"
-        assert record.documents == stored
-        assert record.batch is not None
-        assert record.batch.state in (
-            r.BATCH_STATE_SUCCEEDED,
-            r.BATCH_STATE_PARTIALLY_SUCCEEDED,
-        )
-        record.check_atomic(pipeline.calls)
-        for revision, document_id, stage in pipeline.acknowledged:
-            if revision > record.began:
-                document = record.transitions[revision].document
-                assert (document.document_id, document.stage) == (document_id, stage)
-    history = max((record.transitions for record in records), key=len)
-    for record in records:
-        assert record.transitions.items() <= history.items(), "all watchers see one history"
+from tests.watches.pipeline import Pipeline, check_all, watch_with_hangups
 
 
 async def test_watches_opened_while_reports_run_receive_every_transition(

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
 
 from stagecast.config import Config
 from stagecast.feed import Feed
 from stagecast.model import NewBatch, NewDocument, WatchRequest
 from stagecast.reports import Reports
-from stagecast.store import Reading
-from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches
 from stagecast.wire import encode_watch_message
 from tests.clock import Clock
-
-T = TypeVar("T")
+from tests.store.counting import CountingStore
 
 NEW_DOCUMENT = NewDocument(document_id="", display_name="", labels={})
-
-
-class CountingStore(SqliteStore):
-    """Counts its reads; `idle` is set while there is none."""
-
-    reads = 0
-    under_way = 0
-    idle: asyncio.Event
-
-    async def read(self, query: Callable[[Reading], T]) -> T:
-        self.reads += 1
-        self.under_way += 1
-        self.idle.clear()
-        try:
-            return await super().read(query)
-        finally:
-            self.under_way -= 1
-            if not self.under_way:
-                self.idle.set()
 
 
 async def test_waiting_watch_reads_only_when_its_own_batch_rings(
@@ -46,7 +22,6 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
 ) -> None:
     feed = Feed()
     store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
-    store.idle = asyncio.Event()
     reports = Reports(store)
     for batch_id in ("mine", "other"):
         await reports.create_batch(_batch(dataset_id, batch_id))
@@ -75,7 +50,6 @@ async def test_batch_that_nobody_watches_any_more_is_not_read(
 ) -> None:
     feed = Feed()
     store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
-    store.idle = asyncio.Event()
     reports = Reports(store)
     await reports.create_batch(_batch(dataset_id, "mine"))
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)

@@ -7,6 +7,8 @@ being kept.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
@@ -50,15 +52,22 @@ class Snapshot:
         self.batch = batch
         self._read = read
         self._kept: list[_Part] = []
+        self._more = asyncio.Event()
+        self._reading = asyncio.create_task(self._keep())
 
     @property
     def size(self) -> int:
         """How many bytes of it are kept."""
         return sum(len(part.message) for part in self._kept)
 
-    async def read(self) -> None:
-        """Read everything, to be kept."""
-        self._kept = [part async for part in self._read(-1)]
+    @property
+    def is_read(self) -> bool:
+        """Whether no more of it will be kept."""
+        return self._reading.done()
+
+    async def wait_until_read(self) -> None:
+        """Wait until no more is read for everybody; what cannot be read is told to each watcher."""
+        await asyncio.wait((self._reading,))
 
     def drop(self) -> None:
         """Keep nothing: who is not through reads the rest for itself."""
@@ -68,13 +77,31 @@ class Snapshot:
         """Yield the messages; only the last bears a token."""
         sent = 0
         after: int | None = -1
-        while after is not None and sent < len(self._kept):
+        while after is not None:
+            while sent >= len(self._kept) and not self._reading.done():
+                await self._more.wait()
+            if sent >= len(self._kept):
+                break
             part = self._kept[sent]
             yield part.message
             sent, after = sent + 1, part.next_after
         if after is not None:
             async for part in self._read(after):
                 yield part.message
+
+    async def _keep(self) -> None:
+        """Read everything, part by part."""
+        # Whatever goes wrong, each watcher reads the rest for itself, and is told.
+        with contextlib.suppress(Exception):
+            async for part in self._read(-1):
+                self._kept.append(part)
+                self._ring()
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake all who wait; those who come now wait for the next part."""
+        self._more.set()
+        self._more = asyncio.Event()
 
 
 class Snapshots:
@@ -85,6 +112,9 @@ class Snapshots:
         self._encode = encode
         self._clock = clock
         self._turns: Turns[Snapshot] = Turns()
+        self._newest: weakref.WeakValueDictionary[BatchName, Snapshot] = (
+            weakref.WeakValueDictionary()
+        )
         self._kept: list[weakref.ref[Snapshot]] = []
 
     async def take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
@@ -96,10 +126,14 @@ class Snapshots:
         return await self._turns.share((name, reason), lambda: self._take(name, reason))
 
     async def _take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
+        before = self._newest.get(name)
+        if before is not None:
+            await before.wait_until_read()
+        self._drop_oldest()
         cursor, batch = await self._store.read(partial(_begin, name=name))
         snapshot = Snapshot(cursor, batch, partial(self._read, cursor, batch, reason))
-        await snapshot.read()
-        self._keep(snapshot)
+        self._newest[name] = snapshot
+        self._kept.append(weakref.ref(snapshot))
         return snapshot
 
     async def _read(
@@ -134,17 +168,15 @@ class Snapshots:
         )
         return _Part(self._encode(message), None if complete else documents[-1].position)
 
-    def _keep(self, snapshot: Snapshot) -> None:
+    def _drop_oldest(self) -> None:
         """Keep the newest snapshots that somebody still needs, up to so many bytes in all."""
-        self._kept.append(weakref.ref(snapshot))
-        needed = [kept for kept in (ref() for ref in self._kept) if kept is not None and kept.size]
+        needed = [kept for kept in (ref() for ref in self._kept) if kept is not None]
         bytes_kept = sum(kept.size for kept in needed)
-        for oldest in needed[:-1]:
-            if bytes_kept <= _BYTES:
-                break
-            bytes_kept -= oldest.size
-            oldest.drop()
-        self._kept = [weakref.ref(kept) for kept in needed if kept.size]
+        for oldest in needed:
+            if bytes_kept > _BYTES and oldest.is_read:
+                bytes_kept -= oldest.size
+                oldest.drop()
+        self._kept = [weakref.ref(kept) for kept in needed if kept.size or not kept.is_read]
 
 
 def _begin(tx: Reading, name: BatchName) -> tuple[Cursor, Batch]:

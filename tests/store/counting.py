@@ -1,0 +1,33 @@
+"""A store that tells how often it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from stagecast.store import Reading
+from stagecast.store.sqlite import SqliteStore
+
+T = TypeVar("T")
+
+
+class CountingStore(SqliteStore):
+    """Counts its reads; `idle` is set while there is none."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reads = 0
+        self.idle = asyncio.Event()
+        self._under_way = 0
+
+    async def read(self, query: Callable[[Reading], T]) -> T:
+        self.reads += 1
+        self._under_way += 1
+        self.idle.clear()
+        try:
+            return await super().read(query)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.idle.set()

@@ -1,0 +1,168 @@
+"""Several servers on one file: what one is told, all tell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from stagecast.client import Client
+from stagecast.v1 import control_service_pb2 as cs
+from stagecast.v1 import report_service_pb2 as rs
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.process import running
+from tests.validator import WatchRecord
+from tests.watches.pipeline import Pipeline
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[Client, Client]]:
+    """Clients of two servers on one file."""
+    db = tmp_path / "stagecast.db"
+    async with (
+        running(db) as one,
+        running(db) as other,
+        Client(one.grpc) as here,
+        Client(other.grpc) as there,
+    ):
+        yield here, there
+
+
+async def test_report_to_one_server_is_pushed_by_the_other(
+    pair: tuple[Client, Client], dataset_id: str
+) -> None:
+    here, there = pair
+    reported = Pipeline(here, dataset_id)
+    await reported.create(3)
+    watched = Pipeline(there, dataset_id, reported.batch_id)
+    record = WatchRecord()
+    async with watched.stream() as stream:
+        record.receive(await stream.read())
+        for stage in (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_INDEXING):
+            answer = await reported.stage(stage)
+            for message in await stream.read_to_revision(answer.revision):
+                record.receive(message)
+        await reported.count("doc-0", 3, 9)
+        record.receive(message := await stream.read())
+        assert message.progress[0].progress.completed_segments == 3
+    assert record.documents == await reported.documents()
+
+
+async def test_token_of_one_server_goes_on_at_the_other(
+    pair: tuple[Client, Client], dataset_id: str
+) -> None:
+    """Both also count: the token says whose counters it has seen."""
+    sides = [Pipeline(client, dataset_id) for client in pair]
+    await sides[0].create(2)
+    sides[1].batch_id, sides[1].document_ids = sides[0].batch_id, sides[0].document_ids
+    record = WatchRecord()
+    for turn in range(6):
+        side, other = sides[turn % 2], sides[1 - turn % 2]
+        async with side.stream(resume_token=record.resume_token) as stream:
+            if turn == 0:
+                record.receive(await stream.read())
+            else:
+                await other.count("doc-0", turn, 9)
+                while record.documents["doc-0"].progress.completed_segments < turn:
+                    record.receive(await stream.read())
+        record.hang_up()
+        await side.report(rs.DocumentReport(document_id="doc-1", stage=min(turn + 1, 5)))  # type: ignore[arg-type]  # stages by number
+    async with sides[0].stream(resume_token=record.resume_token) as stream:
+        while record.documents["doc-1"].stage < r.STAGE_INDEXING:
+            record.receive(await stream.read())
+    assert record.snapshots == 1
+
+
+async def test_watch_that_begins_here_after_a_retry_there_does_not_find_the_batch_over(
+    pair: tuple[Client, Client], dataset_id: str
+) -> None:
+    """The server has seen the batch end, and may not have heard yet that it is open again."""
+    here, there = (Pipeline(client, dataset_id) for client in pair)
+    await here.create(1)
+    there.batch_id = here.batch_id
+    async with here.stream(follow=True) as following:
+        token = (await following.read()).resume_token
+        await here.stage(r.STAGE_COMPLETED)
+        async with here.stream(resume_token=token) as ended:
+            messages = await ended.read_to_revision(4)
+            token = messages[-1].resume_token
+        for _ in range(20):
+            retried = cs.RetryRequest(
+                dataset_id=dataset_id, batch_id=here.batch_id, document_id="doc-0"
+            )
+            await there.client.controls.Retry(retried)
+            async with here.stream(resume_token=token) as stream:
+                message = await stream.read()
+                assert message.transitions, "it went on instead of ending"
+            await there.report(rs.DocumentReport(document_id="doc-0", stage=r.STAGE_COMPLETED))
+            async with there.stream(resume_token=token) as stream:
+                token = (await stream.read_to_revision(message.revision + 1))[-1].resume_token
+
+
+async def test_waiting_and_watching_datasets_hear_of_the_other_server(
+    pair: tuple[Client, Client], dataset_id: str
+) -> None:
+    here, there = pair
+    pipeline = Pipeline(here, dataset_id)
+    await pipeline.create(1)
+    async with asyncio.timeout(30):
+        watch = there.status.WatchDatasets(ss.WatchDatasetsRequest())
+        assert (await watch.read()).datasets[0].state == r.DATASET_STATE_PENDING
+        waited = asyncio.ensure_future(
+            there.status.WaitBatch(
+                ss.WaitBatchRequest(dataset_id=dataset_id, batch_id=pipeline.batch_id)
+            )
+        )
+        await pipeline.stage(r.STAGE_COMPLETED)
+        assert (await waited).done
+        state = r.DATASET_STATE_PENDING
+        while state != r.DATASET_STATE_SUCCEEDED:
+            state = (await watch.read()).datasets[0].state
+        await here.controls.DeleteDataset(cs.DeleteDatasetRequest(dataset_id=dataset_id))
+        assert (await watch.read()).removed_dataset_ids == [dataset_id]
+        watch.cancel()
+
+
+async def test_batch_deleted_at_one_server_ends_its_watch_at_the_other(
+    pair: tuple[Client, Client], dataset_id: str
+) -> None:
+    here, there = (Pipeline(client, dataset_id) for client in pair)
+    await here.create(1)
+    there.batch_id = here.batch_id
+    async with there.stream() as stream:
+        await stream.read()
+        await here.client.controls.DeleteBatch(
+            cs.DeleteBatchRequest(dataset_id=dataset_id, batch_id=here.batch_id)
+        )
+        assert "was deleted" in str((await stream.error()).details())
+
+
+async def test_no_server_starves_while_the_others_write_at_full_speed(tmp_path: Path) -> None:
+    """Before writers left the lock to each other, one of three had 1 % of the commits."""
+    db = tmp_path / "stagecast.db"
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(running(db)) for _ in range(3)]
+        clients = [await stack.enter_async_context(Client(server.grpc)) for server in servers]
+        counts = [0, 0, 0]
+
+        async def add_until_enough(number: int) -> None:
+            pipeline = Pipeline(clients[number], f"{number:08}-0000-4000-8000-000000000000")
+            await pipeline.create(0, more_documents_follow=True)
+            request = rs.AddDocumentsRequest(
+                dataset_id=pipeline.dataset_id,
+                batch_id=pipeline.batch_id,
+                documents=[rs.NewDocument()] * 20,
+            )
+            while sum(counts) < 1_200:
+                await pipeline.client.reports.AddDocuments(request)
+                counts[number] += 1
+
+        async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+            for number in range(3):
+                for _ in range(16):
+                    group.create_task(add_until_enough(number))
+    assert min(counts) > sum(counts) / 10, counts

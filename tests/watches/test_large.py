@@ -1,0 +1,265 @@
+"""Large batches: a snapshot is of one revision, read once for many, and holds nothing open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import urllib.request
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+from sqlite_utils.utils import sqlite3
+
+from stagecast.app import App
+from stagecast.config import Config
+from stagecast.feed import Feed
+from stagecast.model import NewBatch, NewDocument, Report, Stage, WatchRequest
+from stagecast.reports import Reports
+from stagecast.v1 import control_service_pb2 as cs
+from stagecast.v1 import report_service_pb2 as rs
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from stagecast.watches import BatchWatches, snapshots
+from stagecast.wire import encode_watch_message
+from tests.clock import Clock
+from tests.store.counting import CountingStore
+from tests.validator import WatchRecord
+from tests.watches.pipeline import Pipeline
+
+DOCUMENTS = 6_000
+CALL = 100
+MOST_BYTES = 4 << 20
+
+
+@contextlib.asynccontextmanager
+async def reporting(pipeline: Pipeline) -> AsyncIterator[None]:
+    """Report stage after stage, a hundred documents a call, for as long as the block."""
+
+    async def report() -> None:
+        for stage in (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_SPLITTING, r.STAGE_INDEXING):
+            for first in range(0, DOCUMENTS, CALL):
+                await pipeline.stage(stage, *pipeline.document_ids[first : first + CALL])
+
+    task = asyncio.create_task(report())
+    try:
+        await pipeline.until_acknowledged(CALL)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def test_snapshots_that_are_taken_while_writes_go_on_are_each_of_one_revision(
+    pipeline: Pipeline,
+) -> None:
+    """Its counts are those of its documents, and the transitions that follow fit them."""
+    await pipeline.create(DOCUMENTS)
+
+    async def watch() -> WatchRecord:
+        record = WatchRecord()
+        async with pipeline.stream() as stream:
+            while not record.snapshots or len(record.transitions) < 1_000:
+                message = await stream.read()
+                assert message.ByteSize() < MOST_BYTES
+                record.receive(message)
+        return record
+
+    async with reporting(pipeline):
+        records = await asyncio.gather(*(watch() for _ in range(8)))
+    assert all(len(record.documents) == DOCUMENTS for record in records)
+    assert len({record.began for record in records}) < len(records), "some shared a snapshot"
+
+
+async def test_pages_of_documents_lead_to_a_watch_that_misses_nothing_of_them(
+    pipeline: Pipeline,
+) -> None:
+    await pipeline.create(DOCUMENTS)
+    async with reporting(pipeline):
+        listed, token = {}, ""
+        while True:
+            page = await pipeline.client.status.ListDocuments(
+                ss.ListDocumentsRequest(
+                    dataset_id=pipeline.dataset_id,
+                    batch_id=pipeline.batch_id,
+                    page_size=1_000,
+                    page_token=token,
+                )
+            )
+            listed |= {document.document_id: document for document in page.documents}
+            token = page.next_page_token
+            if not token:
+                break
+    now = await pipeline.documents()
+    newest = max(document.revision for document in now.values())
+    async with pipeline.stream(resume_token=page.resume_token) as stream:
+        for message in await stream.read_to_revision(newest):
+            assert not message.HasField("snapshot")
+            listed |= {t.document.document_id: t.document for t in message.transitions}
+    assert listed == now
+
+
+async def test_dify_path_shows_one_moment_while_writes_go_on(
+    pipeline: Pipeline, server: App
+) -> None:
+    """What one call reported is all there or not at all."""
+    await pipeline.create(DOCUMENTS)
+    url = (
+        f"http://{server.http_address}/v1/datasets/{pipeline.dataset_id}/documents/"
+        f"{pipeline.batch_id}/indexing-status"
+    )
+
+    def poll() -> list[str]:
+        with urllib.request.urlopen(url, timeout=60) as response:
+            return [document["indexing_status"] for document in json.load(response)["data"]]
+
+    async with reporting(pipeline):
+        polls = await asyncio.gather(*(asyncio.to_thread(poll) for _ in range(4)))
+    for shown in polls:
+        assert len(shown) == DOCUMENTS
+        calls = [set(shown[first : first + CALL]) for first in range(0, DOCUMENTS, CALL)]
+        assert all(len(call) == 1 for call in calls)
+        stages = [call.pop() for call in calls]
+        assert sum(one != other for one, other in pairwise(stages)) <= 1
+
+
+@dataclass
+class Bench:
+    """A large batch in a store whose reads are counted, without any server."""
+
+    store: CountingStore
+    reports: Reports
+    watches: BatchWatches
+    request: WatchRequest
+
+    def watch(self) -> AsyncGenerator[bytes]:
+        return self.watches.watch(self.request, on_begun=_nothing)
+
+    async def report(self, stage: Stage) -> None:
+        """Report a stage of the last documents, which a snapshot comes to last."""
+        await self.reports.report(
+            self.request.dataset_id,
+            self.request.batch_id,
+            [
+                Report(document_id=str(number), stage=stage)
+                for number in range(DOCUMENTS - CALL, DOCUMENTS)
+            ],
+        )
+
+
+@pytest.fixture
+async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[Bench]:
+    feed = Feed()
+    store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    reports = Reports(store)
+    documents = [
+        NewDocument(document_id=str(number), display_name="", labels={})
+        for number in range(DOCUMENTS)
+    ]
+    await reports.create_batch(
+        NewBatch(
+            dataset_id=dataset_id,
+            batch_id="large",
+            documents=documents,
+            labels={},
+            more_documents_follow=False,
+            stall_after_us=0,
+            fail_after_us=0,
+            request_id="",
+        )
+    )
+    request = WatchRequest(
+        dataset_id=dataset_id,
+        batch_id="large",
+        resume_token="",
+        follow=False,
+        heartbeat_s=300,
+        transitions_only=False,
+        fail_on_expired_token=False,
+    )
+    watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
+    yield Bench(store, reports, watches, request)
+    await store.close()
+
+
+async def snapshot_of(watcher: AsyncGenerator[bytes], record: WatchRecord) -> int:
+    """Receive the rest of a snapshot, and return in how many messages it came."""
+    messages = 0
+    while not record.snapshots:
+        record.receive(ss.WatchBatchResponse.FromString(await anext(watcher)))
+        messages += 1
+    return messages
+
+
+async def test_snapshot_is_read_and_encoded_once_for_all_who_begin_together(bench: Bench) -> None:
+    watchers = [bench.watch() for _ in range(30)]
+    before = bench.store.reads
+    records = [WatchRecord() for _ in watchers]
+    parts = await asyncio.gather(*map(snapshot_of, watchers, records))
+    starts = len(watchers)
+    # One that was begun before the others asked, and one for all of them.
+    assert bench.store.reads - before <= starts + 2 * (parts[0] + 1) + len("tail")
+    assert all(record.documents == records[0].documents for record in records)
+    for watcher in watchers:
+        await watcher.aclose()
+
+
+async def test_slow_watcher_holds_no_read_open(bench: Bench, config: Config) -> None:
+    """The log of the file can be put back into it while somebody is in the midst of a snapshot."""
+    watcher, record = bench.watch(), WatchRecord()
+    record.receive(ss.WatchBatchResponse.FromString(await anext(watcher)))
+    await bench.report(Stage.PARSING)
+    await bench.store.idle.wait()
+    with contextlib.closing(sqlite3.connect(config.db)) as other:
+        [(busy, _, _)] = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert not busy
+    await snapshot_of(watcher, record)
+    assert len(record.documents) == DOCUMENTS
+    await watcher.aclose()
+
+
+async def test_snapshot_that_is_no_longer_kept_is_read_again_as_it_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow watcher keeps nothing in memory but where it is."""
+    monkeypatch.setattr(snapshots, "_BYTES", 0)
+    slow, record = bench.watch(), WatchRecord()
+    record.receive(ss.WatchBatchResponse.FromString(await anext(slow)))
+    for stage in (Stage.PARSING, Stage.INDEXING):
+        await bench.report(stage)
+        fast, other = bench.watch(), WatchRecord()
+        await snapshot_of(fast, other)
+        assert other.documents[str(DOCUMENTS - 1)].stage == stage
+        await fast.aclose()
+    reads = bench.store.reads
+    await snapshot_of(slow, record)
+    assert bench.store.reads > reads, "it was read again"
+    assert record.documents[str(DOCUMENTS - 1)].stage == r.STAGE_WAITING
+    while record.revision < record.began + 2 * CALL:
+        record.receive(ss.WatchBatchResponse.FromString(await anext(slow)))
+    assert record.documents[str(DOCUMENTS - 1)].stage == r.STAGE_INDEXING
+    await slow.aclose()
+
+
+async def test_call_on_a_whole_batch_is_one_to_its_watchers(pipeline: Pipeline) -> None:
+    await pipeline.create(DOCUMENTS)
+    async with pipeline.stream() as stream:
+        record = WatchRecord()
+        while not record.snapshots:
+            record.receive(await stream.read())
+        began = record.revision
+        error = r.DocumentError(reason="EMPTY")
+        await pipeline.report(rs.DocumentReport(document_id="doc-7", error=error))
+        everything = cs.StopRequest(dataset_id=pipeline.dataset_id, batch_id=pipeline.batch_id)
+        stopped = await pipeline.client.controls.Stop(everything)
+        assert stopped.changed_documents == DOCUMENTS - 1
+        for message in await stream.read_to_revision(stopped.batch.revision):
+            assert message.ByteSize() < MOST_BYTES
+            record.receive(message)
+    record.check_atomic([range(began + 2, stopped.batch.revision + 1)])
+
+
+async def _nothing() -> None:
+    pass

@@ -100,7 +100,7 @@ class BatchWatches:
             while True:
                 if page is not None:
                     over = page.over and not request.follow
-                    if over or patience.heartbeat_due or watcher.wants(page):
+                    if over or watcher.wants(page) or patience.heartbeat_due:
                         yield watcher.tell(page)
                         patience.sent()
                     watcher.pass_by(page)
@@ -135,7 +135,7 @@ class _Watcher:
     def tell(self, page: Page) -> bytes:
         """Return what it is sent of a page."""
         return page.message(
-            self.cursor, progress=self._progress, encode=self._encode, now=self._clock()
+            self.cursor, progress=self._progress, encode=self._encode, clock=self._clock
         )
 
     def pass_by(self, page: Page) -> None:
@@ -155,14 +155,14 @@ class _Watcher:
         )
 
     async def next(self, tail: Tail, patience: Patience) -> Page | None:
-        """Return the next page, from the tail if that reaches; `None` if it is not there yet."""
+        """Wait for the next page, of the tail if that reaches; `None` if there is none yet."""
         page = tail.find(self.cursor, progress=self._progress)
         if page is not None:
             return page
         if patience.heartbeat_due or tail.has_passed(self.cursor, progress=self._progress):
             return await self.read()
         await tail.wait(patience.due_s)
-        return None
+        return tail.find(self.cursor, progress=self._progress)
 
 
 def _is_over(request: WatchRequest, batch: Batch) -> bool:

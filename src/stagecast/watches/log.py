@@ -57,7 +57,8 @@ class Page:
     """What one read found after a cursor, in encoded entries with their revisions or serials.
 
     `batch` is as of `after`. `whole` says that the last transition is the last of its call,
-    `caught_up` that the read found everything there was.
+    `caught_up` that the read found everything there was, and `over` that the batch was terminal
+    then.
     """
 
     before: Cursor
@@ -67,17 +68,13 @@ class Page:
     batch: Batch
     whole: bool
     caught_up: bool
+    over: bool
     _messages: dict[tuple[int, int, bool], bytes] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """How many bytes its entries have."""
         return sum(len(entry) for _, entry in (*self.transitions, *self.progress))
-
-    @property
-    def over(self) -> bool:
-        """Whether the batch was terminal and there was nothing more to send."""
-        return self.caught_up and batch_state(self.batch).terminal
 
     def concerns(self, cursor: Cursor, *, progress: bool) -> bool:
         """Tell whether it has news for a watcher who is there and wants counters or not."""
@@ -91,12 +88,15 @@ class Page:
             return self.after
         return replace(cursor, revision=self.after.revision, call=self.after.call)
 
-    def message(self, cursor: Cursor, *, progress: bool, encode: Encode, now: int) -> bytes:
+    def message(
+        self, cursor: Cursor, *, progress: bool, encode: Encode, clock: Callable[[], int]
+    ) -> bytes:
         """Return what a watcher who is there is sent, with the token to go on with."""
         variant = (cursor.revision, cursor.serial, progress)
         message = self._messages.get(variant)
         if message is None:
-            message = b"".join(self._pieces(cursor, progress=progress, encode=encode, now=now))
+            pieces = self._pieces(cursor, progress=progress, encode=encode, now=clock())
+            message = b"".join(pieces)
             if len(self._messages) < _VARIANTS:
                 self._messages[variant] = message
         return message
@@ -150,14 +150,16 @@ def read_page(
     if progress and not more:
         counted, serial, more = _read_progress(tx, batch, cursor.serial)
         after = replace(after, serial=serial, mark=batch.progress_mark)
+    batch = batch_at(batch, transitions[-1]) if transitions else batch
     return Page(
         before=cursor,
         after=after,
         transitions=[(t.revision, encode(WatchMessage(transitions=(t,)))) for t in transitions],
         progress=[(serial, encode(WatchMessage(progress=(d,)))) for serial, d in counted],
-        batch=batch_at(batch, transitions[-1]) if transitions else batch,
+        batch=batch,
         whole=whole,
         caught_up=not more,
+        over=not more and batch_state(batch).terminal,
     )
 
 

@@ -19,6 +19,7 @@ from stagecast.store import BatchName, Reading, Store, get_call
 from stagecast.watches.log import Cursor, Encode, Page, read_page
 
 _BYTES = 1 << 20  # of entries in a tail; one page may be larger
+_PAGES = 256  # in a tail
 _AFTER_FAULT_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -43,12 +44,14 @@ class Tail:
 
     def find(self, cursor: Cursor, *, progress: bool) -> Page | None:
         """Return the page that goes on from a cursor, if the tail reaches back to it."""
-        for page in self._pages:
-            if page.concerns(cursor, progress=progress):
-                reaches = page.before.revision <= cursor.revision and (
-                    not progress or page.before.serial <= cursor.serial
-                )
-                return page if reaches and page.before.key == cursor.key else None
+        # From the newest, which is what those want who are in step.
+        for page in reversed(self._pages):
+            before = page.before
+            if before.revision <= cursor.revision and (
+                not progress or before.serial <= cursor.serial
+            ):
+                goes_on = before.key == cursor.key and page.concerns(cursor, progress=progress)
+                return page if goes_on else None
         return None
 
     def has_passed(self, cursor: Cursor, *, progress: bool) -> bool:
@@ -122,7 +125,7 @@ class Tail:
         self._end = page.after
         self._pages.append(page)
         self._bytes += page.size
-        while self._bytes > _BYTES and len(self._pages) > 1:
+        while (self._bytes > _BYTES and len(self._pages) > 1) or len(self._pages) > _PAGES:
             self._bytes -= self._pages.popleft().size
 
     def _forget(self) -> None:

@@ -81,8 +81,13 @@ class App:
             dataset_watches=DatasetWatches(store, feed, config=config, clock=self._clock),
             waits=Waits(store, feed, config=config),
             linger_s=config.linger_s,
+            share_port=config.share_ports,
         )
-        http = HttpServer(make_rest_app(queries, is_ready=lambda: self._ready), config.http)
+        http = HttpServer(
+            make_rest_app(queries, is_ready=lambda: self._ready),
+            config.http,
+            share_port=config.share_ports,
+        )
         started: list[RpcServer | HttpServer] = []
         stack.push_async_callback(_stop_together, started, config.drain_s)
         await rpc.start()

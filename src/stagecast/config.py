@@ -20,6 +20,8 @@ class Config:
     db: Path = Path("stagecast.db")
     grpc: str = "127.0.0.1:50051"
     http: str = "127.0.0.1:8000"
+    # Whether other processes may listen on the same ports (`SO_REUSEPORT`).
+    share_ports: bool = False
     # A watch ends after this, give or take a tenth, so that watches spread over servers again.
     watch_life_s: float = 3600.0
     # After a message, a watch gathers what follows for so long before it sends the next.

@@ -104,6 +104,17 @@ async def test_taken_address_is_told(served: HttpServer) -> None:
     assert served.address in str(refusal.value)
 
 
+async def test_servers_that_share_a_port_listen_together() -> None:
+    first = HttpServer(SlowApp(), "127.0.0.1:0", share_port=True)
+    await first.start()
+    second = HttpServer(SlowApp(), first.address, share_port=True)
+    await second.start()
+    with pytest.raises(StartError, match="already in use"):
+        await HttpServer(SlowApp(), first.address).start()
+    await first.stop(1)
+    await second.stop(1)
+
+
 async def test_address_is_free_again_after_stop() -> None:
     first = HttpServer(SlowApp(), "127.0.0.1:0")
     await first.start()

@@ -63,6 +63,17 @@ async def test_two_servers_cannot_share_a_port_silently(
         await Calls(client, "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11").create("a")
 
 
+async def test_servers_that_are_told_to_share_a_port_do(config: Config) -> None:
+    shared = dataclasses.replace(config, share_ports=True)
+    async with App(shared) as first:
+        addresses = {"grpc": first.grpc_address, "http": first.http_address}
+        async with App(dataclasses.replace(shared, **addresses)) as second:
+            assert second.grpc_address == first.grpc_address
+            assert first.grpc_address in await _start_error(
+                dataclasses.replace(config, grpc=first.grpc_address)
+            )
+
+
 async def test_address_that_is_taken_is_told_in_one_clear_line(config: Config) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

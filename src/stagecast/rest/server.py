@@ -28,10 +28,12 @@ class HttpServer:
     Args:
         app: the ASGI application.
         address: `HOST:PORT` to listen on, IPv6 in brackets; port 0 picks a free one.
+        share_port: whether other processes may listen on the same port.
     """
 
-    def __init__(self, app: ASGIApp, address: str) -> None:
+    def __init__(self, app: ASGIApp, address: str, *, share_port: bool = False) -> None:
         self.address = address
+        self._share_port = share_port
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -52,7 +54,7 @@ class HttpServer:
         Raises:
             StartError: the address is malformed, unknown or taken.
         """
-        listener = await _bind(self.address)
+        listener = await _bind(self.address, share_port=self._share_port)
         host, port = listener.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
@@ -102,7 +104,7 @@ class _Uvicorn(uvicorn.Server):
             connection.transport.abort()
 
 
-async def _bind(address: str) -> socket.socket:
+async def _bind(address: str, *, share_port: bool) -> socket.socket:
     """Return a socket that listens on the address."""
     try:
         host, port = split_address(address)
@@ -115,6 +117,7 @@ async def _bind(address: str) -> socket.socket:
         listener = socket.create_server(
             target,
             family=family,
+            reuse_port=share_port,
             # `[::]` means every address, as it does for gRPC.
             dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
         )

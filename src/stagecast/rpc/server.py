@@ -38,8 +38,6 @@ _SERVICES = tuple(
 _HANG_UP_S = 0.5
 
 _OPTIONS = (
-    # Two servers on one port would share its connections without a word.
-    ("grpc.so_reuseport", 0),
     # A dead peer is noticed, and a peer that asks us is not sent away for it.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -56,6 +54,7 @@ class RpcServer:
     Args:
         address: `HOST:PORT` to listen on; port 0 picks a free one.
         linger_s: how long it still answers when all calls under way have ended.
+        share_port: whether other processes may listen on the same port.
     """
 
     def __init__(
@@ -69,12 +68,15 @@ class RpcServer:
         dataset_watches: DatasetWatches,
         waits: Waits,
         linger_s: float,
+        share_port: bool = False,
     ) -> None:
         self.address = address
         self._linger_s = linger_s
         self._gate = Gate()
         interceptors = [ErrorInterceptor(self._gate)]
-        self._server = aio.server(interceptors=interceptors, options=_OPTIONS)
+        # By default, two servers on one port would share its connections without a word.
+        options = (*_OPTIONS, ("grpc.so_reuseport", int(share_port)))
+        self._server = aio.server(interceptors=interceptors, options=options)
         self._health = HealthServicer(_SERVICES)
         report_service_pb2_grpc.add_ReportServiceServicer_to_server(
             ReportServicer(reports),  # type: ignore[abstract]  # Heartbeat is not implemented yet

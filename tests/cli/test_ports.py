@@ -1,0 +1,152 @@
+"""A port that is held: nobody is answered there, and nobody else gets it, until it is shared."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from stagecast.cli.ports import held_ports
+from stagecast.config import Config, split_address
+from stagecast.errors import StartError
+from tests.process import free_address
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
+
+ANY = Config(grpc="127.0.0.1:0", http="127.0.0.1:0")
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - nobody is answered
+
+
+@pytest.fixture
+def held() -> Iterator[Config]:
+    with held_ports(ANY) as config:
+        yield config
+
+
+def share(address: str) -> socket.socket:
+    """Listen as one of several."""
+    return socket.create_server(split_address(address), reuse_port=True)
+
+
+def connect(address: str) -> socket.socket:
+    return socket.create_connection(split_address(address), timeout=10)
+
+
+def test_port_0_becomes_a_real_one_to_share(held: Config) -> None:
+    for address in (held.grpc, held.http):
+        host, port = split_address(address)
+        assert host == "127.0.0.1"
+        assert port > 0
+    assert held == dataclasses.replace(ANY, grpc=held.grpc, http=held.http, share_ports=True)
+
+
+def test_nobody_is_answered_until_somebody_listens(held: Config) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        connect(held.grpc)
+    with share(held.grpc) as listener, connect(held.grpc):
+        accepted, _ = listener.accept()
+        accepted.close()
+
+
+def test_all_who_share_are_given_connections_and_the_holder_none(held: Config) -> None:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(share(held.http)) for _ in range(3)]
+        for _ in range(60):
+            stack.enter_context(connect(held.http))
+        answered = [_accept_all(listener) for listener in listeners]
+    assert sum(answered) == 60
+    assert all(answered)
+
+
+def _accept_all(listener: socket.socket) -> int:
+    listener.setblocking(False)
+    number = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            number += 1
+    return number
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", EVERYWHERE, "[::]"])
+@pytest.mark.parametrize("listening", [False, True])
+def test_nobody_else_gets_it_whether_or_not_somebody_listens(
+    held: Config, host: str, listening: bool
+) -> None:
+    other = f"{host}:{split_address(held.grpc)[1]}"
+    with share(held.grpc) if listening else contextlib.nullcontext():
+        with pytest.raises(StartError, match="gRPC"), held_ports(_grpc_at(other)):
+            pass
+        with pytest.raises(StartError, match="HTTP"), held_ports(_http_at(other)):
+            pass
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(split_address(held.grpc))
+
+
+def test_one_port_is_not_for_both_faces() -> None:
+    address = free_address()
+    config = Config(grpc=address, http=address)
+    with pytest.raises(StartError, match=f"HTTP on {address}"), held_ports(config):
+        pass
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_connections_that_linger_from_an_earlier_server_do_not_matter(shared: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        if shared:
+            config = stack.enter_context(held_ports(ANY))
+            listener = stack.enter_context(share(config.grpc))
+        else:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        client = stack.enter_context(connect(address))
+        listener.accept()[0].close()  # who hangs up first has it linger
+        assert client.recv(1) == b""
+    with held_ports(_grpc_at(address)) as again, share(again.grpc), connect(again.grpc):
+        assert again.grpc == address
+
+
+def test_it_is_free_again_afterwards() -> None:
+    with held_ports(ANY) as config:
+        pass
+    for address in (config.grpc, config.http):
+        socket.create_server(split_address(address)).close()
+
+
+@pytest.mark.parametrize("host", ["localhost", EVERYWHERE])
+def test_grpc_holds_all_addresses_that_it_listens_on(host: str) -> None:
+    with held_ports(_grpc_at(f"{host}:0")) as config:
+        port = split_address(config.grpc)[1]
+        assert config.grpc == f"{host}:{port}"
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            if _is_here(family, address):
+                with pytest.raises(OSError, match="in use"):
+                    socket.create_server((address, port), family=family)
+
+
+def _is_here(family: socket.AddressFamily, address: str) -> bool:
+    try:
+        socket.create_server((address, 0), family=family).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "256.1.1.1", "a" * 70])
+def test_address_that_is_not_of_this_machine_is_told(host: str) -> None:
+    with pytest.raises(StartError, match="cannot listen for gRPC on"):
+        held_ports(_grpc_at(f"{host}:0")).__enter__()
+    with pytest.raises(StartError, match="cannot listen for HTTP on"):
+        held_ports(_http_at(f"{host}:0")).__enter__()
+
+
+def _grpc_at(address: str) -> Config:
+    return dataclasses.replace(ANY, grpc=address)
+
+
+def _http_at(address: str) -> Config:
+    return dataclasses.replace(ANY, http=address)

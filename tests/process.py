@@ -31,13 +31,16 @@ class ServerProcess:
 
     @classmethod
     async def start(
-        cls, db: Path, *, grpc: str = "127.0.0.1:0", http: str = "127.0.0.1:0"
+        cls, db: Path, *options: str, grpc: str = "127.0.0.1:0", http: str = "127.0.0.1:0"
     ) -> ServerProcess:
-        """Start a server and wait until it is ready; its log goes to `<db>.log`."""
+        """Start a server and wait until it is ready; its log goes to `<db>.log`.
+
+        What else `stagecast serve` is told are `options`.
+        """
         with Path(f"{db}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "stagecast", "serve"),
-                *("--db", str(db), "--grpc", grpc, "--http", http),
+                *("--db", str(db), "--grpc", grpc, "--http", http, *options),
                 env=environment(),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -64,9 +67,9 @@ class ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def running(db: Path, **addresses: str) -> AsyncIterator[ServerProcess]:
+async def running(db: Path, *options: str, **addresses: str) -> AsyncIterator[ServerProcess]:
     """Run a server for as long as the block, whatever happens in it."""
-    server = await ServerProcess.start(db, **addresses)
+    server = await ServerProcess.start(db, *options, **addresses)
     try:
         yield server
     finally:

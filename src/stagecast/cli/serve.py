@@ -12,7 +12,9 @@ import click
 
 from stagecast.app import App
 from stagecast.cli.address import check_address
+from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
+from stagecast.cli.supervisor import supervise
 from stagecast.config import Config, is_loopback
 from stagecast.errors import StartError
 
@@ -50,12 +52,23 @@ _DEFAULTS = Config()
     help="Where to serve the REST paths; port 0 picks a free one.",
 )
 @click.option(
+    "--processes",
+    envvar="STAGECAST_PROCESSES",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    show_envvar=True,
+    help="How many processes serve, on the same file and ports; one more replaces those that die. "
+    "More than 1 needs Linux, where SO_REUSEPORT spreads connections over them.",
+)
+@click.option(
     "--insecure",
     envvar="STAGECAST_INSECURE",
     is_flag=True,
     help="Serve an address that others can reach: there are no credentials yet.",
 )
-def serve(db: Path, grpc: str, http: str, insecure: bool) -> None:
+def serve(db: Path, grpc: str, http: str, processes: int, insecure: bool) -> None:
     """Serve gRPC and REST from one SQLite file.
 
     Prints one line to stdout when it is ready, `stagecast ready grpc=HOST:PORT http=HOST:PORT`.
@@ -68,15 +81,17 @@ def serve(db: Path, grpc: str, http: str, insecure: bool) -> None:
                 f"{address} can be reached by others, and there are no credentials yet; "
                 "say --insecure if that is what you want"
             )
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # It tells what the ready line tells, under the name of its errors.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    if processes > 1 and sys.platform != "linux":
+        raise click.UsageError(
+            "--processes above 1 needs Linux, where SO_REUSEPORT spreads connections over them"
+        )
+    config = Config(db=db, grpc=grpc, http=http)
     try:
-        run(_serve(Config(db=db, grpc=grpc, http=http)))
+        if processes == 1:
+            log_to_stderr()
+            run(_serve(config))
+        elif not supervise(config, processes):
+            raise click.exceptions.Exit(1)
     except StartError as error:
         raise click.ClickException(str(error)) from error
 

@@ -1,0 +1,77 @@
+"""One of several server processes, under a supervisor.
+
+A pipe is all that binds the two: the process tells over it that it is ready, or why it is not, and
+finds out by its end that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from stagecast.app import App
+from stagecast.cli.logs import log_to_stderr
+from stagecast.cli.loop import run
+from stagecast.config import Config
+from stagecast.errors import StartError
+
+# What the supervisor holds back from a process until that can take it.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """What a process tells when it is ready: where it listens."""
+
+    grpc: str
+    http: str
+
+
+def serve_under(supervisor: Connection, config: Config) -> None:
+    """Serve until told to stop, or until the supervisor is gone; the exit code is 0 then."""
+    # Ctrl-C reaches all processes of a terminal; the supervisor decides what comes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log_to_stderr(name_process=True)
+    try:
+        run(_serve(supervisor, config))
+    except StartError as error:
+        _tell(supervisor, error)
+        sys.exit(1)
+    finally:
+        # Told once more, it still ends as it was about to.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+async def _serve(supervisor: Connection, config: Config) -> None:
+    stop = asyncio.Event()
+    _on_end(supervisor, stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    async with App(config) as app:
+        _tell(supervisor, Ready(grpc=app.grpc_address, http=app.http_address))
+        await stop.wait()
+        _log.info("stopping")
+
+
+def _on_end(supervisor: Connection, stop: asyncio.Event) -> None:
+    """Stop when the pipe has ended; nothing ever comes through it."""
+    loop = asyncio.get_running_loop()
+
+    def on_end() -> None:
+        loop.remove_reader(supervisor.fileno())
+        _log.warning("the supervisor is gone")
+        stop.set()
+
+    loop.add_reader(supervisor.fileno(), on_end)
+
+
+def _tell(supervisor: Connection, news: Ready | StartError) -> None:
+    with contextlib.suppress(OSError):  # the supervisor is gone, as the end of the pipe tells
+        supervisor.send(news)

@@ -1,0 +1,201 @@
+"""Several server processes on one file and the same ports, and one that looks after them.
+
+Whatever dies is replaced. The supervisor serves nothing itself: it holds the ports, so that nobody
+else gets them in between, and the pipes, by whose end the processes know that it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+
+import click
+
+from stagecast.cli.logs import log_to_stderr
+from stagecast.cli.loop import run
+from stagecast.cli.ports import held_ports
+from stagecast.cli.process import STOP_SIGNALS, Ready, serve_under
+from stagecast.client import Backoff
+from stagecast.config import Config
+from stagecast.errors import StartError
+
+# Beyond the time to drain: calls that are just arriving, and a last write that waits for a lock.
+_MARGIN_S = 10.0
+# Who has lived for so long did not die at once.
+_STEADY_S = 10.0
+
+# grpc does not survive a fork.
+_spawning = multiprocessing.get_context("spawn")
+_log = logging.getLogger(__name__)
+
+
+def supervise(config: Config, processes: int) -> bool:
+    """Run so many servers until told to stop; tell whether all have ended well then.
+
+    Raises:
+        StartError: an address or the file cannot be used, or a process died before it was ready.
+    """
+    log_to_stderr(name_process=True)
+    with held_ports(config) as shared:
+        try:
+            return run(_supervise(shared, processes))
+        finally:
+            # Told once more, it still ends as it was about to.
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+
+async def _supervise(config: Config, processes: int) -> bool:
+    places = [_Place(config) for _ in range(processes)]
+    serving = asyncio.create_task(_serve(places))
+    for number in STOP_SIGNALS:
+        # Later signals find the task cancelled, and do nothing.
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    await asyncio.wait((serving,))
+    if serving.cancelled():
+        _log.info("told to stop")
+    ends = await asyncio.gather(*(place.clear() for place in places))
+    if not serving.cancelled():
+        await serving  # raises what kept it from starting
+    bad_ends = [end for end in ends if end is not None]
+    for end in bad_ends:
+        _log.error("%s", end)
+    return not bad_ends
+
+
+async def _serve(places: list[_Place]) -> None:
+    """Tell when all processes are ready, and replace those that die; without end."""
+    ready, *_ = await asyncio.gather(*(place.fill() for place in places))
+    click.echo(f"stagecast ready grpc={ready.grpc} http={ready.http}")
+    await asyncio.gather(*(place.keep() for place in places))
+
+
+class _Place:
+    """A place for one server process at a time."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._server: Server | None = None
+
+    async def fill(self) -> Ready:
+        """Start a process and wait until it is ready.
+
+        Raises:
+            StartError: it cannot start, or died.
+        """
+        self._server = Server(self._config)
+        return await self._server.ready()
+
+    async def keep(self) -> None:
+        """Replace the process whenever it has died, without end."""
+        backoff = Backoff()
+        while True:
+            if await self._outlive() >= _STEADY_S:
+                backoff.reset()
+            await backoff.wait(None)
+            try:
+                await self.fill()
+            except StartError as error:
+                _log.error("%s", error)
+
+    async def clear(self) -> str | None:
+        """Stop the process, if there is one; return how it ended unless it ended well."""
+        if self._server is None:
+            return None
+        return await self._server.stop(self._config.drain_s + _MARGIN_S)
+
+    async def _outlive(self) -> float:
+        """Wait until the process is dead; return how many seconds that took."""
+        if self._server is None:
+            return 0.0
+        now = asyncio.get_running_loop().time
+        began = now()
+        _log.error("%s; starting another", await self._server.end())
+        self._server = None
+        return now() - began
+
+
+class Server:
+    """A server process, and the supervisor's end of the pipe to it.
+
+    Attributes:
+        id: of the process.
+
+    Raises:
+        StartError: the system has no room for it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        try:
+            self._pipe, theirs = _spawning.Pipe()
+            self._process = _spawning.Process(target=serve_under, args=(theirs, config))
+            with theirs, _stop_signals_held_back():
+                self._process.start()
+        except OSError as error:
+            raise StartError(f"cannot start a process: {error}") from error
+        self.id = self._process.ident
+
+    async def ready(self) -> Ready:
+        """Wait until it is ready.
+
+        Raises:
+            StartError: what it tells instead, or that it died.
+        """
+        await _until_readable(self._pipe.fileno())
+        try:
+            news: Ready | StartError = self._pipe.recv()
+        except (EOFError, OSError):
+            raise StartError(f"{await self.end()} before it was ready") from None
+        if isinstance(news, StartError):
+            raise news
+        _log.info("process %d is ready", self.id)
+        return news
+
+    async def end(self) -> str:
+        """Wait until it is dead; return who died of what."""
+        await _until_readable(self._process.sentinel)
+        self._process.join()
+        self._pipe.close()
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return f"process {self.id} died of signal {-code}, {signal.strsignal(-code)}"
+        return f"process {self.id} ended with exit code {code}"
+
+    async def stop(self, patience_s: float) -> str | None:
+        """Tell it to stop, and kill it if it does not; return how it ended unless it ended well."""
+        self._process.terminate()
+        try:
+            async with asyncio.timeout(patience_s):
+                how = await self.end()
+        except TimeoutError:
+            self._process.kill()
+            how = f"{await self.end()}: it did not stop within {patience_s:g} s"
+        return how if self._process.exitcode else None
+
+
+@contextlib.contextmanager
+def _stop_signals_held_back() -> Iterator[None]:
+    """Let a process that is started in the block inherit that they wait until it can take them."""
+    # Its first use, by whatever is started, would let go of them.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+async def _until_readable(descriptor: int) -> None:
+    """Wait until there is something to read, or the end."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)

@@ -1,0 +1,325 @@
+"""`stagecast serve --processes`: several servers on one file and port, whatever dies among them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from grpc import aio
+
+from stagecast.cli import main
+from stagecast.cli.supervisor import Server
+from stagecast.client import Client, details_of
+from stagecast.config import Config, split_address
+from stagecast.v1 import status_service_pb2 as s
+from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.cli.command import Running, command, stagecast
+from tests.cli.test_serve import ANY, READY
+from tests.process import environment, free_address, running
+from tests.validator import WatchRecord
+from tests.watches.pipeline import Pipeline
+from tests.watches.test_faults import check_all
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
+
+PATIENCE_S = 60
+
+
+class Service(Running):
+    """A running `stagecast serve --processes N`, in a process group of its own.
+
+    Attributes:
+        log: the lines that were read of its stderr so far.
+        grpc, http: its addresses, once it is ready.
+    """
+
+    grpc: str
+    http: str
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__(process)
+        self.log: list[str] = []
+
+    async def logged(self, pattern: str) -> re.Match[str]:
+        """Read its log up to the next line that has a pattern."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while line := (await self.process.stderr.readline()).decode():
+                self.log.append(line)
+                if found := re.search(pattern, line):
+                    return found
+        raise AssertionError(f"no {pattern!r} in {''.join(self.log)}")
+
+    async def next_ready(self) -> int:
+        """Return the id of the next process that is ready."""
+        return int((await self.logged(r"process (\d+) is ready"))[1])
+
+    async def ready(self, processes: int) -> list[int]:
+        """Wait until the service is ready; return the ids of its processes."""
+        line = READY.fullmatch(await self.line())
+        assert line is not None
+        self.grpc, self.http = line[1], line[2]
+        return [await self.next_ready() for _ in range(processes)]
+
+    async def starting(self) -> list[int]:
+        """Wait until some process is about to start; return the ids of all that are."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                # The first is multiprocessing's own.
+                if found := [int(child) for child in children.read_text().split()[1:]]:
+                    return found
+                await asyncio.sleep(0)
+
+    async def end(self) -> tuple[int, str]:
+        """Wait for the end of all its processes; return the exit code and the whole log."""
+        ended = await super().end()
+        return ended.code, "".join(self.log) + ended.err
+
+
+@contextlib.asynccontextmanager
+async def serving(db: Path, *, processes: int = 3) -> AsyncIterator[Service]:
+    """Run a service for as long as the block; whatever happens in it, nothing is left."""
+    process = await asyncio.create_subprocess_exec(
+        *command("serve", "--db", db, *ANY, "--processes", str(processes)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+        process_group=0,
+    )
+    try:
+        yield Service(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+# What a client of each face says first, and is answered.
+HELLO = {
+    "grpc": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)),
+    "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+def connect(service: Service, face: str) -> socket.socket:
+    """Return a connection on which a face has answered."""
+    address = split_address(getattr(service, face))
+    connection = socket.create_connection(address, timeout=PATIENCE_S)
+    connection.sendall(HELLO[face])
+    assert connection.recv(1)
+    connection.setblocking(False)
+    return connection
+
+
+def is_broken(connection: socket.socket) -> bool:
+    """Tell whether the other side is gone."""
+    try:
+        while connection.recv(65_536):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+    return True
+
+
+async def test_connections_are_spread_over_processes_and_what_dies_is_replaced(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        processes = await service.ready(3)
+        with contextlib.ExitStack() as stack:
+            connections = {
+                face: [stack.enter_context(connect(service, face)) for _ in range(40)]
+                for face in HELLO
+            }
+            for process in processes[:2]:
+                os.kill(process, signal.SIGKILL)
+                await service.logged(f"process {process} died of signal 9, Killed; starting an")
+                for face, whole in connections.items():
+                    connections[face] = [c for c in whole if not is_broken(c)]
+                    assert 0 < len(connections[face]) < len(whole)
+                await service.next_ready()
+        # Told to stop by somebody else, it drains, and is replaced as well.
+        os.kill(processes[2], signal.SIGTERM)
+        await service.logged(f"process {processes[2]} ended with exit code 0; starting another")
+        await service.next_ready()
+        for face in HELLO:
+            connect(service, face).close()
+        service.process.terminate()
+        assert (await service.end())[0] == 0
+
+
+async def test_clients_go_on_whichever_process_dies(tmp_path: Path, dataset_id: str) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        processes = await service.ready(3)
+        async with Client(service.grpc) as client, contextlib.AsyncExitStack() as stack:
+            pipeline = Pipeline(client, dataset_id)
+            await pipeline.create(100, more_documents_follow=True)
+            records = [WatchRecord() for _ in range(5)]
+            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+                for record in records:
+                    watcher = await stack.enter_async_context(client_apart(service.grpc))
+                    group.create_task(watch(watcher, pipeline, record))
+                group.create_task(pipeline.run(random.Random(4)))
+                for process, reports in zip(processes, (50, 150, 250), strict=True):
+                    await pipeline.until_acknowledged(reports)
+                    os.kill(process, signal.SIGKILL)
+                    await service.next_ready()
+            check_all(records, pipeline, await pipeline.documents())
+        service.process.terminate()
+        assert (await service.end())[0] == 0
+
+
+@contextlib.asynccontextmanager
+async def client_apart(address: str) -> AsyncIterator[Client]:
+    """Give a client with a connection of its own: those of one program share one."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with Client(address) as client, aio.insecure_channel(address, options) as channel:
+        client.status = StatusServiceStub(channel)
+        yield client
+
+
+async def watch(client: Client, pipeline: Pipeline, record: WatchRecord) -> None:
+    request = s.WatchBatchRequest(dataset_id=pipeline.dataset_id, batch_id=pipeline.batch_id)
+    async for message in client.watch(request):
+        record.receive(message)
+
+
+async def test_sigterm_drains_all_processes_however_often_it_comes(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        await service.ready(3)
+        async with Client(service.grpc) as client, contextlib.AsyncExitStack() as stack:
+            pipeline = Pipeline(client, dataset_id)
+            await pipeline.create(1)
+            watching = []
+            for _ in range(10):
+                watcher = await stack.enter_async_context(client_apart(service.grpc))
+                stream = Pipeline(watcher, dataset_id, pipeline.batch_id).stream()
+                watching.append(await stack.enter_async_context(stream))
+                await watching[-1].read()
+            service.process.terminate()
+            await service.logged("told to stop")
+            for number in (signal.SIGTERM, signal.SIGINT):
+                service.process.send_signal(number)
+            errors = [await stream.error() for stream in watching]
+            assert {details_of(error).reason for error in errors} == {"DRAINING"}
+            code, log = await service.end()
+        assert code == 0
+        assert "Traceback" not in log
+        assert len(re.findall("stopping", log)) == 3
+        for address in (service.grpc, service.http):
+            socket.create_server(split_address(address)).close()
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_ctrl_c_in_a_terminal_ends_all_processes_well(tmp_path: Path, early: bool) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        await (service.starting() if early else service.ready(3))
+        os.killpg(service.process.pid, signal.SIGINT)
+        code, log = await service.end()
+    assert code == 0
+    assert "Traceback" not in log
+    assert "KeyboardInterrupt" not in log
+
+
+async def test_processes_end_by_themselves_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s.db", processes=2) as service:
+        await service.ready(2)
+        service.process.kill()
+        code, log = await service.end()  # also of the others: they hold the other side of its pipes
+    assert code == -signal.SIGKILL
+    assert len(re.findall("the supervisor is gone", log)) == 2
+    assert "Traceback" not in log
+    for address in (service.grpc, service.http):
+        socket.create_server(split_address(address)).close()
+
+
+async def test_port_of_another_service_is_refused_as_by_one_process(tmp_path: Path) -> None:
+    async with running(tmp_path / "s.db", "--processes", "2") as service:
+        for option, face, taken in (
+            ("--grpc", "gRPC", service.grpc),
+            ("--http", "HTTP", service.http),
+        ):
+            asked = ("serve", "--db", tmp_path / "t.db", *ANY, option, taken)
+            alone = await stagecast(*asked)
+            several = await stagecast(*asked, STAGECAST_PROCESSES="2")
+            assert several == alone
+            assert (several.code, several.out) == (1, "")
+            [line] = several.err.splitlines()
+            assert line.startswith(f"Error: cannot listen for {face} on {taken}: ")
+
+
+async def test_what_keeps_it_from_starting_is_told_once_as_by_one_process(tmp_path: Path) -> None:
+    foreign, missing = tmp_path / "foreign.db", tmp_path / "missing" / "s.db"
+    foreign.write_text("This is no database at all.")
+    for db in (foreign, missing):
+        alone = await stagecast("serve", "--db", db, *ANY)
+        several = await stagecast("serve", "--db", db, *ANY, "--processes", "3")
+        assert several == alone
+        assert several.code == 1
+
+
+async def test_a_process_that_dies_before_it_is_ready_ends_the_service(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        [process, *_] = await service.starting()
+        os.kill(process, signal.SIGKILL)
+        code, log = await service.end()
+    assert code == 1
+    assert f"Error: process {process} died of signal 9, Killed before it was ready\n" in log
+
+
+async def test_a_process_that_cannot_be_replaced_is_tried_again(tmp_path: Path) -> None:
+    directory, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    directory.mkdir()
+    async with serving(directory / "s.db", processes=2) as service:
+        process, _ = await service.ready(2)
+        directory.rename(elsewhere)
+        os.kill(process, signal.SIGKILL)
+        for _ in range(2):
+            await service.logged("ERROR .* cannot open .*: there is no directory")
+            await service.logged("ended with exit code 1; starting another")
+        elsewhere.rename(directory)
+        await service.next_ready()
+        service.process.terminate()
+        assert (await service.end())[0] == 0
+
+
+async def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
+    grpc, http = free_address(), free_address()
+    server = Server(Config(db=tmp_path / "s.db", grpc=grpc, http=http))
+    async with asyncio.timeout(PATIENCE_S):
+        ready = await server.ready()
+        assert (ready.grpc, ready.http) == (grpc, http)
+        os.kill(server.id, signal.SIGSTOP)
+        end = await server.stop(0.1)
+    assert end == f"process {server.id} died of signal 9, Killed: it did not stop within 0.1 s"
+
+
+def test_more_than_one_process_needs_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    asked = ["serve", "--db", str(tmp_path / "s.db"), *ANY, "--processes", "2"]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 2
+    assert "--processes above 1 needs Linux" in result.output
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_what_is_no_number_of_processes_is_refused(tmp_path: Path, number: str) -> None:
+    asked = ["serve", "--db", str(tmp_path / "s.db"), *ANY, "--processes", number]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 2
+    assert "Invalid value for '--processes'" in result.output

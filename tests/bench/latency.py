@@ -1,0 +1,112 @@
+"""Latency: how long a lone report takes to reach all who watch its batch.
+
+Measured from the call, because its transition may arrive before its answer does; the answer's own
+time stands beside it, so that what lies between commit and delivery can be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stagecast.client import Client
+from tests.bench import bare_grpc, peer, watchers
+from tests.bench.batches import make_work
+from tests.bench.fanout import named
+from tests.bench.figures import Figure, compare_times
+from tests.bench.peer import Peer
+from tests.bench.sides import REPORT, Call, Side, both
+from tests.bench.turns import Effort, repeat
+from tests.watches.pipeline import STAGES
+
+_DOCUMENTS = 2  # with a report for each stage, one after the other
+_REST_S = 0.02  # after which nobody is busy with the report before
+_MESSAGE_BYTES = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Times:
+    """What lone calls of one turn took, in seconds: to be answered, and to be heard of by all."""
+
+    answered: float
+    median: float
+    p99: float
+
+
+async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
+    """Yield the figures for each number of watches."""
+    async with (
+        peer.running("watchers") as crowd,
+        both(directory / "latency.db") as (ours, bare),
+        Client(ours.address) as client,
+    ):
+        for watches in effort.watches:
+            lone = _Lone(watches, ours, bare, client, crowd)
+            await lone.round()
+            for figure in _figures(watches, await repeat(lone.round, effort)):
+                yield figure
+
+
+def _figures(watches: int, rounds: Sequence[tuple[_Times, _Times]]) -> Iterator[Figure]:
+    yield compare_times(
+        f"lone report to {named(watches)}, median",
+        [(ours.median, bare.median) for ours, bare in rounds],
+        "an empty call that has an empty write made",
+    )
+    yield compare_times("  99th percentile", [(ours.p99, bare.p99) for ours, bare in rounds], "")
+    yield compare_times(
+        "  its answer, median", [(ours.answered, bare.answered) for ours, bare in rounds], ""
+    )
+
+
+class _Lone:
+    """Lone reports on a batch that so many watch, and lone writes of the bare server."""
+
+    def __init__(self, watches: int, ours: Side, bare: Side, client: Client, crowd: Peer) -> None:
+        self._watches = watches
+        self._ours = ours
+        self._bare = bare
+        self._client = client
+        self._crowd = crowd
+
+    async def round(self) -> tuple[_Times, _Times]:
+        return await self._report(), await self._write()
+
+    async def _report(self) -> _Times:
+        work = await make_work(self._client, _DOCUMENTS)
+        await self._open(self._ours, watchers.WATCH, work.watch())
+        return await self._time(self._ours.call(REPORT), work.by_stage(1))
+
+    async def _write(self) -> _Times:
+        await self._open(self._bare, bare_grpc.WATCH, b"")
+        count = _DOCUMENTS * len(STAGES)
+        requests = [
+            bare_grpc.published(1, _MESSAGE_BYTES, over=number == count)
+            for number in range(1, count + 1)
+        ]
+        return await self._time(self._bare.call(bare_grpc.PUBLISH), requests)
+
+    async def _open(self, side: Side, method: str, request: bytes) -> None:
+        await watchers.open_streams(self._crowd, side, method, request, self._watches)
+
+    async def _time(self, call: Call, requests: Iterable[bytes]) -> _Times:
+        """Make calls, each when the one before has been heard of by all; the last ends all."""
+        answered: list[float] = []
+        heard: list[float] = []
+        for request in requests:
+            await asyncio.sleep(_REST_S)
+            await self._crowd.ask(do="expect")
+            began = time.perf_counter()
+            await call(request)
+            answered.append(time.perf_counter() - began)
+            heard += [at - began for at in await self._crowd.ask(do="arrivals")]
+        await self._crowd.ask(do="drain")
+        return _Times(
+            answered=statistics.median(answered),
+            median=statistics.median(heard),
+            p99=statistics.quantiles(heard, n=100, method="inclusive")[-1],
+        )

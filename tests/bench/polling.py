@@ -1,0 +1,100 @@
+"""A client that polls on connections which it keeps, and hardly looks at what it gets.
+
+An answer that does not change always has the same length, so its end is known by counting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import cast
+
+from stagecast.config import split_address
+
+_CONNECTIONS = 8
+_PATIENCE_S = 30
+_STATUS_BYTES = len(b"HTTP/1.1 200")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Poll:
+    """A request, and what the server said to it once."""
+
+    address: str
+    request: bytes
+    answer: bytes
+    body_bytes: int
+    etag: str
+
+
+async def try_poll(address: str, target: str, *, etag: str = "") -> Poll:
+    """Ask once; with an ETag, for what has changed since."""
+    condition = f"If-None-Match: {etag}\r\n" if etag else ""
+    request = f"GET {target} HTTP/1.1\r\nHost: {address}\r\n{condition}\r\n".encode()
+    async with asyncio.timeout(_PATIENCE_S):
+        reader, writer = await asyncio.open_connection(*split_address(address))
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        fields = (line.partition(": ") for line in head.decode().split("\r\n")[1:-2])
+        headers = {name.lower(): value for name, _, value in fields}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        writer.close()
+        await writer.wait_closed()
+    return Poll(
+        address=address,
+        request=request,
+        answer=head + body,
+        body_bytes=len(body),
+        etag=headers.get("etag", ""),
+    )
+
+
+async def poll_for(seconds: float, poll: Poll) -> int:
+    """Poll as often as there is time for and return how many answers came."""
+    loop = asyncio.get_running_loop()
+    over = time.perf_counter() + seconds
+    pollers = [_Poller(poll, over) for _ in range(_CONNECTIONS)]
+    async with asyncio.timeout(seconds + _PATIENCE_S):
+        for poller in pollers:
+            await loop.create_connection(lambda it=poller: it, *split_address(poll.address))
+        return sum(await asyncio.gather(*(poller.answers for poller in pollers)))
+
+
+class _Poller(asyncio.Protocol):
+    """One connection; `answers` is how many came until the time was over."""
+
+    def __init__(self, poll: Poll, over: float) -> None:
+        self.answers: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._poll = poll
+        self._status = poll.answer[:_STATUS_BYTES]
+        self._over = over
+        self._count = 0
+        self._missing = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        if self._missing == len(self._poll.answer) and not data.startswith(self._status):
+            self._transport.abort()
+        self._missing -= len(data)
+        if self._missing == 0:
+            self._count += 1
+            self._ask_again()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.answers.done():
+            self.answers.set_exception(error or ConnectionError("the answer has changed"))
+
+    def _ask_again(self) -> None:
+        if time.perf_counter() < self._over:
+            self._ask()
+        else:
+            self.answers.set_result(self._count)
+            self._transport.close()
+
+    def _ask(self) -> None:
+        self._missing = len(self._poll.answer)
+        self._transport.write(self._poll.request)

@@ -1,0 +1,49 @@
+"""The benchmark itself, in a size that proves nothing but that it works."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+
+import pytest
+
+from tests.process import ROOT, environment
+
+_TINY = ("--seconds", "0.05", "--rounds", "1", "--watches", "1", "--watches", "30")
+
+_NUMBER = r"([0-9][0-9,]*(?:\.[0-9]+)?)"
+_FIGURE = re.compile(rf".{{42}} *{_NUMBER} (/s|µs|ms) +{_NUMBER} \2 +{_NUMBER}  .*")
+_UNKNOWN = re.compile(r".{42} *n/a +n/a +n/a  .*")
+
+
+@pytest.mark.parametrize(
+    ("part", "lines"), [("reports", 12), ("fanout", 6), ("latency", 6), ("polls", 12)]
+)
+async def test_each_part_prints_every_figure_beside_its_floor(part: str, lines: int) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-m", "tests.bench", part, *_TINY),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+        cwd=ROOT,
+    )
+    try:
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert (process.returncode, err.decode()) == (0, "")
+    machine, _, head, *figures = out.decode().splitlines()
+    assert machine.startswith("Python ")
+    assert head.endswith("the floor is")
+    assert len(figures) == lines
+    for figure in figures:
+        # CPU can only be told on Linux, and where it does not drown in the noise.
+        if "CPU" in figure and _UNKNOWN.fullmatch(figure):
+            continue
+        found = _FIGURE.fullmatch(figure)
+        assert found, figure
+        assert all(float(found[n].replace(",", "")) > 0 for n in (1, 3, 4)), figure

@@ -84,7 +84,7 @@ class App:
             share_port=config.share_ports,
         )
         http = HttpServer(
-            make_rest_app(queries, is_ready=lambda: self._ready),
+            make_rest_app(queries, feed, is_ready=lambda: self._ready),
             config.http,
             share_port=config.share_ports,
         )

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from stagecast import model
+from stagecast.feed import Feed
 from stagecast.model import (
     Change,
     Document,
@@ -96,10 +97,13 @@ def db(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(db: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(
-        db, clock=clock, on_commit=lambda _names: None, on_foreign_commit=lambda: None
-    )
+def feed() -> Feed:
+    return Feed()
+
+
+@pytest.fixture
+async def store(db: Path, clock: Clock, feed: Feed) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
     yield store
     await store.close()
 
@@ -116,8 +120,8 @@ def begin(store: SqliteStore) -> Callable[..., Ingestion]:
 
 
 @pytest.fixture
-async def http(store: SqliteStore) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_rest_app(Queries(store), is_ready=lambda: True)
+async def http(store: SqliteStore, feed: Feed) -> AsyncIterator[httpx.AsyncClient]:
+    app = make_rest_app(Queries(store), feed, is_ready=lambda: True)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         yield client

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.rest import make_rest_app
 from stagecast.store.sqlite import SqliteStore
@@ -34,7 +35,7 @@ async def test_healthz_answers_while_the_process_lives(
 
 async def test_readyz_tells_whether_the_server_is_ready(store: SqliteStore) -> None:
     ready = [True, False, True]
-    app = make_rest_app(Queries(store), is_ready=lambda: ready.pop())
+    app = make_rest_app(Queries(store), Feed(), is_ready=lambda: ready.pop())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as http:
         answers = [await http.get("/readyz") for _ in range(3)]

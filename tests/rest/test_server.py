@@ -15,6 +15,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from stagecast.errors import StartError
+from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.rest import HttpServer, make_rest_app
 from stagecast.store.sqlite import SqliteStore
@@ -39,7 +40,7 @@ class SlowApp:
 
 @pytest.fixture
 async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
-    server = HttpServer(make_rest_app(Queries(store), is_ready=lambda: True), "127.0.0.1:0")
+    server = HttpServer(make_rest_app(Queries(store), Feed(), is_ready=lambda: True), "127.0.0.1:0")
     await server.start()
     yield server
     await server.stop(1)
@@ -59,7 +60,7 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("no IPv6 here")
-    server = HttpServer(make_rest_app(Queries(store), is_ready=lambda: True), "[::1]:0")
+    server = HttpServer(make_rest_app(Queries(store), Feed(), is_ready=lambda: True), "[::1]:0")
     await server.start()
     assert server.address.startswith("[::1]:")
     async with httpx.AsyncClient() as http:
@@ -142,7 +143,7 @@ async def test_signals_stay_with_who_runs_the_process() -> None:
 
 
 async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
-    server = HttpServer(make_rest_app(Queries(store), is_ready=lambda: True), "127.0.0.1:0")
+    server = HttpServer(make_rest_app(Queries(store), Feed(), is_ready=lambda: True), "127.0.0.1:0")
     await server.start()
     host, _, port = server.address.rpartition(":")
     _, silent = await asyncio.open_connection(host, int(port))

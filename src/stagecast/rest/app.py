@@ -10,16 +10,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.rest import cognee, dify
 from stagecast.rest.openapi import show_openapi
 
 
-def make_rest_app(queries: Queries, *, is_ready: Callable[[], bool]) -> Starlette:
+def make_rest_app(queries: Queries, feed: Feed, *, is_ready: Callable[[], bool]) -> Starlette:
     """Return the application.
 
     Args:
         queries: what answers the two paths.
+        feed: tells when an answer is worth nothing any more.
         is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
     """
 
@@ -29,8 +31,8 @@ def make_rest_app(queries: Queries, *, is_ready: Callable[[], bool]) -> Starlett
 
     return Starlette(
         routes=[
-            Route(dify.PATH, dify.IndexingStatus(queries)),
-            Route(cognee.PATH, cognee.DatasetsStatus(queries)),
+            Route(dify.PATH, dify.IndexingStatus(queries, feed)),
+            Route(cognee.PATH, cognee.DatasetsStatus(queries, feed)),
             Route("/openapi.json", show_openapi),
             Route("/healthz", _tell_alive),
             Route("/readyz", tell_ready),

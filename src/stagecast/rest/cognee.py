@@ -6,15 +6,18 @@ Clients ask for some datasets, or for all that they may read, and take a missing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stagecast.feed import Feed, Topic
 from stagecast.model import Dataset, DatasetState, dataset_state
 from stagecast.queries import Queries
-from stagecast.rest.content import Body, respond, to_json
+from stagecast.rest.content import Body, Content, respond, to_json
 from stagecast.rest.endpoint import Endpoint
+from stagecast.rest.kept import KeptAnswers
 from stagecast.rest.uuids import BadUuid, read_uuid
 
 PATH = "/api/v1/datasets/status"
@@ -33,16 +36,25 @@ class DatasetsStatus(Endpoint):
     # The real server knows no HEAD.
     methods = ("GET",)
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, feed: Feed) -> None:
         self._queries = queries
+        self._kept = KeptAnswers(feed)
 
     async def answer(self, request: Request) -> Response:
         """Return the states by id, in the order of the ids; 422 tells what is no UUID."""
-        dataset_ids, faults = _read_ids(request.query_params.getlist("dataset"))
-        if faults:
-            return JSONResponse({"detail": faults}, status_code=422)
+        query = request.scope["query_string"]
+        content = self._kept.find(query)
+        if content is None:
+            dataset_ids, faults = _read_ids(request.query_params.getlist("dataset"))
+            if faults:
+                return JSONResponse({"detail": faults}, status_code=422)
+            topics: list[Topic] = [(one,) for one in dataset_ids] or [()]
+            content = await self._kept.make(query, topics, partial(self._render, dataset_ids))
+        return respond(request, content)
+
+    async def _render(self, dataset_ids: frozenset[str]) -> Content:
         datasets = await self._queries.find_datasets(dataset_ids or None)
-        return respond(request, Body().end(to_json(_show(datasets))))
+        return Body().end(to_json(_show(datasets)))
 
     def explain(self, error: Exception) -> Response:
         """Return what this path says of an error: one body for whatever kept it from answering."""
@@ -53,7 +65,7 @@ class DatasetsStatus(Endpoint):
         return JSONResponse({"error": "Unable to retrieve dataset statuses."}, status_code=500)
 
 
-def _read_ids(values: Sequence[str]) -> tuple[set[str], list[dict[str, object]]]:
+def _read_ids(values: Sequence[str]) -> tuple[frozenset[str], list[dict[str, object]]]:
     """Return the ids in canonical form, and one entry for each value that is none."""
     dataset_ids: set[str] = set()
     faults: list[dict[str, object]] = []
@@ -62,7 +74,7 @@ def _read_ids(values: Sequence[str]) -> tuple[set[str], list[dict[str, object]]]
             dataset_ids.add(read_uuid(value))
         except BadUuid as fault:
             faults.append(_tell(fault, index, value))
-    return dataset_ids, faults
+    return frozenset(dataset_ids), faults
 
 
 def _tell(fault: BadUuid, index: int, value: str) -> dict[str, object]:

@@ -28,6 +28,11 @@ class Content:
     chunks: Sequence[bytes]
     etag: str
 
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(map(len, self.chunks))
+
 
 class Body:
     """Grows chunk by chunk into the content of an answer."""
@@ -48,8 +53,11 @@ class Body:
         self._chunks.append(chunk)
 
     def end(self, text: str) -> Content:
-        """Add the last chunk and return the whole."""
+        """Add the last text and return the whole."""
         self.add(text)
+        if len(self._chunks) > 1:
+            last = self._chunks.pop()
+            self._chunks[-1] += last
         return Content(chunks=self._chunks, etag=f'"{self._digest.hexdigest()}"')
 
 
@@ -67,8 +75,7 @@ class _ContentResponse(Response):
     media_type = "application/json"
 
     def __init__(self, content: Content, headers: dict[str, str]) -> None:
-        length = sum(map(len, content.chunks))
-        super().__init__(headers={**headers, "Content-Length": str(length)})
+        super().__init__(headers={**headers, "Content-Length": str(content.size)})
         self._chunks = content.chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,9 +87,10 @@ class _ContentResponse(Response):
                 "headers": self.raw_headers,
             }
         )
-        for chunk in self._chunks:
+        *parts, last = self._chunks
+        for chunk in parts:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 def _is_known(etag: str, conditions: Sequence[str]) -> bool:

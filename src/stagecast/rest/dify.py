@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from starlette.exceptions import HTTPException
@@ -16,10 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stagecast.errors import BatchNotFound, DatasetNotFound, UnavailableError
+from stagecast.feed import Feed
 from stagecast.model import Document, DocumentState, Stage, canonical_uuid
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
 from stagecast.rest.endpoint import Endpoint
+from stagecast.rest.kept import KeptAnswers
 from stagecast.store import BatchName
 from stagecast.turns import Turns
 
@@ -57,8 +59,9 @@ class IndexingStatus(Endpoint):
 
     methods = ("GET", "HEAD")
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, feed: Feed) -> None:
         self._queries = queries
+        self._kept = KeptAnswers(feed)
         self._turns: Turns[Content] = Turns()
         self._one_at_a_time = asyncio.Lock()
 
@@ -68,11 +71,12 @@ class IndexingStatus(Endpoint):
         Raises:
             DatasetNotFound, BatchNotFound: it is not there; also a batch without documents.
         """
-        given, batch_id = request.path_params["dataset_id"], request.path_params["batch"]
-        dataset_id = canonical_uuid(given)
-        if dataset_id is None:
-            raise DatasetNotFound(given)
-        return respond(request, await self._render((dataset_id, batch_id)))
+        path = request.scope["path"]
+        content = self._kept.find(path)
+        if content is None:
+            name = _read_name(request.path_params)
+            content = await self._kept.make(path, [name], partial(self._render, name))
+        return respond(request, content)
 
     def explain(self, error: Exception) -> Response:
         """Return the envelope of an error."""
@@ -96,6 +100,13 @@ class IndexingStatus(Endpoint):
             async for _ in self._queries.render_documents(*name, partial(_render, name, body)):
                 pass
             return body.end("]}")
+
+
+def _read_name(path: Mapping[str, str]) -> BatchName:
+    dataset_id = canonical_uuid(path["dataset_id"])
+    if dataset_id is None:
+        raise DatasetNotFound(path["dataset_id"])
+    return dataset_id, path["batch"]
 
 
 def _headers(error: Exception) -> dict[str, str]:

@@ -1,0 +1,125 @@
+"""Answers are kept for as long as they are as good as new ones, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stagecast.feed import Feed
+from stagecast.rest import kept
+from stagecast.rest.content import Body, Content
+from stagecast.rest.kept import KeptAnswers
+
+TOPIC = ("dataset", "batch")
+
+
+class Source:
+    """What answers are made of, which may change while one is made."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.value = 0
+        self.made = 0
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self._feed = feed
+
+    def change(self) -> None:
+        self.value += 1
+        self._feed.ring([TOPIC])
+
+    async def read(self) -> Content:
+        self.made += 1
+        value = self.value
+        await self.hold.wait()
+        return Body().end(f"{value}")
+
+
+@pytest.fixture
+def feed() -> Feed:
+    return Feed()
+
+
+@pytest.fixture
+def source(feed: Feed) -> Source:
+    return Source(feed)
+
+
+async def ask(answers: KeptAnswers, source: Source, key: str = "k") -> str:
+    content = answers.find(key)
+    if content is None:
+        content = await answers.make(key, [TOPIC], source.read)
+    return b"".join(content.chunks).decode()
+
+
+async def test_answer_is_made_once_until_it_changes(feed: Feed, source: Source) -> None:
+    answers = KeptAnswers(feed)
+    assert [await ask(answers, source) for _ in range(5)] == ["0"] * 5
+    assert source.made == 1
+    source.change()
+    assert [await ask(answers, source) for _ in range(5)] == ["1"] * 5
+    assert source.made == 2
+    feed.ring([("dataset", "other"), ("other",)])
+    assert await ask(answers, source) == "1"
+    assert source.made == 2
+
+
+async def test_change_while_an_answer_is_made_is_not_missed(feed: Feed, source: Source) -> None:
+    """Whoever asked before the change may get the old one; nobody after it does."""
+    answers = KeptAnswers(feed)
+    source.hold.clear()
+    early = asyncio.create_task(ask(answers, source))
+    await asyncio.sleep(0)  # it has read
+    source.change()
+    late = asyncio.create_task(ask(answers, source))
+    await asyncio.sleep(0)
+    source.hold.set()
+    assert await early == "0"
+    assert await late == "1"
+    assert await ask(answers, source) == "1"
+
+
+async def test_late_answer_does_not_replace_a_newer_one_for_good(
+    feed: Feed, source: Source
+) -> None:
+    answers = KeptAnswers(feed)
+    source.hold.clear()
+    slow = asyncio.create_task(ask(answers, source))
+    await asyncio.sleep(0)  # it has read
+    source.change()
+    held, source.hold = source.hold, asyncio.Event()
+    source.hold.set()
+    assert await ask(answers, source) == "1"
+    held.set()
+    await slow
+    assert await ask(answers, source) == "1"
+
+
+async def test_what_is_kept_is_bounded_and_the_oldest_goes(
+    feed: Feed, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "_BYTES", 5 * len("k1" + "0"))
+    answers = KeptAnswers(feed)
+    for number in range(10):
+        await ask(answers, source, f"k{number}")
+    assert [number for number in range(10) if answers.find(f"k{number}")] == [5, 6, 7, 8, 9]
+    source.change()
+    for number in range(5):
+        await ask(answers, source, f"k{number}")
+    assert [number for number in range(10) if answers.find(f"k{number}")] == [0, 1, 2, 3, 4]
+
+
+async def test_large_answer_and_one_that_could_not_be_made_are_not_kept(
+    feed: Feed, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "_LARGE", 1)
+    answers = KeptAnswers(feed)
+    assert await ask(answers, source) == "0"
+    assert answers.find("k") is None
+
+    async def fail() -> Content:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await answers.make("k", [TOPIC], fail)
+    assert feed.topics() == [], "nothing listens any more"

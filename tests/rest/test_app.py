@@ -129,7 +129,10 @@ async def test_openapi_describes_the_body_that_is_sent(
     properties = schema["properties"]["data"]["items"]["properties"]
     assert list(properties) == list(document)
     for key, value in document.items():
-        assert value is None or type(value) is TYPES[properties[key]["type"]]
+        if value is None:
+            assert properties[key]["nullable"], key
+        else:
+            assert type(value) is TYPES[properties[key]["type"]], key
 
 
 async def test_openapi_enumerates_the_states_of_the_seed(http: httpx.AsyncClient) -> None:

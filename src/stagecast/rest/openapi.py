@@ -1,7 +1,8 @@
 """`/openapi.json`: the two paths as the documents of their own servers describe them.
 
 Operation ids, parameters, schemas and codes are theirs, word for word, so that a client generated
-from them fits; added are only the codes that this server sends as well.
+from them fits; added is only what is sent as well: further codes of this server, and `null` for a
+time whose stage is not reached, which is also what Dify's own server sends.
 Both fit into OpenAPI 3.0, the older version of the two.
 """
 
@@ -34,6 +35,11 @@ def _described(kind: str, description: str, *, nullable: bool = False) -> dict[s
     return {"type": kind, **null, "description": description}
 
 
+def _time(event: str) -> dict[str, Any]:
+    """Describe when a stage was left; nullable, although the document that we follow forgets it."""
+    return _described("number", f"Unix timestamp when {event}.", nullable=True)
+
+
 def _envelope(status: int, code: str, message: str) -> dict[str, Any]:
     return {"summary": code, "value": {"status": status, "code": code, "message": message}}
 
@@ -47,11 +53,11 @@ _DOCUMENT_STATUS = {
         "Current indexing status: `waiting`, `parsing`, `cleaning`, `splitting`, `indexing`, "
         "`completed`, or `error`.",
     ),
-    "processing_started_at": _described("number", "Unix timestamp when processing started."),
-    "parsing_completed_at": _described("number", "Unix timestamp when parsing completed."),
-    "cleaning_completed_at": _described("number", "Unix timestamp when cleaning completed."),
-    "splitting_completed_at": _described("number", "Unix timestamp when splitting completed."),
-    "completed_at": _described("number", "Unix timestamp when indexing completed."),
+    "processing_started_at": _time("processing started"),
+    "parsing_completed_at": _time("parsing completed"),
+    "cleaning_completed_at": _time("cleaning completed"),
+    "splitting_completed_at": _time("splitting completed"),
+    "completed_at": _time("indexing completed"),
     "paused_at": _described(
         "number",
         "Timestamp when indexing was paused. `null` if not paused.",

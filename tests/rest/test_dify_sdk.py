@@ -1,0 +1,169 @@
+"""`dify-dataset-sdk`, as its users install it, reads batches from a whole server.
+
+It has one call for the path and no asynchronous client, so that call runs on a thread; it leaves it
+to its callers to poll until the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from dify_dataset_sdk import (
+    DifyDatasetClient,
+    DifyNotFoundError,
+    IndexingStatus,
+    IndexingStatusResponse,
+)
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.v1 import resources_pb2 as r
+from tests.clock import START_US, Clock
+from tests.rpc.calls import BATCH, Calls, counters, failure, stage
+
+START = START_US // 1_000_000
+
+OTHER = "1b2d1e2f-9b4c-4a1f-8e4d-4a2a7a1d3c22"
+
+STAGES = (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_SPLITTING, r.STAGE_INDEXING)
+
+UNTOUCHED = {
+    "indexing_status": "waiting",
+    "processing_started_at": None,
+    "parsing_completed_at": None,
+    "cleaning_completed_at": None,
+    "splitting_completed_at": None,
+    "completed_at": None,
+    "paused_at": None,
+    "error": None,
+    "stopped_at": None,
+    "completed_segments": 0,
+    "total_segments": 0,
+}
+
+Poll = Callable[..., Awaitable[list[IndexingStatus]]]
+
+
+@pytest.fixture
+def calls(client: Client, dataset_id: str) -> Calls:
+    return Calls(client, dataset_id)
+
+
+@pytest.fixture
+def sdk(server: App) -> Iterator[DifyDatasetClient]:
+    """The SDK's client as its users make it; only the address is ours."""
+    with DifyDatasetClient(api_key="any", base_url=f"http://{server.http_address}") as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def poll(sdk: DifyDatasetClient, dataset_id: str) -> Poll:
+    """Asks once for the test's dataset, and returns the documents."""
+
+    async def poll(batch_id: str = BATCH, dataset_id: str = dataset_id) -> list[IndexingStatus]:
+        answer = await asyncio.to_thread(sdk.documents.get_indexing_status, dataset_id, batch_id)
+        assert isinstance(answer, IndexingStatusResponse)
+        return answer.data
+
+    return poll
+
+
+async def go_through_the_stages(calls: Calls, clock: Clock, document_id: str) -> None:
+    """Take a document to INDEXING, ten seconds a stage."""
+    for reached in STAGES:
+        clock.advance(10)
+        await calls.report(stage(document_id, reached))
+
+
+async def test_untouched_document_has_no_times_and_zero_counters(calls: Calls, poll: Poll) -> None:
+    await calls.create("a")
+    [document] = await poll()
+    assert document.model_dump() == {"id": "a", **UNTOUCHED}
+    assert type(document.completed_segments) is type(document.total_segments) is int
+
+
+async def test_running_document_has_the_times_of_the_stages_that_it_has_left(
+    calls: Calls, poll: Poll, clock: Clock
+) -> None:
+    await calls.create("a")
+    await go_through_the_stages(calls, clock, "a")
+    await calls.report(counters("a", 3, 12))
+    [document] = await poll()
+    assert document.model_dump() == {
+        **UNTOUCHED,
+        "id": "a",
+        "indexing_status": "indexing",
+        "processing_started_at": START + 10,
+        "parsing_completed_at": START + 20,
+        "cleaning_completed_at": START + 30,
+        "splitting_completed_at": START + 40,
+        "completed_segments": 3,
+        "total_segments": 12,
+    }
+    assert type(document.completed_segments) is type(document.total_segments) is int
+
+
+async def test_document_that_succeeded_is_completed(calls: Calls, poll: Poll, clock: Clock) -> None:
+    await calls.create("a")
+    await go_through_the_stages(calls, clock, "a")
+    clock.advance(10)
+    await calls.report(counters("a", 12, 12), stage("a", r.STAGE_COMPLETED))
+    [document] = await poll()
+    assert (document.indexing_status, document.error) == ("completed", None)
+    assert (document.completed_at, document.stopped_at) == (START + 50, None)
+    assert (document.completed_segments, document.total_segments) == (12, 12)
+
+
+async def test_document_that_failed_is_an_error_with_its_message(
+    calls: Calls, poll: Poll, clock: Clock
+) -> None:
+    await calls.create("a")
+    await go_through_the_stages(calls, clock, "a")
+    clock.advance(10)
+    await calls.report(failure("a"))
+    [document] = await poll()
+    assert (document.indexing_status, document.error) == ("error", "Page 3 is no text.")
+    assert (document.completed_at, document.stopped_at) == (None, START + 50)
+
+
+async def test_documents_of_a_batch_that_the_server_named_come_in_order(
+    calls: Calls, poll: Poll
+) -> None:
+    names = ["docs/büro.md", "a", OTHER]
+    created = await calls.create(*names, batch_id="")
+    assert [document.id for document in await poll(created.batch.batch_id)] == names
+
+
+async def test_poller_ends_when_every_document_is_completed_or_an_error(
+    calls: Calls, poll: Poll, clock: Clock
+) -> None:
+    await calls.create("good", "bad")
+
+    async def work() -> None:
+        await go_through_the_stages(calls, clock, "good")
+        await calls.report(failure("bad"))
+        await calls.report(stage("good", r.STAGE_COMPLETED))
+
+    seen: list[tuple[str, ...]] = []
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(work())
+        while not (seen and {*seen[-1]} <= {"completed", "error"}):
+            seen.append(tuple(document.indexing_status for document in await poll()))
+    assert seen[-1] == ("completed", "error")
+    order = ["waiting", "parsing", "cleaning", "splitting", "indexing", "completed"]
+    assert [good for good, _ in seen] == sorted((good for good, _ in seen), key=order.index)
+
+
+@pytest.mark.parametrize(
+    "unknown", [{"dataset_id": OTHER}, {"dataset_id": "malformed"}, {"batch_id": "b2"}]
+)
+async def test_unknown_dataset_or_batch_raises_its_not_found(
+    calls: Calls, poll: Poll, unknown: dict[str, str]
+) -> None:
+    await calls.create("a")
+    with pytest.raises(DifyNotFoundError) as caught:
+        await poll(**unknown)
+    # It has one message of its own for every 404 and does not read ours.
+    assert str(caught.value) == "Resource not found (HTTP 404)"

@@ -34,11 +34,12 @@ class Command:
     Args:
         name: the tool.
         options: what every call of it is given.
-        home: where it may keep what it likes.
+        home: where it runs, and may keep what it likes.
     """
 
     def __init__(self, name: str, *options: str, home: Path) -> None:
         self._start = (str(Path(sys.executable).parent / name), *options)
+        self._home = home
         self._environment = environment(
             HOME=str(home),
             XDG_CACHE_HOME=str(home / "cache"),
@@ -59,6 +60,7 @@ class Command:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            cwd=self._home,
             env=self._environment,
         )
         try:

@@ -1,0 +1,80 @@
+"""Whatever follows from `/openapi.json` is sent, and every answer is as the document says.
+
+schemathesis makes the requests, good and bad ones, the same in every run; many of those on Dify's
+path ask for a batch that is there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.v1 import resources_pb2 as r
+from tests.rpc.calls import BATCH, Calls, counters, failure, stage
+from tests.rpc.commands import Command
+
+# Fixed, since the requests depend on them.
+DATASET_IDS = (
+    "0a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11",
+    "1b2d1e2f-9b4c-4a1f-8e4d-4a2a7a1d3c22",
+)
+EMPTY_BATCH = "b0"
+
+SETTINGS = f"""
+[dictionaries]
+datasets = {{ values = {json.dumps(DATASET_IDS)} }}
+batches = {{ values = ["{BATCH}", "{BATCH}", "{EMPTY_BATCH}"] }}
+
+[parameters]
+"path.dataset_id" = {{ dictionary = "datasets", probability = 0.7 }}
+"path.batch" = {{ dictionary = "batches", probability = 0.7 }}
+
+[generation]
+deterministic = true
+max-examples = 40
+"""
+
+
+async def ingest(client: Client) -> None:
+    """Leave a document in each stage, a failed one, and a batch without any."""
+    stages = {name: reached for name, reached in r.Stage.items() if reached}
+    for dataset_id in DATASET_IDS:
+        calls = Calls(client, dataset_id)
+        await calls.create(batch_id=EMPTY_BATCH)
+        await calls.create(*stages, "failed")
+        await calls.report(
+            *(stage(name, reached) for name, reached in stages.items()),
+            counters("STAGE_INDEXING", 3, 12),
+            failure("failed"),
+        )
+
+
+def answered(report: Path) -> set[tuple[str, int]]:
+    """Return the last word of each path that was asked for, with each code of its answers."""
+    return {
+        (urlsplit(entry["request"]["url"]).path.rpartition("/")[2], entry["response"]["status"])
+        for entry in json.loads(report.read_text())["log"]["entries"]
+    }
+
+
+async def test_every_answer_is_as_the_document_says(
+    server: App, client: Client, tmp_path: Path
+) -> None:
+    await ingest(client)
+    settings, report = tmp_path / "schemathesis.toml", tmp_path / "report.har"
+    settings.write_text(SETTINGS)
+    schemathesis = Command("schemathesis", "--config-file", str(settings), "run", home=tmp_path)
+    ended = await schemathesis.run(
+        f"http://{server.http_address}/openapi.json", "--report-har-path", str(report)
+    )
+    assert ended.code == 0, ended.out + ended.err
+    # It has not missed what there is to be seen.
+    assert answered(report) >= {
+        ("indexing-status", 200),
+        ("indexing-status", 404),
+        ("status", 200),
+        ("status", 422),
+    }

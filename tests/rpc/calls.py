@@ -17,6 +17,7 @@ from grpc import aio
 from sqlite_utils.utils import sqlite3
 
 from stagecast.client import Client
+from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -151,6 +152,36 @@ class Calls:
             for result in response.results
         ]
 
+    async def pause(self, document_id: str = "", **fields: Any) -> cs.PauseResponse:
+        """Hold a document, or all."""
+        request = cs.PauseRequest(**self._names({"document_id": document_id} | fields))
+        return await self.client.controls.Pause(request)
+
+    async def resume(self, document_id: str = "", **fields: Any) -> cs.ResumeResponse:
+        """Release a document, or all."""
+        request = cs.ResumeRequest(**self._names({"document_id": document_id} | fields))
+        return await self.client.controls.Resume(request)
+
+    async def stop(self, document_id: str = "", **fields: Any) -> cs.StopResponse:
+        """End a document, or all."""
+        request = cs.StopRequest(**self._names({"document_id": document_id} | fields))
+        return await self.client.controls.Stop(request)
+
+    async def retry(self, document_id: str = "", **fields: Any) -> cs.RetryResponse:
+        """Give a document, or all, another attempt."""
+        request = cs.RetryRequest(**self._names({"document_id": document_id} | fields))
+        return await self.client.controls.Retry(request)
+
+    async def delete_batch(self, **fields: Any) -> None:
+        """Delete the batch."""
+        request = cs.DeleteBatchRequest(**self._names(fields))
+        await self.client.controls.DeleteBatch(request)
+
+    async def delete_dataset(self) -> None:
+        """Delete the dataset."""
+        request = cs.DeleteDatasetRequest(dataset_id=self.dataset_id)
+        await self.client.controls.DeleteDataset(request)
+
     async def dataset(self) -> r.Dataset:
         """Return the dataset."""
         request = ss.GetDatasetRequest(dataset_id=self.dataset_id)
@@ -177,6 +208,20 @@ class Calls:
         while pages[-1].next_page_token:
             pages.append(await self.page(**fields, page_token=pages[-1].next_page_token))
         return pages
+
+    async def history(self, document_id: str = "", **fields: Any) -> list[r.Transition]:
+        """Return all transitions of a document, or of the batch."""
+        request = ss.ListTransitionsRequest(
+            **self._names({"document_id": document_id, "page_size": 1_000} | fields)
+        )
+        response = await self.client.status.ListTransitions(request)
+        assert not response.next_page_token
+        return list(response.transitions)
+
+    async def wait(self, within_s: float = 30, **fields: Any) -> ss.WaitBatchResponse:
+        """Wait for the end of the batch, within a deadline."""
+        request = ss.WaitBatchRequest(**self._names(fields))
+        return await self.client.status.WaitBatch(request, timeout=within_s)
 
     async def watch(self, **fields: Any) -> list[ss.WatchBatchResponse]:
         """Return what a watch sends until it ends; the batch is terminal, or refused."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from stagecast.config import Config
-from stagecast.errors import BatchDeleted
 from stagecast.feed import Feed
 from stagecast.model import Batch, batch_state
 from stagecast.store import Store, get_batch
+from stagecast.watches.log import find_named
 from stagecast.watches.patience import check_open
 
 
@@ -32,16 +33,13 @@ class Waits:
         """
         loop = asyncio.get_running_loop()
         end_s = loop.time() + min(timeout_s, self._config.watch_life_s)
-        key = None
-        with self._feed.listen((dataset_id, batch_id)) as bell:
-            while True:
-                bell.clear()
-                batch = await self._store.read(lambda tx: get_batch(tx, dataset_id, batch_id))
-                key = key or batch.key
-                if batch.key != key:
-                    raise BatchDeleted(dataset_id, batch_id)
-                done = batch_state(batch).terminal
-                if done or loop.time() >= end_s:
-                    return batch, done
+        name = (dataset_id, batch_id)
+        with self._feed.listen(name) as bell:
+            batch = await self._store.read(lambda tx: get_batch(tx, *name))
+            find = partial(find_named, name=name, key=batch.key)
+            while not (done := batch_state(batch).terminal) and loop.time() < end_s:
                 check_open(self._feed)
                 await bell.wait(end_s - loop.time())
+                bell.clear()
+                batch = await self._store.read(find)
+            return batch, done

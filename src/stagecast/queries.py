@@ -180,7 +180,7 @@ def _render_page(
 
 def _list_datasets(tx: Reading, query: DatasetQuery) -> Listed[Dataset]:
     question = ("datasets", sorted(query.dataset_ids or ()))
-    after = PageToken.decode(query.page.token, *question).after if query.page.token else ""
+    after = PageToken.decode(query.page.token, *question).uuid if query.page.token else ""
     found = tx.iterate_datasets(query.dataset_ids, after=after)
     datasets, following = take_page(found, lambda _: _DATASET_BYTES, most=query.page.size)
     further = PageToken(after=datasets[-1].dataset_id).encode(*question) if following else ""

@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass
 
 from stagecast.errors import FieldInvalid, TokenInvalid
+from stagecast.model.ids import canonical_uuid
 
 _VERSION = b"\x01"
 _DIGEST_BYTES = 8
@@ -107,7 +108,7 @@ class PageToken:
             raise FieldInvalid("page_token", "belongs to a request with other ids or filters")
         try:
             after, resume_token = map(str, json.loads(said))
-        except (ValueError, TypeError):  # only a forged one
+        except (ValueError, TypeError, RecursionError):  # only a forged one
             raise FieldInvalid("page_token", "malformed") from None
         return cls(after=after, resume_token=resume_token)
 
@@ -121,6 +122,17 @@ class PageToken:
         if not _NUMBER.fullmatch(self.after):
             raise FieldInvalid("page_token", "malformed")
         return int(self.after)
+
+    @property
+    def uuid(self) -> str:
+        """What `after` says in a list whose things have UUIDs.
+
+        Raises:
+            FieldInvalid: it says something else, as only a forged token does.
+        """
+        if canonical_uuid(self.after) != self.after:
+            raise FieldInvalid("page_token", "malformed")
+        return self.after
 
 
 def _digest(*parts: object) -> bytes:

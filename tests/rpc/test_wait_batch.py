@@ -1,0 +1,153 @@
+"""WaitBatch: the batch once it is terminal, or as it is when the time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.errors import Draining
+from stagecast.feed import Feed
+from stagecast.model import BatchState, Stage, batch_state
+from stagecast.store.sqlite import SqliteStore
+from stagecast.v1 import resources_pb2 as r
+from stagecast.watches import Waits
+from tests.builders import BATCH_ID, DATASET_ID, create, move, says
+from tests.clock import Clock
+from tests.rpc.calls import Calls, counters, failure, refused, stage
+
+AT_ONCE = Duration()
+BRIEFLY = Duration(nanos=50_000_000)
+
+
+async def test_terminal_batch_is_done_at_once(calls: Calls) -> None:
+    await calls.create("a", "b")
+    await calls.report(stage("a", r.STAGE_COMPLETED), failure("b"))
+    for fields in ({}, {"timeout": AT_ONCE}, {"timeout": Duration(seconds=3_600)}):
+        answer = await calls.wait(**fields)
+        assert answer.done
+        assert answer.batch == await calls.batch()
+        assert answer.batch.state == r.BATCH_STATE_PARTIALLY_SUCCEEDED
+
+
+async def test_wait_is_answered_when_the_batch_ends_and_not_before(calls: Calls) -> None:
+    await calls.create("a", "b", more_documents_follow=True)
+    waiting = [asyncio.create_task(calls.wait()) for _ in range(20)]
+    await calls.report(counters("a", 1, 2), stage("a", r.STAGE_COMPLETED))
+    await calls.pause()
+    await calls.report(failure("b"))
+    await calls.wait(timeout=BRIEFLY)
+    assert not any(task.done() for task in waiting), "it is not sealed"
+    await calls.seal()
+    batch = await calls.batch()
+    for answer in await asyncio.gather(*waiting):
+        assert (answer.done, answer.batch) == (True, batch)
+
+
+async def test_wait_without_time_tells_how_it_is(calls: Calls) -> None:
+    await calls.create("a")
+    answer = await calls.wait(timeout=AT_ONCE)
+    assert (answer.done, answer.batch) == (False, await calls.batch())
+
+
+async def test_wait_whose_time_is_over_tells_how_it_is_then(calls: Calls) -> None:
+    await calls.create("a")
+    waiting = asyncio.create_task(calls.wait(timeout=Duration(nanos=500_000_000)))
+    await calls.report(stage("a", r.STAGE_PARSING))
+    answer = await waiting
+    assert (answer.done, answer.batch.state) == (False, r.BATCH_STATE_RUNNING)
+
+
+@pytest.mark.parametrize("asked", [{}, {"timeout": Duration(seconds=3_600)}])
+@pytest.mark.parametrize("within_s", [0.4, 1.5])
+async def test_wait_is_answered_just_before_its_deadline(
+    calls: Calls, asked: dict[str, Any], within_s: float
+) -> None:
+    await calls.create("a")
+    answer = await calls.wait(within_s=within_s, **asked)
+    assert (answer.done, answer.batch) == (False, await calls.batch())
+
+
+async def test_batch_without_documents_is_done_once_it_is_sealed(calls: Calls) -> None:
+    await calls.create(more_documents_follow=True)
+    assert not (await calls.wait(timeout=BRIEFLY)).done
+    await calls.seal()
+    assert (await calls.wait()).done
+
+
+async def test_retry_makes_the_next_wait_wait_again(calls: Calls) -> None:
+    await calls.create("a")
+    await calls.report(failure("a"))
+    assert (await calls.wait()).done
+    await calls.retry()
+    assert not (await calls.wait(timeout=AT_ONCE)).done
+    waiting = asyncio.create_task(calls.wait())
+    await calls.report(stage("a", r.STAGE_COMPLETED))
+    answer = await waiting
+    assert (answer.done, answer.batch.state) == (True, r.BATCH_STATE_SUCCEEDED)
+
+
+async def test_batch_that_is_not_there_is_not_waited_for(calls: Calls) -> None:
+    refusal = await refused(calls.wait())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "BATCH_NOT_FOUND")
+
+
+async def test_wait_hears_that_the_server_is_about_to_stop(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    async with contextlib.AsyncExitStack() as running:
+        server = await running.enter_async_context(App(config, clock=clock))
+        async with Client(server.grpc_address) as client:
+            calls = Calls(client, dataset_id)
+            await calls.create("a")
+            waiting = asyncio.create_task(calls.wait())
+            await calls.batch()  # asked later, and answered
+            await running.aclose()
+            refusal = await refused(waiting)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    assert refusal.retry_after_s
+
+
+async def test_client_that_hangs_up_harms_nobody(calls: Calls) -> None:
+    await calls.create("a")
+    gone = [asyncio.create_task(calls.wait()) for _ in range(20)]
+    staying = asyncio.create_task(calls.wait())
+    await calls.wait(timeout=BRIEFLY)
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    await calls.report(stage("a", r.STAGE_COMPLETED))
+    assert (await staying).done
+
+
+# Below gRPC, where its feed can be seen.
+
+
+async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
+    feed = Feed()
+    store = SqliteStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    waits = Waits(store, feed, config=config)
+    batch = await create(store, documents=1)
+    begun = [asyncio.create_task(waits.wait(DATASET_ID, BATCH_ID, 30)) for _ in range(3)]
+    assert not (await waits.wait(DATASET_ID, BATCH_ID, 0.01))[1]
+    assert feed.topics() == [(DATASET_ID, BATCH_ID)]
+    begun[0].cancel()
+    await asyncio.gather(begun[0], return_exceptions=True)
+    feed.close()
+    for task in begun[1:]:
+        with pytest.raises(Draining):
+            await task
+    assert feed.topics() == []
+    # What is decided without waiting is answered to the end.
+    await move(store, batch, (0, says(stage=Stage.COMPLETED)))
+    ended, done = await waits.wait(DATASET_ID, BATCH_ID, 30)
+    assert (done, batch_state(ended)) == (True, BatchState.SUCCEEDED)
+    assert feed.topics() == []
+    await store.close()

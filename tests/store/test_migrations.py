@@ -1,0 +1,269 @@
+"""A file of an earlier version is served as if it had always been today's.
+
+`files/main_path.sqlite` was made by commit ff7d6a7, before there were lists and deletion, with a
+clock that stood still; `main_path.json` is what that server answered, and tokens of its clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from google.protobuf.json_format import MessageToDict
+from sqlite_utils import Database
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.errors import StartError
+from stagecast.store.sqlite import connection
+from stagecast.store.sqlite.migrations import migrations
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.clock import START_US, Clock
+from tests.process import running
+from tests.rpc.calls import Calls, contents, execute, new, refused, stage
+from tests.validator import WatchRecord
+
+FILES = Path(__file__).parent / "files"
+TOLD: dict[str, Any] = json.loads((FILES / "main_path.json").read_text())
+A, B, C = sorted(TOLD["datasets"])
+
+# Newest first, with the states that the column has to give them.
+BATCHES = {
+    r.BATCH_STATE_PENDING: {(B, "waiting"), (A, "growing")},
+    r.BATCH_STATE_RUNNING: {(A, "open")},
+    r.BATCH_STATE_PAUSED: set(),
+    r.BATCH_STATE_SUCCEEDED: {(C, "repaired"), (A, "well")},
+    r.BATCH_STATE_PARTIALLY_SUCCEEDED: {(A, "badly")},
+    r.BATCH_STATE_FAILED: {(C, "failed")},
+    r.BATCH_STATE_STOPPED: set(),
+}
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    """Settings of a server on a copy of the old file."""
+    shutil.copy(FILES / "main_path.sqlite", config.db)
+    return config
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(START_US + 60_000_000)
+
+
+@pytest.fixture
+def old(client: Client) -> Calls:
+    """Calls on the dataset with most batches."""
+    return Calls(client, A)
+
+
+def _plain(message: Any) -> Any:
+    return MessageToDict(message, preserving_proto_field_name=True)
+
+
+async def _answers(client: Client) -> dict[str, Any]:
+    """Ask what the old server was asked."""
+    datasets, batches, documents = {}, {}, {}
+    for dataset_id in TOLD["datasets"]:
+        datasets[dataset_id] = _plain(await Calls(client, dataset_id).dataset())
+    for name in TOLD["batches"]:
+        dataset_id, batch_id = name.split("/")
+        calls = Calls(client, dataset_id)
+        batches[name] = _plain(await calls.batch(batch_id=batch_id))
+        page = await calls.page(batch_id=batch_id)
+        documents[name] = [_plain(each) for each in page.documents]
+    return {"datasets": datasets, "batches": batches, "documents": documents}
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+async def test_every_answer_is_as_it_was(config: Config, clock: Clock, times: int) -> None:
+    for _ in range(times):
+        async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+            found = await _answers(client)
+    assert found == {key: TOLD[key] for key in found}
+
+
+@pytest.mark.parametrize("name", TOLD["tokens"])
+async def test_old_token_goes_on_without_snapshot_or_gap(old: Calls, name: str) -> None:
+    batch_id, last = name.split()[0], TOLD["batches"][f"{A}/open"]["revision"]
+    token = TOLD["tokens"][name]
+    begun = old.client.status.WatchBatch(
+        ss.WatchBatchRequest(
+            dataset_id=A, batch_id=batch_id, resume_token=token, fail_on_expired_token=True
+        ),
+        timeout=30,
+    )
+    await begun.initial_metadata()
+    await old.stop(batch_id=batch_id)
+    found: list[r.Transition] = []
+    messages: list[ss.WatchBatchResponse] = []
+    async for message in begun:
+        messages.append(message)
+        found += message.transitions
+    assert not any(message.HasField("snapshot") for message in messages)
+    history = await old.history(batch_id=batch_id)
+    assert int(last) < history[-1].revision
+    assert found == history[found[0].revision - 1 :], "to the end, without a gap"
+    first = {"open at 7": 8, "open midway": 11, "open last": 15}[name]
+    assert found[0].revision == first
+    assert messages[-1].batch == await old.batch(batch_id=batch_id)
+
+
+async def test_history_is_listed_of_batches_and_documents(client: Client) -> None:
+    for name, told in TOLD["batches"].items():
+        dataset_id, batch_id = name.split("/")
+        calls = Calls(client, dataset_id)
+        history = await calls.history(batch_id=batch_id)
+        assert [each.revision for each in history] == [*range(1, int(told["revision"]) + 1)]
+        for document in TOLD["documents"][name]:
+            document_id = document["document_id"]
+            mine = await calls.history(document_id, batch_id=batch_id)
+            assert mine == [each for each in history if each.document.document_id == document_id]
+            # Newer counters than the last transition bore are in the document alone.
+            shown = _plain(mine[-1].document) | {"progress": document["progress"]}
+            assert shown == document
+
+
+async def test_snapshot_shows_the_old_documents(old: Calls) -> None:
+    record = WatchRecord()
+    for message in await old.watch(batch_id="badly"):
+        record.receive(message)
+    found = [_plain(each) for each in record.documents.values()]
+    assert found == TOLD["documents"][f"{A}/badly"]
+
+
+async def test_batches_are_listed_by_their_states(client: Client) -> None:
+    for state, names in BATCHES.items():
+        answer = await client.status.ListBatches(ss.ListBatchesRequest(states=[state]))
+        assert {(each.dataset_id, each.batch_id) for each in answer.batches} == names
+        assert {each.state for each in answer.batches} <= {state}
+    answer = await client.status.ListBatches(ss.ListBatchesRequest())
+    assert len(answer.batches) == len(TOLD["batches"])
+
+
+async def test_datasets_are_listed_and_watched(client: Client) -> None:
+    answer = await client.status.ListDatasets(ss.ListDatasetsRequest())
+    assert {each.dataset_id: _plain(each) for each in answer.datasets} == TOLD["datasets"]
+    watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(), timeout=30)
+    message = await watch.read()
+    assert message.complete
+    assert {each.dataset_id: _plain(each) for each in message.datasets} == TOLD["datasets"]
+    for dataset_id, batch_id in ((C, "failed"), (A, "open"), (B, "waiting")):
+        calls = Calls(client, dataset_id)
+        await calls.retry(batch_id=batch_id)
+        await calls.stop(batch_id=batch_id)
+        shown = r.Dataset()
+        while shown != await calls.dataset():
+            message = await watch.read()
+            [shown] = message.datasets
+    await Calls(client, B).delete_dataset()
+    assert list((await watch.read()).removed_dataset_ids) == [B]
+    watch.cancel()
+
+
+async def test_old_documents_are_held_released_ended_and_repeated(old: Calls) -> None:
+    named = {"batch_id": "open"}
+    assert (await old.pause(**named)).changed_documents == 4
+    assert (await old.batch(**named)).state == r.BATCH_STATE_PAUSED
+    assert (await old.resume(**named)).changed_documents == 4
+    assert _plain((await old.batch(**named)).counts) == TOLD["batches"][f"{A}/open"]["counts"]
+    assert (await old.stop(**named)).changed_documents == 4
+    assert (await old.retry(**named)).changed_documents == 4
+    assert (await old.retry("one", batch_id="well")).changed_documents == 1
+
+
+async def test_old_batches_and_datasets_are_deleted(
+    server: App, client: Client, config: Config
+) -> None:
+    """What is left decides, by the ends that the old server recorded."""
+    await Calls(client, C).delete_batch(batch_id="repaired")
+    assert (await Calls(client, C).dataset()).state == r.DATASET_STATE_FAILED
+    await Calls(client, B).delete_batch(batch_id="waiting")
+    await Calls(client, A).delete_dataset()
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+        found = (await http.get("/api/v1/datasets/status")).json()
+    assert found == {C: "DATASET_PROCESSING_ERRORED"}
+    async with asyncio.timeout(30):
+        while len(contents(config.db)["transitions"]) > 4:
+            await asyncio.to_thread(contents, config.db)
+    await Calls(client, A).create("a", batch_id="open")
+
+
+async def test_repeated_calls_are_answered_as_the_first_time(old: Calls) -> None:
+    well = TOLD["batches"][f"{A}/well"]
+    again = await old.create("one", "two", batch_id="well")
+    assert _plain(again.batch) == well
+    assert list(again.document_ids) == ["one", "two"]
+    labels = {"team": "search"}
+    documents = [
+        new(each["document_id"], display_name=each["display_name"], labels=each["labels"])
+        for each in TOLD["documents"][f"{A}/open"]
+    ]
+    again = await old.create(*documents, batch_id="open", labels=labels)
+    assert _plain(again.batch) == TOLD["batches"][f"{A}/open"]
+    assert (await refused(old.create("one", batch_id="well"))).reason == "BATCH_EXISTS"
+
+
+async def test_old_request_is_answered_as_the_first_time(config: Config, clock: Clock) -> None:
+    # No batch of the file was made by a request; in the old schema it would have said so here.
+    execute(config.db, "UPDATE batches SET request_id = 'r1' WHERE batch_id = 'badly'")
+    async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+        again = await Calls(client, A).create("one", "two", batch_id="", request_id="r1")
+        assert _plain(again.batch) == TOLD["batches"][f"{A}/badly"]
+
+
+async def test_old_batch_goes_on(old: Calls) -> None:
+    await old.add("late", batch_id="growing")
+    await old.report(stage("late", r.STAGE_COMPLETED), batch_id="growing")
+    assert (await old.batch(batch_id="growing")).state == r.BATCH_STATE_RUNNING
+    assert (await old.dataset()).counts.total == int(TOLD["datasets"][A]["counts"]["total"]) + 1
+
+
+# Opening.
+
+
+async def test_two_processes_may_open_an_old_file_together(config: Config) -> None:
+    async with contextlib.AsyncExitStack() as life:
+        servers = await asyncio.gather(
+            *(life.enter_async_context(running(config.db)) for _ in range(2))
+        )
+        for server in servers:
+            async with Client(server.grpc) as client:
+                found = await _answers(client)
+                assert found == {key: TOLD[key] for key in found}
+
+
+def test_steps_are_taken_once(config: Config) -> None:
+    for _ in range(3):
+        connection.open_writer(config.db).close()
+    steps = contents(config.db)["_sqlite_migrations"]
+    with Database(memory=True) as empty:
+        wanted = [step.name for step in migrations.pending(empty)]
+    assert [step[2] for step in steps] == wanted
+
+
+def test_step_that_breaks_leaves_the_old_file_as_it_was(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(config.db)
+    steps = migrations._migrations
+
+    def break_down(_db: Database) -> None:
+        raise connection.sqlite3.OperationalError("disk I/O error")
+
+    broken = [*steps[:-1], replace(steps[-1], fn=break_down)]
+    monkeypatch.setattr(migrations, "_migrations", broken)
+    with pytest.raises(StartError):
+        connection.open_writer(config.db)
+    monkeypatch.undo()
+    assert contents(config.db) == before
+    connection.open_writer(config.db).close()

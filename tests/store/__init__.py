@@ -4,4 +4,5 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("tests.store.contract")
+for part in ("deletion", "lists", "records", "transactions"):
+    pytest.register_assert_rewrite(f"tests.store.{part}")

@@ -1,0 +1,190 @@
+"""What every store must do with what is deleted: it vanishes at once, and is swept in steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stagecast.model import Batch, BatchState, Creation, DocumentCounts, Stage
+from stagecast.store import DatasetNews, Reading, Store, Topic, Writing
+from stagecast.store import get_batch as find_batch
+from stagecast.store import get_dataset as find_dataset
+from tests.builders import (
+    BATCH_ID,
+    DATASET_ID,
+    ERROR,
+    counted,
+    create,
+    get_batch,
+    get_dataset,
+    get_documents,
+    get_log,
+    get_progress,
+    move,
+    says,
+)
+from tests.clock import START_US, Clock
+
+OTHER_DATASET_ID = "00000000-1111-4222-8333-444444444444"
+
+
+async def delete_batch(store: Store, batch_id: str = BATCH_ID) -> None:
+    await store.write(lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, batch_id)))
+
+
+async def delete_dataset(store: Store, dataset_id: str = DATASET_ID) -> None:
+    await store.write(lambda tx: tx.delete_dataset(find_dataset(tx, dataset_id)))
+
+
+async def sweep(store: Store, most: int) -> int:
+    """Sweep to the end and return in how many steps."""
+    steps = 0
+    while await store.write(lambda tx: tx.sweep(most)):
+        steps += 1
+    return steps
+
+
+async def news_of(store: Store, after: int) -> DatasetNews:
+    return await store.read(lambda tx: tx.find_dataset_news(None, after_serial=after))
+
+
+class DeletionContract:
+    """A part of `StoreContract`."""
+
+    async def test_deleted_batch_is_found_in_no_way(self, store: Store) -> None:
+        made_by = Creation(fingerprint=b"x", documents=2, request_id="r1")
+        batch = await create(store, documents=2, made_by=made_by)
+        stays = await create(store, "stays", documents=1)
+        await delete_batch(store)
+
+        def query(tx: Writing) -> list[object]:
+            return [
+                tx.find_batch(DATASET_ID, BATCH_ID),
+                tx.find_batch_by_request(DATASET_ID, "r1"),
+                tx.find_heads([(DATASET_ID, BATCH_ID)]) or None,
+                [one.batch_id for one in tx.iterate_batches(None)],
+                [one.batch_id for one in tx.iterate_batches(DATASET_ID, states=tuple(BatchState))],
+            ]
+
+        assert await store.write(query) == [None, None, None, ["stays"], ["stays"]]
+        again = await create(store, documents=1, made_by=made_by)
+        assert again.key > stays.key > batch.key
+        assert again.revision == 3
+
+    async def test_deleted_dataset_is_found_in_no_way(self, store: Store) -> None:
+        await create(store, documents=2)
+        await create(store, "second")
+        await create(store, dataset_id=OTHER_DATASET_ID)
+        await delete_dataset(store)
+
+        def query(tx: Reading) -> list[object]:
+            return [
+                tx.find_dataset(DATASET_ID),
+                tx.find_batch(DATASET_ID, BATCH_ID),
+                [one.dataset_id for one in tx.iterate_datasets(None)],
+                [one.dataset_id for one in tx.iterate_datasets([DATASET_ID])],
+                [one.dataset_id for one in tx.iterate_batches(None)],
+            ]
+
+        assert await store.read(query) == [None, None, [OTHER_DATASET_ID], [], [OTHER_DATASET_ID]]
+        await create(store, documents=1)
+        assert (await get_dataset(store)).batches == 1
+
+    async def test_dataset_goes_on_without_the_batch(self, store: Store, clock: Clock) -> None:
+        ended: dict[str, Batch] = {}
+        for batch_id, report in (
+            ("well", says(stage=Stage.COMPLETED)),
+            ("badly", says(error=ERROR)),
+            ("last", says(stage=Stage.COMPLETED)),
+        ):
+            clock.advance(1)
+            ended[batch_id] = await create(store, batch_id, documents=1)
+            await move(store, ended[batch_id], (0, report))
+        await create(store, "open", documents=3)
+        for batch_id, last, counts in (
+            ("well", BatchState.SUCCEEDED, DocumentCounts(pending=3, succeeded=1, failed=1)),
+            ("last", BatchState.FAILED, DocumentCounts(pending=3, failed=1)),
+            ("open", BatchState.FAILED, DocumentCounts(failed=1)),
+            ("badly", None, DocumentCounts()),
+        ):
+            clock.advance(1)
+            await delete_batch(store, batch_id)
+            dataset = await get_dataset(store)
+            assert (dataset.last_ended, dataset.counts) == (last, counts)
+            assert dataset.updated_at == clock.now_us
+        assert (dataset.batches, dataset.open_batches, dataset.pending_batches) == (0, 0, 0)
+        assert clock.now_us > START_US
+
+    async def test_news_name_what_was_removed_unless_it_is_there_again(self, store: Store) -> None:
+        await create(store)
+        await create(store, dataset_id=OTHER_DATASET_ID)
+        start = (await news_of(store, 0)).serial
+        await delete_dataset(store)
+        await delete_dataset(store, OTHER_DATASET_ID)
+        await create(store)
+        news = await news_of(store, start)
+        assert [one.dataset_id for one in news.changed] == [DATASET_ID]
+        assert news.removed == [OTHER_DATASET_ID]
+        await sweep(store, 100)
+        assert (await news_of(store, start)) == news
+        await delete_dataset(store)
+        await sweep(store, 100)
+        later = await news_of(store, news.serial)
+        assert (later.changed, later.removed) == ([], [DATASET_ID])
+        assert later.serial > news.serial
+        assert (await news_of(store, later.serial)).removed == []
+        await create(store)
+        assert (await news_of(store, later.serial)).serial > later.serial, "serials never fall"
+
+    async def test_deletion_is_told_by_the_names_that_go(
+        self, store: Store, committed: list[set[Topic]]
+    ) -> None:
+        await create(store)
+        await create(store, "second")
+        await create(store, "third")
+        committed.clear()
+        await delete_batch(store)
+        await delete_dataset(store)
+        assert committed == [
+            {(DATASET_ID, BATCH_ID)},
+            {(DATASET_ID,), (DATASET_ID, "second"), (DATASET_ID, "third")},
+        ]
+        committed.clear()
+        await sweep(store, 100)
+        assert committed == [], "what is swept was told before"
+
+    @pytest.mark.parametrize("most", [1, 3, 1_000])
+    async def test_sweep_takes_a_few_rows_at_a_time_and_nothing_else(
+        self, store: Store, most: int
+    ) -> None:
+        assert await sweep(store, most) == 0
+        stays = await create(store, "stays", documents=3)
+        stays = await move(store, stays, (0, says(progress=counted(1))))
+        await create(store, documents=7)
+        await create(store, dataset_id=OTHER_DATASET_ID, documents=2)
+        counting = await get_batch(store)
+        await move(store, counting, (1, says(progress=counted(1))))
+        await delete_batch(store)
+        await delete_dataset(store, OTHER_DATASET_ID)
+        again = await create(store, documents=2)
+        kept = [await everything_of(store, one) for one in (stays, again)]
+        steps = await sweep(store, most)
+        # Log, documents, a mark, the batch; and the dataset.
+        rows = (9, 7, 1, 1, 4, 2, 0, 1, 1)
+        assert steps == sum(-(-some // most) for some in rows)
+        assert await sweep(store, most) == 0
+        assert [await everything_of(store, one) for one in (stays, again)] == kept
+        for key in (counting.key, counting.key + 1):
+            gone = await everything_of(store, replace(stays, key=key))
+            assert gone[1:] == [[], [], []]
+
+
+async def everything_of(store: Store, batch: Batch) -> list[object]:
+    """Return all that is kept of a batch, by its key."""
+    return [
+        await store.read(lambda tx: tx.find_batch(batch.dataset_id, batch.batch_id)),
+        await get_documents(store, batch),
+        await get_log(store, batch),
+        await get_progress(store, batch, 0),
+    ]

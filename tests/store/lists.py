@@ -1,0 +1,268 @@
+"""What every store must list: datasets, batches, histories, and documents as they once were."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from stagecast.errors import StagecastError
+from stagecast.model import (
+    Batch,
+    BatchState,
+    Document,
+    DocumentCounts,
+    DocumentState,
+    Stage,
+    Transition,
+    TransitionKind,
+    batch_state,
+    pause,
+    resume,
+    retry,
+    stop,
+)
+from stagecast.store import Reading, Store, Writing
+from tests import builders
+from tests.builders import (
+    BATCH_ID,
+    DATASET_ID,
+    ERROR,
+    counted,
+    create,
+    get_batch,
+    get_dataset,
+    get_documents,
+    get_log,
+    move,
+    register_documents,
+    says,
+    taken,
+)
+
+OTHER_DATASET_ID = "00000000-1111-4222-8333-444444444444"
+NAMES = [f"{number:08x}-1111-4222-8333-444444444444" for number in range(5)]
+
+
+async def list_batches(store: Store, dataset_id: str | None = None, **query: Any) -> list[Batch]:
+    return await store.read(lambda tx: list(tx.iterate_batches(dataset_id, **query)))
+
+
+class ListsContract:
+    """A part of `StoreContract`."""
+
+    # Datasets.
+
+    async def test_datasets_are_listed_from_an_id_on(self, store: Store) -> None:
+        for name in reversed(NAMES):
+            await create(store, dataset_id=name)
+        for asked, after, listed in (
+            (None, "", NAMES),
+            (None, NAMES[1], NAMES[2:]),
+            (None, NAMES[4], []),
+            (None, "00000002-2222-4222-8333-444444444444", NAMES[3:]),
+            (NAMES[:4], NAMES[1], NAMES[2:4]),
+            ([NAMES[1]], NAMES[1], []),
+            ([], "", []),
+        ):
+
+            def query(
+                tx: Reading, asked: list[str] | None = asked, after: str = after
+            ) -> list[str]:
+                return [one.dataset_id for one in tx.iterate_datasets(asked, after=after)]
+
+            assert await store.read(query) == listed
+
+    async def test_news_of_datasets_are_those_after_a_serial(self, store: Store) -> None:
+        async def news(after: int, named: list[str] | None = None) -> tuple[int, list[str]]:
+            found = await store.read(lambda tx: tx.find_dataset_news(named, after_serial=after))
+            assert found.removed == []
+            for one in found.changed:
+                assert one == await get_dataset(store, one.dataset_id)
+            return found.serial, sorted(one.dataset_id for one in found.changed)
+
+        assert await news(0) == (0, [])
+        batches = [await create(store, dataset_id=name, documents=2) for name in NAMES]
+        start, found = await news(0)
+        assert found == NAMES
+        assert await news(start) == (start, [])
+        await move(store, batches[3], (0, taken))
+        await move(store, batches[1], (0, taken))
+        await move(store, batches[3], (1, taken))
+        later, found = await news(start)
+        assert (later > start, found) == (True, [NAMES[1], NAMES[3]])
+        assert await news(start, [NAMES[1], "unknown"]) == (later, [NAMES[1]])
+        assert await news(start, [NAMES[0]]) == (later, [])
+        await move(store, batches[0], (0, says(progress=counted(1))))
+        assert await news(later) == (later, []), "counters alone are no news of a dataset"
+
+    # Batches.
+
+    async def test_heads_tell_how_far_batches_are(self, store: Store) -> None:
+        names = [(DATASET_ID, "one"), (DATASET_ID, "two"), (OTHER_DATASET_ID, "one")]
+        made = [
+            await create(store, batch_id, dataset_id=dataset_id, documents=1)
+            for dataset_id, batch_id in names
+        ]
+        made[1] = await move(store, made[1], (0, taken))
+        made[2] = await move(store, made[2], (0, says(progress=counted(1))))
+        asked = [*names, (OTHER_DATASET_ID, "two"), ("unknown", "one")]
+        found = await store.read(lambda tx: tx.find_heads(asked))
+        assert found == {
+            name: (batch.key, batch.revision, batch.progress_serial)
+            for name, batch in zip(names, made, strict=True)
+        }
+        assert len(set(found.values())) == 3
+        assert await store.read(lambda tx: tx.find_heads([])) == {}
+
+    async def test_batches_are_listed_newest_first_from_a_key_on(self, store: Store) -> None:
+        made = [
+            await create(
+                store, f"b-{number}", dataset_id=(DATASET_ID, OTHER_DATASET_ID)[number % 2]
+            )
+            for number in range(9)
+        ]
+        newest = made[::-1]
+        assert await list_batches(store) == newest
+        assert await list_batches(store, DATASET_ID) == newest[::2]
+        assert await list_batches(store, OTHER_DATASET_ID) == newest[1::2]
+        assert await list_batches(store, "unknown") == []
+        for place, batch in enumerate(newest, 1):
+            assert await list_batches(store, before_key=batch.key) == newest[place:]
+        of_one = await list_batches(store, DATASET_ID, before_key=newest[3].key)
+        assert of_one == newest[4::2]
+
+    async def test_filter_by_state_agrees_with_the_model(self, store: Store) -> None:
+        """For every batch, whether each of its counts is zero or not, sealed or not."""
+        rng = random.Random(5)
+
+        def create_all(tx: Writing) -> list[Batch]:
+            made = []
+            for sealed, *some in itertools.product((False, True), *[(0, 1)] * 6):
+                counts = DocumentCounts(
+                    **{
+                        state.name.lower(): one and rng.choice((1, 2, 10**6))
+                        for state, one in zip(DocumentState, some, strict=True)
+                    }
+                )
+                changes = {"counts": counts, "sealed": sealed, "batch_id": f"b-{len(made)}"}
+                edit = tx.new_batch(builders.batch(key=0, **changes), builders.creation())
+                edit.create()
+                tx.save(edit)
+                made.append(edit.batch)
+            return made
+
+        made = await store.write(create_all)
+        assert {batch_state(batch) for batch in made} == set(BatchState)
+        for size in (1, 2, 3):
+            for states in itertools.combinations(BatchState, size):
+                wanted = [batch for batch in made[::-1] if batch_state(batch) in states]
+                assert await list_batches(store, states=states) == wanted
+                assert await list_batches(store, DATASET_ID, states=states) == wanted
+
+    # Documents as they once were.
+
+    @pytest.mark.parametrize("seed", range(4))
+    async def test_documents_as_of_a_revision_are_those_of_the_log(
+        self, store: Store, seed: int
+    ) -> None:
+        batch = await make_history(store, random.Random(seed))
+        log = await get_log(store, batch)
+        assert [t.revision for t in log] == [*range(1, batch.revision + 1)]
+        then: dict[int, Document] = {}
+        assert await get_documents(store, batch, as_of=0) == []
+        for transition in log:
+            if transition.document:
+                then[transition.document.position] = transition.document
+            found = await get_documents(store, batch, as_of=transition.revision)
+            # One that has not changed since shows its newest counters.
+            assert [
+                replace(one, progress=then[place].progress) for place, one in enumerate(found)
+            ] == list(then.values())
+            for one in found:
+                logged = then[one.position].progress
+                assert one.progress.completed_segments >= logged.completed_segments
+        assert found == await get_documents(store, batch)
+        middle = batch.revision // 2
+        whole = await get_documents(store, batch, as_of=middle)
+        for place, one in enumerate(whole, 1):
+            rest = await get_documents(store, batch, after_position=one.position, as_of=middle)
+            assert rest == whole[place:]
+
+    # Histories.
+
+    @pytest.mark.parametrize("seed", range(2))
+    async def test_history_of_a_document_is_its_part_of_the_log(
+        self, store: Store, seed: int
+    ) -> None:
+        await create(store, "other", documents=3)
+        batch = await make_history(store, random.Random(seed))
+        log = await get_log(store, batch)
+        for document in await get_documents(store, batch):
+            mine = [t for t in log if t.document and t.document.document_id == document.document_id]
+            for after in (0, mine[0].revision, mine[-1].revision - 1, mine[-1].revision):
+
+                def query(
+                    tx: Reading, document: Document = document, after: int = after
+                ) -> list[Transition]:
+                    found = tx.iterate_transitions(batch, after_revision=after, document=document)
+                    return list(found)
+
+                assert await store.read(query) == [t for t in mine if t.revision > after]
+
+    async def test_transition_is_found_by_its_revision(self, store: Store) -> None:
+        await create(store, "other", documents=9)
+        batch = await create(store, documents=2)
+        log = await get_log(store, batch)
+
+        def query(tx: Reading) -> list[Transition | None]:
+            return [tx.find_transition(batch, revision) for revision in range(6)]
+
+        assert await store.read(query) == [None, *log, None]
+        assert [t.kind for t in log][::3] == [TransitionKind.CREATED, TransitionKind.SEALED]
+
+
+MOVES: list[Callable[[Document, int], Any]] = [
+    taken,
+    *(says(stage=stage) for stage in Stage),
+    says(error=ERROR),
+    says(stage=Stage.CLEANING, progress=counted(2, 9)),
+    says(progress=counted(5)),
+    lambda found, now: pause(found, now=now),
+    lambda found, _: resume(found),
+    lambda found, now: stop(found, now=now),
+    lambda found, _: retry(found),
+]
+
+
+async def make_history(store: Store, rng: random.Random, *, calls: int = 40) -> Batch:
+    """Make a batch by random calls, of which some are refused, and return it."""
+    batch = await create(store, documents=3, sealed=False)
+
+    def add(tx: Writing) -> None:
+        edit = tx.edit(found_again(tx))
+        register_documents(edit, 1)
+        tx.save(edit)
+
+    for _ in range(calls):
+        if rng.random() < 0.1:
+            await store.write(add)
+            continue
+        documents = (await get_batch(store)).counts.total
+        numbers = rng.sample(range(documents), rng.randrange(1, documents))
+        moves = [(number, rng.choice(MOVES)) for number in numbers]
+        try:
+            await move(store, batch, *moves)
+        except StagecastError:
+            continue
+    return await get_batch(store)
+
+
+def found_again(tx: Reading) -> Batch:
+    batch = tx.find_batch(DATASET_ID, BATCH_ID)
+    assert batch is not None
+    return batch

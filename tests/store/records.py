@@ -1,0 +1,332 @@
+"""What every store must keep: batches, documents, transitions, counters and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from stagecast.model import (
+    Batch,
+    Creation,
+    DatasetState,
+    Document,
+    DocumentCounts,
+    DocumentState,
+    SegmentTotals,
+    Stage,
+    Transition,
+    TransitionKind,
+    dataset_state,
+    pause,
+    register,
+    retry,
+    stall,
+    stop,
+)
+from stagecast.store import Reading, Store, Writing
+from tests import builders
+from tests.builders import (
+    BATCH_ID,
+    DATASET_ID,
+    ERROR,
+    Move,
+    counted,
+    create,
+    get_batch,
+    get_dataset,
+    get_documents,
+    get_log,
+    get_progress,
+    move,
+    register_documents,
+    says,
+    taken,
+)
+from tests.clock import START_US, Clock
+
+LABELS = {"ключ": 'Wert "ß" \\ 漢字 🗂', "empty": ""}
+OTHER_DATASET_ID = "00000000-1111-4222-8333-444444444444"
+
+
+def ids_of(documents: Sequence[Document]) -> list[str]:
+    return [found.document_id for found in documents]
+
+
+class RecordsContract:
+    """A part of `StoreContract`."""
+
+    # Round trips.
+
+    async def test_batch_comes_back_as_it_was_saved(self, store: Store, clock: Clock) -> None:
+        saved = await create(
+            store, documents=2, labels=LABELS, stall_after_us=7, fail_after_us=2**53 + 1
+        )
+        assert await get_batch(store) == saved
+        assert saved.labels == LABELS
+        assert (saved.revision, saved.created_at, saved.ended_at) == (4, START_US, None)
+        clock.advance(1.5)
+        done = says(stage=Stage.COMPLETED, progress=counted(3, 4))
+        ended = await move(store, saved, (0, done), (1, says(error=ERROR)))
+        assert await get_batch(store) == ended
+        assert ended.ended_at == ended.updated_at == START_US + 1_500_000
+        assert ended.segments == SegmentTotals(completed=3, total=4, unknown=1)
+        assert ended.counts == DocumentCounts(succeeded=1, failed=1)
+
+    async def test_what_is_not_there_is_none(self, store: Store) -> None:
+        batch = await create(store, documents=1)
+
+        def query(tx: Reading) -> list[object]:
+            return [
+                tx.find_dataset(OTHER_DATASET_ID),
+                tx.find_batch(OTHER_DATASET_ID, BATCH_ID),
+                tx.find_batch(DATASET_ID, "other"),
+                tx.find_call(batch, 99) or None,
+                tx.find_documents(batch, ["nobody"]) or None,
+                tx.find_documents(batch, []) or None,
+            ]
+
+        assert await store.read(query) == [None] * 6
+
+    async def test_new_document_comes_back_as_it_was_registered(self, store: Store) -> None:
+        def call(tx: Writing) -> tuple[Batch, Document]:
+            edit = tx.new_batch(builders.batch(key=0), builders.creation())
+            edit.create()
+            edit.register(
+                register(
+                    dataset_id=DATASET_ID,
+                    batch_id=BATCH_ID,
+                    document_id='https://häfen.example/a?b=%20#\'; "c"',
+                    position=0,
+                    display_name="Übersicht 'neu' 🗂.pdf",
+                    labels=LABELS,
+                    now=edit.now,
+                )
+            )
+            tx.save(edit)
+            return edit.batch, *edit.added.values()
+
+        batch, registered = await store.write(call)
+        assert await get_documents(store, batch) == [registered]
+        assert registered.revision == 2
+        [_, transition] = await get_log(store, batch)
+        assert transition.document == registered
+
+    @pytest.mark.parametrize(
+        "moves",
+        [
+            [taken],
+            [taken, says(stage=Stage.INDEXING, progress=counted(3, 2**40))],
+            [says(progress=counted(0, 0))],
+            [taken, lambda found, _now: stall(found)],
+            [taken, lambda found, now: pause(found, now=now)],
+            [says(stage=Stage.COMPLETED)],
+            [says(stage=Stage.PARSING, error=replace(ERROR, message="«Seite 3»\n\t漢字 🗂"))],
+            [says(error=replace(ERROR, message=""))],
+            [lambda found, now: stop(found, now=now)],
+            [says(stage=Stage.COMPLETED), lambda found, _now: retry(found)],
+        ],
+    )
+    async def test_document_comes_back_as_it_was_saved(
+        self, store: Store, clock: Clock, moves: list[Move]
+    ) -> None:
+        batch = await create(store, documents=2)
+        clock.advance(1)
+
+        def call(tx: Writing) -> list[Document]:
+            edit = tx.edit(batch)
+            other, found = tx.find_documents(batch, ["doc-0", "doc-1"]).values()
+            for change in moves:
+                found = edit.apply(found, change(found, edit.now))
+            tx.save(edit)
+            return [other, found]
+
+        saved = await store.write(call)
+        assert await get_documents(store, batch) == saved
+
+    async def test_transitions_come_back_as_they_were_saved(
+        self, store: Store, clock: Clock
+    ) -> None:
+        batch = await create(store, documents=2)
+        clock.advance(1)
+
+        def call(tx: Writing) -> list[Transition]:
+            edit = tx.edit(batch)
+            found = tx.find_documents(batch, ["doc-1"])["doc-1"]
+            found = edit.apply(found, taken(found, edit.now))
+            failed = says(error=ERROR, progress=counted(1, 9))(found, edit.now)
+            edit.apply(found, failed, event_at=-5)
+            tx.save(edit)
+            return edit.transitions
+
+        saved = await store.write(call)
+        assert [(t.kind, t.event_at) for t in saved] == [
+            (TransitionKind.STARTED, None),
+            (TransitionKind.FAILED, -5),
+        ]
+        assert await get_log(store, batch, after_revision=4) == saved
+        kinds = " ".join(t.kind.name for t in await get_log(store, batch))
+        assert kinds == "CREATED REGISTERED REGISTERED SEALED STARTED FAILED"
+
+    async def test_transition_bears_its_document_as_of_that_revision(self, store: Store) -> None:
+        batch = await create(store, documents=1)
+        await move(store, batch, (0, taken))
+        await move(store, batch, (0, says(progress=counted(1, 5))))
+        await move(store, batch, (0, says(stage=Stage.INDEXING, progress=counted(3))))
+        await move(store, batch, (0, says(error=ERROR)))
+        await move(store, batch, (0, lambda found, _now: retry(found)))
+        then = [t.document for t in await get_log(store, batch) if t.document]
+        assert [(d.revision, d.state.name, d.stage.name, d.attempt) for d in then] == [
+            (2, "PENDING", "WAITING", 1),
+            (4, "RUNNING", "WAITING", 1),
+            (5, "RUNNING", "INDEXING", 1),
+            (6, "FAILED", "INDEXING", 1),
+            (7, "PENDING", "WAITING", 2),
+        ]
+        none, some = counted(0), counted(3, 5)
+        assert [d.progress for d in then] == [none, none, some, some, none]
+        assert [d.error for d in then] == [None, None, None, ERROR, None]
+
+    async def test_batch_is_found_by_its_request_within_its_dataset(self, store: Store) -> None:
+        made = Creation(fingerprint=bytes(range(256)), documents=3, request_id="Anfrage ü")
+        one = await create(store, "one", made_by=made)
+        other = await create(store, "one", made_by=made, dataset_id=OTHER_DATASET_ID)
+        await create(store, "two")
+
+        def call(tx: Writing) -> list[object]:
+            ids = (DATASET_ID, OTHER_DATASET_ID)
+            found = [tx.find_batch_by_request(dataset_id, "Anfrage ü") for dataset_id in ids]
+            return [*found, tx.find_batch_by_request(DATASET_ID, "?"), tx.get_creation(one)]
+
+        assert await store.write(call) == [one, other, None, made]
+
+    # Documents.
+
+    async def test_documents_come_in_the_order_of_registration(self, store: Store) -> None:
+        batch = await create(store, documents=12, sealed=False)
+
+        def add(tx: Writing) -> Batch:
+            edit = tx.edit(batch)
+            register_documents(edit, 3)
+            tx.save(edit)
+            return edit.batch
+
+        batch = await store.write(add)
+        await move(store, batch, (5, taken))
+        numbers = [f"doc-{number}" for number in range(15)]
+        assert ids_of(await get_documents(store, batch)) == numbers
+        assert ids_of(await get_documents(store, batch, after_position=9)) == numbers[10:]
+        assert await get_documents(store, batch, after_position=14) == []
+
+    async def test_documents_are_filtered_by_states_and_stages(self, store: Store) -> None:
+        batch = await create(store, documents=5)
+        await move(
+            store,
+            batch,
+            (1, says(stage=Stage.PARSING)),
+            (2, says(stage=Stage.INDEXING)),
+            (3, says(stage=Stage.INDEXING, error=ERROR)),
+            (4, taken),
+        )
+        for states, stages, numbers in (
+            ({DocumentState.RUNNING}, {}, [1, 2, 4]),
+            ({DocumentState.PENDING, DocumentState.FAILED}, {}, [0, 3]),
+            ({}, {Stage.INDEXING}, [2, 3]),
+            ({}, {Stage.WAITING, Stage.PARSING}, [0, 1, 4]),
+            ({DocumentState.RUNNING}, {Stage.INDEXING, Stage.PARSING}, [1, 2]),
+            ({DocumentState.STOPPED}, {}, []),
+            (set(DocumentState), set(Stage), [0, 1, 2, 3, 4]),
+        ):
+            found = await get_documents(store, batch, states=states, stages=stages)
+            assert ids_of(found) == [f"doc-{number}" for number in numbers]
+        later = await get_documents(
+            store, batch, after_position=2, states={DocumentState.RUNNING}, stages={Stage.WAITING}
+        )
+        assert ids_of(later) == ["doc-4"]
+
+    async def test_documents_are_found_by_one_id_and_by_thousands(self, store: Store) -> None:
+        batch = await create(store, "big", documents=3_000)
+        await create(store, "other", documents=2)
+        for wanted in (["doc-7"], ["doc-7", "doc-9"], [f"doc-{n}" for n in range(3_000)]):
+            asked = [*wanted, "nobody"] if len(wanted) > 1 else wanted
+            found = await store.read(lambda tx, asked=asked: tx.find_documents(batch, asked))
+            assert sorted(found) == sorted(wanted)
+            assert all(found[name].document_id == name for name in wanted)
+            assert {one.batch_id for one in found.values()} == {"big"}
+
+    # Progress and calls.
+
+    async def test_progress_is_found_by_its_serial(self, store: Store) -> None:
+        batch = await create(store, documents=3)
+        assert await get_progress(store, batch, after_serial=0) == []
+        batch = await move(store, batch, (2, says(progress=counted(1))))
+        batch = await move(store, batch, (0, says(progress=counted(2, 9))))
+        batch = await move(store, batch, (1, says(stage=Stage.PARSING, progress=counted(3))))
+        batch = await move(store, batch, (2, says(progress=counted(4))))
+        assert (batch.progress_serial, await get_batch(store)) == (3, batch)
+        assert batch.segments == SegmentTotals(completed=9, total=9, unknown=2)
+        # doc-1's counters came with a transition; of doc-2 only the newest are kept.
+        found = await get_progress(store, batch, after_serial=0)
+        assert [(serial, one.document_id, one.progress) for serial, one in found] == [
+            (2, "doc-0", counted(2, 9)),
+            (3, "doc-2", counted(4)),
+        ]
+        for after, serials in ((-1, [2, 3]), (1, [2, 3]), (2, [3]), (3, [])):
+            found = await get_progress(store, batch, after_serial=after)
+            assert [serial for serial, _ in found] == serials
+        await move(store, batch, (0, taken))  # a transition leaves the serial
+        [(serial, one), _] = await get_progress(store, batch, after_serial=1)
+        assert (serial, one.state) == (2, DocumentState.RUNNING)
+
+    async def test_transitions_of_one_call_share_its_mark(self, store: Store) -> None:
+        batch = await create(store, documents=2)
+        await move(store, batch, (0, taken), (1, taken))
+        await move(store, batch, (0, says(stage=Stage.PARSING)))
+        calls = [t.call for t in await get_log(store, batch)]
+        assert len(set(calls[:4])) == len(set(calls[4:6])) == 1
+        assert len({calls[0], calls[4], calls[6]}) == 3
+        found = await store.read(lambda tx: [tx.find_call(batch, n) for n in range(1, 9)])
+        assert found == [*calls, None]
+
+    # Datasets.
+
+    async def test_dataset_counts_are_kept_over_several_batches(self, store: Store) -> None:
+        one = await create(store, "one", documents=3)
+        assert await get_dataset(store) == builders.dataset(
+            batches=1,
+            open_batches=1,
+            pending_batches=1,
+            counts=DocumentCounts(pending=3),
+            updated_at=START_US,
+        )
+        two = await create(store, "two", documents=2)
+        await create(store, "elsewhere", documents=9, dataset_id=OTHER_DATASET_ID)
+        await move(store, one, (0, taken), (1, says(error=ERROR)))
+        await move(store, one, (0, lambda found, _now: stall(found)))
+        found = await get_dataset(store)
+        assert (found.batches, found.open_batches, found.pending_batches) == (2, 2, 1)
+        assert found.counts == DocumentCounts(pending=3, running=1, failed=1, stalled=1)
+        assert dataset_state(found) is DatasetState.RUNNING
+        await move(store, one, *((n, says(stage=Stage.COMPLETED)) for n in (0, 2)))
+        await move(store, two, *((n, says(stage=Stage.COMPLETED)) for n in (0, 1)))
+        found = await get_dataset(store)
+        assert (found.batches, found.open_batches, found.pending_batches) == (2, 0, 0)
+        assert found.counts == DocumentCounts(succeeded=4, failed=1)
+        assert dataset_state(found) is DatasetState.SUCCEEDED  # `two` ended last
+        await move(store, one, (1, lambda found, _now: retry(found)))
+        await move(store, one, (1, says(error=ERROR)))
+        assert dataset_state(await get_dataset(store)) is DatasetState.FAILED
+
+    async def test_datasets_are_listed_in_the_order_of_their_ids(self, store: Store) -> None:
+        names = sorted(f"{number:08x}-1111-4222-8333-444444444444" for number in range(5))
+        for name in reversed(names):
+            await create(store, dataset_id=name)
+        for asked, listed in (
+            (None, names),
+            ([names[3], "unknown", names[1]], [names[1], names[3]]),
+            ([], []),
+            ([f"{n:08x}-1111-4222-8333-444444444444" for n in range(3_000)], names),
+        ):
+            found = await store.read(lambda tx, asked=asked: list(tx.iterate_datasets(asked)))
+            assert [one.dataset_id for one in found] == listed

@@ -1,0 +1,196 @@
+"""What every store must promise of its calls: all or nothing, one moment, nobody in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from stagecast.errors import BatchSealed, StagecastError
+from stagecast.model import (
+    Batch,
+    Document,
+    DocumentCounts,
+    DocumentState,
+    Stage,
+)
+from stagecast.store import BatchName, Reading, Store, Writing
+from tests import builders
+from tests.builders import (
+    BATCH_ID,
+    DATASET_ID,
+    counted,
+    create,
+    get_batch,
+    get_dataset,
+    get_documents,
+    get_log,
+    move,
+    register_documents,
+    says,
+    taken,
+)
+
+DEADLINE_S = 10.0
+
+
+class TransactionsContract:
+    """A part of `StoreContract`."""
+
+    async def test_refused_call_leaves_its_neighbours_committed(self, store: Store) -> None:
+        batch = await create(store, documents=40)
+
+        def refuse(tx: Writing) -> None:
+            edit = tx.edit(batch)
+            found = tx.find_documents(batch, ["doc-0"])["doc-0"]
+            edit.apply(found, taken(found, edit.now))
+            raise BatchSealed("no", batch_id=BATCH_ID)
+
+        calls = [move(store, batch, (number, taken)) for number in range(40)]
+        refused = [store.write(refuse) for _ in range(40)]
+        mixed = [call for pair in zip(calls, refused, strict=True) for call in pair]
+        answers = await asyncio.gather(*mixed, return_exceptions=True)
+        assert all(isinstance(answer, Batch) for answer in answers[::2])
+        assert all(isinstance(answer, BatchSealed) for answer in answers[1::2])
+        await self.check_all_taken(store, 40)
+
+    @pytest.mark.parametrize("error", [RuntimeError, ArithmeticError, StopIteration])
+    async def test_call_that_breaks_is_rolled_back_and_fails_alone(
+        self, store: Store, committed: list[set[BatchName]], error: type[Exception]
+    ) -> None:
+        batch = await create(store, documents=20)
+
+        def break_down(tx: Writing) -> None:
+            edit = tx.new_batch(builders.batch(key=0, batch_id="broken"), builders.creation())
+            edit.create()
+            tx.save(edit)
+            raise error("broken")
+
+        calls = [move(store, batch, (number, taken)) for number in range(20)]
+        calls.insert(7, store.write(break_down))
+        async with asyncio.timeout(DEADLINE_S):
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(answers.pop(7), Exception)
+        assert all(isinstance(answer, Batch) for answer in answers)
+        await self.check_all_taken(store, 20)
+        assert await store.read(lambda tx: tx.find_batch(DATASET_ID, "broken")) is None
+        assert (await get_dataset(store)).batches == 1
+        assert (DATASET_ID, "broken") not in set().union(*committed)
+
+    async def check_all_taken(self, store: Store, documents: int) -> None:
+        """Check that every document was taken, each by one call, without a hole in between."""
+        batch = await get_batch(store)
+        log = await get_log(store, batch)
+        assert (
+            batch.counts == (await get_dataset(store)).counts == DocumentCounts(running=documents)
+        )
+        assert [t.revision for t in log] == list(range(1, 2 * documents + 3))
+        assert len({t.call for t in log}) == documents + 1
+
+    async def test_call_sees_what_the_one_before_it_wrote(self, store: Store) -> None:
+        batch = await create(store, documents=1, sealed=False)
+
+        def add(tx: Writing) -> int:
+            stored = tx.find_batch(DATASET_ID, BATCH_ID)
+            assert stored is not None
+            edit = tx.edit(stored)
+            register_documents(edit, 1)
+            tx.save(edit)
+            return len(list(tx.iterate_documents(stored)))
+
+        assert await asyncio.gather(*(store.write(add) for _ in range(30))) == [*range(2, 32)]
+        assert len(await get_documents(store, batch)) == 31
+
+    async def test_commit_is_told_before_the_call_is_answered(
+        self, store: Store, committed: list[set[BatchName]]
+    ) -> None:
+        batch = await create(store, documents=1)
+        assert committed == [{(DATASET_ID, BATCH_ID)}]
+        await move(store, batch, (0, says(progress=counted(1))))  # counters are news too
+        assert committed == [{(DATASET_ID, BATCH_ID)}] * 2
+
+    async def test_call_that_changes_nothing_is_not_told(
+        self, store: Store, committed: list[set[BatchName]]
+    ) -> None:
+        batch = await create(store, documents=1)
+        committed.clear()
+        await move(store, batch, (0, says(stage=Stage.WAITING)))
+        await store.probe()
+        assert committed == []
+        assert await get_batch(store) == batch
+
+    async def test_error_of_a_query_reaches_its_caller_as_it_is(self, store: Store) -> None:
+        await create(store)
+        for error in (StagecastError("no"), RuntimeError("broken")):
+
+            def query(_tx: Reading, error: Exception = error) -> None:
+                raise error
+
+            for run in (store.read, store.write):
+                with pytest.raises(type(error)) as caught:
+                    await run(query)
+                assert caught.value is error
+                assert error.__cause__ is None
+
+    async def test_reads_do_not_wait_for_a_write(self, store: Store) -> None:
+        batch = await create(store, documents=1)
+        wrote, go_on = threading.Event(), threading.Event()
+
+        def write_long(tx: Writing) -> None:
+            edit = tx.edit(batch)
+            found = tx.find_documents(batch, ["doc-0"])["doc-0"]
+            edit.apply(found, taken(found, edit.now))
+            tx.save(edit)
+            wrote.set()
+            assert go_on.wait(DEADLINE_S)
+
+        writing = asyncio.create_task(store.write(write_long))
+        try:
+            assert await asyncio.to_thread(wrote.wait, DEADLINE_S)
+            async with asyncio.timeout(DEADLINE_S / 2):
+                found = await asyncio.gather(*(get_batch(store) for _ in range(20)))
+            assert found == [batch] * 20  # what is not committed is not seen
+        finally:
+            go_on.set()
+            await writing
+        assert (await get_batch(store)).revision == batch.revision + 1
+
+    async def test_query_sees_one_moment(self, store: Store) -> None:
+        batch = await create(store, documents=1)
+        looked, go_on = threading.Event(), threading.Event()
+
+        def query(tx: Reading) -> tuple[Batch | None, list[Document]]:
+            found = tx.find_batch(DATASET_ID, BATCH_ID)
+            looked.set()
+            assert go_on.wait(DEADLINE_S)
+            return found, list(tx.iterate_documents(batch))
+
+        reading = asyncio.create_task(store.read(query))
+        assert await asyncio.to_thread(looked.wait, DEADLINE_S)
+        await move(store, batch, (0, taken))
+        go_on.set()
+        found, [document] = await reading
+        assert (found, document.state) == (batch, DocumentState.PENDING)
+
+    async def test_query_that_broke_off_does_not_hold_the_next_back(self, store: Store) -> None:
+        batch = await create(store, documents=9)
+
+        def query(tx: Reading) -> None:
+            documents = tx.iterate_documents(batch)
+            raise StagecastError(f"enough with {next(documents).document_id}")
+
+        for number in range(9):
+            with pytest.raises(StagecastError) as caught:
+                await store.read(query)
+            batch = await move(store, batch, (number, taken))
+            assert await get_batch(store) == batch
+            assert caught.value.__traceback__ is not None  # and with it all that the query holds
+
+    async def test_close_finishes_what_was_asked_for(self, store: Store) -> None:
+        calls = [asyncio.create_task(create(store, f"b-{number}")) for number in range(30)]
+        await asyncio.sleep(0)  # each has asked
+        await store.close()
+        async with asyncio.timeout(DEADLINE_S):
+            answers = await asyncio.gather(*calls)
+        assert [batch.revision for batch in answers] == [2] * 30

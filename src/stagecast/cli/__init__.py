@@ -1,4 +1,4 @@
-"""The command line: `stagecast serve`, `demo`, `watch`."""
+"""The command line: the commands of `stagecast`."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from stagecast.cli.address import check_address
 from stagecast.cli.ending import Unusable, told_in_one_line
 from stagecast.cli.index import Index
 from stagecast.cli.loop import run
+from stagecast.cli.naming import examples
 from stagecast.cli.sources import find_sources
 from stagecast.cli.watch import exit_code, follow_batch
 from stagecast.cli.worker import IngestionError, Source, submit, work
@@ -44,7 +45,7 @@ class _Server:
     db: Path | None
 
 
-@click.command()
+@click.command(epilog=examples("demo", "demo --delay 0.5 docs/ README.md"))
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @click.option(
     "--grpc",

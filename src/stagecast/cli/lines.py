@@ -29,7 +29,7 @@ def format_message(message: pb.WatchBatchResponse) -> Iterator[str]:
         yield _line(transition.revision, kind, transition.document)
     news = message.HasField("snapshot") or message.transitions
     if news and message.batch.HasField("end_time"):
-        state = wording.word(r.BatchState.DESCRIPTOR, message.batch.state)
+        state = wording.batch_word(message.batch)
         yield f"batch {message.batch.batch_id} {state}: {wording.counts_line(message.batch.counts)}"
 
 

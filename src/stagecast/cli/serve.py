@@ -14,6 +14,7 @@ from stagecast.app import App
 from stagecast.cli.address import check_address
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
+from stagecast.cli.naming import examples
 from stagecast.cli.supervisor import supervise
 from stagecast.config import Config, is_loopback
 from stagecast.errors import StartError
@@ -21,7 +22,7 @@ from stagecast.errors import StartError
 _DEFAULTS = Config()
 
 
-@click.command()
+@click.command(epilog=examples("serve --db walk.db", "serve --grpc 127.0.0.1:0 --http 127.0.0.1:0"))
 @click.option(
     "--db",
     envvar="STAGECAST_DB",

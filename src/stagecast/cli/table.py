@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stagecast.cli import wording
+from stagecast.cli.shorten import Shortened
 from stagecast.cli.view import View
 from stagecast.v1 import resources_pb2 as r
 
@@ -70,7 +72,7 @@ class LiveTable:
             self._live.update(self._picture(), refresh=True)
             self._live.stop()
         if self._view.terminal:
-            self._tell_failures()
+            self._console.print(failures(self._view))
 
     def changed(self) -> None:
         """Say that the view has taken in a message."""
@@ -93,18 +95,6 @@ class LiveTable:
         silence_s = asyncio.get_running_loop().time() - self._heard_at
         return picture(self._view, height=self._console.height, silence_s=silence_s)
 
-    def _tell_failures(self) -> None:
-        """Print in full what the table had no room for."""
-        failed = self._view.failed(_FAILURES)
-        if failed:
-            self._console.print()
-        for document in failed:
-            name = wording.name(document)
-            self._console.print(Text(f"{name}: {wording.error_line(document)}", "red"))
-        more = self._view.batch.counts.failed - _FAILURES
-        if more > 0:
-            self._console.print(Text(f"and {more} more that failed", "red"))
-
 
 def picture(view: View, *, height: int, silence_s: float) -> RenderableType:
     """Return the table as it looks on a terminal of so many lines.
@@ -115,44 +105,62 @@ def picture(view: View, *, height: int, silence_s: float) -> RenderableType:
         silence_s: how long ago the last message came.
     """
     documents = view.documents(max(1, height - _LINES_AROUND))
-    now_s = view.now_s + silence_s
+    return Group(
+        summary(view.batch),
+        documents_table(documents, view.now_s + silence_s),
+        *_foot(len(view) - len(documents), silence_s),
+    )
+
+
+def summary(batch: r.Batch) -> RenderableType:
+    """Return what is to be said of a batch as a whole: two lines."""
+    ended = wording.ended(batch.counts)
+    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, max_width=24)  # ids may have 128
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_row(
+        Shortened(batch.batch_id, "bold"),
+        state_text(wording.batch_word(batch)),
+        _bar(ended, batch.counts.total),
+        Text(f"{ended}/{batch.counts.total} documents"),
+    )
+    return Group(grid, Text(wording.contents_line(batch), "dim"))
+
+
+def documents_table(documents: Sequence[r.Document], now_s: float) -> Table:
+    """Return documents as rows, with how long they have taken at that time."""
     rows = Table(box=None, expand=True, pad_edge=False, header_style="dim")
-    rows.add_column("document", no_wrap=True, overflow="ellipsis", ratio=2)
+    rows.add_column("document", no_wrap=True, ratio=2)
     rows.add_column("state", no_wrap=True, min_width=9)
     rows.add_column("stage", no_wrap=True, min_width=9)
     rows.add_column("segments", no_wrap=True, overflow="ellipsis", ratio=3)
     rows.add_column("time", no_wrap=True, justify="right", min_width=8)
     for document in documents:
         rows.add_row(*_row(document, now_s))
-    return Group(_summary(view), rows, *_foot(len(view) - len(documents), silence_s))
+    return rows
 
 
-def _summary(view: View) -> RenderableType:
-    batch = view.batch
-    ended = batch.counts.succeeded + batch.counts.failed + batch.counts.stopped
-    state = wording.word(r.BatchState.DESCRIPTOR, batch.state)
-    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=24)  # ids may have 128
-    grid.add_column(no_wrap=True)
-    grid.add_column(ratio=1)
-    grid.add_column(no_wrap=True, justify="right")
-    grid.add_row(
-        Text(batch.batch_id, "bold"),
-        Text(state.replace("_", " "), _STYLES.get(state, "")),
-        _bar(ended, batch.counts.total),
-        Text(f"{ended}/{batch.counts.total} documents"),
-    )
-    counts = wording.counts_line(batch.counts)
-    segments = wording.segments(batch.progress)
-    line = f"{counts}; {segments} segments" if segments else counts
-    return Group(grid, Text(line if batch.sealed else f"{line}; more documents may follow", "dim"))
+def failures(view: View) -> Group:
+    """Return in full why documents failed, which the table has no room for."""
+    failed = view.failed(_FAILURES)
+    lines = [f"{wording.name(document)}: {wording.error_line(document)}" for document in failed]
+    more = view.batch.counts.failed - len(failed)
+    if more > 0:
+        lines.append(f"and {more} more that failed")
+    return Group(*(Text(line, "red") for line in ["", *lines] if lines))
+
+
+def state_text(word: str) -> Text:
+    """Return a state in the colour that it has everywhere."""
+    return Text(word.replace("_", " "), _STYLES.get(word, ""))
 
 
 def _row(document: r.Document, now_s: float) -> tuple[RenderableType, ...]:
-    state = wording.document_word(document)
     return (
-        Text(wording.name(document)),
-        Text(state, _STYLES.get(state, "")),
+        Shortened(wording.name(document)),
+        state_text(wording.document_word(document)),
         Text(wording.stage_word(document)),
         _segments(document),
         Text(wording.time_taken(document, now_s)),

@@ -7,36 +7,32 @@ from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
 import click
-from google.protobuf.json_format import MessageToJson
 from rich.console import Console
 
 from stagecast.cli import lines
-from stagecast.cli.address import check_address
+from stagecast.cli.address import server_option
 from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.loop import run
+from stagecast.cli.naming import batch_argument, dataset_argument, examples
+from stagecast.cli.output import is_terminal, print_json
 from stagecast.cli.table import LiveTable
 from stagecast.cli.view import View
 from stagecast.client import Client
-from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
 Show: TypeAlias = Callable[[pb.WatchBatchResponse], None]
 
 
-@click.command()
-@click.argument("dataset")
-@click.argument("batch")
-@click.option(
-    "--grpc",
-    envvar="STAGECAST_GRPC",
-    metavar="HOST:PORT",
-    callback=check_address,
-    default=Config().grpc,
-    show_default=True,
-    show_envvar=True,
-    help="The server.",
+@click.command(
+    epilog=examples(
+        "watch 7c9e6679-7425-40de-944b-e07fc1f90ae7 first",
+        "watch 7c9e6679-7425-40de-944b-e07fc1f90ae7 first --json | jq .batch.counts",
+    )
 )
+@dataset_argument
+@batch_argument
+@server_option
 @click.option(
     "--json",
     "as_json",
@@ -58,10 +54,7 @@ def watch(dataset: str, batch: str, grpc: str, as_json: bool, follow: bool) -> N
     Exit code: 0 if all documents succeeded, 1 if the batch ended otherwise, 2 if it cannot be
     watched.
     """
-    try:
-        request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
-    except ValueError as error:  # bytes of the command line that are no text
-        raise click.UsageError("DATASET and BATCH must be UTF-8") from error
+    request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
     with told_in_one_line(grpc):
         ended = run(_watch(grpc, request, as_json=as_json))
     raise click.exceptions.Exit(exit_code(ended))
@@ -102,13 +95,9 @@ async def _showing(view: View, *, as_json: bool) -> AsyncIterator[Show]:
     """Give what shows each message: as JSON, in a table, or as lines where there is no terminal."""
     console = Console()
     if as_json:
-        yield _print_json
-    elif console.file.isatty() and console.is_interactive:
+        yield lambda message: print_json([message])
+    elif is_terminal(console):
         async with LiveTable(console, view) as table:
             yield lambda _message: table.changed()
     else:
         yield lines.print_message
-
-
-def _print_json(message: pb.WatchBatchResponse) -> None:
-    click.echo(MessageToJson(message, preserving_proto_field_name=True, indent=None))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.v1 import resources_pb2 as r
 
@@ -15,6 +18,23 @@ def stage_word(document: r.Document) -> str:
 def document_word(document: r.Document) -> str:
     """Return the state, such as `succeeded`, or `stalled` if it is running and silent."""
     return "stalled" if document.stalled else word(r.DocumentState.DESCRIPTOR, document.state)
+
+
+def previous_stage_word(transition: r.Transition) -> str:
+    """Return the stage before a transition, or nothing for a document that is new."""
+    stage = transition.previous_stage
+    return word(r.Stage.DESCRIPTOR, stage) if stage else ""
+
+
+def previous_state_word(transition: r.Transition) -> str:
+    """Return the state before a transition, or nothing for a document that is new."""
+    state = transition.previous_state
+    return word(r.DocumentState.DESCRIPTOR, state) if state else ""
+
+
+def batch_word(batch: r.Batch) -> str:
+    """Return the state, such as `running`."""
+    return word(r.BatchState.DESCRIPTOR, batch.state)
 
 
 def word(enum: EnumDescriptor, number: int) -> str:
@@ -48,6 +68,30 @@ def counts_line(counts: r.DocumentCounts) -> str:
     return ", ".join(f"{number} {name}" for number, name in named if number) or "no documents"
 
 
+def contents_line(batch: r.Batch) -> str:
+    """Return what is in a batch: documents by state, segments, and whether it is sealed."""
+    line = counts_line(batch.counts)
+    counters = segments(batch.progress)
+    if counters:
+        line = f"{line}; {counters} segments"
+    return line if batch.sealed else f"{line}; more documents may follow"
+
+
+def batches_line(dataset: r.Dataset) -> str:
+    """Return how many batches a dataset has, and how many of them are open."""
+    return f"{quantity(dataset.batches, 'batch', 'batches')}, {dataset.open_batches} open"
+
+
+def quantity(number: int, one: str, many: str) -> str:
+    """Return a number with the word that goes with it."""
+    return f"{number} {one if number == 1 else many}"
+
+
+def ended(counts: r.DocumentCounts) -> int:
+    """Return how many documents will not change any more, unless they are retried."""
+    return counts.succeeded + counts.failed + counts.stopped
+
+
 def segments(progress: r.Progress) -> str:
     """Return counters such as `7/12`, or nothing if there are none."""
     if progress.HasField("total_segments"):
@@ -65,6 +109,28 @@ def span(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02} h"
 
 
+def moment(time: Timestamp, now_s: float) -> str:
+    """Return a local time such as `12:04:33`, with the date if that is not today's."""
+    local, now = _local(seconds(time)), _local(now_s)
+    if local.date() == now.date():
+        return f"{local:%H:%M:%S}"
+    return f"{local:%d %b %H:%M:%S}" if local.year == now.year else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def timestamp(time: Timestamp) -> str:
+    """Return a local time in full, as programs read it: ISO 8601 with its offset."""
+    return _local(seconds(time)).isoformat(timespec="milliseconds")
+
+
+def seconds(time: Timestamp) -> float:
+    """Return a time in seconds since the epoch."""
+    return time.ToMicroseconds() / 1e6
+
+
+def _local(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC).astimezone()
+
+
 def one_line(text: str) -> str:
     """Return a text without line ends and control characters, which could move the cursor."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
@@ -80,10 +146,14 @@ def time_taken(document: r.Document, now_s: float) -> str:
     if not document.HasField("processing_start_time"):
         return ""
     ends = [
-        getattr(document, field).ToMicroseconds() / 1e6
+        seconds(getattr(document, field))
         for field in ("complete_time", "stop_time", "pause_time")
         if document.HasField(field)
     ]
-    return span(
-        (ends[0] if ends else now_s) - document.processing_start_time.ToMicroseconds() / 1e6
-    )
+    return span((ends[0] if ends else now_s) - seconds(document.processing_start_time))
+
+
+def batch_time_taken(batch: r.Batch, now_s: float) -> str:
+    """Return how long a batch took, or has taken so far."""
+    end_s = seconds(batch.end_time) if batch.HasField("end_time") else now_s
+    return span(end_s - seconds(batch.create_time))

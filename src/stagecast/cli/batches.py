@@ -1,0 +1,91 @@
+"""`stagecast batches`: what is going on, in all datasets."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from stagecast.cli.address import server_option
+from stagecast.cli.ending import told_in_one_line
+from stagecast.cli.listing import batch_fields, batches_table
+from stagecast.cli.loop import run
+from stagecast.cli.naming import check_id, examples
+from stagecast.cli.output import is_terminal, print_fields, print_json
+from stagecast.cli.paging import pages_of_batches
+from stagecast.cli.status import OPEN
+from stagecast.client import Client
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as pb
+
+_LIMIT = 20  # on a terminal
+
+
+@click.command(
+    epilog=examples("batches --open", "batches --dataset 7c9e6679-7425-40de-944b-e07fc1f90ae7")
+)
+@click.option("--open", "only_open", is_flag=True, help="Only those that have not ended.")
+@click.option("--dataset", metavar="UUID", callback=check_id, help="Only those of this dataset.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help=f"Only the newest so many.  [default: {_LIMIT} on a terminal, else all]",
+)
+@server_option
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print each batch as one line of protobuf JSON."
+)
+def batches(
+    only_open: bool, dataset: str | None, limit: int | None, grpc: str, as_json: bool
+) -> None:
+    """List batches of all datasets, newest first.
+
+    On a terminal this is a table in which `3/12, 1 failed` says that 3 documents of 12 have ended
+    and one of them has failed, and `3/12+` that more documents may follow. In a pipe it is a line
+    for each batch with tabs between dataset, id, state, since when, how long, contents.
+
+    Exit code: 0, or 2 if it cannot be asked.
+    """
+    request = pb.ListBatchesRequest(dataset_id=dataset or "", states=OPEN if only_open else ())
+    with told_in_one_line(grpc):
+        run(_batches(grpc, request, limit, as_json=as_json))
+
+
+async def _batches(
+    address: str, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
+) -> None:
+    console = Console()
+    async with Client(address) as client:
+        if is_terminal(console) and not as_json:
+            await _show(client, console, request, limit or _LIMIT)
+        else:
+            await _print(client, request, limit, as_json=as_json)
+
+
+async def _print(
+    client: Client, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
+) -> None:
+    now_s = time.time()
+    async for page in pages_of_batches(client.status, request, most=limit):
+        if as_json:
+            print_json(page)
+        else:
+            print_fields(batch_fields(batch, now_s) for batch in page)
+
+
+async def _show(
+    client: Client, console: Console, request: pb.ListBatchesRequest, limit: int
+) -> None:
+    """Print the table; one batch more than it may have is fetched, to know whether there is one."""
+    found: list[r.Batch] = []
+    async for page in pages_of_batches(client.status, request, most=limit + 1):
+        found += page
+    if not found:
+        console.print(Text("no batch is open" if request.states else "no batches", "dim"))
+        return
+    console.print(batches_table(found[:limit], time.time(), width=console.width, by_dataset=True))
+    if len(found) > limit:
+        console.print(Text(f"… and older ones; --limit {5 * limit} shows more", "dim"))

@@ -1,0 +1,138 @@
+"""`stagecast history`: every transition of a batch or of one document."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stagecast.cli import wording
+from stagecast.cli.address import server_option
+from stagecast.cli.ending import told_in_one_line
+from stagecast.cli.loop import run
+from stagecast.cli.naming import batch_argument, dataset_argument, document_argument, examples
+from stagecast.cli.output import is_terminal, print_fields, print_json
+from stagecast.cli.paging import pages_of_transitions
+from stagecast.cli.shorten import Shortened
+from stagecast.cli.table import state_text
+from stagecast.client import Client
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as pb
+
+
+@click.command(
+    epilog=examples(
+        "history 7c9e6679-7425-40de-944b-e07fc1f90ae7 first",
+        "history 7c9e6679-7425-40de-944b-e07fc1f90ae7 first manual.pdf",
+    )
+)
+@dataset_argument
+@batch_argument
+@document_argument
+@server_option
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print each transition as one line of protobuf JSON."
+)
+def history(dataset: str, batch: str, document: str | None, grpc: str, as_json: bool) -> None:
+    """List what happened to a batch, oldest first.
+
+    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
+    only what happened to this one.
+
+    On a terminal this is a table, in a pipe a line for each transition with tabs between revision,
+    time, kind, document, state and stage before, state and stage after, attempt, worker, error.
+
+    Exit code: 0, or 2 if it cannot be asked.
+    """
+    request = pb.ListTransitionsRequest(
+        dataset_id=dataset, batch_id=batch, document_id=document or ""
+    )
+    with told_in_one_line(grpc):
+        run(_history(grpc, request, as_json=as_json))
+
+
+async def _history(address: str, request: pb.ListTransitionsRequest, *, as_json: bool) -> None:
+    console = Console()
+    first = True
+    async with Client(address) as client:
+        async for page in pages_of_transitions(client.status, request):
+            if as_json:
+                print_json(page)
+            elif is_terminal(console):
+                console.print(_table(page, time.time(), head=first))
+            else:
+                print_fields(map(_fields, page))
+            first = False
+
+
+def _fields(transition: r.Transition) -> tuple[str, ...]:
+    """Return a transition for a pipe; those of the batch itself have no document."""
+    revision = str(transition.revision)
+    committed = wording.timestamp(transition.commit_time)
+    kind = wording.word(r.TransitionKind.DESCRIPTOR, transition.kind)
+    if not transition.HasField("document"):
+        return (revision, committed, kind, *[""] * 8)
+    document = transition.document
+    return (
+        revision,
+        committed,
+        kind,
+        document.document_id,
+        wording.previous_state_word(transition),
+        wording.previous_stage_word(transition),
+        wording.document_word(document),
+        wording.stage_word(document),
+        str(document.attempt),
+        document.worker,
+        wording.error_line(document),
+    )
+
+
+def _table(transitions: Sequence[r.Transition], now_s: float, *, head: bool) -> Table:
+    """Return a page; the columns are as wide on each, so that pages look like one table."""
+    rows = Table(
+        box=None,
+        expand=True,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+        header_style="dim",
+        show_header=head,
+    )
+    moments = [wording.moment(transition.commit_time, now_s) for transition in transitions]
+    rows.add_column("rev", no_wrap=True, justify="right", min_width=5)
+    rows.add_column("time", no_wrap=True, min_width=max(map(len, moments), default=0))
+    rows.add_column("kind", no_wrap=True, width=13)
+    rows.add_column("document", no_wrap=True, ratio=2)
+    rows.add_column("what", no_wrap=True, overflow="ellipsis", ratio=3)
+    for transition, moment in zip(transitions, moments, strict=True):
+        rows.add_row(
+            str(transition.revision),
+            moment,
+            state_text(wording.word(r.TransitionKind.DESCRIPTOR, transition.kind)),
+            Shortened(wording.name(transition.document)),
+            Text(", ".join(_told(transition))),
+        )
+    return rows
+
+
+def _told(transition: r.Transition) -> Iterator[str]:
+    """Yield what is to be said of a document's transition, what its kind is about first."""
+    if not transition.HasField("document"):
+        return
+    document = transition.document
+    state = (wording.previous_state_word(transition), wording.document_word(document))
+    stage = (wording.previous_stage_word(transition), wording.stage_word(document))
+    changes = (
+        [stage, state] if transition.kind == r.TRANSITION_KIND_STAGE_ENTERED else [state, stage]
+    )
+    yield from (f"{before} → {after}".strip() for before, after in changes if before != after)
+    if document.HasField("error"):
+        yield wording.error_line(document)
+    if document.attempt > 1:
+        yield f"attempt {document.attempt}"
+    if document.worker:
+        yield wording.one_line(document.worker)

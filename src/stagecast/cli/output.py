@@ -1,0 +1,41 @@
+"""Where commands write to: a terminal, where people read, or a pipe, where programs do.
+
+In a pipe nothing is cut or coloured: each thing is a line, its fields are separated by tabs, and
+empty fields are kept, so that `cut` and `awk` find them by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from rich.console import Console
+
+from stagecast.cli import wording
+
+
+def is_terminal(console: Console) -> bool:
+    """Tell whether people read it, on something that can move a cursor."""
+    return console.file.isatty() and console.is_interactive
+
+
+def print_json(messages: Iterable[Message]) -> None:
+    """Print each message as one line of protobuf JSON."""
+    _print(
+        MessageToJson(message, preserving_proto_field_name=True, indent=None)
+        for message in messages
+    )
+
+
+def print_fields(rows: Iterable[Sequence[str]]) -> None:
+    """Print each row as one line, whatever characters are in its fields."""
+    _print("\t".join(map(wording.one_line, row)) for row in rows)
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print lines in one write: a flush for each would take longer than all the rest."""
+    text = "\n".join(lines)
+    if text:
+        click.echo(text)

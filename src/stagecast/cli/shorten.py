@@ -1,0 +1,48 @@
+"""Texts that are cut in the middle where there is no room: paths differ at their end."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.style import Style
+from rich.text import Text
+
+_LEAST = 8  # cells that are enough to begin with
+
+
+class Shortened:
+    """A text of one line, as long as its column is wide."""
+
+    def __init__(self, text: str, style: str | Style = "") -> None:
+        self._text = text
+        self._style = style
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(shorten(self._text, options.max_width), self._style, no_wrap=True)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        width = cell_len(self._text)
+        return Measurement(min(width, _LEAST), width).with_maximum(options.max_width)
+
+
+def shorten(text: str, cells: int) -> str:
+    """Return a text in at most so many cells: its end, and half as much of its beginning."""
+    if cell_len(text) <= cells:
+        return text
+    if cells < 1:
+        return ""
+    end = _ending(text, cells - 1 - (cells - 1) // 3)
+    return _beginning(text, cells - 1 - cell_len(end)) + "…" + end
+
+
+def _beginning(text: str, cells: int) -> str:
+    for length, character in enumerate(text):
+        cells -= cell_len(character)
+        if cells < 0:
+            return text[:length]
+    return text
+
+
+def _ending(text: str, cells: int) -> str:
+    return _beginning(text[::-1], cells)[::-1]

@@ -1,0 +1,197 @@
+"""`stagecast status`: a dataset with its batches, or a batch with its documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.text import Text
+
+from stagecast.cli import wording
+from stagecast.cli.address import server_option
+from stagecast.cli.ending import told_in_one_line
+from stagecast.cli.listing import batch_fields, batches_table
+from stagecast.cli.loop import run
+from stagecast.cli.naming import check_id, dataset_argument, examples
+from stagecast.cli.output import is_terminal, print_fields, print_json
+from stagecast.cli.paging import pages_of_batches, pages_of_documents
+from stagecast.cli.table import documents_table, failures, state_text, summary
+from stagecast.cli.view import View
+from stagecast.client import Client
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as pb
+
+OPEN = (r.BATCH_STATE_PENDING, r.BATCH_STATE_RUNNING, r.BATCH_STATE_PAUSED)
+
+_LINES_AROUND = 7  # what was typed, summary (3), head, foot, the next prompt
+_LEAST = 5  # rows, on however small a terminal
+
+
+@click.command(
+    epilog=examples(
+        "status 7c9e6679-7425-40de-944b-e07fc1f90ae7",
+        "status 7c9e6679-7425-40de-944b-e07fc1f90ae7 first",
+        "status 7c9e6679-7425-40de-944b-e07fc1f90ae7 first | grep failed",
+    )
+)
+@dataset_argument
+@click.argument("batch", required=False, callback=check_id)
+@server_option
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print protobuf JSON: a line for the dataset or batch, then one for each in it.",
+)
+def status(dataset: str, batch: str | None, grpc: str, as_json: bool) -> None:
+    """Show how far a dataset or a batch is now.
+
+    DATASET is a UUID: it is shown with its batches, newest first. With BATCH, the id of a batch in
+    it, that one is shown with its documents.
+
+    On a terminal this is one screen: of many batches those that are open and the newest, of many
+    documents those that run and those that failed. In a pipe it is everything, with tabs between
+    the fields: first a line for the dataset or batch, then for each batch its dataset, id,
+    state, since when, how long, contents; for each document its id, state, stage, attempt,
+    segments, time, last change, error.
+
+    Exit code: 0, or 2 if it cannot be asked.
+    """
+    with told_in_one_line(grpc):
+        run(_status(grpc, dataset, batch, as_json=as_json))
+
+
+async def _status(address: str, dataset: str, batch: str | None, *, as_json: bool) -> None:
+    console = Console()
+    async with Client(address) as client:
+        if batch is None:
+            asked_dataset = pb.GetDatasetRequest(dataset_id=dataset)
+            found = (await client.status.GetDataset(asked_dataset)).dataset
+            if is_terminal(console) and not as_json:
+                await _show_dataset(client, console, found)
+            else:
+                await _print_dataset(client, found, as_json=as_json)
+        else:
+            asked_batch = pb.GetBatchRequest(dataset_id=dataset, batch_id=batch)
+            known = (await client.status.GetBatch(asked_batch)).batch
+            if is_terminal(console) and not as_json:
+                await _show_batch(client, console, known)
+            else:
+                await _print_batch(client, known, as_json=as_json)
+
+
+async def _print_dataset(client: Client, dataset: r.Dataset, *, as_json: bool) -> None:
+    now_s = time.time()
+    print_json([dataset]) if as_json else print_fields([_dataset_fields(dataset)])
+    asked = pb.ListBatchesRequest(dataset_id=dataset.dataset_id)
+    async for page in pages_of_batches(client.status, asked):
+        if as_json:
+            print_json(page)
+        else:
+            print_fields(batch_fields(batch, now_s) for batch in page)
+
+
+async def _print_batch(client: Client, batch: r.Batch, *, as_json: bool) -> None:
+    now_s = time.time()
+    print_json([batch]) if as_json else print_fields([batch_fields(batch, now_s)])
+    asked = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
+    async for page in pages_of_documents(client.status, asked):
+        if as_json:
+            print_json(page)
+        else:
+            print_fields(_document_fields(document, now_s) for document in page)
+
+
+async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) -> None:
+    now_s = time.time()
+    batches = await _most_wanted(client, dataset, _rows_of(console))
+    counts, changed = dataset.counts, wording.moment(dataset.update_time, now_s)
+    state = wording.word(r.DatasetState.DESCRIPTOR, dataset.state)
+    console.print(Text(dataset.dataset_id, "bold"), state_text(state))
+    documents = f"{wording.ended(counts)}/{counts.total} documents"
+    console.print(
+        Text(f"{wording.batches_line(dataset)}; {documents}: {wording.counts_line(counts)}", "dim")
+    )
+    console.print(Text(f"last change {changed}", "dim"))
+    if batches:
+        console.print(batches_table(batches, now_s, width=console.width))
+    _tell_hidden(console, dataset.batches - len(batches))
+
+
+async def _most_wanted(client: Client, dataset: r.Dataset, most: int) -> Sequence[r.Batch]:
+    """Return so many batches, newest first: the open ones, then those that are new."""
+    found: dict[str, r.Batch] = {}
+    for states in (OPEN, ()):
+        asked = pb.ListBatchesRequest(dataset_id=dataset.dataset_id, states=states)
+        async for page in pages_of_batches(client.status, asked, most=most):
+            for batch in page:
+                if len(found) < most:
+                    found.setdefault(batch.batch_id, batch)
+    return sorted(found.values(), key=lambda batch: batch.create_time.ToNanoseconds(), reverse=True)
+
+
+async def _show_batch(client: Client, console: Console, batch: r.Batch) -> None:
+    view = await _view_of(client, batch)
+    documents = view.documents(_rows_of(console))
+    console.print(summary(batch))
+    console.print(Text(_times_line(batch, view.now_s), "dim"))
+    if documents:
+        console.print(documents_table(documents, view.now_s))
+    _tell_hidden(console, len(view) - len(documents))
+    console.print(failures(view))
+
+
+async def _view_of(client: Client, batch: r.Batch) -> View:
+    """Return all documents of a batch, to find those that matter most."""
+    asked = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
+    known = pb.Snapshot()
+    async for page in pages_of_documents(client.status, asked):
+        known.documents.extend(page)
+    now = Timestamp()
+    now.GetCurrentTime()
+    view = View()
+    view.apply(pb.WatchBatchResponse(snapshot=known, batch=batch, server_time=now))
+    return view
+
+
+def _rows_of(console: Console) -> int:
+    return max(_LEAST, console.height - _LINES_AROUND)
+
+
+def _tell_hidden(console: Console, hidden: int) -> None:
+    if hidden > 0:
+        console.print(Text(f"… and {hidden} more; in a pipe (| less) all are listed", "dim"))
+
+
+def _times_line(batch: r.Batch, now_s: float) -> str:
+    since = wording.moment(batch.create_time, now_s)
+    taken = wording.batch_time_taken(batch, now_s)
+    if batch.HasField("end_time"):
+        return f"since {since}, ended {wording.moment(batch.end_time, now_s)} after {taken}"
+    return f"since {since}, for {taken}; last change {wording.moment(batch.update_time, now_s)}"
+
+
+def _dataset_fields(dataset: r.Dataset) -> tuple[str, ...]:
+    return (
+        dataset.dataset_id,
+        wording.word(r.DatasetState.DESCRIPTOR, dataset.state),
+        wording.batches_line(dataset),
+        wording.timestamp(dataset.update_time),
+        wording.counts_line(dataset.counts),
+    )
+
+
+def _document_fields(document: r.Document, now_s: float) -> tuple[str, ...]:
+    return (
+        document.document_id,
+        wording.document_word(document),
+        wording.stage_word(document),
+        str(document.attempt),
+        wording.segments(document.progress),
+        wording.time_taken(document, now_s),
+        wording.timestamp(document.update_time),
+        wording.error_line(document),
+    )

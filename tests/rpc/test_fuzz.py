@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stagecast.app import App
-from stagecast.v1 import report_service_pb2, status_service_pb2
+from stagecast.v1 import control_service_pb2, report_service_pb2, status_service_pb2
 from stagecast.v1 import resources_pb2 as r
 from tests.rpc.calls import Calls, counters, failure, stage
 
@@ -32,14 +32,33 @@ RPCS = {
     "GetBatch": status_service_pb2.GetBatchRequest,
     "GetDocument": status_service_pb2.GetDocumentRequest,
     "ListDocuments": status_service_pb2.ListDocumentsRequest,
+    "ListDatasets": status_service_pb2.ListDatasetsRequest,
+    "ListBatches": status_service_pb2.ListBatchesRequest,
+    "ListTransitions": status_service_pb2.ListTransitionsRequest,
+    "WaitBatch": status_service_pb2.WaitBatchRequest,
     "WatchBatch": status_service_pb2.WatchBatchRequest,
+    "WatchDatasets": status_service_pb2.WatchDatasetsRequest,
+    "Pause": control_service_pb2.PauseRequest,
+    "Resume": control_service_pb2.ResumeRequest,
+    "Stop": control_service_pb2.StopRequest,
+    "Retry": control_service_pb2.RetryRequest,
+    "DeleteBatch": control_service_pb2.DeleteBatchRequest,
+    "DeleteDataset": control_service_pb2.DeleteDatasetRequest,
 }
+_SERVICES = {
+    "ReportService": report_service_pb2,
+    "StatusService": status_service_pb2,
+    "ControlService": control_service_pb2,
+}
+
+_WITHIN_S = {"WaitBatch": 0.04}  # most of what it is asked for never ends
 
 _BUGS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 # Mostly things that are there, so that most messages get past the checks of the ids.
 _KNOWN = {
     "dataset_id": [DATASET_ID] * 12 + [DATASET_ID.upper(), ""],
+    "dataset_ids": [DATASET_ID, DATASET_ID.upper(), "00000000-1111-4222-8333-444444444444"],
     "batch_id": ["b1"] * 6 + ["b2"] * 4 + ["", "b3"],
     "document_id": ["a", "b", "c", "", "new"],
     "worker": ["w1", "w2"],
@@ -103,16 +122,16 @@ async def channel(server: App, calls: Calls) -> Any:
 
 async def _answer(channel: aio.Channel, rpc: str, request: bytes) -> grpc.StatusCode:
     """Make a call with these bytes and return its status; of a watch, that of the first message."""
-    service = "ReportService" if hasattr(report_service_pb2, f"{rpc}Request") else "StatusService"
+    [service] = [name for name, file in _SERVICES.items() if hasattr(file, f"{rpc}Request")]
     path = f"/stagecast.v1.{service}/{rpc}"
     try:
         async with asyncio.timeout(30):
-            if rpc == "WatchBatch":
+            if rpc.startswith("Watch"):
                 watch = channel.unary_stream(path)(request)
                 await watch.read()
                 watch.cancel()
             else:
-                await channel.unary_unary(path)(request)
+                await channel.unary_unary(path)(request, timeout=_WITHIN_S.get(rpc, 30))
     except aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK

@@ -80,6 +80,18 @@ async def test_strange_texts_reach_a_watcher_verbatim(calls: Calls) -> None:
     assert [each.document.document_id for each in await calls.since(token)] == STRANGE
 
 
+async def test_strange_ids_are_held_released_ended_repeated_and_told(calls: Calls) -> None:
+    await calls.create(*STRANGE)
+    for text in STRANGE:
+        for call in (calls.pause, calls.resume, calls.stop, calls.retry):
+            assert (await call(text)).changed_documents == 1
+        history = await calls.history(text)
+        assert [each.document.document_id for each in history] == [text] * 5
+    assert (await calls.batch()).counts == r.DocumentCounts(
+        total=len(STRANGE), pending=len(STRANGE)
+    )
+
+
 async def test_message_of_an_error_may_be_any_text(calls: Calls) -> None:
     texts = ["", "\n", "\x00\x01\x7f", "line 1\r\nline 2\ttab", "\u2028\u202e\ufeff", "🗎" * 4_096]
     ids = [f"doc-{number}" for number in range(len(texts))]
@@ -142,6 +154,22 @@ async def test_heartbeat_intervals_at_their_limits_are_accepted(calls: Calls) ->
     for interval in (Duration(seconds=1), Duration(seconds=300)):
         [message] = await calls.watch(heartbeat_interval=interval)
         assert message.snapshot.reason == ss.SNAPSHOT_REASON_INITIAL
+
+
+async def test_timeouts_at_their_limits_are_accepted(calls: Calls) -> None:
+    await calls.create()
+    for timeout in (Duration(), Duration(nanos=1), Duration(seconds=3_600)):
+        assert (await calls.wait(timeout=timeout)).done
+
+
+async def test_batch_ids_at_their_limits_are_deleted_alone(calls: Calls) -> None:
+    names = ["b" * 128, "~", "...", "-", "_", "0", "A", "a"]
+    for name in names:
+        await calls.create("a", batch_id=name)
+    for place, name in enumerate(names, 1):
+        await calls.delete_batch(batch_id=name)
+        listed = await calls.client.status.ListBatches(ss.ListBatchesRequest())
+        assert [each.batch_id for each in listed.batches] == names[place:][::-1]
 
 
 async def test_same_text_in_other_unicode_forms_is_another_document(

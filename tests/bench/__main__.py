@@ -12,7 +12,7 @@ import click
 from sqlite_utils.utils import sqlite3
 
 from stagecast.cli.loop import run
-from tests.bench import fanout, latency, polls, reports
+from tests.bench import fanout, large, latency, polls, reports, several
 from tests.bench.figures import HEAD, Figure
 from tests.bench.turns import Effort
 
@@ -21,6 +21,8 @@ _PARTS: dict[str, Callable[[Path, Effort], AsyncIterator[Figure]]] = {
     "fanout": fanout.measure,
     "latency": latency.measure,
     "polls": polls.measure,
+    "several": several.measure,
+    "large": large.measure,
 }
 
 
@@ -41,7 +43,7 @@ def bench(
     watches: Sequence[int],
     quick: bool,
 ) -> None:
-    """Measure PARTs, or all: reports, fanout, latency, polls.
+    """Measure PARTs, or all: reports, fanout, latency, polls, several, large.
 
     Each figure is the median of some rounds, in which stagecast and the floor take turns; `times`
     is the median of the ratios, of time or of CPU. CPU is that of the serving process alone; on a

@@ -1,0 +1,62 @@
+"""Several servers on one file: how much later a report to one is pushed by another."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from stagecast.client import Client
+from stagecast.v1 import status_service_pb2 as s
+from tests.bench.batches import Work, make_work
+from tests.bench.figures import Figure, compare_times
+from tests.bench.sides import REPORT, connect
+from tests.bench.turns import Effort, repeat
+from tests.bench.watchers import WATCH
+from tests.process import running
+
+_DOCUMENTS = 4  # with a report for each stage, one after the other
+_REST_S = 0.02
+
+
+async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
+    """Yield how long after its answer a lone report is pushed, by the other and the same server."""
+    db = directory / "several.db"
+    async with running(db) as one, running(db) as other, Client(one.grpc) as client:
+
+        async def one_round() -> tuple[list[float], list[float]]:
+            return (
+                await _pushed_after(await make_work(client, _DOCUMENTS), one.grpc, other.grpc),
+                await _pushed_after(await make_work(client, _DOCUMENTS), one.grpc, one.grpc),
+            )
+
+        rounds = await repeat(one_round, effort)
+    same = "by the same server"
+    medians = [(statistics.median(there), statistics.median(here)) for there, here in rounds]
+    yield compare_times("pushed by another server, median", medians, same)
+    yield compare_times("  longest", [(max(there), max(here)) for there, here in rounds], same)
+
+
+async def _pushed_after(work: Work, reported_to: str, watched_at: str) -> list[float]:
+    """Return how long after the answer to each report the watch has it, in seconds."""
+    spans: list[float] = []
+    async with connect(reported_to) as reporting, connect(watched_at) as watching:
+        call = reporting.unary_unary(REPORT)
+        stream = watching.unary_stream(WATCH)(work.watch())
+        for number, request in enumerate(work.by_stage(1), start=work.revision + 1):
+            await asyncio.sleep(_REST_S)
+            answer = asyncio.create_task(_answered_at(call(request)))
+            while s.WatchBatchResponse.FromString(await stream.read()).revision < number:
+                pass
+            heard_at = time.perf_counter()
+            # The push of the same server may overtake the answer.
+            spans.append(max(1e-6, heard_at - await answer))
+        stream.cancel()
+    return spans
+
+
+async def _answered_at(answer: asyncio.Future[bytes]) -> float:
+    await answer
+    return time.perf_counter()

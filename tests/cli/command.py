@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from tests.process import environment
 
 _PATIENCE_S = 60
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,10 @@ class Terminal:
             while await self._read():
                 pass
             return await self.process.wait()
+
+    def lines(self) -> list[str]:
+        """Return what it has shown line by line, without control sequences."""
+        return _CONTROL.sub("", self.shown).splitlines()
 
     async def _read(self) -> bool:
         try:

@@ -168,6 +168,14 @@ def test_the_table_says_how_many_it_hides_and_when_the_server_is_silent() -> Non
     assert shown[-2:] == ["… and 90 more", "no word from the server for 31 s; reconnecting"]
 
 
+def test_the_table_shows_the_end_of_long_names() -> None:
+    paths = [f"https://files.example.org/reports/q{n}/final-version.pdf" for n in range(3)]
+    [*_, q0, q1, q2] = painted(view_of(snapshot(*map(document, paths))))
+    assert "0/final-version.pdf  running" in q0
+    assert "1/final-version.pdf  running" in q1
+    assert "2/final-version.pdf  running" in q2
+
+
 def test_lines_tell_each_transition_and_the_end() -> None:
     ended = batch("PARTIALLY_SUCCEEDED", succeeded=1, failed=1)
     messages = [snapshot(document("a")), news(document("b"), failed("c")), news(batch=ended)]

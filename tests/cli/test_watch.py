@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,58 +13,13 @@ from google.protobuf.json_format import Parse
 from stagecast.app import App
 from stagecast.cli import main
 from stagecast.client import Client
-from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
+from tests.cli.batch import Batch
 from tests.cli.command import Running, on_terminal, stagecast, started
 from tests.process import ServerProcess, free_address
 from tests.validator import WatchRecord
-
-
-@pytest.fixture
-async def server(config: Config) -> AsyncIterator[App]:
-    """A server whose clock goes: a table shows how long things take."""
-    async with App(config) as app:
-        yield app
-
-
-class Batch:
-    """A batch with documents `a` and `b`, and what a worker says of them."""
-
-    def __init__(self, client: Client, dataset_id: str) -> None:
-        self.name = (dataset_id, "batch-1")
-        self._client = client
-
-    async def create(self) -> None:
-        await self._client.reports.CreateBatch(
-            pb.CreateBatchRequest(
-                dataset_id=self.name[0],
-                batch_id=self.name[1],
-                documents=[pb.NewDocument(document_id=name) for name in ("a", "b")],
-            )
-        )
-
-    async def report(self, *reports: pb.DocumentReport) -> None:
-        await self._client.reports.Report(
-            pb.ReportRequest(dataset_id=self.name[0], batch_id=self.name[1], reports=reports)
-        )
-
-    async def succeed(self, *names: str) -> None:
-        await self.report(
-            *(pb.DocumentReport(document_id=name, stage=r.STAGE_COMPLETED) for name in names)
-        )
-
-    async def fail(self, name: str) -> None:
-        error = r.DocumentError(reason="PARSE_ERROR", message="Page 3\nis no text.")
-        await self.report(pb.DocumentReport(document_id=name, error=error))
-
-
-@pytest.fixture
-async def batch(client: Client, dataset_id: str) -> Batch:
-    batch = Batch(client, dataset_id)
-    await batch.create()
-    return batch
 
 
 async def read(watch: Running, record: WatchRecord) -> None:
@@ -111,7 +65,7 @@ async def test_json_goes_on_without_gap_after_the_server_was_killed(
     try:
         async with Client(address) as client:
             batch = Batch(client, dataset_id)
-            await batch.create()
+            await batch.create("a", "b")
             async with started("watch", *batch.name, "--grpc", address, "--json") as watch:
                 await read(watch, record)
                 await batch.succeed("a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import click
 from rich.console import Console
@@ -13,7 +14,7 @@ from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.listing import batch_fields, batches_table
 from stagecast.cli.loop import run
 from stagecast.cli.naming import check_id, examples
-from stagecast.cli.output import is_terminal, print_fields, print_json
+from stagecast.cli.output import is_terminal, print_things
 from stagecast.cli.paging import pages_of_batches
 from stagecast.cli.status import OPEN
 from stagecast.client import Client
@@ -68,12 +69,9 @@ async def _batches(
 async def _print(
     client: Client, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
 ) -> None:
-    now_s = time.time()
+    fields = partial(batch_fields, now_s=time.time())
     async for page in pages_of_batches(client.status, request, most=limit):
-        if as_json:
-            print_json(page)
-        else:
-            print_fields(batch_fields(batch, now_s) for batch in page)
+        print_things(page, fields, as_json=as_json)
 
 
 async def _show(

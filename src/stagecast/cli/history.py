@@ -15,7 +15,7 @@ from stagecast.cli.address import server_option
 from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.loop import run
 from stagecast.cli.naming import batch_argument, dataset_argument, document_argument, examples
-from stagecast.cli.output import is_terminal, print_fields, print_json
+from stagecast.cli.output import is_terminal, print_things
 from stagecast.cli.paging import pages_of_transitions
 from stagecast.cli.shorten import Shortened
 from stagecast.cli.table import state_text
@@ -60,12 +60,10 @@ async def _history(address: str, request: pb.ListTransitionsRequest, *, as_json:
     first = True
     async with Client(address) as client:
         async for page in pages_of_transitions(client.status, request):
-            if as_json:
-                print_json(page)
-            elif is_terminal(console):
+            if is_terminal(console) and not as_json:
                 console.print(_table(page, time.time(), head=first))
             else:
-                print_fields(map(_fields, page))
+                print_things(page, _fields, as_json=as_json)
             first = False
 
 
@@ -106,8 +104,8 @@ def _table(transitions: Sequence[r.Transition], now_s: float, *, head: bool) -> 
     rows.add_column("rev", no_wrap=True, justify="right", min_width=5)
     rows.add_column("time", no_wrap=True, min_width=max(map(len, moments), default=0))
     rows.add_column("kind", no_wrap=True, width=13)
-    rows.add_column("document", no_wrap=True, ratio=2)
-    rows.add_column("what", no_wrap=True, overflow="ellipsis", ratio=3)
+    rows.add_column("document", no_wrap=True, ratio=1)
+    rows.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)
     for transition, moment in zip(transitions, moments, strict=True):
         rows.add_row(
             str(transition.revision),

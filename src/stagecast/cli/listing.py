@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import TypeAlias
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -14,6 +15,8 @@ from stagecast.cli import wording
 from stagecast.cli.shorten import Shortened
 from stagecast.cli.table import state_text
 from stagecast.v1 import resources_pb2 as r
+
+_Cells: TypeAlias = tuple[Text, ...]
 
 _HEADS = ("state", "documents", "since", "time")
 _READABLE = 20  # cells of an id that the server has made: it has to be copied
@@ -45,53 +48,49 @@ def batches_table(
         width: columns of the terminal.
         by_dataset: put the id of the dataset above the batches that follow each other in it.
     """
-    cells = {id(batch): _cells(batch, now_s) for batch in batches}
-    widths = [
-        max(cell_len(head), *(row[column].cell_len for row in cells.values()))
+    cells = [_cells(batch, now_s) for batch in batches]
+    widths = _widths(batches, cells, width)
+    rows = list(zip(batches, cells, strict=True))
+    if not by_dataset:
+        return _rows(rows, widths, head=True)
+    parts: list[RenderableType] = [_rows([], widths, head=True)]
+    for dataset_id, together in groupby(rows, key=lambda row: row[0].dataset_id):
+        parts += [Text(dataset_id, "bold"), _rows(together, widths, head=False)]
+    return Group(*parts)
+
+
+def _widths(batches: Sequence[r.Batch], cells: Sequence[_Cells], width: int) -> list[int]:
+    """Return the widths of the columns that there is room for; the first is that of the ids."""
+    others = [
+        max(cell_len(head), *(row[column].cell_len for row in cells))
         for column, head in enumerate(_HEADS)
     ]
-    longest = max(len(batch.batch_id) for batch in batches)
-    while widths and width - sum(widths) - _GAP * len(widths) < min(longest, _READABLE):
-        widths.pop()
-    return Group(*_parts(batches, cells, widths, by_dataset=by_dataset))
+    longest = max(cell_len("batch"), *(len(batch.batch_id) for batch in batches))
+    while others and _room(width, others) < min(longest, _READABLE):
+        others.pop()
+    return [max(1, min(longest, _room(width, others))), *others]
 
 
-def _parts(
-    batches: Sequence[r.Batch],
-    cells: dict[int, tuple[Text, ...]],
-    widths: list[int],
-    *,
-    by_dataset: bool,
-) -> Iterator[RenderableType]:
-    if not by_dataset:
-        yield _rows(batches, cells, widths, head=True)
-        return
-    yield _rows([], cells, widths, head=True)
-    for dataset_id, together in groupby(batches, key=lambda batch: batch.dataset_id):
-        yield Text(dataset_id, "bold")
-        yield _rows(list(together), cells, widths, head=False)
+def _room(width: int, others: Sequence[int]) -> int:
+    return width - sum(others) - _GAP * len(others)
 
 
-def _rows(
-    batches: Sequence[r.Batch], cells: dict[int, tuple[Text, ...]], widths: list[int], *, head: bool
-) -> Table:
+def _rows(rows: Iterable[tuple[r.Batch, _Cells]], widths: Sequence[int], *, head: bool) -> Table:
     table = Table(
         box=None,
-        expand=True,
         padding=(0, _GAP, 0, 0),
         pad_edge=False,
         header_style="dim",
         show_header=head,
     )
-    table.add_column("batch", no_wrap=True, ratio=1)
-    for name, width in zip(_HEADS, widths, strict=False):
+    for name, width in zip(("batch", *_HEADS), widths, strict=False):
         table.add_column(name, no_wrap=True, width=width)
-    for batch in batches:
-        table.add_row(Shortened(batch.batch_id), *cells[id(batch)][: len(widths)])
+    for batch, cells in rows:
+        table.add_row(Shortened(batch.batch_id), *cells[: len(widths) - 1])
     return table
 
 
-def _cells(batch: r.Batch, now_s: float) -> tuple[Text, ...]:
+def _cells(batch: r.Batch, now_s: float) -> _Cells:
     return (
         state_text(wording.batch_word(batch)),
         _documents(batch),

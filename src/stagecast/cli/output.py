@@ -6,7 +6,8 @@ empty fields are kept, so that `cut` and `awk` find them by number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias, TypeVar
 
 import click
 from google.protobuf.json_format import MessageToJson
@@ -14,6 +15,9 @@ from google.protobuf.message import Message
 from rich.console import Console
 
 from stagecast.cli import wording
+
+M = TypeVar("M", bound=Message)
+Row: TypeAlias = Sequence[str]
 
 
 def is_terminal(console: Console) -> bool:
@@ -29,9 +33,12 @@ def print_json(messages: Iterable[Message]) -> None:
     )
 
 
-def print_fields(rows: Iterable[Sequence[str]]) -> None:
-    """Print each row as one line, whatever characters are in its fields."""
-    _print("\t".join(map(wording.one_line, row)) for row in rows)
+def print_things(things: Iterable[M], fields: Callable[[M], Row], *, as_json: bool) -> None:
+    """Print each thing as one line: protobuf JSON, or its fields, whatever is in them."""
+    if as_json:
+        print_json(things)
+    else:
+        _print("\t".join(map(wording.one_line, fields(thing))) for thing in things)
 
 
 def _print(lines: Iterable[str]) -> None:

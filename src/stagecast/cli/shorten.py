@@ -1,4 +1,4 @@
-"""Texts that are cut in the middle where there is no room: paths differ at their end."""
+"""Texts that are cut where there is no room, but not at their end: there, paths differ."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.style import Style
 from rich.text import Text
 
 _LEAST = 8  # cells that are enough to begin with
+_END = 24  # cells that the end has before the beginning gets any
 
 
 class Shortened:
@@ -27,13 +28,14 @@ class Shortened:
 
 
 def shorten(text: str, cells: int) -> str:
-    """Return a text in at most so many cells: its end, and half as much of its beginning."""
+    """Return a text in at most so many cells: its end, and up to half as much of its beginning."""
     if cell_len(text) <= cells:
         return text
     if cells < 1:
         return ""
-    end = _ending(text, cells - 1 - (cells - 1) // 3)
-    return _beginning(text, cells - 1 - cell_len(end)) + "…" + end
+    room = cells - 1
+    end = _ending(text, max(room - room // 3, min(room, _END)))
+    return _beginning(text, room - cell_len(end)) + "…" + end
 
 
 def _beginning(text: str, cells: int) -> str:

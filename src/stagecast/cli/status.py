@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,7 +17,7 @@ from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.listing import batch_fields, batches_table
 from stagecast.cli.loop import run
 from stagecast.cli.naming import check_id, dataset_argument, examples
-from stagecast.cli.output import is_terminal, print_fields, print_json
+from stagecast.cli.output import is_terminal, print_things
 from stagecast.cli.paging import pages_of_batches, pages_of_documents
 from stagecast.cli.table import documents_table, failures, state_text, summary
 from stagecast.cli.view import View
@@ -26,7 +27,7 @@ from stagecast.v1 import status_service_pb2 as pb
 
 OPEN = (r.BATCH_STATE_PENDING, r.BATCH_STATE_RUNNING, r.BATCH_STATE_PAUSED)
 
-_LINES_AROUND = 7  # what was typed, summary (3), head, foot, the next prompt
+_LINES_AROUND = 8  # what was typed, summary (up to 4), head, foot, the next prompt
 _LEAST = 5  # rows, on however small a terminal
 
 
@@ -66,43 +67,38 @@ def status(dataset: str, batch: str | None, grpc: str, as_json: bool) -> None:
 
 async def _status(address: str, dataset: str, batch: str | None, *, as_json: bool) -> None:
     console = Console()
+    people = is_terminal(console) and not as_json
     async with Client(address) as client:
         if batch is None:
-            asked_dataset = pb.GetDatasetRequest(dataset_id=dataset)
-            found = (await client.status.GetDataset(asked_dataset)).dataset
-            if is_terminal(console) and not as_json:
-                await _show_dataset(client, console, found)
+            whole = await client.status.GetDataset(pb.GetDatasetRequest(dataset_id=dataset))
+            if people:
+                await _show_dataset(client, console, whole.dataset)
             else:
-                await _print_dataset(client, found, as_json=as_json)
+                await _print_dataset(client, whole.dataset, as_json=as_json)
         else:
-            asked_batch = pb.GetBatchRequest(dataset_id=dataset, batch_id=batch)
-            known = (await client.status.GetBatch(asked_batch)).batch
-            if is_terminal(console) and not as_json:
-                await _show_batch(client, console, known)
+            request = pb.GetBatchRequest(dataset_id=dataset, batch_id=batch)
+            part = await client.status.GetBatch(request)
+            if people:
+                await _show_batch(client, console, part.batch)
             else:
-                await _print_batch(client, known, as_json=as_json)
+                await _print_batch(client, part.batch, as_json=as_json)
 
 
 async def _print_dataset(client: Client, dataset: r.Dataset, *, as_json: bool) -> None:
-    now_s = time.time()
-    print_json([dataset]) if as_json else print_fields([_dataset_fields(dataset)])
-    asked = pb.ListBatchesRequest(dataset_id=dataset.dataset_id)
-    async for page in pages_of_batches(client.status, asked):
-        if as_json:
-            print_json(page)
-        else:
-            print_fields(batch_fields(batch, now_s) for batch in page)
+    print_things([dataset], _dataset_fields, as_json=as_json)
+    fields = partial(batch_fields, now_s=time.time())
+    request = pb.ListBatchesRequest(dataset_id=dataset.dataset_id)
+    async for page in pages_of_batches(client.status, request):
+        print_things(page, fields, as_json=as_json)
 
 
 async def _print_batch(client: Client, batch: r.Batch, *, as_json: bool) -> None:
     now_s = time.time()
-    print_json([batch]) if as_json else print_fields([batch_fields(batch, now_s)])
-    asked = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
-    async for page in pages_of_documents(client.status, asked):
-        if as_json:
-            print_json(page)
-        else:
-            print_fields(_document_fields(document, now_s) for document in page)
+    print_things([batch], partial(batch_fields, now_s=now_s), as_json=as_json)
+    fields = partial(_document_fields, now_s=now_s)
+    request = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
+    async for page in pages_of_documents(client.status, request):
+        print_things(page, fields, as_json=as_json)
 
 
 async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) -> None:
@@ -110,7 +106,7 @@ async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) ->
     batches = await _most_wanted(client, dataset, _rows_of(console))
     counts, changed = dataset.counts, wording.moment(dataset.update_time, now_s)
     state = wording.word(r.DatasetState.DESCRIPTOR, dataset.state)
-    console.print(Text(dataset.dataset_id, "bold"), state_text(state))
+    console.print(Text(dataset.dataset_id, "bold"), state_text(state), sep="  ")
     documents = f"{wording.ended(counts)}/{counts.total} documents"
     console.print(
         Text(f"{wording.batches_line(dataset)}; {documents}: {wording.counts_line(counts)}", "dim")
@@ -135,13 +131,16 @@ async def _most_wanted(client: Client, dataset: r.Dataset, most: int) -> Sequenc
 
 async def _show_batch(client: Client, console: Console, batch: r.Batch) -> None:
     view = await _view_of(client, batch)
-    documents = view.documents(_rows_of(console))
+    rows = _rows_of(console)
+    told = min(batch.counts.failed, rows // 4)
+    around = 2 if told else 0  # an empty line before them, how many more after them
+    documents = view.documents(max(_LEAST, rows - told - around))
     console.print(summary(batch))
     console.print(Text(_times_line(batch, view.now_s), "dim"))
     if documents:
         console.print(documents_table(documents, view.now_s))
     _tell_hidden(console, len(view) - len(documents))
-    console.print(failures(view))
+    console.print(failures(view, most=told))
 
 
 async def _view_of(client: Client, batch: r.Batch) -> View:

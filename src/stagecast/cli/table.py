@@ -132,19 +132,19 @@ def summary(batch: r.Batch) -> RenderableType:
 def documents_table(documents: Sequence[r.Document], now_s: float) -> Table:
     """Return documents as rows, with how long they have taken at that time."""
     rows = Table(box=None, expand=True, pad_edge=False, header_style="dim")
-    rows.add_column("document", no_wrap=True, ratio=2)
+    rows.add_column("document", no_wrap=True, ratio=4)
     rows.add_column("state", no_wrap=True, min_width=9)
     rows.add_column("stage", no_wrap=True, min_width=9)
-    rows.add_column("segments", no_wrap=True, overflow="ellipsis", ratio=3)
+    rows.add_column("segments", no_wrap=True, overflow="ellipsis", ratio=5)
     rows.add_column("time", no_wrap=True, justify="right", min_width=8)
     for document in documents:
         rows.add_row(*_row(document, now_s))
     return rows
 
 
-def failures(view: View) -> Group:
+def failures(view: View, *, most: int = _FAILURES) -> Group:
     """Return in full why documents failed, which the table has no room for."""
-    failed = view.failed(_FAILURES)
+    failed = view.failed(most)
     lines = [f"{wording.name(document)}: {wording.error_line(document)}" for document in failed]
     more = view.batch.counts.failed - len(failed)
     if more > 0:

@@ -1,6 +1,6 @@
 """What a watcher knows of a batch: its documents as the messages of `WatchBatch` left them.
 
-Nothing else feeds it; it is what `watch` and `demo` show.
+Nothing else feeds it, but what `status` makes up; it is what `watch`, `demo` and `status` show.
 """
 
 from __future__ import annotations

@@ -1,0 +1,27 @@
+"""Fixtures of the commands: a server that they can ask, and a batch on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from tests.cli.batch import Batch
+
+
+@pytest.fixture
+async def server(config: Config) -> AsyncIterator[App]:
+    """A server whose clock goes: a table shows how long things take."""
+    async with App(config) as app:
+        yield app
+
+
+@pytest.fixture
+async def batch(client: Client, dataset_id: str) -> Batch:
+    """A batch with the documents `a` and `b`."""
+    batch = Batch(client, dataset_id)
+    await batch.create("a", "b")
+    return batch

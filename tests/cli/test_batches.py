@@ -1,0 +1,105 @@
+"""`stagecast batches`: the batches of all datasets, or some of them."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from click.testing import CliRunner
+from google.protobuf.json_format import Parse
+from rich.cells import cell_len
+
+from stagecast.app import App
+from stagecast.cli import main
+from stagecast.client import Client
+from stagecast.v1 import resources_pb2 as r
+from tests.cli.batch import Batch
+from tests.cli.command import on_terminal, stagecast
+
+
+@pytest.fixture
+async def three(client: Client, dataset_id: str) -> list[Batch]:
+    """Three batches, the newest first; that in the middle has ended."""
+    other = str(uuid.uuid4())
+    oldest, ended, newest = (
+        Batch(client, dataset_id, "oldest"),
+        Batch(client, dataset_id, "ended"),
+        Batch(client, other, "newest"),
+    )
+    for batch in (oldest, ended, newest):
+        await batch.create("a")
+    await ended.fail("a")
+    return [newest, ended, oldest]
+
+
+async def listed(server: App, *options: str) -> list[str]:
+    ended = await stagecast("batches", *options, "--grpc", server.grpc_address)
+    assert (ended.code, ended.err) == (0, "")
+    return ended.out.splitlines()
+
+
+async def test_a_pipe_gets_a_line_for_each_batch(server: App, three: list[Batch]) -> None:
+    rows = [line.split("\t") for line in await listed(server)]
+    assert [(row[0], row[1]) for row in rows] == [batch.name for batch in three]
+    assert [row[2] for row in rows] == ["pending", "failed", "pending"]
+    assert [row[5] for row in rows] == ["1 pending", "1 failed", "1 pending"]
+
+
+async def test_options_leave_batches_out(server: App, three: list[Batch]) -> None:
+    newest, ended, oldest = three
+    for options, expected in [
+        (("--open",), [newest, oldest]),
+        (("--dataset", oldest.name[0]), [ended, oldest]),
+        (("--limit", "2"), [newest, ended]),
+        (("--open", "--dataset", oldest.name[0], "--limit", "1"), [oldest]),
+    ]:
+        rows = [line.split("\t") for line in await listed(server, *options)]
+        assert [(row[0], row[1]) for row in rows] == [batch.name for batch in expected], options
+
+
+async def test_json_is_a_line_for_each_batch(server: App, three: list[Batch]) -> None:
+    found = [Parse(line, r.Batch()) for line in await listed(server, "--json", "--open")]
+    assert [(batch.dataset_id, batch.batch_id) for batch in found] == [
+        three[0].name,
+        three[2].name,
+    ]
+
+
+async def test_a_terminal_gets_a_table_with_ids_that_can_be_copied(
+    server: App, three: list[Batch]
+) -> None:
+    async with on_terminal("batches", "--grpc", server.grpc_address) as terminal:
+        assert await terminal.end() == 0
+    head, other, newest, dataset, ended, oldest = (line.rstrip() for line in terminal.lines())
+    assert head.split() == ["batch", "state", "documents", "since", "time"]
+    assert (other, dataset) == (three[0].name[0], three[1].name[0])
+    assert newest.split()[:3] == ["newest", "pending", "0/1"]
+    assert ended.split()[:5] == ["ended", "failed", "1/1,", "1", "failed"]
+    assert oldest.split()[:3] == ["oldest", "pending", "0/1"]
+
+
+async def test_a_terminal_says_how_to_see_more(
+    server: App, client: Client, dataset_id: str
+) -> None:
+    for n in range(21):
+        await Batch(client, dataset_id, f"{'long-' * 20}{n:02}").create()
+    async with on_terminal("batches", "--grpc", server.grpc_address) as terminal:
+        assert await terminal.end() == 0
+    rows = [line for line in terminal.lines() if "succeeded" in line]
+    assert len(rows) == 20
+    assert rows[0].split()[0].endswith("-long-20")
+    assert all(cell_len(line) <= 80 for line in terminal.lines())
+    assert terminal.lines()[-1] == "… and older ones; --limit 100 shows more"
+
+
+async def test_a_terminal_is_told_that_there_is_nothing(server: App) -> None:
+    for options, said in [((), "no batches"), (("--open",), "no batch is open")]:
+        async with on_terminal("batches", *options, "--grpc", server.grpc_address) as terminal:
+            assert await terminal.end() == 0
+        assert terminal.lines() == [said]
+    assert await listed(server) == []
+
+
+@pytest.mark.parametrize("option", [("--limit", "0"), ("--limit", "x"), ("--dataset", "")])
+def test_batches_refuses_options_that_make_no_sense(option: tuple[str, str]) -> None:
+    assert CliRunner().invoke(main, ["batches", *option]).exit_code == 2

@@ -1,0 +1,119 @@
+"""`stagecast history`: each transition once, oldest first, however many there are."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+
+from google.protobuf.json_format import Parse
+from rich.cells import cell_len
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import resources_pb2 as r
+from tests.cli.batch import Batch
+from tests.cli.command import command, on_terminal, stagecast
+from tests.process import environment
+
+
+async def told(server: App, *arguments: str) -> list[str]:
+    ended = await stagecast("history", *arguments, "--grpc", server.grpc_address)
+    assert (ended.code, ended.err) == (0, "")
+    return ended.out.splitlines()
+
+
+async def start(client: Client, batch: Batch, document: str, worker: str) -> None:
+    await client.reports.StartAttempt(
+        pb.StartAttemptRequest(
+            dataset_id=batch.name[0], batch_id=batch.name[1], document_id=document, worker=worker
+        )
+    )
+
+
+async def test_a_pipe_gets_a_line_for_each_transition(
+    server: App, client: Client, batch: Batch
+) -> None:
+    await start(client, batch, "a", "worker-1")
+    await batch.report(pb.DocumentReport(document_id="a", stage=r.STAGE_PARSING))
+    await batch.fail("a")
+    rows = [line.split("\t") for line in await told(server, *batch.name)]
+    a, at_work = ("a", "running", "parsing"), ("1", "worker-1")
+    assert [[row[0], *row[2:]] for row in rows] == [
+        ["1", "created", *[""] * 8],
+        ["2", "registered", "a", "", "", "pending", "waiting", "1", "", ""],
+        ["3", "registered", "b", "", "", "pending", "waiting", "1", "", ""],
+        ["4", "sealed", *[""] * 8],
+        ["5", "started", "a", "pending", "waiting", "running", "waiting", *at_work, ""],
+        ["6", "stage_entered", "a", "running", "waiting", "running", "parsing", *at_work, ""],
+        ["7", "failed", *a, "failed", "parsing", *at_work, "PARSE_ERROR: Page 3 is no text."],
+    ]
+
+
+async def test_a_document_has_a_history_of_its_own(server: App, batch: Batch) -> None:
+    await batch.succeed("a", "b")
+    rows = [line.split("\t") for line in await told(server, *batch.name, "b")]
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("3", "registered", "b"),
+        ("6", "succeeded", "b"),
+    ]
+
+
+async def test_json_is_a_line_for_each_transition(server: App, batch: Batch) -> None:
+    await batch.succeed("a")
+    found = [Parse(line, r.Transition()) for line in await told(server, *batch.name, "--json")]
+    assert [transition.revision for transition in found] == [1, 2, 3, 4, 5]
+    assert found[-1].document.state == r.DOCUMENT_STATE_SUCCEEDED
+
+
+async def test_a_long_history_is_told_whole_and_in_order(
+    server: App, client: Client, dataset_id: str
+) -> None:
+    batch = Batch(client, dataset_id)
+    await batch.create(*(f"d{n}" for n in range(3_000)))
+    revisions = [int(line.split("\t")[0]) for line in await told(server, *batch.name)]
+    assert revisions == list(range(1, 3_003))
+
+
+async def test_whoever_reads_only_the_beginning_is_not_told_of_it(
+    server: App, client: Client, dataset_id: str
+) -> None:
+    batch = Batch(client, dataset_id)
+    await batch.create(*(f"d{n}" for n in range(5_000)))
+    asked = shlex.join(command("history", *batch.name, "--grpc", server.grpc_address))
+    for option in ("", " --json"):
+        process = await asyncio.create_subprocess_shell(
+            f"{asked}{option} | head -n 1",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+        out, err = await process.communicate()
+        assert (out.count(b"\n"), err) == (1, b"")
+
+
+async def test_a_terminal_gets_a_table(server: App, client: Client, dataset_id: str) -> None:
+    batch = Batch(client, dataset_id)
+    path = f"https://files.example.org/{'reports/' * 20}q1/final.pdf"
+    await batch.create(path, "長い名前" * 50)
+    await start(client, batch, path, "worker-1")
+    await batch.fail(path)
+    await start(client, batch, path, "worker-2")
+    asked = ("history", *batch.name, "--grpc", server.grpc_address)
+    async with on_terminal(*asked) as terminal:
+        assert await terminal.end() == 0
+    head, *rows = terminal.lines()
+    assert all(cell_len(line) <= 80 for line in rows)
+    assert head.split() == ["rev", "time", "kind", "document", "what"]
+    assert [row.split()[0] for row in rows] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert "q1/final.pdf  pending → running, work" in rows[4]
+    assert "q1/final.pdf  running → failed, PARSE" in rows[5]
+    assert "q1/final.pdf  failed → running, atte" in rows[6]
+
+
+async def test_history_says_what_is_not_there(server: App, batch: Batch) -> None:
+    ended = await stagecast("history", *batch.name, "x", "--grpc", server.grpc_address)
+    assert (ended.code, ended.out) == (2, "")
+    [line] = ended.err.splitlines()
+    assert line.startswith("Error: no document 'x' in batch 'batch-1'")
+    assert line.endswith("(DOCUMENT_NOT_FOUND)")

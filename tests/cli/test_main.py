@@ -1,0 +1,86 @@
+"""What all commands have in common: help, and how they end where nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from stagecast.app import App
+from stagecast.cli import main
+from tests.cli.command import stagecast, started
+from tests.process import free_address
+
+DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+ASKING = [
+    ("watch", DATASET, "x"),
+    ("status", DATASET),
+    ("status", DATASET, "x"),
+    ("batches",),
+    ("history", DATASET, "x"),
+    ("pause", DATASET, "x"),
+    ("resume", DATASET, "x"),
+    ("stop", DATASET, "x"),
+    ("retry", DATASET, "x"),
+]
+
+
+def test_commands_are_listed_in_the_order_in_which_they_are_needed() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).output.partition("Commands:\n")[2]
+    assert [line.split()[0] for line in shown.splitlines()] == [
+        *("demo", "serve", "watch", "status", "batches", "history"),
+        *("pause", "resume", "stop", "retry"),
+    ]
+
+
+@pytest.mark.parametrize("name", list(main.commands))
+def test_every_command_has_help_with_examples(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert f"Examples:\n    stagecast {name}" in result.output
+    arguments = [p.name for p in main.commands[name].params if p.param_type_name == "argument"]
+    text = main.commands[name].help or ""
+    assert all(str(argument).upper().removesuffix("S") in text for argument in arguments)
+
+
+@pytest.mark.parametrize("asked", ASKING, ids=" ".join)
+def test_no_server_is_told_in_one_line(asked: tuple[str, ...]) -> None:
+    address = free_address()
+    result = CliRunner().invoke(main, asked, env={"STAGECAST_GRPC": address})
+    assert (result.exit_code, result.output) == (2, f"Error: cannot reach {address}\n")
+
+
+@pytest.mark.parametrize("asked", ASKING, ids=" ".join)
+def test_what_is_no_address_or_no_id_is_refused(asked: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*asked, "--grpc", "here"])
+    assert result.exit_code == 2
+    assert "'here' is not HOST:PORT" in result.output
+    for bad, why in [("", "must not be empty"), (os.fsdecode(b"caf\xe9"), "must be UTF-8")]:
+        if asked != ("batches",):
+            result = CliRunner().invoke(main, [*asked[:-1], bad])
+            assert result.exit_code == 2
+            assert why in result.output
+
+
+async def test_the_address_of_the_rest_paths_is_told_in_one_line(server: App) -> None:
+    ended = await stagecast("status", DATASET, "--grpc", server.http_address)
+    assert (ended.code, ended.out) == (2, "")
+    [line] = ended.err.splitlines()
+    assert line.startswith("Error: ")
+
+
+@pytest.mark.parametrize("asked", [("status", DATASET), ("stop", DATASET, "x")], ids=" ".join)
+async def test_interrupt_ends_a_command_that_waits(asked: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with started(*asked, "--grpc", address) as command:
+            connection, _ = await asyncio.get_running_loop().sock_accept(silent)
+            with connection:
+                command.process.send_signal(signal.SIGINT)
+                ended = await command.end()
+    assert (ended.code, ended.out, ended.err) == (130, "", "")

@@ -1,0 +1,26 @@
+"""Texts fit their column, and keep the end by which they differ."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+
+from stagecast.cli.shorten import shorten
+
+PATH = "https://files.example.org/reports/2026/q1/final-version.pdf"
+
+
+@pytest.mark.parametrize("text", [PATH, "長い名前" * 50, "e\u0301" * 90, "x", ""])
+def test_a_text_fits(text: str) -> None:
+    for cells in range(40):
+        assert cell_len(shorten(text, cells)) <= cells
+
+
+def test_a_text_that_fits_is_left_alone() -> None:
+    assert shorten(PATH, len(PATH)) == PATH
+
+
+def test_the_end_goes_last() -> None:
+    assert shorten(PATH, 40) == "https://files…/2026/q1/final-version.pdf"
+    assert shorten(PATH, 21) == "…q1/final-version.pdf"
+    assert shorten(PATH, 5) == "….pdf"

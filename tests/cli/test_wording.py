@@ -1,0 +1,43 @@
+"""Times are told as people and as programs read them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stagecast.cli import wording
+
+NOW_S = datetime(2026, 11, 22, 0, 30, tzinfo=UTC).timestamp()
+
+
+@pytest.fixture(autouse=True)
+def _two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC-2")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def at(*date: int) -> Timestamp:
+    return Timestamp(seconds=int(datetime(*date, tzinfo=UTC).timestamp()), nanos=5_000_000)
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (at(2026, 11, 21, 22, 0, 1), "00:00:01"),
+        (at(2026, 11, 21, 21, 59, 59), "21 Nov 23:59:59"),
+        (at(2025, 12, 31, 10, 4, 33), "2025-12-31 12:04:33"),
+    ],
+)
+def test_moments_are_local_and_short(time: Timestamp, text: str) -> None:
+    assert wording.moment(time, NOW_S) == text
+
+
+def test_timestamps_are_whole() -> None:
+    assert wording.timestamp(at(2026, 11, 21, 22, 0, 1)) == "2026-11-22T00:00:01.005+02:00"

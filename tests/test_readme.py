@@ -37,11 +37,13 @@ def _pattern(expected: str) -> re.Pattern[str]:
     return re.compile(re.escape(expected.strip("\n")).replace(anything, ".*?"), re.DOTALL)
 
 
-async def _run(*command: str, cwd: Path) -> str:
+async def _run(*command: str, cwd: Path, server: ServerProcess) -> str:
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,
-        env=environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
+        env=environment(
+            PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", STAGECAST_GRPC=server.grpc
+        ),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -54,19 +56,23 @@ async def _run_example(language: str, text: str, server: ServerProcess, cwd: Pat
     for address, real in (("127.0.0.1:50051", server.grpc), ("127.0.0.1:8000", server.http)):
         text = text.replace(address, real)
     if language == "python":
-        return await _run(sys.executable, "-c", text, cwd=cwd)
-    return await _run("bash", "-euc", text, cwd=cwd)
+        return await _run(sys.executable, "-c", text, cwd=cwd, server=server)
+    return await _run("bash", "-euc", text, cwd=cwd, server=server)
 
 
 async def test_examples_print_what_the_readme_says(tmp_path: Path) -> None:
-    (_, serve, ready), *examples = _examples()
+    (_, serve, ready), *examples, (_, serve_several, _) = _examples()
     assert serve == "stagecast serve --db walk.db\n"
     assert ready == "stagecast ready grpc=127.0.0.1:50051 http=127.0.0.1:8000\n"
-    assert len(examples) == 8
+    assert serve_several == "stagecast serve --db walk.db --processes 4\n"
+    assert len(examples) == 10
     async with running(tmp_path / "walk.db") as server, asyncio.timeout(120):
         for language, text, expected in examples:
             output = await _run_example(language, text, server, tmp_path)
             assert _pattern(expected).search(output), f"{text}\nprinted\n{output}"
+    if sys.platform == "linux":
+        async with running(tmp_path / "walk.db", "--processes", "4") as server:
+            assert await server.stop() == 0
 
 
 @pytest.mark.parametrize("document", ["README.md", ".github/CONTRIBUTING.md"])

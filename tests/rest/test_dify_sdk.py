@@ -128,6 +128,27 @@ async def test_document_that_failed_is_an_error_with_its_message(
     assert (document.completed_at, document.stopped_at) == (None, START + 50)
 
 
+async def test_document_that_is_paused_stopped_and_retried_says_so(
+    calls: Calls, poll: Poll, clock: Clock
+) -> None:
+    """Pollers end on a stopped one, whose word is that of an error, and not on a paused one."""
+    await calls.create("a")
+    await calls.report(stage("a", r.STAGE_PARSING), counters("a", 1, 2))
+    clock.advance(10)
+    await calls.pause()
+    [document] = await poll()
+    assert (document.indexing_status, document.paused_at) == ("paused", START + 10)
+    assert (document.stopped_at, document.completed_segments) == (None, 1)
+    clock.advance(10)
+    await calls.stop()
+    [document] = await poll()
+    assert (document.indexing_status, document.error) == ("error", "Stopped.")
+    assert (document.stopped_at, document.paused_at) == (START + 20, None)
+    await calls.retry()
+    [document] = await poll()
+    assert document.model_dump() == {"id": "a", **UNTOUCHED}
+
+
 async def test_documents_of_a_batch_that_the_server_named_come_in_order(
     calls: Calls, poll: Poll
 ) -> None:

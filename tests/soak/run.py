@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import grpc
-from grpc import aio
-
 from stagecast.client import Client
 from tests.process import ServerProcess, free_address
 from tests.validator import WatchRecord
-from tests.watches.pipeline import Pipeline, check_all
+from tests.watches.pipeline import Hangups, Pipeline, check_all, watch_with_hangups
 
 _BATCHES = 5
 _DEADLINE_S = 600.0  # for one run, on a machine that does much else
@@ -127,7 +124,7 @@ async def run(plan: Plan, db: Path) -> Tally:
         for pipeline in pipelines:
             await pipeline.create(plan.documents, more_documents_follow=True)
         records: list[list[WatchRecord]] = [[] for _ in pipelines]
-        hangups = _Hangups(plan.hangups, plan.watches, rng)
+        hangups = Hangups(plan.hangups, rng, chance=min(1.0, plan.hangups / plan.watches))
         async with asyncio.TaskGroup() as group:
             for pipeline in pipelines:
                 group.create_task(pipeline.run(rng))
@@ -135,7 +132,7 @@ async def run(plan: Plan, db: Path) -> Tally:
             for number in range(plan.watches):
                 kept, pipeline = records[number % _BATCHES], pipelines[number % _BATCHES]
                 kept.append(record := WatchRecord())
-                group.create_task(_watch(pipeline, record, hangups, rng))
+                group.create_task(watch_with_hangups(pipeline, record, hangups))
                 if number % 20 == 0:
                     await asyncio.sleep(0)  # they are opened while reports run
         for pipeline, seen in zip(pipelines, records, strict=True):
@@ -150,47 +147,6 @@ async def run(plan: Plan, db: Path) -> Tally:
         hangups=hangups.done,
         breaks=sum(record.hangups for record in everybody) - hangups.done,
     )
-
-
-class _Hangups:
-    """Deals out hang-ups until there were so many; a stream may break before it is hung up."""
-
-    def __init__(self, most: int, watches: int, rng: random.Random) -> None:
-        self._most = most
-        self._chance = min(1.0, most / watches)
-        self._rng = rng
-        self.done = 0
-
-    def deal(self) -> int | None:
-        """Return after how many messages a stream is hung up, or `None` if it is not."""
-        if self.done >= self._most or self._rng.random() > self._chance:
-            return None
-        return self._rng.randrange(1, 6)
-
-
-async def _watch(
-    pipeline: Pipeline, record: WatchRecord, hangups: _Hangups, rng: random.Random
-) -> None:
-    """Watch to the end, at another server after every break."""
-    while True:
-        call = pipeline.client.status.WatchBatch(
-            pipeline.watch_request(resume_token=record.resume_token), wait_for_ready=True
-        )
-        patience = hangups.deal()
-        try:
-            async for message in call:
-                record.receive(message)
-                if patience is not None and (patience := patience - 1) == 0:
-                    hangups.done += 1
-                    call.cancel()
-            return
-        except asyncio.CancelledError:
-            if patience != 0:  # the run itself was cancelled
-                raise
-        except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                raise
-        record.hang_up()
 
 
 async def _kill(

@@ -19,7 +19,6 @@ from stagecast.model import (
     DocumentState,
     Stage,
     Transition,
-    TransitionKind,
     batch_state,
     pause,
     resume,
@@ -213,17 +212,6 @@ class ListsContract:
                     return list(found)
 
                 assert await store.read(query) == [t for t in mine if t.revision > after]
-
-    async def test_transition_is_found_by_its_revision(self, store: Store) -> None:
-        await create(store, "other", documents=9)
-        batch = await create(store, documents=2)
-        log = await get_log(store, batch)
-
-        def query(tx: Reading) -> list[Transition | None]:
-            return [tx.find_transition(batch, revision) for revision in range(6)]
-
-        assert await store.read(query) == [None, *log, None]
-        assert [t.kind for t in log][::3] == [TransitionKind.CREATED, TransitionKind.SEALED]
 
 
 MOVES: list[Callable[[Document, int], Any]] = [

@@ -234,19 +234,37 @@ class Stream:
                 return error
 
 
-async def watch_with_hangups(
-    pipeline: Pipeline, record: WatchRecord, rng: random.Random, *, hangups: int
-) -> None:
-    """Watch to the end; hang up so many times at random, and resume after every break."""
+class Hangups:
+    """Deals out hang-ups until there were so many; a stream may break before it is hung up.
+
+    `chance` is that of a stream to be hung up.
+    """
+
+    def __init__(self, most: int, rng: random.Random, *, chance: float = 1.0) -> None:
+        self._most = most
+        self._chance = chance
+        self._rng = rng
+        self.done = 0
+
+    def deal(self) -> int | None:
+        """Return after how many messages a stream is hung up, or `None` if it is not."""
+        if self.done >= self._most or self._rng.random() > self._chance:
+            return None
+        return self._rng.randrange(1, 8)
+
+
+async def watch_with_hangups(pipeline: Pipeline, record: WatchRecord, hangups: Hangups) -> None:
+    """Watch to the end; hang up at random, and resume after every break."""
     while True:
         call = pipeline.client.status.WatchBatch(
             pipeline.watch_request(resume_token=record.resume_token), wait_for_ready=True
         )
-        patience = rng.randrange(1, 12) if record.hangups < hangups else None
+        patience = hangups.deal()
         try:
             async for message in call:
                 record.receive(message)
                 if patience is not None and (patience := patience - 1) == 0:
+                    hangups.done += 1
                     call.cancel()
             return
         except asyncio.CancelledError:

@@ -11,7 +11,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import ServerProcess, free_address, running
 from tests.validator import WatchRecord
-from tests.watches.pipeline import Pipeline, check_all, watch_with_hangups
+from tests.watches.pipeline import Hangups, Pipeline, check_all, watch_with_hangups
 
 
 async def test_watches_opened_while_reports_run_receive_every_transition(
@@ -38,7 +38,7 @@ async def test_random_hangups_lose_and_repeat_nothing(pipeline: Pipeline) -> Non
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         for record in records:
             ownrng = random.Random(rng.random())
-            group.create_task(watch_with_hangups(pipeline, record, ownrng, hangups=20))
+            group.create_task(watch_with_hangups(pipeline, record, Hangups(20, ownrng)))
         group.create_task(pipeline.run(rng))
     check_all(records, pipeline, await pipeline.documents())
     assert sum(record.hangups for record in records) >= 50
@@ -58,7 +58,7 @@ async def test_server_killed_under_load_loses_nothing_that_was_acknowledged(
             async with asyncio.timeout(240), asyncio.TaskGroup() as group:
                 for record in records:
                     ownrng = random.Random(rng.random())
-                    group.create_task(watch_with_hangups(pipeline, record, ownrng, hangups=3))
+                    group.create_task(watch_with_hangups(pipeline, record, Hangups(3, ownrng)))
                 group.create_task(pipeline.run(rng))
                 for reports in (100, 400, 700):
                     await pipeline.until_acknowledged(reports)

@@ -110,10 +110,6 @@ class Reading(Protocol):
         """Yield the log of the batch, or of one of its documents, after a revision."""
         ...
 
-    def find_transition(self, batch: Batch, revision: int) -> Transition | None:
-        """Return a transition, if the log still has it."""
-        ...
-
     def find_call(self, batch: Batch, revision: int) -> int | None:
         """Return the call that made a transition, if the log still has it."""
         ...

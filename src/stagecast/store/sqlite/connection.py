@@ -14,11 +14,18 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
 
 from stagecast.errors import StartError, StoreBusy
+from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
 
 Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
 DriverError = sqlite3.Error
+
+# For what is not exactly an int, a float or a str the driver looks long for an adapter, 0.85 µs a
+# value, unless there is one; rows are full of enums and NULLs.
+for _enum in (BatchState, DocumentState, Stage, TransitionKind):
+    sqlite3.register_adapter(_enum, int)
+sqlite3.register_adapter(type(None), lambda _: None)
 
 BUSY_TIMEOUT_MS = 5_000  # how long a connection waits for a lock of another process
 RETRY_AFTER_S = 1.0

@@ -241,12 +241,6 @@ class SqliteReading:
         for row in found:
             yield rows.transition_from_row((*row, *identity), batch.dataset_id, batch.batch_id)
 
-    def find_transition(self, batch: Batch, revision: int) -> Transition | None:
-        """Return a transition, if the log still has it."""
-        found = self.iterate_transitions(batch, after_revision=revision - 1)
-        transition = next(found, None)
-        return transition if transition and transition.revision == revision else None
-
     def find_call(self, batch: Batch, revision: int) -> int | None:
         """Return the call that made a transition, if the log still has it."""
         row = self._connection.execute(_CALL, (batch.key, revision)).fetchone()

@@ -114,6 +114,10 @@ class Controls:
             except StoreBusy as error:
                 _log.warning("what was deleted is swept later: %s", error)
                 await asyncio.sleep(error.retry_after_s)
+            except Exception:
+                # It would fail again at once; what is deleted next has to go all the same.
+                _log.exception("sweeping what was deleted failed")
+                await self._deleted.wait()
             else:
                 await self._deleted.wait()
 

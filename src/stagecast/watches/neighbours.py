@@ -14,6 +14,8 @@ from stagecast.errors import UnavailableError
 from stagecast.feed import Feed
 from stagecast.store import BatchName, Head, Reading, Store
 
+_AFTER_FAULT_S = 1.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -41,8 +43,15 @@ class Neighbours:
                 await self._look()
             except UnavailableError as error:
                 _log.warning("cannot see what another process wrote: %s", error)
-                await asyncio.sleep(error.retry_after_s)
-                self._committed.set()
+                await self._look_again(error.retry_after_s)
+            except Exception:
+                # Without this task nothing of other processes would ever be heard of again.
+                _log.exception("the look at what another process wrote failed")
+                await self._look_again(_AFTER_FAULT_S)
+
+    async def _look_again(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        self._committed.set()
 
     async def _look(self) -> None:
         topics = self._feed.topics()

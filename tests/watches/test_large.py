@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -243,6 +244,21 @@ async def test_snapshot_that_is_no_longer_kept_is_read_again_as_it_was(
         record.receive(ss.WatchBatchResponse.FromString(await anext(slow)))
     assert record.documents[str(DOCUMENTS - 1)].stage == r.STAGE_INDEXING
     await slow.aclose()
+
+
+async def test_watch_keeps_nothing_of_its_snapshot(bench: Bench) -> None:
+    watcher, record = bench.watch(), WatchRecord()
+    while not record.snapshots:
+        last = await anext(watcher)
+        record.receive(ss.WatchBatchResponse.FromString(last))
+    following = asyncio.create_task(anext(watcher))
+    mine_alone = bytes(bytearray(last))
+    async with asyncio.timeout(30):
+        while sys.getrefcount(last) > sys.getrefcount(mine_alone):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+    following.cancel()
+    await asyncio.wait((following,))
+    await bench.store.idle.wait()
 
 
 async def test_call_on_a_whole_batch_is_one_to_its_watchers(pipeline: Pipeline) -> None:

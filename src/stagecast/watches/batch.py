@@ -88,6 +88,7 @@ class BatchWatches:
                     async for message in messages:
                         yield message
                         patience.sent()
+                        del message  # of a megabyte, and the watch may last an hour
                 if _is_over(request, snapshot.batch):
                     return
                 watcher.cursor = snapshot.cursor

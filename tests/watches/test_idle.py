@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+
+import pytest
 
 from stagecast.config import Config
+from stagecast.errors import Draining
 from stagecast.feed import Feed
 from stagecast.model import NewBatch, NewDocument, WatchRequest
 from stagecast.reports import Reports
@@ -61,6 +65,30 @@ async def test_batch_that_nobody_watches_any_more_is_not_read(
     await reports.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
     assert store.reads == reads
     assert feed.topics() == []
+    await store.close()
+
+
+async def test_drain_in_the_midst_of_a_tick_is_told(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    """A bell that rang for nothing made the tail wait; what rang then was forgotten with it."""
+    feed = Feed()
+    store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    await Reports(store).create_batch(_batch(dataset_id, "mine"))
+    slow = replace(config, watch_tick_s=1.0)
+    watches = BatchWatches(store, feed, encode=encode_watch_message, config=slow, clock=clock)
+    watcher = watches.watch(_request(dataset_id, "mine"), on_begun=_nothing)
+    await anext(watcher)
+    following = asyncio.create_task(anext(watcher))
+    await asyncio.sleep(0)  # it looks
+    await store.idle.wait()
+    for _ in range(5):
+        feed.ring([(dataset_id, "mine")])
+        await asyncio.sleep(0)  # the tail waits for the end of its tick
+    feed.close()
+    async with asyncio.timeout(30):
+        with pytest.raises(Draining):
+            await following
     await store.close()
 
 

@@ -97,6 +97,8 @@ class Tail:
         loop = asyncio.get_running_loop()
         while True:
             bell.clear()
+            if self._feed.closed:  # looked at behind the clear, which may have taken its ring
+                self._ring()
             began_s = loop.time()
             if self._end is None:
                 self._end = await self._store.read(partial(_find_end, name=self._name))
@@ -116,8 +118,6 @@ class Tail:
                 self._ring()
             if page.caught_up:
                 await bell.wait()
-                if self._feed.closed:
-                    self._ring()
                 # A lone event finds the tick over and is sent at once; a burst shares messages.
                 await asyncio.sleep(began_s + self._tick_s - loop.time())
 

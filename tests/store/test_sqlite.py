@@ -259,6 +259,29 @@ async def test_processes_may_open_a_fresh_file_together(tmp_path: Path) -> None:
         assert (await get_dataset(store)).batches == 4
 
 
+def test_writer_also_waits_while_another_process_repairs_the_log(path: Path) -> None:
+    """After a kill, SQLite says so with a busy code of its own."""
+
+    class Repairing(sqlite3.Connection):
+        looks = 0
+
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "BEGIN IMMEDIATE" and self.looks < 3:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY | 1 << 8  # SQLITE_BUSY_RECOVERY
+                raise error
+            return super().execute(sql, *parameters)
+
+        def look(self) -> None:
+            self.looks += 1
+
+    writer = sqlite3.connect(path, factory=Repairing, isolation_level=None)
+    with contextlib.closing(writer):
+        connection.begin_to_write(writer, meanwhile=writer.look)
+        assert writer.in_transaction
+        assert writer.looks == 3
+
+
 # Crashes.
 
 COMMIT = "from tests.store.test_sqlite import commit_for_ever; commit_for_ever()"

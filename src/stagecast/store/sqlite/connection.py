@@ -97,7 +97,9 @@ def begin_to_write(connection: Connection, *, meanwhile: Callable[[], None]) -> 
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if _primary(error.sqlite_errorcode) != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() > deadline:
                     raise
             else:
                 return
@@ -110,10 +112,14 @@ def begin_to_write(connection: Connection, *, meanwhile: Callable[[], None]) -> 
 def translate(error: Exception) -> Exception:
     """Turn a fault of the file or its disk into `StoreBusy`; whatever else is a bug and stays."""
     code = getattr(error, "sqlite_errorcode", None)
-    # The low byte is the primary code; what lies above only tells more.
-    if code is None or code & 0xFF not in _FAULTS:
+    if code is None or _primary(code) not in _FAULTS:
         return error
     return StoreBusy(f"the store cannot be used now: {error}", retry_after_s=RETRY_AFTER_S)
+
+
+def _primary(code: int) -> int:
+    """Return the low byte of an error code; what lies above only tells more."""
+    return code & 0xFF
 
 
 def _connect(uri: str) -> Connection:

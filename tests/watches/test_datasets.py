@@ -13,6 +13,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
+from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.client import Client, details_of
@@ -125,6 +126,18 @@ async def test_named_datasets_are_sent_and_no_others(
         assert view.messages == 3, "nothing was sent of the other"
         assert view.datasets.keys() == {named.dataset_id, later.dataset_id}
         assert view.removed == []
+
+
+async def test_dataset_that_the_release_before_has_made_is_there(
+    client: Client, three: Sequence[Calls], config: Config
+) -> None:
+    """It knows of no serial, and writes to the same file."""
+    await three[0].create("a")
+    with contextlib.closing(sqlite3.connect(config.db)) as other, other:
+        other.execute("UPDATE datasets SET serial = 0")
+    async with watching(client) as view:
+        await view.begin()
+        assert list(view.datasets) == [three[0].dataset_id]
 
 
 async def test_all_datasets_include_those_that_come_later(

@@ -16,6 +16,7 @@ from stagecast.store import DatasetNews, Reading, Store
 from stagecast.watches.patience import Patience
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
+_BEFORE_ALL = -1  # serial: those that the release before has made have 0
 _TICK_S = 0.1  # between two messages; what changes more often is merged
 
 
@@ -47,7 +48,7 @@ class DatasetWatches:
         tick_over_s = loop.time()
         with self._feed.listen(*topics) as bell:
             patience = Patience(request.heartbeat_s, self._config)
-            news = await self._read(request, 0)
+            news = await self._read(request, _BEFORE_ALL)
             await on_begun()
             for message in self._all(news.changed):
                 yield message

@@ -98,7 +98,8 @@ async def test_late_answer_does_not_replace_a_newer_one_for_good(
 async def test_what_is_kept_is_bounded_and_the_oldest_goes(
     feed: Feed, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "_BYTES", 5 * len("k1" + "0"))
+    overhead = kept._PER_ANSWER + kept._PER_TOPIC
+    monkeypatch.setattr(kept, "_BYTES", 5 * (len("k1" + "0") + overhead))
     answers = KeptAnswers(feed)
     for number in range(10):
         await ask(answers, source, f"k{number}")
@@ -109,10 +110,20 @@ async def test_what_is_kept_is_bounded_and_the_oldest_goes(
     assert [number for number in range(10) if answers.find(f"k{number}")] == [0, 1, 2, 3, 4]
 
 
+async def test_small_answers_to_ever_new_questions_are_bounded_in_number(
+    feed: Feed, source: Source
+) -> None:
+    """A parameter that only keeps caches away makes each a question of its own."""
+    answers = KeptAnswers(feed)
+    for number in range(20_000):
+        await ask(answers, source, f"_={number}")
+    assert sum(answers.find(f"_={number}") is not None for number in range(20_000)) < 10_000
+
+
 async def test_large_answer_and_one_that_could_not_be_made_are_not_kept(
     feed: Feed, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "_LARGE", 1)
+    monkeypatch.setattr(kept, "_LARGE", 0)
     answers = KeptAnswers(feed)
     assert await ask(answers, source) == "0"
     assert answers.find("k") is None

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from stagecast.feed import Bell, Feed, Topic
 from stagecast.rest.content import Content
 
-_BYTES = 16 << 20  # of all answers with their keys
+_BYTES = 16 << 20  # of all answers with their keys, and with what it costs to keep them
 _LARGE = 1 << 20  # of one: what costs more to send than to make
+_PER_ANSWER = 2_000  # bytes of a bell and what is around it
+_PER_TOPIC = 500  # bytes of an entry of the feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class KeptAnswers:
         with contextlib.ExitStack() as listening:
             bell = listening.enter_context(self._feed.listen(*topics))
             content = await make()
-            size = content.size + len(key)
-            if not bell.rung and size <= _LARGE:
+            if not bell.rung and content.size <= _LARGE:
+                size = content.size + len(key) + _PER_ANSWER + len(topics) * _PER_TOPIC
                 self._keep(key, _Kept(content, bell, listening.pop_all(), size))
         return content
 

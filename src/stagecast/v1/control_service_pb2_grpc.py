@@ -101,8 +101,8 @@ class ControlServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Stop(self, request, context):
-        """Ends documents that are open: they become STOPPED. What is reported of them later is refused with
-        FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
+        """Ends documents that are open: they become STOPPED. A later stage or an error that is reported of
+        them is refused with FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,8 +48,8 @@ class ControlServiceStub:
     Resume: _grpc.UnaryUnaryMultiCallable[_control_service_pb2.ResumeRequest, _control_service_pb2.ResumeResponse]
     """Releases documents that are PAUSED: they are RUNNING again, or PENDING if they never started."""
     Stop: _grpc.UnaryUnaryMultiCallable[_control_service_pb2.StopRequest, _control_service_pb2.StopResponse]
-    """Ends documents that are open: they become STOPPED. What is reported of them later is refused with
-    FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
+    """Ends documents that are open: they become STOPPED. A later stage or an error that is reported of
+    them is refused with FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
     """
     Retry: _grpc.UnaryUnaryMultiCallable[_control_service_pb2.RetryRequest, _control_service_pb2.RetryResponse]
     """Gives documents that FAILED or were STOPPED another attempt; a document that is named, also if
@@ -85,8 +85,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     Resume: _aio.UnaryUnaryMultiCallable[_control_service_pb2.ResumeRequest, _control_service_pb2.ResumeResponse]  # type: ignore[assignment]
     """Releases documents that are PAUSED: they are RUNNING again, or PENDING if they never started."""
     Stop: _aio.UnaryUnaryMultiCallable[_control_service_pb2.StopRequest, _control_service_pb2.StopResponse]  # type: ignore[assignment]
-    """Ends documents that are open: they become STOPPED. What is reported of them later is refused with
-    FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
+    """Ends documents that are open: they become STOPPED. A later stage or an error that is reported of
+    them is refused with FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
     """
     Retry: _aio.UnaryUnaryMultiCallable[_control_service_pb2.RetryRequest, _control_service_pb2.RetryResponse]  # type: ignore[assignment]
     """Gives documents that FAILED or were STOPPED another attempt; a document that is named, also if
@@ -137,8 +137,8 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_service_pb2.StopRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_service_pb2.StopResponse, _abc.Awaitable[_control_service_pb2.StopResponse]]:
-        """Ends documents that are open: they become STOPPED. What is reported of them later is refused with
-        FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
+        """Ends documents that are open: they become STOPPED. A later stage or an error that is reported of
+        them is refused with FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
         """
 
     @_abc_1.abstractmethod

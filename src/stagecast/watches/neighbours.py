@@ -45,11 +45,13 @@ class Neighbours:
                 _log.warning("cannot see what another process wrote: %s", error)
                 await self._look_again(error.retry_after_s)
             except Exception:
-                # Without this task nothing of other processes would ever be heard of again.
-                _log.exception("the look at what another process wrote failed")
+                # Were this to end, what is kept in memory would be shown for ever.
+                _log.exception("cannot see what another process wrote")
                 await self._look_again(_AFTER_FAULT_S)
 
     async def _look_again(self, after_s: float) -> None:
+        """Let everybody look for themselves, and look again later."""
+        self._feed.ring_only(self._feed.topics())
         await asyncio.sleep(after_s)
         self._committed.set()
 

@@ -9,6 +9,7 @@ from stagecast.config import Config
 from stagecast.feed import Feed
 from stagecast.model import Batch, batch_state
 from stagecast.store import Store, get_batch
+from stagecast.turns import Turns
 from stagecast.watches.log import find_named
 from stagecast.watches.patience import check_open
 
@@ -20,6 +21,7 @@ class Waits:
         self._store = store
         self._feed = feed
         self._config = config
+        self._turns: Turns[Batch] = Turns()
 
     async def wait(self, dataset_id: str, batch_id: str, timeout_s: float) -> tuple[Batch, bool]:
         """Return the batch once it is terminal, and True; or as it is when the time is over.
@@ -41,5 +43,6 @@ class Waits:
                 check_open(self._feed)
                 await bell.wait(end_s - loop.time())
                 bell.clear()
-                batch = await self._store.read(find)
+                # One read for all who wait for the same batch.
+                batch = await self._turns.share((*name, batch.key), lambda: self._store.read(find))
             return batch, done

@@ -82,6 +82,7 @@ class Writer(threading.Thread):
         self._neighbours_until_s = 0.0
         self._gap_until_s = 0.0
         self._failed = False
+        self._fault = ""
         self._stopped = False
 
     async def submit(self, call: Callable[[Writing], T]) -> T:
@@ -112,7 +113,7 @@ class Writer(threading.Thread):
                 # Each group would wait for the same lock, while its callers give up.
                 waiting, went_on = self._gather(wait_s=0, most=self._queue.qsize())
                 running = running and went_on
-                self._answer([_refused(asked) for asked in waiting], set())
+                self._answer([self._refuse(asked) for asked in waiting], set())
             self._look_for_foreign_commits()
 
     def _gather(self, *, wait_s: float, most: int) -> tuple[list[_Asked], bool]:
@@ -142,7 +143,8 @@ class Writer(threading.Thread):
         self, group: list[_Asked], error: Exception
     ) -> tuple[list[_Answered], set[Topic]]:
         busy = isinstance(translate(error), StoreBusy)
-        self._failed |= busy
+        if busy:
+            self._failed, self._fault = True, str(translate(error))
         if busy or len(group) == 1:
             # An error for each: whoever raises it adds to its traceback.
             return [_Answered(asked, error=_for_caller(error)) for asked in group], set()
@@ -182,6 +184,10 @@ class Writer(threading.Thread):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+    def _refuse(self, asked: _Asked) -> _Answered:
+        """Tell what those before it were told."""
+        return _Answered(asked, error=StoreBusy(self._fault, retry_after_s=RETRY_AFTER_S))
 
     def _touch_file(self, _tx: Writing) -> None:
         if self._failed:
@@ -229,8 +235,3 @@ def _for_caller(error: Exception) -> Exception:
     if isinstance(error, StopIteration):
         return RuntimeError("a call ended in StopIteration")
     return translate(error)
-
-
-def _refused(asked: _Asked) -> _Answered:
-    busy = StoreBusy("the store cannot be written now", retry_after_s=RETRY_AFTER_S)
-    return _Answered(asked, error=busy)

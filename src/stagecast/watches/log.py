@@ -21,7 +21,7 @@ from stagecast.model import (
     size_bound,
     take_page,
 )
-from stagecast.store import BatchName, Reading
+from stagecast.store import BatchName, Reading, get_call
 
 Encode = Callable[[WatchMessage], bytes]
 """Writes a message, or a piece of one, as it goes over the wire."""
@@ -117,6 +117,17 @@ class Page:
                 server_at=now,
             )
         )
+
+
+def end_of(tx: Reading, batch: Batch) -> Cursor:
+    """Return the cursor of who has seen all that there is of a batch."""
+    return Cursor(
+        key=batch.key,
+        revision=batch.revision,
+        call=get_call(tx, batch),
+        serial=batch.progress_serial,
+        mark=batch.progress_mark,
+    )
 
 
 def find_named(tx: Reading, name: BatchName, key: int) -> Batch:

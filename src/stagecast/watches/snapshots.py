@@ -22,9 +22,9 @@ from stagecast.model import (
     size_bound,
     take_page,
 )
-from stagecast.store import BatchName, Reading, Store, get_batch, get_call
+from stagecast.store import BatchName, Reading, Store, get_batch
 from stagecast.turns import Turns
-from stagecast.watches.log import Cursor, Encode, find_named
+from stagecast.watches.log import Cursor, Encode, end_of, find_named
 
 _BYTES = 64 << 20  # of parts that are kept for slow watchers, in all
 
@@ -181,11 +181,4 @@ class Snapshots:
 
 def _begin(tx: Reading, name: BatchName) -> tuple[Cursor, Batch]:
     batch = get_batch(tx, *name)
-    cursor = Cursor(
-        key=batch.key,
-        revision=batch.revision,
-        call=get_call(tx, batch),
-        serial=batch.progress_serial,
-        mark=batch.progress_mark,
-    )
-    return cursor, batch
+    return end_of(tx, batch), batch

@@ -15,8 +15,8 @@ from functools import partial
 
 from stagecast.errors import BatchDeleted, UnavailableError
 from stagecast.feed import Bell, Feed
-from stagecast.store import BatchName, Reading, Store, get_call
-from stagecast.watches.log import Cursor, Encode, Page, read_page
+from stagecast.store import BatchName, Reading, Store
+from stagecast.watches.log import Cursor, Encode, Page, end_of, read_page
 
 _BYTES = 1 << 20  # of entries in a tail; one page may be larger
 _PAGES = 256  # in a tail
@@ -174,13 +174,7 @@ def _find_end(tx: Reading, name: BatchName) -> Cursor:
     batch = tx.find_batch(*name)
     if batch is None:
         raise BatchDeleted(*name)
-    return Cursor(
-        key=batch.key,
-        revision=batch.revision,
-        call=get_call(tx, batch),
-        serial=batch.progress_serial,
-        mark=batch.progress_mark,
-    )
+    return end_of(tx, batch)
 
 
 def _wake(news: asyncio.Future[None]) -> None:

@@ -107,6 +107,7 @@ class BatchWatches:
                     watcher.pass_by(page)
                     if over:
                         return
+                    page = None  # of up to a megabyte, and the next may come much later
                 patience.check_alive(self._feed)
                 page = await watcher.next(tail, patience)
 

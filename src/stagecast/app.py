@@ -58,11 +58,10 @@ class App:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start from the store upwards; what was started is stopped in the opposite order."""
-        config = self._config
         feed = Feed()
         committed_elsewhere = asyncio.Event()
         store = SqliteStore(
-            config.db,
+            self._config.db,
             clock=self._clock,
             on_commit=feed.ring,
             on_foreign_commit=committed_elsewhere.set,
@@ -70,31 +69,13 @@ class App:
         stack.push_async_callback(store.close)
         queries = Queries(store)
         controls = Controls(store)
-        rpc = RpcServer(
-            config.grpc,
-            reports=Reports(store),
-            controls=controls,
-            queries=queries,
-            batch_watches=BatchWatches(
-                store, feed, encode=wire.encode_watch_message, config=config, clock=self._clock
-            ),
-            dataset_watches=DatasetWatches(store, feed, config=config, clock=self._clock),
-            waits=Waits(store, feed, config=config),
-            linger_s=config.linger_s,
-            share_port=config.share_ports,
-        )
+        rpc = self._make_rpc(store, feed, queries, controls)
         http = HttpServer(
             make_rest_app(queries, feed, is_ready=lambda: self._ready),
-            config.http,
-            share_port=config.share_ports,
+            self._config.http,
+            share_port=self._config.share_ports,
         )
-        started: list[RpcServer | HttpServer] = []
-        stack.push_async_callback(_stop_together, started, config.drain_s)
-        await rpc.start()
-        started.append(rpc)
-        await http.start()
-        started.append(http)
-        self.grpc_address, self.http_address = rpc.address, http.address
+        await self._listen(stack, rpc, http)
         stack.callback(self._drain, rpc, feed)
         self._set_ready(rpc, True)
         for chore in (
@@ -103,6 +84,36 @@ class App:
             controls.sweep(),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(chore))
+
+    def _make_rpc(
+        self, store: SqliteStore, feed: Feed, queries: Queries, controls: Controls
+    ) -> RpcServer:
+        config, clock = self._config, self._clock
+        return RpcServer(
+            config.grpc,
+            reports=Reports(store),
+            controls=controls,
+            queries=queries,
+            batch_watches=BatchWatches(
+                store, feed, encode=wire.encode_watch_message, config=config, clock=clock
+            ),
+            dataset_watches=DatasetWatches(store, feed, config=config, clock=clock),
+            waits=Waits(store, feed, config=config),
+            linger_s=config.linger_s,
+            share_port=config.share_ports,
+        )
+
+    async def _listen(
+        self, stack: contextlib.AsyncExitStack, rpc: RpcServer, http: HttpServer
+    ) -> None:
+        """Start both faces; what has started is stopped together, also if the other cannot."""
+        started: list[RpcServer | HttpServer] = []
+        stack.push_async_callback(_stop_together, started, self._config.drain_s)
+        await rpc.start()
+        started.append(rpc)
+        await http.start()
+        started.append(http)
+        self.grpc_address, self.http_address = rpc.address, http.address
 
     async def _keep_readiness(self, store: SqliteStore, rpc: RpcServer) -> None:
         """Ask the store from time to time whether it can be written, and tell health checks."""

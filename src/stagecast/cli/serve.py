@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,14 +70,15 @@ _DEFAULTS = Config()
     is_flag=True,
     help="Serve an address that others can reach: there are no credentials yet.",
 )
-def serve(db: Path, grpc: str, http: str, processes: int, insecure: bool) -> None:
+def serve(*, processes: int, insecure: bool, **settings: Any) -> None:  # noqa: ANN401 - fields of Config
     """Serve gRPC and REST from one SQLite file.
 
     Prints one line to stdout when it is ready, `stagecast ready grpc=HOST:PORT http=HOST:PORT`.
     Logs go to stderr. SIGTERM and SIGINT end it: watches are told to reconnect, calls under way get
     five seconds to finish, the exit code is 0.
     """
-    for address in (grpc, http):
+    config = Config(**settings)
+    for address in (config.grpc, config.http):
         if not insecure and not is_loopback(address):
             raise click.UsageError(
                 f"{address} can be reached by others, and there are no credentials yet; "
@@ -86,7 +88,6 @@ def serve(db: Path, grpc: str, http: str, processes: int, insecure: bool) -> Non
         raise click.UsageError(
             "--processes above 1 needs Linux, where SO_REUSEPORT spreads connections over them"
         )
-    config = Config(db=db, grpc=grpc, http=http)
     try:
         if processes == 1:
             log_to_stderr()

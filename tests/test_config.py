@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagecast.config import Config, is_loopback, split_address
+from stagecast.config import Config, check_origin, is_loopback, split_address
 
 unhurried = settings(deadline=None)  # a busy machine is no error
 
@@ -78,6 +78,39 @@ NO_LOOPBACK = (
     "127.0.0.1.example.org:443",
     "notlocalhost:80",
 )
+
+
+ORIGINS = (
+    "http://localhost:3000",
+    "https://app.example.com",
+    "http://192.168.1.7:8080",
+    "http://[::1]:3000",
+)
+
+NO_ORIGINS = {
+    "any": "*",
+    "empty": "",
+    "null": "null",
+    "no scheme": "app.example.com",
+    "other scheme": "ftp://app.example.com",
+    "path": "https://app.example.com/",
+    "upper case": "https://App.example.com",
+    "wildcard": "https://*.example.com",
+    "user": "https://me@app.example.com",
+    "no port": "https://app.example.com:",
+    "two": "https://app.example.com https://example.org",
+}
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_origin_is_taken_as_browsers_send_it(origin: str) -> None:
+    assert check_origin(origin) == origin
+
+
+@pytest.mark.parametrize("origin", NO_ORIGINS.values(), ids=list(NO_ORIGINS))
+def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="is no origin such as"):
+        check_origin(origin)
 
 
 @pytest.mark.parametrize(("address", "expected"), ADDRESSES.items(), ids=list(ADDRESSES))

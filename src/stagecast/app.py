@@ -71,7 +71,12 @@ class App:
         controls = Controls(store)
         rpc = self._make_rpc(store, feed, queries, controls)
         http = HttpServer(
-            make_rest_app(queries, feed, is_ready=lambda: self._ready),
+            make_rest_app(
+                queries,
+                feed,
+                is_ready=lambda: self._ready,
+                cors_origins=self._config.cors_origins,
+            ),
             self._config.http,
             share_port=self._config.share_ports,
         )

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/:?#@\[\]*A-Z]+)(?::[0-9]{1,5})?", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", re.ASCII)
 
 
@@ -20,6 +21,8 @@ class Config:
     db: Path = Path("stagecast.db")
     grpc: str = "127.0.0.1:50051"
     http: str = "127.0.0.1:8000"
+    # Whose pages a browser lets read the REST answers: origins such as `https://app.example.com`.
+    cors_origins: tuple[str, ...] = ()
     # Whether other processes may listen on the same ports (`SO_REUSEPORT`).
     share_ports: bool = False
     # A watch ends after this, give or take a tenth, so that watches spread over servers again.
@@ -61,3 +64,16 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name that may lead anywhere
         return False
+
+
+def check_origin(origin: str) -> str:
+    """Return an origin as browsers send it: scheme, host in lower case, port unless it is usual.
+
+    Raises:
+        ValueError: it is anything else, such as `*`, which browsers do not take with credentials.
+    """
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(
+            f"{origin!r} is no origin such as https://app.example.com or http://localhost:3000"
+        )
+    return origin

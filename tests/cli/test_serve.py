@@ -9,6 +9,7 @@ import sqlite3
 import urllib.request
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -103,3 +104,21 @@ async def test_serve_shows_itself_to_others_if_it_is_told_to(tmp_path: Path) -> 
     everywhere = ("--grpc", "0.0.0.0:0", "--http", "0.0.0.0:0", "--insecure")
     async with started("serve", "--db", tmp_path / "s.db", *everywhere) as server:
         assert re.match(r"stagecast ready grpc=0\.0\.0\.0:\d+ http=", await server.line())
+
+
+async def test_serve_lets_pages_of_its_origins_ask(tmp_path: Path) -> None:
+    page = "http://localhost:3000"
+    async with (
+        running(tmp_path / "s.db", "--cors-origin", page) as server,
+        httpx.AsyncClient() as http,
+    ):
+        answer = await http.get(
+            f"http://{server.http}/api/v1/datasets/status", headers={"Origin": page}
+        )
+    assert answer.headers["Access-Control-Allow-Origin"] == page
+
+
+async def test_serve_refuses_what_is_no_origin(tmp_path: Path) -> None:
+    ended = await stagecast("serve", "--db", tmp_path / "s.db", *ANY, "--cors-origin", "*")
+    assert ended.code == 2
+    assert "'*' is no origin such as https://app.example.com" in ended.err

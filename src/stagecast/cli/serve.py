@@ -16,6 +16,7 @@ from stagecast.cli.address import check_address
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
+from stagecast.cli.origins import origins_option
 from stagecast.cli.supervisor import supervise
 from stagecast.config import Config, is_loopback
 from stagecast.errors import StartError
@@ -53,6 +54,7 @@ _DEFAULTS = Config()
     show_envvar=True,
     help="Where to serve the REST paths; port 0 picks a free one.",
 )
+@origins_option
 @click.option(
     "--processes",
     envvar="STAGECAST_PROCESSES",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -16,13 +18,20 @@ from stagecast.rest import cognee, dify
 from stagecast.rest.openapi import show_openapi
 
 
-def make_rest_app(queries: Queries, feed: Feed, *, is_ready: Callable[[], bool]) -> Starlette:
+def make_rest_app(
+    queries: Queries,
+    feed: Feed,
+    *,
+    is_ready: Callable[[], bool],
+    cors_origins: Sequence[str] = (),
+) -> Starlette:
     """Return the application.
 
     Args:
         queries: what answers the two paths.
         feed: tells when an answer is worth nothing any more.
         is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
+        cors_origins: whose pages a browser lets read the answers; none if it is empty.
     """
 
     async def tell_ready(_request: Request) -> Response:
@@ -37,7 +46,20 @@ def make_rest_app(queries: Queries, feed: Feed, *, is_ready: Callable[[], bool])
             Route("/healthz", _tell_alive),
             Route("/readyz", tell_ready),
         ],
+        middleware=[_allow(cors_origins)] if cors_origins else [],
         exception_handlers={HTTPException: _explain},
+    )
+
+
+def _allow(origins: Sequence[str]) -> Middleware:
+    """Let pages of these origins ask with whatever credentials they have, as Cognee's do."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_credentials=True,
+        allow_methods=("GET", "HEAD"),
+        allow_headers=("*",),
+        expose_headers=("ETag", "Retry-After", "WWW-Authenticate"),
     )
 
 

@@ -1,0 +1,77 @@
+"""Pages of other origins, as browsers ask for them: a preflight, then the request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from stagecast.feed import Feed
+from stagecast.queries import Queries
+from stagecast.rest import make_rest_app
+from stagecast.store.sqlite import SqliteStore
+from tests.rest.conftest import Ingestion
+
+PAGE = "http://localhost:3000"
+COGNEE = "/api/v1/datasets/status"
+
+
+@pytest.fixture
+async def open_http(store: SqliteStore, feed: Feed) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server that lets one origin in."""
+    app = make_rest_app(Queries(store), feed, is_ready=lambda: True, cors_origins=(PAGE,))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
+        yield client
+
+
+def preflight(origin: str, headers: str = "x-api-key, content-type") -> dict[str, str]:
+    return {
+        "Origin": origin,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": headers,
+    }
+
+
+async def test_page_of_a_configured_origin_may_ask_with_a_key(
+    open_http: httpx.AsyncClient,
+) -> None:
+    answer = await open_http.options(COGNEE, headers=preflight(PAGE))
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    assert answer.headers["access-control-allow-headers"] == "x-api-key, content-type"
+
+
+async def test_page_of_a_configured_origin_may_read_answers_and_errors(
+    open_http: httpx.AsyncClient, ingestion: Ingestion
+) -> None:
+    await ingestion.submit("a")
+    for path, status in [
+        (ingestion.path, 200),
+        (COGNEE, 200),
+        (f"{COGNEE}?dataset=bad", 422),
+        (f"{ingestion.path}x/nothing", 404),
+    ]:
+        answer = await open_http.get(path, headers={"Origin": PAGE})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert "ETag" in answer.headers["access-control-expose-headers"]
+        assert answer.headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize("origin", ["https://localhost:3000", "http://localhost:3001", "null"])
+async def test_page_of_another_origin_may_not(open_http: httpx.AsyncClient, origin: str) -> None:
+    refused = await open_http.options(COGNEE, headers=preflight(origin))
+    assert refused.status_code == 400
+    answer = await open_http.get(COGNEE, headers={"Origin": origin})
+    for headers in (refused.headers, answer.headers):
+        assert "access-control-allow-origin" not in headers
+
+
+async def test_no_page_may_ask_while_no_origin_is_configured(http: httpx.AsyncClient) -> None:
+    refused = await http.options(COGNEE, headers=preflight(PAGE))
+    assert refused.status_code == 405
+    answer = await http.get(COGNEE, headers={"Origin": PAGE})
+    assert not [name for name in answer.headers if name.startswith("access-control")]

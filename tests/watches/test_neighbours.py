@@ -1,20 +1,25 @@
-"""Whatever goes wrong while one looks at other processes' commits, everybody hears of them."""
+"""Looking at other processes' commits: who hears of them, also when the look goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 
 from stagecast.config import Config
+from stagecast.controls import Controls
 from stagecast.errors import StoreBusy
-from stagecast.feed import Feed
+from stagecast.feed import Feed, Topic
+from stagecast.reports import Reports
 from stagecast.store import Reading
 from stagecast.store.sqlite import SqliteStore
 from stagecast.watches import Neighbours, neighbours
+from tests.builders import create
 from tests.clock import Clock
 
 T = TypeVar("T")
@@ -53,4 +58,33 @@ async def test_everybody_hears_although_the_look_fails(
     looking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await looking
+    await store.close()
+
+
+async def test_only_who_listens_to_what_has_changed_hears_of_it(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    """Other processes commit all the time, and each bell costs a read."""
+    feed, other_id = Feed(), str(uuid.uuid4())
+    store = SqliteStore(config.db, clock=clock, on_commit=len, on_foreign_commit=int)
+    for name, batch_id in itertools.product((dataset_id, other_id), ("one", "other")):
+        await create(store, batch_id, dataset_id=name, sealed=False)
+    neighbours = Neighbours(store, feed, asyncio.Event())
+    topics = [(), (dataset_id,), (dataset_id, "one"), (dataset_id, "other"), (other_id,)]
+    with contextlib.ExitStack() as listening:
+        bells = {topic: listening.enter_context(feed.listen(topic)) for topic in topics}
+
+        async def heard() -> set[Topic]:
+            await neighbours.look()
+            rung = {topic for topic, bell in bells.items() if bell.rung}
+            for bell in bells.values():
+                bell.clear()
+            return rung
+
+        assert await heard() == set(topics)
+        assert await heard() == set()
+        await Reports(store).seal_batch(dataset_id, "one")
+        assert await heard() == {(), (dataset_id,), (dataset_id, "one")}
+        await Controls(store).delete_dataset(other_id)
+        assert await heard() == {(), (other_id,)}
     await store.close()

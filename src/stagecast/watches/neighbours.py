@@ -1,18 +1,19 @@
 """Other processes on the same file: whose commits ring the bells of this one.
 
-All that is known of such a commit is that there was one. One query asks how far every batch is that
-somebody here listens to, and only the bells of those that moved are rung.
+All that is known of such a commit is that there was one. One read asks how far every batch is that
+somebody here listens to, and which datasets have changed; only the bells of those are rung.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Sequence
+from functools import partial
 
 from stagecast.errors import UnavailableError
 from stagecast.feed import Feed
-from stagecast.store import BatchName, Head, Reading, Store
+from stagecast.store import BatchName, DatasetNews, Head, Reading, Store
 
 _AFTER_FAULT_S = 1.0
 
@@ -33,6 +34,7 @@ class Neighbours:
         self._feed = feed
         self._committed = committed
         self._heads: dict[BatchName, Head] = {}
+        self._serial: int | None = None
 
     async def run(self) -> None:
         """Ring what others have changed, until cancelled."""
@@ -40,7 +42,7 @@ class Neighbours:
             await self._committed.wait()
             self._committed.clear()
             try:
-                await self._look()
+                await self.look()
             except UnavailableError as error:
                 _log.warning("cannot see what another process wrote: %s", error)
                 await self._look_again(error.retry_after_s)
@@ -49,25 +51,31 @@ class Neighbours:
                 _log.exception("cannot see what another process wrote")
                 await self._look_again(_AFTER_FAULT_S)
 
+    async def look(self) -> None:
+        """Ring what has changed since the last look; the first one rings everything."""
+        topics = self._feed.topics()
+        names = [(topic[0], topic[1]) for topic in topics if len(topic) == 2]
+        before = self._heads
+        self._heads, news = await self._store.read(partial(_read, names, self._serial))
+        self._feed.ring_only(name for name in names if self._heads.get(name) != before.get(name, 0))
+        if self._serial is None:  # nothing is known of what was before
+            self._feed.ring_only(topic for topic in topics if len(topic) < 2)
+        elif news.serial != self._serial:
+            changed = (*(dataset.dataset_id for dataset in news.changed), *news.removed)
+            self._feed.ring_only([(), *((dataset_id,) for dataset_id in changed)])
+        self._serial = news.serial
+
     async def _look_again(self, after_s: float) -> None:
         """Let everybody look for themselves, and look again later."""
         self._feed.ring_only(self._feed.topics())
         await asyncio.sleep(after_s)
         self._committed.set()
 
-    async def _look(self) -> None:
-        topics = self._feed.topics()
-        names = [(topic[0], topic[1]) for topic in topics if len(topic) == 2]
-        before, self._heads = self._heads, await self._find_heads(names)
-        self._feed.ring_only(name for name in names if self._heads.get(name) != before.get(name, 0))
-        # What listens to datasets reads only what changed.
-        self._feed.ring_only(topic for topic in topics if len(topic) < 2)
 
-    async def _find_heads(self, names: Collection[BatchName]) -> dict[BatchName, Head]:
-        if not names:
-            return {}
-
-        def find(tx: Reading) -> dict[BatchName, Head]:
-            return tx.find_heads(names)
-
-        return await self._store.read(find)
+def _read(
+    names: Sequence[BatchName], serial: int | None, tx: Reading
+) -> tuple[dict[BatchName, Head], DatasetNews]:
+    """Return how far batches are, and which datasets have changed since a serial, if any."""
+    heads = tx.find_heads(names) if names else {}
+    of_datasets = None if serial is not None else ()
+    return heads, tx.find_dataset_news(of_datasets, after_serial=serial or 0)

@@ -31,6 +31,9 @@ class Config:
     watch_tick_s: float = 0.005
     # How often the store is asked whether it can be written.
     probe_every_s: float = 5.0
+    # How often one of several processes tells its supervisor that it lives; one that has missed six
+    # times in a row hangs, and is replaced.
+    beat_s: float = 5.0
     # How long calls under way may go on after SIGTERM; and how long, when they have ended, calls
     # that are just arriving are still told why they are refused.
     drain_s: float = 5.0

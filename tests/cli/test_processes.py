@@ -88,10 +88,16 @@ class Service(Running):
 
 
 @contextlib.asynccontextmanager
-async def serving(db: Path, *, processes: int = 3) -> AsyncIterator[Service]:
-    """Run a service for as long as the block; whatever happens in it, nothing is left."""
+async def serving(
+    db: Path, *, processes: int = 3, config: Config | None = None
+) -> AsyncIterator[Service]:
+    """Run a service for as long as the block; whatever happens in it, nothing is left.
+
+    With a `config`, what no option of the command says may be set.
+    """
+    asked = command("serve", "--db", db, *ANY, "--processes", str(processes))
     process = await asyncio.create_subprocess_exec(
-        *command("serve", "--db", db, *ANY, "--processes", str(processes)),
+        *(asked if config is None else supervised(config, processes)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environment(),
@@ -103,6 +109,18 @@ async def serving(db: Path, *, processes: int = 3) -> AsyncIterator[Service]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+def supervised(config: Config, processes: int) -> list[str]:
+    """Return a command line that supervises processes with a configuration."""
+    path = f"pathlib.PosixPath({str(config.db)!r})"
+    given = f"db={path}, grpc={config.grpc!r}, http={config.http!r}, beat_s={config.beat_s}"
+    program = (
+        "import pathlib; from stagecast.config import Config; "
+        "from stagecast.cli.supervisor import supervise; "
+        f"raise SystemExit(not supervise(Config({given}), {processes}))"
+    )
+    return [sys.executable, "-W", "error", "-c", program]
 
 
 # What a client of each face says first, and is answered.
@@ -307,6 +325,35 @@ async def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) ->
         os.kill(server.id, signal.SIGSTOP)
         end = await server.stop(0.1)
     assert end == f"process {server.id} died of signal 9, Killed: it did not stop within 0.1 s"
+
+
+async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
+    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.1)
+    async with serving(config.db, config=config, processes=2) as service:
+        hung, other = await service.ready(2)
+        os.kill(hung, signal.SIGSTOP)
+        assert await service.logged(f"process {hung} hangs; killing it")
+        assert await service.logged(f"process {hung} died of signal 9, Killed; starting another")
+        assert await service.next_ready() not in (hung, other)
+        service.process.terminate()
+        code, log = await service.end()
+    assert code == 0
+    assert f"process {other} hangs" not in log
+
+
+async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path: Path) -> None:
+    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.1)
+    async with serving(config.db, config=config, processes=2) as service:
+        processes = await service.ready(2)
+        os.killpg(service.process.pid, signal.SIGSTOP)
+        # Nothing happens meanwhile that could be waited for.
+        await asyncio.sleep(10 * config.beat_s)
+        os.killpg(service.process.pid, signal.SIGCONT)
+        assert not is_broken(connect(service, "http"))
+        service.process.terminate()
+        code, log = await service.end()
+    assert code == 0
+    assert all(f"process {process} hangs" not in log for process in processes)
 
 
 def test_more_than_one_process_needs_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

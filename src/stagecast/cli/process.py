@@ -1,7 +1,7 @@
 """One of several server processes, under a supervisor.
 
-A pipe is all that binds the two: the process tells over it that it is ready, or why it is not, and
-finds out by its end that the supervisor is gone.
+A pipe is all that binds the two: the process tells over it that it is ready, or why it is not, then
+that its event loop still turns; and finds out by its end that the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -56,8 +57,18 @@ async def _serve(supervisor: Connection, config: Config) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     async with App(config) as app:
         _tell(supervisor, Ready(grpc=app.grpc_address, http=app.http_address))
+        beating = asyncio.create_task(_beat(supervisor, config.beat_s))
         await stop.wait()
+        beating.cancel()
         _log.info("stopping")
+
+
+async def _beat(supervisor: Connection, every_s: float) -> None:
+    # A supervisor that is stopped reads nothing; what does not fit into the pipe is not missed.
+    os.set_blocking(supervisor.fileno(), False)
+    while True:
+        await asyncio.sleep(every_s)
+        _tell(supervisor, None)
 
 
 def _on_end(supervisor: Connection, stop: asyncio.Event) -> None:
@@ -72,6 +83,6 @@ def _on_end(supervisor: Connection, stop: asyncio.Event) -> None:
     loop.add_reader(supervisor.fileno(), on_end)
 
 
-def _tell(supervisor: Connection, news: Ready | StartError) -> None:
+def _tell(supervisor: Connection, news: Ready | StartError | None) -> None:
     with contextlib.suppress(OSError):  # the supervisor is gone, as the end of the pipe tells
         supervisor.send(news)

@@ -1,7 +1,8 @@
 """Several server processes on one file and the same ports, and one that looks after them.
 
-Whatever dies is replaced. The supervisor serves nothing itself: it holds the ports, so that nobody
-else gets them in between, and the pipes, by whose end the processes know that it is gone.
+Whatever dies or hangs is replaced. The supervisor serves nothing itself: it holds the ports, so
+that nobody else gets them in between, and the pipes, by whose end the processes know that it is
+gone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from stagecast.errors import StartError
 _MARGIN_S = 10.0
 # Who has lived for so long did not die at once.
 _STEADY_S = 10.0
+
+# So many times in a row a process that lives is not missed, however busy the machine is.
+_MOST_MISSED = 6
 
 # grpc does not survive a fork.
 _spawning = multiprocessing.get_context("spawn")
@@ -92,7 +96,7 @@ class _Place:
         return await self._server.ready()
 
     async def keep(self) -> None:
-        """Replace the process whenever it has died, without end."""
+        """Replace the process whenever it has died or hangs, without end."""
         backoff = Backoff()
         while True:
             if await self._outlive() >= _STEADY_S:
@@ -115,7 +119,11 @@ class _Place:
             return 0.0
         now = asyncio.get_running_loop().time
         began = now()
+        hanging = asyncio.create_task(_kill_if_hung(self._server))
         _log.error("%s; starting another", await self._server.end())
+        hanging.cancel()
+        await asyncio.wait((hanging,))
+        self._server.close()
         self._server = None
         return now() - began
 
@@ -131,6 +139,7 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
+        self._beat_s = config.beat_s
         try:
             self._pipe, theirs = _spawning.Pipe()
             self._process = _spawning.Process(target=serve_under, args=(theirs, config))
@@ -156,11 +165,40 @@ class Server:
         _log.info("process %d is ready", self.id)
         return news
 
+    async def hang(self) -> None:
+        """Wait until it has not been heard of for too long, once it was ready.
+
+        Misses are counted, not seconds: who is stopped together with its supervisor is missed once.
+        """
+        missed = 0
+        while missed < _MOST_MISSED:
+            missed = 0 if await self._is_heard() else missed + 1
+
+    async def _is_heard(self) -> bool:
+        """Wait for as long as it may be silent; return whether it was heard of."""
+        try:
+            async with asyncio.timeout(self._beat_s):
+                await _until_readable(self._pipe.fileno())
+            self._pipe.recv()
+        except TimeoutError:
+            return False
+        except (EOFError, OSError):  # about to be dead
+            await asyncio.sleep(self._beat_s)
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Let go of the pipe to a process that is dead."""
+        self._pipe.close()
+
     async def end(self) -> str:
         """Wait until it is dead; return who died of what."""
         await _until_readable(self._process.sentinel)
         self._process.join()
-        self._pipe.close()
         code = self._process.exitcode
         if code is not None and code < 0:
             return f"process {self.id} died of signal {-code}, {signal.strsignal(-code)}"
@@ -173,9 +211,16 @@ class Server:
             async with asyncio.timeout(patience_s):
                 how = await self.end()
         except TimeoutError:
-            self._process.kill()
+            self.kill()
             how = f"{await self.end()}: it did not stop within {patience_s:g} s"
+        self.close()
         return how if self._process.exitcode else None
+
+
+async def _kill_if_hung(server: Server) -> None:
+    await server.hang()
+    _log.error("process %d hangs; killing it", server.id)
+    server.kill()
 
 
 @contextlib.contextmanager

@@ -349,7 +349,8 @@ async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path:
         # Nothing happens meanwhile that could be waited for.
         await asyncio.sleep(10 * config.beat_s)
         os.killpg(service.process.pid, signal.SIGCONT)
-        assert not is_broken(connect(service, "http"))
+        with connect(service, "http") as connection:
+            assert not is_broken(connection)
         service.process.terminate()
         code, log = await service.end()
     assert code == 0

@@ -119,6 +119,8 @@ class Reports:
             edit = tx.edit(get_batch(tx, dataset_id, batch_id))
             document = get_document(tx, edit.batch, document_id)
             taken = edit.apply(document, start_attempt(document, worker, now=edit.now))
+            if taken is document:
+                edit.hear(document)
             tx.save(edit)
             return taken
 
@@ -286,6 +288,8 @@ def _apply(edit: BatchEdit, documents: dict[str, Document], report: Report) -> R
         raise DocumentNotFound(edit.batch.dataset_id, edit.batch.batch_id, report.document_id)
     change = apply_report(document, report, now=edit.now)
     after = edit.apply(document, change, event_at=report.event_at)
+    if after is document:
+        edit.hear(document)
     documents[report.document_id] = after
     return ReportResult(
         document_id=report.document_id, outcome=change.outcome, revision=after.revision

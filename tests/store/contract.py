@@ -9,10 +9,13 @@ from __future__ import annotations
 from tests.store.deletion import DeletionContract
 from tests.store.lists import ListsContract
 from tests.store.records import RecordsContract
+from tests.store.timers import TimersContract
 from tests.store.transactions import DEADLINE_S, TransactionsContract
 
 __all__ = ["DEADLINE_S", "StoreContract"]
 
 
-class StoreContract(RecordsContract, ListsContract, DeletionContract, TransactionsContract):
+class StoreContract(
+    RecordsContract, ListsContract, DeletionContract, TimersContract, TransactionsContract
+):
     """Inherit, and give the fixtures."""

@@ -17,6 +17,14 @@ from stagecast.model.aggregates import (
 )
 from stagecast.model.edit import BatchEdit
 from stagecast.model.ids import BATCH_ID, canonical_uuid, make_batch_id, make_document_id
+from stagecast.model.liveness import (
+    Timer,
+    as_one_us,
+    deadline,
+    give_up,
+    order_for,
+    patience_us,
+)
 from stagecast.model.messages import DatasetsMessage, SnapshotPart, WatchMessage
 from stagecast.model.records import (
     Batch,
@@ -35,10 +43,12 @@ from stagecast.model.records import (
     Stage,
     Transition,
     TransitionKind,
+    WorkerOrder,
     evolve,
 )
 from stagecast.model.requests import (
     BatchQuery,
+    Beat,
     DatasetQuery,
     DatasetsWatchRequest,
     DocumentQuery,
@@ -73,6 +83,7 @@ __all__ = [
     "BatchEdit",
     "BatchQuery",
     "BatchState",
+    "Beat",
     "Change",
     "Creation",
     "Dataset",
@@ -97,25 +108,32 @@ __all__ = [
     "SnapshotPart",
     "SnapshotReason",
     "Stage",
+    "Timer",
     "Transition",
     "TransitionKind",
     "TransitionQuery",
     "WatchMessage",
     "WatchRequest",
+    "WorkerOrder",
     "apply_report",
+    "as_one_us",
     "batch_at",
     "batch_progress",
     "batch_size_bound",
     "batch_state",
     "canonical_uuid",
     "dataset_state",
+    "deadline",
     "evolve",
+    "give_up",
     "lose",
     "make_batch_id",
     "make_document_id",
     "move_counts",
     "move_dataset",
     "move_segments",
+    "order_for",
+    "patience_us",
     "pause",
     "recover",
     "register",

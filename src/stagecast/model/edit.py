@@ -21,6 +21,7 @@ class BatchEdit:
         transitions: what happened so far, in order.
         added: documents that this call registers, by id.
         changed: documents that this call changes, by id, as they are so far.
+        heard: documents that gave a sign of life, which may have changed nothing, by id.
         serials: the progress serial of those whose counters changed without a transition, by id.
     """
 
@@ -31,6 +32,7 @@ class BatchEdit:
         self.transitions: list[Transition] = []
         self.added: dict[str, Document] = {}
         self.changed: dict[str, Document] = {}
+        self.heard: dict[str, Document] = {}
         self.serials: dict[str, int] = {}
         self._call = call
         self._mark = mark
@@ -66,6 +68,10 @@ class BatchEdit:
         if after is not before:
             self.changed[after.document_id] = after
         return after
+
+    def hear(self, document: Document) -> None:
+        """Note that the document's worker gave a sign of life."""
+        self.heard[document.document_id] = document
 
     def _count(self, before: Document, after: Document) -> None:
         """Move the batch's counters without a transition; the new serial tells watchers."""

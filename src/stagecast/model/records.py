@@ -95,6 +95,15 @@ class ReportOutcome(IntEnum):
     OVERTAKEN = 3  # a later report got here first
 
 
+class WorkerOrder(IntEnum):
+    """What a worker should do with a document."""
+
+    GO_ON = 1
+    DROP = 2  # another has it, or it has ended, or it is gone
+    PAUSE = 3  # hold it until it is resumed
+    STOP = 4  # it was stopped
+
+
 class SnapshotReason(IntEnum):
     """Why a watch sends a snapshot."""
 

@@ -47,6 +47,14 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Beat:
+    """A document that a worker still has; `attempt` 0 is the current one."""
+
+    document_id: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     """Which page of a list: at most so many, and behind those of the token, if there is one."""
 

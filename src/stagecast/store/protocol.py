@@ -20,6 +20,7 @@ from stagecast.model import (
     Document,
     DocumentState,
     Stage,
+    Timer,
     Transition,
 )
 
@@ -30,6 +31,9 @@ BatchName = tuple[str, str]
 
 Topic = tuple[str, ...]
 """What may change: a dataset by its id, or one of its batches as a `BatchName`."""
+
+Place = tuple[int, int, int]
+"""Where a timer stands among all: those that are due first are the first."""
 
 Head = tuple[int, ...]
 """How far a batch is: its key, its revision, its progress serial."""
@@ -42,6 +46,19 @@ class DatasetNews:
     serial: int
     changed: Sequence[Dataset]
     removed: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """Which process looks after what is due; `holder` is its random number, 0 for nobody.
+
+    `beat` goes up while the holder lives. `reached_at` is the latest time that its clock is known
+    to have shown.
+    """
+
+    holder: int
+    beat: int
+    reached_at: int
 
 
 class Reading(Protocol):
@@ -127,6 +144,23 @@ class Reading(Protocol):
         """
         ...
 
+    def find_unheard(
+        self, batch: Batch, document_ids: Collection[str], *, before: int
+    ) -> Collection[str]:
+        """Return those of the documents that want a sign of life.
+
+        They are stalled, or would stall, and were last heard from before a time.
+        """
+        ...
+
+    def has_due(self, until: int) -> bool:
+        """Tell whether a timer is due at a time."""
+        ...
+
+    def find_lease(self) -> Lease:
+        """Return who looks after what is due."""
+        ...
+
 
 class Writing(Reading, Protocol):
     """A transaction that may also write; what it reads includes what it has written."""
@@ -151,7 +185,19 @@ class Writing(Reading, Protocol):
         ...
 
     def save(self, edit: BatchEdit) -> None:
-        """Write rows, log and counts."""
+        """Write rows, log and counts; the silence of what changed or was heard begins anew."""
+        ...
+
+    def find_timers(self, *, until: int | None, after: Place | None, most: int) -> Sequence[Timer]:
+        """Return timers by their places: those that are due at a time, or all, behind a place."""
+        ...
+
+    def set_timer(self, timer: Timer, *, heard_at: int, due_at: int | None) -> None:
+        """Say when the silence of a document began, and when to look at it, if ever."""
+        ...
+
+    def save_lease(self, lease: Lease) -> None:
+        """Say who looks after what is due."""
         ...
 
     def delete_batch(self, batch: Batch) -> None:

@@ -184,3 +184,31 @@ def number_dataset_changes(db: Database) -> None:
             dataset_id TEXT NOT NULL
         ) STRICT
     """)
+
+
+@migrations()
+def time_silence(db: Database) -> None:
+    """Time the silence of running documents, and say which process looks at what is due.
+
+    `heard_at` is when a document was last heard from, or stalled. `due_at` is when to look at it:
+    at its deadline, or before, since a sign of life moves `heard_at` alone. It is null where
+    silence does not count.
+    """
+    db.execute("ALTER TABLE documents ADD COLUMN heard_at INTEGER")
+    db.execute("ALTER TABLE documents ADD COLUMN due_at INTEGER")
+    db.execute("CREATE INDEX documents_by_due ON documents (due_at) WHERE due_at IS NOT NULL")
+    db.execute("""
+        UPDATE documents SET heard_at = documents.updated_at,
+            due_at = documents.updated_at + stall_after_us
+        FROM batches
+        WHERE batches.id = documents.batch AND documents.state = 2 AND NOT documents.stalled
+            AND stall_after_us > 0
+    """)
+    # One row; the holder is a random number, 0 for nobody.
+    db.execute("""
+        CREATE TABLE keeper (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            holder INTEGER NOT NULL, beat INTEGER NOT NULL, reached_at INTEGER NOT NULL
+        ) STRICT
+    """)
+    db.execute("INSERT INTO keeper VALUES (1, 0, 0, 0)")

@@ -17,6 +17,7 @@ from stagecast.model import (
 from stagecast.store.protocol import BatchName, DatasetNews, Head
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection, Cursor
+from stagecast.store.sqlite.timers import TimersReading
 
 # A dataset by its id.
 _DATASET = f"SELECT {rows.columns(rows.DATASET)} FROM datasets WHERE dataset_id = ?"
@@ -114,7 +115,7 @@ _CALL = "SELECT call FROM transitions WHERE batch = ? AND revision = ?"
 _SERIAL = "SELECT serial FROM progress_marks WHERE batch = ? AND mark = ?"
 
 
-class SqliteReading:
+class SqliteReading(TimersReading):
     """Reads on one connection, inside a transaction that somebody else began."""
 
     def __init__(self, connection: Connection) -> None:

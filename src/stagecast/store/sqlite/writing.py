@@ -24,6 +24,7 @@ from stagecast.store.protocol import Topic
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
 from stagecast.store.sqlite.reading import LAST_SERIAL, SqliteReading
+from stagecast.store.sqlite.timers import SET_TIMER_OF_SAVED, TimersWriting, timer_of_saved
 
 # The last serial that a server gave to counters.
 _SAVE_SERIAL = """
@@ -74,7 +75,7 @@ _NEW_DOCUMENT = f"""
 # Documents that changed; a serial only where counters did without a transition.
 _SAVE_DOCUMENT = f"""
     UPDATE documents SET {rows.assignments(rows.CONDITION)}, revision = ?, updated_at = ?,
-        progress_serial = coalesce(?, progress_serial)
+        progress_serial = coalesce(?, progress_serial), {SET_TIMER_OF_SAVED}
     WHERE batch = ? AND position = ?
 """
 
@@ -128,7 +129,7 @@ _SWEEP_DATASET = """
 """
 
 
-class SqliteWriting(SqliteReading):
+class SqliteWriting(SqliteReading, TimersWriting):
     """Also writes.
 
     Args:
@@ -186,7 +187,9 @@ class SqliteWriting(SqliteReading):
         return BatchEdit(batch, new=False, now=self.now, call=random_number(), mark=self._mark)
 
     def save(self, edit: BatchEdit) -> None:
-        """Write rows, log and counts."""
+        """Write rows, log and counts; the silence of what changed or was heard begins anew."""
+        if edit.heard:
+            self._save_heard(edit.batch, edit.heard.values(), self.now)
         if not edit.dirty:
             return
         batch = edit.batch
@@ -248,6 +251,7 @@ class SqliteWriting(SqliteReading):
                     document.revision,
                     document.updated_at,
                     edit.serials.get(document.document_id),
+                    *timer_of_saved(document, edit.batch, self.now),
                     key,
                     document.position,
                 )

@@ -1,0 +1,72 @@
+"""When silence counts, and what a worker is told that gives a sign of life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stagecast.model.records import Document, DocumentState, WorkerOrder
+from stagecast.model.rules import Change, lose, stall
+
+# Signs of life closer together than this count as one, and so close to each other by the patience
+# of the batch: who gives them all the time shall not have all of them written.
+_AS_ONE_US = 1_000_000
+_AS_ONE_PART = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timer:
+    """A document whose silence is timed.
+
+    `place` is where it stands among all that are timed, those that are due first.
+    `heard_at` is when its silence began: when it was heard from last, or stalled.
+    `due_at` is when to look at it; its deadline may be later, since it moves with every sign of
+    life. `patience_us` is 0 where silence does not count any more.
+    """
+
+    dataset_id: str
+    batch_id: str
+    document_id: str
+    place: tuple[int, int, int]
+    heard_at: int
+    due_at: int
+    patience_us: int
+
+
+def patience_us(
+    state: DocumentState, stalled: bool, stall_after_us: int, fail_after_us: int
+) -> int:
+    """Return how long a document may be silent until something becomes of it; 0 is for ever."""
+    if state is not DocumentState.RUNNING:
+        return 0
+    return fail_after_us if stalled else stall_after_us
+
+
+def as_one_us(stall_after_us: int) -> int:
+    """Return the time within which signs of life of a document count as one."""
+    return min(_AS_ONE_US, stall_after_us // _AS_ONE_PART)
+
+
+def deadline(timer: Timer, *, now: int, grace_from: int) -> int | None:
+    """Return when a document has been silent for too long, `None` if that does not count.
+
+    What was before `grace_from` does not count, nor what is still to come: the clock was set back.
+    """
+    if not timer.patience_us:
+        return None
+    return max(min(timer.heard_at, now), grace_from) + timer.patience_us
+
+
+def give_up(document: Document, *, now: int) -> Change:
+    """Return the document after it has been silent for too long: stalled, or lost if it was."""
+    return lose(document, now=now) if document.stalled else stall(document)
+
+
+def order_for(document: Document | None, attempt: int) -> WorkerOrder:
+    """Return what a worker should do that says it has this attempt; 0 is the current one."""
+    if document is None or attempt not in (0, document.attempt):
+        return WorkerOrder.DROP
+    if document.state is DocumentState.STOPPED:
+        return WorkerOrder.STOP
+    if document.state.terminal:
+        return WorkerOrder.DROP
+    return WorkerOrder.PAUSE if document.state is DocumentState.PAUSED else WorkerOrder.GO_ON

@@ -1,0 +1,138 @@
+"""Whose silence is timed: parts of a reading and a writing transaction of the SQLite store.
+
+`due_at` is indexed and says when to look at a document; a sign of life moves only `heard_at`, which
+is not, and so costs no more than the row. Whoever looks moves `due_at` on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+
+from stagecast.model import (
+    Batch,
+    Document,
+    DocumentState,
+    Timer,
+    as_one_us,
+    patience_us,
+)
+from stagecast.store.protocol import Lease, Place
+from stagecast.store.sqlite import rows
+from stagecast.store.sqlite.connection import Connection
+
+# What a sign of life would do good, by a JSON list of ids.
+_UNHEARD = """
+    SELECT document_id FROM documents
+    WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?))
+        AND (stalled OR due_at IS NOT NULL AND heard_at < ?)
+"""
+
+# Whether anything is due: one step into the index.
+_HAS_DUE = "SELECT EXISTS (SELECT 1 FROM documents WHERE due_at <= ?)"
+
+# Timers in their order behind a place. The batch of those that were deleted has the state 0.
+_TIMERS = """
+    SELECT documents.batch, documents.position, document_id, heard_at, due_at,
+        documents.state, documents.stalled, stall_after_us, fail_after_us,
+        batches.state, batches.batch_id, datasets.dataset_id
+    FROM documents INDEXED BY documents_by_due
+        CROSS JOIN batches ON batches.id = documents.batch
+        CROSS JOIN datasets ON datasets.id = batches.dataset
+    WHERE due_at <= ? AND (due_at, documents.batch, documents.position) > (?, ?, ?)
+    ORDER BY due_at, documents.batch, documents.position LIMIT ?
+"""
+_FIRST, _NEVER = (-1, -1, -1), 2**63 - 1
+
+# A timer anew.
+_SET_TIMER = "UPDATE documents SET heard_at = ?, due_at = ? WHERE batch = ? AND position = ?"
+
+# A sign of life of a document whose silence counts, unless there was one just before.
+_HEARD = """
+    UPDATE documents SET heard_at = ?1
+    WHERE batch = ?2 AND position = ?3 AND due_at IS NOT NULL AND heard_at < ?1 - ?4
+"""
+
+# Who looks after what is due.
+_LEASE = "SELECT holder, beat, reached_at FROM keeper"
+_SAVE_LEASE = "UPDATE keeper SET holder = ?, beat = ?, reached_at = ?"
+
+# The silence of a document that was saved begins anew. Its old row tells whether `due_at` is early
+# enough as it is: it is, unless it was null or another patience ran.
+SET_TIMER_OF_SAVED = """
+    heard_at = ?,
+    due_at = CASE WHEN due_at IS NOT NULL AND stalled = ? THEN min(due_at, ?) ELSE ? END
+"""
+
+
+def timer_of_saved(document: Document, batch: Batch, now: int) -> rows.Row:
+    """Return the parameters of `SET_TIMER_OF_SAVED`."""
+    patience = patience_us(
+        document.state, document.stalled, batch.stall_after_us, batch.fail_after_us
+    )
+    due_at = now + patience if patience else None
+    return now, int(document.stalled), due_at, due_at
+
+
+class TimersReading:
+    """What a view of one moment tells about timers."""
+
+    _connection: Connection
+
+    def find_unheard(
+        self, batch: Batch, document_ids: Collection[str], *, before: int
+    ) -> Collection[str]:
+        """Return those of the documents that want a sign of life."""
+        names = json.dumps(list(document_ids))
+        found = self._connection.execute(_UNHEARD, (batch.key, names, before))
+        return {document_id for (document_id,) in found}
+
+    def has_due(self, until: int) -> bool:
+        """Tell whether a timer is due at a time."""
+        [(due,)] = self._connection.execute(_HAS_DUE, (until,))
+        return bool(due)
+
+    def find_lease(self) -> Lease:
+        """Return who looks after what is due."""
+        [(holder, beat, reached_at)] = self._connection.execute(_LEASE)
+        return Lease(holder=holder, beat=beat, reached_at=reached_at)
+
+
+class TimersWriting:
+    """What a transaction that writes does with timers."""
+
+    _connection: Connection
+
+    def find_timers(self, *, until: int | None, after: Place | None, most: int) -> Sequence[Timer]:
+        """Return timers by their places: those that are due at a time, or all, behind a place."""
+        asked = (_NEVER if until is None else until, *(after or _FIRST), most)
+        return [_timer_from_row(row) for row in self._connection.execute(_TIMERS, asked)]
+
+    def set_timer(self, timer: Timer, *, heard_at: int, due_at: int | None) -> None:
+        """Say when the silence of a document began, and when to look at it, if ever."""
+        self._connection.execute(_SET_TIMER, (heard_at, due_at, *timer.place[1:]))
+
+    def save_lease(self, lease: Lease) -> None:
+        """Say who looks after what is due."""
+        self._connection.execute(_SAVE_LEASE, (lease.holder, lease.beat, lease.reached_at))
+
+    def _save_heard(self, batch: Batch, documents: Iterable[Document], now: int) -> None:
+        as_one = as_one_us(batch.stall_after_us)
+        self._connection.executemany(
+            _HEARD, ((now, batch.key, document.position, as_one) for document in documents)
+        )
+
+
+def _timer_from_row(row: rows.Row) -> Timer:
+    key, position, document_id, heard_at, due_at, state, stalled, *rest = row
+    stall_after_us, fail_after_us, batch_state, batch_id, dataset_id = rest
+    patience = patience_us(DocumentState(state), stalled, stall_after_us, fail_after_us)
+    return Timer(
+        dataset_id=dataset_id,
+        batch_id=batch_id,
+        document_id=document_id,
+        place=(due_at, key, position),
+        heard_at=heard_at,
+        due_at=due_at,
+        patience_us=patience if batch_state else 0,
+    )

@@ -1,0 +1,249 @@
+"""What every store must do to time silence: tell what is due, and when it began."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from stagecast.errors import IllegalTransition
+from stagecast.model import (
+    Stage,
+    Timer,
+    patience_us,
+    pause,
+    recover,
+    resume,
+    retry,
+    stall,
+    start_attempt,
+    stop,
+)
+from stagecast.store import Lease, Place, Store, Topic, Writing
+from stagecast.store import get_batch as find_batch
+from tests.builders import (
+    BATCH_ID,
+    DATASET_ID,
+    Move,
+    counted,
+    create,
+    get_batch,
+    get_documents,
+    move,
+    says,
+    taken,
+)
+from tests.clock import START_US, Clock
+
+STALL_US, FAIL_US = 60_000_000, 20_000_000
+
+stalled: Move = lambda found, _: stall(found)  # noqa: E731 - one of a row of moves
+recovered: Move = lambda found, _: recover(found)  # noqa: E731
+paused: Move = lambda found, now: pause(found, now=now)  # noqa: E731
+resumed: Move = lambda found, _: resume(found)  # noqa: E731
+stopped: Move = lambda found, now: stop(found, now=now)  # noqa: E731
+retried: Move = lambda found, _: retry(found)  # noqa: E731
+taken_over: Move = lambda found, now: start_attempt(found, "another", now=now)  # noqa: E731
+entered, ended = says(stage=Stage.INDEXING), says(stage=Stage.COMPLETED)
+
+# Moves, and how long the document may be silent after them.
+MOVES: dict[str, tuple[list[Move], int]] = {
+    "registered": ([], 0),
+    "taken": ([taken], STALL_US),
+    "reported": ([entered], STALL_US),
+    "counted": ([taken, says(progress=counted(3))], STALL_US),
+    "stalled": ([taken, stalled], FAIL_US),
+    "recovered": ([taken, stalled, recovered], STALL_US),
+    "recovered_by_a_stage": ([taken, stalled, entered], STALL_US),
+    "taken_over_when_stalled": ([taken, stalled, taken_over], STALL_US),
+    "paused": ([taken, paused], 0),
+    "paused_when_stalled": ([taken, stalled, paused], 0),
+    "resumed": ([taken, paused, resumed], STALL_US),
+    "resumed_before_it_began": ([paused, resumed], 0),
+    "ended": ([taken, ended], 0),
+    "stopped_when_stalled": ([taken, stalled, stopped], 0),
+    "retried": ([taken, ended, retried], 0),
+    "retried_and_taken": ([taken, ended, retried, taken], STALL_US),
+}
+
+
+async def timers(
+    store: Store, *, until: int | None = None, after: Place | None = None, most: int = 1_000
+) -> Sequence[Timer]:
+    return await store.write(lambda tx: tx.find_timers(until=until, after=after, most=most))
+
+
+async def hear(store: Store, *numbers: int) -> None:
+    """Note signs of life of documents, which change nothing else."""
+
+    def call(tx: Writing) -> None:
+        edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
+        for found in tx.find_documents(
+            edit.batch, {f"doc-{number}" for number in numbers}
+        ).values():
+            edit.hear(found)
+        tx.save(edit)
+
+    await store.write(call)
+
+
+async def make(store: Store, documents: int = 1, **changes: Any) -> Any:
+    patience = {"stall_after_us": STALL_US, "fail_after_us": FAIL_US}
+    return await create(store, documents=documents, **patience | changes)
+
+
+class TimersContract:
+    """A part of `StoreContract`."""
+
+    @pytest.mark.parametrize("name", MOVES)
+    async def test_silence_is_timed_from_the_last_move(
+        self, store: Store, clock: Clock, name: str
+    ) -> None:
+        """In as many calls, and in one."""
+        moves, patience = MOVES[name]
+        batch = await make(store, documents=2)
+        for step in moves:
+            clock.advance(1)
+            await move(store, batch, (0, step))
+        if moves:
+            await move(store, batch, *[(1, step) for step in moves])
+        found = await timers(store)
+        assert [timer.document_id for timer in found] == (["doc-0", "doc-1"] if patience else [])
+        for timer in found:
+            assert (timer.dataset_id, timer.batch_id) == (DATASET_ID, BATCH_ID)
+            assert timer.heard_at == clock.now_us
+            assert timer.patience_us == patience
+            assert timer.due_at == timer.place[0] <= clock.now_us + patience
+
+    @pytest.mark.parametrize("name", ["taken", "stalled", "recovered", "resumed"])
+    async def test_without_patience_nothing_is_timed(self, store: Store, name: str) -> None:
+        batch = await make(store, stall_after_us=0, fail_after_us=0)
+        for step in MOVES[name][0]:
+            await move(store, batch, (0, step))
+        assert await timers(store) == []
+
+    @pytest.mark.parametrize("seed", range(10))
+    async def test_timer_is_never_later_than_its_deadline(
+        self, store: Store, clock: Clock, seed: int
+    ) -> None:
+        chance = random.Random(seed)
+        stall_after, fail_after = (chance.choice([0, 5_000_000, 50_000_000]) for _ in range(2))
+        batch = await make(store, documents=4, stall_after_us=stall_after, fail_after_us=fail_after)
+        steps = [step for steps, _ in MOVES.values() for step in steps]
+        for _ in range(60):
+            clock.advance(chance.choice([0, 0, 1, 30, -20]))
+            with contextlib.suppress(IllegalTransition):
+                await move(store, batch, (chance.randrange(4), chance.choice(steps)))
+            found = {timer.document_id: timer for timer in await timers(store)}
+            for document in await get_documents(store, await get_batch(store)):
+                patience = patience_us(document.state, document.stalled, stall_after, fail_after)
+                timer = found.get(document.document_id)
+                assert bool(timer) == bool(patience)
+                if timer is not None:
+                    assert timer.patience_us == patience
+                    assert timer.due_at <= timer.heard_at + patience
+
+    async def test_sign_of_life_is_kept_and_rings_nobody(
+        self, store: Store, clock: Clock, committed: list[set[Topic]]
+    ) -> None:
+        batch = await make(store, documents=3)
+        await move(store, batch, (0, taken), (1, taken))
+        before = await get_documents(store, batch)
+        committed.clear()
+        clock.advance(30)
+        await hear(store, 0, 2)
+        first, second = await timers(store)
+        assert first.heard_at == clock.now_us
+        assert first.due_at == second.due_at, "only the row moved, not its place in the index"
+        assert second.heard_at == START_US
+        assert await get_documents(store, batch) == before
+        assert committed == []
+
+    @pytest.mark.parametrize(("stall_after_s", "as_one_s"), [(1, 0.05), (10, 0.5), (3_600, 1)])
+    async def test_signs_of_life_close_together_count_as_one(
+        self, store: Store, clock: Clock, stall_after_s: float, as_one_s: float
+    ) -> None:
+        batch = await make(store, stall_after_us=stall_after_s * 1_000_000)
+        await move(store, batch, (0, taken))
+        clock.advance(as_one_s)
+        await hear(store, 0)
+        assert (await timers(store))[0].heard_at == START_US
+        clock.advance(0.001)
+        await hear(store, 0)
+        assert (await timers(store))[0].heard_at == clock.now_us
+
+    async def test_unheard_are_those_that_a_sign_of_life_would_help(
+        self, store: Store, clock: Clock
+    ) -> None:
+        batch = await make(store, documents=6, fail_after_us=0)
+        await move(store, batch, *[(number, taken) for number in range(1, 5)])
+        await move(store, batch, (1, stalled), (2, paused), (3, ended))
+        names = {f"doc-{number}" for number in (*range(5), 77)}
+
+        async def unheard(before: int) -> set[str]:
+            return set(await store.read(lambda tx: tx.find_unheard(batch, names, before=before)))
+
+        assert await unheard(clock.now_us) == {"doc-1"}, "it is stalled for ever"
+        assert await unheard(clock.now_us + 1) == {"doc-1", "doc-4"}
+
+    async def test_timers_are_told_by_their_places(self, store: Store, clock: Clock) -> None:
+        batch = await make(store, documents=5)
+        for number in (3, 1, 4, 0):
+            await move(store, batch, (number, taken))
+            clock.advance(1)
+        found = await timers(store)
+        assert [timer.document_id for timer in found] == ["doc-3", "doc-1", "doc-4", "doc-0"]
+        assert [timer.place for timer in found] == sorted(timer.place for timer in found)
+        until = found[2].due_at
+        assert await timers(store, until=until) == found[:3]
+        assert await timers(store, until=until - 1, most=1) == found[:1]
+        assert await timers(store, after=found[0].place, most=2) == found[1:3]
+        assert await timers(store, after=found[3].place) == []
+
+        async def has_due(until: int) -> bool:
+            return await store.read(lambda tx: tx.has_due(until))
+
+        assert not await has_due(found[0].due_at - 1)
+        assert await has_due(found[0].due_at)
+
+    async def test_timer_is_set_and_ended(self, store: Store) -> None:
+        batch = await make(store, documents=2)
+        await move(store, batch, (0, taken), (1, taken))
+        [first, second] = await timers(store)
+
+        def call(tx: Writing) -> None:
+            tx.set_timer(first, heard_at=7, due_at=99)
+            tx.set_timer(second, heard_at=8, due_at=None)
+
+        await store.write(call)
+        [timer] = await timers(store)
+        assert (timer.document_id, timer.heard_at, timer.due_at) == (first.document_id, 7, 99)
+
+    @pytest.mark.parametrize("what", ["batch", "dataset"])
+    async def test_timers_of_what_is_deleted_do_not_count(self, store: Store, what: str) -> None:
+        batch = await make(store, documents=3)
+        await move(store, batch, (0, taken), (1, taken))
+
+        def delete(tx: Writing) -> None:
+            if what == "batch":
+                tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID))
+            else:
+                dataset = tx.find_dataset(DATASET_ID)
+                assert dataset is not None
+                tx.delete_dataset(dataset)
+
+        await store.write(delete)
+        assert [timer.patience_us for timer in await timers(store)] == [0, 0]
+        while await store.write(lambda tx: tx.sweep(2)):
+            pass
+        assert await timers(store) == []
+
+    async def test_lease_is_nobodys_at_first_and_kept_as_it_was_saved(self, store: Store) -> None:
+        lease = await store.read(lambda tx: tx.find_lease())
+        assert lease == Lease(holder=0, beat=0, reached_at=0)
+        taken_by = Lease(holder=2**62, beat=3, reached_at=START_US)
+        await store.write(lambda tx: tx.save_lease(taken_by))
+        assert await store.read(lambda tx: tx.find_lease()) == taken_by

@@ -12,7 +12,10 @@ from typing import Self
 from stagecast import wire
 from stagecast.config import Config
 from stagecast.controls import Controls
+from stagecast.errors import StoreBusy
 from stagecast.feed import Feed
+from stagecast.heartbeats import Heartbeats
+from stagecast.keeper import Keeper
 from stagecast.queries import Queries
 from stagecast.reports import Reports
 from stagecast.rest import HttpServer, make_rest_app
@@ -41,9 +44,16 @@ class App:
         StartError: it cannot use its file or its addresses.
     """
 
-    def __init__(self, config: Config, *, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], int] = wall_clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._config = config
         self._clock = clock
+        self._monotonic = monotonic
         self._ready = False
         self._resources = contextlib.AsyncExitStack()
 
@@ -69,7 +79,15 @@ class App:
         stack.push_async_callback(store.close)
         queries = Queries(store)
         controls = Controls(store)
-        rpc = self._make_rpc(store, feed, queries, controls)
+        heartbeats = Heartbeats(store, clock=self._clock)
+        keeper = Keeper(
+            store,
+            clock=self._clock,
+            monotonic=self._monotonic,
+            every_s=self._config.keep_every_s,
+        )
+        stack.push_async_callback(_hand_over, heartbeats, keeper)
+        rpc = self._make_rpc(store, feed, queries, controls, heartbeats)
         http = HttpServer(
             make_rest_app(
                 queries,
@@ -87,16 +105,24 @@ class App:
             self._keep_readiness(store, rpc),
             Neighbours(store, feed, committed_elsewhere).run(),
             controls.sweep(),
+            heartbeats.run(),
+            keeper.run(),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(chore))
 
     def _make_rpc(
-        self, store: SqliteStore, feed: Feed, queries: Queries, controls: Controls
+        self,
+        store: SqliteStore,
+        feed: Feed,
+        queries: Queries,
+        controls: Controls,
+        heartbeats: Heartbeats,
     ) -> RpcServer:
         config, clock = self._config, self._clock
         return RpcServer(
             config.grpc,
             reports=Reports(store),
+            heartbeats=heartbeats,
             controls=controls,
             queries=queries,
             batch_watches=BatchWatches(
@@ -144,6 +170,15 @@ class App:
         self._ready = False
         rpc.drain()
         feed.close()
+
+
+async def _hand_over(heartbeats: Heartbeats, keeper: Keeper) -> None:
+    """Write the last heartbeats, and let another process keep at once."""
+    for last in (heartbeats.flush, keeper.release):
+        try:
+            await last()
+        except StoreBusy as error:
+            _log.warning("%s", error)
 
 
 async def _stop_together(servers: Sequence[RpcServer | HttpServer], grace_s: float) -> None:

@@ -29,6 +29,8 @@ class Config:
     watch_life_s: float = 3600.0
     # After a message, a watch gathers what follows for so long before it sends the next.
     watch_tick_s: float = 0.005
+    # How often documents are looked for that have been silent for too long.
+    keep_every_s: float = 1.0
     # How often the store is asked whether it can be written.
     probe_every_s: float = 5.0
     # How often one of several processes tells its supervisor that it lives; one that has missed six

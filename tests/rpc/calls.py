@@ -152,6 +152,21 @@ class Calls:
             for result in response.results
         ]
 
+    async def orders(
+        self, *documents: str | rs.HeartbeatDocument, **fields: Any
+    ) -> list[rs.WorkerOrder.ValueType]:
+        """Send a heartbeat of documents, each given by its id or whole, and return the orders."""
+        beats = [
+            rs.HeartbeatDocument(document_id=item) if isinstance(item, str) else item
+            for item in documents
+        ]
+        request = rs.HeartbeatRequest(**self._names({"documents": beats} | fields))
+        response = await self.client.reports.Heartbeat(request)
+        assert [order.document_id for order in response.orders] == [
+            beat.document_id for beat in beats
+        ]
+        return [order.order for order in response.orders]
+
     async def pause(self, document_id: str = "", **fields: Any) -> cs.PauseResponse:
         """Hold a document, or all."""
         request = cs.PauseRequest(**self._names({"document_id": document_id} | fields))
@@ -249,9 +264,14 @@ class Calls:
 
 
 def contents(db: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all rows of all tables of a file that a server may have open."""
+    """Return all rows of all tables of a file that a server may have open.
+
+    But that of the keeper, which beats.
+    """
     with contextlib.closing(sqlite3.connect(db)) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'keeper'"
+        )
         return {
             name: connection.execute(f'SELECT * FROM "{name}"').fetchall()  # noqa: S608 - our own
             for (name,) in tables.fetchall()

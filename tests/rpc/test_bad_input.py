@@ -42,6 +42,7 @@ SOUND: dict[str, Message] = {
     "SealBatch": rs.SealBatchRequest(),
     "StartAttempt": rs.StartAttemptRequest(document_id="a", worker="w1"),
     "Report": rs.ReportRequest(reports=[rs.DocumentReport(document_id="a", stage=r.STAGE_PARSING)]),
+    "Heartbeat": rs.HeartbeatRequest(documents=[rs.HeartbeatDocument(document_id="a")]),
     "Pause": cs.PauseRequest(),
     "Resume": cs.ResumeRequest(),
     "Stop": cs.StopRequest(),
@@ -66,6 +67,11 @@ def _report(**fields: Any) -> dict[str, Any]:
     sound = rs.DocumentReport(document_id="a", stage=r.STAGE_PARSING)
     bad = rs.DocumentReport(**{"document_id": "a"} | fields)
     return {"reports": [sound, bad]}
+
+
+def _beat(**fields: Any) -> dict[str, Any]:
+    bad = rs.HeartbeatDocument(**{"document_id": "a"} | fields)
+    return {"documents": [rs.HeartbeatDocument(document_id="a"), bad]}
 
 
 def _error(**fields: Any) -> dict[str, Any]:
@@ -271,6 +277,18 @@ BAD: dict[str, dict[str, Row]] = {
             "reports[1].event_time",
             "years 1 to 9999",
         ),
+    },
+    "Heartbeat": {
+        "none": ({"documents": []}, "documents", "1 to 1000 entries, has 0"),
+        "too_many": (
+            {"documents": [rs.HeartbeatDocument(document_id="a")] * 1_001},
+            "documents",
+            "has 1001",
+        ),
+        "document_empty": (_beat(document_id=""), "documents[1].document_id", "1 to 256"),
+        "document_long": (_beat(document_id="d" * 257), "documents[1].document_id", "1 to 256"),
+        "document_tab": (_beat(document_id="\t"), "documents[1].document_id", "printable"),
+        "attempt_negative": (_beat(attempt=-1), "documents[1].attempt", "0 or more"),
     },
 }
 

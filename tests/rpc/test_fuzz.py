@@ -28,6 +28,7 @@ RPCS = {
     "SealBatch": report_service_pb2.SealBatchRequest,
     "StartAttempt": report_service_pb2.StartAttemptRequest,
     "Report": report_service_pb2.ReportRequest,
+    "Heartbeat": report_service_pb2.HeartbeatRequest,
     "GetDataset": status_service_pb2.GetDatasetRequest,
     "GetBatch": status_service_pb2.GetBatchRequest,
     "GetDocument": status_service_pb2.GetDocumentRequest,

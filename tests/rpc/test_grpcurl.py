@@ -17,7 +17,7 @@ REPORTS = "stagecast.v1.ReportService"
 STATUS = "stagecast.v1.StatusService"
 
 _ERROR = 64  # its exit codes: this and the gRPC code
-_NOT_FOUND, _INVALID_ARGUMENT, _UNIMPLEMENTED = _ERROR + 5, _ERROR + 3, _ERROR + 12
+_NOT_FOUND, _INVALID_ARGUMENT = _ERROR + 5, _ERROR + 3
 
 
 class Grpcurl:
@@ -162,9 +162,3 @@ async def test_grpcurl_shows_the_field_that_is_bad(grpcurl: Grpcurl, dataset_id:
     assert shown.code == _INVALID_ARGUMENT
     assert '"field":"batch_id"' in shown.err
     assert "must be 1 to 128 characters" in shown.err
-
-
-async def test_grpcurl_is_told_what_is_not_implemented(grpcurl: Grpcurl) -> None:
-    shown = await grpcurl.call("stagecast.v1.ReportService/Heartbeat")
-    assert shown.code == _UNIMPLEMENTED
-    assert "not implemented yet" in shown.err

@@ -23,11 +23,14 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.store import Reading
 from stagecast.store.sqlite import connection
 from stagecast.store.sqlite.migrations import migrations
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
+from tests.builders import get_dataset
 from tests.clock import START_US, Clock
+from tests.keeping import House, live, open_house
 from tests.process import running
 from tests.rpc.calls import Calls, contents, execute, new, refused, stage
 from tests.validator import WatchRecord
@@ -226,6 +229,32 @@ async def test_old_batch_goes_on(old: Calls) -> None:
     await old.report(stage("late", r.STAGE_COMPLETED), batch_id="growing")
     assert (await old.batch(batch_id="growing")).state == r.BATCH_STATE_RUNNING
     assert (await old.dataset()).counts.total == int(TOLD["datasets"][A]["counts"]["total"]) + 1
+
+
+async def test_old_running_documents_stall_when_they_are_silent_from_now_on(
+    config: Config, clock: Clock
+) -> None:
+    async with open_house(config.db, clock) as house:
+        await house.keeper.look()
+        await live(clock, 300, [house])
+        assert await _stalled(house) == set()
+        await live(clock, 2, [house])
+        assert await _stalled(house) == {"doc-1", "doc-2", "doc-3"}
+        assert (await get_dataset(house.store, A)).counts.stalled == 3
+
+
+async def _stalled(house: House) -> set[str]:
+    """Return which documents are stalled, of all batches."""
+
+    def query(tx: Reading) -> set[str]:
+        return {
+            document.document_id
+            for batch in tx.iterate_batches(None)
+            for document in tx.iterate_documents(batch)
+            if document.stalled
+        }
+
+    return await house.store.read(query)
 
 
 # Opening.

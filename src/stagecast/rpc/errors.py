@@ -86,9 +86,6 @@ class ErrorInterceptor(aio.ServerInterceptor):
     def _guard_unary(
         self, handle: Callable[[Any, Context], Awaitable[Any]], method: str
     ) -> Callable[[Any, Context], Awaitable[Any]]:
-        if _is_generated(handle):
-            return _unimplemented
-
         async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
             async with _answering_errors(context, method):
                 with self._passing(method):
@@ -159,15 +156,6 @@ def _serializers(handler: _Handler) -> dict[str, Any]:
 def _check_decoded(request: Any) -> None:  # noqa: ANN401 - any request
     if isinstance(request, DecodeError):
         raise FieldInvalid("request", "is no message of this RPC")
-
-
-def _is_generated(handle: Callable[[Any, Context], Any]) -> bool:
-    """Tell the stub of an RPC that no servicer implements: all others are coroutines."""
-    return not inspect.iscoroutinefunction(handle)
-
-
-async def _unimplemented(_request: Any, context: Context) -> NoReturn:  # noqa: ANN401 - any request
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not implemented yet")
 
 
 @contextlib.asynccontextmanager

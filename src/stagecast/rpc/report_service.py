@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stagecast import wire
+from stagecast.heartbeats import Heartbeats
 from stagecast.reports import Reports
 from stagecast.rpc.errors import Context
 from stagecast.v1 import report_service_pb2 as pb
@@ -10,10 +11,11 @@ from stagecast.v1 import report_service_pb2_grpc
 
 
 class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
-    """Unpacks requests, asks `Reports`, and packs answers."""
+    """Unpacks requests, asks `Reports` and `Heartbeats`, and packs answers."""
 
-    def __init__(self, reports: Reports) -> None:
+    def __init__(self, reports: Reports, heartbeats: Heartbeats) -> None:
         self._reports = reports
+        self._heartbeats = heartbeats
 
     async def CreateBatch(  # noqa: N802 - the proto's name
         self, request: pb.CreateBatchRequest, context: Context
@@ -68,4 +70,18 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
                 for result in reported.results
             ],
             revision=reported.revision,
+        )
+
+    async def Heartbeat(  # noqa: N802 - the proto's name
+        self, request: pb.HeartbeatRequest, context: Context
+    ) -> pb.HeartbeatResponse:
+        """Keep documents from stalling."""
+        orders = await self._heartbeats.beat(*wire.batch_name(request), wire.beats(request))
+        return pb.HeartbeatResponse(
+            orders=[
+                pb.DocumentOrder(
+                    document_id=given.document_id, order=pb.WorkerOrder.ValueType(order)
+                )
+                for given, order in zip(request.documents, orders, strict=True)
+            ]
         )

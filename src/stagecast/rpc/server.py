@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from stagecast.config import split_address
 from stagecast.controls import Controls
 from stagecast.errors import StartError
+from stagecast.heartbeats import Heartbeats
 from stagecast.queries import Queries
 from stagecast.reports import Reports
 from stagecast.rpc.control_service import ControlServicer
@@ -62,6 +63,7 @@ class RpcServer:
         address: str,
         *,
         reports: Reports,
+        heartbeats: Heartbeats,
         controls: Controls,
         queries: Queries,
         batch_watches: BatchWatches,
@@ -79,8 +81,7 @@ class RpcServer:
         self._server = aio.server(interceptors=interceptors, options=options)
         self._health = HealthServicer(_SERVICES)
         report_service_pb2_grpc.add_ReportServiceServicer_to_server(
-            ReportServicer(reports),  # type: ignore[abstract]  # Heartbeat is not implemented yet
-            self._server,
+            ReportServicer(reports, heartbeats), self._server
         )
         status_service_pb2_grpc.add_StatusServiceServicer_to_server(
             StatusServicer(queries, batch_watches, dataset_watches, waits), self._server

@@ -65,11 +65,13 @@ class _WorkerOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkerOrd
     WORKER_ORDER_GO_ON: _WorkerOrder.ValueType  # 1
     """Go on."""
     WORKER_ORDER_DROP: _WorkerOrder.ValueType  # 2
-    """Drop it: another worker has it now, or it has ended, or it is gone."""
+    """Drop it: the attempt is not the current one, so another worker has it now; or it has ended, by
+    success or failure; or it is not there.
+    """
     WORKER_ORDER_PAUSE: _WorkerOrder.ValueType  # 3
-    """Hold it until it is resumed."""
+    """Hold it until it is resumed: it is PAUSED, and does not stall."""
     WORKER_ORDER_STOP: _WorkerOrder.ValueType  # 4
-    """End the work on it: it was stopped."""
+    """End the work on it: it was STOPPED."""
 
 class WorkerOrder(_WorkerOrder, metaclass=_WorkerOrderEnumTypeWrapper):
     """What a worker should do with a document."""
@@ -79,11 +81,13 @@ WORKER_ORDER_UNSPECIFIED: WorkerOrder.ValueType  # 0
 WORKER_ORDER_GO_ON: WorkerOrder.ValueType  # 1
 """Go on."""
 WORKER_ORDER_DROP: WorkerOrder.ValueType  # 2
-"""Drop it: another worker has it now, or it has ended, or it is gone."""
+"""Drop it: the attempt is not the current one, so another worker has it now; or it has ended, by
+success or failure; or it is not there.
+"""
 WORKER_ORDER_PAUSE: WorkerOrder.ValueType  # 3
-"""Hold it until it is resumed."""
+"""Hold it until it is resumed: it is PAUSED, and does not stall."""
 WORKER_ORDER_STOP: WorkerOrder.ValueType  # 4
-"""End the work on it: it was stopped."""
+"""End the work on it: it was STOPPED."""
 Global___WorkerOrder: _TypeAlias = WorkerOrder  # noqa: Y015
 
 @_typing.final
@@ -198,14 +202,15 @@ class CreateBatchRequest(_message.Message):
 
     @_builtins.property
     def stall_after(self) -> _duration_pb2.Duration:
-        """How long a RUNNING document may be silent before it counts as stalled: 0 for ever, else 1 s to
-        365 days. Left out: 5 minutes.
+        """How long a RUNNING document may be silent before it counts as stalled, which is seen within some
+        two seconds: 0 for ever, else 1 s to 365 days. Left out: 5 minutes. `Heartbeat` says what breaks
+        the silence. Time in which no server ran does not count: then it begins anew.
         """
 
     @_builtins.property
     def fail_after(self) -> _duration_pb2.Duration:
-        """How much longer until it fails as WORKER_LOST: 0 for ever, else 1 s to 365 days. Left out: for
-        ever.
+        """How much longer until it fails as `WORKER_LOST`: 0 for ever, else 1 s to 365 days. Left out: for
+        ever. Without `stall_after` it never does.
         """
 
     def __init__(
@@ -583,9 +588,11 @@ class HeartbeatDocument(_message.Message):
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
-    """The document. Required."""
+    """The document: 1–256 printable characters. Required."""
     attempt: _builtins.int
-    """The attempt that the worker has; 0 is the current one."""
+    """The attempt that the worker has; 0 is the current one. Any other than the current one keeps
+    nothing alive and is told to drop it.
+    """
     def __init__(
         self,
         *,
@@ -615,7 +622,7 @@ class HeartbeatRequest(_message.Message):
     """The batch. Required."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeartbeatDocument]:
-        """1–1,000 documents."""
+        """1–1,000 documents, of any attempt and state. The same document may occur more than once."""
 
     def __init__(
         self,

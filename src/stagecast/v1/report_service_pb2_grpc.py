@@ -158,7 +158,19 @@ class ReportServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Keeps documents from stalling and brings the worker orders. Not implemented yet: UNIMPLEMENTED.
+        """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
+
+        A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
+        it is silent for `fail_after` more. Signs of life are this, every accepted report, also one that
+        changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
+        `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
+        attempts that are not the current one, get their order and nothing else.
+
+        The order comes from a read. The sign of life is written less than a second later, together with
+        others, so this is cheap; signs of life of a document within a second, or a twentieth of
+        `stall_after` if that is less, count as one. Nothing is refused for what became of one document.
+
+        NOT_FOUND / `BATCH_NOT_FOUND`: a worker drops all documents of the batch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -92,7 +92,20 @@ class ReportServiceStub:
     the document: it is another's now, or over. `StartAttempt` begins it anew.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.HeartbeatRequest, _report_service_pb2.HeartbeatResponse]
-    """Keeps documents from stalling and brings the worker orders. Not implemented yet: UNIMPLEMENTED."""
+    """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
+
+    A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
+    it is silent for `fail_after` more. Signs of life are this, every accepted report, also one that
+    changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
+    `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
+    attempts that are not the current one, get their order and nothing else.
+
+    The order comes from a read. The sign of life is written less than a second later, together with
+    others, so this is cheap; signs of life of a document within a second, or a twentieth of
+    `stall_after` if that is less, count as one. Nothing is refused for what became of one document.
+
+    NOT_FOUND / `BATCH_NOT_FOUND`: a worker drops all documents of the batch.
+    """
 
 @_typing.type_check_only
 class ReportServiceAsyncStub(ReportServiceStub):
@@ -158,7 +171,20 @@ class ReportServiceAsyncStub(ReportServiceStub):
     the document: it is another's now, or over. `StartAttempt` begins it anew.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_report_service_pb2.HeartbeatRequest, _report_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Keeps documents from stalling and brings the worker orders. Not implemented yet: UNIMPLEMENTED."""
+    """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
+
+    A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
+    it is silent for `fail_after` more. Signs of life are this, every accepted report, also one that
+    changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
+    `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
+    attempts that are not the current one, get their order and nothing else.
+
+    The order comes from a read. The sign of life is written less than a second later, together with
+    others, so this is cheap; signs of life of a document within a second, or a twentieth of
+    `stall_after` if that is less, count as one. Nothing is refused for what became of one document.
+
+    NOT_FOUND / `BATCH_NOT_FOUND`: a worker drops all documents of the batch.
+    """
 
 class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
     """What workers and submitters call. Every write is answered after it is on disk.
@@ -257,6 +283,19 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _report_service_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_report_service_pb2.HeartbeatResponse, _abc.Awaitable[_report_service_pb2.HeartbeatResponse]]:
-        """Keeps documents from stalling and brings the worker orders. Not implemented yet: UNIMPLEMENTED."""
+        """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
+
+        A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
+        it is silent for `fail_after` more. Signs of life are this, every accepted report, also one that
+        changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
+        `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
+        attempts that are not the current one, get their order and nothing else.
+
+        The order comes from a read. The sign of life is written less than a second later, together with
+        others, so this is cheap; signs of life of a document within a second, or a twentieth of
+        `stall_after` if that is less, count as one. Nothing is refused for what became of one document.
+
+        NOT_FOUND / `BATCH_NOT_FOUND`: a worker drops all documents of the batch.
+        """
 
 def add_ReportServiceServicer_to_server(servicer: ReportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

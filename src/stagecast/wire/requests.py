@@ -14,6 +14,7 @@ from stagecast.model import (
     LOST,
     BatchQuery,
     BatchState,
+    Beat,
     DatasetQuery,
     DatasetsWatchRequest,
     DocumentError,
@@ -146,6 +147,12 @@ def reports(request: report_service_pb2.ReportRequest) -> list[Report]:
     return [_report(f"reports[{index}]", given) for index, given in enumerate(request.reports)]
 
 
+def beats(request: report_service_pb2.HeartbeatRequest) -> list[Beat]:
+    """Return the documents that a worker still has."""
+    checks.count("documents", len(request.documents), least=1, most=MAX_REPORTS)
+    return [_beat(f"documents[{index}]", given) for index, given in enumerate(request.documents)]
+
+
 def dataset_query(request: status_service_pb2.ListDatasetsRequest) -> DatasetQuery:
     """Return which datasets are asked for."""
     return DatasetQuery(dataset_ids=_dataset_ids(request.dataset_ids), page=_page(request))
@@ -248,10 +255,22 @@ def _patience(request: report_service_pb2.CreateBatchRequest, field: str, defaul
     return checks.span_us(field, getattr(request, field), least_s=1, most_s=_YEAR_S, zero=True)
 
 
+def _beat(path: str, given: report_service_pb2.HeartbeatDocument) -> Beat:
+    return Beat(
+        document_id=_document_id(f"{path}.document_id", given.document_id),
+        attempt=_attempt(f"{path}.attempt", given.attempt),
+    )
+
+
+def _attempt(field: str, value: int) -> int:
+    if value < 0:
+        raise FieldInvalid(field, "must be 0 or more")
+    return value
+
+
 def _report(path: str, given: report_service_pb2.DocumentReport) -> Report:
     document_id = _document_id(f"{path}.document_id", given.document_id)
-    if given.attempt < 0:
-        raise FieldInvalid(f"{path}.attempt", "must be 0 or more")
+    attempt = _attempt(f"{path}.attempt", given.attempt)
     stage = _member(f"{path}.stage", Stage, given.stage) if given.stage else None
     progress = _progress(f"{path}.progress", given.progress) if given.HasField("progress") else None
     error = _error(f"{path}.error", given.error) if given.HasField("error") else None
@@ -264,7 +283,7 @@ def _report(path: str, given: report_service_pb2.DocumentReport) -> Report:
         event_at = checks.moment_us(f"{path}.event_time", given.event_time)
     return Report(
         document_id=document_id,
-        attempt=given.attempt,
+        attempt=attempt,
         stage=stage,
         progress=progress,
         error=error,

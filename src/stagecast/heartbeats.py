@@ -1,0 +1,135 @@
+"""What workers say to be seen alive: heartbeats, each answered with an order.
+
+The order comes from a read. What the heartbeat keeps alive is merged in memory with others, of all
+batches, and written a moment later in one transaction, which decides anew; the keeper waits for
+longer than that moment before it takes silence for silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from stagecast.errors import UnavailableError
+from stagecast.model import (
+    Batch,
+    Beat,
+    WorkerOrder,
+    as_one_us,
+    order_for,
+    recover,
+)
+from stagecast.store import BatchName, Reading, Store, Writing, get_batch
+
+_GATHER_S = 0.2
+_STEP = 1_000  # documents in one transaction, which other writers wait for
+_MOST = 50_000  # documents in memory; who brings more waits until there is room
+_AFTER_FAULT_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+_Key = tuple[str, str, str]
+_Alive = Mapping[_Key, int]
+"""The attempts that were heard of, by dataset, batch and document."""
+
+
+class Heartbeats:
+    """Answers heartbeats and writes what they keep alive.
+
+    Args:
+        store: where the documents are.
+        clock: microseconds since the epoch.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._alive: dict[_Key, int] = {}
+        self._some = asyncio.Event()
+
+    async def beat(
+        self, dataset_id: str, batch_id: str, beats: Sequence[Beat]
+    ) -> Sequence[WorkerOrder]:
+        """Keep documents from stalling, and return an order for each, in their order.
+
+        Raises:
+            BatchNotFound: there is no such batch.
+            StoreBusy: too much is waiting to be written, and cannot be.
+        """
+        now = self._clock()
+        orders, alive = await self._store.read(
+            lambda tx: _look(tx, get_batch(tx, dataset_id, batch_id), beats, now)
+        )
+        while alive and len(self._alive) >= _MOST:
+            await self.flush()
+        for document_id, attempt in alive.items():
+            self._alive[dataset_id, batch_id, document_id] = attempt
+            self._some.set()
+        return orders
+
+    async def run(self) -> None:
+        """Write what was merged, a moment after the first of it, until cancelled."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(_GATHER_S)
+            try:
+                await self.flush()
+            except UnavailableError as error:
+                await asyncio.sleep(error.retry_after_s)
+            except Exception:
+                # Were this to end, every document would stall.
+                _log.exception("writing heartbeats failed")
+                await asyncio.sleep(_AFTER_FAULT_S)
+
+    async def flush(self) -> None:
+        """Write what was merged so far.
+
+        Raises:
+            StoreBusy: the store cannot be written now; nothing was lost.
+        """
+        self._some.clear()
+        while self._alive:
+            some = {key: self._alive.pop(key) for key in [*itertools.islice(self._alive, _STEP)]}
+            try:
+                await self._store.write(partial(_keep_alive, alive=some))
+            except (UnavailableError, asyncio.CancelledError):
+                self._alive = some | self._alive
+                self._some.set()
+                raise
+
+
+def _look(
+    tx: Reading, batch: Batch, beats: Sequence[Beat], now: int
+) -> tuple[list[WorkerOrder], dict[str, int]]:
+    """Return the orders, and the attempts that it does good to keep alive, by document."""
+    documents = tx.find_documents(batch, {beat.document_id for beat in beats})
+    orders = [order_for(documents.get(beat.document_id), beat.attempt) for beat in beats]
+    going_on = {
+        beat.document_id
+        for beat, order in zip(beats, orders, strict=True)
+        if order is WorkerOrder.GO_ON
+    }
+    unheard = tx.find_unheard(batch, going_on, before=now - as_one_us(batch.stall_after_us))
+    return orders, {document_id: documents[document_id].attempt for document_id in unheard}
+
+
+def _keep_alive(tx: Writing, alive: _Alive) -> None:
+    """Write signs of life, wherever their attempt is still under way."""
+    by_batch: dict[BatchName, dict[str, int]] = {}
+    for (dataset_id, batch_id, document_id), attempt in alive.items():
+        by_batch.setdefault((dataset_id, batch_id), {})[document_id] = attempt
+    for name, attempts in by_batch.items():
+        batch = tx.find_batch(*name)
+        if batch is not None:
+            _keep_alive_in(tx, batch, attempts)
+
+
+def _keep_alive_in(tx: Writing, batch: Batch, attempts: Mapping[str, int]) -> None:
+    edit = tx.edit(batch)
+    for document in tx.find_documents(batch, attempts.keys()).values():
+        if attempts[document.document_id] == document.attempt:
+            edit.hear(edit.apply(document, recover(document)))
+    tx.save(edit)

@@ -1,0 +1,261 @@
+"""The keeper: finds documents that have been silent for too long, and says so.
+
+Every process runs one, and one of them at a time keeps, for as long as it beats in the store.
+It looks only at timers that are due, by their index, a few in a transaction; there it decides anew.
+
+Only time counts that a keeper has seen pass. After a pause in which none ran or the store could not
+be written, and after a jump of the clock, every document has its full grace again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from stagecast.errors import UnavailableError
+from stagecast.model import deadline, give_up
+from stagecast.store import BatchName, Lease, Place, Store, Writing, get_batch
+
+_STEP = 300  # timers in one transaction, which other writers wait for
+_PAUSE_S = 0.01
+_BEAT_S = 2.0
+_DEAD_AFTER_S = 6.0  # without a beat, the keeper is dead or hangs
+_SECOND_US = 1_000_000
+# What is not yet a pause, or a jump of the clock.
+_UNEVEN_S = 2.0
+_UNEVEN_US = round(_UNEVEN_S * _SECOND_US)
+# Longer than a process keeps signs of life to itself before it writes them.
+_MERGED_US = _SECOND_US
+_NOBODY = 0
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Looks after the documents of a store, together with those of other processes.
+
+    Args:
+        store: where the documents are.
+        clock: microseconds since the epoch, of which the store's times are.
+        monotonic: seconds of a clock that never jumps.
+        every_s: how often to look.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], int],
+        monotonic: Callable[[], float],
+        every_s: float,
+    ) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._every_s = every_s
+        self._me = random.getrandbits(62) + 1
+        self._course = _Course(clock, monotonic, most_s=every_s + _UNEVEN_S)
+        self._grace_from = 0
+        self._beaten_s = 0.0
+        self._other: Lease | None = None
+        self._other_since_s = 0.0
+
+    async def run(self) -> None:
+        """Look from time to time, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except UnavailableError as error:
+                _log.info("whoever is silent is seen later: %s", error)
+            except Exception:
+                # Were this to end, nothing would ever stall.
+                _log.exception("looking for silent documents failed")
+            await asyncio.sleep(self._every_s)
+
+    async def look(self) -> None:
+        """Keep, if nobody else does: let stall, and fail, what has been silent for too long.
+
+        Raises:
+            StoreBusy: the store cannot be used now.
+        """
+        try:
+            await self._look()
+        except Exception:
+            # Workers could not write either.
+            self._course.forget()
+            raise
+
+    async def release(self) -> None:
+        """Let another process keep at once.
+
+        Raises:
+            StoreBusy: the store cannot be written now.
+        """
+
+        def let_go(tx: Writing) -> None:
+            lease = tx.find_lease()
+            if lease.holder == self._me:
+                tx.save_lease(replace(lease, holder=_NOBODY))
+
+        await self._store.write(let_go)
+
+    async def _look(self) -> None:
+        lease = await self._store.read(lambda tx: tx.find_lease())
+        if lease.holder != self._me and not (self._is_free(lease) and await self._take(lease)):
+            return
+        step = self._step()
+        if lease.reached_at > step.now + _UNEVEN_US:
+            await self._set_back()
+        if await self._store.read(lambda tx: tx.has_due(step.until)):
+            await self._judge()
+        elif self._monotonic() - self._beaten_s >= _BEAT_S:
+            await self._write(step.beat)
+
+    async def _judge(self) -> None:
+        """Decide on all that is due."""
+        while await self._write(self._step().judge) == _STEP:  # noqa: ASYNC110 - lets others write
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _set_back(self) -> None:
+        """Set back the timers that are ahead of a clock that was set back."""
+        place: Place | None = None
+        while True:
+            place = await self._write(partial(self._step().set_back, after=place))
+            if place is None:
+                return
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _write(self, call: Callable[[Writing], T]) -> T:
+        done = await self._store.write(call)
+        self._beaten_s = self._monotonic()
+        return done
+
+    def _step(self) -> _Step:
+        """Return a step at this time; the grace begins anew if time did not go on evenly."""
+        if not self._course.is_even():
+            self._grace_from = self._course.now
+        return _Step(holder=self._me, now=self._course.now, grace_from=self._grace_from)
+
+    def _is_free(self, lease: Lease) -> bool:
+        """Tell whether the holder has let go, or has not beaten for too long by our own clock."""
+        now_s = self._monotonic()
+        if lease != self._other:
+            self._other, self._other_since_s = lease, now_s
+        return lease.holder == _NOBODY or now_s - self._other_since_s >= _DEAD_AFTER_S
+
+    async def _take(self, lease: Lease) -> bool:
+        """Take a free place, unless another is faster."""
+
+        def take(tx: Writing) -> bool:
+            free = tx.find_lease() == lease
+            if free:
+                tx.save_lease(replace(lease, holder=self._me, beat=lease.beat + 1))
+            return free
+
+        self._course.forget()
+        return await self._store.write(take)
+
+
+class _Course:
+    """Tells whether time goes on evenly: never long between two looks, and alike on both clocks.
+
+    Attributes:
+        now: the time of the last look.
+    """
+
+    def __init__(
+        self, clock: Callable[[], int], monotonic: Callable[[], float], *, most_s: float
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._most_s = most_s
+        self._last: tuple[int, float] | None = None
+        self.now = 0
+
+    def is_even(self) -> bool:
+        """Look at the clocks; False if it was not even since the last look, or is not known."""
+        self.now, now_s = self._clock(), self._monotonic()
+        last, self._last = self._last, (self.now, now_s)
+        if last is None:
+            return False
+        passed_s = now_s - last[1]
+        jumped_us = self.now - last[0] - passed_s * _SECOND_US
+        return passed_s <= self._most_s and abs(jumped_us) <= _UNEVEN_US
+
+    def forget(self) -> None:
+        """Let the next look not be even."""
+        self._last = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Step:
+    """What the keeper does in one transaction, as of a time before it began.
+
+    Reports that came while it waited for its turn are seen; that time has passed is not.
+    A process that does not keep any more does nothing.
+    """
+
+    holder: int
+    now: int
+    grace_from: int
+
+    @property
+    def until(self) -> int:
+        """What has to be over for a timer to be due."""
+        return self.now - _MERGED_US
+
+    def beat(self, tx: Writing) -> bool:
+        """Say that the keeper lives; False if it is another by now."""
+        lease = tx.find_lease()
+        if lease.holder != self.holder:
+            return False
+        reached_at = max(lease.reached_at, self.now)
+        tx.save_lease(replace(lease, beat=lease.beat + 1, reached_at=reached_at))
+        return True
+
+    def judge(self, tx: Writing) -> int:
+        """Decide on timers that are due, and return on how many."""
+        # A clock that was set back in the meantime may have given times that look long past.
+        if not self.beat(tx) or tx.now < self.now:
+            return 0
+        timers = tx.find_timers(until=self.until, after=None, most=_STEP)
+        silent: dict[BatchName, list[str]] = {}
+        for timer in timers:
+            due_at = deadline(timer, now=self.now, grace_from=self.grace_from)
+            if due_at is None or due_at > self.until:
+                tx.set_timer(timer, heard_at=timer.heard_at, due_at=due_at)
+            else:
+                silent.setdefault((timer.dataset_id, timer.batch_id), []).append(timer.document_id)
+        for name, document_ids in silent.items():
+            _give_up(tx, name, document_ids)
+        return len(timers)
+
+    def set_back(self, tx: Writing, *, after: Place | None) -> Place | None:
+        """Set back timers behind a place that are ahead, and return the place of the last."""
+        if not self.beat(tx):
+            return None
+        timers = tx.find_timers(until=None, after=after, most=_STEP)
+        for timer in timers:
+            due_at = deadline(timer, now=self.now, grace_from=self.grace_from)
+            if timer.heard_at > self.now or due_at is None or timer.due_at > due_at:
+                tx.set_timer(timer, heard_at=min(timer.heard_at, self.now), due_at=due_at)
+        if timers:
+            return timers[-1].place
+        # Only now is it known that nothing is ahead any more, should this process die.
+        tx.save_lease(replace(tx.find_lease(), reached_at=self.now))
+        return None
+
+
+def _give_up(tx: Writing, name: BatchName, document_ids: Sequence[str]) -> None:
+    edit = tx.edit(get_batch(tx, *name))
+    documents = tx.find_documents(edit.batch, document_ids)
+    for document_id in document_ids:
+        document = documents[document_id]
+        edit.apply(document, give_up(document, now=edit.now))
+    tx.save(edit)

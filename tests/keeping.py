@@ -1,0 +1,125 @@
+"""Processes that keep one file, without their servers: a store, reports, heartbeats and a keeper.
+
+Time passes only when a test says so, and every process looks once in each second of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from stagecast.controls import Controls
+from stagecast.heartbeats import Heartbeats
+from stagecast.keeper import Keeper
+from stagecast.model import (
+    Beat,
+    Document,
+    NewBatch,
+    NewDocument,
+    Progress,
+    Report,
+    ReportOutcome,
+    Stage,
+    TransitionKind,
+    WorkerOrder,
+)
+from stagecast.reports import Reports
+from stagecast.store import Reading, get_batch, get_document
+from stagecast.store.sqlite import SqliteStore
+from tests.builders import DATASET_ID
+from tests.clock import Clock
+
+BATCH = "b1"
+SECOND_US = 1_000_000
+
+
+class House:
+    """One process on a file."""
+
+    def __init__(self, store: SqliteStore, clock: Clock) -> None:
+        self.store = store
+        self.reports = Reports(store)
+        self.controls = Controls(store)
+        self.heartbeats = Heartbeats(store, clock=clock)
+        self.keeper = Keeper(store, clock=clock, monotonic=clock.monotonic, every_s=1.0)
+
+    async def create(
+        self, *documents: str, stall_after_s: float, fail_after_s: float = 0, batch_id: str = BATCH
+    ) -> None:
+        """Create a batch of documents."""
+        new = NewBatch(
+            dataset_id=DATASET_ID,
+            batch_id=batch_id,
+            documents=[NewDocument(document_id=d, display_name="", labels={}) for d in documents],
+            labels={},
+            more_documents_follow=False,
+            stall_after_us=round(stall_after_s * SECOND_US),
+            fail_after_us=round(fail_after_s * SECOND_US),
+            request_id="",
+        )
+        await self.reports.create_batch(new)
+
+    async def start(self, *documents: str, worker: str = "w1", batch_id: str = BATCH) -> None:
+        """Take documents for a worker."""
+        for document_id in documents:
+            await self.reports.start_attempt(DATASET_ID, batch_id, document_id, worker)
+
+    async def report(
+        self,
+        document_id: str,
+        stage: Stage | None = None,
+        *,
+        completed: int | None = None,
+        batch_id: str = BATCH,
+    ) -> ReportOutcome:
+        """Report a stage or a counter."""
+        progress = None if completed is None else Progress(completed_segments=completed)
+        report = Report(document_id=document_id, stage=stage, progress=progress)
+        return (await self.reports.report(DATASET_ID, batch_id, [report])).results[0].outcome
+
+    async def beat(
+        self, *documents: str, attempt: int = 0, batch_id: str = BATCH
+    ) -> list[WorkerOrder]:
+        """Send a heartbeat and let it be written."""
+        beats = [Beat(document_id=document_id, attempt=attempt) for document_id in documents]
+        orders = await self.heartbeats.beat(DATASET_ID, batch_id, beats)
+        await self.heartbeats.flush()
+        return list(orders)
+
+    async def document(self, document_id: str) -> Document:
+        """Return a document."""
+        return await self.store.read(
+            lambda tx: get_document(tx, get_batch(tx, DATASET_ID, BATCH), document_id)
+        )
+
+    async def kinds(self, document_id: str, batch_id: str = BATCH) -> list[str]:
+        """Return what the history says happened to a document."""
+
+        def query(tx: Reading) -> list[str]:
+            batch = get_batch(tx, DATASET_ID, batch_id)
+            document = get_document(tx, batch, document_id)
+            log = tx.iterate_transitions(batch, after_revision=0, document=document)
+            return [TransitionKind(entry.kind).name for entry in log]
+
+        return await self.store.read(query)
+
+
+@contextlib.asynccontextmanager
+async def open_house(path: Path, clock: Clock) -> AsyncIterator[House]:
+    """Run a process for as long as the block; it dies without a word at the end."""
+    store = SqliteStore(path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    try:
+        yield House(store, clock)
+    finally:
+        await store.close()
+
+
+async def live(clock: Clock, seconds: float, houses: Iterable[House]) -> None:
+    """Let time pass while the processes look."""
+    houses = list(houses)
+    while seconds > 0:
+        clock.pass_time(min(1.0, seconds))
+        seconds -= 1.0
+        for house in houses:
+            await house.keeper.look()

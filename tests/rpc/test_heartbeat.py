@@ -1,0 +1,129 @@
+"""Heartbeats: what keeps a document alive, and the orders that come back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import report_service_pb2 as rs
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.clock import Clock
+from tests.rpc.calls import BATCH, Calls, contents, failure, refused, stage
+
+_GO_ON, _DROP = rs.WORKER_ORDER_GO_ON, rs.WORKER_ORDER_DROP
+_PAUSE, _STOP = rs.WORKER_ORDER_PAUSE, rs.WORKER_ORDER_STOP
+_SECOND = Duration(seconds=1)
+
+
+def _beat(document_id: str, attempt: int) -> rs.HeartbeatDocument:
+    return rs.HeartbeatDocument(document_id=document_id, attempt=attempt)
+
+
+async def test_order_follows_the_state_of_each_document(calls: Calls) -> None:
+    await calls.create(*"abcdef")
+    for document_id in "abcde":
+        await calls.start(document_id)
+    await calls.pause("b")
+    await calls.stop("c")
+    await calls.report(stage("d", r.STAGE_COMPLETED), failure("e"))
+    orders = await calls.orders("f", "a", "b", "c", "d", "e", "nope", "a")
+    assert orders == [_GO_ON, _GO_ON, _PAUSE, _STOP, _DROP, _DROP, _DROP, _GO_ON]
+
+
+async def test_attempt_that_is_not_the_current_one_is_told_to_drop(calls: Calls) -> None:
+    await calls.create("a")
+    await calls.start("a", "w1")
+    await calls.start("a", "w2")
+    beats = [_beat("a", attempt) for attempt in (1, 2, 3, 0)]
+    assert await calls.orders(*beats) == [_DROP, _GO_ON, _DROP, _GO_ON]
+    await calls.stop("a")
+    assert await calls.orders(_beat("a", 1), _beat("a", 2)) == [_DROP, _STOP]
+
+
+async def test_heartbeat_of_an_unknown_batch_is_refused(calls: Calls) -> None:
+    refusal = await refused(calls.orders("a"))
+    assert refusal.code is grpc.StatusCode.NOT_FOUND
+    assert refusal.reason == "BATCH_NOT_FOUND"
+    assert refusal.metadata == {"dataset_id": calls.dataset_id, "batch_id": BATCH}
+
+
+async def test_a_thousand_documents_at_once_get_their_orders(calls: Calls) -> None:
+    names = [f"doc-{number}" for number in range(1_000)]
+    await calls.create(*names)
+    assert await calls.orders(*names) == [_GO_ON] * 1_000
+
+
+@pytest.fixture
+async def lively(config: Config, dataset_id: str) -> AsyncIterator[Calls]:
+    """Calls on a server with a real clock that looks more often."""
+    async with (
+        App(replace(config, keep_every_s=0.1)) as server,
+        Client(server.grpc_address) as client,
+    ):
+        yield Calls(client, dataset_id)
+
+
+async def test_stall_recovery_and_loss_are_pushed_and_shown(lively: Calls) -> None:
+    await lively.create("a", stall_after=_SECOND, fail_after=_SECOND)
+    token = await lively.token()
+    await lively.start("a")
+    stalled = await _next(lively, token, r.TRANSITION_KIND_STALLED)
+    assert stalled.previous_state == stalled.document.state == r.DOCUMENT_STATE_RUNNING
+    assert stalled.document.stalled
+    assert await lively.orders("a") == [_GO_ON]
+    recovered = await _next(lively, token, r.TRANSITION_KIND_RECOVERED)
+    assert not recovered.document.stalled
+    failed = await _next(lively, token, r.TRANSITION_KIND_FAILED)
+    assert failed.document.state == r.DOCUMENT_STATE_FAILED
+    assert failed.document.error.reason == "WORKER_LOST"
+    assert await lively.orders("a") == [_DROP]
+    kinds = [entry.kind for entry in await lively.history("a")]
+    assert kinds[2:] == [
+        r.TRANSITION_KIND_STALLED,
+        r.TRANSITION_KIND_RECOVERED,
+        r.TRANSITION_KIND_STALLED,
+        r.TRANSITION_KIND_FAILED,
+    ]
+    batch = await lively.batch()
+    assert (batch.state, batch.counts.failed, batch.counts.stalled) == (r.BATCH_STATE_FAILED, 1, 0)
+    assert (await lively.dataset()).state == r.DATASET_STATE_FAILED
+
+
+async def _next(calls: Calls, token: str, kind: r.TransitionKind.ValueType) -> r.Transition:
+    """Wait until a watch sends the first transition of a kind."""
+    request = ss.WatchBatchRequest(
+        dataset_id=calls.dataset_id, batch_id=BATCH, resume_token=token, follow=True
+    )
+    watch = calls.client.status.WatchBatch(request, timeout=60)
+    try:
+        async for message in watch:
+            for transition in message.transitions:
+                if transition.kind == kind:
+                    return transition
+    finally:
+        watch.cancel()
+    raise AssertionError("the watch ended")
+
+
+async def test_heartbeat_right_before_a_drain_is_written(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a", "b")
+        await calls.start("a")
+        await calls.start("b")
+        clock.advance(2)
+        await calls.orders("a")
+    silent_for_us = [
+        clock.now_us - heard_at for *_, heard_at, _ in contents(config.db)["documents"]
+    ]
+    assert silent_for_us == [0, 2_000_000]

@@ -120,7 +120,7 @@ class App:
     ) -> RpcServer:
         config, clock = self._config, self._clock
         return RpcServer(
-            config.grpc,
+            config,
             reports=Reports(store),
             heartbeats=heartbeats,
             controls=controls,
@@ -130,8 +130,6 @@ class App:
             ),
             dataset_watches=DatasetWatches(store, feed, config=config, clock=clock),
             waits=Waits(store, feed, config=config),
-            linger_s=config.linger_s,
-            share_port=config.share_ports,
         )
 
     async def _listen(

@@ -31,6 +31,8 @@ class Config:
     watch_tick_s: float = 0.005
     # How often documents are looked for that have been silent for too long.
     keep_every_s: float = 1.0
+    # A stream whose client has not taken a message for so long is ended.
+    slow_reader_s: float = 60.0
     # How often the store is asked whether it can be written.
     probe_every_s: float = 5.0
     # How often one of several processes tells its supervisor that it lives; one that has missed six

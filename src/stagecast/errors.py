@@ -21,10 +21,13 @@ The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
     ├── HistoryError            a watch cannot go on where it was
     │   ├── TokenExpired        TOKEN_EXPIRED
     │   └── HistoryChanged      HISTORY_CHANGED
-    ├── UnavailableError        trying again makes sense, after `retry_after_s`
-    │   ├── Draining            DRAINING
-    │   ├── WatchExpired        WATCH_EXPIRED
-    │   └── StoreBusy           STORE_BUSY
+    ├── RetryableError          trying again makes sense, after `retry_after_s`
+    │   ├── ExhaustedError      it is the caller who has too much
+    │   │   └── SlowReader      SLOW_READER
+    │   └── UnavailableError    it is the server that cannot
+    │       ├── Draining        DRAINING
+    │       ├── WatchExpired    WATCH_EXPIRED
+    │       └── StoreBusy       STORE_BUSY
     └── StartError              the server cannot start; told on the terminal, never to a client
 
 Each transport has one table that turns these classes into its codes.
@@ -173,12 +176,26 @@ class HistoryChanged(HistoryError):
     reason = "HISTORY_CHANGED"
 
 
-class UnavailableError(StagecastError):
+class RetryableError(StagecastError):
     """Not now; trying again after `retry_after_s` seconds makes sense."""
 
     def __init__(self, message: str, *, retry_after_s: float, **metadata: object) -> None:
         super().__init__(message, **metadata)
         self.retry_after_s = retry_after_s
+
+
+class ExhaustedError(RetryableError):
+    """The caller has too much of something."""
+
+
+class SlowReader(ExhaustedError):
+    """The client did not read what it was sent."""
+
+    reason = "SLOW_READER"
+
+
+class UnavailableError(RetryableError):
+    """The server cannot, now."""
 
 
 class Draining(UnavailableError):

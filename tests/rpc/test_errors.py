@@ -55,6 +55,7 @@ TABLE: dict[type[errors.StagecastError], tuple[grpc.StatusCode, str, errors.Stag
         (Code.FAILED_PRECONDITION, "BATCH_SEALED", errors.BatchSealed("no", dataset_id="d")),
         (Code.OUT_OF_RANGE, "TOKEN_EXPIRED", errors.TokenExpired("no", dataset_id="d")),
         (Code.OUT_OF_RANGE, "HISTORY_CHANGED", errors.HistoryChanged("no", dataset_id="d")),
+        (Code.RESOURCE_EXHAUSTED, "SLOW_READER", errors.SlowReader("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "DRAINING", errors.Draining("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "WATCH_EXPIRED", errors.WatchExpired("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "STORE_BUSY", errors.StoreBusy("no", retry_after_s=0.25)),
@@ -83,7 +84,7 @@ def test_error_has_the_code_and_the_details_of_the_table(
     kinds = [detail.TypeName().removeprefix("google.rpc.") for detail in status.details]
     expected = ["ErrorInfo"]
     expected += ["BadRequest"] if issubclass(error_class, errors.InvalidError) else []
-    expected += ["RetryInfo"] if code is Code.UNAVAILABLE else []
+    expected += ["RetryInfo"] if isinstance(example, errors.RetryableError) else []
     assert kinds == expected
     assert error_class.reason == reason
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stagecast import wire
 from stagecast.controls import Controls
-from stagecast.rpc.errors import Context
+from stagecast.rpc.pace import Context
 from stagecast.v1 import control_service_pb2 as pb
 from stagecast.v1 import control_service_pb2_grpc
 

@@ -22,16 +22,19 @@ from google.rpc.status_pb2 import Status
 from grpc import aio
 
 from stagecast.errors import (
+    ExhaustedError,
     ExistsError,
     FieldInvalid,
     HistoryError,
     InvalidError,
     NotFoundError,
     RefusedError,
+    RetryableError,
     StagecastError,
     UnavailableError,
 )
 from stagecast.rpc.gate import Gate
+from stagecast.rpc.pace import Context, Pace, end
 
 DOMAIN = "stagecast"
 
@@ -41,14 +44,13 @@ _CODES: dict[type[StagecastError], grpc.StatusCode] = {
     ExistsError: grpc.StatusCode.ALREADY_EXISTS,
     RefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     HistoryError: grpc.StatusCode.OUT_OF_RANGE,
+    ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
 _log = logging.getLogger(__name__)
-
-Context = aio.ServicerContext[Any, Any]
 
 # The types of grpc speak of threaded handlers; those of grpc.aio are coroutines. Only RPCs with one
 # request are guarded; the one with many is reflection's.
@@ -60,10 +62,12 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
     Args:
         gate: what calls of our own services go through; health and reflection answer to the end.
+        pace: how streams are written to.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, pace: Pace) -> None:
         self._gate = gate
+        self._pace = pace
 
     async def intercept_service(
         self,
@@ -96,14 +100,16 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
     def _guard_stream(
         self, handle: Callable[[Any, Context], AsyncGenerator[Any]], method: str
-    ) -> Callable[[Any, Context], AsyncGenerator[Any]]:
-        async def guarded(request: Any, context: Context) -> AsyncGenerator[Any]:  # noqa: ANN401 - any request
+    ) -> Callable[[Any, Context], Awaitable[None]]:
+        async def guarded(request: Any, context: Context) -> None:  # noqa: ANN401 - any request
             async with _answering_errors(context, method):
                 with self._passing(method):
                     _check_decoded(request)
                     async with contextlib.aclosing(handle(request, context)) as messages:
                         async for message in messages:
-                            yield message
+                            # Here and not by a generator: grpc waits for ever.
+                            await self._pace.write(context, message)
+                            del message  # of a megabyte, and the next may come much later
 
         return guarded
 
@@ -125,7 +131,7 @@ def status_of(error: StagecastError) -> Status:
     if isinstance(error, InvalidError):
         violation = BadRequest.FieldViolation(field=error.field, description=error.rule)
         details.append(BadRequest(field_violations=[violation]))
-    if isinstance(error, UnavailableError):
+    if isinstance(error, RetryableError):
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1_000))
         details.append(RetryInfo(retry_delay=delay))
@@ -173,13 +179,14 @@ async def _answering_errors(context: Context, method: str) -> AsyncGenerator[Non
 
 async def _abort(context: Context, error: StagecastError) -> NoReturn:
     status = status_of(error)
-    await context.abort(
+    await end(
+        context,
         _code_of(error),
         status.message,
-        trailing_metadata=((_DETAILS_KEY, status.SerializeToString()),),
+        ((_DETAILS_KEY, status.SerializeToString()),),
     )
 
 
 async def _abort_on_bug(context: Context, method: str) -> NoReturn:
     _log.exception("%s failed", method)
-    await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log tells more")
+    await end(context, grpc.StatusCode.INTERNAL, "internal error; the server's log tells more")

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
 from stagecast.errors import Draining
-from stagecast.rpc.errors import Context
+from stagecast.rpc.pace import Context
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):

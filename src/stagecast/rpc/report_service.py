@@ -5,7 +5,7 @@ from __future__ import annotations
 from stagecast import wire
 from stagecast.heartbeats import Heartbeats
 from stagecast.reports import Reports
-from stagecast.rpc.errors import Context
+from stagecast.rpc.pace import Context
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
 

@@ -7,7 +7,7 @@ import asyncio
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
-from stagecast.config import split_address
+from stagecast.config import Config, split_address
 from stagecast.controls import Controls
 from stagecast.errors import StartError
 from stagecast.heartbeats import Heartbeats
@@ -17,6 +17,7 @@ from stagecast.rpc.control_service import ControlServicer
 from stagecast.rpc.errors import ErrorInterceptor
 from stagecast.rpc.gate import Gate
 from stagecast.rpc.health import HealthServicer
+from stagecast.rpc.pace import Pace
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
 from stagecast.rpc.status_service import StatusServicer
@@ -37,6 +38,7 @@ _SERVICES = tuple(
 )
 
 _HANG_UP_S = 0.5
+_STOPPED_READERS_S = 1.0  # for clients that do not read, when the server drains
 
 _OPTIONS = (
     # A dead peer is noticed, and a peer that asks us is not sent away for it.
@@ -53,14 +55,12 @@ class RpcServer:
     """Serves gRPC on the running event loop.
 
     Args:
-        address: `HOST:PORT` to listen on; port 0 picks a free one.
-        linger_s: how long it still answers when all calls under way have ended.
-        share_port: whether other processes may listen on the same port.
+        config: where to listen, and the limits.
     """
 
     def __init__(
         self,
-        address: str,
+        config: Config,
         *,
         reports: Reports,
         heartbeats: Heartbeats,
@@ -69,15 +69,14 @@ class RpcServer:
         batch_watches: BatchWatches,
         dataset_watches: DatasetWatches,
         waits: Waits,
-        linger_s: float,
-        share_port: bool = False,
     ) -> None:
-        self.address = address
-        self._linger_s = linger_s
+        self.address = config.grpc
+        self._linger_s = config.linger_s
         self._gate = Gate()
-        interceptors = [ErrorInterceptor(self._gate)]
+        self._pace = Pace(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
+        interceptors = [ErrorInterceptor(self._gate, self._pace)]
         # By default, two servers on one port would share its connections without a word.
-        options = (*_OPTIONS, ("grpc.so_reuseport", int(share_port)))
+        options = (*_OPTIONS, ("grpc.so_reuseport", int(config.share_ports)))
         self._server = aio.server(interceptors=interceptors, options=options)
         self._health = HealthServicer(_SERVICES)
         report_service_pb2_grpc.add_ReportServiceServicer_to_server(
@@ -119,6 +118,7 @@ class RpcServer:
     def drain(self) -> None:
         """Refuse new calls with `DRAINING`, and tell health checks, for good."""
         self._gate.close()
+        self._pace.drain()
         self._health.drain()
 
     async def stop(self, grace_s: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from stagecast import wire
 from stagecast.queries import Queries
-from stagecast.rpc.errors import Context
+from stagecast.rpc.pace import Context
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
 from stagecast.watches import BatchWatches, DatasetWatches, Waits

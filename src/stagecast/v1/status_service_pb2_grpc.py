@@ -200,13 +200,16 @@ class StatusServiceServicer(object):
         7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
         the last message bears that `batch`. Every other end is an error status. A watch lives about
         an hour, then it is asked to reconnect.
-        8. Committed first. Nothing is pushed that a crash of the server could take back.
+        8. Slow readers cost nobody else anything. A message that the client has not taken for a minute
+        ends the watch with RESOURCE_EXHAUSTED / `SLOW_READER`. It hears that when it reads again,
+        behind the messages that were under way, which are good.
+        9. Committed first. Nothing is pushed that a crash of the server could take back.
 
         NOT_FOUND / `BATCH_NOT_FOUND`, and `BATCH_DELETED` if it goes while it is watched.
         INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
         `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
-        token. UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`: watch
-        again with the last token.
+        token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
+        `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,7 +224,8 @@ class StatusServiceServicer(object):
         message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
         again, which begins with all that are there.
 
-        UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`.
+        With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
+        RESOURCE_EXHAUSTED / `SLOW_READER` for a client that has taken no message for a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -101,13 +101,16 @@ class StatusServiceStub:
     7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
        the last message bears that `batch`. Every other end is an error status. A watch lives about
        an hour, then it is asked to reconnect.
-    8. Committed first. Nothing is pushed that a crash of the server could take back.
+    8. Slow readers cost nobody else anything. A message that the client has not taken for a minute
+       ends the watch with RESOURCE_EXHAUSTED / `SLOW_READER`. It hears that when it reads again,
+       behind the messages that were under way, which are good.
+    9. Committed first. Nothing is pushed that a crash of the server could take back.
 
     NOT_FOUND / `BATCH_NOT_FOUND`, and `BATCH_DELETED` if it goes while it is watched.
     INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
     `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
-    token. UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`: watch
-    again with the last token.
+    token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
+    `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`.
     """
     WatchDatasets: _grpc.UnaryStreamMultiCallable[_status_service_pb2.WatchDatasetsRequest, _status_service_pb2.WatchDatasetsResponse]
     """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
@@ -118,7 +121,8 @@ class StatusServiceStub:
     message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
     again, which begins with all that are there.
 
-    UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`.
+    With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
+    RESOURCE_EXHAUSTED / `SLOW_READER` for a client that has taken no message for a minute.
     """
 
 @_typing.type_check_only
@@ -194,13 +198,16 @@ class StatusServiceAsyncStub(StatusServiceStub):
     7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
        the last message bears that `batch`. Every other end is an error status. A watch lives about
        an hour, then it is asked to reconnect.
-    8. Committed first. Nothing is pushed that a crash of the server could take back.
+    8. Slow readers cost nobody else anything. A message that the client has not taken for a minute
+       ends the watch with RESOURCE_EXHAUSTED / `SLOW_READER`. It hears that when it reads again,
+       behind the messages that were under way, which are good.
+    9. Committed first. Nothing is pushed that a crash of the server could take back.
 
     NOT_FOUND / `BATCH_NOT_FOUND`, and `BATCH_DELETED` if it goes while it is watched.
     INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
     `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
-    token. UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`: watch
-    again with the last token.
+    token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
+    `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`.
     """
     WatchDatasets: _aio.UnaryStreamMultiCallable[_status_service_pb2.WatchDatasetsRequest, _status_service_pb2.WatchDatasetsResponse]  # type: ignore[assignment]
     """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
@@ -211,7 +218,8 @@ class StatusServiceAsyncStub(StatusServiceStub):
     message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
     again, which begins with all that are there.
 
-    UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`.
+    With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
+    RESOURCE_EXHAUSTED / `SLOW_READER` for a client that has taken no message for a minute.
     """
 
 class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -338,13 +346,16 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
            the last message bears that `batch`. Every other end is an error status. A watch lives about
            an hour, then it is asked to reconnect.
-        8. Committed first. Nothing is pushed that a crash of the server could take back.
+        8. Slow readers cost nobody else anything. A message that the client has not taken for a minute
+           ends the watch with RESOURCE_EXHAUSTED / `SLOW_READER`. It hears that when it reads again,
+           behind the messages that were under way, which are good.
+        9. Committed first. Nothing is pushed that a crash of the server could take back.
 
         NOT_FOUND / `BATCH_NOT_FOUND`, and `BATCH_DELETED` if it goes while it is watched.
         INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
         `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
-        token. UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`: watch
-        again with the last token.
+        token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
+        `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`.
         """
 
     @_abc_1.abstractmethod
@@ -361,7 +372,8 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
         again, which begins with all that are there.
 
-        UNAVAILABLE with `google.rpc.RetryInfo` / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`.
+        With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
+        RESOURCE_EXHAUSTED / `SLOW_READER` for a client that has taken no message for a minute.
         """
 
 def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -101,13 +101,16 @@ class BatchWatches:
             while True:
                 if page is not None:
                     over = page.over and not request.follow
-                    if over or watcher.wants(page) or patience.heartbeat_due:
-                        yield watcher.tell(page)
-                        patience.sent()
+                    wanted = over or watcher.wants(page) or patience.heartbeat_due
+                    news = watcher.tell(page) if wanted else None
                     watcher.pass_by(page)
+                    page = None  # of up to a megabyte, and the reader may have stopped
+                    if news is not None:
+                        yield news
+                        news = None
+                        patience.sent()
                     if over:
                         return
-                    page = None  # of up to a megabyte, and the next may come much later
                 patience.check_alive(self._feed)
                 page = await watcher.next(tail, patience)
 

@@ -1,0 +1,135 @@
+"""Readers that stop: they are told, let go of, and cost nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+
+from stagecast.app import App
+from stagecast.client import Client, details_of
+from stagecast.config import Config
+from stagecast.v1 import report_service_pb2 as rs
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.conditions import until
+from tests.watches.pipeline import Pipeline
+
+# Without it a client reads megabytes ahead, whether anybody wants them or not.
+NO_READ_AHEAD = [("grpc.http2.bdp_probe", 0)]
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    """A server with little patience."""
+    return dataclasses.replace(config, slow_reader_s=0.2)
+
+
+@pytest.fixture
+async def lazy(server: App) -> AsyncIterator[StatusServiceStub]:
+    """A client that takes of each stream what fits into a window of 64 KiB, until it reads."""
+    async with aio.insecure_channel(server.grpc_address, options=NO_READ_AHEAD) as channel:
+        yield StatusServiceStub(channel)
+
+
+@pytest.fixture
+async def large(pipeline: Pipeline) -> Pipeline:
+    """A batch whose snapshot fits into no window."""
+    await pipeline.client.reports.CreateBatch(
+        rs.CreateBatchRequest(
+            dataset_id=pipeline.dataset_id,
+            batch_id="large",
+            documents=[
+                rs.NewDocument(document_id=f"doc-{n}", display_name="x" * 200) for n in range(3_000)
+            ],
+        )
+    )
+    pipeline.batch_id = "large"
+    return pipeline
+
+
+async def read_all(call: aio.UnaryStreamCall[Any, Any]) -> tuple[list[Any], aio.AioRpcError]:
+    """Return what a stream had to say, and the error that it ended with."""
+    messages: list[Any] = []
+    async with asyncio.timeout(30):
+        try:
+            while True:
+                message = await call.read()
+                assert message is not aio.EOF
+                messages.append(message)
+        except aio.AioRpcError as error:
+            return messages, error
+
+
+async def test_watch_that_is_not_read_is_ended_and_the_reader_told_when_it_reads_again(
+    large: Pipeline, lazy: StatusServiceStub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="stagecast")
+    call = lazy.WatchBatch(large.watch_request())
+    await until(lambda: "stopped reading" in caplog.text)
+    messages, error = await read_all(call)
+    assert messages, "what was under way comes first"
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details_of(error).reason == "SLOW_READER"
+    assert details_of(error).retry_after_s == 1.0
+
+
+async def test_watch_of_datasets_that_is_not_read_is_ended(
+    client: Client, lazy: StatusServiceStub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="stagecast")
+    for number in range(1_000):
+        dataset_id = f"00000000-0000-4000-8000-{number:012}"
+        await client.reports.CreateBatch(rs.CreateBatchRequest(dataset_id=dataset_id))
+    call = lazy.WatchDatasets(ss.WatchDatasetsRequest())
+    await call.read()
+    await until(lambda: "stopped reading" in caplog.text, meanwhile=_change_all(client))
+    _, error = await read_all(call)
+    assert details_of(error).reason == "SLOW_READER"
+
+
+def _change_all(client: Client) -> Callable[[], Awaitable[object]]:
+    """Return a call that changes many datasets, so that there is always more to send."""
+
+    async def change() -> None:
+        for number in range(200):
+            dataset_id = f"00000000-0000-4000-8000-{number:012}"
+            await client.reports.CreateBatch(rs.CreateBatchRequest(dataset_id=dataset_id))
+
+    return change
+
+
+async def test_reader_that_was_sent_away_goes_on_without_a_gap(
+    pipeline: Pipeline, lazy: StatusServiceStub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="stagecast")
+    await pipeline.create(1_000, more_documents_follow=True)
+    call = lazy.WatchBatch(pipeline.watch_request())
+    message = await call.read()
+    while not message.resume_token:
+        message = await call.read()
+    first = message.revision
+    await until(
+        lambda: "stopped reading" in caplog.text,
+        meanwhile=lambda: _stage_next(pipeline),
+    )
+    messages, error = await read_all(call)
+    assert details_of(error).reason == "SLOW_READER"
+    token = ([message.resume_token] + [m.resume_token for m in messages if m.resume_token])[-1]
+    async with pipeline.stream(resume_token=token, follow=True) as stream:
+        last = pipeline.acknowledged[-1][0]
+        messages += await stream.read_to_revision(last)
+    revisions = [t.revision for message in messages for t in message.transitions]
+    assert revisions == list(range(first + 1, last + 1))
+
+
+async def _stage_next(pipeline: Pipeline) -> None:
+    document_id = pipeline.document_ids[len(pipeline.acknowledged) % 1_000]
+    stage = r.Stage.ValueType(r.STAGE_PARSING + len(pipeline.acknowledged) // 1_000)
+    await pipeline.stage(stage, document_id)

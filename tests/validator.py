@@ -82,6 +82,9 @@ class WatchRecord:
         self._parts.append(message)
         if not message.resume_token:
             assert not message.HasField("batch"), "a part bears no batch"
+            if not (message.HasField("snapshot") or message.transitions or message.progress):
+                self._parts.pop()
+                assert not message.revision, "a heartbeat before a snapshot is whole tells nothing"
             return
         parts, self._parts = self._parts, []
         if any(part.HasField("snapshot") for part in parts):

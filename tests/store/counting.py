@@ -1,4 +1,4 @@
-"""A store that tells how often it is read."""
+"""A store that tells how often it is read, and that may be held up."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ T = TypeVar("T")
 
 
 class CountingStore(SqliteStore):
-    """Counts its reads; `idle` is set while there is none."""
+    """Counts its reads; `idle` is set while there is none, and none begins while `open` is not."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reads = 0
         self.idle = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
         self._under_way = 0
 
     async def read(self, query: Callable[[Reading], T]) -> T:
@@ -26,6 +28,7 @@ class CountingStore(SqliteStore):
         self._under_way += 1
         self.idle.clear()
         try:
+            await self.open.wait()
             return await super().read(query)
         finally:
             self._under_way -= 1

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import sys
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.config import Config
+from stagecast.errors import Draining
 from stagecast.feed import Feed
-from stagecast.model import NewBatch, NewDocument, Report, Stage, WatchRequest
+from stagecast.model import NewBatch, NewDocument, Report, Stage, WatchRequest, size
 from stagecast.reports import Reports
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches, snapshots
+from stagecast.watches.snapshots import Snapshot
 from stagecast.wire import encode_watch_message
 from tests.clock import Clock
 from tests.store.counting import CountingStore
@@ -132,6 +136,7 @@ class Bench:
     """A large batch in a store whose reads are counted, without any server."""
 
     store: CountingStore
+    feed: Feed
     reports: Reports
     watches: BatchWatches
     request: WatchRequest
@@ -182,7 +187,7 @@ async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[
         fail_on_expired_token=False,
     )
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
-    yield Bench(store, reports, watches, request)
+    yield Bench(store, feed, reports, watches, request)
     await store.close()
 
 
@@ -244,6 +249,108 @@ async def test_snapshot_that_is_no_longer_kept_is_read_again_as_it_was(
         record.receive(ss.WatchBatchResponse.FromString(await anext(slow)))
     assert record.documents[str(DOCUMENTS - 1)].stage == r.STAGE_INDEXING
     await slow.aclose()
+
+
+@pytest.fixture
+def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill messages to a small fraction of what they are usually filled to."""
+    monkeypatch.setattr(size, "MESSAGE_BYTES", 64 << 10)
+
+
+@pytest.mark.usefixtures("in_small_parts")
+async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is in the midst of one that had to give way is sent the rest all the same."""
+    most = 200_000
+    monkeypatch.setattr(snapshots, "_BYTES", most)
+    kept: list[int] = []
+    keep = Snapshot.keep
+
+    def keep_and_look(snapshot: Snapshot, part: Any) -> bool:
+        room = keep(snapshot, part)
+        living = [one for one in gc.get_objects() if isinstance(one, Snapshot)]
+        kept.append(sum(one.size for one in living))
+        return room
+
+    monkeypatch.setattr(Snapshot, "keep", keep_and_look)
+    watchers = [bench.watch() for _ in range(6)]
+    records = [WatchRecord() for _ in watchers]
+    for watcher, record in zip(watchers, records, strict=True):
+        # None shares the snapshot of the one before, and all but the last are slow.
+        record.receive(ss.WatchBatchResponse.FromString(await anext(watcher)))
+    for watcher, record in zip(watchers, records, strict=True):
+        await snapshot_of(watcher, record)
+        assert len(record.documents) == DOCUMENTS
+        await watcher.aclose()
+    assert max(kept) > most / 2
+    assert max(kept) <= most
+
+
+@pytest.mark.usefixtures("in_small_parts")
+async def test_snapshot_that_everybody_has_left_is_read_no_further(bench: Bench) -> None:
+    watcher, record = bench.watch(), WatchRecord()
+    parts = await snapshot_of(watcher, record)
+    await watcher.aclose()
+    for _ in range(3):
+        watcher = bench.watch()
+        before = bench.store.reads
+        await anext(watcher)
+        await watcher.aclose()
+        await bench.store.idle.wait()
+        for _ in range(100):  # a reader that is not told would go on
+            await asyncio.sleep(0)
+        await bench.store.idle.wait()
+        assert bench.store.reads - before < parts / 2
+
+
+async def test_watch_is_heard_from_while_its_snapshot_is_waited_for(bench: Bench) -> None:
+    """Its heartbeats bear no token: there is nothing yet to go on from."""
+    bench.request = replace(bench.request, heartbeat_s=1)
+
+    async def hold_up() -> None:
+        bench.store.open.clear()
+
+    watcher = bench.watches.watch(bench.request, on_begun=hold_up)
+    record = WatchRecord()
+    for _ in range(3):
+        heartbeat = ss.WatchBatchResponse.FromString(await anext(watcher))
+        assert heartbeat.HasField("server_time")
+        assert not heartbeat.HasField("snapshot")
+        assert (heartbeat.revision, heartbeat.resume_token) == (0, "")
+        record.receive(heartbeat)
+    bench.store.open.set()
+    await snapshot_of(watcher, record)
+    assert len(record.documents) == DOCUMENTS
+    await watcher.aclose()
+
+
+async def test_drain_ends_a_watch_that_waits_for_its_snapshot(bench: Bench) -> None:
+    begun = asyncio.Event()
+
+    async def hold_up() -> None:
+        bench.store.open.clear()
+        begun.set()
+
+    following = asyncio.create_task(anext(bench.watches.watch(bench.request, on_begun=hold_up)))
+    await begun.wait()
+    for _ in range(10):  # until it waits
+        await asyncio.sleep(0)
+    bench.feed.close()
+    async with asyncio.timeout(30):
+        with pytest.raises(Draining):
+            await following
+    bench.store.open.set()
+    await bench.store.idle.wait()
+
+
+async def test_drain_ends_a_watch_between_the_parts_of_its_snapshot(bench: Bench) -> None:
+    watcher = bench.watch()
+    await anext(watcher)
+    bench.feed.close()
+    with pytest.raises(Draining):
+        await anext(watcher)
+    await bench.store.idle.wait()
 
 
 async def test_watch_keeps_nothing_of_its_snapshot(bench: Bench) -> None:

@@ -196,7 +196,7 @@ class StatusServiceServicer(object):
         (the store was restored from a copy, the batch was deleted and made again), gives a new
         snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`.
         6. Alive. There is at most `heartbeat_interval` of silence. A heartbeat bears the token and is
-        never ahead of a transition.
+        never ahead of a transition. Only while a snapshot is prepared there is none to bear yet.
         7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
         the last message bears that `batch`. Every other end is an error status. A watch lives about
         an hour, then it is asked to reconnect.

@@ -7,6 +7,7 @@ never a transition.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
@@ -18,13 +19,14 @@ from stagecast.model import (
     Batch,
     ResumeToken,
     SnapshotReason,
+    WatchMessage,
     WatchRequest,
     batch_state,
 )
 from stagecast.store import BatchName, Reading, Store, get_batch
 from stagecast.watches.log import Cursor, Encode, Page, read_page
 from stagecast.watches.patience import Patience
-from stagecast.watches.snapshots import Snapshots
+from stagecast.watches.snapshots import Snapshot, Snapshots
 from stagecast.watches.tail import Tail, Tails
 
 _HISTORY_ERRORS = {
@@ -82,41 +84,76 @@ class BatchWatches:
             patience = Patience(request.heartbeat_s, self._config)
             start = await self._store.read(partial(_start, request=request))
             await on_begun()
+            phases = [self._follow(watcher, tail, patience)]
             if isinstance(start, SnapshotReason):
-                snapshot = await self._snapshots.take(watcher.name, start)
-                async with contextlib.aclosing(snapshot.messages()) as messages:
+                phases.insert(0, self._begin(watcher, start, patience))
+            else:
+                watcher.cursor = start
+            for messages in phases:
+                async with contextlib.aclosing(messages):
                     async for message in messages:
                         yield message
                         patience.sent()
-                        del message  # of a megabyte, and the watch may last an hour
-                if _is_over(request, snapshot.batch):
-                    return
-                watcher.cursor = snapshot.cursor
-                del snapshot
-            else:
-                watcher.cursor = start
-            # It looks for itself once: a tail may not have heard yet of what another process has
-            # committed, and must not tell a watch that begins after that that the batch is over.
-            page: Page | None = await watcher.read()
+                        del message  # of up to a megabyte, and the watch may last an hour
+
+    async def _begin(
+        self, watcher: _Watcher, reason: SnapshotReason, patience: Patience
+    ) -> AsyncGenerator[bytes]:
+        """Yield a snapshot; while a part is waited for, heartbeats, which bear no token yet."""
+        async with contextlib.aclosing(self._parts(watcher, reason)) as parts:
             while True:
-                if page is not None:
-                    over = page.over and not request.follow
-                    wanted = over or watcher.wants(page) or patience.heartbeat_due
-                    news = watcher.tell(page) if wanted else None
-                    watcher.pass_by(page)
-                    page = None  # of up to a megabyte, and the reader may have stopped
-                    if news is not None:
-                        yield news
-                        news = None
-                        patience.sent()
-                    if over:
-                        return
-                patience.check_alive(self._feed)
-                page = await watcher.next(tail, patience)
+                coming = asyncio.ensure_future(anext(parts, None))
+                try:
+                    while not await patience.is_done(coming, self._feed):
+                        yield watcher.heartbeat()
+                finally:
+                    coming.cancel()
+                    await asyncio.wait((coming,))
+                part = coming.result()
+                if part is None:
+                    return
+                yield part
+                del part, coming
+
+    async def _parts(self, watcher: _Watcher, reason: SnapshotReason) -> AsyncGenerator[bytes]:
+        snapshot = await self._snapshots.take(watcher.name, reason)
+        async with contextlib.aclosing(snapshot.messages()) as messages:
+            async for message in messages:
+                yield message
+                del message
+        watcher.begin_behind(snapshot)
+
+    async def _follow(
+        self, watcher: _Watcher, tail: Tail, patience: Patience
+    ) -> AsyncGenerator[bytes]:
+        """Yield what lies after the watcher's cursor, until the batch is over."""
+        if watcher.over:
+            return
+        # It looks for itself once: a tail may not have heard yet of what another process has
+        # committed, and must not tell a watch that begins after that that the batch is over.
+        page: Page | None = await watcher.read()
+        while True:
+            if page is not None:
+                wanted = watcher.wants(page) or patience.heartbeat_due
+                news = watcher.tell(page) if wanted else None
+                watcher.pass_by(page)
+                page = None  # of up to a megabyte, and the reader may have stopped
+                if news is not None:
+                    yield news
+                    news = None
+                if watcher.over:
+                    return
+            patience.check_alive(self._feed)
+            page = await watcher.next(tail, patience)
 
 
 class _Watcher:
-    """One cursor, and what it takes from tail and store."""
+    """One cursor, and what it takes from tail and store.
+
+    Attributes:
+        cursor: what it was sent.
+        over: whether that is all there will be.
+    """
 
     def __init__(
         self,
@@ -128,14 +165,26 @@ class _Watcher:
     ) -> None:
         self.name: BatchName = (request.dataset_id, request.batch_id)
         self.cursor = Cursor(key=0, revision=0, call=0, serial=0, mark=0)
+        self.over = False
         self._store = store
+        self._follows = request.follow
         self._progress = not request.transitions_only
         self._encode = encode
         self._clock = clock
 
+    def begin_behind(self, snapshot: Snapshot) -> None:
+        """Move the cursor behind a snapshot that it was sent."""
+        self.cursor = snapshot.cursor
+        self.over = batch_state(snapshot.batch).terminal and not self._follows
+
+    def heartbeat(self) -> bytes:
+        """Return what it is sent while there is nothing to tell, and nothing to go on from."""
+        return self._encode(WatchMessage(server_at=self._clock()))
+
     def wants(self, page: Page) -> bool:
-        """Tell whether a page has news for it."""
-        return page.concerns(self.cursor, progress=self._progress)
+        """Tell whether a page has news for it, be it that there will be no more."""
+        ends = page.over and not self._follows
+        return ends or page.concerns(self.cursor, progress=self._progress)
 
     def tell(self, page: Page) -> bytes:
         """Return what it is sent of a page."""
@@ -146,6 +195,7 @@ class _Watcher:
     def pass_by(self, page: Page) -> None:
         """Move the cursor behind a page."""
         self.cursor = page.advance(self.cursor, progress=self._progress)
+        self.over = page.over and not self._follows
 
     async def read(self) -> Page:
         """Read what lies after the cursor from the store."""
@@ -168,10 +218,6 @@ class _Watcher:
             return await self.read()
         await tail.wait(patience.due_s)
         return tail.find(self.cursor, progress=self._progress)
-
-
-def _is_over(request: WatchRequest, batch: Batch) -> bool:
-    return batch_state(batch).terminal and not request.follow
 
 
 def _start(tx: Reading, request: WatchRequest) -> Cursor | SnapshotReason:

@@ -27,7 +27,7 @@ Encode = Callable[[WatchMessage], bytes]
 """Writes a message, or a piece of one, as it goes over the wire."""
 
 _PAGE = 1_000  # transitions, or counters, that are read at once
-_VARIANTS = 8  # messages of one page that are kept; watchers in step share one
+_BEYOND = 1 << 16  # bytes of messages that are kept beside those of the entries: room for batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,15 +56,16 @@ class Cursor:
 class Page:
     """What one read found after a cursor, in encoded entries with their revisions or serials.
 
-    `batch` is as of `after`. `whole` says that the last transition is the last of its call,
-    `caught_up` that the read found everything there was, and `over` that the batch was terminal
-    then.
+    `entry_bytes` is the size of all entries, and `batch` is as of `after`. `whole` says that the
+    last transition is the last of its call, `caught_up` that the read found everything there was,
+    and `over` that the batch was terminal then.
     """
 
     before: Cursor
     after: Cursor
     transitions: Sequence[tuple[int, bytes]]
     progress: Sequence[tuple[int, bytes]]
+    entry_bytes: int
     batch: Batch
     whole: bool
     caught_up: bool
@@ -73,8 +74,8 @@ class Page:
 
     @property
     def size(self) -> int:
-        """How many bytes its entries have."""
-        return sum(len(entry) for _, entry in (*self.transitions, *self.progress))
+        """How many bytes it has: entries, and the messages that are kept of them."""
+        return self.entry_bytes + sum(map(len, self._messages.values()))
 
     def concerns(self, cursor: Cursor, *, progress: bool) -> bool:
         """Tell whether it has news for a watcher who is there and wants counters or not."""
@@ -97,7 +98,8 @@ class Page:
         if message is None:
             pieces = self._pieces(cursor, progress=progress, encode=encode, now=clock())
             message = b"".join(pieces)
-            if len(self._messages) < _VARIANTS:
+            # That of those who are in step, which has all entries once more, or some shorter ones.
+            if self.size + len(message) <= 2 * self.entry_bytes + _BEYOND:
                 self._messages[variant] = message
         return message
 
@@ -162,11 +164,14 @@ def read_page(
         counted, serial, more = _read_progress(tx, batch, cursor.serial)
         after = replace(after, serial=serial, mark=batch.progress_mark)
     batch = batch_at(batch, transitions[-1]) if transitions else batch
+    moves = [(t.revision, encode(WatchMessage(transitions=(t,)))) for t in transitions]
+    counters = [(serial, encode(WatchMessage(progress=(d,)))) for serial, d in counted]
     return Page(
         before=cursor,
         after=after,
-        transitions=[(t.revision, encode(WatchMessage(transitions=(t,)))) for t in transitions],
-        progress=[(serial, encode(WatchMessage(progress=(d,)))) for serial, d in counted],
+        transitions=moves,
+        progress=counters,
+        entry_bytes=sum(len(entry) for _, entry in (*moves, *counters)),
         batch=batch,
         whole=whole,
         caught_up=not more,

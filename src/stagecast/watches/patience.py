@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 from stagecast.config import Config
 from stagecast.errors import Draining, WatchExpired
 from stagecast.feed import Feed
+
+_LOOK_EVERY_S = 0.25  # whether the server drains, while there is no bell that would tell
 
 
 class Patience:
@@ -30,6 +33,18 @@ class Patience:
     def due_s(self) -> float:
         """When there is something to do without news, by the loop's clock."""
         return min(self._last_s + self._silence_s, self._end_s)
+
+    async def is_done(self, work: asyncio.Future[Any], feed: Feed) -> bool:
+        """Wait for a work; False if it is time to be heard from before it is done.
+
+        Raises:
+            Draining, WatchExpired: watch again.
+        """
+        while not work.done() and not self.heartbeat_due:
+            self.check_alive(feed)
+            until_s = min(self.due_s - self._now(), _LOOK_EVERY_S)
+            await asyncio.wait((work,), timeout=until_s)
+        return work.done()
 
     def sent(self) -> None:
         """Begin the silence anew."""

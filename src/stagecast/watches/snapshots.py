@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +26,7 @@ from stagecast.store import BatchName, Reading, Store, get_batch
 from stagecast.turns import Turns
 from stagecast.watches.log import Cursor, Encode, end_of, find_named
 
-_BYTES = 64 << 20  # of parts that are kept for slow watchers, in all
+_BYTES = 64 << 20  # of parts that are kept for those who watch, in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,71 +37,92 @@ class _Part:
     next_after: int | None
 
 
+_Read = Callable[[int], AsyncGenerator[_Part]]
+"""Reads the parts behind a position, one by one."""
+
+
 class Snapshot:
     """All documents of a batch as of one revision.
+
+    It lives for as long as somebody watches: then it is read no further, and nothing of it is kept.
 
     Attributes:
         cursor: where to go on behind it.
         batch: as of that revision.
+        size: how many bytes of it are kept.
+        reading: done when no more of it will be kept.
     """
 
     def __init__(
-        self, cursor: Cursor, batch: Batch, read: Callable[[int], AsyncIterator[_Part]]
+        self,
+        cursor: Cursor,
+        batch: Batch,
+        read: _Read,
+        has_room: Callable[[Snapshot, int], bool],
     ) -> None:
         self.cursor = cursor
         self.batch = batch
+        self.size = 0
         self._read = read
+        self._has_room = has_room
         self._kept: list[_Part] = []
+        self._dropped = False
         self._more = asyncio.Event()
-        self._reading = asyncio.create_task(self._keep())
+        # Neither the task nor what follows it holds on to the snapshot.
+        self.reading = asyncio.create_task(_keep_all(weakref.ref(self), read))
+        more = self._more
+        self.reading.add_done_callback(lambda _: more.set())
 
-    @property
-    def size(self) -> int:
-        """How many bytes of it are kept."""
-        return sum(len(part.message) for part in self._kept)
-
-    @property
-    def is_read(self) -> bool:
-        """Whether no more of it will be kept."""
-        return self._reading.done()
-
-    async def wait_until_read(self) -> None:
-        """Wait until no more is read for everybody; what cannot be read is told to each watcher."""
-        await asyncio.wait((self._reading,))
+    def keep(self, part: _Part) -> bool:
+        """Keep a part for everybody; False if there is no room for it, nor for those behind it."""
+        size = len(part.message)
+        if self._dropped or not self._has_room(self, size):
+            return False
+        self._kept.append(part)
+        self.size += size
+        self._more.set()
+        return True
 
     def drop(self) -> None:
-        """Keep nothing: who is not through reads the rest for itself."""
+        """Keep nothing any more: who is not through reads the rest for itself."""
+        self._dropped = True
         self._kept = []
+        self.size = 0
+        self._more.set()
 
     async def messages(self) -> AsyncGenerator[bytes]:
         """Yield the messages; only the last bears a token."""
         sent = 0
         after: int | None = -1
-        while after is not None:
-            while sent >= len(self._kept) and not self._reading.done():
-                await self._more.wait()
-            if sent >= len(self._kept):
-                break
+        while after is not None and await self._is_kept(sent):
             part = self._kept[sent]
             yield part.message
             sent, after = sent + 1, part.next_after
+            del part
         if after is not None:
-            async for part in self._read(after):
-                yield part.message
+            async with contextlib.aclosing(self._read(after)) as rest:
+                async for part in rest:
+                    yield part.message
+                    del part
 
-    async def _keep(self) -> None:
-        """Read everything, part by part."""
-        # Whatever goes wrong, each watcher reads the rest for itself, and is told.
-        with contextlib.suppress(Exception):
-            async for part in self._read(-1):
-                self._kept.append(part)
-                self._ring()
-        self._ring()
+    async def _is_kept(self, number: int) -> bool:
+        """Wait until a part is there, or will not be kept."""
+        while number >= len(self._kept) and not self._dropped and not self.reading.done():
+            self._more.clear()
+            await self._more.wait()
+        return number < len(self._kept)
 
-    def _ring(self) -> None:
-        """Wake all who wait; those who come now wait for the next part."""
-        self._more.set()
-        self._more = asyncio.Event()
+
+async def _keep_all(snapshot: weakref.ref[Snapshot], read: _Read) -> None:
+    """Read part by part for everybody, for as long as there is somebody, and room."""
+    # Whatever goes wrong, each watcher reads the rest for itself, and is told.
+    with contextlib.suppress(Exception):
+        async with contextlib.aclosing(read(-1)) as parts:
+            async for part in parts:
+                needed = snapshot()
+                if needed is None or not needed.keep(part):
+                    return
+                del needed, part
 
 
 class Snapshots:
@@ -115,7 +136,7 @@ class Snapshots:
         self._newest: weakref.WeakValueDictionary[BatchName, Snapshot] = (
             weakref.WeakValueDictionary()
         )
-        self._kept: list[weakref.ref[Snapshot]] = []
+        self._all: list[weakref.ref[Snapshot]] = []
 
     async def take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
         """Return a snapshot that was begun after this was called.
@@ -128,17 +149,29 @@ class Snapshots:
     async def _take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
         before = self._newest.get(name)
         if before is not None:
-            await before.wait_until_read()
-        self._drop_oldest()
+            reading = before.reading
+            del before  # who waits here does not need it
+            await asyncio.wait((reading,))
         cursor, batch = await self._store.read(partial(_begin, name=name))
-        snapshot = Snapshot(cursor, batch, partial(self._read, cursor, batch, reason))
+        read = partial(self._read, cursor, batch, reason)
+        snapshot = Snapshot(cursor, batch, read, self._has_room)
         self._newest[name] = snapshot
-        self._kept.append(weakref.ref(snapshot))
+        self._all.append(weakref.ref(snapshot, self._all.remove))
         return snapshot
+
+    def _has_room(self, snapshot: Snapshot, size: int) -> bool:
+        """Make room for a part of a snapshot, at the cost of the oldest others."""
+        living = [other for other in (ref() for ref in self._all) if other is not None]
+        kept = sum(other.size for other in living)
+        for oldest in living:
+            if kept + size > _BYTES and oldest is not snapshot:
+                kept -= oldest.size
+                oldest.drop()
+        return kept + size <= _BYTES
 
     async def _read(
         self, cursor: Cursor, batch: Batch, reason: SnapshotReason, after: int
-    ) -> AsyncIterator[_Part]:
+    ) -> AsyncGenerator[_Part]:
         following: int | None = after
         while following is not None:
             part = await self._store.read(
@@ -167,16 +200,6 @@ class Snapshots:
             server_at=self._clock(),
         )
         return _Part(self._encode(message), None if complete else documents[-1].position)
-
-    def _drop_oldest(self) -> None:
-        """Keep the newest snapshots that somebody still needs, up to so many bytes in all."""
-        needed = [kept for kept in (ref() for ref in self._kept) if kept is not None]
-        bytes_kept = sum(kept.size for kept in needed)
-        for oldest in needed:
-            if bytes_kept > _BYTES and oldest.is_read:
-                bytes_kept -= oldest.size
-                oldest.drop()
-        self._kept = [weakref.ref(kept) for kept in needed if kept.size or not kept.is_read]
 
 
 def _begin(tx: Reading, name: BatchName) -> tuple[Cursor, Batch]:

@@ -18,7 +18,7 @@ from stagecast.feed import Bell, Feed
 from stagecast.store import BatchName, Reading, Store
 from stagecast.watches.log import Cursor, Encode, Page, end_of, read_page
 
-_BYTES = 1 << 20  # of entries in a tail; one page may be larger
+_BYTES = 2 << 20  # of pages in a tail; one page may be larger
 _PAGES = 256  # in a tail
 _AFTER_FAULT_S = 1.0
 
@@ -39,7 +39,6 @@ class Tail:
         self._end: Cursor | None = None
         self._lost = False
         self._pages: deque[Page] = deque()
-        self._bytes = 0
         self._waiting: set[asyncio.Future[None]] = set()
 
     def find(self, cursor: Cursor, *, progress: bool) -> Page | None:
@@ -124,15 +123,14 @@ class Tail:
     def _append(self, page: Page) -> None:
         self._end = page.after
         self._pages.append(page)
-        self._bytes += page.size
-        while (self._bytes > _BYTES and len(self._pages) > 1) or len(self._pages) > _PAGES:
-            self._bytes -= self._pages.popleft().size
+        kept = sum(one.size for one in self._pages)
+        while (kept > _BYTES and len(self._pages) > 1) or len(self._pages) > _PAGES:
+            kept -= self._pages.popleft().size
 
     def _forget(self) -> None:
         self._end = None
         self._lost = True
         self._pages.clear()
-        self._bytes = 0
         self._ring()
 
     def _ring(self) -> None:

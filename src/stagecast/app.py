@@ -19,6 +19,7 @@ from stagecast.keeper import Keeper
 from stagecast.queries import Queries
 from stagecast.reports import Reports
 from stagecast.rest import HttpServer, make_rest_app
+from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
 from stagecast.store.sqlite import SqliteStore
 from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
@@ -86,6 +87,9 @@ class App:
             monotonic=self._monotonic,
             every_s=self._config.keep_every_s,
         )
+        retention = Retention(
+            store, config=self._config, clock=self._clock, on_deleted=controls.sweep_soon
+        )
         stack.push_async_callback(_hand_over, heartbeats, keeper)
         rpc = self._make_rpc(store, feed, queries, controls, heartbeats)
         http = HttpServer(
@@ -107,6 +111,7 @@ class App:
             controls.sweep(),
             heartbeats.run(),
             keeper.run(),
+            retention.run(),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(chore))
 

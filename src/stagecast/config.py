@@ -31,6 +31,13 @@ class Config:
     watch_tick_s: float = 0.005
     # How often documents are looked for that have been silent for too long.
     keep_every_s: float = 1.0
+    # For how long the history of a batch is kept after its end, and how many transitions at most;
+    # for how long the whole batch is. Without a number, for ever.
+    retain_history_s: float | None = None
+    retain_transitions: int | None = None
+    retain_batches_s: float | None = None
+    # How often what is not kept any more is looked for.
+    retain_every_s: float = 60.0
     # A stream whose client has not taken a message for so long is ended.
     slow_reader_s: float = 60.0
     # How often the store is asked whether it can be written.

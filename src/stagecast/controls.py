@@ -90,7 +90,7 @@ class Controls:
     async def delete_batch(self, dataset_id: str, batch_id: str) -> None:
         """Delete a batch with its documents and its log."""
         await self._store.write(lambda tx: tx.delete_batch(get_batch(tx, dataset_id, batch_id)))
-        self._deleted.set()
+        self.sweep_soon()
 
     async def delete_dataset(self, dataset_id: str) -> None:
         """Delete a dataset with all its batches.
@@ -99,6 +99,10 @@ class Controls:
             DatasetNotFound: it is not there.
         """
         await self._store.write(lambda tx: tx.delete_dataset(get_dataset(tx, dataset_id)))
+        self.sweep_soon()
+
+    def sweep_soon(self) -> None:
+        """Let `sweep` look at once."""
         self._deleted.set()
 
     async def sweep(self) -> None:

@@ -7,6 +7,7 @@ set for each transaction.
 from __future__ import annotations
 
 from tests.store.deletion import DeletionContract
+from tests.store.history import HistoryContract
 from tests.store.lists import ListsContract
 from tests.store.records import RecordsContract
 from tests.store.timers import TimersContract
@@ -16,6 +17,11 @@ __all__ = ["DEADLINE_S", "StoreContract"]
 
 
 class StoreContract(
-    RecordsContract, ListsContract, DeletionContract, TimersContract, TransactionsContract
+    RecordsContract,
+    ListsContract,
+    DeletionContract,
+    HistoryContract,
+    TimersContract,
+    TransactionsContract,
 ):
     """Inherit, and give the fixtures."""

@@ -17,6 +17,7 @@ from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
 from stagecast.cli.origins import origins_option
+from stagecast.cli.retain import retention_options
 from stagecast.cli.supervisor import supervise
 from stagecast.config import Config, is_loopback
 from stagecast.errors import StartError
@@ -55,6 +56,7 @@ _DEFAULTS = Config()
     help="Where to serve the REST paths; port 0 picks a free one.",
 )
 @origins_option
+@retention_options
 @click.option(
     "--processes",
     envvar="STAGECAST_PROCESSES",

@@ -61,6 +61,17 @@ class Lease:
     reached_at: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryLimit:
+    """Of batches that had ended at a time and still are, the last `keep` transitions stay.
+
+    `keep` is at least 1: what a batch was last is always known.
+    """
+
+    ended_until: int
+    keep: int
+
+
 class Reading(Protocol):
     """A view of one moment."""
 
@@ -118,6 +129,9 @@ class Reading(Protocol):
 
         With `as_of` they are as they were at that revision, those that joined later left out; so a
         list that is read in pieces is still of one moment, for as long as the log is kept.
+
+        Raises:
+            StoreBusy: the log that tells what a document was then was let go; ask again for today.
         """
         ...
 
@@ -159,6 +173,14 @@ class Reading(Protocol):
 
     def find_lease(self) -> Lease:
         """Return who looks after what is due."""
+        ...
+
+    def has_excess(self, limit: HistoryLimit) -> bool:
+        """Tell whether a batch has more history than a limit lets it keep."""
+        ...
+
+    def find_ended(self, until: int, most: int) -> Sequence[Batch]:
+        """Return batches that had ended at a time and still are, those that ended first."""
         ...
 
 
@@ -206,6 +228,10 @@ class Writing(Reading, Protocol):
 
     def delete_dataset(self, dataset: Dataset) -> None:
         """Make a dataset vanish with all its batches; their rows are swept later."""
+        ...
+
+    def trim(self, limit: HistoryLimit, most: int) -> int:
+        """Let go of the oldest transitions beyond a limit, some at a time, and return how many."""
         ...
 
     def sweep(self, most: int) -> bool:

@@ -558,7 +558,7 @@ class WatchBatchRequest(_message.Message):
     transitions_only: _builtins.bool
     """Leaves out `progress`. The snapshot is sent all the same."""
     fail_on_expired_token: _builtins.bool
-    """Ends with OUT_OF_RANGE where a new snapshot would be sent to a request that bears a token."""
+    """Ends with OUT_OF_RANGE where a new snapshot would be sent to who has had a token."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """The longest silence: 1 s to 5 min, 15 s if it is left out."""

@@ -163,7 +163,9 @@ class StatusServiceServicer(object):
     def ListTransitions(self, request, context):
         """The history of a batch or of one document, oldest first.
 
-        The last page is the last as of when it was read; a watch tells what comes after it.
+        The last page is the last as of when it was read; a watch tells what comes after it. The server
+        may keep the history of a batch that has ended for some time only: then it begins later than
+        with revision 1, and the last transition of the batch is always there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,7 +196,8 @@ class StatusServiceServicer(object):
         4. Resumable. With the last token received, the stream goes on with exactly the next revision.
         5. Honest when it cannot. A token that is older than the retained history, or of another history
         (the store was restored from a copy, the batch was deleted and made again), gives a new
-        snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`.
+        snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`. So does a
+        stream that is still behind when the history that it would be sent next is let go.
         6. Alive. There is at most `heartbeat_interval` of silence. A heartbeat bears the token and is
         never ahead of a transition. Only while a snapshot is prepared there is none to bear yet.
         7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;

@@ -72,7 +72,9 @@ class StatusServiceStub:
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.ListTransitionsRequest, _status_service_pb2.ListTransitionsResponse]
     """The history of a batch or of one document, oldest first.
 
-    The last page is the last as of when it was read; a watch tells what comes after it.
+    The last page is the last as of when it was read; a watch tells what comes after it. The server
+    may keep the history of a batch that has ended for some time only: then it begins later than
+    with revision 1, and the last transition of the batch is always there.
     """
     WaitBatch: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.WaitBatchRequest, _status_service_pb2.WaitBatchResponse]
     """Answers when the batch is terminal, or with `done` false when the time is over: a long poll.
@@ -95,7 +97,8 @@ class StatusServiceStub:
     4. Resumable. With the last token received, the stream goes on with exactly the next revision.
     5. Honest when it cannot. A token that is older than the retained history, or of another history
        (the store was restored from a copy, the batch was deleted and made again), gives a new
-       snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`.
+       snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`. So does a
+       stream that is still behind when the history that it would be sent next is let go.
     6. Alive. There is at most `heartbeat_interval` of silence. A heartbeat bears the token and is
        never ahead of a transition. Only while a snapshot is prepared there is none to bear yet.
     7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
@@ -169,7 +172,9 @@ class StatusServiceAsyncStub(StatusServiceStub):
     ListTransitions: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListTransitionsRequest, _status_service_pb2.ListTransitionsResponse]  # type: ignore[assignment]
     """The history of a batch or of one document, oldest first.
 
-    The last page is the last as of when it was read; a watch tells what comes after it.
+    The last page is the last as of when it was read; a watch tells what comes after it. The server
+    may keep the history of a batch that has ended for some time only: then it begins later than
+    with revision 1, and the last transition of the batch is always there.
     """
     WaitBatch: _aio.UnaryUnaryMultiCallable[_status_service_pb2.WaitBatchRequest, _status_service_pb2.WaitBatchResponse]  # type: ignore[assignment]
     """Answers when the batch is terminal, or with `done` false when the time is over: a long poll.
@@ -192,7 +197,8 @@ class StatusServiceAsyncStub(StatusServiceStub):
     4. Resumable. With the last token received, the stream goes on with exactly the next revision.
     5. Honest when it cannot. A token that is older than the retained history, or of another history
        (the store was restored from a copy, the batch was deleted and made again), gives a new
-       snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`.
+       snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`. So does a
+       stream that is still behind when the history that it would be sent next is let go.
     6. Alive. There is at most `heartbeat_interval` of silence. A heartbeat bears the token and is
        never ahead of a transition. Only while a snapshot is prepared there is none to bear yet.
     7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
@@ -305,7 +311,9 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_status_service_pb2.ListTransitionsResponse, _abc.Awaitable[_status_service_pb2.ListTransitionsResponse]]:
         """The history of a batch or of one document, oldest first.
 
-        The last page is the last as of when it was read; a watch tells what comes after it.
+        The last page is the last as of when it was read; a watch tells what comes after it. The server
+        may keep the history of a batch that has ended for some time only: then it begins later than
+        with revision 1, and the last transition of the batch is always there.
         """
 
     @_abc_1.abstractmethod
@@ -340,7 +348,8 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         4. Resumable. With the last token received, the stream goes on with exactly the next revision.
         5. Honest when it cannot. A token that is older than the retained history, or of another history
            (the store was restored from a copy, the batch was deleted and made again), gives a new
-           snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`.
+           snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`. So does a
+           stream that is still behind when the history that it would be sent next is let go.
         6. Alive. There is at most `heartbeat_interval` of silence. A heartbeat bears the token and is
            never ahead of a transition. Only while a snapshot is prepared there is none to bear yet.
         7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;

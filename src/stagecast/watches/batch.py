@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
 from stagecast.config import Config
-from stagecast.errors import HistoryChanged, TokenExpired
+from stagecast.errors import HistoryChanged, HistoryError, TokenExpired, WatchExpired
 from stagecast.feed import Feed
 from stagecast.model import (
     Batch,
@@ -24,15 +24,10 @@ from stagecast.model import (
     batch_state,
 )
 from stagecast.store import BatchName, Reading, Store, get_batch
-from stagecast.watches.log import Cursor, Encode, Page, read_page
+from stagecast.watches.log import Cursor, Encode, Page, read_page, token_expired
 from stagecast.watches.patience import Patience
 from stagecast.watches.snapshots import Snapshot, Snapshots
 from stagecast.watches.tail import Tail, Tails
-
-_HISTORY_ERRORS = {
-    SnapshotReason.TOKEN_EXPIRED: TokenExpired,
-    SnapshotReason.HISTORY_CHANGED: HistoryChanged,
-}
 
 
 class BatchWatches:
@@ -84,17 +79,26 @@ class BatchWatches:
             patience = Patience(request.heartbeat_s, self._config)
             start = await self._store.read(partial(_start, request=request))
             await on_begun()
-            phases = [self._follow(watcher, tail, patience)]
-            if isinstance(start, SnapshotReason):
-                phases.insert(0, self._begin(watcher, start, patience))
-            else:
-                watcher.cursor = start
-            for messages in phases:
-                async with contextlib.aclosing(messages):
-                    async for message in messages:
-                        yield message
-                        patience.sent()
-                        del message  # of up to a megabyte, and the watch may last an hour
+            phases = self._phases(watcher, start, tail, patience)
+            while phases:
+                try:
+                    async with contextlib.aclosing(phases.pop(0)) as messages:
+                        async for message in messages:
+                            yield message
+                            patience.sent()
+                            del message  # of up to a megabyte, and the watch may last an hour
+                except TokenExpired as error:
+                    phases = self._phases(watcher, watcher.begin_anew(error), tail, patience)
+
+    def _phases(
+        self, watcher: _Watcher, start: Cursor | SnapshotReason, tail: Tail, patience: Patience
+    ) -> list[AsyncGenerator[bytes]]:
+        """Return what a watch is sent: a snapshot, if there is a reason for one, and the log."""
+        follow = self._follow(watcher, tail, patience)
+        if isinstance(start, SnapshotReason):
+            return [self._begin(watcher, start, patience), follow]
+        watcher.cursor = start
+        return [follow]
 
     async def _begin(
         self, watcher: _Watcher, reason: SnapshotReason, patience: Patience
@@ -166,8 +170,10 @@ class _Watcher:
         self.name: BatchName = (request.dataset_id, request.batch_id)
         self.cursor = Cursor(key=0, revision=0, call=0, serial=0, mark=0)
         self.over = False
+        self._settled = True  # what it was sent last bore a token
         self._store = store
         self._follows = request.follow
+        self._fails = request.fail_on_expired_token
         self._progress = not request.transitions_only
         self._encode = encode
         self._clock = clock
@@ -176,6 +182,19 @@ class _Watcher:
         """Move the cursor behind a snapshot that it was sent."""
         self.cursor = snapshot.cursor
         self.over = batch_state(snapshot.batch).terminal and not self._follows
+
+    def begin_anew(self, error: TokenExpired) -> SnapshotReason:
+        """Return why it is sent a snapshot after its part of the log was let go.
+
+        Raises:
+            TokenExpired: it asked for that.
+            WatchExpired: it was sent a part of a call, which has to be forgotten first.
+        """
+        if self._fails:
+            raise error
+        if not self._settled:
+            raise WatchExpired(f"{error}; watch again with the last token", retry_after_s=0)
+        return SnapshotReason.TOKEN_EXPIRED
 
     def heartbeat(self) -> bytes:
         """Return what it is sent while there is nothing to tell, and nothing to go on from."""
@@ -196,6 +215,7 @@ class _Watcher:
         """Move the cursor behind a page."""
         self.cursor = page.advance(self.cursor, progress=self._progress)
         self.over = page.over and not self._follows
+        self._settled = page.whole
 
     async def read(self) -> Page:
         """Read what lies after the cursor from the store."""
@@ -240,14 +260,21 @@ def _start(tx: Reading, request: WatchRequest) -> Cursor | SnapshotReason:
             mark=token.mark,
         )
     if request.fail_on_expired_token:
-        raise _HISTORY_ERRORS[reason](
-            f"the token's revision {token.revision} cannot be gone on from; batch "
-            f"{batch.batch_id!r} is at {batch.revision}",
-            dataset_id=batch.dataset_id,
-            batch_id=batch.batch_id,
-            revision=token.revision,
-        )
+        raise _history_error(batch, token.revision, reason)
     return reason
+
+
+def _history_error(batch: Batch, revision: int, reason: SnapshotReason) -> HistoryError:
+    """Return what is told in place of a snapshot that has a reason."""
+    if reason is SnapshotReason.TOKEN_EXPIRED:
+        return token_expired(batch, revision)
+    return HistoryChanged(
+        f"the token's revision {revision} is of another history than that of batch "
+        f"{batch.batch_id!r}, which is at {batch.revision}",
+        dataset_id=batch.dataset_id,
+        batch_id=batch.batch_id,
+        revision=revision,
+    )
 
 
 def _why_not(tx: Reading, batch: Batch, token: ResumeToken) -> SnapshotReason | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from stagecast.errors import BatchDeleted
+from stagecast.errors import BatchDeleted, TokenExpired
 from stagecast.model import (
     Batch,
     Document,
@@ -132,6 +132,17 @@ def end_of(tx: Reading, batch: Batch) -> Cursor:
     )
 
 
+def token_expired(batch: Batch, revision: int) -> TokenExpired:
+    """Return what is told to who goes on from a revision that the log does not reach back to."""
+    return TokenExpired(
+        f"the token's revision {revision} cannot be gone on from; batch {batch.batch_id!r} is at "
+        f"{batch.revision}, and its older history was let go",
+        dataset_id=batch.dataset_id,
+        batch_id=batch.batch_id,
+        revision=revision,
+    )
+
+
 def find_named(tx: Reading, name: BatchName, key: int) -> Batch:
     """Return the batch that a cursor is of.
 
@@ -151,10 +162,13 @@ def read_page(
 
     Raises:
         BatchDeleted: the batch is gone.
+        TokenExpired: what comes next was let go.
     """
     batch = find_named(tx, name, cursor.key)
     log = tx.iterate_transitions(batch, after_revision=cursor.revision)
     transitions, whole, more = _cut_page(log)
+    if transitions and transitions[0].revision != cursor.revision + 1:
+        raise token_expired(batch, cursor.revision)
     after = cursor
     if transitions:
         last = transitions[-1]

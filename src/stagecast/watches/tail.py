@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 
-from stagecast.errors import BatchDeleted, UnavailableError
+from stagecast.errors import BatchDeleted, TokenExpired, UnavailableError
 from stagecast.feed import Bell, Feed
 from stagecast.store import BatchName, Reading, Store
 from stagecast.watches.log import Cursor, Encode, Page, end_of, read_page
@@ -85,6 +85,8 @@ class Tail:
                 except BatchDeleted:
                     self._forget()  # whoever follows finds out by itself
                     await bell.wait()
+                except TokenExpired:
+                    self._forget()  # and begin at the end, where all history is kept
                 except UnavailableError as error:
                     await asyncio.sleep(error.retry_after_s)
                 except Exception:

@@ -212,3 +212,15 @@ def time_silence(db: Database) -> None:
         ) STRICT
     """)
     db.execute("INSERT INTO keeper VALUES (1, 0, 0, 0)")
+
+
+@migrations()
+def find_history(db: Database) -> None:
+    """Say where each log begins, and make what has ended quick to find: by age, and by length."""
+    db.execute("ALTER TABLE batches ADD COLUMN kept_from INTEGER NOT NULL DEFAULT 1")
+    for index, of, which in (
+        ("batches_by_age", "ended_at", ""),
+        ("batches_by_history", "ended_at", "AND kept_from < revision"),
+        ("batches_by_length", "revision - kept_from", ""),
+    ):
+        db.execute(f"CREATE INDEX {index} ON batches ({of}) WHERE ended_at IS NOT NULL {which}")

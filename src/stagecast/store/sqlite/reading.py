@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 
+from stagecast.errors import StoreBusy
 from stagecast.model import (
     Batch,
     BatchState,
@@ -16,7 +17,8 @@ from stagecast.model import (
 )
 from stagecast.store.protocol import BatchName, DatasetNews, Head
 from stagecast.store.sqlite import rows
-from stagecast.store.sqlite.connection import Connection, Cursor
+from stagecast.store.sqlite.connection import RETRY_AFTER_S, Connection, Cursor
+from stagecast.store.sqlite.history import HistoryReading
 from stagecast.store.sqlite.timers import TimersReading
 
 # A dataset by its id.
@@ -115,7 +117,7 @@ _CALL = "SELECT call FROM transitions WHERE batch = ? AND revision = ?"
 _SERIAL = "SELECT serial FROM progress_marks WHERE batch = ? AND mark = ?"
 
 
-class SqliteReading(TimersReading):
+class SqliteReading(TimersReading, HistoryReading):
     """Reads on one connection, inside a transaction that somebody else began."""
 
     def __init__(self, connection: Connection) -> None:
@@ -263,7 +265,13 @@ class SqliteReading(TimersReading):
         """Return what the document of a row was as of a revision; `None` before it joined."""
         last = self._connection.execute(_LAST_OF_DOCUMENT, (batch.key, row[0], as_of)).fetchone()
         if last is None:
-            return None
+            if self._is_log_whole(batch):
+                return None
+            raise StoreBusy(
+                f"what batch {batch.batch_id!r} was at revision {as_of} was let go meanwhile; "
+                "ask again for what it is now",
+                retry_after_s=RETRY_AFTER_S,
+            )
         identity = row[: len(rows.IDENTITY)]
         return rows.transition_from_row(
             (*last, *identity), batch.dataset_id, batch.batch_id

@@ -23,6 +23,7 @@ from stagecast.store.lookups import get_dataset
 from stagecast.store.protocol import Topic
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
+from stagecast.store.sqlite.history import HistoryWriting
 from stagecast.store.sqlite.reading import LAST_SERIAL, SqliteReading
 from stagecast.store.sqlite.timers import SET_TIMER_OF_SAVED, TimersWriting, timer_of_saved
 
@@ -85,8 +86,11 @@ _NEW_TRANSITION = f"""
     VALUES (?, {rows.placeholders(rows.LOG)})
 """
 
-# A batch goes out of sight: no id begins with a slash, and the request may be made again.
-_HIDE_BATCH = "UPDATE batches SET batch_id = '/' || id, request_id = NULL WHERE id = ?"
+# A batch goes out of sight: no id begins with a slash, the request may be made again, and those
+# that have ended are looked through without it.
+_HIDE_BATCH = """
+    UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL WHERE id = ?
+"""
 _LAST_ENDED = """
     SELECT state FROM batches INDEXED BY batches_by_end
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?)
@@ -100,7 +104,7 @@ _BATCH_IDS = """
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
 """
 _HIDE_BATCHES = """
-    UPDATE batches SET batch_id = '/' || id, request_id = NULL
+    UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
 """
 _HIDE_DATASET = "UPDATE datasets SET dataset_id = '/' || id WHERE dataset_id = ?"
@@ -129,7 +133,7 @@ _SWEEP_DATASET = """
 """
 
 
-class SqliteWriting(SqliteReading, TimersWriting):
+class SqliteWriting(SqliteReading, TimersWriting, HistoryWriting):
     """Also writes.
 
     Args:
@@ -227,14 +231,21 @@ class SqliteWriting(SqliteReading, TimersWriting):
 
     def sweep(self, most: int) -> bool:
         """Delete some rows of what has vanished; False if there was nothing to delete."""
+        left = most
+        while left > 0 and (swept := self._sweep_piece(left)):
+            left -= swept
+        return left < most
+
+    def _sweep_piece(self, most: int) -> int:
+        """Delete rows of one batch from one table, or of a dataset, and return how many."""
         hidden = self._connection.execute(_HIDDEN_BATCH).fetchone()
         if hidden is None:
-            return self._connection.execute(_SWEEP_DATASET).rowcount > 0
+            return self._connection.execute(_SWEEP_DATASET).rowcount
         of_batch = {"batch": hidden[0], "most": most}
-        for piece in (_SWEEP_TRANSITIONS, _SWEEP_DOCUMENTS, _SWEEP_MARKS, _SWEEP_BATCH):
-            if self._connection.execute(piece, of_batch).rowcount:
-                break
-        return True
+        for piece in (_SWEEP_TRANSITIONS, _SWEEP_DOCUMENTS, _SWEEP_MARKS):
+            if swept := self._connection.execute(piece, of_batch).rowcount:
+                return swept
+        return self._connection.execute(_SWEEP_BATCH, of_batch).rowcount
 
     def _save_documents(self, edit: BatchEdit) -> None:
         key = edit.batch.key

@@ -1,0 +1,161 @@
+"""What every store must do to let go of history: of what has ended, from its older end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stagecast.errors import StoreBusy
+from stagecast.model import Batch, Stage, retry
+from stagecast.store import HistoryLimit, Store
+from stagecast.store import get_batch as find_batch
+from stagecast.store import get_dataset as find_dataset
+from tests.builders import (
+    BATCH_ID,
+    DATASET_ID,
+    create,
+    get_batch,
+    get_documents,
+    get_log,
+    move,
+    says,
+    taken,
+)
+from tests.clock import Clock
+
+ended, retried = says(stage=Stage.COMPLETED), lambda found, _: retry(found)
+BY_AGE = 1
+
+
+async def make_ended(store: Store, batch_id: str = BATCH_ID, documents: int = 3) -> Batch:
+    """Make a batch that has ended at this time, with 2 + 3 * documents transitions."""
+    batch = await create(store, batch_id, documents=documents)
+    moves = [(number, step) for step in (taken, ended) for number in range(documents)]
+    return await move(store, batch, *moves)
+
+
+async def trim(store: Store, until: int, keep: int, most: int = 1_000) -> list[int]:
+    """Trim to the end and return how many went in each step."""
+    limit = HistoryLimit(ended_until=until, keep=keep)
+    steps = []
+    while await store.read(lambda tx: tx.has_excess(limit)):
+        steps.append(await store.write(lambda tx: tx.trim(limit, most)))
+    assert await store.write(lambda tx: tx.trim(limit, most)) == 0
+    return steps
+
+
+async def kept(store: Store, batch_id: str = BATCH_ID) -> list[int]:
+    """Return which revisions the log still has."""
+    return [each.revision for each in await get_log(store, await get_batch(store, batch_id))]
+
+
+async def ended_until(store: Store, until: int, most: int = 100) -> list[str]:
+    found = await store.read(lambda tx: tx.find_ended(until, most))
+    return [batch.batch_id for batch in found]
+
+
+class HistoryContract:
+    """A part of `StoreContract`."""
+
+    @pytest.mark.parametrize("keep", [1, 2, 10, 11, 12])
+    async def test_newest_transitions_stay(self, store: Store, clock: Clock, keep: int) -> None:
+        whole = await get_log(store, batch := await make_ended(store))
+        documents = await get_documents(store, batch)
+        assert sum(await trim(store, clock.now_us, keep)) == max(0, 11 - keep)
+        assert await get_log(store, batch) == whole[-keep:]
+        assert await get_batch(store) == batch
+        assert await get_documents(store, batch) == documents
+
+    @pytest.mark.parametrize("keep", [BY_AGE, 4])
+    async def test_batch_keeps_everything_until_it_has_been_over_for_so_long(
+        self, store: Store, clock: Clock, keep: int
+    ) -> None:
+        batch = await make_ended(store)
+        assert await trim(store, clock.now_us - 1, keep) == []
+        clock.advance(5)
+        await move(store, batch, (0, retried))
+        clock.advance(5)
+        assert await trim(store, clock.now_us, keep) == [], "it is open again"
+        await move(store, batch, (0, ended))
+        assert await trim(store, clock.now_us - 1, keep) == [], "its last end counts"
+        assert await trim(store, clock.now_us, keep) == [13 - keep]
+
+    @pytest.mark.parametrize("keep", [BY_AGE, 4])
+    async def test_log_goes_on_and_is_trimmed_again(
+        self, store: Store, clock: Clock, keep: int
+    ) -> None:
+        batch = await make_ended(store)
+        await trim(store, clock.now_us, keep)
+        await move(store, batch, (0, retried), (0, taken))
+        assert await kept(store) == [*range(12 - keep, 14)]
+        await move(store, batch, (0, ended))
+        await trim(store, clock.now_us, keep)
+        assert await kept(store) == [*range(15 - keep, 15)]
+
+    @pytest.mark.parametrize("most", [1, 4, 7, 1_000])
+    async def test_trim_takes_a_few_transitions_at_a_time_whosever_they_are(
+        self, store: Store, clock: Clock, most: int
+    ) -> None:
+        stays = await create(store, "open", documents=9)
+        for batch_id in ("first", "second", "third"):
+            await make_ended(store, batch_id, documents=2)
+        steps = await trim(store, clock.now_us, keep=2, most=most)
+        assert (sum(steps), len(steps)) == (18, -(-18 // most))
+        assert [await kept(store, each) for each in ("first", "second", "third")] == [[7, 8]] * 3
+        assert len(await get_log(store, stays)) == 11
+
+    async def test_call_of_a_transition_is_known_for_as_long_as_that_is_kept(
+        self, store: Store, clock: Clock
+    ) -> None:
+        batch = await make_ended(store)
+        call = await store.read(lambda tx: tx.find_call(batch, 11))
+        await trim(store, clock.now_us, keep=2)
+
+        async def find(revision: int) -> int | None:
+            return await store.read(lambda tx: tx.find_call(batch, revision))
+
+        assert [await find(revision) for revision in (9, 10, 11)] == [None, call, call]
+
+    async def test_what_documents_were_is_told_right_or_not_at_all(
+        self, store: Store, clock: Clock
+    ) -> None:
+        """A snapshot may be read as of a revision while the log that tells it goes."""
+        batch = await make_ended(store)
+        before = await get_documents(store, batch)
+        await move(store, batch, (2, retried), (2, ended))
+        await trim(store, clock.now_us, keep=3)
+        assert await get_documents(store, batch, as_of=11) == before, "revision 11 is kept"
+        await trim(store, clock.now_us, keep=2)
+        with pytest.raises(StoreBusy, match=f"batch '{BATCH_ID}' was at revision 11 was let go"):
+            await get_documents(store, batch, as_of=11)
+        now = await get_documents(store, batch)
+        assert await get_documents(store, batch, as_of=13) == now
+
+    async def test_ended_batches_are_found_oldest_end_first(
+        self, store: Store, clock: Clock
+    ) -> None:
+        for batch_id in ("b", "a", "again", "c"):
+            await make_ended(store, batch_id)
+            clock.advance(1)
+        await create(store, "open", documents=1)
+        await move(store, await get_batch(store, "again"), (0, retried))
+        assert await ended_until(store, clock.now_us) == ["b", "a", "c"]
+        assert await ended_until(store, clock.now_us, most=2) == ["b", "a"]
+        assert await ended_until(store, clock.now_us - 2_000_000) == ["b", "a"]
+        found = await store.read(lambda tx: tx.find_ended(clock.now_us, 1))
+        assert found == [await get_batch(store, "b")]
+
+    @pytest.mark.parametrize("what", ["batch", "dataset"])
+    async def test_what_was_deleted_is_no_more_let_go(
+        self, store: Store, clock: Clock, what: str
+    ) -> None:
+        batch = await make_ended(store)
+        if what == "batch":
+            await store.write(lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID)))
+        else:
+            await store.write(lambda tx: tx.delete_dataset(find_dataset(tx, DATASET_ID)))
+        assert await ended_until(store, clock.now_us) == []
+        for keep in (BY_AGE, 2):
+            assert await trim(store, clock.now_us, keep) == []
+        assert len(await get_log(store, replace(batch, batch_id="gone"))) == 11

@@ -1,0 +1,364 @@
+"""Watches of batches whose history is let go: at the edge, before it and behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, replace
+
+import grpc
+import pytest
+
+from stagecast import wire
+from stagecast.app import App
+from stagecast.client import Client, details_of
+from stagecast.config import Config
+from stagecast.errors import StoreBusy, TokenExpired, WatchExpired
+from stagecast.feed import Feed
+from stagecast.model import Batch, WatchRequest
+from stagecast.store import HistoryLimit
+from stagecast.store.sqlite import SqliteStore
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as s
+from stagecast.watches import BatchWatches
+from tests.builders import BATCH_ID, DATASET_ID, create, move
+from tests.clock import Clock
+from tests.conditions import until
+from tests.store.history import ended, make_ended, retried
+from tests.validator import WatchRecord
+from tests.watches.pipeline import STAGES, Pipeline
+
+LAST = 8  # created, registered, sealed, and five stages
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    """Settings of a server that keeps three transitions."""
+    return replace(config, retain_transitions=3, retain_every_s=0.01)
+
+
+@pytest.fixture
+async def tokens(pipeline: Pipeline, clock: Clock) -> dict[int, str]:
+    """The tokens of a batch by their revisions; its history before revision 6 was let go."""
+    found = await _run_to_its_end(pipeline)
+    clock.advance(3_600)
+    await _until_history_begins_at(pipeline, 6)
+    return found
+
+
+@pytest.mark.parametrize("revision", [6, 7, 8])
+async def test_token_at_the_edge_and_behind_it_goes_on(
+    pipeline: Pipeline, tokens: dict[int, str], revision: int
+) -> None:
+    for fields in ({}, {"fail_on_expired_token": True}):
+        messages = await _watch(pipeline, resume_token=tokens[revision], **fields)
+        assert not any(message.HasField("snapshot") for message in messages)
+        told = [t.revision for message in messages for t in message.transitions]
+        assert told == [*range(revision + 1, LAST + 1)]
+        assert messages[-1].batch.state == r.BATCH_STATE_SUCCEEDED
+
+
+@pytest.mark.parametrize("revision", [3, 4, 5])
+async def test_token_before_the_edge_gets_a_snapshot_that_says_so(
+    pipeline: Pipeline, tokens: dict[int, str], revision: int
+) -> None:
+    [message] = await _watch(pipeline, resume_token=tokens[revision])
+    assert message.snapshot.reason == s.SNAPSHOT_REASON_TOKEN_EXPIRED
+    assert message.snapshot.complete
+    assert (message.revision, message.batch.state) == (LAST, r.BATCH_STATE_SUCCEEDED)
+    assert {document.document_id: document for document in message.snapshot.documents} == (
+        await pipeline.documents()
+    )
+    async with pipeline.stream(resume_token=tokens[revision], fail_on_expired_token=True) as stream:
+        error = await stream.error()
+    assert error.code() is grpc.StatusCode.OUT_OF_RANGE
+    assert details_of(error).reason == "TOKEN_EXPIRED"
+    assert f"revision {revision} cannot be gone on from" in (error.details() or "")
+
+
+async def test_client_that_was_away_for_too_long_is_shown_what_is_now(
+    pipeline: Pipeline, tokens: dict[int, str]
+) -> None:
+    record = WatchRecord()
+    async for message in pipeline.client.watch(pipeline.watch_request(resume_token=tokens[4])):
+        record.receive(message)
+    assert record.snapshots == 1
+    assert record.documents == await pipeline.documents()
+
+
+async def test_batch_that_is_opened_again_goes_on_from_every_token_that_is_kept(
+    pipeline: Pipeline, tokens: dict[int, str], clock: Clock
+) -> None:
+    """And keeps what it has, however long it takes."""
+    await pipeline.start("doc-0", "again")
+    clock.advance(86_400)
+    async with pipeline.stream(resume_token=tokens[6]) as stream:
+        messages = await stream.read_to_revision(LAST + 1)
+        for stage in STAGES:
+            await pipeline.stage(stage)
+            messages += await stream.read_to_revision(messages[-1].revision + 1)
+        assert await stream.end() is grpc.StatusCode.OK
+    told = [t.revision for message in messages for t in message.transitions]
+    assert told == [*range(7, LAST + 1 + 5 + 1)]
+    assert await _history(pipeline) == [*range(6, LAST + 1 + 5 + 1)]
+    clock.advance(86_400)
+    await _until_history_begins_at(pipeline, LAST + 1 + 5 - 2)
+    [message] = await _watch(pipeline, resume_token=tokens[6])
+    assert message.snapshot.reason == s.SNAPSHOT_REASON_TOKEN_EXPIRED
+
+
+async def test_open_batch_keeps_everything(pipeline: Pipeline, clock: Clock) -> None:
+    await pipeline.create(2, stall_after={"seconds": 0})
+    async with pipeline.stream() as stream:
+        token = (await stream.read()).resume_token
+    first = (pipeline.batch_id, pipeline.document_ids)
+    for stage in STAGES:
+        await pipeline.stage(stage, "doc-0")
+    clock.advance(86_400)
+    # Another that has ended loses its own, so it was looked.
+    await _run_to_its_end(pipeline)
+    clock.advance(86_400)
+    await _until_history_begins_at(pipeline, 6)
+    pipeline.batch_id, pipeline.document_ids = first
+    async with pipeline.stream(resume_token=token) as stream:
+        message = await stream.read()
+    assert [t.revision for t in message.transitions] == [*range(5, 10)]
+
+
+async def test_waiters_and_watchers_hear_that_a_batch_is_not_kept_any_more(
+    config: Config, dataset_id: str, clock: Clock
+) -> None:
+    settings = replace(config, retain_transitions=None, retain_batches_s=86_400.0)
+    async with App(settings, clock=clock) as app, Client(app.grpc_address) as client:
+        pipeline = Pipeline(client, dataset_id)
+        tokens = await _run_to_its_end(pipeline)
+        datasets = client.status.WatchDatasets(
+            s.WatchDatasetsRequest(dataset_ids=[dataset_id]), timeout=60
+        )
+        assert (await datasets.read()).datasets[0].batches == 1
+        async with pipeline.stream(follow=True, resume_token=tokens[LAST]) as stream:
+            await stream.call.wait_for_connection()
+            clock.advance(86_400)
+            error = await stream.error()
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert details_of(error).reason == "BATCH_DELETED"
+        [dataset] = (await datasets.read()).datasets
+        datasets.cancel()
+        assert (dataset.batches, dataset.counts.total) == (0, 0)
+        assert dataset.state == r.DATASET_STATE_SUCCEEDED
+        async with pipeline.stream(resume_token=tokens[LAST]) as stream:
+            assert details_of(await stream.error()).reason == "BATCH_NOT_FOUND"
+
+
+# A watch that is behind, without a server.
+
+
+@dataclass
+class Behind:
+    """Watches on a store whose commits ring no bell, until a test rings it."""
+
+    store: SqliteStore
+    feed: Feed
+    watches: BatchWatches
+    clock: Clock
+
+    @contextlib.asynccontextmanager
+    async def watch(self, **fields: object) -> AsyncIterator[AsyncGenerator[bytes]]:
+        request = WatchRequest(
+            **{
+                "dataset_id": DATASET_ID,
+                "batch_id": BATCH_ID,
+                "resume_token": "",
+                "follow": True,
+                "heartbeat_s": 300.0,
+                "transitions_only": False,
+                "fail_on_expired_token": False,
+            }
+            | fields  # type: ignore[arg-type]
+        )
+
+        async def begun() -> None:
+            pass
+
+        async with contextlib.aclosing(self.watches.watch(request, on_begun=begun)) as messages:
+            yield messages
+
+    async def trim(self, keep: int = 1) -> None:
+        limit = HistoryLimit(ended_until=self.clock.now_us, keep=keep)
+        while await self.store.write(lambda tx: tx.trim(limit, 1_000)):
+            pass
+
+    async def until_waiting(self, watches: int) -> None:
+        """Wait until so many wait for news, and the tail that would tell them does."""
+
+        def wait() -> bool:
+            tail, _ = self.watches._tails._tails[DATASET_ID, BATCH_ID]
+            end = tail._end
+            return end is not None and end.revision == 11 and len(tail._waiting) == watches
+
+        await until(wait)
+
+    def ring(self) -> None:
+        self.feed.ring({(DATASET_ID, BATCH_ID)})
+
+
+@pytest.fixture
+async def behind(config: Config, clock: Clock) -> AsyncIterator[Behind]:
+    store = SqliteStore(
+        config.db, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
+    )
+    feed = Feed()
+    watches = BatchWatches(
+        store, feed, encode=wire.encode_watch_message, config=config, clock=clock
+    )
+    yield Behind(store, feed, watches, clock)
+    await store.close()
+
+
+async def _next(messages: AsyncGenerator[bytes]) -> s.WatchBatchResponse:
+    async with asyncio.timeout(30):
+        return s.WatchBatchResponse.FromString(await anext(messages))
+
+
+async def _read_snapshot(messages: AsyncGenerator[bytes]) -> None:
+    while not (await _next(messages)).snapshot.complete:
+        pass
+
+
+async def _again(behind: Behind, batch: Batch, times: int = 3) -> None:
+    for _ in range(times):
+        await move(behind.store, batch, (0, retried), (0, ended))
+
+
+async def test_watch_whose_next_transitions_were_let_go_begins_anew(behind: Behind) -> None:
+    batch = await make_ended(behind.store)
+    record = WatchRecord()
+    async with behind.watch() as one, behind.watch(transitions_only=True) as other:
+        for messages in (one, other):
+            assert (await _next(messages)).revision == 11
+        following = [asyncio.create_task(_next(messages)) for messages in (one, other)]
+        await behind.until_waiting(2)
+        await _again(behind, batch)
+        await behind.trim(keep=4)
+        behind.ring()
+        for message in await asyncio.gather(*following):
+            assert message.snapshot.reason == s.SNAPSHOT_REASON_TOKEN_EXPIRED
+            assert (message.snapshot.complete, message.revision) == (True, 17)
+            record = WatchRecord()
+            record.receive(message)
+        # And goes on behind it, pushed by the tail as before.
+        await move(behind.store, batch, (1, retried))
+        behind.ring()
+        for messages in (one, other):
+            message = await _next(messages)
+            assert [t.revision for t in message.transitions] == [18]
+        record.receive(message)
+
+
+async def test_watch_that_lags_within_what_is_kept_misses_nothing(behind: Behind) -> None:
+    batch = await make_ended(behind.store)
+    async with behind.watch() as messages:
+        assert (await _next(messages)).revision == 11
+        following = asyncio.create_task(_next(messages))
+        await behind.until_waiting(1)
+        await _again(behind, batch)
+        await behind.trim(keep=6)
+        behind.ring()
+        assert [t.revision for t in (await following).transitions] == [*range(12, 18)]
+
+
+async def test_watch_that_wants_to_fail_is_told(behind: Behind) -> None:
+    batch = await make_ended(behind.store)
+    async with behind.watch(fail_on_expired_token=True) as messages:
+        await _next(messages)
+        following = asyncio.create_task(_next(messages))
+        await behind.until_waiting(1)
+        await _again(behind, batch)
+        await behind.trim()
+        behind.ring()
+        with pytest.raises(TokenExpired, match="revision 11 cannot be gone on from"):
+            await following
+
+
+async def test_watch_in_the_midst_of_a_call_ends_so_that_its_part_is_forgotten(
+    behind: Behind,
+) -> None:
+    """A snapshot behind a part of a call would be taken for the rest of it."""
+    batch = await create(behind.store, documents=1_100)
+    record = WatchRecord()
+    async with behind.watch() as messages:
+        while not record.resume_token:
+            record.receive(await _next(messages))
+    await move(behind.store, batch, *[(number, ended) for number in range(1_100)])
+    async with behind.watch(resume_token=record.resume_token) as messages:
+        part = await _next(messages)
+        assert part.transitions
+        assert not part.resume_token
+        await behind.trim()
+        with pytest.raises(WatchExpired, match="watch again with the last token"):
+            await _next(messages)
+    async with behind.watch(resume_token=record.resume_token) as messages:
+        record.receive(await _next(messages))
+    assert record.snapshots == 2
+
+
+async def test_watch_that_lags_reads_the_rest_of_its_snapshot_or_is_sent_away(
+    behind: Behind,
+) -> None:
+    """A snapshot that could only be told wrong is not told to the end."""
+    batch = await create(behind.store, documents=12_000)
+    async with behind.watch() as messages:
+        assert not (await _next(messages)).snapshot.complete
+        behind.watches._snapshots._all[0]().drop()  # what it is not through with is read again
+        for step in (ended, retried, ended):
+            await move(behind.store, batch, *[(number, step) for number in range(12_000)])
+        await behind.trim()
+        with pytest.raises(StoreBusy, match="was let go meanwhile"):
+            await _read_snapshot(messages)
+
+
+# What the tests share.
+
+
+async def _run_to_its_end(pipeline: Pipeline) -> dict[int, str]:
+    """Run a batch of one document and return the tokens of its watch by their revisions."""
+    await pipeline.create(1)
+    tokens: dict[int, str] = {}
+    async with pipeline.stream() as stream:
+        for stage in STAGES:
+            message = await stream.read()
+            tokens[message.revision] = message.resume_token
+            await pipeline.stage(stage)
+        message = await stream.read()
+        tokens[message.revision] = message.resume_token
+        assert await stream.end() is grpc.StatusCode.OK
+    assert [*tokens] == [*range(3, LAST + 1)]
+    return tokens
+
+
+async def _watch(pipeline: Pipeline, **fields: object) -> list[s.WatchBatchResponse]:
+    """Watch to the end."""
+    async with asyncio.timeout(30):
+        return [
+            message
+            async for message in pipeline.client.status.WatchBatch(pipeline.watch_request(**fields))
+        ]
+
+
+async def _history(pipeline: Pipeline) -> list[int]:
+    page = await pipeline.client.status.ListTransitions(
+        s.ListTransitionsRequest(
+            dataset_id=pipeline.dataset_id, batch_id=pipeline.batch_id, page_size=1_000
+        )
+    )
+    return [transition.revision for transition in page.transitions]
+
+
+async def _until_history_begins_at(pipeline: Pipeline, revision: int) -> None:
+    found: list[int] = []
+
+    async def look() -> None:
+        found[:] = await _history(pipeline)
+
+    await until(lambda: found[:1] == [revision], meanwhile=look)

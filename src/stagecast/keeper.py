@@ -153,10 +153,10 @@ class Keeper:
         """Take a free place, unless another is faster."""
 
         def take(tx: Writing) -> bool:
-            free = tx.find_lease() == lease
-            if free:
-                tx.save_lease(replace(lease, holder=self._me, beat=lease.beat + 1))
-            return free
+            if tx.find_lease() != lease:
+                return False
+            tx.save_lease(_next_beat(replace(lease, holder=self._me), tx.now))
+            return True
 
         self._course.forget()
         return await self._store.write(take)
@@ -215,8 +215,7 @@ class _Step:
         lease = tx.find_lease()
         if lease.holder != self.holder:
             return False
-        reached_at = max(lease.reached_at, self.now)
-        tx.save_lease(replace(lease, beat=lease.beat + 1, reached_at=reached_at))
+        tx.save_lease(_next_beat(lease, self.now))
         return True
 
     def judge(self, tx: Writing) -> int:
@@ -250,6 +249,11 @@ class _Step:
         # Only now is it known that nothing is ahead any more, should this process die.
         tx.save_lease(replace(tx.find_lease(), reached_at=self.now))
         return None
+
+
+def _next_beat(lease: Lease, now: int) -> Lease:
+    """Return the lease a beat later; what the clock has shown is forgotten only by `set_back`."""
+    return replace(lease, beat=lease.beat + 1, reached_at=max(lease.reached_at, now))
 
 
 def _give_up(tx: Writing, name: BatchName, document_ids: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.builders import get_dataset
 from tests.clock import START_US, Clock
-from tests.keeping import House, live, open_house
+from tests.keeper.house import House, live, open_house
 from tests.process import running
 from tests.rpc.calls import Calls, contents, execute, new, refused, stage
 from tests.validator import WatchRecord

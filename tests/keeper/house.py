@@ -5,11 +5,14 @@ Time passes only when a test says so, and every process looks once in each secon
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from stagecast.controls import Controls
+from stagecast.errors import StoreBusy
 from stagecast.heartbeats import Heartbeats
 from stagecast.keeper import Keeper
 from stagecast.model import (
@@ -21,23 +24,55 @@ from stagecast.model import (
     Report,
     ReportOutcome,
     Stage,
+    Timer,
     TransitionKind,
     WorkerOrder,
 )
 from stagecast.reports import Reports
-from stagecast.store import Reading, get_batch, get_document
+from stagecast.store import Lease, Reading, Writing, get_batch, get_document
 from stagecast.store.sqlite import SqliteStore
 from tests.builders import DATASET_ID
 from tests.clock import Clock
+
+T = TypeVar("T")
 
 BATCH = "b1"
 SECOND_US = 1_000_000
 
 
+class HinderedStore(SqliteStore):
+    """A store that tests hinder.
+
+    Attributes:
+        writes: how many calls were to write.
+        go_on: writes wait until it is set, and set `waits` meanwhile.
+        broken: whether writes are refused.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(
+            path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
+        )
+        self.writes = 0
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.waits = asyncio.Event()
+        self.broken = False
+
+    async def write(self, call: Callable[[Writing], T]) -> T:
+        self.writes += 1
+        if not self.go_on.is_set():
+            self.waits.set()
+        await self.go_on.wait()
+        if self.broken:
+            raise StoreBusy("the disk is full", retry_after_s=1.0)
+        return await super().write(call)
+
+
 class House:
     """One process on a file."""
 
-    def __init__(self, store: SqliteStore, clock: Clock) -> None:
+    def __init__(self, store: HinderedStore, clock: Clock) -> None:
         self.store = store
         self.reports = Reports(store)
         self.controls = Controls(store)
@@ -87,11 +122,21 @@ class House:
         await self.heartbeats.flush()
         return list(orders)
 
-    async def document(self, document_id: str) -> Document:
+    async def document(self, document_id: str, batch_id: str = BATCH) -> Document:
         """Return a document."""
         return await self.store.read(
-            lambda tx: get_document(tx, get_batch(tx, DATASET_ID, BATCH), document_id)
+            lambda tx: get_document(tx, get_batch(tx, DATASET_ID, batch_id), document_id)
         )
+
+    async def due(self) -> Sequence[Timer]:
+        """Return all timers."""
+        return await self.store.write(
+            lambda tx: tx.find_timers(until=None, after=None, most=1_000_000)
+        )
+
+    async def lease(self) -> Lease:
+        """Return who keeps."""
+        return await self.store.read(lambda tx: tx.find_lease())
 
     async def kinds(self, document_id: str, batch_id: str = BATCH) -> list[str]:
         """Return what the history says happened to a document."""
@@ -108,7 +153,7 @@ class House:
 @contextlib.asynccontextmanager
 async def open_house(path: Path, clock: Clock) -> AsyncIterator[House]:
     """Run a process for as long as the block; it dies without a word at the end."""
-    store = SqliteStore(path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    store = HinderedStore(path, clock)
     try:
         yield House(store, clock)
     finally:

@@ -1,0 +1,145 @@
+"""Who keeps: one process at a time, and another soon after it has died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from stagecast.model import (
+    Report,
+    Stage,
+)
+from stagecast.store.sqlite import connection
+from stagecast.store.sqlite import store as store_module
+from tests.builders import DATASET_ID
+from tests.clock import Clock
+from tests.keeper.house import House, live, open_house
+
+
+async def test_only_one_of_many_keeps(path: Path, clock: Clock) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        houses = [await stack.enter_async_context(open_house(path, clock)) for _ in range(4)]
+        for _ in range(5):
+            await asyncio.gather(*(house.keeper.look() for house in houses))
+        first = await houses[0].lease()
+        for _ in range(20):
+            clock.pass_time(1)
+            await asyncio.gather(*(house.keeper.look() for house in houses))
+        last = await houses[0].lease()
+        assert last.holder == first.holder != 0
+        assert last.beat == first.beat + 10, "one beat in two seconds, whoever else is there"
+
+
+async def test_place_is_free_at_once_when_a_keeper_leaves(
+    pair: tuple[House, House], clock: Clock
+) -> None:
+    one, other = pair
+    await one.create("a", stall_after_s=10)
+    await one.start("a")
+    await live(clock, 5, pair)
+    await one.keeper.release()
+    await live(clock, 10, [other])
+    assert not (await other.document("a")).stalled, "its grace began anew"
+    await live(clock, 3, [other])
+    assert (await other.document("a")).stalled
+
+
+async def test_keeper_that_leaves_does_not_send_away_another(
+    pair: tuple[House, House], clock: Clock
+) -> None:
+    one, other = pair
+    before = await one.lease()
+    await other.keeper.release()
+    assert await one.lease() == before
+
+
+async def test_dead_or_hanging_keeper_is_replaced_after_some_seconds(
+    pair: tuple[House, House], clock: Clock
+) -> None:
+    one, other = pair
+    await one.create("a", stall_after_s=10)
+    await one.start("a")
+    await live(clock, 4, pair)
+    first = await one.lease()
+    await live(clock, 5, [other])
+    assert (await one.lease()).holder == first.holder
+    await live(clock, 2, [other])
+    second = await one.lease()
+    assert second.holder not in (0, first.holder)
+    await live(clock, 20, pair)
+    assert (await one.lease()).holder == second.holder, "who comes back waits for its turn"
+    assert (await one.document("a")).stalled
+
+
+async def test_keeper_that_hung_within_a_look_does_nothing_more(path: Path, clock: Clock) -> None:
+    """What it wanted to write waits while another process takes its place."""
+    async with open_house(path, clock) as one, open_house(path, clock) as other:
+        await one.keeper.look()
+        await one.create("a", stall_after_s=10)
+        await one.start("a")
+        await live(clock, 10, [one, other])
+        before = await one.lease()
+        clock.pass_time(2)
+        one.store.go_on.clear()
+        hanging = asyncio.ensure_future(one.keeper.look())
+        async with asyncio.timeout(30):
+            await one.store.waits.wait()
+        await live(clock, 7, [other])
+        assert (await other.lease()).holder != before.holder
+        one.store.go_on.set()
+        await hanging
+        assert not (await one.document("a")).stalled, "its grace began anew"
+
+
+async def test_look_with_nothing_due_reads_no_documents(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a reader nor the writer does more for 5,000 open documents than for one."""
+    written: list[str] = []
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def reader(path: Path) -> connection.Connection:
+        opened = connection.open_reader(path)
+        opened.set_progress_handler(count, 1)
+        return opened
+
+    def writer(path: Path) -> connection.Connection:
+        opened = connection.open_writer(path)
+        opened.set_trace_callback(written.append)
+        return opened
+
+    monkeypatch.setattr(store_module, "open_reader", reader)
+    monkeypatch.setattr(store_module, "open_writer", writer)
+
+    async def steps_of_a_look(house: House) -> int:
+        """Of several: the first of a thread also reads the schema."""
+        written.clear()
+        least = sys.maxsize
+        for _ in range(12):
+            before = steps
+            clock.pass_time(1)
+            await house.keeper.look()
+            least = min(least, steps - before)
+        return least
+
+    async with open_house(path, clock) as house:
+        await house.keeper.look()
+        await house.create("a", stall_after_s=3_600)
+        await house.start("a")
+        of_one = await steps_of_a_look(house)
+        names = [f"doc-{number}" for number in range(5_000)]
+        await house.create(*names, stall_after_s=3_600, batch_id="large")
+        reports = [Report(document_id=name, stage=Stage.PARSING) for name in names]
+        await house.reports.report(DATASET_ID, "large", reports)
+        assert await steps_of_a_look(house) == of_one > 0
+        assert not [sql for sql in written if "documents" in sql]
+        assert [sql for sql in written if "keeper" in sql], "it beats"

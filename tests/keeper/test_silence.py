@@ -1,0 +1,222 @@
+"""Who is silent for too long stalls, then fails; nobody else ever does."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from stagecast.errors import StaleAttempt
+from stagecast.model import (
+    DocumentCounts,
+    DocumentState,
+    Report,
+    Stage,
+    TransitionKind,
+    WorkerOrder,
+)
+from tests.builders import DATASET_ID, get_batch, get_dataset, get_log
+from tests.clock import Clock
+from tests.keeper.house import BATCH, House, live
+
+
+async def test_silent_document_stalls_then_fails_as_lost(house: House, clock: Clock) -> None:
+    await house.create("a", stall_after_s=60, fail_after_s=30)
+    await house.start("a")
+    await live(clock, 60, [house])
+    assert not (await house.document("a")).stalled, "not before its time"
+    await live(clock, 2, [house])
+    stalled = await house.document("a")
+    assert (stalled.state, stalled.stalled) == (DocumentState.RUNNING, True)
+    await live(clock, 29, [house])
+    assert (await house.document("a")).state is DocumentState.RUNNING
+    await live(clock, 4, [house])
+    lost = await house.document("a")
+    assert (lost.state, lost.stalled) == (DocumentState.FAILED, False)
+    assert lost.error is not None
+    assert lost.error.reason == "WORKER_LOST"
+    assert lost.stopped_at is not None
+    await live(clock, 200, [house])
+    assert await house.kinds("a") == ["REGISTERED", "STARTED", "STALLED", "FAILED"]
+
+
+@pytest.mark.parametrize("sign", ["heartbeat", "repeat", "progress", "stage", "start"])
+async def test_sign_of_life_keeps_a_document_from_stalling(
+    house: House, clock: Clock, sign: str
+) -> None:
+    await house.create("a", stall_after_s=10)
+    await house.start("a")
+    for number, stage in enumerate((Stage.PARSING, Stage.CLEANING, Stage.SPLITTING), 1):
+        await live(clock, 8, [house])
+        match sign:
+            case "heartbeat":
+                await house.beat("a")
+            case "repeat":
+                await house.report("a", Stage.WAITING)
+            case "progress":
+                await house.report("a", completed=number)
+            case "stage":
+                await house.report("a", stage)
+            case _:
+                await house.start("a")
+    await live(clock, 9, [house])
+    assert "STALLED" not in await house.kinds("a")
+    await live(clock, 3, [house])
+    assert (await house.kinds("a"))[-1] == "STALLED"
+
+
+@pytest.mark.parametrize("sign", ["heartbeat", "repeat", "progress", "start"])
+async def test_stalled_document_recovers_by_a_sign_of_life(
+    house: House, clock: Clock, sign: str
+) -> None:
+    """Whether silence goes on to be counted or not."""
+    for fail_after_s in (0, 100):
+        batch_id = f"b{fail_after_s}"
+        await house.create("a", stall_after_s=10, fail_after_s=fail_after_s, batch_id=batch_id)
+        await house.start("a", batch_id=batch_id)
+        await live(clock, 12, [house])
+        match sign:
+            case "heartbeat":
+                await house.beat("a", batch_id=batch_id)
+            case "repeat":
+                await house.report("a", Stage.WAITING, batch_id=batch_id)
+            case "progress":
+                await house.report("a", completed=1, batch_id=batch_id)
+            case _:
+                await house.start("a", batch_id=batch_id)
+        assert (await house.kinds("a", batch_id))[-2:] == ["STALLED", "RECOVERED"]
+        await live(clock, 10, [house])
+        assert (await house.kinds("a", batch_id))[-1] == "RECOVERED"
+        await live(clock, 2, [house])
+        assert (await house.kinds("a", batch_id))[-1] == "STALLED", "the clock ran anew"
+
+
+async def test_paused_document_does_not_stall_and_resume_begins_anew(
+    house: House, clock: Clock
+) -> None:
+    await house.create("a", stall_after_s=10, fail_after_s=10)
+    await house.start("a")
+    await live(clock, 9, [house])
+    await house.controls.pause(DATASET_ID, BATCH, "a")
+    await live(clock, 100, [house])
+    await house.controls.resume(DATASET_ID, BATCH, "a")
+    await live(clock, 10, [house])
+    assert await house.kinds("a") == ["REGISTERED", "STARTED", "PAUSED", "RESUMED"]
+    await live(clock, 2, [house])
+    assert (await house.kinds("a"))[-1] == "STALLED"
+
+
+async def test_what_is_not_running_never_stalls(house: House, clock: Clock) -> None:
+    await house.create("waits", "retried", "ended", "last", stall_after_s=5, fail_after_s=5)
+    await house.start("retried", "ended")
+    await house.report("ended", Stage.COMPLETED)
+    await house.controls.stop(DATASET_ID, BATCH, "retried")
+    await house.controls.retry(DATASET_ID, BATCH, "retried")
+    before = [await house.kinds(name) for name in ("waits", "retried", "ended")]
+    await live(clock, 60, [house])
+    assert [await house.kinds(name) for name in ("waits", "retried", "ended")] == before
+    await house.start("retried")
+    await live(clock, 7, [house])
+    assert (await house.document("retried")).stalled, "it is timed once it has begun again"
+
+
+@pytest.mark.parametrize(("stall_after_s", "fail_after_s"), [(0, 0), (0, 5)])
+async def test_patience_of_zero_is_for_ever(
+    house: House, clock: Clock, stall_after_s: float, fail_after_s: float
+) -> None:
+    await house.create("a", stall_after_s=stall_after_s, fail_after_s=fail_after_s)
+    await house.start("a")
+    await live(clock, 100, [house])
+    assert await house.kinds("a") == ["REGISTERED", "STARTED"]
+
+
+async def test_stalled_document_stays_so_for_ever_without_fail_after(
+    house: House, clock: Clock
+) -> None:
+    await house.create("a", stall_after_s=5)
+    await house.start("a")
+    await live(clock, 200, [house])
+    assert (await house.document("a")).stalled
+    assert await house.kinds("a") == ["REGISTERED", "STARTED", "STALLED"]
+
+
+async def test_heartbeat_of_an_old_attempt_keeps_nothing_alive(house: House, clock: Clock) -> None:
+    await house.create("a", stall_after_s=10)
+    await house.start("a", worker="w1")
+    await house.start("a", worker="w2")
+    for _ in range(3):
+        await live(clock, 4, [house])
+        assert await house.beat("a", attempt=1) == [WorkerOrder.DROP]
+    assert (await house.document("a")).stalled
+    assert await house.beat("a", attempt=1) == [WorkerOrder.DROP]
+    assert (await house.document("a")).stalled
+    assert await house.beat("a", attempt=2) == [WorkerOrder.GO_ON]
+    assert not (await house.document("a")).stalled
+
+
+async def test_refused_report_keeps_nothing_alive(house: House, clock: Clock) -> None:
+    await house.create("a", "b", stall_after_s=10)
+    await house.start("a", worker="w1")
+    await house.start("a", worker="w2")
+    await live(clock, 9, [house])
+    repeat, stale = (
+        Report(document_id="a", attempt=attempt, stage=Stage.WAITING) for attempt in (2, 1)
+    )
+    with pytest.raises(StaleAttempt):
+        await house.reports.report(DATASET_ID, BATCH, [repeat, stale])
+    await live(clock, 2, [house])
+    assert (await house.document("a")).stalled, "all of the call was refused"
+
+
+async def test_counts_follow_what_stalls_and_fails(house: House, clock: Clock) -> None:
+    await house.create("a", "b", "c", stall_after_s=5, fail_after_s=5)
+    await house.start("a", "b", "c")
+    await live(clock, 6, [house])
+    await house.beat("b")
+    await live(clock, 1, [house])
+    batch, dataset = await get_batch(house.store, BATCH), await get_dataset(house.store)
+    assert batch.counts == dataset.counts == DocumentCounts(running=3, stalled=2)
+    await house.report("b", Stage.COMPLETED)
+    await live(clock, 7, [house])
+    batch, dataset = await get_batch(house.store, BATCH), await get_dataset(house.store)
+    assert batch.counts == dataset.counts == DocumentCounts(succeeded=1, failed=2)
+    assert batch.ended_at is not None
+
+
+@pytest.mark.parametrize("sweeps", [True, False])
+async def test_deleted_batch_with_due_documents_is_passed_over(
+    house: House, clock: Clock, sweeps: bool
+) -> None:
+    await house.create("a", "b", stall_after_s=5)
+    await house.start("a", "b")
+    await house.create("c", stall_after_s=5, batch_id="other")
+    await house.start("c", batch_id="other")
+    await live(clock, 5, [house])
+    await house.controls.delete_batch(DATASET_ID, BATCH)
+    if sweeps:
+        await house.store.write(lambda tx: tx.sweep(100))
+        await house.store.write(lambda tx: tx.sweep(1))
+    await live(clock, 2, [house])
+    assert (await house.kinds("c", "other"))[-1] == "STALLED"
+    assert await house.due() == []
+    while await house.store.write(lambda tx: tx.sweep(100)):
+        pass
+
+
+async def test_all_that_is_due_in_a_batch_is_one_call_in_small_steps(
+    house: House, clock: Clock
+) -> None:
+    names = [f"doc-{number}" for number in range(700)]
+    await house.create(*names, stall_after_s=60)
+    reports = [Report(document_id=name, stage=Stage.PARSING) for name in names]
+    await house.reports.report(DATASET_ID, BATCH, reports)
+    await house.create("x", stall_after_s=60, batch_id="other")
+    await house.start("x", batch_id="other")
+    await live(clock, 62, [house])
+    log = await get_log(house.store, await get_batch(house.store, BATCH))
+    stalled = [entry for entry in log if entry.kind is TransitionKind.STALLED]
+    assert [entry.document.document_id for entry in stalled if entry.document] == names
+    calls = Counter(entry.call for entry in stalled)
+    assert list(calls.values()) == [300, 300, 100]
+    assert (await house.kinds("x", "other"))[-1] == "STALLED"
+    assert await house.due() == []

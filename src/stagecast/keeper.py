@@ -158,7 +158,6 @@ class Keeper:
             tx.save_lease(_next_beat(replace(lease, holder=self._me), tx.now))
             return True
 
-        self._course.forget()
         return await self._store.write(take)
 
 

@@ -65,7 +65,7 @@ class HinderedStore(SqliteStore):
             self.waits.set()
         await self.go_on.wait()
         if self.broken:
-            raise StoreBusy("the disk is full", retry_after_s=1.0)
+            raise StoreBusy("the disk is full", retry_after_s=0.01)
         return await super().write(call)
 
 

@@ -34,6 +34,21 @@ async def test_only_one_of_many_keeps(path: Path, clock: Clock) -> None:
         assert last.beat == first.beat + 10, "one beat in two seconds, whoever else is there"
 
 
+async def test_slower_of_two_that_want_a_free_place_does_not_take_it(
+    path: Path, clock: Clock
+) -> None:
+    async with open_house(path, clock) as one, open_house(path, clock) as other:
+        other.store.go_on.clear()
+        slower = asyncio.ensure_future(other.keeper.look())
+        async with asyncio.timeout(30):
+            await other.store.waits.wait()
+        await one.keeper.look()
+        taken = await one.lease()
+        other.store.go_on.set()
+        await slower
+        assert await one.lease() == taken
+
+
 async def test_place_is_free_at_once_when_a_keeper_leaves(
     pair: tuple[House, House], clock: Clock
 ) -> None:
@@ -90,8 +105,10 @@ async def test_keeper_that_hung_within_a_look_does_nothing_more(path: Path, cloc
             await one.store.waits.wait()
         await live(clock, 7, [other])
         assert (await other.lease()).holder != before.holder
+        taken = await other.lease()
         one.store.go_on.set()
         await hanging
+        assert await other.lease() == taken
         assert not (await one.document("a")).stalled, "its grace began anew"
 
 

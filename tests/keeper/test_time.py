@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 
@@ -119,6 +120,27 @@ async def test_sign_of_life_after_the_clock_was_set_back_counts(house: House, cl
     assert (await house.kinds("a"))[-1] == "STARTED"
     await live(clock, 50, [house])
     assert (await house.kinds("a"))[-1] == "STALLED"
+
+
+async def test_clock_that_is_set_back_within_a_look_stalls_nothing(
+    path: Path, clock: Clock
+) -> None:
+    """The report came before the look could write, and looks as if it were long ago."""
+    async with open_house(path, clock) as one, open_house(path, clock) as other:
+        await one.keeper.look()
+        await one.create("a", stall_after_s=60)
+        await one.start("a")
+        await live(clock, 60, [one])
+        clock.pass_time(2)
+        one.store.go_on.clear()
+        looking = asyncio.ensure_future(one.keeper.look())
+        async with asyncio.timeout(30):
+            await one.store.waits.wait()
+        clock.advance(-3_600)
+        await other.report("a", Stage.PARSING)
+        one.store.go_on.set()
+        await looking
+        assert not (await one.document("a")).stalled
 
 
 async def test_many_timers_are_set_back_in_small_steps(house: House, clock: Clock) -> None:

@@ -57,11 +57,9 @@ _HEARD = """
 _LEASE = "SELECT holder, beat, reached_at FROM keeper"
 _SAVE_LEASE = "UPDATE keeper SET holder = ?, beat = ?, reached_at = ?"
 
-# The silence of a document that was saved begins anew. Its old row tells whether `due_at` is early
-# enough as it is: it is, unless it was null or another patience ran.
+# The silence of a document that was saved begins anew. Where `due_at` is early enough it stays.
 SET_TIMER_OF_SAVED = """
-    heard_at = ?,
-    due_at = CASE WHEN due_at IS NOT NULL AND stalled = ? THEN min(due_at, ?) ELSE ? END
+    heard_at = ?, due_at = CASE WHEN due_at IS NULL THEN ? ELSE min(due_at, ?) END
 """
 
 
@@ -71,7 +69,7 @@ def timer_of_saved(document: Document, batch: Batch, now: int) -> rows.Row:
         document.state, document.stalled, batch.stall_after_us, batch.fail_after_us
     )
     due_at = now + patience if patience else None
-    return now, int(document.stalled), due_at, due_at
+    return now, due_at, due_at
 
 
 class TimersReading:

@@ -16,10 +16,13 @@ from google.rpc.status_pb2 import Status
 from grpc import aio
 from sqlite_utils import Database
 
+from stagecast.app import App
 from stagecast.cli.index import Index
 from stagecast.cli.sources import find_sources
-from stagecast.cli.worker import Source, Worker, call, submit, work
+from stagecast.cli.worker import Attempt, Dropped, Source, Worker, call, submit, work
 from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
 from stagecast.v1 import resources_pb2 as r
@@ -142,6 +145,100 @@ async def test_a_worker_drops_a_document_that_another_has_taken_over(
         "taken": ("second", 2, r.DOCUMENT_STATE_SUCCEEDED),
         "next": ("first", 1, r.DOCUMENT_STATE_SUCCEEDED),
     }
+
+
+async def test_a_slow_worker_keeps_its_document_from_stalling(
+    real_server: Client, dataset_id: str, index: Index, tmp_path: Path
+) -> None:
+    """Another document of the batch is taken and forgotten: it stalls meanwhile."""
+    text = tmp_path / "slow"
+    text.write_text("A text.")
+    client = real_server
+    created = await client.reports.CreateBatch(
+        pb.CreateBatchRequest(
+            dataset_id=dataset_id,
+            documents=[pb.NewDocument(document_id=name) for name in ("slow", "forgotten")],
+            stall_after=Duration(seconds=1),
+        )
+    )
+    batch = created.batch
+    names = {"dataset_id": dataset_id, "batch_id": batch.batch_id}
+    gate = Gate(index)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(Worker(client, batch, gate, name="w1").ingest(sources_of(slow=text)[0]))
+        await gate.reached.wait()
+        take = pb.StartAttemptRequest(**names, document_id="forgotten", worker="w2")
+        await client.reports.StartAttempt(take)
+        async for message in client.status.WatchBatch(s.WatchBatchRequest(**names)):
+            if any(t.kind == r.TRANSITION_KIND_STALLED for t in message.transitions):
+                break
+        gate.open.set()
+    history = await client.status.ListTransitions(
+        s.ListTransitionsRequest(**names, document_id="slow")
+    )
+    kinds = {transition.kind for transition in history.transitions}
+    assert r.TRANSITION_KIND_SUCCEEDED in kinds
+    assert r.TRANSITION_KIND_STALLED not in kinds
+
+
+@pytest.fixture
+async def real_server(config: Config) -> AsyncIterator[Client]:
+    """A client of a server whose clock is a real one."""
+    async with App(config) as server, Client(server.grpc_address) as client:
+        yield client
+
+
+@pytest.fixture
+async def attempt(client: Client, dataset_id: str) -> AsyncIterator[Attempt]:
+    """An attempt that hears very soon what it is ordered."""
+    batch = await submit(client, dataset_id, sources_of(a=Path()))
+    taken = await client.reports.StartAttempt(
+        pb.StartAttemptRequest(
+            dataset_id=dataset_id, batch_id=batch.batch_id, document_id="a", worker="w1"
+        )
+    )
+    attempt = Attempt(client, taken, beat_s=0.001)
+    heartbeats = asyncio.create_task(attempt.stay_alive())
+    yield attempt
+    heartbeats.cancel()
+
+
+async def ordered(attempt: Attempt, order: pb.WorkerOrder.ValueType) -> None:
+    async with asyncio.timeout(30):
+        while attempt._order != order:
+            await attempt._ordered.wait()
+            attempt._ordered.clear()
+
+
+async def test_a_paused_worker_holds_until_it_is_resumed(client: Client, attempt: Attempt) -> None:
+    names = {
+        "dataset_id": attempt._document.dataset_id,
+        "batch_id": attempt._document.batch_id,
+        "document_id": "a",
+    }
+    await client.controls.Pause(cs.PauseRequest(**names))
+    await ordered(attempt, pb.WORKER_ORDER_PAUSE)
+    entering = asyncio.create_task(attempt.enter(r.STAGE_PARSING))
+    for _ in range(20):
+        document = (await client.status.GetDocument(s.GetDocumentRequest(**names))).document
+    assert document.stage == r.STAGE_WAITING
+    assert not entering.done()
+    await client.controls.Resume(cs.ResumeRequest(**names))
+    async with asyncio.timeout(30):
+        await entering
+    document = (await client.status.GetDocument(s.GetDocumentRequest(**names))).document
+    assert document.stage == r.STAGE_PARSING
+
+
+async def test_a_worker_drops_what_a_heartbeat_tells_it_to(
+    client: Client, attempt: Attempt
+) -> None:
+    await client.controls.Stop(
+        cs.StopRequest(dataset_id=attempt._document.dataset_id, batch_id=attempt._document.batch_id)
+    )
+    await ordered(attempt, pb.WORKER_ORDER_STOP)
+    with pytest.raises(Dropped, match="answered WORKER_ORDER_STOP"):
+        await attempt.enter(r.STAGE_PARSING)
 
 
 class Gate:

@@ -2,6 +2,7 @@
 
 Submit a batch; take a document; say which stage it has entered, how far it is, and how it ended:
 that is all. Every call may be repeated after a lost answer, so a worker simply tries again.
+Meanwhile say now and then that you live, and do what the answer orders.
 Of stagecast this needs the client and the protobuf messages; `text` is the pipeline's own work.
 """
 
@@ -33,6 +34,7 @@ _DOCUMENTS_A_CALL = 1_000
 _REPORTS_WHILE_INDEXING = 10  # enough for a bar to move, and few enough for a large document
 _CALL_S = 10.0  # how long one call may take
 _PATIENCE_S = 60.0  # how long a call is repeated while the server is away
+_BEAT_S = 10.0  # how often a worker says that it lives, if it need not do so more often
 _TRANSIENT = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -64,6 +66,10 @@ class IngestionError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Dropped(Exception):
+    """The document is no longer this worker's: it was stopped, has ended, or another has it."""
 
 
 async def submit(client: Client, dataset_id: str, sources: Sequence[Source]) -> r.Batch:
@@ -138,15 +144,17 @@ class Worker:
         for source in waiting:
             try:
                 await self.ingest(source)
-            except aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                    raise
-                # Somebody else has taken or ended the document: it is no longer ours.
-                _log.warning("dropped %s: %s", source.document_id, error.details())
+            except Dropped as reason:
+                _log.warning("dropped %s: %s", source.document_id, reason)
 
     async def ingest(self, source: Source) -> None:
-        """Take a document, do the work, and report each stage when it begins."""
+        """Take a document, do the work, and report each stage when it begins.
+
+        Raises:
+            Dropped: somebody else has taken or ended the document.
+        """
         attempt = await self._take(source)
+        heartbeats = asyncio.create_task(attempt.stay_alive())
         try:
             await attempt.enter(r.STAGE_PARSING)
             text = await asyncio.to_thread(_parse, source.path)
@@ -159,6 +167,8 @@ class Worker:
             await attempt.enter(r.STAGE_COMPLETED)
         except IngestionError as error:
             await attempt.fail(error.reason, str(error))
+        finally:
+            heartbeats.cancel()
 
     async def _take(self, source: Source) -> Attempt:
         request = pb.StartAttemptRequest(
@@ -168,7 +178,8 @@ class Worker:
             worker=self._name,
         )
         taken = await call(self._client.reports.StartAttempt, request)
-        return Attempt(self._client, taken, delay_s=self._delay_s)
+        beat_s = _beat_s(self._batch.stall_after.ToTimedelta().total_seconds())
+        return Attempt(self._client, taken, beat_s=beat_s, delay_s=self._delay_s)
 
     async def _put_into_index(self, attempt: Attempt, chunks: Sequence[str]) -> None:
         step = -(-len(chunks) // _REPORTS_WHILE_INDEXING)
@@ -182,21 +193,47 @@ class Attempt:
     """One attempt at one document: what a worker reports while it has it.
 
     Each report names the attempt. If another worker has taken the document over in the meantime, it
-    is refused with FAILED_PRECONDITION / `STALE_ATTEMPT`.
+    is refused with FAILED_PRECONDITION / `STALE_ATTEMPT`; a heartbeat may tell so before that.
     """
 
     def __init__(
-        self, client: Client, taken: pb.StartAttemptResponse, *, delay_s: float = 0.0
+        self,
+        client: Client,
+        taken: pb.StartAttemptResponse,
+        *,
+        beat_s: float = _BEAT_S,
+        delay_s: float = 0.0,
     ) -> None:
         self._client = client
         self._document = taken.document
         self._number = taken.attempt
+        self._beat_s = beat_s
         self._delay_s = delay_s
+        self._order = pb.WORKER_ORDER_GO_ON
+        self._ordered = asyncio.Event()
 
     @property
     def document_id(self) -> str:
         """The document."""
         return self._document.document_id
+
+    async def stay_alive(self) -> None:
+        """Say now and then that the worker lives, and note what it is told, until cancelled."""
+        beat = pb.HeartbeatDocument(document_id=self.document_id, attempt=self._number)
+        request = pb.HeartbeatRequest(
+            dataset_id=self._document.dataset_id,
+            batch_id=self._document.batch_id,
+            documents=[beat],
+        )
+        while True:
+            await asyncio.sleep(self._beat_s)
+            try:
+                answer = await call(self._client.reports.Heartbeat, request)
+            except aio.AioRpcError as error:  # the next report will find out
+                _log.warning("no answer to a heartbeat: %s", error.details())
+            else:
+                self._order = answer.orders[0].order
+                self._ordered.set()
 
     async def enter(self, stage: r.Stage.ValueType, progress: r.Progress | None = None) -> None:
         """Report that a stage begins; COMPLETED ends the document as SUCCEEDED."""
@@ -211,7 +248,16 @@ class Attempt:
         error = r.DocumentError(reason=reason, message=message)
         await self._report(pb.DocumentReport(error=error))
 
+    async def _obey(self) -> None:
+        """Hold while the document is paused; raise `Dropped` if it is no longer ours."""
+        while self._order == pb.WORKER_ORDER_PAUSE:
+            self._ordered.clear()
+            await self._ordered.wait()
+        if self._order != pb.WORKER_ORDER_GO_ON:
+            raise Dropped(f"a heartbeat was answered {pb.WorkerOrder.Name(self._order)}")
+
     async def _report(self, report: pb.DocumentReport) -> None:
+        await self._obey()
         report.document_id = self.document_id
         report.attempt = self._number
         report.event_time.CopyFrom(_now())
@@ -220,7 +266,12 @@ class Attempt:
             batch_id=self._document.batch_id,
             reports=[report],
         )
-        await call(self._client.reports.Report, request)
+        try:
+            await call(self._client.reports.Report, request)
+        except aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            raise Dropped(error.details()) from error
         await asyncio.sleep(self._delay_s)
 
 
@@ -243,6 +294,11 @@ async def call(
                 raise
             advised = details_of(error).retry_after_s
         await backoff.wait(advised)
+
+
+def _beat_s(stall_after_s: float) -> float:
+    """Return how often to send heartbeats, so that a lost one does no harm; 0 never stalls."""
+    return min(_BEAT_S, stall_after_s / 3) if stall_after_s else _BEAT_S
 
 
 def _parse(path: Path) -> str:

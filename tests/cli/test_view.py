@@ -123,6 +123,15 @@ def test_running_then_failed_documents_come_first_if_not_all_fit() -> None:
     assert ids(view.documents(5)) == ["p90", "p8", "p7", "p0", "p1"]
 
 
+def test_stalled_documents_come_before_those_that_run() -> None:
+    running = [document(f"r{n}") for n in range(50)]
+    view = view_of(snapshot(*running), news(document("r7", stalled=True)))
+    view.apply(news(document("r9", stalled=True)))
+    assert ids(view.documents(4)) == ["r7", "r9", "r0", "r1"]
+    view.apply(news(document("r7"), failed("r9")))
+    assert ids(view.documents(3)) == ["r0", "r1", "r9"]
+
+
 def test_failed_documents_have_a_third_of_the_places_for_sure() -> None:
     running = [document(f"r{n}") for n in range(50)]
     view = view_of(snapshot(*running, *(failed(f"f{n}") for n in range(50))))

@@ -10,6 +10,8 @@ from itertools import chain, islice
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
+_STALLED = r.DOCUMENT_STATE_UNSPECIFIED
+_RUNNING = (_STALLED, r.DOCUMENT_STATE_RUNNING)
 # What somebody who looks wants to see, after the running and the failed ones.
 _REST = (
     r.DOCUMENT_STATE_STOPPED,
@@ -41,6 +43,7 @@ class View:
         self.batch = r.Batch()
         self.now_s = 0.0
         self._documents: dict[str, r.Document] = {}
+        # Stalled ones are apart from those that run.
         self._by_state: dict[r.DocumentState.ValueType, dict[str, r.Document]] = {}
 
     def __len__(self) -> int:
@@ -71,14 +74,16 @@ class View:
     def documents(self, most: int) -> list[r.Document]:
         """Return all documents in their order, or if they are more, those that matter most.
 
-        Those that run longest come first, then those that failed last, which have a third of the
-        places if they need them.
+        Those that stalled come first, then those that run longest, then those that failed last,
+        which have a third of the places if they need them.
         """
         if len(self) <= most:
             return list(self._documents.values())
         failed = self._in_state(r.DOCUMENT_STATE_FAILED)
         places = most - min(len(failed), most // 3)
-        running = islice(self._in_state(r.DOCUMENT_STATE_RUNNING).values(), places)
+        running = islice(
+            chain.from_iterable(self._in_state(state).values() for state in _RUNNING), places
+        )
         rest = chain.from_iterable(self._in_state(state).values() for state in _REST)
         return list(islice(chain(running, reversed(failed.values()), rest), most))
 
@@ -91,7 +96,11 @@ class View:
 
     def _put(self, document: r.Document) -> None:
         before = self._documents.get(document.document_id)
-        if before is not None and before.state != document.state:
-            del self._by_state[before.state][before.document_id]
+        if before is not None and _state(before) != _state(document):
+            del self._by_state[_state(before)][before.document_id]
         self._documents[document.document_id] = document
-        self._in_state(document.state)[document.document_id] = document
+        self._in_state(_state(document))[document.document_id] = document
+
+
+def _state(document: r.Document) -> r.DocumentState.ValueType:
+    return _STALLED if document.stalled else document.state

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import replace
-
 import grpc
-import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from stagecast.app import App
@@ -14,7 +10,6 @@ from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
-from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
 from tests.rpc.calls import BATCH, Calls, contents, failure, refused, stage
 
@@ -59,58 +54,6 @@ async def test_a_thousand_documents_at_once_get_their_orders(calls: Calls) -> No
     names = [f"doc-{number}" for number in range(1_000)]
     await calls.create(*names)
     assert await calls.orders(*names) == [_GO_ON] * 1_000
-
-
-@pytest.fixture
-async def lively(config: Config, dataset_id: str) -> AsyncIterator[Calls]:
-    """Calls on a server with a real clock that looks more often."""
-    async with (
-        App(replace(config, keep_every_s=0.1)) as server,
-        Client(server.grpc_address) as client,
-    ):
-        yield Calls(client, dataset_id)
-
-
-async def test_stall_recovery_and_loss_are_pushed_and_shown(lively: Calls) -> None:
-    await lively.create("a", stall_after=_SECOND, fail_after=_SECOND)
-    token = await lively.token()
-    await lively.start("a")
-    stalled = await _next(lively, token, r.TRANSITION_KIND_STALLED)
-    assert stalled.previous_state == stalled.document.state == r.DOCUMENT_STATE_RUNNING
-    assert stalled.document.stalled
-    assert await lively.orders("a") == [_GO_ON]
-    recovered = await _next(lively, token, r.TRANSITION_KIND_RECOVERED)
-    assert not recovered.document.stalled
-    failed = await _next(lively, token, r.TRANSITION_KIND_FAILED)
-    assert failed.document.state == r.DOCUMENT_STATE_FAILED
-    assert failed.document.error.reason == "WORKER_LOST"
-    assert await lively.orders("a") == [_DROP]
-    kinds = [entry.kind for entry in await lively.history("a")]
-    assert kinds[2:] == [
-        r.TRANSITION_KIND_STALLED,
-        r.TRANSITION_KIND_RECOVERED,
-        r.TRANSITION_KIND_STALLED,
-        r.TRANSITION_KIND_FAILED,
-    ]
-    batch = await lively.batch()
-    assert (batch.state, batch.counts.failed, batch.counts.stalled) == (r.BATCH_STATE_FAILED, 1, 0)
-    assert (await lively.dataset()).state == r.DATASET_STATE_FAILED
-
-
-async def _next(calls: Calls, token: str, kind: r.TransitionKind.ValueType) -> r.Transition:
-    """Wait until a watch sends the first transition of a kind."""
-    request = ss.WatchBatchRequest(
-        dataset_id=calls.dataset_id, batch_id=BATCH, resume_token=token, follow=True
-    )
-    watch = calls.client.status.WatchBatch(request, timeout=60)
-    try:
-        async for message in watch:
-            for transition in message.transitions:
-                if transition.kind == kind:
-                    return transition
-    finally:
-        watch.cancel()
-    raise AssertionError("the watch ended")
 
 
 async def test_heartbeat_right_before_a_drain_is_written(

@@ -1,0 +1,124 @@
+"""Stuck documents through whole servers with real clocks: each face shows the same of them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import report_service_pb2 as rs
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.process import running
+from tests.rpc.calls import BATCH, Calls, stage
+
+_SECOND = Duration(seconds=1)
+
+
+class _Watch:
+    """A watch of the batch from its beginning, for as long as it is needed."""
+
+    def __init__(self, calls: Calls) -> None:
+        request = ss.WatchBatchRequest(dataset_id=calls.dataset_id, batch_id=BATCH, follow=True)
+        self._stream = calls.client.status.WatchBatch(request, timeout=120)
+        self._messages = aiter(self._stream)
+
+    async def until(self, kind: r.TransitionKind.ValueType) -> ss.WatchBatchResponse:
+        """Return the next message with a transition of a kind."""
+        while True:
+            message = await anext(self._messages)
+            if any(transition.kind == kind for transition in message.transitions):
+                return message
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+
+@pytest.fixture
+async def server(config: Config) -> AsyncIterator[App]:
+    """A server with a real clock."""
+    async with App(config) as app:
+        yield app
+
+
+async def _rest(server: App, dataset_id: str) -> tuple[dict[str, object], str]:
+    """Return the first document at Dify's path, and the state of the dataset at Cognee's."""
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+        dify = await http.get(f"/v1/datasets/{dataset_id}/documents/{BATCH}/indexing-status")
+        cognee = await http.get("/api/v1/datasets/status", params={"dataset": dataset_id})
+    return dify.json()["data"][0], cognee.json()[dataset_id]
+
+
+async def test_stalled_recovered_and_lost_are_the_same_on_every_face(
+    server: App, client: Client, dataset_id: str
+) -> None:
+    calls = Calls(client, dataset_id)
+    await calls.create("a", stall_after=_SECOND, fail_after=Duration(seconds=3))
+    watch = _Watch(calls)
+    await calls.start("a")
+    await calls.report(stage("a", r.STAGE_CLEANING))
+
+    message = await watch.until(r.TRANSITION_KIND_STALLED)
+    [transition] = message.transitions
+    assert transition.document.stalled
+    assert transition.document == await calls.document("a")
+    assert message.batch == await calls.batch()
+    assert (message.batch.counts.running, message.batch.counts.stalled) == (1, 1)
+    assert message.batch.state == r.BATCH_STATE_RUNNING
+    assert (await calls.dataset()).counts == message.batch.counts
+    shown, dataset = await _rest(server, dataset_id)
+    assert (shown["indexing_status"], shown["error"]) == ("cleaning", None)
+    assert dataset == "DATASET_PROCESSING_STARTED"
+
+    assert await calls.orders("a") == [rs.WORKER_ORDER_GO_ON]
+    message = await watch.until(r.TRANSITION_KIND_RECOVERED)
+    assert message.batch.counts.stalled == 0
+    assert not message.transitions[0].document.stalled
+
+    await watch.until(r.TRANSITION_KIND_STALLED)
+    message = await watch.until(r.TRANSITION_KIND_FAILED)
+    [transition] = message.transitions
+    assert transition.document.error.reason == "WORKER_LOST"
+    assert transition.document == await calls.document("a")
+    assert message.batch == await calls.batch()
+    assert message.batch.state == r.BATCH_STATE_FAILED
+    assert message.batch.counts.stalled == 0
+    assert (await calls.dataset()).state == r.DATASET_STATE_FAILED
+    shown, dataset = await _rest(server, dataset_id)
+    assert shown["indexing_status"] == "error"
+    assert shown["error"] == transition.document.error.message != ""
+    assert dataset == "DATASET_PROCESSING_ERRORED"
+    watch.cancel()
+
+
+async def test_stall_is_seen_when_the_process_that_keeps_hangs(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    """The first of two processes keeps. It is not dead, but stands still."""
+    db = tmp_path / "stagecast.db"
+    async with running(db) as first, running(db) as second, Client(second.grpc) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a", stall_after=_SECOND)
+        watch = _Watch(calls)
+        first.process.send_signal(signal.SIGSTOP)
+        await calls.start("a")
+        await watch.until(r.TRANSITION_KIND_STALLED)
+        first.process.send_signal(signal.SIGCONT)
+        await calls.start("a")
+        await watch.until(r.TRANSITION_KIND_RECOVERED)
+        await watch.until(r.TRANSITION_KIND_STALLED)
+        watch.cancel()
+    kinds = [r.TransitionKind.Name(kind) for kind in await _kinds(db, dataset_id)]
+    assert kinds[-3:] == [f"TRANSITION_KIND_{name}" for name in ("STALLED", "RECOVERED", "STALLED")]
+
+
+async def _kinds(db: Path, dataset_id: str) -> list[r.TransitionKind.ValueType]:
+    async with running(db) as server, Client(server.grpc) as client:
+        return [transition.kind for transition in await Calls(client, dataset_id).history("a")]

@@ -134,3 +134,20 @@ async def test_large_answer_and_one_that_could_not_be_made_are_not_kept(
     with pytest.raises(LookupError):
         await answers.make("k", [TOPIC], fail)
     assert feed.topics() == [], "nothing listens any more"
+
+
+async def test_large_answer_is_shared_while_somebody_is_sent_it_and_it_holds(
+    feed: Feed, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "_LARGE", 0)
+    answers = KeptAnswers(feed)
+    sent = await answers.make("k", [TOPIC], source.read)
+    assert answers.find("k") is sent
+    source.change()
+    assert answers.find("k") is None
+    newer = await answers.make("k", [TOPIC], source.read)
+    del sent
+    assert answers.find("k") is newer
+    del newer
+    assert answers.find("k") is None
+    assert feed.topics() == [], "nothing listens any more"

@@ -21,17 +21,13 @@ to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _OPAQUE_TAG = re.compile(r'"[^"]*"')
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True, eq=False)
 class Content:
-    """A body; `etag` is a digest of its bytes."""
+    """A body; `etag` is a digest of its bytes, and `size` how many it has."""
 
     chunks: Sequence[bytes]
+    size: int
     etag: str
-
-    @property
-    def size(self) -> int:
-        """How many bytes it has."""
-        return sum(map(len, self.chunks))
 
 
 class Body:
@@ -58,7 +54,11 @@ class Body:
         if len(self._chunks) > 1:
             last = self._chunks.pop()
             self._chunks[-1] += last
-        return Content(chunks=self._chunks, etag=f'"{self._digest.hexdigest()}"')
+        return Content(
+            chunks=self._chunks,
+            size=sum(map(len, self._chunks)),
+            etag=f'"{self._digest.hexdigest()}"',
+        )
 
 
 def respond(request: Request, content: Content) -> Response:
@@ -76,7 +76,7 @@ class _ContentResponse(Response):
 
     def __init__(self, content: Content, headers: dict[str, str]) -> None:
         super().__init__(headers={**headers, "Content-Length": str(content.size)})
-        self._chunks = content.chunks
+        self._content = content  # whole, for as long as it is sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything; the server leaves the body out where the request is a HEAD."""
@@ -87,7 +87,7 @@ class _ContentResponse(Response):
                 "headers": self.raw_headers,
             }
         )
-        *parts, last = self._chunks
+        *parts, last = self._content.chunks
         for chunk in parts:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": last, "more_body": False})

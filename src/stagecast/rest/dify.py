@@ -5,7 +5,6 @@ Existing clients poll it until each document is `completed` or `error`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from stagecast.model import Document, DocumentState, Stage, canonical_uuid
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
 from stagecast.rest.endpoint import Endpoint
+from stagecast.rest.flight import Flight
 from stagecast.rest.kept import KeptAnswers
 from stagecast.store import BatchName
 from stagecast.turns import Turns
@@ -63,7 +63,7 @@ class IndexingStatus(Endpoint):
         self._queries = queries
         self._kept = KeptAnswers(feed)
         self._turns: Turns[Content] = Turns()
-        self._one_at_a_time = asyncio.Lock()
+        self._flight = Flight()
 
     async def answer(self, request: Request) -> Response:
         """Return the documents.
@@ -92,14 +92,14 @@ class IndexingStatus(Endpoint):
             _, complete = await anext(pages)
         if complete:
             return body.end("]}")
-        return await self._turns.share(name, partial(self._render_large, name))
+        large = partial(self._flight.make, partial(self._render_large, name))
+        return await self._turns.share(name, large)
 
     async def _render_large(self, name: BatchName) -> Content:
-        async with self._one_at_a_time:
-            body = Body()
-            async for _ in self._queries.render_documents(*name, partial(_render, name, body)):
-                pass
-            return body.end("]}")
+        body = Body()
+        async for _ in self._queries.render_documents(*name, partial(_render, name, body)):
+            pass
+        return body.end("]}")
 
 
 def _read_name(path: Mapping[str, str]) -> BatchName:

@@ -3,11 +3,13 @@
 Clients that poll ask the same again and again. A kept answer listens to the feed from before it was
 read: once its bell has rung it is worth nothing, whoever still waits for it. So it is never older
 than the last commit of this server; another process's is heard of within 50 ms.
+A large answer is not kept, but shared with whoever asks while somebody is still being sent it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +23,12 @@ _PER_ANSWER = 2_000  # bytes of a bell and what is around it
 _PER_TOPIC = 500  # bytes of an entry of the feed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Kept:
-    content: Content
+    """An answer; a large one is `found` only as long as somebody else holds it."""
+
+    found: weakref.ref[Content]
+    held: Content | None
     bell: Bell
     listening: contextlib.ExitStack
     size: int
@@ -43,7 +48,7 @@ class KeptAnswers:
         if kept is None or kept.bell.rung:
             return None
         self._kept.move_to_end(key)
-        return kept.content
+        return kept.found()
 
     async def make(
         self,
@@ -55,9 +60,17 @@ class KeptAnswers:
         with contextlib.ExitStack() as listening:
             bell = listening.enter_context(self._feed.listen(*topics))
             content = await make()
-            if not bell.rung and content.size <= _LARGE:
-                size = content.size + len(key) + _PER_ANSWER + len(topics) * _PER_TOPIC
-                self._keep(key, _Kept(content, bell, listening.pop_all(), size))
+            if not bell.rung:
+                small = content.size <= _LARGE
+                size = len(key) + _PER_ANSWER + len(topics) * _PER_TOPIC
+                answer = _Kept(
+                    found=weakref.ref(content, lambda _: self._forget(key, bell)),
+                    held=content if small else None,
+                    bell=bell,
+                    listening=listening.pop_all(),
+                    size=size + content.size if small else size,
+                )
+                self._keep(key, answer)
         return content
 
     def _keep(self, key: bytes | str, answer: _Kept) -> None:
@@ -67,6 +80,11 @@ class KeptAnswers:
         self._bytes += answer.size
         while self._bytes > _BYTES:
             self._drop(self._kept.popitem(last=False)[1])
+
+    def _forget(self, key: bytes | str, bell: Bell) -> None:
+        """Drop an answer that is nowhere any more, unless a newer one has its place."""
+        if key in self._kept and self._kept[key].bell is bell:
+            self._drop(self._kept.pop(key))
 
     def _drop(self, answer: _Kept) -> None:
         self._bytes -= answer.size

@@ -100,6 +100,7 @@ class App:
                 cors_origins=self._config.cors_origins,
             ),
             self._config.http,
+            slow_reader_s=self._config.slow_reader_s,
             share_port=self._config.share_ports,
         )
         await self._listen(stack, rpc, http)

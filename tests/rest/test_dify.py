@@ -13,10 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
+from stagecast.feed import Feed
 from stagecast.model import DocumentError, Progress, Stage
+from stagecast.queries import Queries
+from stagecast.rest import make_rest_app
 from stagecast.store.sqlite import SqliteStore
 from tests.clock import START_US, Clock
 from tests.rest.conftest import Ingestion
+from tests.store.counting import CountingStore
 
 START = START_US // 1_000_000
 
@@ -382,3 +386,21 @@ async def test_large_batch_holds_nobody_up(
     bodies = {(await poll).content for poll in polls}
     assert len(bodies) == 1
     assert len(json.loads(bodies.pop())["data"]) == 10_000
+
+
+async def test_large_body_is_made_once_for_all_who_ask_while_it_holds(
+    db: Path, clock: Clock, feed: Feed, dataset_id: str
+) -> None:
+    store = CountingStore(db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    ingestion, pages, polls = Ingestion(store, dataset_id), 10, 8
+    await ingestion.submit(*(f"doc-{number}" for number in range(pages * 1_000)))
+    transport = httpx.ASGITransport(make_rest_app(Queries(store), feed, is_ready=lambda: True))
+    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as http:
+        before = store.reads
+        answers = await asyncio.gather(*(http.get(ingestion.path) for _ in range(polls)))
+        assert store.reads - before < polls + 2 * pages, "each looks at the first page"
+        await ingestion.report("doc-1", stage=Stage.PARSING)
+        newer = await http.get(ingestion.path)
+    assert len({answer.content for answer in answers}) == 1
+    assert newer.content != answers[0].content
+    await store.close()

@@ -19,6 +19,7 @@ from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.rest import HttpServer, make_rest_app
 from stagecast.store.sqlite import SqliteStore
+from tests.conditions import until
 from tests.rest.conftest import Ingestion
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -183,21 +184,46 @@ async def test_request_that_outlives_the_grace_is_hung_up_on() -> None:
     )
 
 
-async def test_client_that_reads_nothing_does_not_delay_stop() -> None:
-    mebibyte, many = bytes(1 << 20), 64  # more than the sockets take by themselves
+async def flood(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Send more than the sockets take by themselves."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(64):
+        await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
-    async def flood(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for _ in range(many):
-            await send({"type": "http.response.body", "body": mebibyte, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
 
-    server = HttpServer(flood, "127.0.0.1:0")
-    await server.start()
+async def ask_slowly(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask, and read no more than the first line."""
     host, _, port = server.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1_000)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    return reader, writer
+
+
+async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -> None:
+    server = HttpServer(flood, "127.0.0.1:0", slow_reader_s=1.5)
+    await server.start()
+    _, stopped = await ask_slowly(server)
+    reader, slow = await ask_slowly(server)
+
+    async def read_on() -> None:
+        assert await reader.read(10_000)
+        await asyncio.sleep(0.01)
+
+    connections = server._server.server_state.connections
+    await until(lambda: len(connections) == 1, meanwhile=read_on)
+    [left] = connections
+    assert left.client == slow.get_extra_info("sockname")
+    for writer in (stopped, slow):
+        writer.close()
+    await server.stop(0.1)
+
+
+async def test_client_that_reads_nothing_does_not_delay_stop() -> None:
+    server = HttpServer(flood, "127.0.0.1:0")
+    await server.start()
+    _, writer = await ask_slowly(server)
     async with asyncio.timeout(5):
         await server.stop(0.1)
     writer.close()

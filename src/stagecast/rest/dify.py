@@ -75,7 +75,7 @@ class IndexingStatus(Endpoint):
         content = self._kept.find(path)
         if content is None:
             name = _read_name(request.path_params)
-            content = await self._kept.make(path, [name], partial(self._render, name))
+            content = await self._kept.make(path, [name], partial(self._render, path, name))
         return respond(request, content)
 
     def explain(self, error: Exception) -> Response:
@@ -84,7 +84,7 @@ class IndexingStatus(Endpoint):
         envelope = {"status": status, "code": code, "message": message}
         return JSONResponse(envelope, status_code=status, headers=_headers(error))
 
-    async def _render(self, name: BatchName) -> Content:
+    async def _render(self, path: str, name: BatchName) -> Content:
         """Return the body: of a small batch at once, of a large one in turn."""
         body = Body()
         pages = self._queries.render_documents(*name, partial(_render, name, body))
@@ -92,8 +92,12 @@ class IndexingStatus(Endpoint):
             _, complete = await anext(pages)
         if complete:
             return body.end("]}")
-        large = partial(self._flight.make, partial(self._render_large, name))
-        return await self._turns.share(name, large)
+        return await self._turns.share(name, partial(self._make_large, path, name))
+
+    async def _make_large(self, path: str, name: BatchName) -> Content:
+        # Of the turn before, if nothing has changed since.
+        sent = self._kept.find(path)
+        return sent or await self._flight.make(partial(self._render_large, name))
 
     async def _render_large(self, name: BatchName) -> Content:
         body = Body()

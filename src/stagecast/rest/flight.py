@@ -14,7 +14,7 @@ from stagecast.errors import StoreBusy
 from stagecast.rest.content import Content
 
 _BYTES = 64 << 20  # under way; beyond them there is at most one body more
-_PATIENCE_S = 10.0  # less than clients wait for an answer
+_PATIENCE_S = 5.0  # less than clients wait for an answer
 _RETRY_AFTER_S = 5.0
 
 

@@ -16,10 +16,12 @@ from starlette.types import ASGIApp
 
 from stagecast.config import split_address
 from stagecast.errors import StartError
+from stagecast.rest.stalled import Stalled
 
 # Clients that poll every few seconds keep their connection; with uvicorn's five seconds it would
 # often be closed under their next request.
 _KEEP_ALIVE_S = 75
+_TICKS = 5  # of uvicorn's between two looks for who has stopped reading: half a second
 
 
 class HttpServer:
@@ -28,10 +30,18 @@ class HttpServer:
     Args:
         app: the ASGI application.
         address: `HOST:PORT` to listen on, IPv6 in brackets; port 0 picks a free one.
+        slow_reader_s: how long a client may take nothing of what is sent to it.
         share_port: whether other processes may listen on the same port.
     """
 
-    def __init__(self, app: ASGIApp, address: str, *, share_port: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        address: str,
+        *,
+        slow_reader_s: float = 60.0,
+        share_port: bool = False,
+    ) -> None:
         self.address = address
         self._share_port = share_port
         self._server = _Uvicorn(
@@ -44,7 +54,8 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
-            )
+            ),
+            slow_reader_s=slow_reader_s,
         )
         self._serving: asyncio.Task[None] | None = None
 
@@ -82,11 +93,12 @@ class HttpServer:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Tells when it listens, and leaves signals alone."""
+    """Tells when it listens, leaves signals alone, and hangs up on who has stopped reading."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, *, slow_reader_s: float) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._stalled = Stalled(slow_reader_s)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -98,10 +110,21 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is to be done ten times a second; tell whether to stop."""
+        if counter % _TICKS == 0:
+            now_s = asyncio.get_running_loop().time()
+            for transport in self._stalled.find(self._transports(), now_s):
+                transport.abort()
+        return await super().on_tick(counter)
+
     def hang_up(self) -> None:
         """Drop all connections, with what is still unsent on them."""
-        for connection in tuple(self.server_state.connections):
-            connection.transport.abort()
+        for transport in self._transports():
+            transport.abort()
+
+    def _transports(self) -> list[asyncio.Transport]:
+        return [connection.transport for connection in self.server_state.connections]
 
 
 async def _bind(address: str, *, share_port: bool) -> socket.socket:

@@ -64,6 +64,11 @@ class App:
             self._resources = stack.pop_all()
         return self
 
+    @property
+    def open_watches(self) -> int:
+        """How many watches are open."""
+        return self._rpc.limits.watches
+
     async def __aexit__(self, *_: object) -> None:
         await self._resources.aclose()
 
@@ -91,7 +96,7 @@ class App:
             store, config=self._config, clock=self._clock, on_deleted=controls.sweep_soon
         )
         stack.push_async_callback(_hand_over, heartbeats, keeper)
-        rpc = self._make_rpc(store, feed, queries, controls, heartbeats)
+        rpc = self._rpc = self._make_rpc(store, feed, queries, controls, heartbeats)
         http = HttpServer(
             make_rest_app(
                 queries,

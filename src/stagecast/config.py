@@ -40,6 +40,18 @@ class Config:
     retain_every_s: float = 60.0
     # A stream whose client has not taken a message for so long is ended.
     slow_reader_s: float = 60.0
+    # How many watches may be open at once, from one address and in all; also waits for the end of a
+    # batch, watches of health, and reflection.
+    max_watches_per_caller: int = 10_000
+    max_watches: int = 20_000
+    # How many other calls may wait for the store at once, and with how many bytes of requests.
+    max_waiting_calls: int = 5_000
+    max_waiting_bytes: int = 64 << 20
+    # How large a message may be that a client sends, and the headers of a call.
+    max_message_bytes: int = 4 << 20
+    max_metadata_bytes: int = 16 << 10
+    # How many connections may be open at once, of gRPC and of HTTP each.
+    max_connections: int = 5_000
     # How often the store is asked whether it can be written.
     probe_every_s: float = 5.0
     # How often one of several processes tells its supervisor that it lives; one that has missed six

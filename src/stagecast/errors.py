@@ -23,6 +23,7 @@ The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
     │   └── HistoryChanged      HISTORY_CHANGED
     ├── RetryableError          trying again makes sense, after `retry_after_s`
     │   ├── ExhaustedError      it is the caller who has too much
+    │   │   ├── WatchLimit      WATCH_LIMIT
     │   │   └── SlowReader      SLOW_READER
     │   └── UnavailableError    it is the server that cannot
     │       ├── Draining        DRAINING
@@ -186,6 +187,12 @@ class RetryableError(StagecastError):
 
 class ExhaustedError(RetryableError):
     """The caller has too much of something."""
+
+
+class WatchLimit(ExhaustedError):
+    """The caller, or the server, has as many watches open as may be."""
+
+    reason = "WATCH_LIMIT"
 
 
 class SlowReader(ExhaustedError):

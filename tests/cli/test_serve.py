@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner
+from grpc import aio
 
 from stagecast.cli import main
 from stagecast.client import Client
@@ -122,3 +123,25 @@ async def test_serve_refuses_what_is_no_origin(tmp_path: Path) -> None:
     ended = await stagecast("serve", "--db", tmp_path / "s.db", *ANY, "--cors-origin", "*")
     assert ended.code == 2
     assert "'*' is no origin such as https://app.example.com" in ended.err
+
+
+async def test_serve_takes_its_limits_from_options_and_from_the_environment(
+    tmp_path: Path,
+) -> None:
+    limits = ("--max-watches-per-caller", "1", "--slow-reader", "5")
+    variables = {"STAGECAST_MAX_WAITING_CALLS": "7", "STAGECAST_MAX_WATCHES": "9"}
+    async with started("serve", "--db", tmp_path / "s.db", *ANY, *limits, **variables) as server:
+        ready = READY.fullmatch(await server.line())
+        assert ready is not None
+        async with Client(ready[1]) as client:
+            watch = client.status.WatchDatasets(s.WatchDatasetsRequest())
+            await watch.read()
+            with pytest.raises(aio.AioRpcError, match="a caller may have 1"):
+                await client.status.WatchDatasets(s.WatchDatasetsRequest()).read()
+
+
+@pytest.mark.parametrize("option", ["--max-watches", "--max-connections", "--slow-reader"])
+async def test_serve_refuses_a_limit_that_lets_nothing_through(option: str) -> None:
+    ended = await stagecast("serve", *ANY, option, "0")
+    assert ended.code == 2
+    assert option in ended.err

@@ -55,6 +55,7 @@ TABLE: dict[type[errors.StagecastError], tuple[grpc.StatusCode, str, errors.Stag
         (Code.FAILED_PRECONDITION, "BATCH_SEALED", errors.BatchSealed("no", dataset_id="d")),
         (Code.OUT_OF_RANGE, "TOKEN_EXPIRED", errors.TokenExpired("no", dataset_id="d")),
         (Code.OUT_OF_RANGE, "HISTORY_CHANGED", errors.HistoryChanged("no", dataset_id="d")),
+        (Code.RESOURCE_EXHAUSTED, "WATCH_LIMIT", errors.WatchLimit("no", retry_after_s=0.25)),
         (Code.RESOURCE_EXHAUSTED, "SLOW_READER", errors.SlowReader("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "DRAINING", errors.Draining("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "WATCH_EXPIRED", errors.WatchExpired("no", retry_after_s=0.25)),

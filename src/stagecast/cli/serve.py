@@ -13,6 +13,7 @@ import click
 
 from stagecast.app import App
 from stagecast.cli.address import check_address
+from stagecast.cli.limits import limit_options
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
@@ -57,6 +58,7 @@ _DEFAULTS = Config()
 )
 @origins_option
 @retention_options
+@limit_options
 @click.option(
     "--processes",
     envvar="STAGECAST_PROCESSES",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
@@ -34,6 +34,7 @@ from stagecast.errors import (
     UnavailableError,
 )
 from stagecast.rpc.gate import Gate
+from stagecast.rpc.limits import Limits, caller_of
 from stagecast.rpc.pace import Context, Pace, end
 
 DOMAIN = "stagecast"
@@ -52,9 +53,19 @@ _DETAILS_KEY = "grpc-status-details-bin"
 
 _log = logging.getLogger(__name__)
 
-# The types of grpc speak of threaded handlers; those of grpc.aio are coroutines. Only RPCs with one
-# request are guarded; the one with many is reflection's.
+# The types of grpc speak of threaded handlers; those of grpc.aio are coroutines.
 _Handler = Any
+
+# It has one answer, and waits for it as long as a watch.
+_WAIT = "/stagecast.v1.StatusService/WaitBatch"
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A request, or the error of what is none, and how many bytes it had."""
+
+    message: Any
+    size: int
 
 
 class ErrorInterceptor(aio.ServerInterceptor):
@@ -63,38 +74,44 @@ class ErrorInterceptor(aio.ServerInterceptor):
     Args:
         gate: what calls of our own services go through; health and reflection answer to the end.
         pace: how streams are written to.
+        limits: what may be under way at once.
     """
 
-    def __init__(self, gate: Gate, pace: Pace) -> None:
+    def __init__(self, gate: Gate, pace: Pace, limits: Limits) -> None:
         self._gate = gate
         self._pace = pace
+        self._limits = limits
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler | None:
-        """Wrap the handler that answers the call; those that are not ours stay as they are."""
+        """Wrap the handler that answers the call."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is not None and handler.unary_unary:
+        if handler is None:
+            return None
+        if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 self._guard_unary(handler.unary_unary, method), **_serializers(handler)
             )
-        if handler is not None and inspect.isasyncgenfunction(handler.unary_stream):
+        if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
                 self._guard_stream(handler.unary_stream, method), **_serializers(handler)
             )
-        return handler
+        return grpc.stream_stream_rpc_method_handler(
+            self._guard_stream(_checking_each(handler.stream_stream), method),
+            **_serializers(handler),
+        )
 
     def _guard_unary(
         self, handle: Callable[[Any, Context], Awaitable[Any]], method: str
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
             async with _answering_errors(context, method):
-                with self._passing(method):
-                    _check_decoded(request)
-                    return await handle(request, context)
+                with self._admitting(method, context, request):
+                    return await handle(_message(request), context)
 
         return guarded
 
@@ -103,9 +120,10 @@ class ErrorInterceptor(aio.ServerInterceptor):
     ) -> Callable[[Any, Context], Awaitable[None]]:
         async def guarded(request: Any, context: Context) -> None:  # noqa: ANN401 - any request
             async with _answering_errors(context, method):
-                with self._passing(method):
-                    _check_decoded(request)
-                    async with contextlib.aclosing(handle(request, context)) as messages:
+                with self._admitting(method, context):
+                    messages = handle(_message(request), context)
+                    # Closed here and now if the call is cancelled, not with the garbage.
+                    async with contextlib.aclosing(messages):
                         async for message in messages:
                             # Here and not by a generator: grpc waits for ever.
                             await self._pace.write(context, message)
@@ -113,9 +131,20 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
         return guarded
 
-    def _passing(self, method: str) -> contextlib.AbstractContextManager[None]:
-        ours = method.startswith("/stagecast.")
-        return self._gate.enter() if ours else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _admitting(
+        self, method: str, context: Context, request: _Received | None = None
+    ) -> Iterator[None]:
+        """Let a call in for as long as the block; `request` of one that has a single answer."""
+        with contextlib.ExitStack() as inside:
+            ours = method.startswith("/stagecast.")
+            if ours:
+                inside.enter_context(self._gate.enter())
+            if request is None or method == _WAIT:
+                inside.enter_context(self._limits.watch(caller_of(context)))
+            elif ours:
+                inside.enter_context(self._limits.wait(request.size))
+            yield
 
 
 def _code_of(error: StagecastError) -> grpc.StatusCode:
@@ -145,12 +174,12 @@ def _pack(detail: Message) -> AnyMessage:
 
 
 def _serializers(handler: _Handler) -> dict[str, Any]:
-    def deserialize(data: bytes) -> Any:  # noqa: ANN401 - any request
+    def deserialize(data: bytes) -> _Received:
         # An error here would be told as UNKNOWN, with a traceback in the log for every such call.
         try:
-            return handler.request_deserializer(data)
+            return _Received(handler.request_deserializer(data), len(data))
         except DecodeError as error:
-            return error
+            return _Received(error, len(data))
 
     def serialize(message: Any) -> bytes:  # noqa: ANN401 - any answer
         # What many are sent is encoded once.
@@ -159,9 +188,26 @@ def _serializers(handler: _Handler) -> dict[str, Any]:
     return {"request_deserializer": deserialize, "response_serializer": serialize}
 
 
-def _check_decoded(request: Any) -> None:  # noqa: ANN401 - any request
-    if isinstance(request, DecodeError):
+def _message(received: Any) -> Any:  # noqa: ANN401 - any request, or many
+    """Return a request that was received; many are looked at one by one.
+
+    Raises:
+        FieldInvalid: it could not be decoded.
+    """
+    if not isinstance(received, _Received):
+        return received
+    if isinstance(received.message, DecodeError):
         raise FieldInvalid("request", "is no message of this RPC")
+    return received.message
+
+
+def _checking_each(
+    handle: Callable[[AsyncIterator[Any], Context], AsyncGenerator[Any]],
+) -> Callable[[AsyncIterator[_Received], Context], AsyncGenerator[Any]]:
+    def checking(received: AsyncIterator[_Received], context: Context) -> AsyncGenerator[Any]:
+        return handle((_message(one) async for one in received), context)
+
+    return checking
 
 
 @contextlib.asynccontextmanager

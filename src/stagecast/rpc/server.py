@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
@@ -17,6 +18,7 @@ from stagecast.rpc.control_service import ControlServicer
 from stagecast.rpc.errors import ErrorInterceptor
 from stagecast.rpc.gate import Gate
 from stagecast.rpc.health import HealthServicer
+from stagecast.rpc.limits import Limits
 from stagecast.rpc.pace import Pace
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
@@ -51,8 +53,24 @@ _OPTIONS = (
 )
 
 
+def _limiting(config: Config) -> Iterator[tuple[str, int]]:
+    """Yield the limits that grpc keeps to by itself."""
+    yield "grpc.max_receive_message_length", config.max_message_bytes
+    # The soft limit refuses some of the calls below the other; one that is as high has no say.
+    yield "grpc.max_metadata_size", config.max_metadata_bytes
+    yield "grpc.absolute_max_metadata_size", config.max_metadata_bytes
+    yield "grpc.max_allowed_incoming_connections", config.max_connections
+    # Of a connection. What has ended is kept until the client reads its status, so that must not be
+    # any number; beyond it a client hears no reason, so it is above what is refused with one.
+    yield "grpc.max_concurrent_streams", config.max_watches + config.max_waiting_calls
+
+
 class RpcServer:
     """Serves gRPC on the running event loop.
+
+    Attributes:
+        address: where it listens, with the real port once it has started.
+        limits: what is under way.
 
     Args:
         config: where to listen, and the limits.
@@ -74,9 +92,10 @@ class RpcServer:
         self._linger_s = config.linger_s
         self._gate = Gate()
         self._pace = Pace(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
-        interceptors = [ErrorInterceptor(self._gate, self._pace)]
+        self.limits = Limits(config)
+        interceptors = [ErrorInterceptor(self._gate, self._pace, self.limits)]
         # By default, two servers on one port would share its connections without a word.
-        options = (*_OPTIONS, ("grpc.so_reuseport", int(config.share_ports)))
+        options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))
         self._server = aio.server(interceptors=interceptors, options=options)
         self._health = HealthServicer(_SERVICES)
         report_service_pb2_grpc.add_ReportServiceServicer_to_server(

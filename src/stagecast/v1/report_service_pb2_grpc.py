@@ -34,8 +34,8 @@ class ReportServiceStub(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
-    itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
+    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel):
@@ -85,8 +85,8 @@ class ReportServiceServicer(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
-    itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
+    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def CreateBatch(self, request, context):
@@ -226,8 +226,8 @@ class ReportService(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
-    itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
+    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @staticmethod

@@ -35,8 +35,8 @@ class ReportServiceStub:
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
-    itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
+    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @_typing.overload
@@ -117,8 +117,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
-    itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
+    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -195,8 +195,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now), `DRAINING` (the server is about to stop). A message over 4 MiB is refused by gRPC
-    itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
+    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @_abc_1.abstractmethod

@@ -32,7 +32,11 @@ class StatusServiceStub(object):
     their details; bad fields also carry `google.rpc.BadRequest`.
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
+    `DRAINING`.
+    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
+    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
+    of them open as may be.
     A document that failed is data, never the status of an RPC.
     """
 
@@ -101,7 +105,11 @@ class StatusServiceServicer(object):
     their details; bad fields also carry `google.rpc.BadRequest`.
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
+    `DRAINING`.
+    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
+    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
+    of them open as may be.
     A document that failed is data, never the status of an RPC.
     """
 
@@ -212,7 +220,7 @@ class StatusServiceServicer(object):
         INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
         `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
         token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
-        `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`.
+        `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`, `WATCH_LIMIT`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,7 +236,8 @@ class StatusServiceServicer(object):
         again, which begins with all that are there.
 
         With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
-        RESOURCE_EXHAUSTED / `SLOW_READER` for a client that has taken no message for a minute.
+        RESOURCE_EXHAUSTED / `WATCH_LIMIT`, and `SLOW_READER` for a client that has taken no message for a
+        minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -302,7 +311,11 @@ class StatusService(object):
     their details; bad fields also carry `google.rpc.BadRequest`.
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
+    `DRAINING`.
+    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
+    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
+    of them open as may be.
     A document that failed is data, never the status of an RPC.
     """
 

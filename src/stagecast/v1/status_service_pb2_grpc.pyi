@@ -33,7 +33,11 @@ class StatusServiceStub:
     their details; bad fields also carry `google.rpc.BadRequest`.
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
+    `DRAINING`.
+    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
+    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
+    of them open as may be.
     A document that failed is data, never the status of an RPC.
     """
 
@@ -113,7 +117,7 @@ class StatusServiceStub:
     INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
     `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
     token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
-    `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`.
+    `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`, `WATCH_LIMIT`.
     """
     WatchDatasets: _grpc.UnaryStreamMultiCallable[_status_service_pb2.WatchDatasetsRequest, _status_service_pb2.WatchDatasetsResponse]
     """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
@@ -125,7 +129,8 @@ class StatusServiceStub:
     again, which begins with all that are there.
 
     With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
-    RESOURCE_EXHAUSTED / `SLOW_READER` for a client that has taken no message for a minute.
+    RESOURCE_EXHAUSTED / `WATCH_LIMIT`, and `SLOW_READER` for a client that has taken no message for a
+    minute.
     """
 
 @_typing.type_check_only
@@ -136,7 +141,11 @@ class StatusServiceAsyncStub(StatusServiceStub):
     their details; bad fields also carry `google.rpc.BadRequest`.
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
+    `DRAINING`.
+    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
+    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
+    of them open as may be.
     A document that failed is data, never the status of an RPC.
     """
 
@@ -213,7 +222,7 @@ class StatusServiceAsyncStub(StatusServiceStub):
     INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
     `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
     token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
-    `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`.
+    `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`, `WATCH_LIMIT`.
     """
     WatchDatasets: _aio.UnaryStreamMultiCallable[_status_service_pb2.WatchDatasetsRequest, _status_service_pb2.WatchDatasetsResponse]  # type: ignore[assignment]
     """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
@@ -225,7 +234,8 @@ class StatusServiceAsyncStub(StatusServiceStub):
     again, which begins with all that are there.
 
     With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
-    RESOURCE_EXHAUSTED / `SLOW_READER` for a client that has taken no message for a minute.
+    RESOURCE_EXHAUSTED / `WATCH_LIMIT`, and `SLOW_READER` for a client that has taken no message for a
+    minute.
     """
 
 class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -235,7 +245,11 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
     their details; bad fields also carry `google.rpc.BadRequest`.
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
+    `DRAINING`.
+    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
+    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
+    of them open as may be.
     A document that failed is data, never the status of an RPC.
     """
 
@@ -364,7 +378,7 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
         `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
         token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
-        `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`.
+        `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`; RESOURCE_EXHAUSTED / `SLOW_READER`, `WATCH_LIMIT`.
         """
 
     @_abc_1.abstractmethod
@@ -382,7 +396,8 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         again, which begins with all that are there.
 
         With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
-        RESOURCE_EXHAUSTED / `SLOW_READER` for a client that has taken no message for a minute.
+        RESOURCE_EXHAUSTED / `WATCH_LIMIT`, and `SLOW_READER` for a client that has taken no message for a
+        minute.
         """
 
 def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

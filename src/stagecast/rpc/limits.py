@@ -1,0 +1,98 @@
+"""How much callers may have at once: watches each and in all, calls under way and their bytes.
+
+A call that has to wait is answered soon; a watch stays. So the one is told that the server is busy,
+the other that there are too many, and both when to try again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Iterator
+
+from stagecast.config import Config
+from stagecast.errors import StoreBusy, WatchLimit
+from stagecast.rpc.pace import Context
+
+
+def caller_of(context: Context) -> str:
+    """Return who calls: the address, without the port, that the connection comes from."""
+    peer = context.peer()
+    return peer.rpartition(":")[0] if peer.startswith("ip") else peer
+
+
+class Limits:
+    """Counts what is under way on one server, and refuses what would be too much.
+
+    Attributes:
+        watches: how many are open.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._watches: Counter[str] = Counter()
+        self.watches = 0
+        self._waiting = 0
+        self._waiting_bytes = 0
+
+    @contextlib.contextmanager
+    def watch(self, caller: str) -> Iterator[None]:
+        """Have a watch open for as long as the block.
+
+        Raises:
+            WatchLimit: the caller, or all callers together, have as many as may be.
+        """
+        self._check_watches(caller)
+        self._watches[caller] += 1
+        self.watches += 1
+        try:
+            yield
+        finally:
+            self.watches -= 1
+            self._watches[caller] -= 1
+            if not self._watches[caller]:
+                del self._watches[caller]
+
+    @contextlib.contextmanager
+    def wait(self, size: int) -> Iterator[None]:
+        """Wait for the store for as long as the block, with a request of so many bytes.
+
+        Raises:
+            StoreBusy: there are as many calls, or bytes, as may be.
+        """
+        config = self._config
+        if (
+            self._waiting >= config.max_waiting_calls
+            or self._waiting_bytes + size > config.max_waiting_bytes
+        ):
+            raise StoreBusy(
+                f"{self._waiting} calls with {self._waiting_bytes} bytes wait for the store",
+                retry_after_s=_soon(),
+            )
+        self._waiting += 1
+        self._waiting_bytes += size
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self._waiting_bytes -= size
+
+    def _check_watches(self, caller: str) -> None:
+        own, most = self._watches[caller], self._config.max_watches_per_caller
+        if own >= most:
+            raise WatchLimit(
+                f"you have {own} watches open; a caller may have {most}",
+                retry_after_s=_soon(),
+                limit=most,
+            )
+        if self.watches >= self._config.max_watches:
+            raise WatchLimit(
+                f"{self.watches} watches are open, which are all that this server takes",
+                retry_after_s=_soon(),
+                limit=self._config.max_watches,
+            )
+
+
+def _soon() -> float:
+    return random.uniform(0.5, 5.0)  # noqa: S311 - spreads those who come again

@@ -1,0 +1,206 @@
+"""What callers may have at once: beyond it they are told so, and when to try again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from sqlite_utils.utils import sqlite3
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.errors import WatchLimit
+from stagecast.rpc.limits import Limits
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.clock import Clock
+from tests.conditions import until
+from tests.rpc.calls import BATCH, Calls, refused, stage
+
+Code = grpc.StatusCode
+
+FEW = 3
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    return dataclasses.replace(config, max_watches_per_caller=FEW)
+
+
+def _watch_batch(channel: aio.Channel, dataset_id: str) -> Any:
+    return channel.unary_stream(
+        "/stagecast.v1.StatusService/WatchBatch",
+        ss.WatchBatchRequest.SerializeToString,
+        ss.WatchBatchResponse.FromString,
+    )(ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH))
+
+
+def _watch_datasets(channel: aio.Channel, _: str) -> Any:
+    return channel.unary_stream(
+        "/stagecast.v1.StatusService/WatchDatasets", None, ss.WatchDatasetsResponse.FromString
+    )(b"")
+
+
+def _wait_batch(channel: aio.Channel, dataset_id: str) -> Any:
+    return channel.unary_unary(
+        "/stagecast.v1.StatusService/WaitBatch", ss.WaitBatchRequest.SerializeToString
+    )(ss.WaitBatchRequest(dataset_id=dataset_id, batch_id=BATCH))
+
+
+def _watch_health(channel: aio.Channel, _: str) -> Any:
+    return HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+
+
+def _reflect(channel: aio.Channel, _: str) -> Any:
+    async def never_ending() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        await asyncio.Event().wait()
+
+    return ServerReflectionStub(channel).ServerReflectionInfo(never_ending())
+
+
+KINDS = (_watch_batch, _watch_datasets, _wait_batch, _watch_health, _reflect)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+async def test_caller_who_watches_too_much_is_refused_until_a_watch_ends(
+    server: App, calls: Calls, kind: Callable[[aio.Channel, str], Any]
+) -> None:
+    await calls.create("a")
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        watches = [kind(channel, calls.dataset_id) for _ in range(FEW)]
+        await until(lambda: server.open_watches == FEW)
+        refusal = await refused(_first(kind(channel, calls.dataset_id)))
+        assert refusal.code is Code.RESOURCE_EXHAUSTED
+        assert refusal.reason == "WATCH_LIMIT"
+        assert refusal.metadata == {"limit": str(FEW)}
+        assert refusal.retry_after_s is not None
+        assert 0.5 <= refusal.retry_after_s <= 5
+        await calls.batch()  # other calls go on
+        watches[0].cancel()
+        await until(lambda: server.open_watches == FEW - 1)
+        again = kind(channel, calls.dataset_id)
+        await until(lambda: server.open_watches == FEW)
+        for watch in (*watches, again):
+            watch.cancel()
+        await until(lambda: server.open_watches == 0)
+
+
+async def _first(call: Any) -> Any:
+    return await (call.read() if hasattr(call, "read") else call)
+
+
+async def test_callers_together_are_refused_beyond_the_limit_of_all(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    few = dataclasses.replace(config, max_watches=2)
+    async with App(few, clock=clock) as app, aio.insecure_channel(app.grpc_address) as channel:
+        watches = [_watch_health(channel, dataset_id) for _ in range(2)]
+        for watch in watches:
+            await watch.read()
+        refusal = await refused(_first(_watch_health(channel, dataset_id)))
+        assert (refusal.code, refusal.reason) == (Code.RESOURCE_EXHAUSTED, "WATCH_LIMIT")
+        assert "all that this server takes" in refusal.message
+        assert refusal.retry_after_s is not None
+
+
+def test_watches_of_one_caller_are_not_counted_for_another() -> None:
+    limits = Limits(Config(max_watches_per_caller=1, max_watches=2))
+    with limits.watch("a"), limits.watch("b"):
+        with pytest.raises(WatchLimit, match="you have 1"), limits.watch("a"):
+            pass
+        with pytest.raises(WatchLimit, match="2 watches are open"), limits.watch("c"):
+            pass
+    assert limits.watches == 0
+    with limits.watch("c"), limits.watch("a"):
+        assert limits.watches == 2
+
+
+async def test_calls_beyond_those_that_may_wait_are_refused_and_the_others_answered(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    few = dataclasses.replace(config, max_waiting_calls=5)
+    async with App(few, clock=clock) as app, Client(app.grpc_address) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create(*(f"doc-{n}" for n in range(20)))
+        with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            reports = [
+                asyncio.create_task(calls.report(stage(f"doc-{n}", r.STAGE_PARSING)))
+                for n in range(20)
+            ]
+            await until(lambda: sum(report.done() for report in reports) == 15)
+            other.execute("ROLLBACK")
+        answers = await asyncio.gather(*reports, return_exceptions=True)
+        errors = [error for error in answers if isinstance(error, BaseException)]
+        assert len(errors) == 15
+        for error in errors:
+            refusal = await refused(_raise(error))
+            assert (refusal.code, refusal.reason) == (Code.UNAVAILABLE, "STORE_BUSY")
+            assert refusal.retry_after_s
+        assert (await calls.batch()).counts.running == 5
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
+
+
+async def test_requests_beyond_the_bytes_that_may_wait_are_refused(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    few = dataclasses.replace(config, max_waiting_bytes=1_000)
+    async with App(few, clock=clock) as app, Client(app.grpc_address) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        refusal = await refused(calls.create("x" * 250, "y" * 250, "z" * 250, "w" * 250))
+        assert refusal.reason == "STORE_BUSY"
+        await calls.report(stage("a", r.STAGE_PARSING))
+
+
+async def test_message_and_headers_that_are_too_large_are_refused_by_grpc(
+    server: App, config: Config
+) -> None:
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        report = channel.unary_unary("/stagecast.v1.ReportService/Report")
+        for body, metadata in (
+            (b"x" * (config.max_message_bytes + 1), ()),
+            (b"", (("x-large", "x" * config.max_metadata_bytes),)),
+        ):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await report(body, metadata=metadata)
+            assert caught.value.code() is Code.RESOURCE_EXHAUSTED
+
+
+async def test_malformed_question_to_reflection_is_told(server: App) -> None:
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        ask = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        refusal = await refused(_first(ask(iter([b"\xff\xff"]))))
+        assert refusal.reason == "FIELD_INVALID"
+
+
+async def test_connections_beyond_the_limit_are_closed_and_others_live_on(
+    config: Config, clock: Clock
+) -> None:
+    few = dataclasses.replace(config, max_connections=FEW)
+    async with App(few, clock=clock) as app, aio.insecure_channel(app.grpc_address) as channel:
+        health = HealthStub(channel)
+        await health.Check(health_pb2.HealthCheckRequest())
+        host, port = app.grpc_address.split(":")
+        async with asyncio.timeout(20):
+            opened = [await asyncio.open_connection(host, port) for _ in range(FEW)]
+            greeted = [bool(await reader.read(1)) for reader, _ in opened]
+        assert greeted == [True, True, False]
+        await health.Check(health_pb2.HealthCheckRequest())
+        for _, writer in opened:
+            writer.close()

@@ -39,8 +39,7 @@ class ServerProcess:
         """
         with Path(f"{db}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "stagecast", "serve"),
-                *("--db", str(db), "--grpc", grpc, "--http", http, *options),
+                *command_line(db, *options, grpc=grpc, http=http),
                 env=environment(),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -75,6 +74,14 @@ async def running(db: Path, *options: str, **addresses: str) -> AsyncIterator[Se
     finally:
         if server.process.returncode is None:
             await server.kill()
+
+
+def command_line(
+    db: Path, *options: str, grpc: str = "127.0.0.1:0", http: str = "127.0.0.1:0"
+) -> list[str]:
+    """Return what starts a server."""
+    serve = [sys.executable, "-m", "stagecast", "serve"]
+    return [*serve, "--db", str(db), "--grpc", grpc, "--http", http, *options]
 
 
 def free_address() -> str:

@@ -17,6 +17,7 @@ from stagecast.feed import Feed
 from stagecast.heartbeats import Heartbeats
 from stagecast.keeper import Keeper
 from stagecast.queries import Queries
+from stagecast.readiness import Readiness
 from stagecast.reports import Reports
 from stagecast.rest import HttpServer, make_rest_app
 from stagecast.retention import Retention
@@ -55,7 +56,7 @@ class App:
         self._config = config
         self._clock = clock
         self._monotonic = monotonic
-        self._ready = False
+        self._readiness = Readiness()
         self._resources = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -81,6 +82,7 @@ class App:
             clock=self._clock,
             on_commit=feed.ring,
             on_foreign_commit=committed_elsewhere.set,
+            on_fault=self._readiness.lose,
         )
         stack.push_async_callback(store.close)
         queries = Queries(store)
@@ -101,7 +103,7 @@ class App:
             make_rest_app(
                 queries,
                 feed,
-                is_ready=lambda: self._ready,
+                is_ready=lambda: self._readiness.ready,
                 cors_origins=self._config.cors_origins,
             ),
             self._config.http,
@@ -110,9 +112,10 @@ class App:
         )
         await self._listen(stack, rpc, http)
         stack.callback(self._drain, rpc, feed)
-        self._set_ready(rpc, True)
+        self._readiness.on_change = rpc.set_serving
+        self._readiness.gain()
         for chore in (
-            self._keep_readiness(store, rpc),
+            self._readiness.keep(store, every_s=self._config.probe_every_s),
             Neighbours(store, feed, committed_elsewhere).run(),
             controls.sweep(),
             heartbeats.run(),
@@ -155,28 +158,8 @@ class App:
         started.append(http)
         self.grpc_address, self.http_address = rpc.address, http.address
 
-    async def _keep_readiness(self, store: SqliteStore, rpc: RpcServer) -> None:
-        """Ask the store from time to time whether it can be written, and tell health checks."""
-        while True:
-            await asyncio.sleep(self._config.probe_every_s)
-            try:
-                await store.probe()
-            # Whatever it is: the store cannot be written, and the next look has to come.
-            except Exception as error:
-                if self._ready:
-                    _log.error("not ready: %s", error)
-                self._set_ready(rpc, False)
-            else:
-                if not self._ready:
-                    _log.info("ready again")
-                self._set_ready(rpc, True)
-
-    def _set_ready(self, rpc: RpcServer, ready: bool) -> None:
-        self._ready = ready
-        rpc.set_serving(ready)
-
     def _drain(self, rpc: RpcServer, feed: Feed) -> None:
-        self._ready = False
+        self._readiness.lose()
         rpc.drain()
         feed.close()
 

@@ -110,19 +110,23 @@ class Controls:
 
         The first look finds what an earlier server left behind.
         """
+        told = False  # of a fault, which readiness tells as well
         while True:
             self._deleted.clear()
             try:
                 while await self._store.write(lambda tx: tx.sweep(_STEP)):  # noqa: ASYNC110 - a pause for others, not a wait
                     await asyncio.sleep(_PAUSE_S)
             except StoreBusy as error:
-                _log.warning("what was deleted is swept later: %s", error)
+                if not told:
+                    _log.warning("what was deleted is swept later: %s", error)
+                told = True
                 await asyncio.sleep(error.retry_after_s)
             except Exception:
                 # It would fail again at once; what is deleted next has to go all the same.
                 _log.exception("sweeping what was deleted failed")
                 await self._deleted.wait()
             else:
+                told = False
                 await self._deleted.wait()
 
     async def _apply(

@@ -107,7 +107,9 @@ async def test_loss_of_the_store_is_logged_once_and_so_is_its_return(
             other.execute("ROLLBACK")
             await watch.read()
     watch.cancel()
-    told = [record.getMessage() for record in caplog.records if record.name == "stagecast.app"]
+    told = [
+        record.getMessage() for record in caplog.records if record.name == "stagecast.readiness"
+    ]
     assert len(told) == 2
     assert "locked" in told[0]
     assert "again" in told[1]

@@ -159,7 +159,9 @@ class Bench:
 @pytest.fixture
 async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[Bench]:
     feed = Feed()
-    store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    store = CountingStore(
+        config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.topics
+    )
     reports = Reports(store)
     documents = [
         NewDocument(document_id=str(number), display_name="", labels={})

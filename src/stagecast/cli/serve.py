@@ -30,7 +30,7 @@ _DEFAULTS = Config()
 @click.option(
     "--db",
     envvar="STAGECAST_DB",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
     default=_DEFAULTS.db,
     show_default=True,
     show_envvar=True,

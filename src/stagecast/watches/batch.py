@@ -25,6 +25,7 @@ from stagecast.model import (
 )
 from stagecast.store import BatchName, Reading, Store, get_batch
 from stagecast.watches.log import Cursor, Encode, Page, read_page, token_expired
+from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience
 from stagecast.watches.snapshots import Snapshot, Snapshots
 from stagecast.watches.tail import Tail, Tails
@@ -75,7 +76,7 @@ class BatchWatches:
             Draining, WatchExpired: watch again with the last token.
         """
         watcher = _Watcher(self._store, request, encode=self._encode, clock=self._clock)
-        with self._tails.follow(watcher.name) as tail:
+        with contextlib.closing(watcher), self._tails.follow(watcher.name) as tail:
             patience = Patience(request.heartbeat_s, self._config)
             start = await self._store.read(partial(_start, request=request))
             await on_begun()
@@ -147,6 +148,8 @@ class BatchWatches:
                     news = None
                 if watcher.over:
                     return
+            elif watcher.blind and patience.heartbeat_due:
+                yield watcher.heartbeat()
             patience.check_alive(self._feed)
             page = await watcher.next(tail, patience)
 
@@ -177,6 +180,17 @@ class _Watcher:
         self._progress = not request.transitions_only
         self._encode = encode
         self._clock = clock
+        self._batch: Batch | None = None
+        self._look: Look[Page] = Look()
+
+    @property
+    def blind(self) -> bool:
+        """Whether the store does not answer: what lies after the cursor is not known."""
+        return self._look.blind
+
+    def close(self) -> None:
+        """Ask for no more."""
+        self._look.close()
 
     def begin_behind(self, snapshot: Snapshot) -> None:
         """Move the cursor behind a snapshot that it was sent."""
@@ -194,11 +208,8 @@ class _Watcher:
             raise error
         if not self._settled:
             raise WatchExpired(f"{error}; watch again with the last token", retry_after_s=0)
+        self._batch = None
         return SnapshotReason.TOKEN_EXPIRED
-
-    def heartbeat(self) -> bytes:
-        """Return what it is sent while there is nothing to tell, and nothing to go on from."""
-        return self._encode(WatchMessage(server_at=self._clock()))
 
     def wants(self, page: Page) -> bool:
         """Tell whether a page has news for it, be it that there will be no more."""
@@ -216,6 +227,23 @@ class _Watcher:
         self.cursor = page.advance(self.cursor, progress=self._progress)
         self.over = page.over and not self._follows
         self._settled = page.whole
+        self._batch = page.batch if page.whole else None
+
+    def heartbeat(self) -> bytes:
+        """Return a sign of life that says how far it is.
+
+        Before a snapshot is complete, and between parts of a call, there is nothing to go on from.
+        """
+        if self._batch is None:
+            return self._encode(WatchMessage(server_at=self._clock()))
+        return self._encode(
+            WatchMessage(
+                batch=self._batch,
+                revision=self.cursor.revision,
+                resume_token=self.cursor.token(self.name),
+                server_at=self._clock(),
+            )
+        )
 
     async def read(self) -> Page:
         """Read what lies after the cursor from the store."""
@@ -231,11 +259,13 @@ class _Watcher:
 
     async def next(self, tail: Tail, patience: Patience) -> Page | None:
         """Wait for the next page, of the tail if that reaches; `None` if there is none yet."""
+        if self._look.pending:
+            return await self._look.take(self.read, patience)
         page = tail.find(self.cursor, progress=self._progress)
         if page is not None:
             return page
         if patience.heartbeat_due or tail.has_passed(self.cursor, progress=self._progress):
-            return await self.read()
+            return await self._look.take(self.read, patience)
         await tail.wait(patience.due_s)
         return tail.find(self.cursor, progress=self._progress)
 

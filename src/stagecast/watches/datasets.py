@@ -7,12 +7,15 @@ higher one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 
 from stagecast.config import Config
 from stagecast.feed import Feed
 from stagecast.model import Dataset, DatasetsMessage, DatasetsWatchRequest
 from stagecast.store import DatasetNews, Reading, Store
+from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
@@ -46,7 +49,8 @@ class DatasetWatches:
         topics = [()] if request.dataset_ids is None else [(one,) for one in request.dataset_ids]
         loop = asyncio.get_running_loop()
         tick_over_s = loop.time()
-        with self._feed.listen(*topics) as bell:
+        look: Look[DatasetNews] = Look()
+        with contextlib.closing(look), self._feed.listen(*topics) as bell:
             patience = Patience(request.heartbeat_s, self._config)
             news = await self._read(request, _BEFORE_ALL)
             await on_begun()
@@ -55,13 +59,17 @@ class DatasetWatches:
             patience.sent()
             while True:
                 patience.check_alive(self._feed)
-                if await bell.wait(patience.due_s - loop.time()):
+                # What is not known yet is asked for again, whether or not the bell rings.
+                if not look.blind and await bell.wait(patience.until_due_s):
                     # A lone change finds the tick over and is sent at once.
                     await asyncio.sleep(tick_over_s - loop.time())
                 bell.clear()
                 tick_over_s = loop.time() + _TICK_S
-                news = await self._read(request, news.serial)
-                messages = list(self._changes(news))
+                read = partial(self._read, request, news.serial)
+                messages: list[DatasetsMessage] = []
+                if found := await look.take(read, patience):
+                    news = found
+                    messages += self._changes(news)
                 if not messages and patience.heartbeat_due:
                     messages = [DatasetsMessage(server_at=self._clock())]
                 for message in messages:

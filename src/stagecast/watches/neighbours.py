@@ -38,18 +38,23 @@ class Neighbours:
 
     async def run(self) -> None:
         """Ring what others have changed, until cancelled."""
+        told = False  # of a fault, which readiness tells as well
         while True:
             await self._committed.wait()
             self._committed.clear()
             try:
                 await self.look()
             except UnavailableError as error:
-                _log.warning("cannot see what another process wrote: %s", error)
+                if not told:
+                    _log.warning("cannot see what another process wrote: %s", error)
+                told = True
                 await self._look_again(error.retry_after_s)
             except Exception:
                 # Were this to end, what is kept in memory would be shown for ever.
                 _log.exception("cannot see what another process wrote")
                 await self._look_again(_AFTER_FAULT_S)
+            else:
+                told = False
 
     async def look(self) -> None:
         """Ring what has changed since the last look; the first one rings everything."""

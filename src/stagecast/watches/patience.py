@@ -20,6 +20,7 @@ class Patience:
         self._now = asyncio.get_running_loop().time
         # A little early, so that the client has it in time.
         self._silence_s = max(0.9 * heartbeat_s, heartbeat_s - 0.5)
+        self._grace_s = (heartbeat_s - self._silence_s) / 2
         self._last_s = self._now()
         life = config.watch_life_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads reconnects
         self._end_s = self._last_s + life
@@ -45,6 +46,16 @@ class Patience:
             until_s = min(self.due_s - self._now(), _LOOK_EVERY_S)
             await asyncio.wait((work,), timeout=until_s)
         return work.done()
+
+    @property
+    def until_due_s(self) -> float:
+        """For how long nothing has to be done without news."""
+        return max(0.0, self.due_s - self._now())
+
+    @property
+    def for_a_look_s(self) -> float:
+        """How long a look at the store may take; a heartbeat that is due waits a little for it."""
+        return max(self._grace_s, self.until_due_s)
 
     def sent(self) -> None:
         """Begin the silence anew."""

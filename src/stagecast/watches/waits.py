@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from stagecast.config import Config
+from stagecast.errors import StoreBusy
 from stagecast.feed import Feed
 from stagecast.model import Batch, batch_state
 from stagecast.store import Store, get_batch
@@ -32,6 +34,7 @@ class Waits:
             BatchNotFound: there is no such batch.
             BatchDeleted: the batch went meanwhile.
             Draining: wait again.
+            StoreBusy: the store does not answer, at the beginning or when the time is over.
         """
         loop = asyncio.get_running_loop()
         end_s = loop.time() + min(timeout_s, self._config.watch_life_s)
@@ -44,5 +47,21 @@ class Waits:
                 await bell.wait(end_s - loop.time())
                 bell.clear()
                 # One read for all who wait for the same batch.
-                batch = await self._turns.share((*name, batch.key), lambda: self._store.read(find))
+                look = partial(
+                    self._turns.share, (*name, batch.key), partial(self._store.read, find)
+                )
+                batch = await self._outlast_faults(look, end_s)
             return batch, done
+
+    async def _outlast_faults(self, look: Callable[[], Awaitable[Batch]], end_s: float) -> Batch:
+        """Look until the store answers, or the time is over."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return await look()
+            except StoreBusy as fault:
+                left_s = end_s - loop.time()
+                if left_s <= 0:
+                    raise
+                await asyncio.sleep(min(fault.retry_after_s, left_s))
+            check_open(self._feed)

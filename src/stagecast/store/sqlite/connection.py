@@ -6,6 +6,7 @@ not the standard library's.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driv
 
 from stagecast.errors import StartError, StoreBusy
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
+from stagecast.store.sqlite.access import check_access
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
 
 Connection = sqlite3.Connection
@@ -45,6 +47,7 @@ _FAULTS = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def open_writer(path: Path) -> Connection:
@@ -53,8 +56,7 @@ def open_writer(path: Path) -> Connection:
     Raises:
         StartError: it cannot be opened, or is not stagecast's, or of a newer release.
     """
-    if not path.absolute().parent.is_dir():
-        raise StartError(f"cannot open {path}: there is no directory {path.absolute().parent}")
+    check_access(path)
     try:
         connection = _connect(path.absolute().as_uri())
     except sqlite3.Error as error:
@@ -64,9 +66,11 @@ def open_writer(path: Path) -> Connection:
         _migrate(Database(connection), path)
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA data_version").fetchone()  # a first look opens the companions
     except sqlite3.Error as error:
         connection.close()
-        raise StartError(f"cannot use {path}: {error}") from error
+        damage = "it is damaged, or of another kind: " if is_damage(error) else ""
+        raise StartError(f"cannot use {path}: {damage}{error}") from error
     except StartError:
         connection.close()
         raise
@@ -115,6 +119,32 @@ def translate(error: Exception) -> Exception:
     if code is None or _primary(code) not in _FAULTS:
         return error
     return StoreBusy(f"the store cannot be used now: {error}", retry_after_s=RETRY_AFTER_S)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether a fault means that the file does not hold what was written to it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and _primary(code) in _DAMAGE
+
+
+def forget_pages(connection: Connection) -> None:
+    """Read what is remembered anew, outside a transaction: damage may have been mended."""
+    connection.execute("PRAGMA shrink_memory")
+
+
+def check_soundness(path: Path) -> None:
+    """Read the whole file, on a connection that remembers nothing of it.
+
+    Raises:
+        StoreBusy: it is damaged, or cannot be read.
+    """
+    try:
+        with contextlib.closing(open_reader(path)) as connection:
+            [(found,)] = connection.execute("PRAGMA quick_check(1)")
+    except sqlite3.Error as error:
+        raise translate(error) from error
+    if found != "ok":
+        raise StoreBusy(f"the store is damaged: {found}", retry_after_s=RETRY_AFTER_S)
 
 
 def _primary(code: int) -> int:

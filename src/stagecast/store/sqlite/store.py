@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from stagecast.errors import StoreBusy
 from stagecast.store.protocol import Reading, Topic, Writing
 from stagecast.store.sqlite.connection import (
     Connection,
     DriverError,
+    check_soundness,
+    forget_pages,
+    is_damage,
     open_reader,
     open_writer,
     translate,
 )
+from stagecast.store.sqlite.identity import OpenFiles
 from stagecast.store.sqlite.reading import SqliteReading
 from stagecast.store.sqlite.writer import Writer
 
@@ -33,6 +39,7 @@ class SqliteStore:
         clock: microseconds since the epoch; the commit times.
         on_commit: called on the loop with what a transaction changed.
         on_foreign_commit: called on the loop within 50 ms after another process has written.
+        on_fault: called on the loop with a fault that kept it from reading or writing.
 
     Raises:
         StartError: the file cannot be opened, is not stagecast's, or is of a newer release.
@@ -45,14 +52,21 @@ class SqliteStore:
         clock: Callable[[], int],
         on_commit: Callable[[set[Topic]], None],
         on_foreign_commit: Callable[[], None],
+        on_fault: Callable[[Exception], None] = lambda _error: None,
     ) -> None:
         self._path = path
+        self._loop = asyncio.get_running_loop()
+        self._tell_fault = on_fault
+        self._damaged = False
         self._connection = open_writer(path)
+        self._files = OpenFiles(path)
         self._writer = Writer(
             self._connection,
             clock=clock,
             on_commit=on_commit,
             on_foreign_commit=on_foreign_commit,
+            on_fault=self._on_fault,
+            files=self._files,
         )
         self._local = threading.local()
         self._reading: list[Connection] = []
@@ -68,8 +82,14 @@ class SqliteStore:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._query, query)
 
     async def probe(self) -> None:
-        """Find out whether the file can be written."""
+        """Find out whether the file can be written; after damage was met, also whether it is whole.
+
+        Only then, since that takes time: a second or so for each gigabyte.
+        """
         await self._writer.probe()
+        if self._damaged:
+            self._damaged = False
+            await self._loop.run_in_executor(self._pool, self._check_soundness)
 
     async def close(self) -> None:
         """Finish what was asked for and close all connections."""
@@ -86,6 +106,9 @@ class SqliteStore:
             translated = translate(error)
             if translated is error:
                 raise
+            self._on_fault(error)
+            if is_damage(error):
+                forget_pages(self._connection_of_thread())
             raise translated from error
 
     def _query_in_transaction(self, query: Callable[[Reading], T]) -> T:
@@ -102,6 +125,26 @@ class SqliteStore:
     def _connection_of_thread(self) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = open_reader(self._path)
+            connection = open_reader(self._path)
+            try:
+                self._files.check()  # what it has opened may be another
+            except StoreBusy:
+                connection.close()
+                raise
             self._reading.append(connection)
+            self._local.connection = connection
         return connection
+
+    def _check_soundness(self) -> None:
+        try:
+            check_soundness(self._path)
+        except StoreBusy:
+            self._damaged = True
+            raise
+
+    def _on_fault(self, error: Exception) -> None:
+        """Take note of what kept a thread from reading or writing."""
+        if is_damage(error):
+            self._damaged = True
+        with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody left to tell
+            self._loop.call_soon_threadsafe(self._tell_fault, translate(error))

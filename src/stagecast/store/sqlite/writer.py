@@ -25,8 +25,11 @@ from stagecast.store.sqlite.connection import (
     Connection,
     DriverError,
     begin_to_write,
+    forget_pages,
+    is_damage,
     translate,
 )
+from stagecast.store.sqlite.identity import OpenFiles
 from stagecast.store.sqlite.writing import SqliteWriting, random_number
 
 T = TypeVar("T")
@@ -60,6 +63,8 @@ class Writer(threading.Thread):
         on_commit: called on the loop with what a transaction changed, before the calls
             are answered.
         on_foreign_commit: called on the loop after another process has written.
+        on_fault: called on this thread with what kept a transaction from being committed.
+        files: looked at before each commit.
     """
 
     def __init__(
@@ -69,12 +74,16 @@ class Writer(threading.Thread):
         clock: Callable[[], int],
         on_commit: Callable[[set[Topic]], None],
         on_foreign_commit: Callable[[], None],
+        on_fault: Callable[[Exception], None],
+        files: OpenFiles,
     ) -> None:
         super().__init__(name="stagecast-writer", daemon=True)
         self._connection = connection
         self._clock = clock
         self._on_commit = on_commit
         self._on_foreign_commit = on_foreign_commit
+        self._on_fault = on_fault
+        self._files = files
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._data_version = self._read_data_version()
@@ -145,6 +154,9 @@ class Writer(threading.Thread):
         busy = isinstance(translate(error), StoreBusy)
         if busy:
             self._failed, self._fault = True, str(translate(error))
+            self._on_fault(error)
+            if is_damage(error):
+                forget_pages(self._connection)
         if busy or len(group) == 1:
             # An error for each: whoever raises it adds to its traceback.
             return [_Answered(asked, error=_for_caller(error)) for asked in group], set()
@@ -176,6 +188,7 @@ class Writer(threading.Thread):
                 SqliteWriting(self._connection, self._clock(), self._mark)
             ) as tx:
                 yield tx
+            self._files.check()
             self._connection.execute("COMMIT")
             now_s = time.monotonic()
             self._gap_until_s = now_s + _GAP_S if now_s < self._neighbours_until_s else 0.0

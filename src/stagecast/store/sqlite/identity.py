@@ -1,0 +1,50 @@
+"""Whether the file that is open is still the one that its path names.
+
+Who has opened a file keeps it after it was deleted, or replaced by another. SQLite would go on to
+write it, and what was acknowledged would be gone with the process.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stagecast.errors import StoreBusy
+
+_RETRY_AFTER_S = 1.0
+
+_Identity = tuple[int, int]
+
+
+class OpenFiles:
+    """The database and its companions `-wal` and `-shm`, as they were when they were opened.
+
+    To be made while a connection holds all three.
+    """
+
+    def __init__(self, path: Path) -> None:
+        beside = os.path.realpath(path)
+        self._paths = (os.fspath(path), f"{beside}-wal", f"{beside}-shm")
+        self._opened = {path: _identify(path) for path in self._paths}
+
+    def check(self) -> None:
+        """Return if all are in their places; takes some microseconds.
+
+        Raises:
+            StoreBusy: one was deleted or replaced, which may be undone.
+        """
+        for path, opened in self._opened.items():
+            if _identify(path) != opened:
+                raise StoreBusy(
+                    f"the store cannot be used now: {path} was deleted or replaced while it was "
+                    "open; put it back, or start the server again",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+
+
+def _identify(path: str) -> _Identity | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path costs more than the call, for each commit
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -19,7 +19,7 @@ from stagecast.keeper import Keeper
 from stagecast.queries import Queries
 from stagecast.readiness import Readiness
 from stagecast.reports import Reports
-from stagecast.rest import HttpServer, make_rest_app
+from stagecast.rest import HttpLimits, HttpServer, make_rest_app
 from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
 from stagecast.store.sqlite import SqliteStore
@@ -108,6 +108,7 @@ class App:
             ),
             self._config.http,
             slow_reader_s=self._config.slow_reader_s,
+            limits=_http_limits(self._config),
             share_port=self._config.share_ports,
         )
         await self._listen(stack, rpc, http)
@@ -171,6 +172,15 @@ async def _hand_over(heartbeats: Heartbeats, keeper: Keeper) -> None:
             await last()
         except StoreBusy as error:
             _log.warning("%s", error)
+
+
+def _http_limits(config: Config) -> HttpLimits:
+    return HttpLimits(
+        connections=config.max_connections,
+        url_bytes=config.max_url_bytes,
+        header_bytes=config.max_header_bytes,
+        request_s=config.request_s,
+    )
 
 
 async def _stop_together(servers: Sequence[RpcServer | HttpServer], grace_s: float) -> None:

@@ -47,9 +47,12 @@ class Config:
     # How many other calls may wait for the store at once, and with how many bytes of requests.
     max_waiting_calls: int = 5_000
     max_waiting_bytes: int = 64 << 20
-    # How large a message may be that a client sends, and the headers of a call.
+    # How large a message may be that a client sends, the headers of a call or request, and a URL.
     max_message_bytes: int = 4 << 20
-    max_metadata_bytes: int = 16 << 10
+    max_header_bytes: int = 32 << 10
+    max_url_bytes: int = 64 << 10
+    # How long the whole of an HTTP request may take to arrive.
+    request_s: float = 20.0
     # How many connections may be open at once, of gRPC and of HTTP each.
     max_connections: int = 5_000
     # How often the store is asked whether it can be written.

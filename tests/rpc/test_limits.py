@@ -175,7 +175,7 @@ async def test_message_and_headers_that_are_too_large_are_refused_by_grpc(
         report = channel.unary_unary("/stagecast.v1.ReportService/Report")
         for body, metadata in (
             (b"x" * (config.max_message_bytes + 1), ()),
-            (b"", (("x-large", "x" * config.max_metadata_bytes),)),
+            (b"", (("x-large", "x" * config.max_header_bytes),)),
         ):
             with pytest.raises(aio.AioRpcError) as caught:
                 await report(body, metadata=metadata)

@@ -10,17 +10,20 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from stagecast.config import split_address
 from stagecast.errors import StartError
+from stagecast.rest.protocol import BoundedProtocol, HttpLimits
 from stagecast.rest.stalled import Stalled
 
 # Clients that poll every few seconds keep their connection; with uvicorn's five seconds it would
 # often be closed under their next request.
 _KEEP_ALIVE_S = 75
+_LIMITS = HttpLimits()
 _TICKS = 5  # of uvicorn's between two looks for who has stopped reading: half a second
 
 
@@ -31,6 +34,7 @@ class HttpServer:
         app: the ASGI application.
         address: `HOST:PORT` to listen on, IPv6 in brackets; port 0 picks a free one.
         slow_reader_s: how long a client may take nothing of what is sent to it.
+        limits: what a client may send, and how many connections there may be.
         share_port: whether other processes may listen on the same port.
     """
 
@@ -40,6 +44,7 @@ class HttpServer:
         address: str,
         *,
         slow_reader_s: float = 60.0,
+        limits: HttpLimits = _LIMITS,
         share_port: bool = False,
     ) -> None:
         self.address = address
@@ -47,7 +52,7 @@ class HttpServer:
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=partial(BoundedProtocol, limits=limits),  # type: ignore[arg-type]  # makes one
                 ws="none",
                 lifespan="off",
                 log_config=None,

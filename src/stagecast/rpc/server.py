@@ -57,8 +57,8 @@ def _limiting(config: Config) -> Iterator[tuple[str, int]]:
     """Yield the limits that grpc keeps to by itself."""
     yield "grpc.max_receive_message_length", config.max_message_bytes
     # The soft limit refuses some of the calls below the other; one that is as high has no say.
-    yield "grpc.max_metadata_size", config.max_metadata_bytes
-    yield "grpc.absolute_max_metadata_size", config.max_metadata_bytes
+    yield "grpc.max_metadata_size", config.max_header_bytes
+    yield "grpc.absolute_max_metadata_size", config.max_header_bytes
     yield "grpc.max_allowed_incoming_connections", config.max_connections
     # Of a connection. What has ended is kept until the client reads its status, so that must not be
     # any number; beyond it a client hears no reason, so it is above what is refused with one.

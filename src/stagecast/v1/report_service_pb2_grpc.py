@@ -35,7 +35,7 @@ class ReportServiceStub(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
     be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel):
@@ -86,7 +86,7 @@ class ReportServiceServicer(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
     be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def CreateBatch(self, request, context):
@@ -227,7 +227,7 @@ class ReportService(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
     be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @staticmethod

@@ -36,7 +36,7 @@ class ReportServiceStub:
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
     be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @_typing.overload
@@ -118,7 +118,7 @@ class ReportServiceAsyncStub(ReportServiceStub):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
     be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -196,7 +196,7 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
     be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 16 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,144 @@
+"""HTTP/1.1 with limits: what a client sends costs a bounded number of bytes, and of seconds.
+
+uvicorn waits for ever for the rest of a request, and keeps whatever has come of its head. Bodies
+are read and thrown away: no path takes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_RETRY_AFTER_S = 5
+
+_LINE_BYTES = 64  # of the first line, beside the URL
+_FIELD_BYTES = 4  # of a header, beside its name and value
+_HANG_UP_S = 2.0  # for a client that is told something while it still sends
+
+# More than its reason phrase is not known to anybody who gets one of these.
+_PHRASES = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    414: "URI Too Long",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpLimits:
+    """What a server takes at most; a whole request, with its body, has to arrive in `request_s`."""
+
+    connections: int = 5_000
+    url_bytes: int = 64 << 10
+    header_bytes: int = 32 << 10
+    request_s: float = 20.0
+
+    @property
+    def head_bytes(self) -> int:
+        """How long a request may be without its body; the first line has a little more."""
+        return self.url_bytes + self.header_bytes + _LINE_BYTES
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection; what exceeds a limit is answered, and the connection closed."""
+
+    def __init__(self, *, limits: HttpLimits, **given: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(**given)
+        self.url = b""
+        self._limits = limits
+        self._fault = 400
+        self._ended = False
+        self._head_bytes: int | None = 0  # of a head that is arriving
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Expect a request, unless there are too many connections."""
+        super().connection_made(transport)  # type: ignore[arg-type]  # it is a Transport
+        self._expect_request()
+        if len(self.connections) > self._limits.connections:
+            self._end(503)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self._expect_nothing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, unless the head has become too large."""
+        if self._ended:  # what still comes is thrown away, so that the answer can be read
+            return
+        if self._patience is None:
+            self._expect_request()
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes is not None and self._head_bytes > self._limits.head_bytes:
+            self._end(414 if len(self.url) > self._limits.url_bytes else 431)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        if self._head_bytes is None:
+            self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Let a request through whose head is not too large."""
+        self._head_bytes = None
+        if len(self.url) > self._limits.url_bytes:
+            self._refuse(414)
+        fields = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
+        if fields > self._limits.header_bytes:
+            self._refuse(431)
+        # The parser of URLs takes none of 64 KiB, and the task that answers has not begun yet.
+        self.url, _, query = self.url.partition(b"?")
+        super().on_headers_complete()
+        self.scope["query_string"] = query.partition(b"#")[0]
+
+    def on_message_complete(self) -> None:
+        """Wait for the next request as long as uvicorn does."""
+        self._expect_nothing()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what could not be parsed, or was refused meanwhile."""
+        self._end(self._fault)
+
+    def _refuse(self, status: int) -> None:
+        """Break off the parser, which comes back by `send_400_response`."""
+        self._fault = status
+        raise ValueError(_PHRASES[status])
+
+    def _expect_request(self) -> None:
+        self._patience = self.loop.call_later(self._limits.request_s, self._end, 408)
+
+    def _expect_nothing(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _end(self, status: int) -> None:
+        """Answer, unless an answer is under way, and close the connection."""
+        if self._ended or self.transport.is_closing():
+            return
+        self._ended = True
+        self._expect_nothing()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()
+            return
+        self.transport.write(_answer(status))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_HANG_UP_S, self.transport.abort)
+
+
+def _answer(status: int) -> bytes:
+    text = _PHRASES[status]
+    retry = f"retry-after: {_RETRY_AFTER_S}\r\n" if status == 503 else ""
+    return (
+        f"HTTP/1.1 {status} {text}\r\n{retry}connection: close\r\n"
+        f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(text)}\r\n\r\n{text}"
+    ).encode()

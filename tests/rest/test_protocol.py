@@ -1,0 +1,143 @@
+"""What an HTTP client may send: beyond it there is an answer, and the connection is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from stagecast.feed import Feed
+from stagecast.queries import Queries
+from stagecast.rest import DATASETS_STATUS_PATH, HttpLimits, HttpServer, make_rest_app
+from stagecast.store.sqlite import SqliteStore
+
+KIB = 1 << 10
+
+
+@contextlib.asynccontextmanager
+async def serving(store: SqliteStore, limits: HttpLimits) -> AsyncIterator[str]:
+    app = make_rest_app(Queries(store), Feed(), is_ready=lambda: True)
+    server = HttpServer(app, "127.0.0.1:0", limits=limits)
+    await server.start()
+    yield server.address
+    await server.stop(1)
+
+
+@pytest.fixture
+async def address(store: SqliteStore) -> AsyncIterator[str]:
+    async with serving(store, HttpLimits()) as address:
+        yield address
+
+
+async def answer(address: str, *pieces: bytes) -> bytes:
+    """Send a request and return everything until the server closes the connection."""
+    reader, writer = await asyncio.open_connection(*address.split(":"))
+    async with asyncio.timeout(30):
+        with contextlib.suppress(ConnectionError):  # refused before it was all sent
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            return await reader.read()
+    return b""
+
+
+def get(path: str, *headers: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *headers]
+    return "".join(line + "\r\n" for line in (*lines, "")).encode()
+
+
+def url_of(size: int) -> str:
+    """Return a question of Cognee's of exactly so many bytes."""
+    one = f"dataset={uuid.uuid4()}&"
+    url = DATASETS_STATUS_PATH + "?" + one * ((size - 40) // len(one) - 1)
+    return url + "x=" + "y" * (size - len(url) - 2)
+
+
+async def test_url_of_64_kib_is_answered(address: str) -> None:
+    assert (await answer(address, get(url_of(64 * KIB)))).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("size", [64 * KIB + 1, 100 * KIB, 1_000 * KIB])
+async def test_longer_url_is_told_to_be_too_long(address: str, size: int) -> None:
+    told = await answer(address, get(url_of(size)))
+    assert told.startswith(b"HTTP/1.1 414 URI Too Long\r\n")
+    assert b"connection: close" in told
+
+
+@pytest.mark.parametrize("header", ["X-Large: " + "x" * 200 * KIB, "X: y\r\n" * 30_000 + "X: y"])
+async def test_headers_that_are_too_large_are_told(address: str, header: str) -> None:
+    told = await answer(address, get("/healthz", header))
+    assert told.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+
+
+async def test_headers_without_an_end_are_cut_off(address: str) -> None:
+    told = await answer(
+        address, b"GET /healthz HTTP/1.1\r\n", *[b"X-More: " + b"x" * 1_000] * 1_000
+    )
+    assert told == b"" or told.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_what_is_no_http_is_told(address: str) -> None:
+    assert (await answer(address, b"\x16\x03\x01 hello\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_body_of_a_get_is_ignored(address: str) -> None:
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as http:
+        for _ in range(2):
+            response = await http.request(
+                "GET", f"http://{address}/healthz", content=b"x" * (1 << 20)
+            )
+            assert response.json() == {"alive": True}
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"\r\n", b"GET /healthz HT", get("/healthz")[:-2] + b"X-Slow: "],
+    ids=["nothing", "empty_line", "line", "headers"],
+)
+async def test_request_that_never_ends_is_closed_in_time(store: SqliteStore, begun: bytes) -> None:
+    async with serving(store, HttpLimits(request_s=0.2)) as address:
+        assert (await answer(address, begun)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+async def test_body_that_never_ends_is_closed_in_time(store: SqliteStore) -> None:
+    async with serving(store, HttpLimits(request_s=0.2)) as address:
+        request = get("/healthz", "Content-Length: 1000").replace(b"close", b"keep-alive")
+        told = await answer(address, request + b"x")
+        assert told.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_connection_lives_on_between_requests(store: SqliteStore) -> None:
+    async with serving(store, HttpLimits(request_s=0.2)) as address:
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        async with asyncio.timeout(30):
+            for _ in range(2):
+                writer.write(get("/healthz").replace(b"close", b"keep-alive"))
+                assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+                # Longer than a request may take; another connection tells when that is over.
+                await answer(address, b"")
+        writer.close()
+
+
+async def test_connections_beyond_the_limit_are_told_when_to_come_again(
+    store: SqliteStore,
+) -> None:
+    async with serving(store, HttpLimits(connections=2)) as address:
+        opened = [await asyncio.open_connection(*address.split(":")) for _ in range(2)]
+        told = await answer(address)
+        assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"retry-after: 5\r\n" in told
+        for _, writer in opened:
+            writer.close()
+            await writer.wait_closed()
+        assert (await answer(address, get("/healthz"))).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_empty_lines_without_an_end_are_cut_off(address: str) -> None:
+    told = await answer(address, *[b"\r\n" * 1_000] * 100)
+    assert told.startswith(b"HTTP/1.1 431 ")

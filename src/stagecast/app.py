@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
 from typing import Self
 
 from stagecast import wire
-from stagecast.config import Config
+from stagecast.auth import Authenticator, KeyRing
+from stagecast.config import Config, is_loopback
 from stagecast.controls import Controls
-from stagecast.errors import StoreBusy
+from stagecast.errors import StartError, StoreBusy
 from stagecast.feed import Feed
 from stagecast.heartbeats import Heartbeats
 from stagecast.keeper import Keeper
@@ -22,6 +24,7 @@ from stagecast.reports import Reports
 from stagecast.rest import HttpLimits, HttpServer, make_rest_app
 from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
+from stagecast.store import Store
 from stagecast.store.sqlite import SqliteStore
 from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
 
@@ -31,6 +34,20 @@ _log = logging.getLogger(__name__)
 def wall_clock() -> int:
     """Return the time in microseconds since the epoch."""
     return time.time_ns() // 1_000
+
+
+@contextlib.asynccontextmanager
+async def opened_store(db: Path, *, clock: Callable[[], int] = wall_clock) -> AsyncGenerator[Store]:
+    """Give the store in a file to a command that needs no server, for as long as the block.
+
+    Raises:
+        StartError: the file cannot be used.
+    """
+    store = SqliteStore(db, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 class App:
@@ -76,15 +93,22 @@ class App:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start from the store upwards; what was started is stopped in the opposite order."""
         feed = Feed()
-        committed_elsewhere = asyncio.Event()
+        committed_elsewhere, maybe_keys = asyncio.Event(), asyncio.Event()
+
+        def on_foreign_commit() -> None:
+            committed_elsewhere.set()
+            maybe_keys.set()
+
         store = SqliteStore(
             self._config.db,
             clock=self._clock,
             on_commit=feed.ring,
-            on_foreign_commit=committed_elsewhere.set,
+            on_foreign_commit=on_foreign_commit,
             on_fault=self._readiness.lose,
         )
         stack.push_async_callback(store.close)
+        ring = KeyRing(store, maybe_keys, on_change=lambda: feed.ring_only(feed.topics()))
+        authenticator = await self._make_authenticator(ring)
         queries = Queries(store)
         controls = Controls(store)
         heartbeats = Heartbeats(store, clock=self._clock)
@@ -98,11 +122,12 @@ class App:
             store, config=self._config, clock=self._clock, on_deleted=controls.sweep_soon
         )
         stack.push_async_callback(_hand_over, heartbeats, keeper)
-        rpc = self._rpc = self._make_rpc(store, feed, queries, controls, heartbeats)
+        rpc = self._rpc = self._make_rpc(authenticator, store, feed, queries, controls, heartbeats)
         http = HttpServer(
             make_rest_app(
                 queries,
                 feed,
+                authenticator=authenticator,
                 is_ready=lambda: self._readiness.ready,
                 cors_origins=self._config.cors_origins,
             ),
@@ -120,13 +145,33 @@ class App:
             Neighbours(store, feed, committed_elsewhere).run(),
             controls.sweep(),
             heartbeats.run(),
+            ring.run(),
             keeper.run(),
             retention.run(),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(chore))
 
+    async def _make_authenticator(self, ring: KeyRing) -> Authenticator:
+        """Read the keys, and refuse to let just anybody in unasked."""
+        config = self._config
+        await ring.refresh()
+        exposed = [at for at in (config.grpc, config.http) if _is_exposed(at)]
+        authenticator = Authenticator(
+            ring,
+            verifier=None,
+            clock=self._clock,
+            required=bool(exposed) and not config.insecure,
+        )
+        if authenticator.on and not ring.used:
+            raise StartError(
+                f"{exposed[0]} can be reached by others, and there is no key that they would need; "
+                f"make one with 'stagecast keys create --db {config.db}', or say --insecure"
+            )
+        return authenticator
+
     def _make_rpc(
         self,
+        authenticator: Authenticator,
         store: SqliteStore,
         feed: Feed,
         queries: Queries,
@@ -136,6 +181,7 @@ class App:
         config, clock = self._config, self._clock
         return RpcServer(
             config,
+            authenticator=authenticator,
             reports=Reports(store),
             heartbeats=heartbeats,
             controls=controls,
@@ -190,3 +236,10 @@ async def _stop_together(servers: Sequence[RpcServer | HttpServer], grace_s: flo
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait((task,))
+
+
+def _is_exposed(address: str) -> bool:
+    try:
+        return not is_loopback(address)
+    except ValueError:  # whoever listens there says what is wrong with it
+        return False

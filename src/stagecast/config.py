@@ -23,6 +23,9 @@ class Config:
     http: str = "127.0.0.1:8000"
     # Whose pages a browser lets read the REST answers: origins such as `https://app.example.com`.
     cors_origins: tuple[str, ...] = ()
+    # Whether to serve an address that others can reach although there is no key; once there is one,
+    # it is asked for all the same.
+    insecure: bool = False
     # Whether other processes may listen on the same ports (`SO_REUSEPORT`).
     share_ports: bool = False
     # A watch ends after this, give or take a tenth, so that watches spread over servers again.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from stagecast.errors import StoreBusy
 from stagecast.model import (
     Batch,
+    Caller,
     Change,
     Document,
     DocumentState,
@@ -22,7 +23,7 @@ from stagecast.model import (
     retry,
     stop,
 )
-from stagecast.store import Store, Writing, get_batch, get_dataset, get_document
+from stagecast.store import SeenStore, Store, Writing, get_batch, get_dataset, get_document
 
 # Rows that go in one transaction, which other writers wait for, and the pause in which they write.
 _STEP = 2_000
@@ -58,6 +59,14 @@ class Controls:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._deleted = asyncio.Event()
+
+    def seen_by(self, caller: Caller) -> Controls:
+        """Return what somebody may do, to whom other datasets are not there."""
+        if caller.sight is None:
+            return self
+        seen = Controls(SeenStore(self._store, caller.sight))
+        seen._deleted = self._deleted  # who sweeps, sweeps for all
+        return seen
 
     async def pause(self, dataset_id: str, batch_id: str, document_id: str) -> Controlled:
         """Hold documents that are PENDING or RUNNING."""

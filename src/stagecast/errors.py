@@ -3,6 +3,12 @@
 The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
 
     StagecastError
+    ├── CredentialsError        who asks is not known
+    │   ├── CredentialsMissing  CREDENTIALS_MISSING
+    │   ├── CredentialsInvalid  CREDENTIALS_INVALID
+    │   └── CredentialsExpired  CREDENTIALS_EXPIRED
+    ├── DeniedError             who asks is known, and may not
+    │   └── ScopeMissing        SCOPE_MISSING
     ├── InvalidError            the request breaks a rule; nothing was written
     │   ├── FieldInvalid        FIELD_INVALID
     │   └── TokenInvalid        TOKEN_INVALID
@@ -47,6 +53,38 @@ class StagecastError(Exception):
     def __init__(self, message: str, **metadata: object) -> None:
         super().__init__(message)
         self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class CredentialsError(StagecastError):
+    """Who asks is not known. Messages and `metadata` never bear more of a key than its prefix."""
+
+
+class CredentialsMissing(CredentialsError):
+    """Credentials are wanted, and none were given."""
+
+    reason = "CREDENTIALS_MISSING"
+
+
+class CredentialsInvalid(CredentialsError):
+    """They are malformed, forged, unknown or revoked."""
+
+    reason = "CREDENTIALS_INVALID"
+
+
+class CredentialsExpired(CredentialsError):
+    """Their time is over."""
+
+    reason = "CREDENTIALS_EXPIRED"
+
+
+class DeniedError(StagecastError):
+    """Who asks is known, and may not."""
+
+
+class ScopeMissing(DeniedError):
+    """The credentials do not allow this kind of call at all."""
+
+    reason = "SCOPE_MISSING"
 
 
 class InvalidError(StagecastError):

@@ -17,12 +17,13 @@ from stagecast.errors import UnavailableError
 from stagecast.model import (
     Batch,
     Beat,
+    Sight,
     WorkerOrder,
     as_one_us,
     order_for,
     recover,
 )
-from stagecast.store import BatchName, Reading, Store, Writing, get_batch
+from stagecast.store import BatchName, Reading, Store, Writing, get_batch, see
 
 _GATHER_S = 0.2
 _STEP = 1_000  # documents in one transaction, which other writers wait for
@@ -51,9 +52,15 @@ class Heartbeats:
         self._some = asyncio.Event()
 
     async def beat(
-        self, dataset_id: str, batch_id: str, beats: Sequence[Beat]
+        self, dataset_id: str, batch_id: str, beats: Sequence[Beat], *, sight: Sight = None
     ) -> Sequence[WorkerOrder]:
         """Keep documents from stalling, and return an order for each, in their order.
+
+        Args:
+            dataset_id: of the batch.
+            batch_id: of all the documents.
+            beats: one for each document.
+            sight: the datasets that are there for who asks.
 
         Raises:
             BatchNotFound: there is no such batch.
@@ -61,7 +68,7 @@ class Heartbeats:
         """
         now = self._clock()
         orders, alive = await self._store.read(
-            lambda tx: _look(tx, get_batch(tx, dataset_id, batch_id), beats, now)
+            lambda tx: _look(tx, get_batch(see(tx, sight), dataset_id, batch_id), beats, now)
         )
         while alive and len(self._alive) >= _MOST:
             await self.flush()

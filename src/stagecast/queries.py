@@ -11,6 +11,7 @@ from stagecast.errors import BatchNotFound, FieldInvalid, TokenInvalid
 from stagecast.model import (
     Batch,
     BatchQuery,
+    Caller,
     Dataset,
     DatasetQuery,
     Document,
@@ -26,6 +27,7 @@ from stagecast.model import (
 from stagecast.store import (
     BatchName,
     Reading,
+    SeenStore,
     Store,
     get_batch,
     get_call,
@@ -67,6 +69,11 @@ class Queries:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    def seen_by(self, caller: Caller) -> Queries:
+        """Return what somebody may ask, to whom other datasets are not there."""
+        sight = caller.sight
+        return self if sight is None else Queries(SeenStore(self._store, sight))
 
     async def get_dataset(self, dataset_id: str) -> Dataset:
         """Return a dataset.

@@ -23,6 +23,7 @@ from stagecast.errors import (
 from stagecast.model import (
     Batch,
     BatchEdit,
+    Caller,
     Creation,
     Document,
     DocumentCounts,
@@ -37,7 +38,7 @@ from stagecast.model import (
     register,
     start_attempt,
 )
-from stagecast.store import Store, Writing, get_batch, get_document
+from stagecast.store import SeenStore, Store, Writing, get_batch, get_document
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,14 @@ class Reports:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    def seen_by(self, caller: Caller) -> Reports:
+        """Return what somebody may write, to whom other datasets are not there.
+
+        To create a batch in one of those raises `DatasetNotFound`.
+        """
+        sight = caller.sight
+        return self if sight is None else Reports(SeenStore(self._store, sight))
 
     async def create_batch(self, new: NewBatch) -> Submitted:
         """Create a batch with its documents; a repeat answers as the first time.

@@ -25,6 +25,7 @@ from stagecast.reports import Reports
 from stagecast.rest import make_rest_app
 from stagecast.store import Writing
 from stagecast.store.sqlite import SqliteStore
+from tests.access import asking_nobody
 from tests.clock import Clock
 
 
@@ -121,7 +122,9 @@ def begin(store: SqliteStore) -> Callable[..., Ingestion]:
 
 @pytest.fixture
 async def http(store: SqliteStore, feed: Feed) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_rest_app(Queries(store), feed, is_ready=lambda: True)
+    app = make_rest_app(
+        Queries(store), feed, authenticator=asking_nobody(store), is_ready=lambda: True
+    )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         yield client

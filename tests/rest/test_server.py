@@ -19,6 +19,7 @@ from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.rest import HttpServer, make_rest_app
 from stagecast.store.sqlite import SqliteStore
+from tests.access import asking_nobody
 from tests.conditions import until
 from tests.rest.conftest import Ingestion
 
@@ -41,7 +42,12 @@ class SlowApp:
 
 @pytest.fixture
 async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
-    server = HttpServer(make_rest_app(Queries(store), Feed(), is_ready=lambda: True), "127.0.0.1:0")
+    server = HttpServer(
+        make_rest_app(
+            Queries(store), Feed(), authenticator=asking_nobody(store), is_ready=lambda: True
+        ),
+        "127.0.0.1:0",
+    )
     await server.start()
     yield server
     await server.stop(1)
@@ -61,7 +67,12 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("no IPv6 here")
-    server = HttpServer(make_rest_app(Queries(store), Feed(), is_ready=lambda: True), "[::1]:0")
+    server = HttpServer(
+        make_rest_app(
+            Queries(store), Feed(), authenticator=asking_nobody(store), is_ready=lambda: True
+        ),
+        "[::1]:0",
+    )
     await server.start()
     assert server.address.startswith("[::1]:")
     async with httpx.AsyncClient() as http:
@@ -144,7 +155,12 @@ async def test_signals_stay_with_who_runs_the_process() -> None:
 
 
 async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
-    server = HttpServer(make_rest_app(Queries(store), Feed(), is_ready=lambda: True), "127.0.0.1:0")
+    server = HttpServer(
+        make_rest_app(
+            Queries(store), Feed(), authenticator=asking_nobody(store), is_ready=lambda: True
+        ),
+        "127.0.0.1:0",
+    )
     await server.start()
     host, _, port = server.address.rpartition(":")
     _, silent = await asyncio.open_connection(host, int(port))

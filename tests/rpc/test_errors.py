@@ -42,6 +42,10 @@ Code = grpc.StatusCode
 TABLE: dict[type[errors.StagecastError], tuple[grpc.StatusCode, str, errors.StagecastError]] = {
     type(example): (code, reason, example)
     for code, reason, example in (
+        (Code.UNAUTHENTICATED, "CREDENTIALS_MISSING", errors.CredentialsMissing("no")),
+        (Code.UNAUTHENTICATED, "CREDENTIALS_INVALID", errors.CredentialsInvalid("no")),
+        (Code.UNAUTHENTICATED, "CREDENTIALS_EXPIRED", errors.CredentialsExpired("no")),
+        (Code.PERMISSION_DENIED, "SCOPE_MISSING", errors.ScopeMissing("no", scope="read")),
         (Code.INVALID_ARGUMENT, "FIELD_INVALID", errors.FieldInvalid("labels", "must be few")),
         (Code.INVALID_ARGUMENT, "TOKEN_INVALID", errors.TokenInvalid("token", "no")),
         (Code.NOT_FOUND, "DATASET_NOT_FOUND", errors.DatasetNotFound("d")),

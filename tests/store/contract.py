@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.store.deletion import DeletionContract
 from tests.store.history import HistoryContract
+from tests.store.keys import KeysContract
 from tests.store.lists import ListsContract
 from tests.store.records import RecordsContract
 from tests.store.timers import TimersContract
@@ -21,6 +22,7 @@ class StoreContract(
     ListsContract,
     DeletionContract,
     HistoryContract,
+    KeysContract,
     TimersContract,
     TransactionsContract,
 ):

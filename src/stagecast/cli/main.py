@@ -8,6 +8,7 @@ from stagecast.cli.batches import batches
 from stagecast.cli.control import pause, resume, retry, stop
 from stagecast.cli.demo import demo
 from stagecast.cli.history import history
+from stagecast.cli.keys import keys
 from stagecast.cli.serve import serve
 from stagecast.cli.status import status
 from stagecast.cli.watch import watch
@@ -26,5 +27,5 @@ def main() -> None:
     """Tell how far documents are on their way into a knowledge base."""
 
 
-for command in (demo, serve, watch, status, batches, history, pause, resume, stop, retry):
+for command in (demo, serve, watch, status, batches, history, pause, resume, stop, retry, keys):
     main.add_command(command)

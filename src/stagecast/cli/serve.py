@@ -20,7 +20,7 @@ from stagecast.cli.naming import examples
 from stagecast.cli.origins import origins_option
 from stagecast.cli.retain import retention_options
 from stagecast.cli.supervisor import supervise
-from stagecast.config import Config, is_loopback
+from stagecast.config import Config
 from stagecast.errors import StartError
 
 _DEFAULTS = Config()
@@ -74,9 +74,10 @@ _DEFAULTS = Config()
     "--insecure",
     envvar="STAGECAST_INSECURE",
     is_flag=True,
-    help="Serve an address that others can reach: there are no credentials yet.",
+    help="Serve an address that others can reach although there is no key: whoever reaches it may "
+    "do everything, until the first key is made.",
 )
-def serve(*, processes: int, insecure: bool, **settings: Any) -> None:  # noqa: ANN401 - fields of Config
+def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields of Config
     """Serve gRPC and REST from one SQLite file.
 
     Prints one line to stdout when it is ready, `stagecast ready grpc=HOST:PORT http=HOST:PORT`.
@@ -84,12 +85,6 @@ def serve(*, processes: int, insecure: bool, **settings: Any) -> None:  # noqa: 
     five seconds to finish, the exit code is 0.
     """
     config = Config(**settings)
-    for address in (config.grpc, config.http):
-        if not insecure and not is_loopback(address):
-            raise click.UsageError(
-                f"{address} can be reached by others, and there are no credentials yet; "
-                "say --insecure if that is what you want"
-            )
     if processes > 1 and sys.platform != "linux":
         raise click.UsageError(
             "--processes above 1 needs Linux, where SO_REUSEPORT spreads connections over them"

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Self
 
-from grpc import aio
-
+from stagecast.client.channel import bearing, open_channel
 from stagecast.client.watch import watch_batch
-from stagecast.config import is_loopback
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1.control_service_pb2_grpc import ControlServiceStub
 from stagecast.v1.report_service_pb2_grpc import ReportServiceStub
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
-
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # A server that is back is noticed within seconds, however long it was away.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-)
 
 
 class Client:
@@ -30,20 +21,36 @@ class Client:
 
     Args:
         address: `HOST:PORT` of the server's gRPC.
+        key: what the server asks for: a key, or a signed token.
+        tls: whether to speak TLS; by itself it trusts whom the system trusts.
+        ca: a file of certificates to trust instead, in PEM; means TLS.
+        cert, cert_key: files of the client's own certificate and its private key, in PEM; mean TLS.
 
     Attributes:
         reports: the stub of `ReportService`.
         status: the stub of `StatusService`.
         controls: the stub of `ControlService`.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: only one of `cert` and `cert_key` is given.
     """
 
-    def __init__(self, address: str) -> None:
-        # Not even to this machine would grpc go past the proxy that the environment names.
-        proxy = (("grpc.enable_http_proxy", 0),) if _is_local(address) else ()
-        self._channel = aio.insecure_channel(address, options=(*_OPTIONS, *proxy))
-        self.reports = ReportServiceStub(self._channel)
-        self.status = StatusServiceStub(self._channel)
-        self.controls = ControlServiceStub(self._channel)
+    def __init__(
+        self,
+        address: str,
+        *,
+        key: str | None = None,
+        tls: bool = False,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        cert_key: Path | None = None,
+    ) -> None:
+        self._channel = open_channel(address, tls=tls, ca=ca, cert=cert, cert_key=cert_key)
+        channel = bearing(self._channel, key) if key else self._channel
+        self.reports = ReportServiceStub(channel)
+        self.status = StatusServiceStub(channel)
+        self.controls = ControlServiceStub(channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,10 +66,3 @@ class Client:
         It gives up when the server was away for so long; the first connection is tried once.
         """
         return watch_batch(self.status, request, give_up_after_s=give_up_after_s)
-
-
-def _is_local(address: str) -> bool:
-    try:
-        return is_loopback(address)
-    except ValueError:  # whatever else grpc takes for a target
-        return False

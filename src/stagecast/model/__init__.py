@@ -5,6 +5,15 @@ Nothing here reads a clock or does I/O.
 
 from __future__ import annotations
 
+from stagecast.model.access import (
+    ANYBODY,
+    ApiKey,
+    Caller,
+    NewKey,
+    Principal,
+    Scope,
+    Sight,
+)
 from stagecast.model.aggregates import (
     batch_at,
     batch_progress,
@@ -77,13 +86,16 @@ from stagecast.model.size import batch_size_bound, size_bound, take_page
 from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
+    "ANYBODY",
     "BATCH_ID",
     "LOST",
+    "ApiKey",
     "Batch",
     "BatchEdit",
     "BatchQuery",
     "BatchState",
     "Beat",
+    "Caller",
     "Change",
     "Creation",
     "Dataset",
@@ -98,13 +110,17 @@ __all__ = [
     "DocumentState",
     "NewBatch",
     "NewDocument",
+    "NewKey",
     "Page",
     "PageToken",
+    "Principal",
     "Progress",
     "Report",
     "ReportOutcome",
     "ResumeToken",
+    "Scope",
     "SegmentTotals",
+    "Sight",
     "SnapshotPart",
     "SnapshotReason",
     "Stage",

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from stagecast.auth import Authenticator
 from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.rest import cognee, dify
@@ -22,6 +23,7 @@ def make_rest_app(
     queries: Queries,
     feed: Feed,
     *,
+    authenticator: Authenticator,
     is_ready: Callable[[], bool],
     cors_origins: Sequence[str] = (),
 ) -> Starlette:
@@ -30,6 +32,7 @@ def make_rest_app(
     Args:
         queries: what answers the two paths.
         feed: tells when an answer is worth nothing any more.
+        authenticator: says who may ask for the two paths; the others are open.
         is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
         cors_origins: whose pages a browser lets read the answers; none if it is empty.
     """
@@ -40,8 +43,8 @@ def make_rest_app(
 
     return Starlette(
         routes=[
-            Route(dify.PATH, dify.IndexingStatus(queries, feed)),
-            Route(cognee.PATH, cognee.DatasetsStatus(queries, feed)),
+            Route(dify.PATH, dify.IndexingStatus(queries, feed, authenticator)),
+            Route(cognee.PATH, cognee.DatasetsStatus(queries, feed, authenticator)),
             Route("/openapi.json", show_openapi),
             Route("/healthz", _tell_alive),
             Route("/readyz", tell_ready),

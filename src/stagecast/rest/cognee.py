@@ -12,11 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stagecast.auth import Authenticator
+from stagecast.errors import CredentialsError, DeniedError
 from stagecast.feed import Feed, Topic
-from stagecast.model import Dataset, DatasetState, dataset_state
+from stagecast.model import Caller, Dataset, DatasetState, dataset_state
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
-from stagecast.rest.endpoint import Endpoint
+from stagecast.rest.endpoint import Endpoint, bearer_of
 from stagecast.rest.kept import KeptAnswers
 from stagecast.rest.uuids import BadUuid, read_uuid
 
@@ -36,24 +38,34 @@ class DatasetsStatus(Endpoint):
     # The real server knows no HEAD.
     methods = ("GET",)
 
-    def __init__(self, queries: Queries, feed: Feed) -> None:
+    def __init__(self, queries: Queries, feed: Feed, authenticator: Authenticator) -> None:
+        super().__init__(authenticator)
         self._queries = queries
         self._kept = KeptAnswers(feed)
 
-    async def answer(self, request: Request) -> Response:
+    def credentials(self, request: Request) -> Sequence[str]:
+        """Return the key, and the key or token behind it: any of them lets in."""
+        headers = request.headers
+        bearers = map(bearer_of, headers.getlist("authorization"))
+        return (*headers.getlist("x-api-key"), *filter(None, bearers))
+
+    async def answer(self, request: Request, caller: Caller) -> Response:
         """Return the states by id, in the order of the ids; 422 tells what is no UUID."""
-        query = request.scope["query_string"]
+        # Who sees the same is shown the same.
+        query = (caller.sight, request.scope["query_string"])
         content = self._kept.find(query)
         if content is None:
             dataset_ids, faults = _read_ids(request.query_params.getlist("dataset"))
             if faults:
                 return JSONResponse({"detail": faults}, status_code=422)
             topics: list[Topic] = [(one,) for one in dataset_ids] or [()]
-            content = await self._kept.make(query, topics, partial(self._render, dataset_ids))
+            content = await self._kept.make(
+                query, topics, partial(self._render, caller, dataset_ids)
+            )
         return respond(request, content)
 
-    async def _render(self, dataset_ids: frozenset[str]) -> Content:
-        datasets = await self._queries.find_datasets(dataset_ids or None)
+    async def _render(self, caller: Caller, dataset_ids: frozenset[str]) -> Content:
+        datasets = await self._queries.seen_by(caller).find_datasets(dataset_ids or None)
         return Body().end(to_json(_show(datasets)))
 
     def explain(self, error: Exception) -> Response:
@@ -62,6 +74,10 @@ class DatasetsStatus(Endpoint):
             return JSONResponse(
                 {"detail": error.detail}, status_code=error.status_code, headers=error.headers
             )
+        if isinstance(error, CredentialsError):
+            return JSONResponse({"detail": "Unauthorized"}, status_code=401)
+        if isinstance(error, DeniedError):
+            return JSONResponse({"detail": "Forbidden"}, status_code=403)
         return JSONResponse({"error": "Unable to retrieve dataset statuses."}, status_code=500)
 
 

@@ -14,21 +14,34 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from stagecast.errors import BatchNotFound, DatasetNotFound, UnavailableError
+from stagecast.auth import Authenticator
+from stagecast.errors import (
+    BatchNotFound,
+    CredentialsError,
+    DatasetNotFound,
+    DeniedError,
+    UnavailableError,
+)
 from stagecast.feed import Feed
-from stagecast.model import Document, DocumentState, Stage, canonical_uuid
+from stagecast.model import Caller, Document, DocumentState, Stage, canonical_uuid
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
-from stagecast.rest.endpoint import Endpoint
+from stagecast.rest.endpoint import Endpoint, bearer_of
 from stagecast.rest.flight import Flight
 from stagecast.rest.kept import KeptAnswers
 from stagecast.store import BatchName
 from stagecast.turns import Turns
 
 PATH = "/v1/datasets/{dataset_id}/documents/{batch}/indexing-status"
+# What is wrong with a header, as the real server says it.
+_NO_BEARER = "Authorization header must be provided and start with 'Bearer'"
+_OTHER_SCHEME = "Authorization scheme must be 'Bearer'"
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="api"'}
 
 # What is shown for an error: status, code, message. Bugs are told as the real server tells them.
 _ERRORS: dict[type[Exception], tuple[int, str, str]] = {
+    CredentialsError: (401, "unauthorized", "Access token is invalid"),
+    DeniedError: (403, "forbidden", "The access token does not allow this."),
     DatasetNotFound: (404, "not_found", "Dataset not found."),
     BatchNotFound: (404, "not_found", "Documents not found."),
     HTTPException: (405, "method_not_allowed", "The method is not allowed for the requested URL."),
@@ -59,28 +72,48 @@ class IndexingStatus(Endpoint):
 
     methods = ("GET", "HEAD")
 
-    def __init__(self, queries: Queries, feed: Feed) -> None:
+    def __init__(self, queries: Queries, feed: Feed, authenticator: Authenticator) -> None:
+        super().__init__(authenticator)
         self._queries = queries
         self._kept = KeptAnswers(feed)
         self._turns: Turns[Content] = Turns()
         self._flight = Flight()
 
-    async def answer(self, request: Request) -> Response:
+    def credentials(self, request: Request) -> Sequence[str]:
+        """Return the key or token.
+
+        Raises:
+            HTTPException: there is none, which is told in the real server's words.
+        """
+        header = request.headers.get("authorization", "").strip()
+        if " " not in header:
+            raise HTTPException(401, _NO_BEARER, _CHALLENGE)
+        credential = bearer_of(header)
+        if credential is None:
+            raise HTTPException(401, _OTHER_SCHEME, _CHALLENGE)
+        return (credential,)
+
+    async def answer(self, request: Request, caller: Caller) -> Response:
         """Return the documents.
 
         Raises:
             DatasetNotFound, BatchNotFound: it is not there; also a batch without documents.
         """
         path = request.scope["path"]
+        name = _read_name(request.path_params)
+        # Kept for all who may see it.
+        if caller.sight is not None and name[0] not in caller.sight:
+            raise DatasetNotFound(name[0])
         content = self._kept.find(path)
         if content is None:
-            name = _read_name(request.path_params)
             content = await self._kept.make(path, [name], partial(self._render, path, name))
         return respond(request, content)
 
     def explain(self, error: Exception) -> Response:
         """Return the envelope of an error."""
         status, code, message = next(_ERRORS[base] for base in type(error).mro() if base in _ERRORS)
+        if isinstance(error, HTTPException) and error.status_code == 401:
+            status, code, message = 401, "unauthorized", error.detail
         envelope = {"status": status, "code": code, "message": message}
         return JSONResponse(envelope, status_code=status, headers=_headers(error))
 
@@ -114,6 +147,8 @@ def _read_name(path: Mapping[str, str]) -> BatchName:
 
 
 def _headers(error: Exception) -> dict[str, str]:
+    if isinstance(error, CredentialsError):
+        return _CHALLENGE
     if isinstance(error, UnavailableError):
         return {"Retry-After": str(math.ceil(error.retry_after_s))}
     if isinstance(error, HTTPException):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
+from starlette import types
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
-from stagecast.errors import NotFoundError, UnavailableError
+from stagecast.auth import Authenticator
+from stagecast.errors import CredentialsError, DeniedError, NotFoundError, UnavailableError
+from stagecast.model import Caller, Scope
 
 _log = logging.getLogger(__name__)
+
+_TOLD = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
 
 
 class Endpoint(ABC):
@@ -25,13 +30,20 @@ class Endpoint(ABC):
 
     methods: ClassVar[tuple[str, ...]]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Answer one request."""
         response = await self._respond(Request(scope, receive, send))
         await response(scope, receive, send)
 
     @abstractmethod
-    async def answer(self, request: Request) -> Response:
+    def credentials(self, request: Request) -> Sequence[str]:
+        """Return the credentials that the request bears, wherever clients of this path put them."""
+
+    @abstractmethod
+    async def answer(self, request: Request, caller: Caller) -> Response:
         """Return the answer to a request of one of the `methods`."""
 
     @abstractmethod
@@ -43,9 +55,20 @@ class Endpoint(ABC):
             allow = {"Allow": ", ".join(self.methods)}
             return self.explain(HTTPException(405, headers=allow))
         try:
-            return await self.answer(request)
-        except (NotFoundError, UnavailableError) as error:
+            return await self.answer(request, self._admit(request))
+        except _TOLD as error:
             return self.explain(error)
         except Exception as error:
             _log.exception("%s %s failed", request.method, request.url.path)
             return self.explain(error)
+
+    def _admit(self, request: Request) -> Caller:
+        # While nobody is asked, nobody is told that a header is not as it should be.
+        credentials = self.credentials(request) if self._authenticator.on else ()
+        return self._authenticator.admit(credentials, Scope.READ)
+
+
+def bearer_of(header: str) -> str | None:
+    """Return what an `Authorization` header bears, or `None` if it is of another scheme."""
+    scheme, _, credential = header.strip().partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else None

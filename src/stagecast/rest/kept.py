@@ -13,14 +13,20 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from stagecast.feed import Bell, Feed, Topic
+from stagecast.model import Sight
 from stagecast.rest.content import Content
 
 _BYTES = 16 << 20  # of all answers with their keys, and with what it costs to keep them
 _LARGE = 1 << 20  # of one: what costs more to send than to make
 _PER_ANSWER = 2_000  # bytes of a bell and what is around it
 _PER_TOPIC = 500  # bytes of an entry of the feed
+_PER_DATASET = 200  # bytes of an id in a set
+
+Key: TypeAlias = bytes | str | tuple[Sight, bytes]
+"""What was asked; and by whom, as far as they may not see everything."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +45,10 @@ class KeptAnswers:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._kept: OrderedDict[bytes | str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
         self._bytes = 0
 
-    def find(self, key: bytes | str) -> Content | None:
+    def find(self, key: Key) -> Content | None:
         """Return an answer if it is as good as a new one."""
         kept = self._kept.get(key)
         if kept is None or kept.bell.rung:
@@ -52,7 +58,7 @@ class KeptAnswers:
 
     async def make(
         self,
-        key: bytes | str,
+        key: Key,
         topics: Sequence[Topic],
         make: Callable[[], Awaitable[Content]],
     ) -> Content:
@@ -62,7 +68,7 @@ class KeptAnswers:
             content = await make()
             if not bell.rung:
                 small = content.size <= _LARGE
-                size = len(key) + _PER_ANSWER + len(topics) * _PER_TOPIC
+                size = _size_of(key) + _PER_ANSWER + len(topics) * _PER_TOPIC
                 answer = _Kept(
                     found=weakref.ref(content, lambda _: self._forget(key, bell)),
                     held=content if small else None,
@@ -73,7 +79,7 @@ class KeptAnswers:
                 self._keep(key, answer)
         return content
 
-    def _keep(self, key: bytes | str, answer: _Kept) -> None:
+    def _keep(self, key: Key, answer: _Kept) -> None:
         if key in self._kept:
             self._drop(self._kept.pop(key))
         self._kept[key] = answer
@@ -81,7 +87,7 @@ class KeptAnswers:
         while self._bytes > _BYTES:
             self._drop(self._kept.popitem(last=False)[1])
 
-    def _forget(self, key: bytes | str, bell: Bell) -> None:
+    def _forget(self, key: Key, bell: Bell) -> None:
         """Drop an answer that is nowhere any more, unless a newer one has its place."""
         if key in self._kept and self._kept[key].bell is bell:
             self._drop(self._kept.pop(key))
@@ -89,3 +95,10 @@ class KeptAnswers:
     def _drop(self, answer: _Kept) -> None:
         self._bytes -= answer.size
         answer.listening.close()
+
+
+def _size_of(key: Key) -> int:
+    if not isinstance(key, tuple):
+        return len(key)
+    sight, asked = key
+    return len(asked) + _PER_DATASET * len(sight or ())

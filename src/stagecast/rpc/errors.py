@@ -22,6 +22,8 @@ from google.rpc.status_pb2 import Status
 from grpc import aio
 
 from stagecast.errors import (
+    CredentialsError,
+    DeniedError,
     ExhaustedError,
     ExistsError,
     FieldInvalid,
@@ -33,13 +35,15 @@ from stagecast.errors import (
     StagecastError,
     UnavailableError,
 )
-from stagecast.rpc.gate import Gate
+from stagecast.rpc.door import Door
 from stagecast.rpc.limits import Limits, caller_of
 from stagecast.rpc.pace import Context, Pace, end
 
 DOMAIN = "stagecast"
 
 _CODES: dict[type[StagecastError], grpc.StatusCode] = {
+    CredentialsError: grpc.StatusCode.UNAUTHENTICATED,
+    DeniedError: grpc.StatusCode.PERMISSION_DENIED,
     InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     ExistsError: grpc.StatusCode.ALREADY_EXISTS,
@@ -72,13 +76,13 @@ class ErrorInterceptor(aio.ServerInterceptor):
     """Ends every call that raised with the status of its error.
 
     Args:
-        gate: what calls of our own services go through; health and reflection answer to the end.
+        door: what calls come in by.
         pace: how streams are written to.
         limits: what may be under way at once.
     """
 
-    def __init__(self, gate: Gate, pace: Pace, limits: Limits) -> None:
-        self._gate = gate
+    def __init__(self, door: Door, pace: Pace, limits: Limits) -> None:
+        self._door = door
         self._pace = pace
         self._limits = limits
 
@@ -139,7 +143,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
         with contextlib.ExitStack() as inside:
             ours = method.startswith("/stagecast.")
             if ours:
-                inside.enter_context(self._gate.enter())
+                inside.enter_context(self._door.enter(method, context))
             if request is None or method == _WAIT:
                 inside.enter_context(self._limits.watch(caller_of(context)))
             elif ours:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stagecast import wire
 from stagecast.heartbeats import Heartbeats
 from stagecast.reports import Reports
+from stagecast.rpc.door import caller
 from stagecast.rpc.pace import Context
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
@@ -21,7 +22,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.CreateBatchRequest, context: Context
     ) -> pb.CreateBatchResponse:
         """Create a batch."""
-        submitted = await self._reports.create_batch(wire.new_batch(request))
+        submitted = await self._reports.seen_by(caller()).create_batch(wire.new_batch(request))
         return pb.CreateBatchResponse(
             batch=wire.to_batch(submitted.batch), document_ids=submitted.document_ids
         )
@@ -30,7 +31,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.AddDocumentsRequest, context: Context
     ) -> pb.AddDocumentsResponse:
         """Register more documents."""
-        submitted = await self._reports.add_documents(
+        submitted = await self._reports.seen_by(caller()).add_documents(
             *wire.batch_name(request), wire.new_documents(request.documents)
         )
         return pb.AddDocumentsResponse(
@@ -41,14 +42,14 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.SealBatchRequest, context: Context
     ) -> pb.SealBatchResponse:
         """Declare that no more documents follow."""
-        batch = await self._reports.seal_batch(*wire.batch_name(request))
+        batch = await self._reports.seen_by(caller()).seal_batch(*wire.batch_name(request))
         return pb.SealBatchResponse(batch=wire.to_batch(batch))
 
     async def StartAttempt(  # noqa: N802 - the proto's name
         self, request: pb.StartAttemptRequest, context: Context
     ) -> pb.StartAttemptResponse:
         """Take a document for a worker."""
-        document = await self._reports.start_attempt(
+        document = await self._reports.seen_by(caller()).start_attempt(
             *wire.document_name(request), wire.worker(request)
         )
         return pb.StartAttemptResponse(
@@ -59,7 +60,9 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.ReportRequest, context: Context
     ) -> pb.ReportResponse:
         """Record reports."""
-        reported = await self._reports.report(*wire.batch_name(request), wire.reports(request))
+        reported = await self._reports.seen_by(caller()).report(
+            *wire.batch_name(request), wire.reports(request)
+        )
         return pb.ReportResponse(
             results=[
                 pb.ReportResult(
@@ -76,7 +79,9 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.HeartbeatRequest, context: Context
     ) -> pb.HeartbeatResponse:
         """Keep documents from stalling."""
-        orders = await self._heartbeats.beat(*wire.batch_name(request), wire.beats(request))
+        orders = await self._heartbeats.beat(
+            *wire.batch_name(request), wire.beats(request), sight=caller().sight
+        )
         return pb.HeartbeatResponse(
             orders=[
                 pb.DocumentOrder(

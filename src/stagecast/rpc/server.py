@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
+from stagecast.auth import Authenticator
 from stagecast.config import Config, split_address
 from stagecast.controls import Controls
 from stagecast.errors import StartError
@@ -15,6 +16,7 @@ from stagecast.heartbeats import Heartbeats
 from stagecast.queries import Queries
 from stagecast.reports import Reports
 from stagecast.rpc.control_service import ControlServicer
+from stagecast.rpc.door import Door
 from stagecast.rpc.errors import ErrorInterceptor
 from stagecast.rpc.gate import Gate
 from stagecast.rpc.health import HealthServicer
@@ -80,6 +82,7 @@ class RpcServer:
         self,
         config: Config,
         *,
+        authenticator: Authenticator,
         reports: Reports,
         heartbeats: Heartbeats,
         controls: Controls,
@@ -93,7 +96,7 @@ class RpcServer:
         self._gate = Gate()
         self._pace = Pace(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
         self.limits = Limits(config)
-        interceptors = [ErrorInterceptor(self._gate, self._pace, self.limits)]
+        interceptors = [ErrorInterceptor(Door(self._gate, authenticator), self._pace, self.limits)]
         # By default, two servers on one port would share its connections without a word.
         options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))
         self._server = aio.server(interceptors=interceptors, options=options)

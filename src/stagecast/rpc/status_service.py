@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from stagecast import wire
 from stagecast.queries import Queries
+from stagecast.rpc.door import caller
 from stagecast.rpc.pace import Context
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
@@ -36,14 +37,14 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetDatasetRequest, context: Context
     ) -> pb.GetDatasetResponse:
         """Return a dataset."""
-        dataset = await self._queries.get_dataset(wire.dataset_id(request))
+        dataset = await self._queries.seen_by(caller()).get_dataset(wire.dataset_id(request))
         return pb.GetDatasetResponse(dataset=wire.to_dataset(dataset))
 
     async def ListDatasets(  # noqa: N802 - the proto's name
         self, request: pb.ListDatasetsRequest, context: Context
     ) -> pb.ListDatasetsResponse:
         """Return a page of datasets."""
-        page = await self._queries.list_datasets(wire.dataset_query(request))
+        page = await self._queries.seen_by(caller()).list_datasets(wire.dataset_query(request))
         return pb.ListDatasetsResponse(
             datasets=map(wire.to_dataset, page.items), next_page_token=page.next_page_token
         )
@@ -52,14 +53,14 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetBatchRequest, context: Context
     ) -> pb.GetBatchResponse:
         """Return a batch."""
-        batch = await self._queries.get_batch(*wire.batch_name(request))
+        batch = await self._queries.seen_by(caller()).get_batch(*wire.batch_name(request))
         return pb.GetBatchResponse(batch=wire.to_batch(batch))
 
     async def ListBatches(  # noqa: N802 - the proto's name
         self, request: pb.ListBatchesRequest, context: Context
     ) -> pb.ListBatchesResponse:
         """Return a page of batches."""
-        page = await self._queries.list_batches(wire.batch_query(request))
+        page = await self._queries.seen_by(caller()).list_batches(wire.batch_query(request))
         return pb.ListBatchesResponse(
             batches=map(wire.to_batch, page.items), next_page_token=page.next_page_token
         )
@@ -68,14 +69,14 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetDocumentRequest, context: Context
     ) -> pb.GetDocumentResponse:
         """Return a document."""
-        document = await self._queries.get_document(*wire.document_name(request))
+        document = await self._queries.seen_by(caller()).get_document(*wire.document_name(request))
         return pb.GetDocumentResponse(document=wire.to_document(document))
 
     async def ListDocuments(  # noqa: N802 - the proto's name
         self, request: pb.ListDocumentsRequest, context: Context
     ) -> pb.ListDocumentsResponse:
         """Return a page of a batch's documents."""
-        page = await self._queries.list_documents(wire.document_query(request))
+        page = await self._queries.seen_by(caller()).list_documents(wire.document_query(request))
         return pb.ListDocumentsResponse(
             documents=map(wire.to_document, page.documents),
             next_page_token=page.next_page_token,
@@ -87,7 +88,9 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.ListTransitionsRequest, context: Context
     ) -> pb.ListTransitionsResponse:
         """Return a page of history."""
-        page = await self._queries.list_transitions(wire.transition_query(request))
+        page = await self._queries.seen_by(caller()).list_transitions(
+            wire.transition_query(request)
+        )
         return pb.ListTransitionsResponse(
             transitions=map(wire.to_transition, page.items), next_page_token=page.next_page_token
         )
@@ -97,7 +100,8 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> pb.WaitBatchResponse:
         """Answer when the batch is terminal, or the time is over."""
         name, timeout_s = wire.batch_name(request), wire.wait_timeout_s(request)
-        batch, done = await self._waits.wait(*name, _shortest(timeout_s, context.time_remaining()))
+        timeout_s = _shortest(timeout_s, context.time_remaining())
+        batch, done = await self._waits.wait(*name, timeout_s, caller=caller())
         return pb.WaitBatchResponse(batch=wire.to_batch(batch), done=done)
 
     async def WatchBatch(  # type: ignore[override]  # noqa: N802 - encoded once for all; the proto's name
@@ -105,7 +109,7 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> AsyncGenerator[bytes]:
         """Send every transition of a batch."""
         asked = wire.watch_request(request)
-        messages = self._batch_watches.watch(asked, on_begun=_tell_begun(context))
+        messages = self._batch_watches.watch(asked, on_begun=_tell_begun(context), caller=caller())
         # Closed here and now if the call is cancelled, not when garbage is collected.
         async with contextlib.aclosing(messages):
             async for message in messages:
@@ -116,7 +120,9 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> AsyncGenerator[pb.WatchDatasetsResponse]:
         """Send datasets as they are, then each that changes."""
         asked = wire.datasets_watch_request(request)
-        messages = self._dataset_watches.watch(asked, on_begun=_tell_begun(context))
+        messages = self._dataset_watches.watch(
+            asked, on_begun=_tell_begun(context), caller=caller()
+        )
         async with contextlib.aclosing(messages):
             async for message in messages:
                 yield wire.to_datasets_message(message)

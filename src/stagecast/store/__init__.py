@@ -15,6 +15,7 @@ from stagecast.store.protocol import (
     Topic,
     Writing,
 )
+from stagecast.store.sight import SeenStore, see
 
 __all__ = [
     "BatchName",
@@ -24,6 +25,7 @@ __all__ = [
     "Lease",
     "Place",
     "Reading",
+    "SeenStore",
     "Store",
     "Topic",
     "Writing",
@@ -31,4 +33,5 @@ __all__ = [
     "get_call",
     "get_dataset",
     "get_document",
+    "see",
 ]

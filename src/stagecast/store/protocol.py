@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from stagecast.model import (
+    ApiKey,
     Batch,
     BatchEdit,
     BatchState,
@@ -19,6 +20,7 @@ from stagecast.model import (
     Dataset,
     Document,
     DocumentState,
+    NewKey,
     Stage,
     Timer,
     Transition,
@@ -183,6 +185,14 @@ class Reading(Protocol):
         """Return batches that had ended at a time and still are, those that ended first."""
         ...
 
+    def list_keys(self) -> Sequence[ApiKey]:
+        """Return all keys, the oldest first; also those that were revoked or have expired."""
+        ...
+
+    def get_keys_serial(self) -> int:
+        """Return a number that changes with every change of a key."""
+        ...
+
 
 class Writing(Reading, Protocol):
     """A transaction that may also write; what it reads includes what it has written."""
@@ -220,6 +230,14 @@ class Writing(Reading, Protocol):
 
     def save_lease(self, lease: Lease) -> None:
         """Say who looks after what is due."""
+        ...
+
+    def add_key(self, key: NewKey) -> ApiKey:
+        """Keep a key; its prefix and digest are those of no other."""
+        ...
+
+    def revoke_key(self, key: ApiKey) -> None:
+        """Let a key open nothing any more; one that was revoked before stays as it is."""
         ...
 
     def delete_batch(self, batch: Batch) -> None:

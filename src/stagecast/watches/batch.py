@@ -17,18 +17,22 @@ from stagecast.errors import HistoryChanged, HistoryError, TokenExpired, WatchEx
 from stagecast.feed import Feed
 from stagecast.model import (
     Batch,
+    Caller,
     ResumeToken,
+    Sight,
     SnapshotReason,
     WatchMessage,
     WatchRequest,
     batch_state,
 )
-from stagecast.store import BatchName, Reading, Store, get_batch
+from stagecast.store import BatchName, Reading, Store, get_batch, see
 from stagecast.watches.log import Cursor, Encode, Page, read_page, token_expired
 from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience
 from stagecast.watches.snapshots import Snapshot, Snapshots
 from stagecast.watches.tail import Tail, Tails
+
+_ANYBODY = Caller()
 
 
 class BatchWatches:
@@ -60,13 +64,19 @@ class BatchWatches:
         self._snapshots = Snapshots(store, encode=encode, clock=clock)
 
     async def watch(
-        self, request: WatchRequest, *, on_begun: Callable[[], Awaitable[None]]
+        self,
+        request: WatchRequest,
+        *,
+        on_begun: Callable[[], Awaitable[None]],
+        caller: Caller = _ANYBODY,
     ) -> AsyncGenerator[bytes]:
         """Yield the messages of a watch; it ends when the batch is terminal and all was sent.
 
         Args:
             request: what to watch.
             on_begun: called when the request was found good, maybe long before there is news.
+            caller: who watches; asked before every message, and at least once in a heartbeat
+                interval, whether they still may.
 
         Raises:
             BatchNotFound: there is no such batch.
@@ -78,13 +88,14 @@ class BatchWatches:
         watcher = _Watcher(self._store, request, encode=self._encode, clock=self._clock)
         with contextlib.closing(watcher), self._tails.follow(watcher.name) as tail:
             patience = Patience(request.heartbeat_s, self._config)
-            start = await self._store.read(partial(_start, request=request))
+            start = await self._store.read(partial(_start, request=request, sight=caller.sight))
             await on_begun()
             phases = self._phases(watcher, start, tail, patience)
             while phases:
                 try:
                     async with contextlib.aclosing(phases.pop(0)) as messages:
                         async for message in messages:
+                            caller.check()
                             yield message
                             patience.sent()
                             del message  # of up to a megabyte, and the watch may last an hour
@@ -270,14 +281,14 @@ class _Watcher:
         return tail.find(self.cursor, progress=self._progress)
 
 
-def _start(tx: Reading, request: WatchRequest) -> Cursor | SnapshotReason:
+def _start(tx: Reading, request: WatchRequest, sight: Sight) -> Cursor | SnapshotReason:
     """Return where to go on from the request's token, or why to begin with a snapshot."""
     token = None
     if request.resume_token:
         token = ResumeToken.decode(
             request.resume_token, dataset_id=request.dataset_id, batch_id=request.batch_id
         )
-    batch = get_batch(tx, request.dataset_id, request.batch_id)
+    batch = get_batch(see(tx, sight), request.dataset_id, request.batch_id)
     if token is None:
         return SnapshotReason.INITIAL
     reason = _why_not(tx, batch, token)

@@ -13,10 +13,12 @@ from functools import partial
 
 from stagecast.config import Config
 from stagecast.feed import Feed
-from stagecast.model import Dataset, DatasetsMessage, DatasetsWatchRequest
-from stagecast.store import DatasetNews, Reading, Store
+from stagecast.model import Caller, Dataset, DatasetsMessage, DatasetsWatchRequest, Sight
+from stagecast.store import DatasetNews, Reading, Store, see
 from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience
+
+_ANYBODY = Caller()
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
 _BEFORE_ALL = -1  # serial: those that the release before has made have 0
@@ -35,13 +37,19 @@ class DatasetWatches:
         self._clock = clock
 
     async def watch(
-        self, request: DatasetsWatchRequest, *, on_begun: Callable[[], Awaitable[None]]
+        self,
+        request: DatasetsWatchRequest,
+        *,
+        on_begun: Callable[[], Awaitable[None]],
+        caller: Caller = _ANYBODY,
     ) -> AsyncGenerator[DatasetsMessage]:
         """Yield messages without an end.
 
         Args:
             request: what to watch.
             on_begun: called when the watch has begun.
+            caller: who watches; asked before every message, and at least once in a heartbeat
+                interval, whether they still may.
 
         Raises:
             Draining, WatchExpired: watch again.
@@ -52,9 +60,10 @@ class DatasetWatches:
         look: Look[DatasetNews] = Look()
         with contextlib.closing(look), self._feed.listen(*topics) as bell:
             patience = Patience(request.heartbeat_s, self._config)
-            news = await self._read(request, _BEFORE_ALL)
+            news = await self._read(request, caller.sight, _BEFORE_ALL)
             await on_begun()
             for message in self._all(news.changed):
+                caller.check()
                 yield message
             patience.sent()
             while True:
@@ -65,7 +74,7 @@ class DatasetWatches:
                     await asyncio.sleep(tick_over_s - loop.time())
                 bell.clear()
                 tick_over_s = loop.time() + _TICK_S
-                read = partial(self._read, request, news.serial)
+                read = partial(self._read, request, caller.sight, news.serial)
                 messages: list[DatasetsMessage] = []
                 if found := await look.take(read, patience):
                     news = found
@@ -73,12 +82,13 @@ class DatasetWatches:
                 if not messages and patience.heartbeat_due:
                     messages = [DatasetsMessage(server_at=self._clock())]
                 for message in messages:
+                    caller.check()
                     yield message
                     patience.sent()
 
-    async def _read(self, request: DatasetsWatchRequest, serial: int) -> DatasetNews:
+    async def _read(self, request: DatasetsWatchRequest, sight: Sight, serial: int) -> DatasetNews:
         def find(tx: Reading) -> DatasetNews:
-            return tx.find_dataset_news(request.dataset_ids, after_serial=serial)
+            return see(tx, sight).find_dataset_news(request.dataset_ids, after_serial=serial)
 
         return await self._store.read(find)
 

@@ -9,11 +9,14 @@ from functools import partial
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
 from stagecast.feed import Feed
-from stagecast.model import Batch, batch_state
-from stagecast.store import Store, get_batch
+from stagecast.model import Batch, Caller, batch_state
+from stagecast.store import Store, get_batch, see
 from stagecast.turns import Turns
 from stagecast.watches.log import find_named
 from stagecast.watches.patience import check_open
+
+_ANYBODY = Caller()
+_ASK_EVERY_S = 10.0
 
 
 class Waits:
@@ -25,10 +28,13 @@ class Waits:
         self._config = config
         self._turns: Turns[Batch] = Turns()
 
-    async def wait(self, dataset_id: str, batch_id: str, timeout_s: float) -> tuple[Batch, bool]:
+    async def wait(
+        self, dataset_id: str, batch_id: str, timeout_s: float, *, caller: Caller = _ANYBODY
+    ) -> tuple[Batch, bool]:
         """Return the batch once it is terminal, and True; or as it is when the time is over.
 
-        It lives no longer than a watch: then the time is over as well.
+        It lives no longer than a watch: then the time is over as well. Before it returns, and every
+        few seconds, `caller` is asked whether they still may.
 
         Raises:
             BatchNotFound: there is no such batch.
@@ -40,12 +46,13 @@ class Waits:
         end_s = loop.time() + min(timeout_s, self._config.watch_life_s)
         name = (dataset_id, batch_id)
         with self._feed.listen(name) as bell:
-            batch = await self._store.read(lambda tx: get_batch(tx, *name))
+            batch = await self._store.read(lambda tx: get_batch(see(tx, caller.sight), *name))
             find = partial(find_named, name=name, key=batch.key)
             while not (done := batch_state(batch).terminal) and loop.time() < end_s:
                 check_open(self._feed)
-                await bell.wait(end_s - loop.time())
+                await bell.wait(min(end_s - loop.time(), _ASK_EVERY_S))
                 bell.clear()
+                caller.check()
                 # One read for all who wait for the same batch.
                 look = partial(
                     self._turns.share, (*name, batch.key), partial(self._store.read, find)

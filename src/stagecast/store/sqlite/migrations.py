@@ -224,3 +224,24 @@ def find_history(db: Database) -> None:
         ("batches_by_length", "revision - kept_from", ""),
     ):
         db.execute(f"CREATE INDEX {index} ON batches ({of}) WHERE ended_at IS NOT NULL {which}")
+
+
+@migrations()
+def keep_keys(db: Database) -> None:
+    """Keep keys: of each its SHA-256, and what it allows.
+
+    `datasets` is a JSON list of ids, null for all. A key is revoked, never deleted: that there ever
+    was one keeps credentials on.
+    """
+    db.execute("""
+        CREATE TABLE api_keys (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            serial INTEGER NOT NULL UNIQUE,
+            prefix TEXT NOT NULL UNIQUE,
+            digest BLOB NOT NULL UNIQUE,
+            name TEXT NOT NULL,
+            scopes TEXT NOT NULL,
+            datasets TEXT,
+            created_at INTEGER NOT NULL, expires_at INTEGER, revoked_at INTEGER
+        ) STRICT
+    """)

@@ -19,6 +19,7 @@ from stagecast.store.protocol import BatchName, DatasetNews, Head
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import RETRY_AFTER_S, Connection, Cursor
 from stagecast.store.sqlite.history import HistoryReading
+from stagecast.store.sqlite.keys import KeysReading
 from stagecast.store.sqlite.timers import TimersReading
 
 # A dataset by its id.
@@ -117,7 +118,7 @@ _CALL = "SELECT call FROM transitions WHERE batch = ? AND revision = ?"
 _SERIAL = "SELECT serial FROM progress_marks WHERE batch = ? AND mark = ?"
 
 
-class SqliteReading(TimersReading, HistoryReading):
+class SqliteReading(KeysReading, TimersReading, HistoryReading):
     """Reads on one connection, inside a transaction that somebody else began."""
 
     def __init__(self, connection: Connection) -> None:

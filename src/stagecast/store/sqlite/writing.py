@@ -24,6 +24,7 @@ from stagecast.store.protocol import Topic
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
 from stagecast.store.sqlite.history import HistoryWriting
+from stagecast.store.sqlite.keys import KeysWriting
 from stagecast.store.sqlite.reading import LAST_SERIAL, SqliteReading
 from stagecast.store.sqlite.timers import SET_TIMER_OF_SAVED, TimersWriting, timer_of_saved
 
@@ -133,7 +134,7 @@ _SWEEP_DATASET = """
 """
 
 
-class SqliteWriting(SqliteReading, TimersWriting, HistoryWriting):
+class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
     """Also writes.
 
     Args:

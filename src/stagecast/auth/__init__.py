@@ -1,0 +1,21 @@
+"""Credentials: keys that the store keeps, tokens that somebody else signed, and who they stand for.
+
+Free of gRPC, HTTP and SQL.
+"""
+
+from __future__ import annotations
+
+from stagecast.auth.authenticator import Authenticator, TokenVerifier
+from stagecast.auth.keys import create_key, list_keys, revoke_key
+from stagecast.auth.ring import KeyRing
+from stagecast.auth.secret import prefix_of
+
+__all__ = [
+    "Authenticator",
+    "KeyRing",
+    "TokenVerifier",
+    "create_key",
+    "list_keys",
+    "prefix_of",
+    "revoke_key",
+]

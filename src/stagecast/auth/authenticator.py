@@ -1,0 +1,134 @@
+"""Who may call: a credential that was presented becomes a principal, or an error.
+
+Credentials are wanted as soon as there is a key in the store, or a key for tokens, or if whoever
+starts the server says so; from then on for as long as it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from stagecast.auth.ring import KeyRing
+from stagecast.auth.secret import digest_of, prefix_of
+from stagecast.errors import (
+    CredentialsError,
+    CredentialsExpired,
+    CredentialsInvalid,
+    CredentialsMissing,
+    DeniedError,
+    ScopeMissing,
+)
+from stagecast.model import ANYBODY, ApiKey, Caller, Principal, Scope
+
+
+class TokenVerifier(Protocol):
+    """Tells whom a signed token stands for."""
+
+    def verify(self, token: str) -> Principal:
+        """Return the principal.
+
+        Raises:
+            CredentialsInvalid, CredentialsExpired: the token is not good.
+        """
+        ...
+
+
+class Authenticator:
+    """Lets callers in.
+
+    Args:
+        ring: the keys.
+        verifier: for tokens, if there is a key for them.
+        clock: microseconds since the epoch.
+        required: whether credentials are wanted even while there is no key.
+    """
+
+    def __init__(
+        self,
+        ring: KeyRing,
+        *,
+        verifier: TokenVerifier | None,
+        clock: Callable[[], int],
+        required: bool,
+    ) -> None:
+        self._ring = ring
+        self._verifier = verifier
+        self._clock = clock
+        self._required = required
+
+    @property
+    def on(self) -> bool:
+        """Whether credentials are wanted."""
+        return self._required or self._verifier is not None or self._ring.used
+
+    def admit(self, credentials: Sequence[str], scope: Scope) -> Caller:
+        """Return who calls: the first of the credentials that is good decides.
+
+        Raises:
+            CredentialsMissing, CredentialsInvalid, CredentialsExpired: none is good.
+            ScopeMissing: it does not allow what is asked for.
+        """
+        if not self.on:
+            return self._caller(ANYBODY)
+        refusal: CredentialsError | DeniedError | None = None
+        for credential in credentials:
+            try:
+                principal = self._recognise(credential)
+                _check_scope(principal, scope)
+            except (CredentialsError, DeniedError) as error:
+                # That somebody is known tells more than that something else was not good.
+                refusal = error if isinstance(error, DeniedError) else refusal or error
+            else:
+                return self._caller(principal)
+        raise refusal or _missing()
+
+    def _caller(self, principal: Principal) -> Caller:
+        return Caller(principal=principal, check=partial(self._check, principal))
+
+    def _recognise(self, credential: str) -> Principal:
+        key = self._ring.find(digest_of(credential))
+        if key is not None:
+            principal = _principal_of(key)
+        elif self._verifier is not None and prefix_of(credential) is None:
+            principal = self._verifier.verify(credential)
+        else:
+            raise CredentialsInvalid("the key is unknown")
+        self._check(principal)
+        return principal
+
+    def _check(self, principal: Principal) -> None:
+        """Let a principal go on, or tell why not."""
+        if principal is ANYBODY:
+            if self.on:
+                raise _missing()
+            return
+        if principal.key_id is not None:
+            key = self._ring.get(principal.key_id)
+            if key is None or key.revoked_at is not None:
+                raise CredentialsInvalid(f"{principal.name} was revoked")
+        if principal.expires_at is not None and self._clock() >= principal.expires_at:
+            raise CredentialsExpired(f"{principal.name} has expired")
+
+
+def _principal_of(key: ApiKey) -> Principal:
+    named = f" ({key.name})" if key.name else ""
+    return Principal(
+        name=f"key {key.prefix}{named}",
+        scopes=key.scopes,
+        sight=key.sight,
+        expires_at=key.expires_at,
+        key_id=key.id,
+    )
+
+
+def _check_scope(principal: Principal, scope: Scope) -> None:
+    if scope not in principal.scopes:
+        raise ScopeMissing(f"{principal.name} has no scope {scope.value!r}", scope=scope.value)
+
+
+def _missing() -> CredentialsMissing:
+    return CredentialsMissing(
+        "credentials are wanted: 'authorization: Bearer KEY' or 'x-api-key: KEY'"
+    )

@@ -1,0 +1,94 @@
+"""The keys of the store in memory, so that to check one costs no read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+from stagecast.errors import UnavailableError
+from stagecast.model import ApiKey
+from stagecast.store import Reading, Store
+
+_EVERY_S = 3.0  # also without news from another process
+_AT_MOST_EVERY_S = 0.05  # while others commit all the time
+
+_log = logging.getLogger(__name__)
+
+
+class KeyRing:
+    """Knows every key, within a moment after another process has made or revoked one.
+
+    Args:
+        store: where the keys are.
+        committed: set when another process has written.
+        on_change: called after keys have changed.
+
+    Attributes:
+        used: whether there ever was a key; it stays so.
+    """
+
+    def __init__(
+        self, store: Store, committed: asyncio.Event, *, on_change: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._committed = committed
+        self._on_change = on_change
+        self._serial = -1
+        self._by_digest: dict[bytes, ApiKey] = {}
+        self._by_id: dict[int, ApiKey] = {}
+        self.used = False
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def find(self, digest: bytes) -> ApiKey | None:
+        """Return the key with a digest, also one that was revoked or has expired."""
+        return self._by_digest.get(digest)
+
+    def get(self, key_id: int) -> ApiKey | None:
+        """Return the key with an id, if it is still there."""
+        return self._by_id.get(key_id)
+
+    async def refresh(self, *, whole: bool = False) -> None:
+        """Read the keys, unless nothing has changed; `whole` does not rely on that.
+
+        Raises:
+            StoreBusy: the store cannot be read now; the keys stay as they were.
+        """
+
+        def read(tx: Reading) -> tuple[int, Sequence[ApiKey] | None]:
+            serial = tx.get_keys_serial()
+            return serial, None if serial == self._serial and not whole else tx.list_keys()
+
+        self._serial, keys = await self._store.read(read)
+        if keys is None or list(keys) == list(self._by_id.values()):
+            return
+        self._by_digest = {key.digest: key for key in keys}
+        self._by_id = {key.id: key for key in keys}
+        self.used = self.used or bool(keys)
+        self._on_change()
+
+    async def run(self) -> None:
+        """Keep up with the store, until cancelled."""
+        while True:
+            heard = await self._hear()
+            try:
+                await self.refresh(whole=not heard)
+            except UnavailableError as error:
+                _log.warning("cannot see whether keys have changed: %s", error)
+                await asyncio.sleep(error.retry_after_s)
+            except Exception:
+                # Were this to end, what was revoked would be let in for ever.
+                _log.exception("cannot see whether keys have changed")
+            await asyncio.sleep(_AT_MOST_EVERY_S)
+
+    async def _hear(self) -> bool:
+        """Wait until another process has written, or for a while; tell which."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EVERY_S):
+                await self._committed.wait()
+        heard = self._committed.is_set()
+        self._committed.clear()
+        return heard

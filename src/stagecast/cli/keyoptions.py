@@ -1,0 +1,55 @@
+"""What `stagecast keys create` is told, checked."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from stagecast.model import Scope, canonical_uuid
+
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([hdwy])", re.ASCII)
+_UNITS_S = {"h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_MOST_S = 100 * _UNITS_S["y"]
+_MOST_NAME = 100
+_MOST_DATASETS = 1_000
+
+
+def check_scopes(
+    context: click.Context, parameter: click.Parameter, value: str
+) -> frozenset[Scope]:
+    """Return scopes that were given with commas between them."""
+    try:
+        return frozenset(Scope(word.strip()) for word in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not some of read,report,control") from error
+
+
+def check_datasets(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> frozenset[str] | None:
+    """Return datasets; `None`, which is all, if none was given."""
+    if len(value) > _MOST_DATASETS:
+        raise click.BadParameter(f"at most {_MOST_DATASETS} can be named")
+    for given in value:
+        if canonical_uuid(given) is None:
+            raise click.BadParameter(f"{given!r} is no UUID")
+    return frozenset(given.lower() for given in value) or None
+
+
+def check_span(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Return a time to live in microseconds."""
+    if value is None:
+        return None
+    match = _SPAN.fullmatch(value)
+    seconds = int(match[1]) * _UNITS_S[match[2]] if match else 0
+    if not 0 < seconds <= _MOST_S:
+        raise click.BadParameter(f"{value!r} is not a time such as 12h, 90d, 4w or 1y")
+    return seconds * 1_000_000
+
+
+def check_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Return what a key is for."""
+    if len(value) > _MOST_NAME or not value.isprintable():
+        raise click.BadParameter(f"must be at most {_MOST_NAME} printable characters")
+    return value

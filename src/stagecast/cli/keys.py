@@ -1,0 +1,156 @@
+"""`stagecast keys`: make, list and revoke the keys of a file, also while servers run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from stagecast.app import opened_store
+from stagecast.auth import create_key, list_keys, prefix_of, revoke_key
+from stagecast.cli.keyoptions import check_datasets, check_name, check_scopes, check_span
+from stagecast.cli.keytable import datasets_text, moment_text, print_keys, scopes_text
+from stagecast.cli.loop import run
+from stagecast.cli.naming import examples
+from stagecast.config import Config
+from stagecast.errors import StagecastError
+from stagecast.model import Scope
+from stagecast.store import Store
+
+T = TypeVar("T")
+
+_db_option = click.option(
+    "--db",
+    envvar="STAGECAST_DB",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Config().db,
+    show_default=True,
+    show_envvar=True,
+    help="The SQLite file of the servers.",
+)
+
+
+@click.group(epilog=examples("keys create --db walk.db", "keys list --db walk.db"))
+def keys() -> None:
+    """Make, list and revoke the keys that a server asks for.
+
+    They are kept in its file. All servers on it know of a change within a second; the first key
+    makes them ask for one.
+    """
+
+
+@keys.command(
+    epilog=examples(
+        "keys create --db walk.db --name admin",
+        "keys create --db walk.db --scope read --expires 90d "
+        "--dataset 7c9e6679-7425-40de-944b-e07fc1f90ae7",
+    )
+)
+@_db_option
+@click.option(
+    "--scope",
+    "scopes",
+    metavar="SCOPES",
+    default="read,report,control",
+    show_default=True,
+    callback=check_scopes,
+    help="What it allows, separated by commas: read (StatusService and the REST paths), report "
+    "(ReportService), control (ControlService).",
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    metavar="UUID",
+    multiple=True,
+    callback=check_datasets,
+    help="Allow it for this dataset only; may be given more than once, also for datasets that are "
+    "not there yet.  [default: all]",
+)
+@click.option(
+    "--expires",
+    "lives_us",
+    metavar="TIME",
+    callback=check_span,
+    help="When it ends, such as 12h, 90d, 4w or 1y from now.  [default: never]",
+)
+@click.option(
+    "--name",
+    default="",
+    metavar="TEXT",
+    callback=check_name,
+    help="What it is for; it is shown in lists, messages and logs.",
+)
+def create(
+    *,
+    db: Path,
+    scopes: frozenset[Scope],
+    datasets: frozenset[str] | None,
+    lives_us: int | None,
+    name: str,
+) -> None:
+    """Make a key and print it, this one time: only its SHA-256 is kept.
+
+    The key is all that goes to stdout. The file is created if it is not there.
+    """
+    secret, key = _with_store(
+        db,
+        lambda store: create_key(
+            store, name=name, scopes=scopes, sight=datasets, lives_us=lives_us
+        ),
+    )
+    click.echo(
+        f"key {key.prefix}: {scopes_text(key)}; datasets: {datasets_text(key)}; "
+        f"expires: {moment_text(key.expires_at) or 'never'}. It is shown this once:",
+        err=True,
+    )
+    click.echo(secret)
+
+
+@keys.command("list", epilog=examples("keys list --db walk.db"))
+@_db_option
+@click.option("--json", "as_json", is_flag=True, help="Print each key as a line of JSON.")
+def list_(*, db: Path, as_json: bool) -> None:
+    """List all keys, the oldest first, also those that were revoked or have expired.
+
+    In a pipe each key is a line of fields between tabs: id, prefix, state, scopes, datasets,
+    expires, created, revoked, name.
+    """
+    _check_there(db)
+    found = _with_store(db, list_keys)
+    print_keys(found, as_json=as_json)
+
+
+@keys.command(epilog=examples("keys revoke --db walk.db stagecast_3vq8x0ab"))
+@_db_option
+@click.argument("key")
+def revoke(*, db: Path, key: str) -> None:
+    """Revoke a key, named by its prefix or its id: it opens nothing any more.
+
+    Watches that were begun with it end as well. To revoke a key twice does no harm.
+    """
+    _check_there(db)
+    named = prefix_of(key) or key
+    before = _with_store(db, lambda store: revoke_key(store, named))
+    if before is None:
+        # What was typed may be a secret with a typing error in it.
+        raise click.ClickException(f"{db} has no such key; 'stagecast keys list' shows all")
+    done = "was revoked before" if before.revoked_at is not None else "is revoked"
+    click.echo(f"key {before.prefix} {done}")
+
+
+def _check_there(db: Path) -> None:
+    if not db.exists():
+        raise click.ClickException(f"there is no file {db}")
+
+
+def _with_store(db: Path, work: Callable[[Store], Awaitable[T]]) -> T:
+    async def whole() -> T:
+        async with opened_store(db) as store:
+            return await work(store)
+
+    try:
+        return run(whole())
+    except StagecastError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,92 @@
+"""Keys as `stagecast keys list` shows them: whatever is known of them, never the key itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stagecast.cli.output import is_terminal
+from stagecast.model import ApiKey, Scope
+
+
+def print_keys(keys: Iterable[ApiKey], *, as_json: bool) -> None:
+    """Print keys: as JSON, as a table on a terminal, as fields between tabs in a pipe."""
+    now = datetime.now(UTC).timestamp() * 1e6
+    if as_json:
+        lines = [json.dumps(_shown(key, now), ensure_ascii=False) for key in keys]
+    elif is_terminal(console := Console()):
+        console.print(_table([_row(key, now) for key in keys]))
+        return
+    else:
+        lines = ["\t".join(_row(key, now)) for key in keys]
+    for line in lines:
+        click.echo(line)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(*_HEADS, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+_HEADS = (
+    *("id", "prefix", "state", "scopes", "datasets"),
+    *("expires", "created", "revoked", "name"),
+)
+
+
+def _row(key: ApiKey, now: float) -> list[str]:
+    return [
+        *(str(key.id), key.prefix, _state(key, now), scopes_text(key), datasets_text(key)),
+        *(
+            moment_text(key.expires_at) or "never",
+            moment_text(key.created_at),
+            moment_text(key.revoked_at),
+        ),
+        key.name,
+    ]
+
+
+def _shown(key: ApiKey, now: float) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "prefix": key.prefix,
+        "state": _state(key, now),
+        "scopes": sorted(key.scopes),
+        "datasets": None if key.sight is None else sorted(key.sight),
+        "expires_at": moment_text(key.expires_at) or None,
+        "created_at": moment_text(key.created_at),
+        "revoked_at": moment_text(key.revoked_at) or None,
+        "name": key.name,
+    }
+
+
+def _state(key: ApiKey, now: float) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= now else "valid"
+
+
+def scopes_text(key: ApiKey) -> str:
+    """Return what a key allows."""
+    return ",".join(scope for scope in Scope if scope in key.scopes)
+
+
+def datasets_text(key: ApiKey) -> str:
+    """Return the datasets that it allows it for."""
+    return "all" if key.sight is None else ",".join(sorted(key.sight))
+
+
+def moment_text(microseconds: int | None) -> str:
+    """Return a time in UTC, empty if there is none."""
+    if microseconds is None:
+        return ""
+    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"

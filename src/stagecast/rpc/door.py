@@ -1,0 +1,72 @@
+"""The door that calls of our own services come in by: the gate, then credentials.
+
+Health and reflection stay outside, so that orchestrators and `grpcurl` need no key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from stagecast.auth import Authenticator
+from stagecast.model import Caller, Scope
+from stagecast.rpc.gate import Gate
+from stagecast.rpc.pace import Context
+
+_SCOPES = {
+    "stagecast.v1.StatusService": Scope.READ,
+    "stagecast.v1.ReportService": Scope.REPORT,
+    "stagecast.v1.ControlService": Scope.CONTROL,
+}
+
+# Every call is a task of its own, and so has a value of its own.
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+class Door:
+    """Lets calls in.
+
+    Args:
+        gate: closed when the server drains.
+        authenticator: says who calls.
+    """
+
+    def __init__(self, gate: Gate, authenticator: Authenticator) -> None:
+        self._gate = gate
+        self._authenticator = authenticator
+
+    def enter(self, method: str, context: Context) -> contextlib.AbstractContextManager[None]:
+        """Be inside for as long as the block; who calls is `caller()` from then on.
+
+        Raises:
+            Draining: the gate is closed.
+            CredentialsError, DeniedError: the caller may not.
+        """
+        ours = method.startswith("/stagecast.")
+        return self._enter(method, context) if ours else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _enter(self, method: str, context: Context) -> Iterator[None]:
+        with self._gate.enter():
+            scope = _SCOPES[method.split("/")[1]]
+            _caller.set(self._authenticator.admit(_credentials(context), scope))
+            yield
+
+
+def caller() -> Caller:
+    """Return who makes the call that is being answered."""
+    return _caller.get()
+
+
+def _credentials(context: Context) -> list[str]:
+    """Return what the caller has given; what is no `Bearer` is as good as a bad key."""
+    found = []
+    for key, value in context.invocation_metadata() or ():
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        if key == "x-api-key":
+            found.append(text.strip())
+        elif key == "authorization":
+            scheme, _, rest = text.strip().partition(" ")
+            found.append(rest.strip() if scheme.lower() == "bearer" else "")
+    return found

@@ -1,0 +1,92 @@
+"""Keys: parts of a reading and a writing transaction of the SQLite store.
+
+`serial` goes up with every change of any key, so that servers that keep all keys in memory find out
+by one step into an index whether there is something to read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from stagecast.model import ApiKey, NewKey, Scope, Sight
+from stagecast.store.sqlite import rows
+from stagecast.store.sqlite.connection import Connection
+
+_COLUMNS = (
+    *("id", "prefix", "digest", "name", "scopes", "datasets"),
+    *("created_at", "expires_at", "revoked_at"),
+)
+
+# All keys, the oldest first; also those that were revoked or have expired.
+_KEYS = f"SELECT {rows.columns(_COLUMNS)} FROM api_keys ORDER BY id"
+
+# How often keys were changed.
+_SERIAL = "SELECT coalesce(max(serial), 0) FROM api_keys"
+
+# A new key, and one that ends.
+_NEW_KEY = f"""
+    INSERT INTO api_keys (serial, {rows.columns(_COLUMNS[1:7])}, expires_at)
+    VALUES (1 + ({_SERIAL}), {rows.placeholders(_COLUMNS[1:7])}, ?)
+"""
+_REVOKE_KEY = f"""
+    UPDATE api_keys SET revoked_at = ?, serial = 1 + ({_SERIAL})
+    WHERE id = ? AND revoked_at IS NULL
+"""
+
+
+class KeysReading:
+    """What a view of one moment tells about keys."""
+
+    _connection: Connection
+
+    def list_keys(self) -> Sequence[ApiKey]:
+        """Return all keys, the oldest first; also those that were revoked or have expired."""
+        return [_key_from_row(row) for row in self._connection.execute(_KEYS)]
+
+    def get_keys_serial(self) -> int:
+        """Return a number that changes with every change of a key."""
+        [(serial,)] = self._connection.execute(_SERIAL)
+        return int(serial)
+
+
+class KeysWriting:
+    """What a transaction that writes does with keys."""
+
+    _connection: Connection
+    now: int
+
+    def add_key(self, key: NewKey) -> ApiKey:
+        """Keep a key."""
+        cursor = self._connection.execute(
+            _NEW_KEY,
+            (
+                *(key.prefix, key.digest, key.name, " ".join(sorted(key.scopes))),
+                None if key.sight is None else json.dumps(sorted(key.sight)),
+                *(self.now, key.expires_at),
+            ),
+        )
+        [row] = self._connection.execute(
+            f"SELECT {rows.columns(_COLUMNS)} FROM api_keys WHERE id = ?", (cursor.lastrowid,)
+        )
+        return _key_from_row(row)
+
+    def revoke_key(self, key: ApiKey) -> None:
+        """Let a key open nothing any more; one that was revoked before stays as it is."""
+        self._connection.execute(_REVOKE_KEY, (self.now, key.id))
+
+
+def _key_from_row(row: rows.Row) -> ApiKey:
+    key_id, prefix, digest, name, scopes, datasets, created_at, expires_at, revoked_at = row
+    sight: Sight = None if datasets is None else frozenset(json.loads(datasets))
+    return ApiKey(
+        id=key_id,
+        prefix=prefix,
+        digest=digest,
+        name=name,
+        scopes=frozenset(map(Scope, scopes.split())),
+        sight=sight,
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
+    )

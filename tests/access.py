@@ -1,0 +1,45 @@
+"""Keys for tests, and the authenticator of a server that asks for none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from stagecast.app import opened_store, wall_clock
+from stagecast.auth import Authenticator, KeyRing, create_key, prefix_of, revoke_key
+from stagecast.model import Scope
+from stagecast.store import Store
+from tests.clock import Clock
+
+
+def asking_nobody(store: Store) -> Authenticator:
+    """Return what lets everybody in."""
+    ring = KeyRing(store, asyncio.Event(), on_change=lambda: None)
+    return Authenticator(ring, verifier=None, clock=Clock(), required=False)
+
+
+async def make_key(
+    db: Path,
+    *scopes: Scope,
+    datasets: Iterable[str] | None = None,
+    name: str = "",
+    lives_s: float | None = None,
+    clock: Callable[[], int] = wall_clock,
+) -> str:
+    """Make a key as another process would, with all scopes if none is named; return it."""
+    async with opened_store(db, clock=clock) as store:
+        key, _ = await create_key(
+            store,
+            name=name,
+            scopes=frozenset(scopes or Scope),
+            sight=None if datasets is None else frozenset(datasets),
+            lives_us=None if lives_s is None else round(lives_s * 1_000_000),
+        )
+    return key
+
+
+async def revoke(db: Path, key: str) -> None:
+    """Revoke a key as another process would."""
+    async with opened_store(db) as store:
+        assert await revoke_key(store, prefix_of(key) or "")

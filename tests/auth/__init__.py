@@ -1,0 +1,3 @@
+"""Tests of `stagecast.auth`."""
+
+from __future__ import annotations

@@ -1,0 +1,192 @@
+"""`stagecast keys` as an administrator uses it, with and without servers on the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from stagecast.client import Client
+from stagecast.v1 import status_service_pb2 as s
+from tests.cli.command import Ended, on_terminal, stagecast
+from tests.conditions import until
+from tests.process import running
+from tests.rpc.calls import contents, refused
+
+KEY = re.compile(r"(stagecast_[0-9a-z]{8})_[0-9A-Za-z]{38}\n")
+DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+
+async def create(db: Path, *options: str) -> str:
+    made = await stagecast("keys", "create", "--db", db, *options)
+    assert made.code == 0, made.err
+    assert KEY.fullmatch(made.out)
+    return made.out.strip()
+
+
+async def listed(db: Path) -> list[dict[str, object]]:
+    shown = await stagecast("keys", "list", "--db", db, "--json")
+    assert shown.code == 0, shown.err
+    return [json.loads(line) for line in shown.out.splitlines()]
+
+
+async def test_create_makes_the_file_and_prints_the_key_alone(tmp_path: Path) -> None:
+    db = tmp_path / "new.db"
+    made = await stagecast("keys", "create", "--db", db)
+    match = KEY.fullmatch(made.out)
+    assert match, made
+    assert made.err == (
+        f"key {match[1]}: read,report,control; datasets: all; expires: never. "
+        "It is shown this once:\n"
+    )
+    assert db.exists()
+
+
+async def test_create_keeps_no_more_of_a_key_than_its_digest(tmp_path: Path) -> None:
+    db = tmp_path / "k.db"
+    key = await create(db)
+    [row] = contents(db)["api_keys"]
+    assert hashlib.sha256(key.encode()).digest() in row
+    for file in tmp_path.iterdir():
+        assert key[19:].encode() not in file.read_bytes()
+
+
+async def test_list_tells_everything_but_the_key(tmp_path: Path) -> None:
+    db = tmp_path / "k.db"
+    wide = await create(db, "--name", "Wide, and 'quoted'")
+    narrow = await create(
+        db, "--scope", "report,read", "--dataset", DATASET.upper(), "--expires", "90d"
+    )
+    first, second = await listed(db)
+    assert first["prefix"] == wide[:18]
+    assert (first["state"], first["datasets"], first["expires_at"]) == ("valid", None, None)
+    assert first["name"] == "Wide, and 'quoted'"
+    assert (second["scopes"], second["datasets"]) == (["read", "report"], [DATASET])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", str(second["expires_at"]))
+    lines = (await stagecast("keys", "list", "--db", db)).out
+    rows = [line.split("\t") for line in lines.splitlines()]
+    assert [row[:5] for row in rows] == [
+        ["1", wide[:18], "valid", "read,report,control", "all"],
+        ["2", narrow[:18], "valid", "read,report", DATASET],
+    ]
+    assert wide[19:] not in lines
+    async with on_terminal("keys", "list", "--db", db) as terminal:
+        assert await terminal.end() == 0
+    assert wide[19:] not in terminal.shown
+
+
+@pytest.mark.parametrize("named", ["prefix", "bare prefix", "id", "key"])
+async def test_revoke_takes_any_name_of_a_key(tmp_path: Path, named: str) -> None:
+    db = tmp_path / "k.db"
+    key, other = await create(db), await create(db)
+    name = {"prefix": key[:18], "bare prefix": key[10:18], "id": "1", "key": key}[named]
+    revoked = await stagecast("keys", "revoke", "--db", db, name)
+    assert (revoked.code, revoked.out) == (0, f"key {key[:18]} is revoked\n")
+    again = await stagecast("keys", "revoke", "--db", db, name)
+    assert (again.code, again.out) == (0, f"key {key[:18]} was revoked before\n")
+    states = {shown["prefix"]: shown["state"] for shown in await listed(db)}
+    assert states == {key[:18]: "revoked", other[:18]: "valid"}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--scope", "write"], "'write' is not some of read,report,control"),
+        (["--scope", ""], "is not some of"),
+        (["--dataset", "first"], "'first' is no UUID"),
+        (["--expires", "soon"], "'soon' is not a time such as 12h, 90d, 4w or 1y"),
+        (["--expires", "0d"], "is not a time"),
+        (["--expires", "101y"], "is not a time"),
+        (["--name", "a\nb"], "printable"),
+        (["--name", "a" * 101], "printable"),
+    ],
+)
+async def test_create_refuses_what_it_does_not_understand(
+    tmp_path: Path, options: list[str], why: str
+) -> None:
+    ended = await stagecast("keys", "create", "--db", tmp_path / "k.db", *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert why in ended.err
+    assert not (tmp_path / "k.db").exists()
+
+
+async def test_list_and_revoke_make_no_file(tmp_path: Path) -> None:
+    db = tmp_path / "missing.db"
+    for asked in (("list",), ("revoke", "1")):
+        ended = await stagecast("keys", asked[0], "--db", db, *asked[1:])
+        assert (ended.code, ended.err) == (1, f"Error: there is no file {db}\n")
+    assert not db.exists()
+
+
+async def test_revoke_does_not_repeat_what_may_be_a_secret(tmp_path: Path) -> None:
+    db = tmp_path / "k.db"
+    key = await create(db)
+    ended = await stagecast("keys", "revoke", "--db", db, key[:-1] + "!")
+    assert ended.code == 1
+    assert key[18:-1] not in ended.err
+
+
+async def test_running_server_takes_and_drops_keys(tmp_path: Path) -> None:
+    db = tmp_path / "k.db"
+    async with running(db) as server:
+        key = await create(db, "--scope", "read")
+        await _until(server.grpc, "CREDENTIALS_MISSING", key=None)
+        await _until(server.grpc, "DATASET_NOT_FOUND", key=key)
+        assert (await stagecast("keys", "revoke", "--db", db, key[:18])).code == 0
+        await _until(server.grpc, "CREDENTIALS_INVALID", key=key)
+        assert await server.stop() == 0
+    log = Path(f"{db}.log").read_text()
+    assert key[19:] not in log
+
+
+async def _until(address: str, reason: str, *, key: str | None) -> None:
+    """Wait until a read is refused for a reason."""
+    told: list[str] = []
+
+    async def look() -> None:
+        request = s.GetDatasetRequest(dataset_id=DATASET)
+        async with Client(address, key=key) as client:
+            told.append((await refused(client.status.GetDataset(request))).reason)
+
+    await until(lambda: told[-1:] == [reason], meanwhile=look)
+
+
+def assert_names_the_ways_out(ended: Ended, db: Path) -> None:
+    assert (ended.code, ended.out) == (1, "")
+    assert "can be reached by others" in ended.err
+    assert f"stagecast keys create --db {db}" in ended.err
+    assert "--insecure" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("option", ["--grpc", "--http"])
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+async def test_serve_shows_itself_to_others_only_with_a_key(
+    tmp_path: Path, option: str, address: str
+) -> None:
+    db = tmp_path / "s.db"
+    addresses = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0"} | {option[2:]: address}
+    asked = [part for name, at in addresses.items() for part in (f"--{name}", at)]
+    assert_names_the_ways_out(await stagecast("serve", "--db", db, *asked), db)
+    await create(db)
+    async with running(db, **addresses) as server:
+        port = server.grpc.rpartition(":")[2]
+        await _until(f"127.0.0.1:{port}", "CREDENTIALS_MISSING", key=None)
+
+
+async def test_serve_of_several_processes_wants_a_key_as_well(tmp_path: Path) -> None:
+    db = tmp_path / "s.db"
+    asked = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
+    assert_names_the_ways_out(await stagecast(*asked, "--processes", "2"), db)
+
+
+async def test_insecure_server_asks_nobody_until_there_is_a_key(tmp_path: Path) -> None:
+    db = tmp_path / "s.db"
+    async with running(db, "--insecure", grpc="0.0.0.0:0") as server:
+        address = f"127.0.0.1:{server.grpc.rpartition(':')[2]}"
+        await _until(address, "DATASET_NOT_FOUND", key="whatever")
+        await create(db)
+        await _until(address, "CREDENTIALS_MISSING", key=None)

@@ -1,0 +1,234 @@
+"""Who is let in on the two paths, in the words that their clients know."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from stagecast.auth import Authenticator, KeyRing
+from stagecast.feed import Feed
+from stagecast.model import Scope
+from stagecast.queries import Queries
+from stagecast.rest import make_rest_app
+from stagecast.store.sqlite import SqliteStore
+from tests.access import make_key, revoke
+from tests.clock import Clock
+from tests.rest.conftest import Ingestion
+
+COGNEE = "/api/v1/datasets/status"
+DIFY = "/v1/datasets/{}/documents/b-1/indexing-status"
+
+_START = "Authorization header must be provided and start with 'Bearer'"
+_SCHEME = "Authorization scheme must be 'Bearer'"
+_INVALID = "Access token is invalid"
+
+
+@pytest.fixture
+async def ring(store: SqliteStore, feed: Feed) -> KeyRing:
+    return KeyRing(store, asyncio.Event(), on_change=lambda: feed.ring_only(feed.topics()))
+
+
+@pytest.fixture
+async def http(
+    store: SqliteStore, feed: Feed, clock: Clock, ring: KeyRing, key: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    authenticator = Authenticator(ring, verifier=None, clock=clock, required=False)
+    await ring.refresh()
+    app = make_rest_app(
+        Queries(store),
+        feed,
+        authenticator=authenticator,
+        is_ready=lambda: True,
+        cors_origins=("http://localhost:3000",),
+    )
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
+        yield client
+
+
+@pytest.fixture
+async def key(db: Path) -> str:
+    return await make_key(db)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def envelope(message: str) -> dict[str, object]:
+    return {"status": 401, "code": "unauthorized", "message": message}
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({}, _START),
+        ({"X-Api-Key": "KEY"}, _START),
+        ({"Authorization": ""}, _START),
+        ({"Authorization": "Bearer"}, _START),
+        ({"Authorization": "KEY"}, _START),
+        ({"Authorization": "Basic KEY"}, _SCHEME),
+        ({"Authorization": "Bearer wrong"}, _INVALID),
+        ({"Authorization": "Bearer KEYx"}, _INVALID),
+        ({"Authorization": "Bearer one two"}, _INVALID),
+    ],
+)
+@pytest.mark.parametrize("dataset_id", [str(uuid.uuid4()), "malformed"])
+async def test_dify_path_says_what_is_wrong_before_it_looks_at_anything(
+    http: httpx.AsyncClient, key: str, headers: dict[str, str], message: str, dataset_id: str
+) -> None:
+    given = {name: value.replace("KEY", key) for name, value in headers.items()}
+    answer = await http.get(DIFY.format(dataset_id), headers=given)
+    assert answer.status_code == 401
+    assert answer.json() == envelope(message)
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
+async def test_dify_path_takes_the_scheme_in_any_case(
+    http: httpx.AsyncClient, ingestion: Ingestion, key: str, scheme: str
+) -> None:
+    await ingestion.submit("a")
+    answer = await http.get(ingestion.path, headers={"Authorization": f"{scheme} {key}"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Api-Key": "KEY"},
+        {"Authorization": "Bearer KEY"},
+        {"X-Api-Key": "wrong", "Authorization": "Bearer KEY"},
+        {"X-Api-Key": "KEY", "Authorization": "Bearer wrong"},
+        {"X-Api-Key": "KEY", "Authorization": "Basic wrong"},
+    ],
+)
+async def test_cognee_path_is_open_to_any_good_credential(
+    http: httpx.AsyncClient, key: str, headers: dict[str, str]
+) -> None:
+    given = {name: value.replace("KEY", key) for name, value in headers.items()}
+    answer = await http.get(COGNEE, headers=given)
+    assert (answer.status_code, answer.json()) == (200, {})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"X-Api-Key": ""}, {"X-Api-Key": "wrong"}, {"Authorization": "KEY"}, bearer("wrong")],
+)
+async def test_cognee_path_refuses_before_it_looks_at_the_query(
+    http: httpx.AsyncClient, key: str, headers: dict[str, str]
+) -> None:
+    given = {name: value.replace("KEY", key) for name, value in headers.items()}
+    answer = await http.get(COGNEE, params={"dataset": "bad"}, headers=given)
+    assert (answer.status_code, answer.json()) == (401, {"detail": "Unauthorized"})
+    assert "WWW-Authenticate" not in answer.headers
+
+
+async def test_key_without_the_scope_reads_nothing(
+    http: httpx.AsyncClient, db: Path, ring: KeyRing, dataset_id: str
+) -> None:
+    writer = await make_key(db, Scope.REPORT, Scope.CONTROL)
+    await ring.refresh()
+    dify = await http.get(DIFY.format(dataset_id), headers=bearer(writer))
+    assert dify.status_code == 403
+    assert dify.json() == {
+        "status": 403,
+        "code": "forbidden",
+        "message": "The access token does not allow this.",
+    }
+    cognee = await http.get(COGNEE, headers=bearer(writer))
+    assert (cognee.status_code, cognee.json()) == (403, {"detail": "Forbidden"})
+
+
+async def test_ended_key_is_as_good_as_none(
+    http: httpx.AsyncClient, db: Path, ring: KeyRing, clock: Clock, dataset_id: str
+) -> None:
+    brief = await make_key(db, lives_s=60, clock=clock)
+    gone = await make_key(db)
+    await revoke(db, gone)
+    await ring.refresh()
+    clock.advance(60)
+    for ended in (brief, gone):
+        answer = await http.get(DIFY.format(dataset_id), headers=bearer(ended))
+        assert answer.json() == envelope(_INVALID)
+        assert (await http.get(COGNEE, headers={"X-Api-Key": ended})).status_code == 401
+
+
+async def test_forbidden_dataset_answers_as_an_unknown_one(
+    http: httpx.AsyncClient, db: Path, ring: KeyRing, ingestion: Ingestion, key: str
+) -> None:
+    other = await make_key(db, datasets=[str(uuid.uuid4())])
+    await ring.refresh()
+    asked = [ingestion.path, f"{COGNEE}?dataset={ingestion.dataset_id}", COGNEE]
+    before = [await http.get(path, headers=bearer(other)) for path in asked]
+    await ingestion.submit("a")
+    for path in asked:  # and is kept for those who may
+        assert ingestion.dataset_id in (await http.get(path, headers=bearer(key))).text + path
+    after = [await http.get(path, headers=bearer(other)) for path in asked]
+    for unknown, forbidden in zip(before, after, strict=True):
+        assert forbidden.status_code == unknown.status_code
+        assert forbidden.headers.raw == unknown.headers.raw
+        assert forbidden.content == unknown.content
+    assert after[0].json()["message"] == "Dataset not found."
+
+
+async def test_kept_answer_is_shown_only_to_those_who_see_the_same(
+    http: httpx.AsyncClient,
+    db: Path,
+    ring: KeyRing,
+    begin: Callable[..., Ingestion],
+    key: str,
+) -> None:
+    mine, theirs = (begin(str(uuid.uuid4()), "b-1") for _ in range(2))
+    for one in (mine, theirs):
+        await one.submit("a")
+    keys = {
+        key: {mine.dataset_id, theirs.dataset_id},
+        await make_key(db, datasets=[mine.dataset_id]): {mine.dataset_id},
+        await make_key(db, datasets=[theirs.dataset_id]): {theirs.dataset_id},
+    }
+    await ring.refresh()
+    named = f"{COGNEE}?dataset={mine.dataset_id}&dataset={theirs.dataset_id}"
+    for _ in range(2):
+        for given, seen in keys.items():
+            for path in (COGNEE, named):
+                answer = await http.get(path, headers={"X-Api-Key": given})
+                assert answer.json().keys() == seen
+            for one in (mine, theirs):
+                status = (await http.get(one.path, headers=bearer(given))).status_code
+                assert status == (200 if one.dataset_id in seen else 404)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
+async def test_path_for_orchestrators_stays_open(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.get(path)).status_code == 200
+
+
+async def test_browser_may_ask_first_whether_it_may_ask(http: httpx.AsyncClient) -> None:
+    page = {"Origin": "http://localhost:3000"}
+    asking = page | {
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "X-Api-Key",
+    }
+    assert (await http.options(COGNEE, headers=asking)).status_code == 200
+    refused = await http.get(COGNEE, headers=page)
+    assert refused.status_code == 401
+    assert refused.headers["Access-Control-Allow-Origin"] == page["Origin"]
+
+
+async def test_nothing_of_a_credential_is_logged(
+    http: httpx.AsyncClient, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for given in (key, key + "x"):
+        for path in (COGNEE, DIFY.format("malformed")):
+            answer = await http.get(path, headers=bearer(given))
+            assert key[18:] not in answer.text
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("stage")]
+    assert key[18:] not in "".join(ours)

@@ -1,0 +1,252 @@
+"""Who is let in over gRPC, and to what."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.model import Scope
+from stagecast.v1 import status_service_pb2 as ss
+from tests.access import make_key, revoke
+from tests.clock import Clock
+from tests.conditions import until
+from tests.rpc.calls import Calls, Refusal, refused
+from tests.rpc.test_bad_input import SOUND
+
+Code = grpc.StatusCode
+UNAUTHENTICATED, DENIED = Code.UNAUTHENTICATED, Code.PERMISSION_DENIED
+
+SERVICES = {"status": Scope.READ, "reports": Scope.REPORT, "controls": Scope.CONTROL}
+
+
+@pytest.fixture
+async def key(config: Config) -> str:
+    """A key for everything, made before the server starts."""
+    return await make_key(config.db, name="admin")
+
+
+@pytest.fixture
+async def server(config: Config, clock: Clock, key: str) -> AsyncIterator[App]:
+    async with App(config, clock=clock) as app:
+        yield app
+
+
+@pytest.fixture
+async def client(server: App, key: str) -> AsyncIterator[Client]:
+    async with Client(server.grpc_address, key=key) as client:
+        yield client
+
+
+async def ask(client: Client, rpc: str, **how: Any) -> Any:
+    """Make a sound call of an RPC on a dataset that is not there; a stream is read to its end."""
+    request = type(SOUND[rpc])()
+    request.CopyFrom(SOUND[rpc])
+    fields = {field.name for field in request.DESCRIPTOR.fields}
+    names = {"dataset_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7", "batch_id": "b1"}
+    request.MergeFrom(type(request)(**{name: names[name] for name in names.keys() & fields}))
+    [stub] = [s for s in (client.status, client.reports, client.controls) if hasattr(s, rpc)]
+    call = getattr(stub, rpc)(request, timeout=30, **how)
+    if rpc.startswith("Watch"):
+        return [message async for message in call]
+    return await call
+
+
+async def refusal(address: str, *metadata: tuple[str, str], rpc: str = "GetDataset") -> Refusal:
+    """Return how a call with this metadata is refused."""
+    async with Client(address) as client:
+        return await refused(ask(client, rpc, metadata=metadata))
+
+
+@pytest.mark.parametrize("rpc", SOUND)
+async def test_every_rpc_wants_a_credential(server: App, rpc: str) -> None:
+    refused_call = await refusal(server.grpc_address, rpc=rpc)
+    assert (refused_call.code, refused_call.reason) == (UNAUTHENTICATED, "CREDENTIALS_MISSING")
+    assert "x-api-key" in refused_call.message
+
+
+@pytest.mark.parametrize("rpc", SOUND)
+async def test_every_rpc_wants_the_scope_of_its_service_and_no_other(
+    server: App, config: Config, rpc: str
+) -> None:
+    async with Client(server.grpc_address) as client:
+        [wanted] = [
+            scope for stub, scope in SERVICES.items() if hasattr(getattr(client, stub), rpc)
+        ]
+    others = await make_key(config.db, *(set(Scope) - {wanted}), name="others")
+    await known(server, others)
+    denied = await refusal(server.grpc_address, ("x-api-key", others), rpc=rpc)
+    assert (denied.code, denied.reason) == (DENIED, "SCOPE_MISSING")
+    assert denied.metadata == {"scope": wanted.value}
+    assert f"key {others[:18]} (others) has no scope '{wanted.value}'" == denied.message
+    only = await make_key(config.db, wanted)
+    await known(server, only)
+    if rpc in ("ListDatasets", "ListBatches", "WatchDatasets", "CreateBatch"):
+        return  # it would succeed, or never end
+    let_in = await refusal(server.grpc_address, ("x-api-key", only), rpc=rpc)
+    assert let_in.code is Code.NOT_FOUND
+
+
+async def known(server: App, key: str) -> None:
+    """Wait until the server knows a key."""
+    found: list[str] = []
+
+    async def look() -> None:
+        found[:] = [(await refusal(server.grpc_address, ("x-api-key", key))).reason]
+
+    await until(lambda: bool(found) and found[0] != "CREDENTIALS_INVALID", meanwhile=look)
+
+
+@pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {} ", "{}"])
+async def test_key_is_taken_from_either_header(server: App, key: str, form: str) -> None:
+    header = "x-api-key" if form == "{}" else "authorization"
+    let_in = await refusal(server.grpc_address, (header, form.format(key)))
+    assert let_in.reason == "DATASET_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["Basic {}", "Bearer", "Bearer {}x", "Bearer stagecast_00000000", "{}", "Bearer a.b.c"],
+)
+async def test_what_is_no_good_is_refused_without_being_repeated(
+    server: App, key: str, given: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    bad = await refusal(server.grpc_address, ("authorization", given.format(key)))
+    assert (bad.code, bad.reason) == (UNAUTHENTICATED, "CREDENTIALS_INVALID")
+    assert bad.metadata == {}
+    assert key[18:] not in f"{bad} {caplog.text}"
+
+
+async def test_good_key_lets_in_whatever_is_beside_it(server: App, key: str) -> None:
+    bad, good = ("authorization", "Bearer wrong"), ("x-api-key", key)
+    for both in ((bad, good), (good, bad)):
+        assert (await refusal(server.grpc_address, *both)).reason == "DATASET_NOT_FOUND"
+
+
+async def test_credential_is_looked_at_before_the_request(server: App) -> None:
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        call = channel.unary_unary("/stagecast.v1.StatusService/GetDataset")
+        with pytest.raises(aio.AioRpcError) as error:
+            await call(b"\xff\xff")
+    assert error.value.code() is UNAUTHENTICATED
+
+
+async def test_expired_key_says_so(server: App, config: Config, clock: Clock) -> None:
+    brief = await make_key(config.db, lives_s=60, clock=clock)
+    await known(server, brief)
+    clock.advance(60)
+    over = await refusal(server.grpc_address, ("x-api-key", brief))
+    assert (over.code, over.reason) == (UNAUTHENTICATED, "CREDENTIALS_EXPIRED")
+    assert over.message == f"key {brief[:18]} has expired"
+
+
+async def test_revoked_key_says_so(server: App, config: Config, key: str) -> None:
+    await revoke(config.db, key)
+    seen: list[Refusal] = []
+
+    async def look() -> None:
+        seen[:] = [await refusal(server.grpc_address, ("x-api-key", key))]
+
+    await until(lambda: bool(seen) and seen[0].code is UNAUTHENTICATED, meanwhile=look)
+    assert (seen[0].reason, seen[0].message) == (
+        "CREDENTIALS_INVALID",
+        f"key {key[:18]} (admin) was revoked",
+    )
+
+
+async def test_health_and_reflection_stay_open(server: App) -> None:
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def _ends(calls: Calls) -> dict[str, Any]:
+    """Return calls that last, by their RPC."""
+    names = {"dataset_id": calls.dataset_id, "batch_id": "b1"}
+    beat = Duration(seconds=1)
+    status = calls.client.status
+    return {
+        "WatchBatch": status.WatchBatch(
+            ss.WatchBatchRequest(**names, follow=True, heartbeat_interval=beat), timeout=60
+        ),
+        "WatchDatasets": status.WatchDatasets(
+            ss.WatchDatasetsRequest(heartbeat_interval=beat), timeout=60
+        ),
+        "WaitBatch": status.WaitBatch(
+            ss.WaitBatchRequest(**names, timeout=Duration(seconds=60)), timeout=60
+        ),
+    }
+
+
+async def _end(call: Any) -> None:
+    if hasattr(call, "__aiter__"):
+        async for _ in call:
+            pass
+    await call
+
+
+async def _begun(call: Any) -> None:
+    if hasattr(call, "wait_for_connection") and hasattr(call, "read"):
+        await call.wait_for_connection()
+
+
+@pytest.mark.parametrize("rpc", ["WatchBatch", "WatchDatasets", "WaitBatch"])
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_running_call_ends_with_its_key(
+    server: App,
+    client: Client,
+    config: Config,
+    clock: Clock,
+    dataset_id: str,
+    rpc: str,
+    how: str,
+) -> None:
+    await Calls(client, dataset_id).create("a")
+    brief = await make_key(config.db, Scope.READ, lives_s=600, clock=clock)
+    await known(server, brief)
+    async with Client(server.grpc_address, key=brief) as reader:
+        call = _ends(Calls(reader, dataset_id))[rpc]
+        await _begun(call)
+        if how == "revoked":
+            await revoke(config.db, brief)
+        else:
+            clock.advance(600)
+        ended = await refused(_end(call))
+    reason = "CREDENTIALS_INVALID" if how == "revoked" else "CREDENTIALS_EXPIRED"
+    assert (ended.code, ended.reason) == (UNAUTHENTICATED, reason)
+
+
+async def test_first_key_turns_credentials_on_also_for_running_calls(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        watch = _ends(calls)["WatchBatch"]
+        await watch.wait_for_connection()
+        key = await make_key(config.db)
+        ended = await refused(_end(watch))
+        assert (ended.code, ended.reason) == (UNAUTHENTICATED, "CREDENTIALS_MISSING")
+        assert (await refused(calls.batch())).reason == "CREDENTIALS_MISSING"
+        async with Client(server.grpc_address, key=key) as keyed:
+            assert (await Calls(keyed, dataset_id).batch()).revision == 3
+
+
+async def test_revoking_the_last_key_opens_nothing(
+    server: App, config: Config, clock: Clock, key: str
+) -> None:
+    await revoke(config.db, key)
+    async with App(config, clock=clock) as again:
+        for address in (server.grpc_address, again.grpc_address):
+            assert (await refusal(address)).reason == "CREDENTIALS_MISSING"

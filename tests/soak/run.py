@@ -1,20 +1,20 @@
-"""One run: two servers on one file, reports at full speed, watches, and SIGKILL in between."""
+"""One run: two servers on one file, reports and watches, and one fault after the other."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import astuple, dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from stagecast.client import Client
-from tests.process import ServerProcess, free_address
+from tests.soak.servers import FAULTS, Anywhere, Servers
+from tests.soak.tally import Tally
+from tests.soak.work import Work, talk_nonsense
 from tests.validator import WatchRecord
-from tests.watches.pipeline import Hangups, Pipeline, check_all, watch_with_hangups
+from tests.watches.pipeline import Hangups, check_all, watch_with_hangups
 
 _BATCHES = 5
 _DEADLINE_S = 600.0  # for one run, on a machine that does much else
@@ -26,85 +26,11 @@ class Plan:
 
     seed: int
     watches: int
-    kills: int
+    rounds: int  # of work, each under one fault
     hangups: int
-    documents: int = 60  # of each batch
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What was done."""
-
-    watches: int = 0
-    reports: int = 0
-    transitions: int = 0
-    kills: int = 0
-    hangups: int = 0
-    breaks: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*map(sum, zip(astuple(self), astuple(other), strict=True)))
-
-    def __str__(self) -> str:
-        return (
-            f"{self.watches} watches, {self.reports} reports acknowledged, "
-            f"{self.transitions} transitions received, {self.kills} SIGKILLs, "
-            f"{self.hangups} hang-ups, {self.breaks} streams broken"
-        )
-
-
-class Anywhere:
-    """A client of several servers on one file: each call goes to any of them."""
-
-    def __init__(self, clients: Sequence[Client], rng: random.Random) -> None:
-        self._clients = clients
-        self._rng = rng
-
-    @property
-    def reports(self) -> Any:
-        return self._rng.choice(self._clients).reports
-
-    @property
-    def status(self) -> Any:
-        return self._rng.choice(self._clients).status
-
-
-class Servers:
-    """Two servers on one file that are killed and come back under their addresses."""
-
-    def __init__(self, db: Path) -> None:
-        self._db = db
-        self._addresses = [(free_address(), free_address()) for _ in range(2)]
-        self._running: list[ServerProcess] = []
-        self.kills = 0
-
-    @contextlib.asynccontextmanager
-    async def clients(self) -> AsyncIterator[list[Client]]:
-        """Run them for as long as the block, and give a client of each."""
-        try:
-            self._running = [await self._start(number) for number in range(2)]
-            async with contextlib.AsyncExitStack() as stack:
-                yield [
-                    await stack.enter_async_context(Client(server.grpc)) for server in self._running
-                ]
-        finally:
-            for server in self._running:
-                if server.process.returncode is None:
-                    await server.kill()
-
-    async def kill(self, number: int) -> None:
-        """Kill one and start it again."""
-        await self._running[number].kill()
-        self.kills += 1
-        self._running[number] = await self._start(number)
-
-    async def stop(self) -> list[int]:
-        """End both cleanly and return their exit codes."""
-        return [await server.stop() for server in self._running]
-
-    async def _start(self, number: int) -> ServerProcess:
-        grpc_address, http_address = self._addresses[number]
-        return await ServerProcess.start(self._db, grpc=grpc_address, http=http_address)
+    documents: int = 20  # of each batch
+    longest_s: float = 7.0  # of a fault
+    bad_inputs: int = 30  # in each round
 
 
 async def run(plan: Plan, db: Path) -> Tally:
@@ -116,46 +42,65 @@ async def run(plan: Plan, db: Path) -> Tally:
     rng = random.Random(plan.seed)
     servers = Servers(db)
     async with asyncio.timeout(_DEADLINE_S), servers.clients() as clients:
+        memory_at_start = servers.memory()
         anywhere = Anywhere(clients, rng)
-        pipelines = [
-            Pipeline(anywhere, str(UUID(int=rng.getrandbits(128))))  # type: ignore[arg-type]  # enough of a client
+        works = [
+            Work(anywhere, str(UUID(int=rng.getrandbits(128))))  # type: ignore[arg-type]  # enough of a client
             for _ in range(_BATCHES)
         ]
-        for pipeline in pipelines:
-            await pipeline.create(plan.documents, more_documents_follow=True)
-        records: list[list[WatchRecord]] = [[] for _ in pipelines]
+        for work in works:
+            await work.begin(plan.documents)
+        records: list[list[WatchRecord]] = [[] for _ in works]
         hangups = Hangups(plan.hangups, rng, chance=min(1.0, plan.hangups / plan.watches))
         async with asyncio.TaskGroup() as group:
-            for pipeline in pipelines:
-                group.create_task(pipeline.run(rng))
-            group.create_task(_kill(servers, pipelines, plan, rng))
+            driving = group.create_task(_drive(servers, works, plan, rng))
             for number in range(plan.watches):
-                kept, pipeline = records[number % _BATCHES], pipelines[number % _BATCHES]
+                kept, work = records[number % _BATCHES], works[number % _BATCHES]
                 kept.append(record := WatchRecord())
-                group.create_task(watch_with_hangups(pipeline, record, hangups))
+                group.create_task(watch_with_hangups(work, record, hangups))
                 if number % 20 == 0:
                     await asyncio.sleep(0)  # they are opened while reports run
-        for pipeline, seen in zip(pipelines, records, strict=True):
-            check_all(seen, pipeline, await pipeline.documents())
+        for work, seen in zip(works, records, strict=True):
+            check_all(seen, work, await work.documents())
+            await work.check_history()
+        memory_at_end = servers.memory()
         assert await servers.stop() == [0, 0]
     everybody = [record for seen in records for record in seen]
     return Tally(
+        batches=len(works),
         watches=len(everybody),
-        reports=sum(len(pipeline.acknowledged) for pipeline in pipelines),
+        reports=sum(len(work.acknowledged) for work in works),
         transitions=sum(len(record.transitions) for record in everybody),
-        kills=servers.kills,
+        bad_inputs=plan.rounds * plan.bad_inputs,
         hangups=hangups.done,
         breaks=sum(record.hangups for record in everybody) - hangups.done,
+        faults=driving.result(),
+        memory_mib=(memory_at_start, memory_at_end),
     )
 
 
-async def _kill(
-    servers: Servers, pipelines: Sequence[Pipeline], plan: Plan, rng: random.Random
-) -> None:
-    """Kill either server again and again, evenly over all that is reported."""
-    expected = len(pipelines) * plan.documents * 5  # stages
-    for number in range(1, plan.kills + 1):
-        pipeline = rng.choice(pipelines)
-        share = expected * number // (plan.kills + 1) // len(pipelines)
-        await pipeline.until_acknowledged(share)
-        await servers.kill(rng.randrange(2))
+async def _drive(
+    servers: Servers, works: Sequence[Work], plan: Plan, rng: random.Random
+) -> Counter[str]:
+    """Work round after round, each under a fault; end the batches; return what the faults were."""
+    faults = _choose(plan.rounds, rng)
+    for number, fault in enumerate(faults):
+        seconds = rng.uniform(plan.longest_s / 10, plan.longest_s)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(servers.suffer(fault, rng.randrange(2), seconds))
+            for work in works:
+                group.create_task(work.round(number, random.Random(rng.random())))
+            address = rng.choice(servers.addresses)
+            ownrng = random.Random(rng.random())
+            group.create_task(talk_nonsense(address, plan.bad_inputs, ownrng))
+    for work in works:
+        await work.seal()
+    return Counter(faults)
+
+
+def _choose(rounds: int, rng: random.Random) -> list[str]:
+    """Return a fault for each round, every kind as often as the others."""
+    faults: list[str] = []
+    while len(faults) < rounds:
+        faults += rng.sample(FAULTS, len(FAULTS))
+    return faults[:rounds]

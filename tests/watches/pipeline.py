@@ -22,6 +22,8 @@ from tests.validator import WatchRecord
 
 T = TypeVar("T")
 
+_PAUSE_S = 0.02  # before a call is repeated
+
 STAGES = (
     r.STAGE_PARSING,
     r.STAGE_CLEANING,
@@ -306,6 +308,7 @@ async def retrying(call: Callable[[], Awaitable[T]]) -> T:
         except aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
+        await asyncio.sleep(_PAUSE_S)
 
 
 def _cut(documents: list[str], rng: random.Random) -> Iterator[list[str]]:

@@ -1,0 +1,112 @@
+"""Two servers on one file, each behind a proxy, and what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from stagecast.client import Client
+from tests.faults import full_disk, locked, moved_away
+from tests.process import ServerProcess, free_address
+from tests.proxy import Proxy, Trouble
+
+_OF_THE_FILE: dict[str, Callable[[ServerProcess, Path], AbstractContextManager[None]]] = {
+    "file locked": locked,
+    "file moved away": moved_away,
+    "disk full": full_disk,
+}
+_OF_THE_NETWORK = {f"connections {kind.value}": kind for kind in Trouble}
+
+FAULTS = ("SIGKILL", "SIGSTOP", *_OF_THE_FILE, *_OF_THE_NETWORK)
+
+
+class Anywhere:
+    """A client of several servers on one file: each call goes to any of them."""
+
+    def __init__(self, clients: Sequence[Client], rng: random.Random) -> None:
+        self._clients = clients
+        self._rng = rng
+
+    @property
+    def reports(self) -> Any:
+        return self._rng.choice(self._clients).reports
+
+    @property
+    def controls(self) -> Any:
+        return self._rng.choice(self._clients).controls
+
+    @property
+    def status(self) -> Any:
+        return self._rng.choice(self._clients).status
+
+
+class Servers:
+    """They are killed and come back under their addresses.
+
+    Attributes:
+        addresses: of their gRPC, without the proxies.
+    """
+
+    def __init__(self, db: Path) -> None:
+        self._db = db
+        self._addresses = [(free_address(), free_address()) for _ in range(2)]
+        self.addresses = [grpc for grpc, _ in self._addresses]
+        self._proxies = [Proxy(grpc) for grpc in self.addresses]
+        self._running: list[ServerProcess] = []
+
+    @contextlib.asynccontextmanager
+    async def clients(self) -> AsyncIterator[list[Client]]:
+        """Run them for as long as the block; give a client of each, and one through each proxy."""
+        try:
+            self._running = [await self._start(number) for number in range(2)]
+            async with contextlib.AsyncExitStack() as stack:
+                for proxy in self._proxies:
+                    await stack.enter_async_context(proxy.running())
+                ways = [*self.addresses, *(proxy.address for proxy in self._proxies)]
+                yield [await stack.enter_async_context(Client(address)) for address in ways]
+        finally:
+            for server in self._running:
+                if server.process.returncode is None:
+                    await server.kill()
+
+    async def suffer(self, fault: str, number: int, seconds: float) -> None:
+        """Let one of them have a fault; it is over when this returns."""
+        server = self._running[number]
+        if fault == "SIGKILL":
+            await server.kill()
+            self._running[number] = await self._start(number)
+        elif fault == "SIGSTOP":
+            server.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            server.process.send_signal(signal.SIGCONT)
+        elif fault in _OF_THE_NETWORK:
+            await self._proxies[number].trouble(_OF_THE_NETWORK[fault], seconds)
+        else:
+            with _OF_THE_FILE[fault](server, self._db):
+                await asyncio.sleep(seconds)
+
+    def memory(self) -> int:
+        """Return the memory of the larger one, in MiB."""
+        return max(_resident(server.process.pid) for server in self._running) >> 20
+
+    async def stop(self) -> list[int]:
+        """End both cleanly and return their exit codes."""
+        return [await server.stop() for server in self._running]
+
+    async def _start(self, number: int) -> ServerProcess:
+        grpc_address, http_address = self._addresses[number]
+        return await ServerProcess.start(self._db, grpc=grpc_address, http=http_address)
+
+
+def _resident(pid: int) -> int:
+    """Return how many bytes of memory a process holds."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) << 10
+    return 0

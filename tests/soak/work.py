@@ -1,0 +1,109 @@
+"""What goes on meanwhile: attempts, reports, heartbeats, controls, and nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+from stagecast.v1 import control_service_pb2 as cs
+from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.corpus import BUGS, bad_requests, methods, send
+from tests.watches.pipeline import Pipeline, retrying
+
+_WORKERS = 4
+_STALL_AFTER = Duration(seconds=1)  # so that who is frozen is missed
+_NOBODYS = str(UUID(int=7))  # dataset: what is nonsense changes nothing that is looked at
+_WITHIN_S = 5.0
+
+
+class Work(Pipeline):
+    """A batch whose documents are taken from end to end once each round."""
+
+    async def begin(self, documents: int) -> None:
+        """Create the batch."""
+        await self.create(documents, more_documents_follow=True, stall_after=_STALL_AFTER)
+
+    async def round(self, number: int, rng: random.Random) -> None:
+        """Give every document another attempt, and bring it to its end."""
+        shares = [self.document_ids[n::_WORKERS] for n in range(_WORKERS)]
+        async with asyncio.TaskGroup() as group:
+            for share in shares:
+                group.create_task(self._one_round(share, number, random.Random(rng.random())))
+
+    async def _one_round(self, share: list[str], number: int, rng: random.Random) -> None:
+        for document_id in share if number else ():
+            await retrying(partial(self.start, document_id, f"worker-{number}"))
+        await self._beat(share)
+        for document_id in rng.sample(share, len(share) // 3):
+            await self._control(document_id)
+        await self._work(share, rng)
+
+    async def _beat(self, share: list[str]) -> None:
+        request = pb.HeartbeatRequest(
+            **self._name(), documents=[pb.HeartbeatDocument(document_id=d) for d in share]
+        )
+        await retrying(lambda: self.client.reports.Heartbeat(request))
+
+    async def _control(self, document_id: str) -> None:
+        """Hold, release and end a document, and give it another attempt."""
+        name = self._name() | {"document_id": document_id}
+        await self._order("Pause", cs.PauseRequest(**name))
+        await self._report_until_known(
+            [pb.DocumentReport(document_id=document_id, stage=r.STAGE_PARSING)]
+        )
+        await self._order("Resume", cs.ResumeRequest(**name))
+        await self._order("Stop", cs.StopRequest(**name))
+        await self._order("Retry", cs.RetryRequest(**name))
+
+    async def _order(self, rpc: str, request: Any) -> None:
+        await retrying(lambda: getattr(self.client.controls, rpc)(request, wait_for_ready=True))
+
+    def _name(self) -> dict[str, str]:
+        return {"dataset_id": self.dataset_id, "batch_id": self.batch_id}
+
+    async def check_history(self) -> None:
+        """Check that what was acknowledged is in the log, once, and that the log has no hole."""
+        log = await self._history()
+        assert [transition.revision for transition in log] == list(range(1, len(log) + 1))
+        revisions = [revision for revision, _, _ in self.acknowledged]
+        assert len(set(revisions)) == len(revisions), "a revision was acknowledged twice"
+        for revision, document_id, stage in self.acknowledged:
+            document = log[revision - 1].document
+            assert (document.document_id, document.stage) == (document_id, stage)
+
+    async def _history(self) -> list[r.Transition]:
+        found: list[r.Transition] = []
+        token = ""
+        while True:
+            request = ss.ListTransitionsRequest(**self._name(), page_size=1_000, page_token=token)
+            page = await self.client.status.ListTransitions(request)
+            found += page.transitions
+            token = page.next_page_token
+            if not token:
+                return found
+
+
+async def talk_nonsense(address: str, requests: int, rng: random.Random) -> int:
+    """Send bad requests of any RPC; return how many were sent.
+
+    Raises:
+        AssertionError: one was answered by a bug.
+    """
+    known = methods()
+    sound = ss.GetDocumentRequest(dataset_id=_NOBODYS, batch_id="b", document_id="d")
+    async with aio.insecure_channel(address) as channel:
+        for _ in range(requests):
+            path = rng.choice(list(known))
+            corpus = list(bad_requests(known[path], sound=sound, rng=rng))
+            error = await send(channel, path, rng.choice(corpus), _WITHIN_S)
+            if error is not None:
+                assert error.code() not in BUGS, error.details()
+    return requests

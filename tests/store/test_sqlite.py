@@ -411,6 +411,38 @@ async def test_file_that_stays_locked_is_refused_at_the_start(path: Path) -> Non
                 pass
 
 
+async def test_full_file_is_busy_until_there_is_room(path: Path) -> None:
+    def allow(pages: int) -> Callable[[Any], None]:
+        return lambda tx: tx._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+
+    async with opened(path) as store:
+        batch = await create(store, documents=1)
+        await store.write(allow(1))  # no more than there are
+        with pytest.raises(StoreBusy, match="full"):
+            await create(store, "large", documents=1_000)
+        assert await get_batch(store) == batch
+        await store.probe()
+        await store.write(allow(1_000_000))
+        assert (await create(store, "large", documents=1_000)).counts.total == 1_000
+
+
+async def test_fault_is_told_once_it_is_met(path: Path) -> None:
+    told: list[Exception] = []
+    store = SqliteStore(
+        path,
+        clock=Clock(),
+        on_commit=lambda _: None,
+        on_foreign_commit=lambda: None,
+        on_fault=told.append,
+    )
+    path.rename(path.with_suffix(".aside"))
+    with pytest.raises(StoreBusy, match="deleted or replaced"):
+        await create(store)
+    await store.close()
+    [fault] = told
+    assert isinstance(fault, StoreBusy)
+
+
 async def test_mistake_in_a_statement_is_a_bug_and_not_a_busy_store(store: SqliteStore) -> None:
     def call(tx: Any) -> None:
         tx._connection.execute("SELECT 1 FROM nowhere")

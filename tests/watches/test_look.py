@@ -1,0 +1,70 @@
+"""A look at the store keeps nobody from being heard from."""
+
+from __future__ import annotations
+
+import asyncio
+
+from stagecast.config import Config
+from stagecast.errors import StoreBusy
+from stagecast.watches.look import Look
+from stagecast.watches.patience import Patience
+
+
+async def test_look_that_takes_long_goes_on_behind_the_heartbeat(config: Config) -> None:
+    look: Look[int] = Look()
+    patience = Patience(0.01, config)
+    answered, begun = asyncio.Event(), 0
+
+    async def read() -> int:
+        nonlocal begun
+        begun += 1
+        await answered.wait()
+        return 7
+
+    for _ in range(3):
+        assert await look.take(read, patience) is None
+        assert look.pending
+        assert look.blind
+        assert patience.heartbeat_due
+        patience.sent()
+    answered.set()
+    while (found := await look.take(read, patience)) is None:
+        pass
+    assert (found, begun) == (7, 1)
+    assert not look.pending
+    assert not look.blind
+
+
+async def test_fault_is_no_answer_and_the_next_look_is_a_new_one(config: Config) -> None:
+    look: Look[int] = Look()
+    patience = Patience(0.01, config)
+
+    async def fail() -> int:
+        raise StoreBusy("locked", retry_after_s=60)
+
+    async def read() -> int:
+        return 7
+
+    assert await look.take(fail, patience) is None  # paused until the heartbeat, no longer
+    assert look.blind
+    assert not look.pending
+    while (found := await look.take(read, patience)) is None:
+        pass
+    assert found == 7
+    assert not look.blind
+
+
+async def test_look_that_is_closed_asks_for_no_more(config: Config) -> None:
+    look: Look[int] = Look()
+    left = asyncio.Event()
+
+    async def read() -> int:
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            left.set()
+
+    assert await look.take(read, Patience(0.01, config)) is None
+    look.close()
+    async with asyncio.timeout(30):
+        await left.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from stagecast import wire
-from stagecast.auth import Authenticator, KeyRing
+from stagecast.auth import Authenticator, KeyRing, load_verifier
 from stagecast.config import Config, is_loopback
 from stagecast.controls import Controls
 from stagecast.errors import StartError, StoreBusy
@@ -158,14 +158,15 @@ class App:
         exposed = [at for at in (config.grpc, config.http) if _is_exposed(at)]
         authenticator = Authenticator(
             ring,
-            verifier=None,
+            verifier=load_verifier(config.jwt_key, config.jwt_audience) if config.jwt_key else None,
             clock=self._clock,
             required=bool(exposed) and not config.insecure,
         )
-        if authenticator.on and not ring.used:
+        if exposed and authenticator.on and not (ring.used or config.jwt_key):
             raise StartError(
                 f"{exposed[0]} can be reached by others, and there is no key that they would need; "
-                f"make one with 'stagecast keys create --db {config.db}', or say --insecure"
+                f"make one with 'stagecast keys create --db {config.db}', give --jwt-key, or say "
+                "--insecure"
             )
         return authenticator
 

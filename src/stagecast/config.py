@@ -23,6 +23,9 @@ class Config:
     http: str = "127.0.0.1:8000"
     # Whose pages a browser lets read the REST answers: origins such as `https://app.example.com`.
     cors_origins: tuple[str, ...] = ()
+    # A secret, or the public key of whoever signs tokens; and whom they have to be meant for.
+    jwt_key: Path | None = None
+    jwt_audience: str = "stagecast"
     # Whether to serve an address that others can reach although there is no key; once there is one,
     # it is asked for all the same.
     insecure: bool = False

@@ -5,10 +5,11 @@ Free of gRPC, HTTP and SQL.
 
 from __future__ import annotations
 
-from stagecast.auth.authenticator import Authenticator, TokenVerifier
+from stagecast.auth.authenticator import Authenticator
 from stagecast.auth.keys import create_key, list_keys, revoke_key
 from stagecast.auth.ring import KeyRing
 from stagecast.auth.secret import prefix_of
+from stagecast.auth.tokens import TokenVerifier, load_verifier
 
 __all__ = [
     "Authenticator",
@@ -16,6 +17,7 @@ __all__ = [
     "TokenVerifier",
     "create_key",
     "list_keys",
+    "load_verifier",
     "prefix_of",
     "revoke_key",
 ]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from stagecast.auth.ring import KeyRing
 from stagecast.auth.secret import digest_of, prefix_of
+from stagecast.auth.tokens import TokenVerifier
 from stagecast.errors import (
     CredentialsError,
     CredentialsExpired,
@@ -21,18 +21,6 @@ from stagecast.errors import (
     ScopeMissing,
 )
 from stagecast.model import ANYBODY, ApiKey, Caller, Principal, Scope
-
-
-class TokenVerifier(Protocol):
-    """Tells whom a signed token stands for."""
-
-    def verify(self, token: str) -> Principal:
-        """Return the principal.
-
-        Raises:
-            CredentialsInvalid, CredentialsExpired: the token is not good.
-        """
-        ...
 
 
 class Authenticator:

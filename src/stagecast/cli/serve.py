@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from stagecast.app import App
+from stagecast.cli.access import access_options
 from stagecast.cli.address import check_address
 from stagecast.cli.limits import limit_options
 from stagecast.cli.logs import log_to_stderr
@@ -70,13 +71,7 @@ _DEFAULTS = Config()
     help="How many processes serve, on the same file and ports; one more replaces those that die. "
     "More than 1 needs Linux, where SO_REUSEPORT spreads connections over them.",
 )
-@click.option(
-    "--insecure",
-    envvar="STAGECAST_INSECURE",
-    is_flag=True,
-    help="Serve an address that others can reach although there is no key: whoever reaches it may "
-    "do everything, until the first key is made.",
-)
+@access_options
 def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields of Config
     """Serve gRPC and REST from one SQLite file.
 

@@ -1,0 +1,249 @@
+"""Only what was signed with the one key in the one way, for us and not for ever, is a token."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from stagecast.auth.tokens import TokenVerifier, load_verifier
+from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, StartError
+from stagecast.model import Scope
+
+SHARED = "a text that both know, with 64 bytes or more, as the longest of the algorithms wants it"
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+SIGNERS: dict[str, Any] = {"HS256": SHARED, "RS256": RSA, "ES256": EC}
+
+
+def pem(key: Any) -> bytes:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    given = {
+        "aud": "stagecast",
+        "exp": time.time() + 600,
+        "scope": "read openid report",
+        "datasets": [DATASET.upper()],
+        "sub": "alice",
+    } | changes
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def forge(header: dict[str, Any], payload: Any, secret: bytes) -> str:
+    """Sign whatever it is, as no library would."""
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+        for part in (header, payload)
+    ]
+    signature = hmac.digest(secret, b".".join(parts), hashlib.sha256)
+    return b".".join((*parts, base64.urlsafe_b64encode(signature).rstrip(b"="))).decode()
+
+
+@pytest.fixture(params=["HS256", "RS256", "ES256"])
+def algorithm(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def verifier(tmp_path: Path, algorithm: str) -> TokenVerifier:
+    key = tmp_path / "key"
+    signer = SIGNERS[algorithm]
+    key.write_bytes(f"{signer}\n".encode() if algorithm == "HS256" else pem(signer))
+    return load_verifier(key, "stagecast")
+
+
+def refusal(verifier: TokenVerifier, token: str) -> CredentialsError:
+    with pytest.raises(CredentialsError) as raised:
+        verifier.verify(token)
+    return raised.value
+
+
+def test_algorithm_follows_from_the_key(verifier: TokenVerifier, algorithm: str) -> None:
+    assert verifier.algorithm == algorithm
+
+
+def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorithm: str) -> None:
+    end = int(time.time()) + 600
+    token = jwt.encode(claims(exp=end), SIGNERS[algorithm], algorithm)
+    for _ in range(2):  # the second time it is known
+        principal = verifier.verify(token)
+        assert principal.name == "token of alice"
+        assert principal.scopes == {Scope.READ, Scope.REPORT}
+        assert principal.sight == {DATASET}
+        assert principal.expires_at == (end + 30) * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"aud": "another"}, "meant for somebody else"),
+        ({"aud": None}, "needs the claims"),
+        ({"exp": None}, "needs the claims"),
+        ({"exp": "soon"}, "malformed"),
+        ({"nbf": 4_000_000_000}, "not valid yet"),
+        ({"scope": ["read"]}, "'scope'"),
+        ({"datasets": "all"}, "'datasets'"),
+        ({"datasets": ["first"]}, "'datasets'"),
+        ({"datasets": [1]}, "'datasets'"),
+    ],
+)
+def test_claims_that_are_not_as_they_should_be_are_refused(
+    verifier: TokenVerifier, algorithm: str, changes: dict[str, Any], why: str
+) -> None:
+    error = refusal(verifier, jwt.encode(claims(**changes), SIGNERS[algorithm], algorithm))
+    assert isinstance(error, CredentialsInvalid)
+    assert why in str(error)
+
+
+def test_token_that_is_over_says_so(verifier: TokenVerifier, algorithm: str) -> None:
+    over = jwt.encode(claims(exp=time.time() - 60), SIGNERS[algorithm], algorithm)
+    assert isinstance(refusal(verifier, over), CredentialsExpired)
+    just = jwt.encode(claims(exp=time.time() - 10), SIGNERS[algorithm], algorithm)
+    assert verifier.verify(just), "clocks differ"
+
+
+@pytest.mark.parametrize(
+    ("datasets", "sight"), [(None, frozenset()), ([], frozenset()), (["*"], None)]
+)
+def test_token_sees_what_it_names_and_everything_only_if_it_says_so(
+    verifier: TokenVerifier, algorithm: str, datasets: Any, sight: Any
+) -> None:
+    token = jwt.encode(claims(datasets=datasets), SIGNERS[algorithm], algorithm)
+    assert verifier.verify(token).sight == sight
+
+
+def test_token_without_scope_allows_nothing(verifier: TokenVerifier, algorithm: str) -> None:
+    token = jwt.encode(claims(scope=None, sub=None), SIGNERS[algorithm], algorithm)
+    principal = verifier.verify(token)
+    assert (principal.scopes, principal.name) == (frozenset(), "a token")
+
+
+@pytest.mark.parametrize("other", ["HS256", "HS512", "RS256", "RS512", "ES256", "PS256", "none"])
+def test_token_signed_in_any_other_way_is_refused(
+    verifier: TokenVerifier, algorithm: str, other: str
+) -> None:
+    if other == algorithm:
+        return
+    signer = {"H": SHARED, "R": RSA, "P": RSA, "E": EC, "n": None}[other[0]]
+    token = jwt.encode(claims(), signer, other)
+    assert isinstance(refusal(verifier, token), CredentialsInvalid)
+
+
+def test_token_signed_with_another_key_is_refused(verifier: TokenVerifier, algorithm: str) -> None:
+    others = {
+        "HS256": "another secret that has 32 bytes or more",
+        "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        "ES256": ec.generate_private_key(ec.SECP256R1()),
+    }
+    token = jwt.encode(claims(), others[algorithm], algorithm)
+    assert "not signed with the key" in str(refusal(verifier, token))
+
+
+def test_public_key_is_no_secret(verifier: TokenVerifier, algorithm: str) -> None:
+    """Whoever has the public key must not be able to sign with it."""
+    public = SHARED.encode() if algorithm == "HS256" else pem(SIGNERS[algorithm])
+    for name in ("HS256", algorithm):
+        for key in (public, public.strip()):
+            token = forge({"alg": name, "typ": "JWT"}, claims(), key)
+            if algorithm == "HS256":
+                assert verifier.verify(token)
+            else:
+                assert isinstance(refusal(verifier, token), CredentialsInvalid)
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, 0, ["HS256"]])
+def test_token_that_claims_to_need_no_signature_is_refused(
+    verifier: TokenVerifier, alg: Any
+) -> None:
+    for token in (
+        forge({"alg": alg, "typ": "JWT"}, claims(), b"x"),
+        forge({"alg": alg, "typ": "JWT"}, claims(), b"x").rpartition(".")[0] + ".",
+    ):
+        assert isinstance(refusal(verifier, token), CredentialsInvalid)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("", ".", "..", "a.b.c", "ä.ö.ü", "e30.e30.e30", "\x00", "=.=.=", "a" * 10_000),
+        "a." * 5_000,
+        f"{base64.urlsafe_b64encode(b'[' * 6_000).decode()}.e30.e30",
+    ],
+)
+def test_what_was_never_a_token_is_refused_without_being_repeated(
+    verifier: TokenVerifier, token: str
+) -> None:
+    error = refusal(verifier, token)
+    assert isinstance(error, CredentialsInvalid)
+    assert len(str(error)) < 100
+
+
+@pytest.mark.parametrize("payload", ["text", 1, [], None, {"exp": 1e400, "aud": "stagecast"}])
+def test_payload_that_is_no_set_of_claims_is_refused(tmp_path: Path, payload: Any) -> None:
+    key = tmp_path / "key"
+    key.write_text(SHARED)
+    token = forge({"alg": "HS256", "typ": "JWT"}, payload, SHARED.encode())
+    assert isinstance(refusal(load_verifier(key, "stagecast"), token), CredentialsInvalid)
+
+
+def _private(key: Any) -> bytes:
+    return bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "too short"),
+        (b"short", "too short"),
+        (b"x" * 31 + b"\n", "too short"),
+        (_private(RSA), "holds no public key in PEM"),
+        (b"-----BEGIN PUBLIC KEY-----\nnonsense\n", "holds no public key in PEM"),
+        (b"ssh-rsa AAAA somebody@somewhere with enough bytes", "holds no public key in PEM"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "neither RSA of 2048 bits or more nor"),
+        (pem(ed25519.Ed25519PrivateKey.generate()), "neither RSA of 2048 bits or more nor"),
+        (
+            pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)),  # noqa: S505 - to be refused
+            "neither RSA of 2048 bits or more nor",
+        ),
+    ],
+)
+def test_what_is_no_key_is_told_at_the_start(tmp_path: Path, content: bytes, why: str) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(content)
+    with pytest.raises(StartError, match=why) as raised:
+        load_verifier(key, "stagecast")
+    assert len(str(raised.value)) < 300
+
+
+def test_file_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"cannot read .*missing: No such file"):
+        load_verifier(tmp_path / "missing", "stagecast")
+
+
+def test_what_is_known_is_bounded(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(SHARED)
+    verifier = load_verifier(key, "stagecast")
+    for number in range(1_100):
+        verifier.verify(jwt.encode(claims(jti=f"{number}"), SHARED, "HS256"))
+    assert len(verifier._known) == 1_000

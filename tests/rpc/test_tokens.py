@@ -1,0 +1,135 @@
+"""Tokens that somebody else has signed open what keys open, on every face."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import jwt
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import status_service_pb2 as ss
+from tests.cli.command import stagecast
+from tests.clock import Clock
+from tests.process import running
+from tests.rpc.calls import Calls, refused
+
+SHARED = "a text that both know, of 32 bytes or more"
+COGNEE = "/api/v1/datasets/status"
+
+
+def sign(dataset_id: str = "*", *, lives_s: float = 600, key: str = SHARED, **claims: Any) -> str:
+    given = {
+        "aud": "us",
+        "exp": time.time() + lives_s,
+        "scope": "read report",
+        "datasets": [dataset_id],
+    }
+    return jwt.encode(given | claims, key, "HS256")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(time.time_ns() // 1_000)
+
+
+@pytest.fixture
+async def server(config: Config, clock: Clock, tmp_path: Path) -> AsyncIterator[App]:
+    secret = tmp_path / "shared"
+    secret.write_text(SHARED)
+    async with App(replace(config, jwt_key=secret, jwt_audience="us"), clock=clock) as app:
+        yield app
+
+
+async def test_token_opens_what_it_says(server: App, dataset_id: str) -> None:
+    async with Client(server.grpc_address, key=sign(dataset_id)) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        assert (await refused(calls.stop())).reason == "SCOPE_MISSING"
+        other = Calls(client, "7c9e6679-7425-40de-944b-e07fc1f90ae7")
+        assert (await refused(other.create("a"))).reason == "DATASET_NOT_FOUND"
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+        bearer = {"Authorization": f"Bearer {sign(dataset_id)}"}
+        assert (await http.get(COGNEE, headers=bearer)).json().keys() == {dataset_id}
+        path = f"/v1/datasets/{dataset_id}/documents/b1/indexing-status"
+        assert (await http.get(path, headers=bearer)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (None, "CREDENTIALS_MISSING"),
+        (sign(aud="them"), "CREDENTIALS_INVALID"),
+        (sign(key="another text that both know, of 32 bytes"), "CREDENTIALS_INVALID"),
+        (sign(lives_s=-60), "CREDENTIALS_EXPIRED"),
+        (sign(scope="control"), "SCOPE_MISSING"),
+        (jwt.encode({"aud": "us", "scope": "read"}, SHARED, "HS256"), "CREDENTIALS_INVALID"),
+        (sign().rpartition(".")[0] + ".", "CREDENTIALS_INVALID"),
+    ],
+    ids=["none", "audience", "key", "over", "scope", "for ever", "unsigned"],
+)
+async def test_token_that_is_no_good_opens_nothing(
+    server: App, dataset_id: str, token: str | None, reason: str
+) -> None:
+    async with Client(server.grpc_address, key=token) as client:
+        refusal = await refused(Calls(client, dataset_id).batch())
+    assert refusal.reason == reason
+    assert not token or token.rpartition(".")[2] == "" or token not in f"{refusal}"
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        answer = await http.get(COGNEE, headers=headers)
+    assert answer.status_code == (403 if reason == "SCOPE_MISSING" else 401)
+
+
+async def test_running_watch_ends_with_its_token(
+    server: App, clock: Clock, dataset_id: str
+) -> None:
+    async with Client(server.grpc_address, key=sign(dataset_id)) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        watch = client.status.WatchBatch(
+            ss.WatchBatchRequest(
+                dataset_id=dataset_id,
+                batch_id="b1",
+                follow=True,
+                heartbeat_interval=Duration(seconds=1),
+            )
+        )
+        await watch.wait_for_connection()
+        clock.advance(600 + 31)
+        refusal = await refused(_end(watch))
+    assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+    assert (refusal.reason, refusal.message) == ("CREDENTIALS_EXPIRED", "a token has expired")
+
+
+async def _end(watch: Any) -> None:
+    async for _ in watch:
+        pass
+
+
+async def test_serve_takes_a_key_for_tokens_in_place_of_keys(tmp_path: Path) -> None:
+    secret = tmp_path / "shared"
+    secret.write_text(f"{SHARED}\n")
+    options = ("--jwt-key", str(secret), "--jwt-audience", "us")
+    async with running(tmp_path / "s.db", *options, grpc="0.0.0.0:0") as server:
+        address = f"127.0.0.1:{server.grpc.rpartition(':')[2]}"
+        async with Client(address, key=sign()) as client:
+            assert not (await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets
+    assert SHARED not in Path(tmp_path / "s.db.log").read_text()
+
+
+async def test_serve_refuses_what_is_no_key(tmp_path: Path) -> None:
+    weak = tmp_path / "weak"
+    weak.write_text("password")
+    ended = await stagecast("serve", "--db", tmp_path / "s.db", "--jwt-key", weak)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == f"Error: the secret in {weak} is too short: it needs 32 bytes\n"

@@ -78,16 +78,17 @@ def bad_requests(
 
 
 async def send(
-    channel: aio.Channel, path: str, request: bytes, within_s: float
+    channel: aio.Channel, path: str, request: bytes, within_s: float, key: str = ""
 ) -> aio.AioRpcError | None:
     """Make a call with these bytes; return its error, of a stream that of its first message."""
+    metadata = (("x-api-key", key),) if key else ()
     try:
         if methods()[path].server_streaming:
-            watch = channel.unary_stream(path)(request, timeout=within_s)
+            watch = channel.unary_stream(path)(request, timeout=within_s, metadata=metadata)
             await watch.read()
             watch.cancel()
         else:
-            await channel.unary_unary(path)(request, timeout=within_s)
+            await channel.unary_unary(path)(request, timeout=within_s, metadata=metadata)
     except aio.AioRpcError as error:
         return error
     return None

@@ -106,6 +106,15 @@ def scribbled_on(db: Path) -> None:
     overwrite(db, db.read_bytes()[:200] + b"\xa5" * (db.stat().st_size - 200))
 
 
+def scribbled_on_where_the_keys_are(db: Path) -> None:
+    open_writer(db).close()
+    with contextlib.closing(sqlite3.connect(db)) as other:
+        [(page,)] = other.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'api_keys'")
+    content = bytearray(db.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"\xa5" * 4096
+    overwrite(db, bytes(content))
+
+
 @contextlib.contextmanager
 def held(db: Path) -> Iterator[None]:
     open_writer(db).close()
@@ -127,6 +136,7 @@ def held(db: Path) -> Iterator[None]:
         (newer, "newer release"),
         (cut_short, "damaged"),
         (scribbled_on, "damaged"),
+        (scribbled_on_where_the_keys_are, "malformed"),
         (held, "locked"),
     ],
 )

@@ -154,7 +154,10 @@ class App:
     async def _make_authenticator(self, ring: KeyRing) -> Authenticator:
         """Read the keys, and refuse to let just anybody in unasked."""
         config = self._config
-        await ring.refresh()
+        try:
+            await ring.refresh()
+        except StoreBusy as error:
+            raise StartError(f"cannot use {config.db}: {error}") from error
         exposed = [at for at in (config.grpc, config.http) if _is_exposed(at)]
         authenticator = Authenticator(
             ring,

@@ -6,13 +6,19 @@ path ask for a batch that is there.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+import pytest
+
 from stagecast.app import App
 from stagecast.client import Client
+from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
+from tests.access import make_key
 from tests.rpc.calls import BATCH, Calls, counters, failure, stage
 from tests.rpc.commands import Command
 
@@ -60,21 +66,43 @@ def answered(report: Path) -> set[tuple[str, int]]:
     }
 
 
+@pytest.mark.parametrize("keys", ["off", "right", "missing", "wrong"])
 async def test_every_answer_is_as_the_document_says(
-    server: App, client: Client, tmp_path: Path
+    server: App, client: Client, config: Config, tmp_path: Path, keys: str
 ) -> None:
     await ingest(client)
+    options: list[str] = []
+    if keys != "off":
+        key = await make_key(config.db)
+        await until_asked_for_keys(server)
+        given = {"right": key, "wrong": f"{key}x"}.get(keys)
+        options = ["--header", f"Authorization: Bearer {given}"] if given else []
+    if keys in ("missing", "wrong"):
+        # The documents that this one repeats say nothing of credentials.
+        options += ["--exclude-checks", "status_code_conformance"]
     settings, report = tmp_path / "schemathesis.toml", tmp_path / "report.har"
     settings.write_text(SETTINGS)
     schemathesis = Command("schemathesis", "--config-file", str(settings), "run", home=tmp_path)
     ended = await schemathesis.run(
-        f"http://{server.http_address}/openapi.json", "--report-har-path", str(report)
+        f"http://{server.http_address}/openapi.json", "--report-har-path", str(report), *options
     )
     assert ended.code == 0, ended.out + ended.err
     # It has not missed what there is to be seen.
-    assert answered(report) >= {
-        ("indexing-status", 200),
-        ("indexing-status", 404),
-        ("status", 200),
-        ("status", 422),
-    }
+    seen = answered(report)
+    if keys in ("off", "right"):
+        assert seen >= {
+            ("indexing-status", 200),
+            ("indexing-status", 404),
+            ("status", 200),
+            ("status", 422),
+        }
+    else:
+        assert seen >= {("indexing-status", 401), ("status", 401)}
+    assert not [status for _, status in seen if status >= 500]
+
+
+async def until_asked_for_keys(server: App) -> None:
+    """Wait until the server has heard that there is a key."""
+    async with httpx.AsyncClient() as http, asyncio.timeout(30):
+        while (await http.get(f"http://{server.http_address}/api/v1/datasets/status")).is_success:
+            pass

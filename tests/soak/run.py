@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from tests.access import make_key
 from tests.soak.servers import FAULTS, Anywhere, Servers
 from tests.soak.tally import Tally
 from tests.soak.work import Work, talk_nonsense
@@ -40,7 +41,8 @@ async def run(plan: Plan, db: Path) -> Tally:
         AssertionError: something was lost, repeated, torn or out of order.
     """
     rng = random.Random(plan.seed)
-    servers = Servers(db)
+    key = await make_key(db)
+    servers = Servers(db, key)
     async with asyncio.timeout(_DEADLINE_S), servers.clients() as clients:
         memory_at_start = servers.memory()
         anywhere = Anywhere(clients, rng)
@@ -53,7 +55,7 @@ async def run(plan: Plan, db: Path) -> Tally:
         records: list[list[WatchRecord]] = [[] for _ in works]
         hangups = Hangups(plan.hangups, rng, chance=min(1.0, plan.hangups / plan.watches))
         async with asyncio.TaskGroup() as group:
-            driving = group.create_task(_drive(servers, works, plan, rng))
+            driving = group.create_task(_drive(servers, key, works, plan, rng))
             for number in range(plan.watches):
                 kept, work = records[number % _BATCHES], works[number % _BATCHES]
                 kept.append(record := WatchRecord())
@@ -80,7 +82,7 @@ async def run(plan: Plan, db: Path) -> Tally:
 
 
 async def _drive(
-    servers: Servers, works: Sequence[Work], plan: Plan, rng: random.Random
+    servers: Servers, key: str, works: Sequence[Work], plan: Plan, rng: random.Random
 ) -> Counter[str]:
     """Work round after round, each under a fault; end the batches; return what the faults were."""
     faults = _choose(plan.rounds, rng)
@@ -92,7 +94,7 @@ async def _drive(
                 group.create_task(work.round(number, random.Random(rng.random())))
             address = rng.choice(servers.addresses)
             ownrng = random.Random(rng.random())
-            group.create_task(talk_nonsense(address, plan.bad_inputs, ownrng))
+            group.create_task(talk_nonsense(address, key, plan.bad_inputs, ownrng))
     for work in works:
         await work.seal()
     return Counter(faults)

@@ -53,8 +53,9 @@ class Servers:
         addresses: of their gRPC, without the proxies.
     """
 
-    def __init__(self, db: Path) -> None:
+    def __init__(self, db: Path, key: str) -> None:
         self._db = db
+        self._key = key
         self._addresses = [(free_address(), free_address()) for _ in range(2)]
         self.addresses = [grpc for grpc, _ in self._addresses]
         self._proxies = [Proxy(grpc) for grpc in self.addresses]
@@ -69,7 +70,10 @@ class Servers:
                 for proxy in self._proxies:
                     await stack.enter_async_context(proxy.running())
                 ways = [*self.addresses, *(proxy.address for proxy in self._proxies)]
-                yield [await stack.enter_async_context(Client(address)) for address in ways]
+                yield [
+                    await stack.enter_async_context(Client(address, key=self._key))
+                    for address in ways
+                ]
         finally:
             for server in self._running:
                 if server.process.returncode is None:

@@ -91,8 +91,8 @@ class Work(Pipeline):
                 return found
 
 
-async def talk_nonsense(address: str, requests: int, rng: random.Random) -> int:
-    """Send bad requests of any RPC; return how many were sent.
+async def talk_nonsense(address: str, key: str, requests: int, rng: random.Random) -> None:
+    """Send bad requests of any RPC, some without the key.
 
     Raises:
         AssertionError: one was answered by a bug.
@@ -103,7 +103,7 @@ async def talk_nonsense(address: str, requests: int, rng: random.Random) -> int:
         for _ in range(requests):
             path = rng.choice(list(known))
             corpus = list(bad_requests(known[path], sound=sound, rng=rng))
-            error = await send(channel, path, rng.choice(corpus), _WITHIN_S)
+            known_by = rng.choice(("", key, key, key))
+            error = await send(channel, path, rng.choice(corpus), _WITHIN_S, known_by)
             if error is not None:
                 assert error.code() not in BUGS, error.details()
-    return requests

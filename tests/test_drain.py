@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from functools import partial
 from pathlib import Path
 
 import grpc
 from grpc import aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from stagecast.client import Client, details_of
 from stagecast.v1 import status_service_pb2 as s
-from tests.process import running
-from tests.watches.pipeline import Pipeline
+from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.conditions import until
+from tests.process import free_address, running
+from tests.rpc.test_slow_readers import NO_READ_AHEAD
+from tests.validator import WatchRecord
+from tests.watches.pipeline import (
+    STAGES,
+    Pipeline,
+    check_all,
+    retrying,
+)
 
 
 async def test_sigterm_under_load_finishes_or_refuses_every_call_with_a_reason(
@@ -43,6 +56,11 @@ async def test_sigterm_under_load_finishes_or_refuses_every_call_with_a_reason(
     assert batch.batch.revision == max(revision for revision, _, _ in pipeline.acknowledged)
 
 
+async def _watch_across_restarts(pipeline: Pipeline, record: WatchRecord) -> None:
+    async for message in pipeline.client.watch(pipeline.watch_request()):
+        record.receive(message)
+
+
 async def _report_until_refused(pipeline: Pipeline, document_id: str) -> aio.AioRpcError:
     """Take the document again and again: each time is a new attempt, and a transition."""
     number = 0
@@ -60,3 +78,54 @@ async def _watch_until_refused(pipeline: Pipeline) -> aio.AioRpcError:
     except aio.AioRpcError as error:
         return error
     raise AssertionError("the batch has not ended")
+
+
+async def test_sigterm_ends_1000_watches_with_their_token_and_stopped_readers_hold_up_nothing(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    async with (
+        running(tmp_path / "stagecast.db") as server,
+        Client(server.grpc) as client,
+        aio.insecure_channel(server.grpc, options=NO_READ_AHEAD) as lazy,
+    ):
+        small, large = Pipeline(client, dataset_id), Pipeline(client, dataset_id)
+        await small.create(3, more_documents_follow=True)
+        await large.create(3_000, more_documents_follow=True)
+        stopped = [StatusServiceStub(lazy).WatchBatch(large.watch_request()) for _ in range(100)]
+        for call in stopped:
+            await call.read()
+        health = HealthStub(lazy).Watch(health_pb2.HealthCheckRequest())
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
+        async with contextlib.AsyncExitStack() as stack, asyncio.timeout(120):
+            streams = [await stack.enter_async_context(small.stream()) for _ in range(1_000)]
+            messages = [await stream.read() for stream in streams]
+            assert await server.stop() == 0
+            assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            errors = [await stream.error() for stream in streams]
+        assert all(message.resume_token for message in messages)
+        told = [details_of(error) for error in errors]
+        assert {detail.reason for detail in told} == {"DRAINING"}
+        pauses = {detail.retry_after_s for detail in told}
+        assert None not in pauses
+        assert len(pauses) > 100, "they do not come back together"
+
+
+async def test_restart_under_2000_watches_gives_each_the_next_revision_once(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    db, address = tmp_path / "stagecast.db", free_address()
+    records = [WatchRecord() for _ in range(2_000)]
+    async with running(db, grpc=address) as server, Client(address) as client:
+        pipeline = Pipeline(client, dataset_id)
+        await pipeline.create(5, more_documents_follow=True)
+        watching = [
+            asyncio.create_task(_watch_across_restarts(pipeline, record)) for record in records
+        ]
+        await until(lambda: all(record.resume_token for record in records))
+        assert await server.stop() == 0
+        async with running(db, grpc=address), asyncio.timeout(120):
+            for stage in STAGES:
+                await retrying(partial(pipeline.stage, stage))
+            await pipeline.seal()
+            await asyncio.gather(*watching)
+            check_all(records, pipeline, await pipeline.documents())

@@ -46,6 +46,10 @@ class Config:
     retain_every_s: float = 60.0
     # A stream whose client has not taken a message for so long is ended.
     slow_reader_s: float = 60.0
+    # A gRPC connection from which nothing came for so long is asked whether it lives, and closed if
+    # it does not answer in time.
+    keepalive_s: float = 60.0
+    keepalive_timeout_s: float = 20.0
     # How many watches may be open at once, from one address and in all; also waits for the end of a
     # batch, watches of health, and reflection.
     max_watches_per_caller: int = 10_000

@@ -6,7 +6,6 @@ Health and reflection stay outside, so that orchestrators and `grpcurl` need no 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 
 from stagecast.auth import Authenticator
@@ -36,22 +35,20 @@ class Door:
         self._gate = gate
         self._authenticator = authenticator
 
-    def enter(self, method: str, context: Context) -> contextlib.AbstractContextManager[None]:
-        """Be inside for as long as the block; who calls is `caller()` from then on.
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """Be inside for as long as the block, which also tells who may not come in."""
+        return self._gate.inside()
+
+    def admit(self, method: str, context: Context) -> None:
+        """Let a call of our own services begin; who calls is `caller()` from then on.
 
         Raises:
             Draining: the gate is closed.
             CredentialsError, DeniedError: the caller may not.
         """
-        ours = method.startswith("/stagecast.")
-        return self._enter(method, context) if ours else contextlib.nullcontext()
-
-    @contextlib.contextmanager
-    def _enter(self, method: str, context: Context) -> Iterator[None]:
-        with self._gate.enter():
-            scope = _SCOPES[method.split("/")[1]]
-            _caller.set(self._authenticator.admit(_credentials(context), scope))
-            yield
+        self._gate.check()
+        scope = _SCOPES[method.split("/")[1]]
+        _caller.set(self._authenticator.admit(_credentials(context), scope))
 
 
 def caller() -> Caller:

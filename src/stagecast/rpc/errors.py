@@ -113,7 +113,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
         self, handle: Callable[[Any, Context], Awaitable[Any]], method: str
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
-            async with _answering_errors(context, method):
+            async with self._answering(context, method):
                 with self._admitting(method, context, request):
                     return await handle(_message(request), context)
 
@@ -123,7 +123,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
         self, handle: Callable[[Any, Context], AsyncGenerator[Any]], method: str
     ) -> Callable[[Any, Context], Awaitable[None]]:
         async def guarded(request: Any, context: Context) -> None:  # noqa: ANN401 - any request
-            async with _answering_errors(context, method):
+            async with self._answering(context, method):
                 with self._admitting(method, context):
                     messages = handle(_message(request), context)
                     # Closed here and now if the call is cancelled, not with the garbage.
@@ -135,20 +135,32 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
         return guarded
 
+    @contextlib.asynccontextmanager
+    async def _answering(self, context: Context, method: str) -> AsyncGenerator[None]:
+        """Answer what the block raises; who drains waits for that as well."""
+        inside = self._door.inside() if _is_ours(method) else contextlib.nullcontext()
+        with inside:
+            async with _answering_errors(context, method):
+                yield
+
     @contextlib.contextmanager
     def _admitting(
         self, method: str, context: Context, request: _Received | None = None
     ) -> Iterator[None]:
         """Let a call in for as long as the block; `request` of one that has a single answer."""
         with contextlib.ExitStack() as inside:
-            ours = method.startswith("/stagecast.")
+            ours = _is_ours(method)
             if ours:
-                inside.enter_context(self._door.enter(method, context))
+                self._door.admit(method, context)
             if request is None or method == _WAIT:
                 inside.enter_context(self._limits.watch(caller_of(context)))
             elif ours:
                 inside.enter_context(self._limits.wait(request.size))
             yield
+
+
+def _is_ours(method: str) -> bool:
+    return method.startswith("/stagecast.")
 
 
 def _code_of(error: StagecastError) -> grpc.StatusCode:

@@ -11,7 +11,7 @@ from stagecast.errors import Draining
 
 
 class Gate:
-    """Counts calls under way; once it is closed, it refuses new ones and tells them why."""
+    """Counts calls until their status is out; once it is closed, it refuses new ones."""
 
     def __init__(self) -> None:
         self._closed = False
@@ -20,8 +20,22 @@ class Gate:
         self._empty.set()
 
     @contextlib.contextmanager
-    def enter(self) -> Iterator[None]:
-        """Be inside for as long as the block.
+    def inside(self) -> Iterator[None]:
+        """Be inside for as long as the block; whoever comes when the gate is closed is not."""
+        if self._closed:  # clients that come again and again would hold up the end
+            yield
+            return
+        self._inside += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    def check(self) -> None:
+        """Let a call begin.
 
         Raises:
             Draining: the gate is closed.
@@ -31,14 +45,6 @@ class Gate:
                 "the server is about to stop; try again",
                 retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
             )
-        self._inside += 1
-        self._empty.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
 
     def close(self) -> None:
         """Let nobody in any more."""

@@ -45,9 +45,7 @@ _HANG_UP_S = 0.5
 _STOPPED_READERS_S = 1.0  # for clients that do not read, when the server drains
 
 _OPTIONS = (
-    # A dead peer is noticed, and a peer that asks us is not sent away for it.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    # A peer that asks us whether we live is not sent away for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # A burst of new watches waits instead of being lost.
     ("grpc.server.max_pending_requests", 20_000),
@@ -57,6 +55,10 @@ _OPTIONS = (
 
 def _limiting(config: Config) -> Iterator[tuple[str, int]]:
     """Yield the limits that grpc keeps to by itself."""
+    yield "grpc.keepalive_time_ms", round(config.keepalive_s * 1_000)
+    # Without the second, the answer to a ping is waited for a minute, whatever the first says.
+    yield "grpc.keepalive_timeout_ms", round(config.keepalive_timeout_s * 1_000)
+    yield "grpc.http2.ping_timeout_ms", round(config.keepalive_timeout_s * 1_000)
     yield "grpc.max_receive_message_length", config.max_message_bytes
     # The soft limit refuses some of the calls below the other; one that is as high has no say.
     yield "grpc.max_metadata_size", config.max_header_bytes

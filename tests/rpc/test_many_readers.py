@@ -1,0 +1,129 @@
+"""Readers that have stopped, or vanished: they cost one cursor each, and are let go of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from grpc import aio
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.clock import Clock
+from tests.conditions import until
+from tests.process import ServerProcess, running
+from tests.rpc.test_slow_readers import NO_READ_AHEAD
+from tests.validator import WatchRecord
+from tests.watches.pipeline import Pipeline
+
+STOPPED = 500
+DOCUMENTS = 2_000
+MIB = 1 << 20
+
+
+async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_they_miss(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    async with (
+        running(tmp_path / "stagecast.db") as server,
+        Client(server.grpc) as client,
+        aio.insecure_channel(server.grpc, options=NO_READ_AHEAD) as channel,
+    ):
+        pipeline = Pipeline(client, dataset_id)
+        await pipeline.create(DOCUMENTS, more_documents_follow=True)
+        lazy = StatusServiceStub(channel)
+        stopped = [lazy.WatchBatch(pipeline.watch_request()) for _ in range(STOPPED)]
+        for call in stopped:
+            await call.read()  # the first part of the snapshot, and nothing more
+        before = _memory(server)
+        following = asyncio.create_task(pipeline.record())
+        for stage in (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_INDEXING, r.STAGE_COMPLETED):
+            for first in range(0, DOCUMENTS, 1_000):
+                await pipeline.stage(stage, *pipeline.document_ids[first : first + 1_000])
+        await pipeline.seal()
+        record: WatchRecord = await following  # a deadline, and the end of the batch
+        assert record.documents == await pipeline.documents()
+        missed = 4 * DOCUMENTS * 100 * STOPPED  # bytes, at the very least
+        assert _memory(server) - before < 200 * MIB < missed
+        for call in stopped:
+            call.cancel()
+
+
+def _memory(server: ServerProcess) -> int:
+    """Return how many bytes a server has in memory."""
+    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
+    return int(pages) * 4096
+
+
+async def test_connection_that_vanished_without_a_word_is_let_go_of(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    brief = dataclasses.replace(config, keepalive_s=1.0, keepalive_timeout_s=0.5)
+    async with App(brief, clock=clock) as app, Client(app.grpc_address) as near:
+        pipeline = Pipeline(near, dataset_id)
+        await pipeline.create(1, more_documents_follow=True)
+        hole = BlackHole(app.grpc_address)
+        async with hole.listening() as address, aio.insecure_channel(address) as channel:
+            far = StatusServiceStub(channel)
+            watches = [far.WatchBatch(pipeline.watch_request()) for _ in range(10)]
+            for watch in watches:
+                await watch.read()
+            assert app.open_watches == 10
+            hole.swallow()
+            await until(lambda: app.open_watches == 0)
+            assert (await pipeline.stage(r.STAGE_PARSING)).revision
+
+
+async def test_watches_that_were_opened_and_cancelled_leave_nothing_behind(
+    server: App, client: Client
+) -> None:
+    pipeline = Pipeline(client, str(uuid.uuid4()))
+    await pipeline.create(1, more_documents_follow=True)
+    tasks = len(asyncio.all_tasks())
+    for _ in range(20):
+        watches = [client.status.WatchBatch(pipeline.watch_request()) for _ in range(50)]
+        await asyncio.gather(*(watch.read() for watch in watches[::2]))
+        for watch in watches:
+            watch.cancel()
+    await until(lambda: server.open_watches == 0 and len(asyncio.all_tasks()) <= tasks)
+
+
+class BlackHole:
+    """A proxy that forwards until it swallows everything, with its connections left open."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._swallowing = False
+
+    def swallow(self) -> None:
+        """Forward nothing more."""
+        self._swallowing = True
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Give its address for as long as the block."""
+        server = await asyncio.start_server(self._forward_both, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        async with server:
+            yield f"{host}:{port}"
+            server.close()
+
+    async def _forward_both(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        to_reader, to_writer = await asyncio.open_connection(*self._target.split(":"))
+        with contextlib.closing(writer), contextlib.closing(to_writer):
+            await asyncio.gather(self._forward(reader, to_writer), self._forward(to_reader, writer))
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                if not self._swallowing:
+                    writer.write(data)

@@ -26,6 +26,7 @@ from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
 from stagecast.store import Store
 from stagecast.store.sqlite import SqliteStore
+from stagecast.tls import Tls, load_tls
 from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
 
 _log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class App:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start from the store upwards; what was started is stopped in the opposite order."""
+        tls = load_tls(self._config)
         feed = Feed()
         committed_elsewhere, maybe_keys = asyncio.Event(), asyncio.Event()
 
@@ -122,7 +124,9 @@ class App:
             store, config=self._config, clock=self._clock, on_deleted=controls.sweep_soon
         )
         stack.push_async_callback(_hand_over, heartbeats, keeper)
-        rpc = self._rpc = self._make_rpc(authenticator, store, feed, queries, controls, heartbeats)
+        rpc = self._rpc = self._make_rpc(
+            tls, authenticator, store, feed, queries, controls, heartbeats
+        )
         http = HttpServer(
             make_rest_app(
                 queries,
@@ -132,6 +136,7 @@ class App:
                 cors_origins=self._config.cors_origins,
             ),
             self._config.http,
+            tls=tls,
             slow_reader_s=self._config.slow_reader_s,
             limits=_http_limits(self._config),
             share_port=self._config.share_ports,
@@ -175,6 +180,7 @@ class App:
 
     def _make_rpc(
         self,
+        tls: Tls | None,
         authenticator: Authenticator,
         store: SqliteStore,
         feed: Feed,
@@ -185,6 +191,7 @@ class App:
         config, clock = self._config, self._clock
         return RpcServer(
             config,
+            tls=tls,
             authenticator=authenticator,
             reports=Reports(store),
             heartbeats=heartbeats,

@@ -23,6 +23,11 @@ class Config:
     http: str = "127.0.0.1:8000"
     # Whose pages a browser lets read the REST answers: origins such as `https://app.example.com`.
     cors_origins: tuple[str, ...] = ()
+    # Files in PEM: the certificate of both faces and its private key; whose certificates clients
+    # need to connect at all.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     # A secret, or the public key of whoever signs tokens; and whom they have to be meant for.
     jwt_key: Path | None = None
     jwt_audience: str = "stagecast"

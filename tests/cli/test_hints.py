@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stagecast.cli import hints
+from stagecast.cli.server import Access
 from stagecast.v1 import resources_pb2 as r
 
 BATCH = r.Batch(dataset_id="7c9e6679-7425-40de-944b-e07fc1f90ae7", batch_id="b1")
@@ -25,7 +26,7 @@ def test_program_that_is_not_on_the_path_is_told_by_where_it_is(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "argv", [started])
-    told = hints.look_further(BATCH, grpc="127.0.0.1:1", db=Path("/tmp/x.db"))  # noqa: S108 - never opened
+    told = hints.look_further(BATCH, grpc="127.0.0.1:1", access=Access(), db=Path("/tmp/x.db"))  # noqa: S108 - never opened
     assert f"  {typed} serve --db /tmp/x.db\n" in told
     assert f"  {typed} watch {BATCH.dataset_id} b1\n" in told
 
@@ -36,5 +37,5 @@ def test_program_that_is_on_the_path_is_told_by_its_name(
     program = tmp_path / "stagecast"
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    told = hints.look_further(BATCH, grpc="127.0.0.1:1", db=Path("/tmp/x.db"))  # noqa: S108 - never opened
+    told = hints.look_further(BATCH, grpc="127.0.0.1:1", access=Access(), db=Path("/tmp/x.db"))  # noqa: S108 - never opened
     assert "  stagecast serve --db /tmp/x.db\n" in told

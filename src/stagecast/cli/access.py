@@ -1,4 +1,4 @@
-"""Who may call a server, as options of `stagecast serve`."""
+"""Who may reach and call a server, as options of `stagecast serve`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,32 @@ _OPTIONS: tuple[Callable[[F], F], ...] = (
         show_default=True,
         show_envvar=True,
         help="What the claim 'aud' of tokens has to name.",
+    ),
+    click.option(
+        "--tls-cert",
+        envvar="STAGECAST_TLS_CERT",
+        metavar="FILE",
+        type=_FILE,
+        show_envvar=True,
+        help="Serve gRPC and HTTP with TLS: the certificate, and those that lead to its root, in "
+        "PEM.",
+    ),
+    click.option(
+        "--tls-key",
+        envvar="STAGECAST_TLS_KEY",
+        metavar="FILE",
+        type=_FILE,
+        show_envvar=True,
+        help="The private key of the certificate, in PEM, without a password.",
+    ),
+    click.option(
+        "--tls-client-ca",
+        envvar="STAGECAST_TLS_CLIENT_CA",
+        metavar="FILE",
+        type=_FILE,
+        show_envvar=True,
+        help="Let only clients connect that have a certificate signed by one of these, in PEM. "
+        "What they may do is still a matter of keys.",
     ),
     click.option(
         "--insecure",

@@ -1,10 +1,10 @@
-"""The address of a server as an option of commands."""
+"""The address of a server, as commands are told it."""
 
 from __future__ import annotations
 
 import click
 
-from stagecast.config import Config, split_address
+from stagecast.config import split_address
 
 
 def check_address(
@@ -21,15 +21,3 @@ def check_address(
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
     return value
-
-
-server_option = click.option(
-    "--grpc",
-    envvar="STAGECAST_GRPC",
-    metavar="HOST:PORT",
-    callback=check_address,
-    default=Config().grpc,
-    show_default=True,
-    show_envvar=True,
-    help="The server.",
-)

@@ -9,13 +9,13 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from stagecast.cli.address import server_option
 from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.listing import batch_fields, batches_table
 from stagecast.cli.loop import run
 from stagecast.cli.naming import check_id, examples
 from stagecast.cli.output import is_terminal, print_things
 from stagecast.cli.paging import pages_of_batches
+from stagecast.cli.server import Server, server_option
 from stagecast.cli.status import OPEN
 from stagecast.client import Client
 from stagecast.v1 import resources_pb2 as r
@@ -40,7 +40,7 @@ _LIMIT = 20  # on a terminal
     "--json", "as_json", is_flag=True, help="Print each batch as one line of protobuf JSON."
 )
 def batches(
-    only_open: bool, dataset: str | None, limit: int | None, grpc: str, as_json: bool
+    only_open: bool, dataset: str | None, limit: int | None, server: Server, as_json: bool
 ) -> None:
     """List batches of all datasets, newest first.
 
@@ -51,15 +51,15 @@ def batches(
     Exit code: 0, or 2 if it cannot be asked.
     """
     request = pb.ListBatchesRequest(dataset_id=dataset or "", states=OPEN if only_open else ())
-    with told_in_one_line(grpc):
-        run(_batches(grpc, request, limit, as_json=as_json))
+    with told_in_one_line(server.address):
+        run(_batches(server, request, limit, as_json=as_json))
 
 
 async def _batches(
-    address: str, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
+    server: Server, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
 ) -> None:
     console = Console()
-    async with Client(address) as client:
+    async with server.connect() as client:
         if is_terminal(console) and not as_json:
             await _show(client, console, request, limit or _LIMIT)
         else:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from stagecast.cli import wording
-from stagecast.cli.address import server_option
 from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.loop import run
 from stagecast.cli.naming import batch_argument, dataset_argument, document_argument, examples
 from stagecast.cli.output import print_json
-from stagecast.client import Client
+from stagecast.cli.server import Server, server_option
 from stagecast.v1 import control_service_pb2 as pb
 
 if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the other
@@ -28,7 +27,7 @@ _json_option = click.option(
 
 
 def _command(function: Callable[..., None]) -> click.Command:
-    """Make a command of what takes `dataset`, `batch`, `document`, `grpc` and `as_json`."""
+    """Make a command of what takes `dataset`, `batch`, `document`, `server` and `as_json`."""
     ids = f"{function.__name__} 7c9e6679-7425-40de-944b-e07fc1f90ae7 first"
     for parameter in (
         _json_option,
@@ -42,7 +41,7 @@ def _command(function: Callable[..., None]) -> click.Command:
 
 
 @_command
-def pause(grpc: str, as_json: bool, **ids: str | None) -> None:
+def pause(server: Server, as_json: bool, **ids: str | None) -> None:
     """Hold the documents of a batch that are pending or running.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -51,11 +50,11 @@ def pause(grpc: str, as_json: bool, **ids: str | None) -> None:
     Exit code: 0, also if there was nothing to hold; 2 if it cannot be asked.
     """
     request = pb.PauseRequest(**_named(ids))
-    _order(grpc, lambda controls: controls.Pause(request), "pause", "paused", as_json=as_json)
+    _order(server, lambda controls: controls.Pause(request), "pause", "paused", as_json=as_json)
 
 
 @_command
-def resume(grpc: str, as_json: bool, **ids: str | None) -> None:
+def resume(server: Server, as_json: bool, **ids: str | None) -> None:
     """Release the documents of a batch that are paused.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -64,11 +63,11 @@ def resume(grpc: str, as_json: bool, **ids: str | None) -> None:
     Exit code: 0, also if there was nothing to release; 2 if it cannot be asked.
     """
     request = pb.ResumeRequest(**_named(ids))
-    _order(grpc, lambda controls: controls.Resume(request), "resume", "resumed", as_json=as_json)
+    _order(server, lambda controls: controls.Resume(request), "resume", "resumed", as_json=as_json)
 
 
 @_command
-def stop(grpc: str, as_json: bool, **ids: str | None) -> None:
+def stop(server: Server, as_json: bool, **ids: str | None) -> None:
     """End the documents of a batch that have not ended.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -77,11 +76,11 @@ def stop(grpc: str, as_json: bool, **ids: str | None) -> None:
     Exit code: 0, also if there was nothing to end; 2 if it cannot be asked.
     """
     request = pb.StopRequest(**_named(ids))
-    _order(grpc, lambda controls: controls.Stop(request), "stop", "stopped", as_json=as_json)
+    _order(server, lambda controls: controls.Stop(request), "stop", "stopped", as_json=as_json)
 
 
 @_command
-def retry(grpc: str, as_json: bool, **ids: str | None) -> None:
+def retry(server: Server, as_json: bool, **ids: str | None) -> None:
     """Begin the documents of a batch again that failed or were stopped.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -90,7 +89,7 @@ def retry(grpc: str, as_json: bool, **ids: str | None) -> None:
     Exit code: 0, also if there was nothing to begin again; 2 if it cannot be asked.
     """
     request = pb.RetryRequest(**_named(ids))
-    _order(grpc, lambda controls: controls.Retry(request), "retry", "retried", as_json=as_json)
+    _order(server, lambda controls: controls.Retry(request), "retry", "retried", as_json=as_json)
 
 
 def _named(ids: dict[str, str | None]) -> dict[str, Any]:
@@ -98,17 +97,17 @@ def _named(ids: dict[str, str | None]) -> dict[str, Any]:
     return {f"{name}_id": value for name, value in ids.items() if value is not None}
 
 
-def _order(address: str, call: _Call, verb: str, done: str, *, as_json: bool) -> None:
-    with told_in_one_line(address):
-        answer = run(_ask(address, call))
+def _order(server: Server, call: _Call, verb: str, done: str, *, as_json: bool) -> None:
+    with told_in_one_line(server.address):
+        answer = run(_ask(server, call))
     if as_json:
         print_json([answer])
     else:
         click.echo(_told(answer, verb, done))
 
 
-async def _ask(address: str, call: _Call) -> _Answer:
-    async with Client(address) as client:
+async def _ask(server: Server, call: _Call) -> _Answer:
+    async with server.connect() as client:
         return await call(client.controls)
 
 

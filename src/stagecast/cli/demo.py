@@ -21,6 +21,7 @@ from stagecast.cli.ending import Unusable, told_in_one_line
 from stagecast.cli.index import Index
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
+from stagecast.cli.server import Access, access_options
 from stagecast.cli.sources import find_sources
 from stagecast.cli.watch import exit_code, follow_batch
 from stagecast.cli.worker import IngestionError, Source, submit, work
@@ -38,10 +39,11 @@ _DEFAULTS = Config()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Server:
-    """Where the server is, and its file if it lives inside this command."""
+    """Where the server is, how to be let in, and its file if it lives inside this command."""
 
     grpc: str
     http: str
+    access: Access
     db: Path | None
 
 
@@ -59,6 +61,7 @@ class _Server:
     callback=check_address,
     help=f"Where that server has its REST paths.  [default with --grpc: {_DEFAULTS.http}]",
 )
+@access_options
 @click.option(
     "--delay",
     type=click.FloatRange(0, 60),
@@ -75,6 +78,7 @@ def demo(
     paths: tuple[Path, ...],
     grpc: str | None,
     http: str | None,
+    access: Access,
     delay: float | None,
     search: str | None,
 ) -> None:
@@ -101,7 +105,9 @@ def demo(
         delay = _DELAY_S if sys.stdout.isatty() else 0.0
     try:
         with told_in_one_line(grpc or "the server in this command"):
-            batch = run(_demo(sources, grpc=grpc, http=http, delay_s=delay, search=search))
+            batch = run(
+                _demo(sources, grpc=grpc, http=http, access=access, delay_s=delay, search=search)
+            )
     except (StartError, IngestionError) as error:
         raise Unusable(str(error)) from error
     raise click.exceptions.Exit(exit_code(batch))
@@ -112,6 +118,7 @@ async def _demo(
     *,
     grpc: str | None,
     http: str | None,
+    access: Access,
     delay_s: float,
     search: str | None,
 ) -> r.Batch:
@@ -120,28 +127,30 @@ async def _demo(
     except OSError as error:
         raise click.ClickException(f"cannot make a temporary directory: {error}") from error
     async with (
-        _server(grpc, http, directory) as server,
-        Client(server.grpc) as client,
+        _server(grpc, http, access, directory) as server,
+        server.access.connect(server.grpc) as client,
         Index(directory / "index.db") as index,
     ):
         submitted = await submit(client, str(uuid.uuid4()), sources)
         click.echo(f"documents: {len(sources)}  server: grpc={server.grpc} http={server.http}\n")
         batch = await _ingest(client, submitted, sources, index, delay_s=delay_s)
-        await _show_rest(server.http, batch)
+        await _show_rest(server, batch)
         await _show_search(index, search)
-    click.echo(hints.look_further(batch, grpc=server.grpc, db=server.db))
+    click.echo(hints.look_further(batch, grpc=server.grpc, access=server.access, db=server.db))
     return batch
 
 
 @contextlib.asynccontextmanager
-async def _server(grpc: str | None, http: str | None, directory: Path) -> AsyncIterator[_Server]:
+async def _server(
+    grpc: str | None, http: str | None, access: Access, directory: Path
+) -> AsyncIterator[_Server]:
     """Give the server that was named, or one that lives as long as the block."""
     if grpc is not None:
-        yield _Server(grpc=grpc, http=http or _DEFAULTS.http, db=None)
+        yield _Server(grpc=grpc, http=http or _DEFAULTS.http, access=access, db=None)
         return
     db = directory / "stagecast.db"
     async with App(Config(db=db, grpc="127.0.0.1:0", http="127.0.0.1:0")) as app:
-        yield _Server(grpc=app.grpc_address, http=app.http_address, db=db)
+        yield _Server(grpc=app.grpc_address, http=app.http_address, access=Access(), db=db)
 
 
 async def _ingest(
@@ -155,14 +164,14 @@ async def _ingest(
     return watching.result()
 
 
-async def _show_rest(address: str, batch: r.Batch) -> None:
+async def _show_rest(server: _Server, batch: r.Batch) -> None:
     """Ask both REST paths, as clients that poll do, and print what they answer."""
     click.echo("\nWhat clients that poll are told:\n")
     most = _DOCUMENTS_ON_SCREEN if sys.stdout.isatty() else None
     for path in polled.paths_of(batch):
-        url = f"http://{address}{path}"
+        url = f"{server.access.scheme}://{server.http}{path}"
         try:
-            answer = await asyncio.to_thread(polled.fetch, url)
+            answer = await asyncio.to_thread(polled.fetch, url, server.access)
         except OSError as error:
             raise Unusable(f"cannot get {url}: {error}") from error
         click.echo(f"GET {url}\n{polled.layout(answer, most=most)}\n")

@@ -44,8 +44,12 @@ def told_in_one_line(address: str) -> Iterator[None]:
 def describe(error: aio.AioRpcError, address: str) -> str:
     """Return what to tell people of a call that failed."""
     reason = details_of(error).reason
+    if reason == "CREDENTIALS_MISSING":
+        return f"{address} wants a key: --key or STAGECAST_KEY ({reason})"
     if reason:
         return f"{error.details()} ({reason})"
+    if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
+        return f"cannot reach {address}: its certificate is not trusted"
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return f"cannot reach {address}"
     return f"{address} answered {error.code().name}: {error.details()}"

@@ -8,22 +8,24 @@ import shutil
 import sys
 from pathlib import Path
 
+from stagecast.cli.server import Access
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 
 _DEFAULTS = Config()
 
 
-def look_further(batch: r.Batch, *, grpc: str, db: Path | None) -> str:
+def look_further(batch: r.Batch, *, grpc: str, access: Access, db: Path | None) -> str:
     """Return commands that ask for the batch.
 
     Args:
         batch: what to ask for.
         grpc: the server's address.
+        access: how it let this command in.
         db: its file, if the server was part of this command and has ended with it.
     """
     if db is None:
-        return "\n".join(["To look further:", "", *_grpcurl(batch, grpc)])
+        return "\n".join(["To look further:", "", *_grpcurl(batch, grpc, access)])
     return "\n".join(
         [
             "The server was part of this command and has ended with it; its file stays.",
@@ -31,7 +33,7 @@ def look_further(batch: r.Batch, *, grpc: str, db: Path | None) -> str:
             "",
             f"  {_program()} serve --db {shlex.quote(str(db))}",
             "",
-            *_grpcurl(batch, _DEFAULTS.grpc),
+            *_grpcurl(batch, _DEFAULTS.grpc, access),
         ]
     )
 
@@ -46,14 +48,27 @@ def _program() -> str:
     return f"{shlex.quote(sys.executable)} -m stagecast"
 
 
-def _grpcurl(batch: r.Batch, address: str) -> list[str]:
+def _program_with(access: Access) -> str:
+    """Return grpcurl with the options that let it in; the key stays where it does not show."""
+    trust = f" -cacert {shlex.quote(str(access.ca))}" if access.ca else ""
+    shown = (
+        f" -cert {shlex.quote(str(access.cert))} -key {shlex.quote(str(access.cert_key))}"
+        if access.cert
+        else ""
+    )
+    plain = " -plaintext" if access.scheme == "http" else ""
+    key = ' -H "authorization: Bearer $STAGECAST_KEY"' if access.key else ""
+    return f"grpcurl{plain}{trust}{shown}{key}"
+
+
+def _grpcurl(batch: r.Batch, address: str, access: Access) -> list[str]:
     ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
     server = shlex.quote(address)
-    asked = f"grpcurl -plaintext -d {shlex.quote(ids)} {server} stagecast.v1.StatusService"
+    asked = f"{_program_with(access)} -d {shlex.quote(ids)} {server} stagecast.v1.StatusService"
     watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
     return [
         f"  {watch}" if address == _DEFAULTS.grpc else f"  {watch} --grpc {server}",
-        f"  grpcurl -plaintext {server} list",
+        f"  {_program_with(access)} {server} list",
         f"  {asked}/GetBatch",
         f"  {asked}/WatchBatch",
     ]

@@ -11,15 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from stagecast.cli import wording
-from stagecast.cli.address import server_option
 from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.loop import run
 from stagecast.cli.naming import batch_argument, dataset_argument, document_argument, examples
 from stagecast.cli.output import is_terminal, print_things
 from stagecast.cli.paging import pages_of_transitions
+from stagecast.cli.server import Server, server_option
 from stagecast.cli.shorten import Shortened
 from stagecast.cli.table import state_text
-from stagecast.client import Client
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -37,7 +36,7 @@ from stagecast.v1 import status_service_pb2 as pb
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each transition as one line of protobuf JSON."
 )
-def history(dataset: str, batch: str, document: str | None, grpc: str, as_json: bool) -> None:
+def history(dataset: str, batch: str, document: str | None, server: Server, as_json: bool) -> None:
     """List what happened to a batch, oldest first.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -51,14 +50,14 @@ def history(dataset: str, batch: str, document: str | None, grpc: str, as_json: 
     request = pb.ListTransitionsRequest(
         dataset_id=dataset, batch_id=batch, document_id=document or ""
     )
-    with told_in_one_line(grpc):
-        run(_history(grpc, request, as_json=as_json))
+    with told_in_one_line(server.address):
+        run(_history(server, request, as_json=as_json))
 
 
-async def _history(address: str, request: pb.ListTransitionsRequest, *, as_json: bool) -> None:
+async def _history(server: Server, request: pb.ListTransitionsRequest, *, as_json: bool) -> None:
     console = Console()
     first = True
-    async with Client(address) as client:
+    async with server.connect() as client:
         async for page in pages_of_transitions(client.status, request):
             if is_terminal(console) and not as_json:
                 console.print(_table(page, time.time(), head=first))

@@ -6,8 +6,15 @@ import json
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import (
+    BaseHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    build_opener,
+)
 
+from stagecast.cli.server import Access
 from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
 from stagecast.v1 import resources_pb2 as r
 
@@ -22,17 +29,27 @@ def paths_of(batch: r.Batch) -> tuple[str, str]:
     return documents, f"{DATASETS_STATUS_PATH}?dataset={quote(batch.dataset_id)}"
 
 
-def fetch(url: str) -> Any:  # noqa: ANN401 - whatever JSON it is
+def fetch(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever JSON it is
     """Return what a URL answers; blocks, and asks no proxy.
 
     Raises:
         OSError: there is no answer, or one that refuses, or no JSON.
     """
     try:
-        with build_opener(ProxyHandler({})).open(url, timeout=_TIMEOUT_S) as response:
+        with _opener(access).open(url, timeout=_TIMEOUT_S) as response:
             return json.load(response)
     except (HTTPException, ValueError) as error:
         raise OSError("what answers there does not speak HTTP and JSON") from error
+
+
+def _opener(access: Access) -> OpenerDirector:
+    handlers: list[BaseHandler] = [ProxyHandler({})]
+    if access.scheme == "https":
+        handlers.append(HTTPSHandler(context=access.context()))
+    opener = build_opener(*handlers)
+    if access.key:
+        opener.addheaders.append(("Authorization", f"Bearer {access.key}"))
+    return opener
 
 
 def layout(answer: Any, *, most: int | None) -> str:  # noqa: ANN401 - whatever JSON it is

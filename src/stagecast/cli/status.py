@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from stagecast.cli import wording
-from stagecast.cli.address import server_option
 from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.listing import batch_fields, batches_table
 from stagecast.cli.loop import run
 from stagecast.cli.naming import check_id, dataset_argument, examples
 from stagecast.cli.output import is_terminal, print_things
 from stagecast.cli.paging import pages_of_batches, pages_of_documents
+from stagecast.cli.server import Server, server_option
 from stagecast.cli.table import documents_table, failures, state_text, summary
 from stagecast.cli.view import View
 from stagecast.client import Client
@@ -47,7 +47,7 @@ _LEAST = 5  # rows, on however small a terminal
     is_flag=True,
     help="Print protobuf JSON: a line for the dataset or batch, then one for each in it.",
 )
-def status(dataset: str, batch: str | None, grpc: str, as_json: bool) -> None:
+def status(dataset: str, batch: str | None, server: Server, as_json: bool) -> None:
     """Show how far a dataset or a batch is now.
 
     DATASET is a UUID: it is shown with its batches, newest first. With BATCH, the id of a batch in
@@ -61,14 +61,14 @@ def status(dataset: str, batch: str | None, grpc: str, as_json: bool) -> None:
 
     Exit code: 0, or 2 if it cannot be asked.
     """
-    with told_in_one_line(grpc):
-        run(_status(grpc, dataset, batch, as_json=as_json))
+    with told_in_one_line(server.address):
+        run(_status(server, dataset, batch, as_json=as_json))
 
 
-async def _status(address: str, dataset: str, batch: str | None, *, as_json: bool) -> None:
+async def _status(server: Server, dataset: str, batch: str | None, *, as_json: bool) -> None:
     console = Console()
     people = is_terminal(console) and not as_json
-    async with Client(address) as client:
+    async with server.connect() as client:
         if batch is None:
             whole = await client.status.GetDataset(pb.GetDatasetRequest(dataset_id=dataset))
             if people:

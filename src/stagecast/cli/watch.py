@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 
 from stagecast.cli import lines
-from stagecast.cli.address import server_option
 from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.loop import run
 from stagecast.cli.naming import batch_argument, dataset_argument, examples
 from stagecast.cli.output import is_terminal, print_json
+from stagecast.cli.server import Server, server_option
 from stagecast.cli.table import LiveTable
 from stagecast.cli.view import View
 from stagecast.client import Client
@@ -44,7 +44,7 @@ Show: TypeAlias = Callable[[pb.WatchBatchResponse], None]
     is_flag=True,
     help="Do not end when the batch has ended: a retry may open it again.",
 )
-def watch(dataset: str, batch: str, grpc: str, as_json: bool, follow: bool) -> None:
+def watch(dataset: str, batch: str, server: Server, as_json: bool, follow: bool) -> None:
     """Watch a batch until it has ended.
 
     DATASET is a UUID, BATCH the id of a batch in it. On a terminal this is a live table, else one
@@ -55,8 +55,8 @@ def watch(dataset: str, batch: str, grpc: str, as_json: bool, follow: bool) -> N
     watched.
     """
     request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
-    with told_in_one_line(grpc):
-        ended = run(_watch(grpc, request, as_json=as_json))
+    with told_in_one_line(server.address):
+        ended = run(_watch(server, request, as_json=as_json))
     raise click.exceptions.Exit(exit_code(ended))
 
 
@@ -85,8 +85,8 @@ async def follow_batch(
     return view.batch
 
 
-async def _watch(address: str, request: pb.WatchBatchRequest, *, as_json: bool) -> r.Batch:
-    async with Client(address) as client:
+async def _watch(server: Server, request: pb.WatchBatchRequest, *, as_json: bool) -> r.Batch:
+    async with server.connect() as client:
         return await follow_batch(client, request, as_json=as_json)
 
 

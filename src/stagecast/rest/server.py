@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,6 +21,7 @@ from stagecast.config import split_address
 from stagecast.errors import StartError
 from stagecast.rest.protocol import BoundedProtocol, HttpLimits
 from stagecast.rest.stalled import Stalled
+from stagecast.tls import Tls
 
 # Clients that poll every few seconds keep their connection; with uvicorn's five seconds it would
 # often be closed under their next request.
@@ -35,6 +38,7 @@ class HttpServer:
         address: `HOST:PORT` to listen on, IPv6 in brackets; port 0 picks a free one.
         slow_reader_s: how long a client may take nothing of what is sent to it.
         limits: what a client may send, and how many connections there may be.
+        tls: certificate and private key, if it speaks HTTPS.
         share_port: whether other processes may listen on the same port.
     """
 
@@ -45,6 +49,7 @@ class HttpServer:
         *,
         slow_reader_s: float = 60.0,
         limits: HttpLimits = _LIMITS,
+        tls: Tls | None = None,
         share_port: bool = False,
     ) -> None:
         self.address = address
@@ -59,6 +64,7 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
+                **_ssl_settings(tls),
             ),
             slow_reader_s=slow_reader_s,
         )
@@ -130,6 +136,18 @@ class _Uvicorn(uvicorn.Server):
 
     def _transports(self) -> list[asyncio.Transport]:
         return [connection.transport for connection in self.server_state.connections]
+
+
+def _ssl_settings(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    wanted = ssl.CERT_REQUIRED if tls.client_ca else ssl.CERT_NONE
+    return {
+        "ssl_certfile": tls.cert,
+        "ssl_keyfile": tls.key,
+        "ssl_ca_certs": None if tls.client_ca is None else str(tls.client_ca),
+        "ssl_cert_reqs": wanted,
+    }
 
 
 async def _bind(address: str, *, share_port: bool) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
@@ -25,6 +26,7 @@ from stagecast.rpc.pace import Pace
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
 from stagecast.rpc.status_service import StatusServicer
+from stagecast.tls import Tls
 from stagecast.v1 import (
     control_service_pb2,
     control_service_pb2_grpc,
@@ -84,6 +86,7 @@ class RpcServer:
         self,
         config: Config,
         *,
+        tls: Tls | None,
         authenticator: Authenticator,
         reports: Reports,
         heartbeats: Heartbeats,
@@ -94,6 +97,7 @@ class RpcServer:
         waits: Waits,
     ) -> None:
         self.address = config.grpc
+        self._credentials = _credentials(tls) if tls else None
         self._linger_s = config.linger_s
         self._gate = Gate()
         self._pace = Pace(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
@@ -127,13 +131,18 @@ class RpcServer:
         except ValueError as error:
             raise StartError(f"cannot listen for gRPC: {error}") from error
         try:
-            port = self._server.add_insecure_port(self.address)
+            port = self._add_port()
         except RuntimeError as error:
             raise StartError(
                 f"cannot listen for gRPC on {self.address}: it is taken, or not of this machine"
             ) from error
         self.address = f"{self.address.rpartition(':')[0]}:{port}"
         await self._server.start()
+
+    def _add_port(self) -> int:
+        if self._credentials is None:
+            return self._server.add_insecure_port(self.address)
+        return self._server.add_secure_port(self.address, self._credentials)
 
     def set_serving(self, serving: bool) -> None:
         """Tell health checks, overall and for each service."""
@@ -155,3 +164,11 @@ class RpcServer:
         await asyncio.sleep(self._linger_s)
         # With no time at all, grpc would hang up in a way that clients log as an error.
         await self._server.stop(_HANG_UP_S)
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key_pem, tls.cert_pem)],
+        root_certificates=tls.client_ca_pem,
+        require_client_auth=tls.client_ca_pem is not None,
+    )

@@ -1,0 +1,171 @@
+"""The server that a command asks, as options: where it is, and how to be let in."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stagecast.cli.address import check_address
+from stagecast.cli.ending import Unusable
+from stagecast.client import Client
+from stagecast.config import Config
+
+Command = Callable[..., None]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """How to be let in by a server: a key or token, and TLS with whom to trust and to be."""
+
+    key: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    cert_key: Path | None = None
+
+    @property
+    def scheme(self) -> str:
+        """What URLs of the server begin with."""
+        return "https" if self.tls or self.ca or self.cert else "http"
+
+    def connect(self, address: str) -> Client:
+        """Return a client.
+
+        Raises:
+            Unusable: a file cannot be read, or one of two is missing.
+        """
+        try:
+            return Client(
+                address,
+                key=self.key,
+                tls=self.tls,
+                ca=self.ca,
+                cert=self.cert,
+                cert_key=self.cert_key,
+            )
+        except OSError as error:
+            raise Unusable(f"cannot read {error.filename}: {error.strerror}") from error
+        except ValueError as error:
+            raise Unusable("--cert and --cert-key go together") from error
+
+    def context(self) -> ssl.SSLContext:
+        """Return what HTTPS is spoken with.
+
+        Raises:
+            OSError: a file is no good.
+        """
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.cert:
+            context.load_cert_chain(self.cert, self.cert_key)
+        return context
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Server:
+    """A server to ask."""
+
+    address: str
+    access: Access
+
+    def connect(self) -> Client:
+        """Return a client.
+
+        Raises:
+            Unusable: a file cannot be read, or one of two is missing.
+        """
+        return self.access.connect(self.address)
+
+
+def server_option(command: Command) -> Command:
+    """Give a command its `server`."""
+
+    @functools.wraps(command)
+    def asking(*, grpc: str, access: Access, **others: Any) -> None:  # noqa: ANN401 - its own
+        command(server=Server(address=grpc, access=access), **others)
+
+    return _grpc_option(access_options(asking))
+
+
+def access_options(command: Command) -> Command:
+    """Give a command its `access`."""
+    names = Access.__dataclass_fields__.keys()
+
+    @functools.wraps(command)
+    def let_in(**given: Any) -> None:  # noqa: ANN401 - its own, and ours
+        access = Access(**{name: given.pop(name) for name in names})
+        command(access=access, **given)
+
+    decorated: Command = let_in
+    for option in reversed(_ACCESS):
+        decorated = option(decorated)
+    return decorated
+
+
+def _check_key(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return a key; what is wrong with it is told without it."""
+    if value and not (value.isascii() and value.isprintable()):
+        raise click.BadParameter("a key has letters, digits and '_', a token also '-' and '.'")
+    return value or None
+
+
+_grpc_option = click.option(
+    "--grpc",
+    envvar="STAGECAST_GRPC",
+    metavar="HOST:PORT",
+    callback=check_address,
+    default=Config().grpc,
+    show_default=True,
+    show_envvar=True,
+    help="The server.",
+)
+
+_ACCESS: tuple[Callable[[Command], Command], ...] = (
+    click.option(
+        "--key",
+        envvar="STAGECAST_KEY",
+        metavar="KEY",
+        callback=_check_key,
+        show_envvar=True,
+        help="The key or token that the server asks for. Others on this machine may see what is "
+        "typed here; they do not see the environment.",
+    ),
+    click.option(
+        "--tls",
+        envvar="STAGECAST_TLS",
+        is_flag=True,
+        show_envvar=True,
+        help="Speak TLS, and trust whom this machine trusts.",
+    ),
+    click.option(
+        "--ca",
+        envvar="STAGECAST_CA",
+        metavar="FILE",
+        type=_FILE,
+        show_envvar=True,
+        help="Speak TLS, and trust the certificates in this file (PEM).",
+    ),
+    click.option(
+        "--cert",
+        envvar="STAGECAST_CERT",
+        metavar="FILE",
+        type=_FILE,
+        show_envvar=True,
+        help="The certificate to show to a server that asks for one (PEM).",
+    ),
+    click.option(
+        "--cert-key",
+        envvar="STAGECAST_CERT_KEY",
+        metavar="FILE",
+        type=_FILE,
+        show_envvar=True,
+        help="Its private key (PEM).",
+    ),
+)

@@ -1,0 +1,235 @@
+"""TLS on both faces, as users, their tools and their certificates meet it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpc import aio
+
+from stagecast.client import Client
+from stagecast.v1 import status_service_pb2 as ss
+from tests.access import make_key
+from tests.certificates import Authority, Certificate
+from tests.cli.command import stagecast
+from tests.process import ServerProcess, running
+from tests.rpc.calls import Calls
+from tests.rpc.commands import Command, Finished
+
+LIST = "stagecast.v1.StatusService/ListDatasets"
+COGNEE = "/api/v1/datasets/status"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def ours(authority: Authority) -> Certificate:
+    return authority.issue("server")
+
+
+@pytest.fixture
+async def key(tmp_path: Path) -> str:
+    return await make_key(tmp_path / "s.db")
+
+
+@pytest.fixture
+async def server(tmp_path: Path, ours: Certificate, key: str) -> AsyncIterator[ServerProcess]:
+    options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
+    async with running(tmp_path / "s.db", *options) as server:
+        yield server
+
+
+@pytest.fixture
+async def strict(
+    tmp_path: Path, authority: Authority, ours: Certificate, key: str
+) -> AsyncIterator[ServerProcess]:
+    """A server that lets only clients with a certificate connect."""
+    options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
+    async with running(tmp_path / "s.db", *options, "--tls-client-ca", str(authority.ca)) as server:
+        yield server
+
+
+async def curl(*arguments: str | Path) -> Finished:
+    process = await asyncio.create_subprocess_exec(
+        *("curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "30"),
+        *map(str, arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Finished(code=process.returncode, out=out.decode(), err=err.decode())
+
+
+async def test_tools_speak_tls_with_both_faces(
+    server: ServerProcess, authority: Authority, key: str, tmp_path: Path
+) -> None:
+    grpcurl = Command("grpcurl", "-cacert", str(authority.ca), home=tmp_path)
+    listed = await grpcurl.run("-H", f"authorization: Bearer {key}", server.grpc, LIST)
+    assert (listed.code, listed.answers) == (0, [{}]), listed.err
+    nobody = await grpcurl.run(server.grpc, LIST)
+    assert nobody.code == 64 + 16
+    assert "CREDENTIALS_MISSING" in nobody.err
+    open_to_all = await grpcurl.run(server.grpc, "grpc.health.v1.Health/Check")
+    assert open_to_all.answers == [{"status": "SERVING"}], open_to_all.err
+    url = f"https://{server.http}{COGNEE}"
+    read = await curl("--cacert", authority.ca, "-H", f"X-Api-Key: {key}", url)
+    assert (read.code, json.loads(read.out)) == (0, {}), read.err
+
+
+async def test_who_does_not_trust_the_certificate_does_not_talk(
+    server: ServerProcess, tmp_path: Path, key: str
+) -> None:
+    other = Authority(tmp_path, "other").ca
+    read = await curl("--cacert", other, f"https://{server.http}{COGNEE}")
+    assert read.code == 60
+    async with Client(server.grpc, key=key, ca=other) as client:
+        with pytest.raises(aio.AioRpcError, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.status.ListDatasets(ss.ListDatasetsRequest())
+
+
+async def test_who_speaks_no_tls_is_not_answered(server: ServerProcess, key: str) -> None:
+    async with Client(server.grpc, key=key) as client:
+        with pytest.raises(aio.AioRpcError):
+            await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=20)
+    read = await curl(f"http://{server.http}{COGNEE}")
+    assert read.code != 0
+
+
+async def test_client_and_commands_watch_over_tls(
+    server: ServerProcess, authority: Authority, key: str, dataset_id: str
+) -> None:
+    async with Client(server.grpc, key=key, ca=authority.ca) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        await calls.stop()
+        request = ss.WatchBatchRequest(dataset_id=dataset_id, batch_id="b1")
+        messages = [message async for message in client.watch(request)]
+    assert messages[-1].batch.state
+    given = {"STAGECAST_KEY": key, "STAGECAST_CA": str(authority.ca), "STAGECAST_GRPC": server.grpc}
+    for command in ("status", "history", "retry", "batches"):
+        names = () if command == "batches" else (dataset_id, "b1")
+        ended = await stagecast(command, *names, **given)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out
+    named = ("--key", key, "--ca", authority.ca, "--grpc", server.grpc)
+    ended = await stagecast("status", dataset_id, *named)
+    assert ended.code == 0, ended.err
+
+
+async def test_demo_uses_a_server_with_tls_and_keys(
+    server: ServerProcess, authority: Authority, key: str
+) -> None:
+    asked = ("demo", "--grpc", server.grpc, "--http", server.http, "--ca", authority.ca)
+    ended = await stagecast(*asked, STAGECAST_KEY=key)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"GET https://{server.http}{COGNEE}" in ended.out
+    assert f"grpcurl -cacert {authority.ca} -H" in ended.out
+    assert key not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), "Error: {grpc} wants a key: --key or STAGECAST_KEY (CREDENTIALS_MISSING)\n"),
+        (("--key", "wrong"), "Error: the key is unknown (CREDENTIALS_INVALID)\n"),
+    ],
+)
+async def test_command_without_a_good_key_says_so_in_one_line(
+    server: ServerProcess, authority: Authority, options: tuple[str, ...], line: str
+) -> None:
+    ended = await stagecast("batches", "--grpc", server.grpc, "--ca", authority.ca, *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == line.format(grpc=server.grpc)
+
+
+async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
+    server: ServerProcess, tmp_path: Path, key: str
+) -> None:
+    other = Authority(tmp_path, "other").ca
+    for trust in (("--ca", other), ("--tls",)):
+        ended = await stagecast("batches", "--grpc", server.grpc, *trust, STAGECAST_KEY=key)
+        assert ended.code == 2
+        assert ended.err == f"Error: cannot reach {server.grpc}: its certificate is not trusted\n"
+    missing = await stagecast("batches", "--ca", tmp_path / "missing")
+    assert (missing.code, missing.err) == (
+        2,
+        f"Error: cannot read {tmp_path / 'missing'}: No such file or directory\n",
+    )
+    half = await stagecast("batches", "--cert", other)
+    assert (half.code, half.err) == (2, "Error: --cert and --cert-key go together\n")
+
+
+async def test_only_clients_with_a_certificate_connect(
+    strict: ServerProcess, authority: Authority, key: str, tmp_path: Path
+) -> None:
+    mine = authority.issue("client")
+    theirs = Authority(tmp_path, "other").issue("stranger")
+    shown = ("--cert", mine.cert, "--key", mine.key)
+    url = f"https://{strict.http}{COGNEE}"
+    bearing = ("-H", f"X-Api-Key: {key}")
+    assert (await curl("--cacert", authority.ca, *bearing, *shown, url)).out == "{}"
+    stranger = ("--cert", theirs.cert, "--key", theirs.key)
+    for bad in ((), stranger):
+        assert (await curl("--cacert", authority.ca, *bearing, *bad, url)).code != 0
+    async with Client(
+        strict.grpc, key=key, ca=authority.ca, cert=mine.cert, cert_key=mine.key
+    ) as client:
+        assert not (await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets
+    for bad_files in ({}, {"cert": theirs.cert, "cert_key": theirs.key}):
+        async with Client(strict.grpc, key=key, ca=authority.ca, **bad_files) as client:
+            with pytest.raises(aio.AioRpcError):
+                await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=20)
+
+
+async def test_certificate_is_no_key(
+    strict: ServerProcess, authority: Authority, tmp_path: Path
+) -> None:
+    mine = authority.issue("client")
+    given = ("--ca", authority.ca, "--cert", mine.cert, "--cert-key", mine.key)
+    ended = await stagecast("batches", "--grpc", strict.grpc, *given)
+    assert ended.code == 2
+    assert "CREDENTIALS_MISSING" in ended.err
+
+
+async def test_serve_refuses_files_that_make_no_tls(
+    tmp_path: Path, authority: Authority, ours: Certificate
+) -> None:
+    other, missing = authority.issue("other"), tmp_path / "missing"
+    for options, why in (
+        (("--tls-cert", ours.cert), "TLS needs both --tls-cert and --tls-key"),
+        (("--tls-client-ca", authority.ca), "TLS needs both --tls-cert and --tls-key"),
+        (("--tls-cert", missing, "--tls-key", ours.key), f"cannot read {missing}: No such file"),
+        (("--tls-cert", ours.cert, "--tls-key", other.key), "are not a certificate and its"),
+        (("--tls-cert", ours.key, "--tls-key", ours.cert), "are not a certificate and its"),
+        (
+            ("--tls-cert", ours.cert, "--tls-key", ours.key, "--tls-client-ca", ours.key),
+            "holds no certificate in PEM",
+        ),
+    ):
+        ended = await stagecast("serve", "--db", tmp_path / "t.db", *options)
+        assert (ended.code, ended.out) == (1, "")
+        [line] = ended.err.splitlines()
+        assert line.startswith("Error: ")
+        assert why in line
+
+
+async def test_several_processes_speak_tls(
+    tmp_path: Path, authority: Authority, ours: Certificate, key: str
+) -> None:
+    options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key), "--processes", "2")
+    async with running(tmp_path / "s.db", *options) as server:
+        for _ in range(4):
+            async with Client(server.grpc, key=key, ca=authority.ca) as client:
+                await client.status.ListDatasets(ss.ListDatasetsRequest())
+        read = await curl(
+            "--cacert", authority.ca, "-H", f"X-Api-Key: {key}", f"https://{server.http}{COGNEE}"
+        )
+        assert read.out == "{}", read.err
+        assert await server.stop() == 0

@@ -88,7 +88,8 @@ class ReportServiceStub:
 
     NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
     `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
-    `STALE_ATTEMPT`: the report names an attempt older than the current one. On both, a worker drops
+    `STALE_ATTEMPT`: the report names an attempt older than the current one, which `ErrorInfo.metadata`
+    names as `attempt`. On both, a worker drops
     the document: it is another's now, or over. `StartAttempt` begins it anew.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.HeartbeatRequest, _report_service_pb2.HeartbeatResponse]
@@ -167,7 +168,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
 
     NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
     `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
-    `STALE_ATTEMPT`: the report names an attempt older than the current one. On both, a worker drops
+    `STALE_ATTEMPT`: the report names an attempt older than the current one, which `ErrorInfo.metadata`
+    names as `attempt`. On both, a worker drops
     the document: it is another's now, or over. `StartAttempt` begins it anew.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_report_service_pb2.HeartbeatRequest, _report_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
@@ -273,7 +275,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
 
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
         `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
-        `STALE_ATTEMPT`: the report names an attempt older than the current one. On both, a worker drops
+        `STALE_ATTEMPT`: the report names an attempt older than the current one, which `ErrorInfo.metadata`
+        names as `attempt`. On both, a worker drops
         the document: it is another's now, or over. `StartAttempt` begins it anew.
         """
 

@@ -118,8 +118,19 @@ async def test_openapi_names_the_parameters_of_the_seeds(http: httpx.AsyncClient
 
 async def test_openapi_names_the_codes_of_the_seeds_and_our_own(http: httpx.AsyncClient) -> None:
     paths = (await described(http))["paths"]
-    assert list(paths[DIFY]["get"]["responses"]) == ["200", "304", "404", "500", "503"]
-    assert list(paths[COGNEE]["get"]["responses"]) == ["200", "304", "422", "500"]
+    dify, cognee = paths[DIFY]["get"], paths[COGNEE]["get"]
+    assert list(dify["responses"]) == ["200", "304", "401", "403", "404", "500", "503"]
+    assert list(cognee["responses"]) == ["200", "304", "401", "403", "422", "500"]
+
+
+async def test_openapi_names_the_credentials_of_the_seeds(http: httpx.AsyncClient) -> None:
+    document = await described(http)
+    schemes = document["components"]["securitySchemes"]
+    [[dify]] = document["paths"][DIFY]["get"]["security"]
+    assert (schemes[dify]["type"], schemes[dify]["scheme"]) == ("http", "bearer")
+    [[bearer], [key]] = document["paths"][COGNEE]["get"]["security"]
+    assert schemes[bearer] == {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    assert schemes[key] == {"type": "apiKey", "in": "header", "name": "X-Api-Key"}
 
 
 async def test_openapi_describes_the_body_that_is_sent(

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from dify_dataset_sdk import (
+    DifyAuthenticationError,
     DifyDatasetClient,
     DifyNotFoundError,
     IndexingStatus,
@@ -19,9 +20,13 @@ from dify_dataset_sdk import (
 
 from stagecast.app import App
 from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.model import Scope
 from stagecast.v1 import resources_pb2 as r
+from tests.access import make_key
 from tests.clock import START_US, Clock
-from tests.rpc.calls import BATCH, Calls, counters, failure, stage
+from tests.conditions import until
+from tests.rpc.calls import BATCH, Calls, counters, failure, refused, stage
 
 START = START_US // 1_000_000
 
@@ -188,3 +193,27 @@ async def test_unknown_dataset_or_batch_raises_its_not_found(
         await poll(**unknown)
     # It has one message of its own for every 404 and does not read ours.
     assert str(caught.value) == "Resource not found (HTTP 404)"
+
+
+async def test_sdk_reads_with_a_key_and_is_refused_without(
+    server: App, config: Config, calls: Calls
+) -> None:
+    await calls.create("a")
+    url = f"http://{server.http_address}"
+    key = await make_key(config.db, Scope.READ, datasets=[calls.dataset_id])
+    told: list[str] = []
+
+    async def look() -> None:
+        told.append((await refused(calls.batch(batch_id="none"))).reason)
+
+    await until(lambda: told[-1:] == ["CREDENTIALS_MISSING"], meanwhile=look)
+    with DifyDatasetClient(api_key=key, base_url=url) as sdk:
+        read = await asyncio.to_thread(sdk.documents.get_indexing_status, calls.dataset_id, BATCH)
+        assert [status.id for status in read.data] == ["a"]
+        with pytest.raises(DifyNotFoundError):
+            await asyncio.to_thread(sdk.documents.get_indexing_status, OTHER, BATCH)
+    with (
+        DifyDatasetClient(api_key="wrong", base_url=url) as stranger,
+        pytest.raises(DifyAuthenticationError),
+    ):
+        await asyncio.to_thread(stranger.documents.get_indexing_status, calls.dataset_id, BATCH)

@@ -101,6 +101,7 @@ _INDEXING_STATUS = {
             "description": "Batch ID returned from document creation.",
         },
     ],
+    "security": [{"KnowledgeApiKey": []}],
     "responses": {
         "200": {
             "description": "Indexing status for documents in the batch.",
@@ -141,6 +142,11 @@ _INDEXING_STATUS = {
             ),
         },
         "304": _UNCHANGED,
+        "401": {
+            "description": "`unauthorized` : No access token, or one that is not valid.",
+            "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}},
+        },
+        "403": {"description": "`forbidden` : The access token does not allow to read."},
         "404": {
             "description": "`not_found` : Knowledge base not found. / Documents not found.",
             "content": _json(
@@ -200,12 +206,28 @@ _DATASETS_STATUS = {
             ),
         },
         "304": _UNCHANGED,
+        "401": {"description": "Unauthorized"},
+        "403": {"description": "Forbidden: the key does not allow to read"},
         "422": {
             "description": "Validation Error",
             "content": _json(schema=_schema("HTTPValidationError")),
         },
         "500": {"description": "Error retrieving status information"},
     },
+    "security": [{"BearerAuth": []}, {"ApiKeyAuth": []}],
+}
+
+# Wanted once there is a key. Both documents have an `ApiKeyAuth` of their own; Dify's has another
+# name here.
+_SECURITY_SCHEMES = {
+    "KnowledgeApiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "API_KEY",
+        "description": "A key, or a signed token, as `Authorization: Bearer {API_KEY}`.",
+    },
+    "BearerAuth": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "ApiKeyAuth": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
 }
 
 _SCHEMAS = {
@@ -262,7 +284,7 @@ _DOCUMENT = {
         dify.PATH: {"get": _INDEXING_STATUS},
         cognee.PATH: {"get": _DATASETS_STATUS},
     },
-    "components": {"schemas": _SCHEMAS},
+    "components": {"schemas": _SCHEMAS, "securitySchemes": _SECURITY_SCHEMES},
 }
 
 _CONTENT = Body().end(to_json(_DOCUMENT))

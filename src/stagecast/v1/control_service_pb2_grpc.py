@@ -32,7 +32,9 @@ class ControlServiceStub(object):
     are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
-    Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
+
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """
 
@@ -81,7 +83,9 @@ class ControlServiceServicer(object):
     are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
-    Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
+
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """
 
@@ -181,7 +185,9 @@ class ControlService(object):
     are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
-    Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
+
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """
 

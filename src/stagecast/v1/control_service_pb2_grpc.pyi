@@ -33,7 +33,9 @@ class ControlServiceStub:
     are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
-    Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
+
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """
 
@@ -73,7 +75,9 @@ class ControlServiceAsyncStub(ControlServiceStub):
     are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
-    Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
+
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """
 
@@ -109,7 +113,9 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
-    Errors: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
+
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
+    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
     `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
     """
 

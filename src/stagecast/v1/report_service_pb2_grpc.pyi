@@ -33,6 +33,10 @@ class ReportServiceStub:
     `stagecast` and one of these reasons in their details; bad fields also carry
     `google.rpc.BadRequest`.
 
+    Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
+    the errors. A batch is created only in a dataset that the credential names, which need not be there
+    yet; elsewhere `CreateBatch` ends with NOT_FOUND / `DATASET_NOT_FOUND`, whether it is there or not.
+
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
     be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
@@ -116,6 +120,10 @@ class ReportServiceAsyncStub(ReportServiceStub):
     `stagecast` and one of these reasons in their details; bad fields also carry
     `google.rpc.BadRequest`.
 
+    Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
+    the errors. A batch is created only in a dataset that the credential names, which need not be there
+    yet; elsewhere `CreateBatch` ends with NOT_FOUND / `DATASET_NOT_FOUND`, whether it is there or not.
+
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
     be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
@@ -194,6 +202,10 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
     Every call may be repeated after a lost answer. All errors carry `google.rpc.ErrorInfo` with domain
     `stagecast` and one of these reasons in their details; bad fields also carry
     `google.rpc.BadRequest`.
+
+    Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
+    the errors. A batch is created only in a dataset that the credential names, which need not be there
+    yet; elsewhere `CreateBatch` ends with NOT_FOUND / `DATASET_NOT_FOUND`, whether it is there or not.
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot

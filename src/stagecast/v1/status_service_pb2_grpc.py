@@ -30,6 +30,15 @@ class StatusServiceStub(object):
 
     All errors carry `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
     their details; bad fields also carry `google.rpc.BadRequest`.
+
+    Wants a credential with the scope `read`, where the server asks for one: metadata
+    `authorization: Bearer KEY`, KEY being a key or a signed token, or `x-api-key: KEY`. A call without a
+    good one ends with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed, forged,
+    unknown, revoked) or `CREDENTIALS_EXPIRED`; so does one that stays open, within a heartbeat interval
+    after its credential has ended. A good one without the scope is PERMISSION_DENIED / `SCOPE_MISSING`.
+    A dataset that the credential does not name is answered as one that is not there, and lists and
+    watches leave it out.
+
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
@@ -103,6 +112,15 @@ class StatusServiceServicer(object):
 
     All errors carry `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
     their details; bad fields also carry `google.rpc.BadRequest`.
+
+    Wants a credential with the scope `read`, where the server asks for one: metadata
+    `authorization: Bearer KEY`, KEY being a key or a signed token, or `x-api-key: KEY`. A call without a
+    good one ends with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed, forged,
+    unknown, revoked) or `CREDENTIALS_EXPIRED`; so does one that stays open, within a heartbeat interval
+    after its credential has ended. A good one without the scope is PERMISSION_DENIED / `SCOPE_MISSING`.
+    A dataset that the credential does not name is answered as one that is not there, and lists and
+    watches leave it out.
+
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
@@ -309,6 +327,15 @@ class StatusService(object):
 
     All errors carry `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
     their details; bad fields also carry `google.rpc.BadRequest`.
+
+    Wants a credential with the scope `read`, where the server asks for one: metadata
+    `authorization: Bearer KEY`, KEY being a key or a signed token, or `x-api-key: KEY`. A call without a
+    good one ends with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed, forged,
+    unknown, revoked) or `CREDENTIALS_EXPIRED`; so does one that stays open, within a heartbeat interval
+    after its credential has ended. A good one without the scope is PERMISSION_DENIED / `SCOPE_MISSING`.
+    A dataset that the credential does not name is answered as one that is not there, and lists and
+    watches leave it out.
+
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),

@@ -65,7 +65,7 @@ async def test_examples_print_what_the_readme_says(tmp_path: Path) -> None:
     assert serve == "stagecast serve --db walk.db\n"
     assert ready == "stagecast ready grpc=127.0.0.1:50051 http=127.0.0.1:8000\n"
     assert serve_several == "stagecast serve --db walk.db --processes 4\n"
-    assert len(examples) == 13
+    assert len(examples) == 14
     async with running(tmp_path / "walk.db") as server, asyncio.timeout(120):
         for language, text, expected in examples:
             output = await _run_example(language, text, server, tmp_path)

@@ -33,7 +33,8 @@ def test_commands_are_listed_in_the_order_in_which_they_are_needed() -> None:
     shown = CliRunner().invoke(main, ["--help"]).output.partition("Commands:\n")[2]
     assert [line.split()[0] for line in shown.splitlines()] == [
         *("demo", "serve", "watch", "status", "batches", "history"),
-        *("pause", "resume", "stop", "retry", "keys"),
+        *("pause", "resume", "stop", "retry"),
+        *("keys", "backup", "check"),
     ]
 
 

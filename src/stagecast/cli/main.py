@@ -11,6 +11,7 @@ from stagecast.cli.history import history
 from stagecast.cli.keys import keys
 from stagecast.cli.serve import serve
 from stagecast.cli.status import status
+from stagecast.cli.upkeep import backup, check
 from stagecast.cli.watch import watch
 
 
@@ -27,5 +28,9 @@ def main() -> None:
     """Tell how far documents are on their way into a knowledge base."""
 
 
-for command in (demo, serve, watch, status, batches, history, pause, resume, stop, retry, keys):
+for command in (
+    *(demo, serve, watch, status, batches, history),
+    *(pause, resume, stop, retry),
+    *(keys, backup, check),
+):
     main.add_command(command)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stagecast.store.sqlite.backup import copy_file
+from stagecast.store.sqlite.checking import Inspection, inspect_file
 from stagecast.store.sqlite.store import SqliteStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["Inspection", "SqliteStore", "copy_file", "inspect_file"]

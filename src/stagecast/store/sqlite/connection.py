@@ -171,7 +171,7 @@ def _migrate(db: Database, path: Path) -> None:
     # What sqlite-utils begins inside is a savepoint.
     db.execute("BEGIN IMMEDIATE")
     try:
-        _check_ours(db, path)
+        check_ours(db, path)
         migrations.apply(db)
     except BaseException:
         db.rollback()
@@ -193,7 +193,12 @@ def _switch_to_wal(connection: Connection) -> None:
             return
 
 
-def _check_ours(db: Database, path: Path) -> None:
+def check_ours(db: Database, path: Path) -> None:
+    """Return if a file is empty, or stagecast's and of no newer release.
+
+    Raises:
+        StartError: it is another's, or newer.
+    """
     [(application_id,)] = db.execute("PRAGMA application_id").fetchall()
     if application_id != APPLICATION_ID and (application_id or db.table_names()):
         raise StartError(f"{path} is an SQLite file, but not one of stagecast's")

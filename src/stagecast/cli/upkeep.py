@@ -1,0 +1,70 @@
+"""`stagecast backup` and `stagecast check`: what is done with the file, with or without servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stagecast.cli.naming import examples
+from stagecast.config import Config
+from stagecast.errors import StartError
+from stagecast.upkeep import copy_file, inspect_file
+
+_db_option = click.option(
+    "--db",
+    envvar="STAGECAST_DB",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Config().db,
+    show_default=True,
+    show_envvar=True,
+    help="The SQLite file of the store.",
+)
+
+
+@click.command(
+    epilog=examples("backup copy.db", "backup --db walk.db --overwrite /backups/today.db")
+)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_db_option
+@click.option("--overwrite", is_flag=True, help="Put the copy in the place of FILE if it is there.")
+def backup(file: Path, db: Path, *, overwrite: bool) -> None:
+    """Copy the store to FILE, while servers go on with it.
+
+    The copy is of one moment, and FILE is there only when it is whole. To go back to it, stop the
+    servers, remove the -wal and -shm beside the store, put the copy in its place and start again:
+    those who watch are told that the history has changed.
+
+    Exit code: 0, or 1 if it was not copied.
+    """
+    try:
+        size = copy_file(db, file, overwrite=overwrite)
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{file} is a copy of {db}: {size:,} bytes")
+
+
+@click.command(epilog=examples("check --db walk.db"))
+@_db_option
+def check(db: Path) -> None:
+    """Find out whether the store's file is sound, while servers go on with it.
+
+    Looks at all of it: whether SQLite finds it whole, counts against what is counted anew, the
+    revisions of each batch, documents against the last that the log says of them, states and
+    serials. Prints what is wrong, a line each. It is read only; a file of some gigabytes takes
+    minutes, and its -wal grows meanwhile.
+
+    Exit code: 0 if all is well, 1 if something is wrong or it cannot be looked at.
+    """
+    try:
+        found = inspect_file(db)
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+    for fault in found.faults:
+        click.echo(fault)
+    if found.faults:
+        raise click.exceptions.Exit(1)
+    click.echo(
+        f"{db} is sound: {found.datasets:,} datasets, {found.batches:,} batches, "
+        f"{found.documents:,} documents, {found.transitions:,} transitions"
+    )

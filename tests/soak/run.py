@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from stagecast.store.sqlite import inspect_file
 from tests.access import make_key
 from tests.soak.servers import FAULTS, Anywhere, Servers
 from tests.soak.tally import Tally
@@ -67,6 +68,7 @@ async def run(plan: Plan, db: Path) -> Tally:
             await work.check_history()
         memory_at_end = servers.memory()
         assert await servers.stop() == [0, 0]
+        assert list(inspect_file(db).faults) == [], "whatever was killed, the file is sound"
     everybody = [record for seen in records for record in seen]
     return Tally(
         batches=len(works),

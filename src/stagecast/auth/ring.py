@@ -40,9 +40,6 @@ class KeyRing:
         self._by_id: dict[int, ApiKey] = {}
         self.used = False
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
     def find(self, digest: bytes) -> ApiKey | None:
         """Return the key with a digest, also one that was revoked or has expired."""
         return self._by_digest.get(digest)
@@ -67,7 +64,9 @@ class KeyRing:
             return
         self._by_digest = {key.digest: key for key in keys}
         self._by_id = {key.id: key for key in keys}
-        self.used = self.used or bool(keys)
+        if keys and not self.used:
+            _log.info("there are keys: whoever calls needs one")
+            self.used = True
         self._on_change()
 
     async def run(self) -> None:

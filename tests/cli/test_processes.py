@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import sys
@@ -114,7 +115,10 @@ async def serving(
 def supervised(config: Config, processes: int) -> list[str]:
     """Return a command line that supervises processes with a configuration."""
     path = f"pathlib.PosixPath({str(config.db)!r})"
-    given = f"db={path}, grpc={config.grpc!r}, http={config.http!r}, beat_s={config.beat_s}"
+    given = (
+        f"db={path}, grpc={config.grpc!r}, http={config.http!r}, beat_s={config.beat_s}, "
+        f"linger_s={config.linger_s}"
+    )
     program = (
         "import pathlib; from stagecast.config import Config; "
         "from stagecast.cli.supervisor import supervise; "
@@ -341,6 +345,23 @@ async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
     assert f"process {other} hangs" not in log
 
 
+async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> None:
+    """Each is watched for longer than it may be silent, while a call keeps it from ending."""
+    config = Config(
+        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.05, linger_s=2.0
+    )
+    async with serving(config.db, config=config, processes=2) as service:
+        first, second = await service.ready(2)
+        os.kill(first, signal.SIGTERM)
+        await service.logged(f"process {first} ended with exit code 0; starting another")
+        await service.next_ready()
+        service.process.terminate()
+        code, log = await service.end()
+    assert code == 0
+    assert "hangs" not in log
+    assert f"process {second} ended" not in log
+
+
 async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path: Path) -> None:
     config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.1)
     async with serving(config.db, config=config, processes=2) as service:
@@ -355,6 +376,18 @@ async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path:
         code, log = await service.end()
     assert code == 0
     assert all(f"process {process} hangs" not in log for process in processes)
+
+
+async def test_processes_use_all_file_descriptors_that_they_may_have(tmp_path: Path) -> None:
+    """Each connection is one, and the usual limit is a fifth of what a server takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    try:
+        async with serving(tmp_path / "s.db", processes=2) as service:
+            for process in await service.ready(2):
+                assert resource.prlimit(process, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_more_than_one_process_needs_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ async def _serve(supervisor: Connection, config: Config) -> None:
         _tell(supervisor, Ready(grpc=app.grpc_address, http=app.http_address))
         beating = asyncio.create_task(_beat(supervisor, config.beat_s))
         await stop.wait()
-        beating.cancel()
         _log.info("stopping")
+    beating.cancel()  # only now: to drain is not to hang
 
 
 async def _beat(supervisor: Connection, every_s: float) -> None:

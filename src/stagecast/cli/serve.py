@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -84,6 +86,7 @@ def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields 
         raise click.UsageError(
             "--processes above 1 needs Linux, where SO_REUSEPORT spreads connections over them"
         )
+    _use_all_descriptors()
     try:
         if processes == 1:
             log_to_stderr()
@@ -92,6 +95,13 @@ def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields 
             raise click.exceptions.Exit(1)
     except StartError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _use_all_descriptors() -> None:
+    """Let connections use up all file descriptors that the system grants, not the usual 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS grants fewer than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(config: Config) -> None:

@@ -120,9 +120,11 @@ class _Place:
         now = asyncio.get_running_loop().time
         began = now()
         hanging = asyncio.create_task(_kill_if_hung(self._server))
-        _log.error("%s; starting another", await self._server.end())
-        hanging.cancel()
-        await asyncio.wait((hanging,))
+        try:
+            _log.error("%s; starting another", await self._server.end())
+        finally:
+            hanging.cancel()
+            await asyncio.wait((hanging,))
         self._server.close()
         self._server = None
         return now() - began

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.builders import get_dataset
 from tests.clock import START_US, Clock
+from tests.conditions import until
 from tests.keeper.house import House, live, open_house
 from tests.process import running
 from tests.rpc.calls import Calls, contents, execute, new, refused, stage
@@ -269,6 +271,33 @@ async def test_two_processes_may_open_an_old_file_together(config: Config) -> No
             async with Client(server.grpc) as client:
                 found = await _answers(client)
                 assert found == {key: TOLD[key] for key in found}
+
+
+async def test_old_file_is_waited_for_while_another_process_takes_long_over_it(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A large one takes minutes, and nobody waits for a lock for so long otherwise."""
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 10)
+    caplog.set_level(logging.INFO)
+    with contextlib.closing(connection.sqlite3.connect(config.db, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(asyncio.to_thread(connection.open_writer, config.db))
+        await until(lambda: caplog.text.count("waiting") >= 3 or opening.done())
+        other.execute("ROLLBACK")
+        (await opening).close()
+    assert len(contents(config.db)["_sqlite_migrations"]) > 1
+
+
+def test_foreign_file_that_is_locked_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 10)
+    path = tmp_path / "foreign.db"
+    with contextlib.closing(connection.sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (id INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StartError, match="not one of stagecast's"):
+            connection.open_writer(path)
 
 
 def test_steps_are_taken_once(config: Config) -> None:

@@ -7,6 +7,7 @@ not the standard library's.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,9 @@ sqlite3.register_adapter(type(None), lambda _: None)
 BUSY_TIMEOUT_MS = 5_000  # how long a connection waits for a lock of another process
 RETRY_AFTER_S = 1.0
 _ASK_EVERY_S = 0.001
+_MIGRATED_WITHIN_S = 600.0  # a file of tens of gigabytes takes minutes
+
+_log = logging.getLogger(__name__)
 
 _FAULTS = frozenset(
     {
@@ -169,7 +173,7 @@ def _connect(uri: str) -> Connection:
 def _migrate(db: Database, path: Path) -> None:
     # Deferred transactions of two starting processes would fail each other: take the lock first.
     # What sqlite-utils begins inside is a savepoint.
-    db.execute("BEGIN IMMEDIATE")
+    _begin_to_migrate(db, path)
     try:
         check_ours(db, path)
         migrations.apply(db)
@@ -177,6 +181,21 @@ def _migrate(db: Database, path: Path) -> None:
         db.rollback()
         raise
     db.commit()
+
+
+def _begin_to_migrate(db: Database, path: Path) -> None:
+    """Take the lock; of an older file, wait while another process brings it up to date."""
+    deadline = time.monotonic() + _MIGRATED_WITHIN_S
+    while True:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            check_ours(db, path)
+            if time.monotonic() > deadline or not migrations.pending(db):
+                raise
+            _log.info("%s is locked, maybe by who brings it up to date; waiting", path)
+        else:
+            return
 
 
 def _switch_to_wal(connection: Connection) -> None:

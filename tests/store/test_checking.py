@@ -20,7 +20,7 @@ from stagecast.store import get_batch as find_batch
 from stagecast.store.sqlite import SqliteStore, inspect_file
 from stagecast.store.sqlite import connection as connections
 from tests.builders import DATASET_ID, ERROR, counted, create, get_batch, move, says, taken
-from tests.clock import Clock
+from tests.clock import START_US, Clock
 from tests.store.deletion import OTHER_DATASET_ID
 from tests.store.history import ended, make_ended, retried
 from tests.store.test_migrations import FILES
@@ -218,6 +218,21 @@ FAULTS = {
         "UPDATE batches SET ended_at = NULL WHERE batch_id = 'ended'",
         f"batch 'ended' of dataset '{DATASET_ID}'",
         "state 4 and end None do not go together",
+    ),
+    "no_timer": (
+        "UPDATE documents SET due_at = NULL WHERE batch = :open AND position = 2",
+        f"document 'doc-2' of {OF_OPEN}",
+        f"state 2, stalled 0, heard at {START_US + 5_000_000} and due at None",
+    ),
+    "timer_of_nobody": (
+        "UPDATE documents SET due_at = 7 WHERE batch = :open AND position = 0",
+        f"document 'doc-0' of {OF_OPEN}",
+        "and due at 7 do not go together",
+    ),
+    "timer_without_begin": (
+        "UPDATE documents SET heard_at = NULL WHERE batch = :open AND position = 2",
+        f"document 'doc-2' of {OF_OPEN}",
+        "heard at None and due at",
     ),
     "serial_beyond": (
         "UPDATE documents SET progress_serial = 9 WHERE batch = :open AND position = 3",

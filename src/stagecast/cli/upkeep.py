@@ -50,9 +50,9 @@ def check(db: Path) -> None:
     """Find out whether the store's file is sound, while servers go on with it.
 
     Looks at all of it: whether SQLite finds it whole, counts against what is counted anew, the
-    revisions of each batch, documents against the last that the log says of them, states and
-    serials. Prints what is wrong, a line each. It is read only; a file of some gigabytes takes
-    minutes, and its -wal grows meanwhile.
+    revisions of each batch, documents against the last that the log says of them, states, stall
+    timers and serials. Prints what is wrong, a line each. It is read only; a file of some gigabytes
+    takes minutes, and its -wal grows meanwhile.
 
     Exit code: 0 if all is well, 1 if something is wrong or it cannot be looked at.
     """

@@ -216,6 +216,16 @@ INVARIANTS: Sequence[Invariant] = (
         _BATCHES,
         f"(ended_at IS NOT NULL) <> ({_TERMINAL})",
     ),
+    # Timers: of all whose silence counts, and of nobody else.
+    _never(
+        _DOCUMENT,
+        "state {}, stalled {}, heard at {} and due at {} do not go together",
+        [f"documents.{name}" for name in ("state", "stalled", "heard_at", "due_at")],
+        _DOCUMENTS,
+        f"(due_at IS NOT NULL) <> (documents.state = {DocumentState.RUNNING:d} "
+        "AND iif(stalled, fail_after_us, stall_after_us) > 0) "
+        "OR due_at IS NOT NULL AND heard_at IS NULL",
+    ),
     # Serials of counters.
     _never(
         _DOCUMENT,

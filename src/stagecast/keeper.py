@@ -197,7 +197,8 @@ class _Step:
     """What the keeper does in one transaction, as of a time before it began.
 
     Reports that came while it waited for its turn are seen; that time has passed is not.
-    A process that does not keep any more does nothing.
+    A process that does not keep any more does nothing; nor does one that has waited for long, since
+    signs of life that another process has merged may wait for the same lock.
     """
 
     holder: int
@@ -220,7 +221,7 @@ class _Step:
     def judge(self, tx: Writing) -> int:
         """Decide on timers that are due, and return on how many."""
         # A clock that was set back in the meantime may have given times that look long past.
-        if not self.beat(tx) or tx.now < self.now:
+        if not self.beat(tx) or not 0 <= tx.now - self.now <= _MERGED_US:
             return 0
         timers = tx.find_timers(until=self.until, after=None, most=_STEP)
         silent: dict[BatchName, list[str]] = {}

@@ -10,6 +10,7 @@ import pytest
 
 from stagecast.errors import StoreBusy
 from stagecast.model import (
+    Beat,
     DocumentState,
     Report,
     Stage,
@@ -141,6 +142,31 @@ async def test_clock_that_is_set_back_within_a_look_stalls_nothing(
         one.store.go_on.set()
         await looking
         assert not (await one.document("a")).stalled
+
+
+async def test_sign_of_life_that_waits_for_the_same_lock_as_the_keeper_counts(
+    pair: tuple[House, House], clock: Clock
+) -> None:
+    """A third process holds the lock, and the keeper gets it before who merged the sign of life."""
+    keeping, serving = pair
+    await keeping.create("a", stall_after_s=10)
+    await keeping.start("a")
+    await live(clock, 9, [keeping])
+    clock.pass_time(0.9)
+    await serving.heartbeats.beat(DATASET_ID, BATCH, [Beat(document_id="a", attempt=0)])
+    clock.pass_time(1.2)
+    keeping.store.go_on.clear()
+    looking = asyncio.ensure_future(keeping.keeper.look())
+    async with asyncio.timeout(30):
+        await keeping.store.waits.wait()
+    clock.pass_time(2)
+    keeping.store.go_on.set()
+    await looking
+    await serving.heartbeats.flush()
+    await live(clock, 9, [keeping])
+    assert await keeping.kinds("a") == ["REGISTERED", "STARTED"]
+    await live(clock, 3, [keeping])
+    assert (await keeping.kinds("a"))[-1] == "STALLED"
 
 
 async def test_many_timers_are_set_back_in_small_steps(house: House, clock: Clock) -> None:

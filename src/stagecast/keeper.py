@@ -65,14 +65,18 @@ class Keeper:
         self._beaten_s = 0.0
         self._other: Lease | None = None
         self._other_since_s = 0.0
+        self._blind = False
 
     async def run(self) -> None:
         """Look from time to time, until cancelled."""
         while True:
             try:
                 await self.look()
+                self._blind = False
             except UnavailableError as error:
-                _log.info("whoever is silent is seen later: %s", error)
+                if not self._blind:
+                    _log.info("nothing stalls while the store cannot be used: %s", error)
+                self._blind = True
             except Exception:
                 # Were this to end, nothing would ever stall.
                 _log.exception("looking for silent documents failed")

@@ -74,6 +74,12 @@ class Running:
         async with asyncio.timeout(_PATIENCE_S):
             return (await self.process.stdout.readline()).decode()
 
+    async def error_line(self) -> str:
+        """Return the next line of its stderr, empty at the end."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(_PATIENCE_S):
+            return (await self.process.stderr.readline()).decode()
+
     async def lines(self) -> list[str]:
         """Return the rest of its lines."""
         found = []

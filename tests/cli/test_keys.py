@@ -76,6 +76,8 @@ async def test_list_tells_everything_but_the_key(tmp_path: Path) -> None:
     async with on_terminal("keys", "list", "--db", db) as terminal:
         assert await terminal.end() == 0
     assert wide[19:] not in terminal.shown
+    assert wide[:18] in terminal.shown
+    assert narrow[:18] in terminal.shown
 
 
 @pytest.mark.parametrize("named", ["prefix", "bare prefix", "id", "key"])

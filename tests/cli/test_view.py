@@ -82,10 +82,17 @@ def ids(documents: list[r.Document]) -> list[str]:
     return [document.document_id for document in documents]
 
 
-def painted(view: View, *, width: int = 80, height: int = 24, silence_s: float = 0.0) -> list[str]:
+def painted(
+    view: View,
+    *,
+    width: int = 80,
+    height: int = 24,
+    silence_s: float = 0.0,
+    lost: bool = False,
+) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
     with console.capture() as capture:
-        console.print(picture(view, height=height, silence_s=silence_s))
+        console.print(picture(view, height=height, silence_s=silence_s, lost=lost))
     return capture.get().splitlines()
 
 
@@ -175,6 +182,12 @@ def test_the_table_says_how_many_it_hides_and_when_the_server_is_silent() -> Non
     view = view_of(snapshot(*(document(f"d{n}") for n in range(100))))
     shown = painted(view, height=16, silence_s=31)
     assert shown[-2:] == ["… and 90 more", "no word from the server for 31 s; reconnecting"]
+
+
+def test_the_table_says_at_once_that_the_connection_is_lost() -> None:
+    view = view_of(snapshot(document("a")))
+    assert painted(view, silence_s=2)[-1].startswith("a ")
+    assert painted(view, silence_s=2, lost=True)[-1].startswith("no word from the server for 2 s")
 
 
 def test_the_table_shows_the_end_of_long_names() -> None:

@@ -21,6 +21,8 @@ from tests.cli.command import Running, on_terminal, stagecast, started
 from tests.process import ServerProcess, free_address
 from tests.validator import WatchRecord
 
+LOST = "the connection to the server is lost; trying again\n"
+
 
 async def read(watch: Running, record: WatchRecord) -> None:
     record.receive(Parse(await watch.line(), s.WatchBatchResponse()))
@@ -71,6 +73,7 @@ async def test_json_goes_on_without_gap_after_the_server_was_killed(
                 await batch.succeed("a")
                 await read(watch, record)
                 await server.kill()
+                assert await watch.error_line() == LOST
                 server = await ServerProcess.start(db, grpc=address)
                 async with Client(address) as other:
                     await Batch(other, dataset_id).succeed("b")
@@ -143,6 +146,17 @@ async def test_watch_says_that_there_is_no_server(dataset_id: str) -> None:
     ended = await stagecast("watch", dataset_id, "x", "--grpc", address)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"Error: cannot reach {address}\n"
+
+
+async def test_watch_says_that_it_was_given_the_port_of_http(server: App, dataset_id: str) -> None:
+    ended = await stagecast("watch", dataset_id, "x", "--grpc", server.http_address)
+    assert (ended.code, ended.out) == (2, "")
+    assert "does not speak gRPC; is it the server's HTTP port?" in ended.err
+
+
+async def test_watch_says_that_there_is_no_such_host(dataset_id: str) -> None:
+    ended = await stagecast("watch", dataset_id, "x", "--grpc", "nowhere.invalid:1")
+    assert ended.err == "Error: cannot reach nowhere.invalid:1: there is no such host\n"
 
 
 async def test_watch_says_that_there_is_no_such_batch(server: App, dataset_id: str) -> None:

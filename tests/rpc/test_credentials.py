@@ -250,3 +250,14 @@ async def test_revoking_the_last_key_opens_nothing(
     async with App(config, clock=clock) as again:
         for address in (server.grpc_address, again.grpc_address):
             assert (await refusal(address)).reason == "CREDENTIALS_MISSING"
+
+
+async def test_client_takes_a_key_as_it_stands_in_a_file(server: App, key: str) -> None:
+    async with Client(server.grpc_address, key=f"{key}\n") as client:
+        assert not (await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets
+
+
+@pytest.mark.parametrize("text", ["a\nb", "schlüssel", "a\x00b"])
+async def test_client_refuses_what_can_be_no_key(server: App, text: str) -> None:
+    with pytest.raises(ValueError, match="a key has printable ASCII characters only"):
+        Client(server.grpc_address, key=text)

@@ -51,8 +51,19 @@ def describe(error: aio.AioRpcError, address: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
         return f"cannot reach {address}: its certificate is not trusted"
     if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return f"cannot reach {address}"
+        return f"cannot reach {address}{_why(error.details() or '')}"
     return f"{address} answered {error.code().name}: {error.details()}"
+
+
+# What grpc says, and what that means.
+_WHYS = {
+    "http1": ": what answers there does not speak gRPC; is it the server's HTTP port?",
+    "lookup failed": ": there is no such host",
+}
+
+
+def _why(details: str) -> str:
+    return next((why for said, why in _WHYS.items() if said in details), "")
 
 
 def _first(error: BaseException) -> BaseException:

@@ -104,7 +104,7 @@ def _table(transitions: Sequence[r.Transition], now_s: float, *, head: bool) -> 
     rows.add_column("time", no_wrap=True, min_width=max(map(len, moments), default=0))
     rows.add_column("kind", no_wrap=True, width=13)
     rows.add_column("document", no_wrap=True, ratio=1)
-    rows.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)
+    rows.add_column("what", overflow="fold", ratio=2)
     for transition, moment in zip(transitions, moments, strict=True):
         rows.add_row(
             str(transition.revision),

@@ -22,7 +22,7 @@ def print_keys(keys: Iterable[ApiKey], *, as_json: bool) -> None:
     if as_json:
         lines = [json.dumps(_shown(key, now), ensure_ascii=False) for key in keys]
     elif is_terminal(console := Console()):
-        console.print(_table([_row(key, now) for key in keys]))
+        console.print(_table([_row(key, now) for key in keys], wide=console.width >= _WIDE))
         return
     else:
         lines = ["\t".join(_row(key, now)) for key in keys]
@@ -30,13 +30,21 @@ def print_keys(keys: Iterable[ApiKey], *, as_json: bool) -> None:
         click.echo(line)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(*_HEADS, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+def _table(rows: Sequence[Sequence[str]], *, wide: bool) -> Table:
+    """Return keys as rows; what `revoke` takes is never cut."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    shown = [head for head in _HEADS if wide or head not in _ONLY_WIDE]
+    for head in shown:
+        table.add_column(head, no_wrap=head in _NEVER_CUT, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        fields = dict(zip(_HEADS, row, strict=True))
+        table.add_row(*(Text(fields[head]) for head in shown))
     return table
 
 
+_WIDE = 160  # columns of a terminal
+_ONLY_WIDE = ("created", "revoked")
+_NEVER_CUT = ("id", "prefix", "state")
 _HEADS = (
     *("id", "prefix", "state", "scopes", "datasets"),
     *("expires", "created", "revoked", "name"),

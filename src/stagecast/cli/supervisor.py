@@ -121,7 +121,8 @@ class _Place:
         began = now()
         hanging = asyncio.create_task(_kill_if_hung(self._server))
         try:
-            _log.error("%s; starting another", await self._server.end())
+            how = await self._server.end()
+            _log.log(self._server.gravity, "%s; starting another", how)
         finally:
             hanging.cancel()
             await asyncio.wait((hanging,))
@@ -188,6 +189,11 @@ class Server:
             await asyncio.sleep(self._beat_s)
             return False
         return True
+
+    @property
+    def gravity(self) -> int:
+        """The level at which its end is logged: one that was told to stop has ended well."""
+        return logging.ERROR if self._process.exitcode else logging.INFO
 
     def kill(self) -> None:
         """Send SIGKILL."""

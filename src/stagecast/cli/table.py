@@ -53,6 +53,7 @@ class LiveTable:
         self._view = view
         self._changed = asyncio.Event()
         self._heard_at = 0.0
+        self._lost = False
         self._live = Live(console=console, auto_refresh=False)
 
     async def __aenter__(self) -> Self:
@@ -77,7 +78,12 @@ class LiveTable:
     def changed(self) -> None:
         """Say that the view has taken in a message."""
         self._heard_at = asyncio.get_running_loop().time()
+        self._lost = False
         self._changed.set()
+
+    def lost(self) -> None:
+        """Say that the connection is lost, until the next message."""
+        self._lost = True
 
     async def _paint(self) -> None:
         await self._changed.wait()
@@ -93,22 +99,25 @@ class LiveTable:
 
     def _picture(self) -> RenderableType:
         silence_s = asyncio.get_running_loop().time() - self._heard_at
-        return picture(self._view, height=self._console.height, silence_s=silence_s)
+        return picture(
+            self._view, height=self._console.height, silence_s=silence_s, lost=self._lost
+        )
 
 
-def picture(view: View, *, height: int, silence_s: float) -> RenderableType:
+def picture(view: View, *, height: int, silence_s: float, lost: bool) -> RenderableType:
     """Return the table as it looks on a terminal of so many lines.
 
     Args:
         view: what to show.
         height: lines of the terminal.
         silence_s: how long ago the last message came.
+        lost: whether the connection is lost.
     """
     documents = view.documents(max(1, height - _LINES_AROUND))
     return Group(
         summary(view.batch),
         documents_table(documents, view.now_s + silence_s),
-        *_foot(len(view) - len(documents), silence_s),
+        *_foot(len(view) - len(documents), silence_s, lost=lost),
     )
 
 
@@ -188,8 +197,8 @@ def _bar(completed: int, total: int) -> ProgressBar:
     return ProgressBar(total=max(1, total), completed=completed, finished_style="green")
 
 
-def _foot(hidden: int, silence_s: float) -> list[Text]:
+def _foot(hidden: int, silence_s: float, *, lost: bool) -> list[Text]:
     lines = [Text(f"… and {hidden} more", "dim")] if hidden else []
-    if silence_s > _SILENCE_S:
+    if lost or silence_s > _SILENCE_S:
         lines.append(Text(f"no word from the server for {silence_s:.0f} s; reconnecting", "yellow"))
     return lines

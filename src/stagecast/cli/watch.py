@@ -22,6 +22,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
 Show: TypeAlias = Callable[[pb.WatchBatchResponse], None]
+Lost: TypeAlias = Callable[[], None]
 
 
 @click.command(
@@ -74,10 +75,10 @@ async def follow_batch(
         grpc.aio.AioRpcError: the watch was refused, or the server is away.
     """
     view = View()
-    # Closed here and now if this is cancelled, not when garbage is collected.
     async with (
-        contextlib.aclosing(client.watch(request)) as messages,
-        _showing(view, as_json=as_json) as show,
+        _showing(view, as_json=as_json) as (show, lost),
+        # Closed here and now if this is cancelled, not when garbage is collected.
+        contextlib.aclosing(client.watch(request, on_lost=lost)) as messages,
     ):
         async for message in messages:
             view.apply(message)
@@ -91,13 +92,20 @@ async def _watch(server: Server, request: pb.WatchBatchRequest, *, as_json: bool
 
 
 @contextlib.asynccontextmanager
-async def _showing(view: View, *, as_json: bool) -> AsyncIterator[Show]:
-    """Give what shows each message: as JSON, in a table, or as lines where there is no terminal."""
+async def _showing(view: View, *, as_json: bool) -> AsyncIterator[tuple[Show, Lost]]:
+    """Give what shows each message, and what tells that the connection is lost.
+
+    Messages are shown as JSON, in a table, or as lines where there is no terminal.
+    """
     console = Console()
     if as_json:
-        yield lambda message: print_json([message])
+        yield lambda message: print_json([message]), _tell_lost
     elif is_terminal(console):
         async with LiveTable(console, view) as table:
-            yield lambda _message: table.changed()
+            yield lambda _message: table.changed(), table.lost
     else:
-        yield lines.print_message
+        yield lines.print_message, _tell_lost
+
+
+def _tell_lost() -> None:
+    click.echo("the connection to the server is lost; trying again", err=True)

@@ -41,7 +41,14 @@ def open_channel(
 
 
 def bearing(channel: aio.Channel, key: str) -> aio.Channel:
-    """Return the channel as stubs see it, whose calls bear a key."""
+    """Return the channel as stubs see it, whose calls bear a key, as it stands in a file or not.
+
+    Raises:
+        ValueError: it is no key, and no header could bear it.
+    """
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("a key has printable ASCII characters only")
     # Interceptors would do it too, and wrap every call and message; nor does grpc let credentials
     # of a call go over a channel without TLS.
     return cast("aio.Channel", _Bearing(channel, (("authorization", f"Bearer {key}"),)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,10 @@ from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1.control_service_pb2_grpc import ControlServiceStub
 from stagecast.v1.report_service_pb2_grpc import ReportServiceStub
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+
+
+def _nothing() -> None:
+    pass
 
 
 class Client:
@@ -33,7 +37,7 @@ class Client:
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: only one of `cert` and `cert_key` is given.
+        ValueError: only one of `cert` and `cert_key` is given, or `key` cannot be one.
     """
 
     def __init__(
@@ -59,10 +63,15 @@ class Client:
         await self._channel.close()
 
     def watch(
-        self, request: pb.WatchBatchRequest, *, give_up_after_s: float = 600.0
+        self,
+        request: pb.WatchBatchRequest,
+        *,
+        give_up_after_s: float = 600.0,
+        on_lost: Callable[[], None] = _nothing,
     ) -> AsyncGenerator[pb.WatchBatchResponse]:
         """Yield the messages of a watch, each with a token, across reconnects; see `watch_batch`.
 
         It gives up when the server was away for so long; the first connection is tried once.
+        `on_lost` is called when a connection is lost and could not be made again at once.
         """
-        return watch_batch(self.status, request, give_up_after_s=give_up_after_s)
+        return watch_batch(self.status, request, give_up_after_s=give_up_after_s, on_lost=on_lost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -27,7 +27,11 @@ _Call = aio.UnaryStreamCall[pb.WatchBatchRequest, pb.WatchBatchResponse]
 
 
 async def watch_batch(
-    status: StatusServiceAsyncStub, request: pb.WatchBatchRequest, *, give_up_after_s: float
+    status: StatusServiceAsyncStub,
+    request: pb.WatchBatchRequest,
+    *,
+    give_up_after_s: float,
+    on_lost: Callable[[], None],
 ) -> AsyncGenerator[pb.WatchBatchResponse]:
     """Yield the messages of `WatchBatch`, across lost connections and server restarts.
 
@@ -38,6 +42,7 @@ async def watch_batch(
         status: the stub to call.
         request: what to watch; its `heartbeat_interval` is set here.
         give_up_after_s: how long to try to reconnect before the error is raised.
+        on_lost: called when a connection is lost and could not be made again at once.
 
     Raises:
         grpc.aio.AioRpcError: the call was refused, the first connection failed, or the server did
@@ -49,12 +54,14 @@ async def watch_batch(
     loop = asyncio.get_running_loop()
     heard: float | None = None
     backoff = Backoff()
+    failures = 0
     while True:
         call = status.WatchBatch(asked)
         try:
             # The server lets it begin after it has looked at the token, before there is news.
             await _accepted(call)
             heard = heard or loop.time()
+            failures = 0
             async for message in _whole_messages(call):
                 heard = loop.time()
                 backoff.reset()
@@ -66,6 +73,9 @@ async def watch_batch(
             transient = error.code() in _TRANSIENT or advised is not None
             if heard is None or not transient or loop.time() - heard > give_up_after_s:
                 raise
+        failures += 1
+        if failures == 2:
+            on_lost()
         await backoff.wait(advised)
 
 

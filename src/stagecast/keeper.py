@@ -31,6 +31,8 @@ _UNEVEN_S = 2.0
 _UNEVEN_US = round(_UNEVEN_S * _SECOND_US)
 # Longer than a process keeps signs of life to itself before it writes them.
 _MERGED_US = _SECOND_US
+# Longer than it waits for the lock of the store, and until it tries again.
+_LOCKED_US = 8 * _SECOND_US
 _NOBODY = 0
 
 T = TypeVar("T")
@@ -201,8 +203,7 @@ class _Step:
     """What the keeper does in one transaction, as of a time before it began.
 
     Reports that came while it waited for its turn are seen; that time has passed is not.
-    A process that does not keep any more does nothing; nor does one that has waited for long, since
-    signs of life that another process has merged may wait for the same lock.
+    A process that does not keep any more does nothing.
     """
 
     holder: int
@@ -225,13 +226,16 @@ class _Step:
     def judge(self, tx: Writing) -> int:
         """Decide on timers that are due, and return on how many."""
         # A clock that was set back in the meantime may have given times that look long past.
-        if not self.beat(tx) or not 0 <= tx.now - self.now <= _MERGED_US:
+        if not self.beat(tx) or tx.now < self.now:
             return 0
-        timers = tx.find_timers(until=self.until, after=None, most=_STEP)
+        # Signs of life that another process has merged may have waited for the same lock.
+        waited = tx.now - self.now > _MERGED_US
+        until = self.now - _LOCKED_US if waited else self.until
+        timers = tx.find_timers(until=until, after=None, most=_STEP)
         silent: dict[BatchName, list[str]] = {}
         for timer in timers:
             due_at = deadline(timer, now=self.now, grace_from=self.grace_from)
-            if due_at is None or due_at > self.until:
+            if due_at is None or due_at > until:
                 tx.set_timer(timer, heard_at=timer.heard_at, due_at=due_at)
             else:
                 silent.setdefault((timer.dataset_id, timer.batch_id), []).append(timer.document_id)

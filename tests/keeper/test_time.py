@@ -169,6 +169,26 @@ async def test_sign_of_life_that_waits_for_the_same_lock_as_the_keeper_counts(
     assert (await keeping.kinds("a"))[-1] == "STALLED"
 
 
+async def test_silence_is_seen_although_each_look_waits_long_for_the_lock(
+    house: House, clock: Clock
+) -> None:
+    await house.create("a", stall_after_s=10)
+    await house.start("a")
+    for _ in range(11):
+        clock.pass_time(1)
+        house.store.go_on.clear()
+        house.store.waits.clear()
+        looking = asyncio.ensure_future(house.keeper.look())
+        waiting = asyncio.ensure_future(house.store.waits.wait())
+        async with asyncio.timeout(30):
+            await asyncio.wait((looking, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        clock.pass_time(1.5)
+        house.store.go_on.set()
+        await looking
+    assert (await house.kinds("a"))[-1] == "STALLED"
+
+
 async def test_many_timers_are_set_back_in_small_steps(house: House, clock: Clock) -> None:
     names = [f"doc-{number}" for number in range(700)]
     await house.create(*names, stall_after_s=60)

@@ -20,7 +20,8 @@ _OPTIONS = (
         callback=check_age,
         show_envvar=True,
         help="Let go of the history of a batch, but its last transition, so long after it has "
-        "ended: 30d, 12h, 90m. What is open keeps everything.  [default: keep for ever]",
+        "ended: 30d, or with s, m, h or w for seconds, minutes, hours or weeks; at least ten "
+        "minutes. What is open keeps everything.  [default: keep for ever]",
     ),
     click.option(
         "--retain-transitions",
@@ -37,8 +38,8 @@ _OPTIONS = (
         metavar="AGE",
         callback=check_age,
         show_envvar=True,
-        help="Delete a batch, as DeleteBatch does, so long after it has ended.  "
-        "[default: keep for ever]",
+        help="Delete a batch, as DeleteBatch does, so long after it has ended: 90d; units as "
+        "above.  [default: keep for ever]",
     ),
 )
 

@@ -14,22 +14,14 @@ from stagecast.cli.keyoptions import check_datasets, check_name, check_scopes, c
 from stagecast.cli.keytable import datasets_text, moment_text, print_keys, scopes_text
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
-from stagecast.config import Config
+from stagecast.cli.options import db_option
 from stagecast.errors import StagecastError
 from stagecast.model import Scope
 from stagecast.store import Store
 
 T = TypeVar("T")
 
-_db_option = click.option(
-    "--db",
-    envvar="STAGECAST_DB",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Config().db,
-    show_default=True,
-    show_envvar=True,
-    help="The SQLite file of the servers.",
-)
+_db_option = db_option("The SQLite file of the servers.")
 
 
 @click.group(epilog=examples("keys create --db walk.db", "keys list --db walk.db"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from stagecast.cli.options import setting
 from stagecast.config import check_origin
 
 
@@ -21,14 +22,13 @@ def _check(
         raise click.BadParameter(str(error)) from error
 
 
-origins_option = click.option(
+origins_option = setting(
     "--cors-origin",
     "cors_origins",
     envvar="STAGECAST_CORS_ORIGINS",
     metavar="ORIGIN",
     multiple=True,
     callback=_check,
-    show_envvar=True,
     help="Let browsers show the REST answers to pages of this origin, such as "
     "http://localhost:3000; may be given more than once.",
 )

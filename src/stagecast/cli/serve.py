@@ -14,66 +14,57 @@ from typing import Any
 import click
 
 from stagecast.app import App
-from stagecast.cli.access import access_options
 from stagecast.cli.address import check_address
+from stagecast.cli.admission import admission_options
 from stagecast.cli.limits import limit_options
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
+from stagecast.cli.options import DEFAULTS, setting
 from stagecast.cli.origins import origins_option
 from stagecast.cli.retain import retention_options
 from stagecast.cli.supervisor import supervise
 from stagecast.config import Config
 from stagecast.errors import StartError
 
-_DEFAULTS = Config()
-
 
 @click.command(epilog=examples("serve --db walk.db", "serve --grpc 127.0.0.1:0 --http 127.0.0.1:0"))
-@click.option(
+@setting(
     "--db",
-    envvar="STAGECAST_DB",
     type=click.Path(dir_okay=False, readable=False, path_type=Path),
-    default=_DEFAULTS.db,
+    default=DEFAULTS.db,
     show_default=True,
-    show_envvar=True,
     help="The SQLite file; it is created if it is not there.",
 )
-@click.option(
+@setting(
     "--grpc",
-    envvar="STAGECAST_GRPC",
     metavar="HOST:PORT",
     callback=check_address,
-    default=_DEFAULTS.grpc,
+    default=DEFAULTS.grpc,
     show_default=True,
-    show_envvar=True,
     help="Where to serve gRPC; port 0 picks a free one.",
 )
-@click.option(
+@setting(
     "--http",
-    envvar="STAGECAST_HTTP",
     metavar="HOST:PORT",
     callback=check_address,
-    default=_DEFAULTS.http,
+    default=DEFAULTS.http,
     show_default=True,
-    show_envvar=True,
     help="Where to serve the REST paths; port 0 picks a free one.",
 )
 @origins_option
 @retention_options
 @limit_options
-@click.option(
+@setting(
     "--processes",
-    envvar="STAGECAST_PROCESSES",
     metavar="N",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    show_envvar=True,
     help="How many processes serve, on the same file and ports; one more replaces those that die. "
     "More than 1 needs Linux, where SO_REUSEPORT spreads connections over them.",
 )
-@access_options
+@admission_options
 def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields of Config
     """Serve gRPC and REST from one SQLite file.
 

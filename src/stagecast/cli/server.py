@@ -13,12 +13,10 @@ import click
 
 from stagecast.cli.address import check_address
 from stagecast.cli.ending import Unusable
+from stagecast.cli.options import DEFAULTS, FILE, setting, together
 from stagecast.client import Client
-from stagecast.config import Config
 
 Command = Callable[..., None]
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,10 +101,7 @@ def access_options(command: Command) -> Command:
         access = Access(**{name: given.pop(name) for name in names})
         command(access=access, **given)
 
-    decorated: Command = let_in
-    for option in reversed(_ACCESS):
-        decorated = option(decorated)
-    return decorated
+    return _options(let_in)
 
 
 def _check_key(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -116,56 +111,44 @@ def _check_key(context: click.Context, parameter: click.Parameter, value: str | 
     return value or None
 
 
-_grpc_option = click.option(
+_grpc_option = setting(
     "--grpc",
-    envvar="STAGECAST_GRPC",
     metavar="HOST:PORT",
     callback=check_address,
-    default=Config().grpc,
+    default=DEFAULTS.grpc,
     show_default=True,
-    show_envvar=True,
     help="The server.",
 )
 
-_ACCESS: tuple[Callable[[Command], Command], ...] = (
-    click.option(
+_options = together(
+    setting(
         "--key",
-        envvar="STAGECAST_KEY",
         metavar="KEY",
         callback=_check_key,
-        show_envvar=True,
         help="The key or token that the server asks for. Others on this machine may see what is "
         "typed here; they do not see the environment.",
     ),
-    click.option(
+    setting(
         "--tls",
-        envvar="STAGECAST_TLS",
         is_flag=True,
-        show_envvar=True,
         help="Speak TLS, and trust whom this machine trusts.",
     ),
-    click.option(
+    setting(
         "--ca",
-        envvar="STAGECAST_CA",
         metavar="FILE",
-        type=_FILE,
-        show_envvar=True,
+        type=FILE,
         help="Speak TLS, and trust the certificates in this file (PEM).",
     ),
-    click.option(
+    setting(
         "--cert",
-        envvar="STAGECAST_CERT",
         metavar="FILE",
-        type=_FILE,
-        show_envvar=True,
+        type=FILE,
         help="The certificate to show to a server that asks for one (PEM).",
     ),
-    click.option(
+    setting(
         "--cert-key",
-        envvar="STAGECAST_CERT_KEY",
         metavar="FILE",
-        type=_FILE,
-        show_envvar=True,
+        type=FILE,
         help="Its private key (PEM).",
     ),
 )

@@ -7,25 +7,17 @@ from pathlib import Path
 import click
 
 from stagecast.cli.naming import examples
-from stagecast.config import Config
+from stagecast.cli.options import FILE, db_option
 from stagecast.errors import StartError
 from stagecast.upkeep import copy_file, inspect_file
 
-_db_option = click.option(
-    "--db",
-    envvar="STAGECAST_DB",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Config().db,
-    show_default=True,
-    show_envvar=True,
-    help="The SQLite file of the store.",
-)
+_db_option = db_option("The SQLite file of the store.")
 
 
 @click.command(
     epilog=examples("backup copy.db", "backup --db walk.db --overwrite /backups/today.db")
 )
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @_db_option
 @click.option("--overwrite", is_flag=True, help="Put the copy in the place of FILE if it is there.")
 def backup(file: Path, db: Path, *, overwrite: bool) -> None:

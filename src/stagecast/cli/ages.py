@@ -6,8 +6,8 @@ import re
 
 import click
 
-_AGE = re.compile("([0-9]{1,6})([smhdw])", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_AGE = re.compile("([0-9]{1,6})([a-z])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 
 
 def check_age(
@@ -20,7 +20,15 @@ def check_age(
     """
     if value is None:
         return None
-    match = _AGE.fullmatch(value)
-    if match is None or not int(match[1]):
+    seconds = seconds_of(value, units="smhdw")
+    if not seconds:
         raise click.BadParameter(f"{value!r} is no age such as 30d, 12h, 90m or 2w")
-    return float(int(match[1]) * _SECONDS[match[2]])
+    return float(seconds)
+
+
+def seconds_of(age: str, *, units: str) -> int:
+    """Return how many seconds an age has, 0 if it is none in one of these units."""
+    match = _AGE.fullmatch(age)
+    if match is None or match[2] not in units:
+        return 0
+    return int(match[1]) * _SECONDS[match[2]]

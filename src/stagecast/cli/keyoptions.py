@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
+from stagecast.cli.ages import seconds_of
 from stagecast.model import Scope, canonical_uuid
 
-_SPAN = re.compile(r"([1-9][0-9]{0,5})([hdwy])", re.ASCII)
-_UNITS_S = {"h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
-_MOST_S = 100 * _UNITS_S["y"]
+_MOST_S = seconds_of("100y", units="y")
 _MOST_NAME = 100
 _MOST_DATASETS = 1_000
 
@@ -41,8 +38,7 @@ def check_span(context: click.Context, parameter: click.Parameter, value: str | 
     """Return a time to live in microseconds."""
     if value is None:
         return None
-    match = _SPAN.fullmatch(value)
-    seconds = int(match[1]) * _UNITS_S[match[2]] if match else 0
+    seconds = seconds_of(value, units="hdwy")
     if not 0 < seconds <= _MOST_S:
         raise click.BadParameter(f"{value!r} is not a time such as 12h, 90d, 4w or 1y")
     return seconds * 1_000_000

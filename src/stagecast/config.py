@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from stagecast.errors import StartError
+
 _ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/:?#@\[\]*A-Z]+)(?::[0-9]{1,5})?", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", re.ASCII)
 
@@ -79,6 +81,18 @@ class Config:
     # that are just arriving are still told why they are refused.
     drain_s: float = 5.0
     linger_s: float = 0.25
+
+
+def read_file(path: Path) -> bytes:
+    """Return what is in a file that a setting names.
+
+    Raises:
+        StartError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StartError(f"cannot read {path}: {error.strerror}") from error
 
 
 def split_address(address: str) -> tuple[str, int]:

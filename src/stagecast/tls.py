@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stagecast.config import Config
+from stagecast.config import Config, read_file
 from stagecast.errors import StartError
 
 
@@ -41,9 +41,9 @@ def load_tls(config: Config) -> Tls | None:
         cert=cert,
         key=key,
         client_ca=client_ca,
-        cert_pem=_read(cert),
-        key_pem=_read(key),
-        client_ca_pem=None if client_ca is None else _read(client_ca),
+        cert_pem=read_file(cert),
+        key_pem=read_file(key),
+        client_ca_pem=None if client_ca is None else read_file(client_ca),
     )
     _check(tls)
     return tls
@@ -64,10 +64,3 @@ def _check(tls: Tls) -> None:
             context.load_verify_locations(tls.client_ca)
         except (OSError, ValueError) as error:
             raise StartError(f"{tls.client_ca} holds no certificate in PEM") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StartError(f"cannot read {path}: {error.strerror}") from error

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from stagecast.auth.secret import digest_of
+from stagecast.config import read_file
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, StartError
 from stagecast.model import Principal, Scope, Sight, canonical_uuid
 
@@ -97,10 +98,7 @@ def load_verifier(path: Path, audience: str) -> TokenVerifier:
     Raises:
         StartError: there is no such file, or no such key in it.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StartError(f"cannot read {path}: {error.strerror}") from error
+    content = read_file(path)
     if b"-----BEGIN" in content or content.startswith((b"ssh-", b"ecdsa-")):
         return TokenVerifier(*_load_public_key(path, content), audience)
     secret = content.rstrip(b"\r\n")

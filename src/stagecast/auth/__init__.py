@@ -6,6 +6,7 @@ Free of gRPC, HTTP and SQL.
 from __future__ import annotations
 
 from stagecast.auth.authenticator import Authenticator
+from stagecast.auth.bearer import bearer_of
 from stagecast.auth.keys import create_key, list_keys, revoke_key
 from stagecast.auth.ring import KeyRing
 from stagecast.auth.secret import prefix_of
@@ -15,6 +16,7 @@ __all__ = [
     "Authenticator",
     "KeyRing",
     "TokenVerifier",
+    "bearer_of",
     "create_key",
     "list_keys",
     "load_verifier",

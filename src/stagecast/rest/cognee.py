@@ -12,13 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from stagecast.auth import Authenticator
+from stagecast.auth import Authenticator, bearer_of
 from stagecast.errors import CredentialsError, DeniedError
 from stagecast.feed import Feed, Topic
 from stagecast.model import Caller, Dataset, DatasetState, dataset_state
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
-from stagecast.rest.endpoint import Endpoint, bearer_of
+from stagecast.rest.endpoint import Endpoint
 from stagecast.rest.kept import KeptAnswers
 from stagecast.rest.uuids import BadUuid, read_uuid
 

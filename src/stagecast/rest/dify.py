@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from stagecast.auth import Authenticator
+from stagecast.auth import Authenticator, bearer_of
 from stagecast.errors import (
     BatchNotFound,
     CredentialsError,
@@ -26,7 +26,7 @@ from stagecast.feed import Feed
 from stagecast.model import Caller, Document, DocumentState, Stage, canonical_uuid
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
-from stagecast.rest.endpoint import Endpoint, bearer_of
+from stagecast.rest.endpoint import Endpoint
 from stagecast.rest.flight import Flight
 from stagecast.rest.kept import KeptAnswers
 from stagecast.store import BatchName

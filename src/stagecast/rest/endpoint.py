@@ -66,9 +66,3 @@ class Endpoint(ABC):
         # While nobody is asked, nobody is told that a header is not as it should be.
         credentials = self.credentials(request) if self._authenticator.on else ()
         return self._authenticator.admit(credentials, Scope.READ)
-
-
-def bearer_of(header: str) -> str | None:
-    """Return what an `Authorization` header bears, or `None` if it is of another scheme."""
-    scheme, _, credential = header.strip().partition(" ")
-    return credential.strip() if scheme.lower() == "bearer" else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from contextvars import ContextVar
 
-from stagecast.auth import Authenticator
+from stagecast.auth import Authenticator, bearer_of
 from stagecast.model import Caller, Scope
 from stagecast.rpc.gate import Gate
 from stagecast.rpc.pace import Context
@@ -64,6 +64,5 @@ def _credentials(context: Context) -> list[str]:
         if key == "x-api-key":
             found.append(text.strip())
         elif key == "authorization":
-            scheme, _, rest = text.strip().partition(" ")
-            found.append(rest.strip() if scheme.lower() == "bearer" else "")
+            found.append(bearer_of(text) or "")
     return found

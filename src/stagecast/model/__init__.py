@@ -6,6 +6,7 @@ Nothing here reads a clock or does I/O.
 from __future__ import annotations
 
 from stagecast.model.access import (
+    ANY_CALLER,
     ANYBODY,
     ApiKey,
     Caller,
@@ -87,6 +88,7 @@ from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
     "ANYBODY",
+    "ANY_CALLER",
     "BATCH_ID",
     "LOST",
     "ApiKey",

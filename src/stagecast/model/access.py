@@ -82,3 +82,7 @@ class Caller:
     def sight(self) -> Sight:
         """The datasets that they may see."""
         return self.principal.sight
+
+
+ANY_CALLER = Caller()
+"""Who calls where nobody is asked."""

@@ -16,6 +16,7 @@ from stagecast.config import Config
 from stagecast.errors import HistoryChanged, HistoryError, TokenExpired, WatchExpired
 from stagecast.feed import Feed
 from stagecast.model import (
+    ANY_CALLER,
     Batch,
     Caller,
     ResumeToken,
@@ -31,8 +32,6 @@ from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience
 from stagecast.watches.snapshots import Snapshot, Snapshots
 from stagecast.watches.tail import Tail, Tails
-
-_ANYBODY = Caller()
 
 
 class BatchWatches:
@@ -68,7 +67,7 @@ class BatchWatches:
         request: WatchRequest,
         *,
         on_begun: Callable[[], Awaitable[None]],
-        caller: Caller = _ANYBODY,
+        caller: Caller = ANY_CALLER,
     ) -> AsyncGenerator[bytes]:
         """Yield the messages of a watch; it ends when the batch is terminal and all was sent.
 

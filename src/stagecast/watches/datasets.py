@@ -13,12 +13,17 @@ from functools import partial
 
 from stagecast.config import Config
 from stagecast.feed import Feed
-from stagecast.model import Caller, Dataset, DatasetsMessage, DatasetsWatchRequest, Sight
+from stagecast.model import (
+    ANY_CALLER,
+    Caller,
+    Dataset,
+    DatasetsMessage,
+    DatasetsWatchRequest,
+    Sight,
+)
 from stagecast.store import DatasetNews, Reading, Store, see
 from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience
-
-_ANYBODY = Caller()
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
 _BEFORE_ALL = -1  # serial: those that the release before has made have 0
@@ -41,7 +46,7 @@ class DatasetWatches:
         request: DatasetsWatchRequest,
         *,
         on_begun: Callable[[], Awaitable[None]],
-        caller: Caller = _ANYBODY,
+        caller: Caller = ANY_CALLER,
     ) -> AsyncGenerator[DatasetsMessage]:
         """Yield messages without an end.
 

@@ -9,13 +9,12 @@ from functools import partial
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
 from stagecast.feed import Feed
-from stagecast.model import Batch, Caller, batch_state
+from stagecast.model import ANY_CALLER, Batch, Caller, batch_state
 from stagecast.store import Store, get_batch, see
 from stagecast.turns import Turns
 from stagecast.watches.log import find_named
 from stagecast.watches.patience import check_open
 
-_ANYBODY = Caller()
 _ASK_EVERY_S = 10.0
 
 
@@ -29,7 +28,7 @@ class Waits:
         self._turns: Turns[Batch] = Turns()
 
     async def wait(
-        self, dataset_id: str, batch_id: str, timeout_s: float, *, caller: Caller = _ANYBODY
+        self, dataset_id: str, batch_id: str, timeout_s: float, *, caller: Caller = ANY_CALLER
     ) -> tuple[Batch, bool]:
         """Return the batch once it is terminal, and True; or as it is when the time is over.
 

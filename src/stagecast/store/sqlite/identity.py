@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 
 from stagecast.errors import StoreBusy
-
-_RETRY_AFTER_S = 1.0
+from stagecast.store.sqlite.connection import RETRY_AFTER_S
 
 _Identity = tuple[int, int]
 
@@ -38,7 +37,7 @@ class OpenFiles:
                 raise StoreBusy(
                     f"the store cannot be used now: {path} was deleted or replaced while it was "
                     "open; put it back, or start the server again",
-                    retry_after_s=_RETRY_AFTER_S,
+                    retry_after_s=RETRY_AFTER_S,
                 )
 
 

@@ -21,6 +21,9 @@ _COLUMNS = (
 # All keys, the oldest first; also those that were revoked or have expired.
 _KEYS = f"SELECT {rows.columns(_COLUMNS)} FROM api_keys ORDER BY id"
 
+# A key by its id.
+_KEY = f"SELECT {rows.columns(_COLUMNS)} FROM api_keys WHERE id = ?"
+
 # How often keys were changed.
 _SERIAL = "SELECT coalesce(max(serial), 0) FROM api_keys"
 
@@ -66,9 +69,7 @@ class KeysWriting:
                 *(self.now, key.expires_at),
             ),
         )
-        [row] = self._connection.execute(
-            f"SELECT {rows.columns(_COLUMNS)} FROM api_keys WHERE id = ?", (cursor.lastrowid,)
-        )
+        [row] = self._connection.execute(_KEY, (cursor.lastrowid,))
         return _key_from_row(row)
 
     def revoke_key(self, key: ApiKey) -> None:

@@ -20,13 +20,11 @@ from stagecast.model import (
     Report,
     Stage,
 )
-from stagecast.queries import Queries
 from stagecast.reports import Reports
-from stagecast.rest import make_rest_app
 from stagecast.store import Writing
 from stagecast.store.sqlite import SqliteStore
-from tests.access import asking_nobody
 from tests.clock import Clock
+from tests.rest.apps import open_app
 
 
 class Ingestion:
@@ -122,9 +120,7 @@ def begin(store: SqliteStore) -> Callable[..., Ingestion]:
 
 @pytest.fixture
 async def http(store: SqliteStore, feed: Feed) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_rest_app(
-        Queries(store), feed, authenticator=asking_nobody(store), is_ready=lambda: True
-    )
+    app = open_app(store, feed)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         yield client

@@ -7,11 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from stagecast.feed import Feed
-from stagecast.queries import Queries
-from stagecast.rest import make_rest_app
 from stagecast.store.sqlite import SqliteStore
-from tests.access import asking_nobody
+from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
 
 DIFY = "/v1/datasets/{dataset_id}/documents/{batch}/indexing-status"
@@ -36,9 +33,7 @@ async def test_healthz_answers_while_the_process_lives(
 
 async def test_readyz_tells_whether_the_server_is_ready(store: SqliteStore) -> None:
     ready = [True, False, True]
-    app = make_rest_app(
-        Queries(store), Feed(), authenticator=asking_nobody(store), is_ready=lambda: ready.pop()
-    )
+    app = open_app(store, is_ready=lambda: ready.pop())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as http:
         answers = [await http.get("/readyz") for _ in range(3)]

@@ -15,10 +15,9 @@ import pytest
 
 from stagecast.feed import Feed
 from stagecast.model import DocumentError, Progress, Stage
-from stagecast.queries import Queries
-from stagecast.rest import make_rest_app
 from stagecast.store.sqlite import SqliteStore
 from tests.clock import START_US, Clock
+from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
 from tests.store.counting import CountingStore
 
@@ -394,7 +393,7 @@ async def test_large_body_is_made_once_for_all_who_ask_while_it_holds(
     store = CountingStore(db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
     ingestion, pages, polls = Ingestion(store, dataset_id), 10, 8
     await ingestion.submit(*(f"doc-{number}" for number in range(pages * 1_000)))
-    transport = httpx.ASGITransport(make_rest_app(Queries(store), feed, is_ready=lambda: True))
+    transport = httpx.ASGITransport(open_app(store, feed))
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as http:
         before = store.reads
         answers = await asyncio.gather(*(http.get(ingestion.path) for _ in range(polls)))

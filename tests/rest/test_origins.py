@@ -8,10 +8,8 @@ import httpx
 import pytest
 
 from stagecast.feed import Feed
-from stagecast.queries import Queries
-from stagecast.rest import make_rest_app
 from stagecast.store.sqlite import SqliteStore
-from tests.access import asking_nobody
+from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
 
 PAGE = "http://localhost:3000"
@@ -21,13 +19,7 @@ COGNEE = "/api/v1/datasets/status"
 @pytest.fixture
 async def open_http(store: SqliteStore, feed: Feed) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server that lets one origin in."""
-    app = make_rest_app(
-        Queries(store),
-        feed,
-        authenticator=asking_nobody(store),
-        is_ready=lambda: True,
-        cors_origins=(PAGE,),
-    )
+    app = open_app(store, feed, cors_origins=(PAGE,))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         yield client

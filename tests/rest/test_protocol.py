@@ -10,17 +10,16 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from stagecast.feed import Feed
-from stagecast.queries import Queries
-from stagecast.rest import DATASETS_STATUS_PATH, HttpLimits, HttpServer, make_rest_app
+from stagecast.rest import DATASETS_STATUS_PATH, HttpLimits, HttpServer
 from stagecast.store.sqlite import SqliteStore
+from tests.rest.apps import open_app
 
 KIB = 1 << 10
 
 
 @contextlib.asynccontextmanager
 async def serving(store: SqliteStore, limits: HttpLimits) -> AsyncIterator[str]:
-    app = make_rest_app(Queries(store), Feed(), is_ready=lambda: True)
+    app = open_app(store)
     server = HttpServer(app, "127.0.0.1:0", limits=limits)
     await server.start()
     yield server.address

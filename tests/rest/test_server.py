@@ -15,12 +15,10 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from stagecast.errors import StartError
-from stagecast.feed import Feed
-from stagecast.queries import Queries
-from stagecast.rest import HttpServer, make_rest_app
+from stagecast.rest import HttpServer
 from stagecast.store.sqlite import SqliteStore
-from tests.access import asking_nobody
 from tests.conditions import until
+from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -43,9 +41,7 @@ class SlowApp:
 @pytest.fixture
 async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
     server = HttpServer(
-        make_rest_app(
-            Queries(store), Feed(), authenticator=asking_nobody(store), is_ready=lambda: True
-        ),
+        open_app(store),
         "127.0.0.1:0",
     )
     await server.start()
@@ -68,9 +64,7 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
         except OSError:
             pytest.skip("no IPv6 here")
     server = HttpServer(
-        make_rest_app(
-            Queries(store), Feed(), authenticator=asking_nobody(store), is_ready=lambda: True
-        ),
+        open_app(store),
         "[::1]:0",
     )
     await server.start()
@@ -156,9 +150,7 @@ async def test_signals_stay_with_who_runs_the_process() -> None:
 
 async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
     server = HttpServer(
-        make_rest_app(
-            Queries(store), Feed(), authenticator=asking_nobody(store), is_ready=lambda: True
-        ),
+        open_app(store),
         "127.0.0.1:0",
     )
     await server.start()

@@ -1,0 +1,30 @@
+"""The application as a server has it that asks for no key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from starlette.applications import Starlette
+
+from stagecast.feed import Feed
+from stagecast.queries import Queries
+from stagecast.rest import make_rest_app
+from stagecast.store.sqlite import SqliteStore
+from tests.access import asking_nobody
+
+
+def open_app(
+    store: SqliteStore,
+    feed: Feed | None = None,
+    *,
+    is_ready: Callable[[], bool] = lambda: True,
+    cors_origins: Sequence[str] = (),
+) -> Starlette:
+    """Return it; without a feed nothing is heard of commits."""
+    return make_rest_app(
+        Queries(store),
+        feed or Feed(),
+        authenticator=asking_nobody(store),
+        is_ready=is_ready,
+        cors_origins=cors_origins,
+    )

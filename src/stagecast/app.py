@@ -83,13 +83,13 @@ class App:
             self._resources = stack.pop_all()
         return self
 
+    async def __aexit__(self, *_: object) -> None:
+        await self._resources.aclose()
+
     @property
     def open_watches(self) -> int:
         """How many watches are open."""
         return self._rpc.limits.watches
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._resources.aclose()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start from the store upwards; what was started is stopped in the opposite order."""
@@ -101,25 +101,13 @@ class App:
             committed_elsewhere.set()
             maybe_keys.set()
 
-        store = SqliteStore(
-            self._config.db,
-            clock=self._clock,
-            on_commit=feed.ring,
-            on_foreign_commit=on_foreign_commit,
-            on_fault=self._readiness.lose,
-        )
+        store = self._open_store(feed, on_foreign_commit)
         stack.push_async_callback(store.close)
         ring = KeyRing(store, maybe_keys, on_change=lambda: feed.ring_only(feed.topics()))
         authenticator = await self._make_authenticator(ring)
-        queries = Queries(store)
-        controls = Controls(store)
+        queries, controls = Queries(store), Controls(store)
         heartbeats = Heartbeats(store, clock=self._clock)
-        keeper = Keeper(
-            store,
-            clock=self._clock,
-            monotonic=self._monotonic,
-            every_s=self._config.keep_every_s,
-        )
+        keeper = self._make_keeper(store)
         retention = Retention(
             store, config=self._config, clock=self._clock, on_deleted=controls.sweep_soon
         )
@@ -127,20 +115,7 @@ class App:
         rpc = self._rpc = self._make_rpc(
             tls, authenticator, store, feed, queries, controls, heartbeats
         )
-        http = HttpServer(
-            make_rest_app(
-                queries,
-                feed,
-                authenticator=authenticator,
-                is_ready=lambda: self._readiness.ready,
-                cors_origins=self._config.cors_origins,
-            ),
-            self._config.http,
-            tls=tls,
-            slow_reader_s=self._config.slow_reader_s,
-            limits=_http_limits(self._config),
-            share_port=self._config.share_ports,
-        )
+        http = self._make_http(tls, authenticator, feed, queries)
         await self._listen(stack, rpc, http)
         stack.callback(self._drain, rpc, feed)
         self._readiness.on_change = rpc.set_serving
@@ -155,6 +130,23 @@ class App:
             retention.run(),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(chore))
+
+    def _open_store(self, feed: Feed, on_foreign_commit: Callable[[], None]) -> SqliteStore:
+        return SqliteStore(
+            self._config.db,
+            clock=self._clock,
+            on_commit=feed.ring,
+            on_foreign_commit=on_foreign_commit,
+            on_fault=self._readiness.lose,
+        )
+
+    def _make_keeper(self, store: Store) -> Keeper:
+        return Keeper(
+            store,
+            clock=self._clock,
+            monotonic=self._monotonic,
+            every_s=self._config.keep_every_s,
+        )
 
     async def _make_authenticator(self, ring: KeyRing) -> Authenticator:
         """Read the keys, and refuse to let just anybody in unasked."""
@@ -202,6 +194,26 @@ class App:
             ),
             dataset_watches=DatasetWatches(store, feed, config=config, clock=clock),
             waits=Waits(store, feed, config=config),
+        )
+
+    def _make_http(
+        self, tls: Tls | None, authenticator: Authenticator, feed: Feed, queries: Queries
+    ) -> HttpServer:
+        config = self._config
+        app = make_rest_app(
+            queries,
+            feed,
+            authenticator=authenticator,
+            is_ready=lambda: self._readiness.ready,
+            cors_origins=config.cors_origins,
+        )
+        return HttpServer(
+            app,
+            config.http,
+            tls=tls,
+            slow_reader_s=config.slow_reader_s,
+            limits=_http_limits(config),
+            share_port=config.share_ports,
         )
 
     async def _listen(

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
 from stagecast.config import Config
-from stagecast.errors import HistoryChanged, HistoryError, TokenExpired, WatchExpired
+from stagecast.errors import HistoryChanged, HistoryError, TokenExpired
 from stagecast.feed import Feed
 from stagecast.model import (
     ANY_CALLER,
@@ -22,16 +22,14 @@ from stagecast.model import (
     ResumeToken,
     Sight,
     SnapshotReason,
-    WatchMessage,
     WatchRequest,
-    batch_state,
 )
-from stagecast.store import BatchName, Reading, Store, get_batch, see
-from stagecast.watches.log import Cursor, Encode, Page, read_page, token_expired
-from stagecast.watches.look import Look
+from stagecast.store import Reading, Store, get_batch, see
+from stagecast.watches.log import Cursor, Encode, Page, token_expired
 from stagecast.watches.patience import Patience
-from stagecast.watches.snapshots import Snapshot, Snapshots
+from stagecast.watches.snapshots import Snapshots
 from stagecast.watches.tail import Tail, Tails
+from stagecast.watches.watcher import Watcher
 
 
 class BatchWatches:
@@ -84,7 +82,7 @@ class BatchWatches:
             BatchDeleted: the batch went while it was watched.
             Draining, WatchExpired: watch again with the last token.
         """
-        watcher = _Watcher(self._store, request, encode=self._encode, clock=self._clock)
+        watcher = Watcher(self._store, request, encode=self._encode, clock=self._clock)
         with contextlib.closing(watcher), self._tails.follow(watcher.name) as tail:
             patience = Patience(request.heartbeat_s, self._config)
             start = await self._store.read(partial(_start, request=request, sight=caller.sight))
@@ -102,7 +100,7 @@ class BatchWatches:
                     phases = self._phases(watcher, watcher.begin_anew(error), tail, patience)
 
     def _phases(
-        self, watcher: _Watcher, start: Cursor | SnapshotReason, tail: Tail, patience: Patience
+        self, watcher: Watcher, start: Cursor | SnapshotReason, tail: Tail, patience: Patience
     ) -> list[AsyncGenerator[bytes]]:
         """Return what a watch is sent: a snapshot, if there is a reason for one, and the log."""
         follow = self._follow(watcher, tail, patience)
@@ -112,7 +110,7 @@ class BatchWatches:
         return [follow]
 
     async def _begin(
-        self, watcher: _Watcher, reason: SnapshotReason, patience: Patience
+        self, watcher: Watcher, reason: SnapshotReason, patience: Patience
     ) -> AsyncGenerator[bytes]:
         """Yield a snapshot; while a part is waited for, heartbeats, which bear no token yet."""
         async with contextlib.aclosing(self._parts(watcher, reason)) as parts:
@@ -130,7 +128,7 @@ class BatchWatches:
                 yield part
                 del part, coming
 
-    async def _parts(self, watcher: _Watcher, reason: SnapshotReason) -> AsyncGenerator[bytes]:
+    async def _parts(self, watcher: Watcher, reason: SnapshotReason) -> AsyncGenerator[bytes]:
         snapshot = await self._snapshots.take(watcher.name, reason)
         async with contextlib.aclosing(snapshot.messages()) as messages:
             async for message in messages:
@@ -139,7 +137,7 @@ class BatchWatches:
         watcher.begin_behind(snapshot)
 
     async def _follow(
-        self, watcher: _Watcher, tail: Tail, patience: Patience
+        self, watcher: Watcher, tail: Tail, patience: Patience
     ) -> AsyncGenerator[bytes]:
         """Yield what lies after the watcher's cursor, until the batch is over."""
         if watcher.over:
@@ -162,122 +160,6 @@ class BatchWatches:
                 yield watcher.heartbeat()
             patience.check_alive(self._feed)
             page = await watcher.next(tail, patience)
-
-
-class _Watcher:
-    """One cursor, and what it takes from tail and store.
-
-    Attributes:
-        cursor: what it was sent.
-        over: whether that is all there will be.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        request: WatchRequest,
-        *,
-        encode: Encode,
-        clock: Callable[[], int],
-    ) -> None:
-        self.name: BatchName = (request.dataset_id, request.batch_id)
-        self.cursor = Cursor(key=0, revision=0, call=0, serial=0, mark=0)
-        self.over = False
-        self._settled = True  # what it was sent last bore a token
-        self._store = store
-        self._follows = request.follow
-        self._fails = request.fail_on_expired_token
-        self._progress = not request.transitions_only
-        self._encode = encode
-        self._clock = clock
-        self._batch: Batch | None = None
-        self._look: Look[Page] = Look()
-
-    @property
-    def blind(self) -> bool:
-        """Whether the store does not answer: what lies after the cursor is not known."""
-        return self._look.blind
-
-    def close(self) -> None:
-        """Ask for no more."""
-        self._look.close()
-
-    def begin_behind(self, snapshot: Snapshot) -> None:
-        """Move the cursor behind a snapshot that it was sent."""
-        self.cursor = snapshot.cursor
-        self.over = batch_state(snapshot.batch).terminal and not self._follows
-
-    def begin_anew(self, error: TokenExpired) -> SnapshotReason:
-        """Return why it is sent a snapshot after its part of the log was let go.
-
-        Raises:
-            TokenExpired: it asked for that.
-            WatchExpired: it was sent a part of a call, which has to be forgotten first.
-        """
-        if self._fails:
-            raise error
-        if not self._settled:
-            raise WatchExpired(f"{error}; watch again with the last token", retry_after_s=0)
-        self._batch = None
-        return SnapshotReason.TOKEN_EXPIRED
-
-    def wants(self, page: Page) -> bool:
-        """Tell whether a page has news for it, be it that there will be no more."""
-        ends = page.over and not self._follows
-        return ends or page.concerns(self.cursor, progress=self._progress)
-
-    def tell(self, page: Page) -> bytes:
-        """Return what it is sent of a page."""
-        return page.message(
-            self.cursor, progress=self._progress, encode=self._encode, clock=self._clock
-        )
-
-    def pass_by(self, page: Page) -> None:
-        """Move the cursor behind a page."""
-        self.cursor = page.advance(self.cursor, progress=self._progress)
-        self.over = page.over and not self._follows
-        self._settled = page.whole
-        self._batch = page.batch if page.whole else None
-
-    def heartbeat(self) -> bytes:
-        """Return a sign of life that says how far it is.
-
-        Before a snapshot is complete, and between parts of a call, there is nothing to go on from.
-        """
-        if self._batch is None:
-            return self._encode(WatchMessage(server_at=self._clock()))
-        return self._encode(
-            WatchMessage(
-                batch=self._batch,
-                revision=self.cursor.revision,
-                resume_token=self.cursor.token(self.name),
-                server_at=self._clock(),
-            )
-        )
-
-    async def read(self) -> Page:
-        """Read what lies after the cursor from the store."""
-        return await self._store.read(
-            partial(
-                read_page,
-                name=self.name,
-                cursor=self.cursor,
-                progress=self._progress,
-                encode=self._encode,
-            )
-        )
-
-    async def next(self, tail: Tail, patience: Patience) -> Page | None:
-        """Wait for the next page, of the tail if that reaches; `None` if there is none yet."""
-        if self._look.pending:
-            return await self._look.take(self.read, patience)
-        page = tail.find(self.cursor, progress=self._progress)
-        if page is not None:
-            return page
-        if patience.heartbeat_due or tail.has_passed(self.cursor, progress=self._progress):
-            return await self._look.take(self.read, patience)
-        await tail.wait(patience.due_s)
-        return tail.find(self.cursor, progress=self._progress)
 
 
 def _start(tx: Reading, request: WatchRequest, sight: Sight) -> Cursor | SnapshotReason:

@@ -35,18 +35,6 @@ class Patience:
         """When there is something to do without news, by the loop's clock."""
         return min(self._last_s + self._silence_s, self._end_s)
 
-    async def is_done(self, work: asyncio.Future[Any], feed: Feed) -> bool:
-        """Wait for a work; False if it is time to be heard from before it is done.
-
-        Raises:
-            Draining, WatchExpired: watch again.
-        """
-        while not work.done() and not self.heartbeat_due:
-            self.check_alive(feed)
-            until_s = min(self.due_s - self._now(), _LOOK_EVERY_S)
-            await asyncio.wait((work,), timeout=until_s)
-        return work.done()
-
     @property
     def until_due_s(self) -> float:
         """For how long nothing has to be done without news."""
@@ -60,6 +48,18 @@ class Patience:
     def sent(self) -> None:
         """Begin the silence anew."""
         self._last_s = self._now()
+
+    async def is_done(self, work: asyncio.Future[Any], feed: Feed) -> bool:
+        """Wait for a work; False if it is time to be heard from before it is done.
+
+        Raises:
+            Draining, WatchExpired: watch again.
+        """
+        while not work.done() and not self.heartbeat_due:
+            self.check_alive(feed)
+            until_s = min(self.due_s - self._now(), _LOOK_EVERY_S)
+            await asyncio.wait((work,), timeout=until_s)
+        return work.done()
 
     def check_alive(self, feed: Feed) -> None:
         """Let a watch go on, or tell why it does not.

@@ -33,9 +33,10 @@ class ControlServiceStub(object):
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
-    `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
+    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
+    `DRAINING`.
     """
 
     def __init__(self, channel):
@@ -84,9 +85,10 @@ class ControlServiceServicer(object):
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
-    `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
+    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
+    `DRAINING`.
     """
 
     def Pause(self, request, context):
@@ -186,9 +188,10 @@ class ControlService(object):
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
-    `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
+    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
+    `DRAINING`.
     """
 
     @staticmethod

@@ -34,9 +34,10 @@ class ControlServiceStub:
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
-    `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
+    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
+    `DRAINING`.
     """
 
     @_typing.overload
@@ -76,9 +77,10 @@ class ControlServiceAsyncStub(ControlServiceStub):
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
-    `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
+    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
+    `DRAINING`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -114,9 +116,10 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     document that it cannot change, a call does nothing as well; `changed_documents` tells.
     stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService`.
-    Errors: UNAUTHENTICATED, PERMISSION_DENIED; INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`,
-    `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`, `DRAINING`.
+    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
+    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
+    `DRAINING`.
     """
 
     @_abc_1.abstractmethod

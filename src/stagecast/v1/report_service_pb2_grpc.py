@@ -159,8 +159,8 @@ class ReportServiceServicer(object):
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
         `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
         `STALE_ATTEMPT`: the report names an attempt older than the current one, which `ErrorInfo.metadata`
-        names as `attempt`. On both, a worker drops
-        the document: it is another's now, or over. `StartAttempt` begins it anew.
+        names as `attempt`. On both, a worker drops the document: it is another's now, or over.
+        `StartAttempt` begins it anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

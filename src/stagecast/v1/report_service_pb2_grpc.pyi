@@ -93,8 +93,8 @@ class ReportServiceStub:
     NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
     `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
     `STALE_ATTEMPT`: the report names an attempt older than the current one, which `ErrorInfo.metadata`
-    names as `attempt`. On both, a worker drops
-    the document: it is another's now, or over. `StartAttempt` begins it anew.
+    names as `attempt`. On both, a worker drops the document: it is another's now, or over.
+    `StartAttempt` begins it anew.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.HeartbeatRequest, _report_service_pb2.HeartbeatResponse]
     """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
@@ -177,8 +177,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
     NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
     `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
     `STALE_ATTEMPT`: the report names an attempt older than the current one, which `ErrorInfo.metadata`
-    names as `attempt`. On both, a worker drops
-    the document: it is another's now, or over. `StartAttempt` begins it anew.
+    names as `attempt`. On both, a worker drops the document: it is another's now, or over.
+    `StartAttempt` begins it anew.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_report_service_pb2.HeartbeatRequest, _report_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
@@ -288,8 +288,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
         `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
         `STALE_ATTEMPT`: the report names an attempt older than the current one, which `ErrorInfo.metadata`
-        names as `attempt`. On both, a worker drops
-        the document: it is another's now, or over. `StartAttempt` begins it anew.
+        names as `attempt`. On both, a worker drops the document: it is another's now, or over.
+        `StartAttempt` begins it anew.
         """
 
     @_abc_1.abstractmethod

@@ -53,6 +53,11 @@ class ServerProcess:
             raise AssertionError(f"no ready line but {line!r}: {Path(f'{db}.log').read_text()}")
         return cls(process, ready[1], ready[2])
 
+    def memory(self) -> int:
+        """Return how many bytes it has in memory."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     async def kill(self) -> None:
         """Send SIGKILL and wait for the end."""
         self.process.kill()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
+import math
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from grpc import aio
@@ -18,7 +17,8 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
 from tests.clock import Clock
 from tests.conditions import until
-from tests.process import ServerProcess, running
+from tests.process import running
+from tests.proxy import Proxy, Trouble
 from tests.rpc.test_slow_readers import NO_READ_AHEAD
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline
@@ -42,7 +42,7 @@ async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_th
         stopped = [lazy.WatchBatch(pipeline.watch_request()) for _ in range(STOPPED)]
         for call in stopped:
             await call.read()  # the first part of the snapshot, and nothing more
-        before = _memory(server)
+        before = server.memory()
         following = asyncio.create_task(pipeline.record())
         for stage in (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_INDEXING, r.STAGE_COMPLETED):
             for first in range(0, DOCUMENTS, 1_000):
@@ -51,15 +51,9 @@ async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_th
         record: WatchRecord = await following  # a deadline, and the end of the batch
         assert record.documents == await pipeline.documents()
         missed = 4 * DOCUMENTS * 100 * STOPPED  # bytes, at the very least
-        assert _memory(server) - before < 200 * MIB < missed
+        assert server.memory() - before < 200 * MIB < missed
         for call in stopped:
             call.cancel()
-
-
-def _memory(server: ServerProcess) -> int:
-    """Return how many bytes a server has in memory."""
-    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
-    return int(pages) * 4096
 
 
 async def test_connection_that_vanished_without_a_word_is_let_go_of(
@@ -69,16 +63,18 @@ async def test_connection_that_vanished_without_a_word_is_let_go_of(
     async with App(brief, clock=clock) as app, Client(app.grpc_address) as near:
         pipeline = Pipeline(near, dataset_id)
         await pipeline.create(1, more_documents_follow=True)
-        hole = BlackHole(app.grpc_address)
-        async with hole.listening() as address, aio.insecure_channel(address) as channel:
+        proxy = Proxy(app.grpc_address)
+        async with proxy.running(), aio.insecure_channel(proxy.address) as channel:
             far = StatusServiceStub(channel)
             watches = [far.WatchBatch(pipeline.watch_request()) for _ in range(10)]
             for watch in watches:
                 await watch.read()
             assert app.open_watches == 10
-            hole.swallow()
+            vanished = asyncio.create_task(proxy.trouble(Trouble.BLACK_HOLE, math.inf))
             await until(lambda: app.open_watches == 0)
             assert (await pipeline.stage(r.STAGE_PARSING)).revision
+            assert not vanished.done()
+            vanished.cancel()
 
 
 async def test_watches_that_were_opened_and_cancelled_leave_nothing_behind(
@@ -93,37 +89,3 @@ async def test_watches_that_were_opened_and_cancelled_leave_nothing_behind(
         for watch in watches:
             watch.cancel()
     await until(lambda: server.open_watches == 0 and len(asyncio.all_tasks()) <= tasks)
-
-
-class BlackHole:
-    """A proxy that forwards until it swallows everything, with its connections left open."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._swallowing = False
-
-    def swallow(self) -> None:
-        """Forward nothing more."""
-        self._swallowing = True
-
-    @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
-        """Give its address for as long as the block."""
-        server = await asyncio.start_server(self._forward_both, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
-        async with server:
-            yield f"{host}:{port}"
-            server.close()
-
-    async def _forward_both(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        to_reader, to_writer = await asyncio.open_connection(*self._target.split(":"))
-        with contextlib.closing(writer), contextlib.closing(to_writer):
-            await asyncio.gather(self._forward(reader, to_writer), self._forward(to_reader, writer))
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(1 << 16):
-                if not self._swallowing:
-                    writer.write(data)

@@ -43,9 +43,8 @@ async def _open_and_cancel(pipeline: Pipeline) -> None:
 
 
 def _cost(server: ServerProcess) -> tuple[int, int]:
-    process = Path(f"/proc/{server.process.pid}")
-    pages = int((process / "statm").read_text().split()[1])
-    return pages * 4096 >> 20, len(list((process / "fd").iterdir()))
+    files = Path(f"/proc/{server.process.pid}/fd")
+    return server.memory() >> 20, len(list(files.iterdir()))
 
 
 if __name__ == "__main__":

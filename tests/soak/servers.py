@@ -97,7 +97,7 @@ class Servers:
 
     def memory(self) -> int:
         """Return the memory of the larger one, in MiB."""
-        return max(_resident(server.process.pid) for server in self._running) >> 20
+        return max(server.memory() for server in self._running) >> 20
 
     async def stop(self) -> list[int]:
         """End both cleanly and return their exit codes."""
@@ -106,11 +106,3 @@ class Servers:
     async def _start(self, number: int) -> ServerProcess:
         grpc_address, http_address = self._addresses[number]
         return await ServerProcess.start(self._db, grpc=grpc_address, http=http_address)
-
-
-def _resident(pid: int) -> int:
-    """Return how many bytes of memory a process holds."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) << 10
-    return 0

@@ -21,7 +21,7 @@ from stagecast.keeper import Keeper
 from stagecast.queries import Queries
 from stagecast.readiness import Readiness
 from stagecast.reports import Reports
-from stagecast.rest import HttpLimits, HttpServer, make_rest_app
+from stagecast.rest import HttpServer, make_rest_app
 from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
 from stagecast.store import Store
@@ -207,14 +207,7 @@ class App:
             is_ready=lambda: self._readiness.ready,
             cors_origins=config.cors_origins,
         )
-        return HttpServer(
-            app,
-            config.http,
-            tls=tls,
-            slow_reader_s=config.slow_reader_s,
-            limits=_http_limits(config),
-            share_port=config.share_ports,
-        )
+        return HttpServer(app, config, tls=tls)
 
     async def _listen(
         self, stack: contextlib.AsyncExitStack, rpc: RpcServer, http: HttpServer
@@ -241,15 +234,6 @@ async def _hand_over(heartbeats: Heartbeats, keeper: Keeper) -> None:
             await last()
         except StoreBusy as error:
             _log.warning("%s", error)
-
-
-def _http_limits(config: Config) -> HttpLimits:
-    return HttpLimits(
-        connections=config.max_connections,
-        url_bytes=config.max_url_bytes,
-        header_bytes=config.max_header_bytes,
-        request_s=config.request_s,
-    )
 
 
 async def _stop_together(servers: Sequence[RpcServer | HttpServer], grace_s: float) -> None:

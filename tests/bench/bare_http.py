@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stagecast.cli.loop import run
+from stagecast.config import Config
 from stagecast.rest import HttpServer
 from tests.bench.peer import answer_lines
 
@@ -24,7 +25,7 @@ class _Bare:
         self._body = b""
         self._http = HttpServer(
             Starlette(routes=[Route(BODY, self._send), Route(UNCHANGED, self._send_nothing)]),
-            "127.0.0.1:0",
+            Config(http="127.0.0.1:0"),
         )
 
     async def serve(self) -> None:

@@ -10,17 +10,19 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from stagecast.rest import DATASETS_STATUS_PATH, HttpLimits, HttpServer
+from stagecast.config import Config
+from stagecast.rest import DATASETS_STATUS_PATH, HttpServer
 from stagecast.store.sqlite import SqliteStore
 from tests.rest.apps import open_app
 
+ANY = "127.0.0.1:0"
 KIB = 1 << 10
 
 
 @contextlib.asynccontextmanager
-async def serving(store: SqliteStore, limits: HttpLimits) -> AsyncIterator[str]:
+async def serving(store: SqliteStore, limits: Config) -> AsyncIterator[str]:
     app = open_app(store)
-    server = HttpServer(app, "127.0.0.1:0", limits=limits)
+    server = HttpServer(app, limits)
     await server.start()
     yield server.address
     await server.stop(1)
@@ -28,7 +30,7 @@ async def serving(store: SqliteStore, limits: HttpLimits) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def address(store: SqliteStore) -> AsyncIterator[str]:
-    async with serving(store, HttpLimits()) as address:
+    async with serving(store, Config(http=ANY)) as address:
         yield address
 
 
@@ -100,19 +102,19 @@ async def test_body_of_a_get_is_ignored(address: str) -> None:
     ids=["nothing", "empty_line", "line", "headers"],
 )
 async def test_request_that_never_ends_is_closed_in_time(store: SqliteStore, begun: bytes) -> None:
-    async with serving(store, HttpLimits(request_s=0.2)) as address:
+    async with serving(store, Config(http=ANY, request_s=0.2)) as address:
         assert (await answer(address, begun)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
 async def test_body_that_never_ends_is_closed_in_time(store: SqliteStore) -> None:
-    async with serving(store, HttpLimits(request_s=0.2)) as address:
+    async with serving(store, Config(http=ANY, request_s=0.2)) as address:
         request = get("/healthz", "Content-Length: 1000").replace(b"close", b"keep-alive")
         told = await answer(address, request + b"x")
         assert told.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_connection_lives_on_between_requests(store: SqliteStore) -> None:
-    async with serving(store, HttpLimits(request_s=0.2)) as address:
+    async with serving(store, Config(http=ANY, request_s=0.2)) as address:
         reader, writer = await asyncio.open_connection(*address.split(":"))
         async with asyncio.timeout(30):
             for _ in range(2):
@@ -126,7 +128,7 @@ async def test_connection_lives_on_between_requests(store: SqliteStore) -> None:
 async def test_connections_beyond_the_limit_are_told_when_to_come_again(
     store: SqliteStore,
 ) -> None:
-    async with serving(store, HttpLimits(connections=2)) as address:
+    async with serving(store, Config(http=ANY, max_connections=2)) as address:
         opened = [await asyncio.open_connection(*address.split(":")) for _ in range(2)]
         told = await answer(address)
         assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")

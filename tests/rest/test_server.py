@@ -14,6 +14,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.rest import HttpServer
 from stagecast.store.sqlite import SqliteStore
@@ -40,10 +41,7 @@ class SlowApp:
 
 @pytest.fixture
 async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
-    server = HttpServer(
-        open_app(store),
-        "127.0.0.1:0",
-    )
+    server = HttpServer(open_app(store), Config(http="127.0.0.1:0"))
     await server.start()
     yield server
     await server.stop(1)
@@ -63,10 +61,7 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("no IPv6 here")
-    server = HttpServer(
-        open_app(store),
-        "[::1]:0",
-    )
+    server = HttpServer(open_app(store), Config(http="[::1]:0"))
     await server.start()
     assert server.address.startswith("[::1]:")
     async with httpx.AsyncClient() as http:
@@ -94,45 +89,45 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
 )
 async def test_malformed_address_is_told(address: str) -> None:
     with pytest.raises(StartError, match="is not HOST:PORT") as refusal:
-        await HttpServer(SlowApp(), address).start()
+        await HttpServer(SlowApp(), Config(http=address)).start()
     assert repr(address) in str(refusal.value)
 
 
 @pytest.mark.parametrize("address", ["[::z]:0", "256.256.256.256:0", f"{'a' * 70}:0"])
 async def test_host_that_cannot_be_resolved_is_told(address: str) -> None:
     with pytest.raises(StartError, match="cannot listen for HTTP on") as refusal:
-        await HttpServer(SlowApp(), address).start()
+        await HttpServer(SlowApp(), Config(http=address)).start()
     assert address in str(refusal.value)
 
 
 async def test_taken_address_is_told(served: HttpServer) -> None:
     with pytest.raises(StartError, match="already in use") as refusal:
-        await HttpServer(SlowApp(), served.address).start()
+        await HttpServer(SlowApp(), Config(http=served.address)).start()
     assert served.address in str(refusal.value)
 
 
 async def test_servers_that_share_a_port_listen_together() -> None:
-    first = HttpServer(SlowApp(), "127.0.0.1:0", share_port=True)
+    first = HttpServer(SlowApp(), Config(http="127.0.0.1:0", share_ports=True))
     await first.start()
-    second = HttpServer(SlowApp(), first.address, share_port=True)
+    second = HttpServer(SlowApp(), Config(http=first.address, share_ports=True))
     await second.start()
     with pytest.raises(StartError, match="already in use"):
-        await HttpServer(SlowApp(), first.address).start()
+        await HttpServer(SlowApp(), Config(http=first.address)).start()
     await first.stop(1)
     await second.stop(1)
 
 
 async def test_address_is_free_again_after_stop() -> None:
-    first = HttpServer(SlowApp(), "127.0.0.1:0")
+    first = HttpServer(SlowApp(), Config(http="127.0.0.1:0"))
     await first.start()
     await first.stop(1)
-    second = HttpServer(SlowApp(), first.address)
+    second = HttpServer(SlowApp(), Config(http=first.address))
     await second.start()
     await second.stop(1)
 
 
 async def test_stop_before_start_and_twice_does_nothing() -> None:
-    server = HttpServer(SlowApp(), "127.0.0.1:0")
+    server = HttpServer(SlowApp(), Config(http="127.0.0.1:0"))
     await server.stop(1)
     await server.start()
     await server.stop(1)
@@ -141,7 +136,7 @@ async def test_stop_before_start_and_twice_does_nothing() -> None:
 
 async def test_signals_stay_with_who_runs_the_process() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    server = HttpServer(SlowApp(), "127.0.0.1:0")
+    server = HttpServer(SlowApp(), Config(http="127.0.0.1:0"))
     await server.start()
     assert [signal.getsignal(number) for number in SIGNALS] == before
     await server.stop(1)
@@ -149,10 +144,7 @@ async def test_signals_stay_with_who_runs_the_process() -> None:
 
 
 async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
-    server = HttpServer(
-        open_app(store),
-        "127.0.0.1:0",
-    )
+    server = HttpServer(open_app(store), Config(http="127.0.0.1:0"))
     await server.start()
     host, _, port = server.address.rpartition(":")
     _, silent = await asyncio.open_connection(host, int(port))
@@ -165,7 +157,7 @@ async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
 
 async def test_request_under_way_is_answered_within_the_grace() -> None:
     app = SlowApp()
-    server = HttpServer(app, "127.0.0.1:0")
+    server = HttpServer(app, Config(http="127.0.0.1:0"))
     await server.start()
     async with httpx.AsyncClient() as http:
         request = asyncio.create_task(http.get(f"http://{server.address}/"))
@@ -178,7 +170,7 @@ async def test_request_under_way_is_answered_within_the_grace() -> None:
 
 async def test_request_that_outlives_the_grace_is_hung_up_on() -> None:
     app = SlowApp()
-    server = HttpServer(app, "127.0.0.1:0")
+    server = HttpServer(app, Config(http="127.0.0.1:0"))
     await server.start()
     async with httpx.AsyncClient() as http:
         request = asyncio.create_task(http.get(f"http://{server.address}/"))
@@ -210,7 +202,7 @@ async def ask_slowly(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.
 
 
 async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -> None:
-    server = HttpServer(flood, "127.0.0.1:0", slow_reader_s=1.5)
+    server = HttpServer(flood, Config(http="127.0.0.1:0", slow_reader_s=1.5))
     await server.start()
     _, stopped = await ask_slowly(server)
     reader, slow = await ask_slowly(server)
@@ -229,7 +221,7 @@ async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -
 
 
 async def test_client_that_reads_nothing_does_not_delay_stop() -> None:
-    server = HttpServer(flood, "127.0.0.1:0")
+    server = HttpServer(flood, Config(http="127.0.0.1:0"))
     await server.start()
     _, writer = await ask_slowly(server)
     async with asyncio.timeout(5):
@@ -264,7 +256,7 @@ async def test_logs_go_where_the_root_logger_goes_and_requests_are_not_logged(
     caplog.set_level(logging.INFO)
     app = SlowApp()
     app.allowed.set()
-    server = HttpServer(app, "127.0.0.1:0")
+    server = HttpServer(app, Config(http="127.0.0.1:0"))
     await server.start()
     async with httpx.AsyncClient() as http:
         await http.get(f"http://{server.address}/")

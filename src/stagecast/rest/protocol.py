@@ -7,10 +7,11 @@ are read and thrown away: no path takes one.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from stagecast.config import Config
 
 _RETRY_AFTER_S = 5
 
@@ -28,28 +29,14 @@ _PHRASES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HttpLimits:
-    """What a server takes at most; a whole request, with its body, has to arrive in `request_s`."""
-
-    connections: int = 5_000
-    url_bytes: int = 64 << 10
-    header_bytes: int = 32 << 10
-    request_s: float = 20.0
-
-    @property
-    def head_bytes(self) -> int:
-        """How long a request may be without its body; the first line has a little more."""
-        return self.url_bytes + self.header_bytes + _LINE_BYTES
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """One connection; what exceeds a limit is answered, and the connection closed."""
 
-    def __init__(self, *, limits: HttpLimits, **given: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    def __init__(self, *, limits: Config, **given: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(**given)
         self.url = b""
         self._limits = limits
+        self._most_head_bytes = limits.max_url_bytes + limits.max_header_bytes + _LINE_BYTES
         self._fault = 400
         self._ended = False
         self._head_bytes: int | None = 0  # of a head that is arriving
@@ -59,7 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Expect a request, unless there are too many connections."""
         super().connection_made(transport)  # type: ignore[arg-type]  # it is a Transport
         self._expect_request()
-        if len(self.connections) > self._limits.connections:
+        if len(self.connections) > self._limits.max_connections:
             self._end(503)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,8 +63,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_bytes is not None and self._head_bytes > self._limits.head_bytes:
-            self._end(414 if len(self.url) > self._limits.url_bytes else 431)
+        if self._head_bytes is not None and self._head_bytes > self._most_head_bytes:
+            self._end(414 if len(self.url) > self._limits.max_url_bytes else 431)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -88,10 +75,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Let a request through whose head is not too large."""
         self._head_bytes = None
-        if len(self.url) > self._limits.url_bytes:
+        if len(self.url) > self._limits.max_url_bytes:
             self._refuse(414)
         fields = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
-        if fields > self._limits.header_bytes:
+        if fields > self._limits.max_header_bytes:
             self._refuse(431)
         # The parser of URLs takes none of 64 KiB, and the task that answers has not begun yet.
         self.url, _, query = self.url.partition(b"?")

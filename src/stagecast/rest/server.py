@@ -17,16 +17,15 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from stagecast.config import split_address
+from stagecast.config import Config, split_address
 from stagecast.errors import StartError
-from stagecast.rest.protocol import BoundedProtocol, HttpLimits
+from stagecast.rest.protocol import BoundedProtocol
 from stagecast.rest.stalled import Stalled
 from stagecast.tls import Tls
 
 # Clients that poll every few seconds keep their connection; with uvicorn's five seconds it would
 # often be closed under their next request.
 _KEEP_ALIVE_S = 75
-_LIMITS = HttpLimits()
 _TICKS = 5  # of uvicorn's between two looks for who has stopped reading: half a second
 
 
@@ -35,29 +34,20 @@ class HttpServer:
 
     Args:
         app: the ASGI application.
-        address: `HOST:PORT` to listen on, IPv6 in brackets; port 0 picks a free one.
-        slow_reader_s: how long a client may take nothing of what is sent to it.
-        limits: what a client may send, and how many connections there may be.
+        config: where to listen, and the limits.
         tls: certificate and private key, if it speaks HTTPS.
-        share_port: whether other processes may listen on the same port.
+
+    Attributes:
+        address: where it listens, with the real port once it has started.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        address: str,
-        *,
-        slow_reader_s: float = 60.0,
-        limits: HttpLimits = _LIMITS,
-        tls: Tls | None = None,
-        share_port: bool = False,
-    ) -> None:
-        self.address = address
-        self._share_port = share_port
+    def __init__(self, app: ASGIApp, config: Config, *, tls: Tls | None = None) -> None:
+        self.address = config.http
+        self._share_port = config.share_ports
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=partial(BoundedProtocol, limits=limits),  # type: ignore[arg-type]  # makes one
+                http=partial(BoundedProtocol, limits=config),  # type: ignore[arg-type]  # makes one
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -66,7 +56,7 @@ class HttpServer:
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 **_ssl_settings(tls),
             ),
-            slow_reader_s=slow_reader_s,
+            slow_reader_s=config.slow_reader_s,
         )
         self._serving: asyncio.Task[None] | None = None
 

@@ -235,6 +235,8 @@ async def _answering_errors(context: Context, method: str) -> AsyncGenerator[Non
         await _abort(context, error)
     except (aio.AbortError, asyncio.CancelledError):
         raise
+    except NotImplementedError:  # an RPC that the library of health has and we do not
+        await end(context, grpc.StatusCode.UNIMPLEMENTED, "not implemented")
     except Exception:
         await _abort_on_bug(context, method)
 

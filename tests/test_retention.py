@@ -16,7 +16,7 @@ from stagecast.app import App
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
 from stagecast.retention import Retention
-from stagecast.store import Reading, Writing
+from stagecast.store import Writing
 from stagecast.store.sqlite import SqliteStore
 from tests.builders import (
     BATCH_ID,
@@ -28,32 +28,17 @@ from tests.builders import (
 from tests.clock import Clock
 from tests.conditions import until
 from tests.rpc.calls import contents
+from tests.store.counting import CountingStore
 from tests.store.history import ended, kept, make_ended, retried
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 
 
-class CountingStore(SqliteStore):
-    """Counts what it is asked."""
-
-    def __init__(self, path: Path, clock: Clock) -> None:
-        super().__init__(
-            path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
-        )
-        self.reads = self.writes = 0
-
-    async def read(self, query: Callable[[Reading], Any]) -> Any:
-        self.reads += 1
-        return await super().read(query)
-
-    async def write(self, call: Callable[[Writing], Any]) -> Any:
-        self.writes += 1
-        return await super().write(call)
-
-
 @contextlib.asynccontextmanager
 async def opened(path: Path, clock: Clock) -> AsyncIterator[CountingStore]:
-    store = CountingStore(path, clock)
+    store = CountingStore(
+        path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
+    )
     try:
         yield store
     finally:

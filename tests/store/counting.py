@@ -1,4 +1,4 @@
-"""A store that tells how often it is read, and that may be held up."""
+"""A store that tells how often it is asked, and whose reads may be held up."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from stagecast.store import Reading
+from stagecast.store import Reading, Writing
 from stagecast.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
 
 class CountingStore(SqliteStore):
-    """Counts its reads; `idle` is set while there is none, and none begins while `open` is not."""
+    """Counts what it is asked.
+
+    `idle` is set while there is no read, and none begins while `open` is not.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.reads = 0
+        self.reads = self.writes = 0
         self.idle = asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
@@ -34,3 +37,7 @@ class CountingStore(SqliteStore):
             self._under_way -= 1
             if not self._under_way:
                 self.idle.set()
+
+    async def write(self, call: Callable[[Writing], T]) -> T:
+        self.writes += 1
+        return await super().write(call)

@@ -61,14 +61,15 @@ class Config:
     # batch, watches of health, and reflection.
     max_watches_per_caller: int = 10_000
     max_watches: int = 20_000
-    # How many other calls may wait for the store at once, and with how many bytes of requests.
+    # How many other calls may wait for the store at once, and with how many bytes of requests; also
+    # how many gRPC requests may be on their way.
     max_waiting_calls: int = 5_000
     max_waiting_bytes: int = 64 << 20
     # How large a message may be that a client sends, the headers of a call or request, and a URL.
     max_message_bytes: int = 4 << 20
     max_header_bytes: int = 32 << 10
     max_url_bytes: int = 64 << 10
-    # How long the whole of an HTTP request may take to arrive.
+    # How long the whole of a request may take to arrive, of gRPC and of HTTP.
     request_s: float = 20.0
     # How many connections may be open at once, of gRPC and of HTTP each.
     max_connections: int = 5_000

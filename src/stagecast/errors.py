@@ -30,7 +30,8 @@ The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
     ├── RetryableError          trying again makes sense, after `retry_after_s`
     │   ├── ExhaustedError      it is the caller who has too much
     │   │   ├── WatchLimit      WATCH_LIMIT
-    │   │   └── SlowReader      SLOW_READER
+    │   │   ├── SlowReader      SLOW_READER
+    │   │   └── SlowSender      SLOW_SENDER
     │   └── UnavailableError    it is the server that cannot
     │       ├── Draining        DRAINING
     │       ├── WatchExpired    WATCH_EXPIRED
@@ -237,6 +238,12 @@ class SlowReader(ExhaustedError):
     """The client did not read what it was sent."""
 
     reason = "SLOW_READER"
+
+
+class SlowSender(ExhaustedError):
+    """The client did not send its request in time."""
+
+    reason = "SLOW_SENDER"
 
 
 class UnavailableError(RetryableError):

@@ -61,6 +61,7 @@ TABLE: dict[type[errors.StagecastError], tuple[grpc.StatusCode, str, errors.Stag
         (Code.OUT_OF_RANGE, "HISTORY_CHANGED", errors.HistoryChanged("no", dataset_id="d")),
         (Code.RESOURCE_EXHAUSTED, "WATCH_LIMIT", errors.WatchLimit("no", retry_after_s=0.25)),
         (Code.RESOURCE_EXHAUSTED, "SLOW_READER", errors.SlowReader("no", retry_after_s=0.25)),
+        (Code.RESOURCE_EXHAUSTED, "SLOW_SENDER", errors.SlowSender("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "DRAINING", errors.Draining("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "WATCH_EXPIRED", errors.WatchExpired("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "STORE_BUSY", errors.StoreBusy("no", retry_after_s=0.25)),

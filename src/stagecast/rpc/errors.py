@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -35,6 +35,7 @@ from stagecast.errors import (
     StagecastError,
     UnavailableError,
 )
+from stagecast.rpc.arrivals import Arrivals
 from stagecast.rpc.door import Door
 from stagecast.rpc.limits import Limits, caller_of
 from stagecast.rpc.pace import Context, Pace, end
@@ -77,12 +78,14 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
     Args:
         door: what calls come in by.
+        arrivals: how requests are read.
         pace: how streams are written to.
         limits: what may be under way at once.
     """
 
-    def __init__(self, door: Door, pace: Pace, limits: Limits) -> None:
+    def __init__(self, door: Door, arrivals: Arrivals, pace: Pace, limits: Limits) -> None:
         self._door = door
+        self._arrivals = arrivals
         self._pace = pace
         self._limits = limits
 
@@ -91,41 +94,42 @@ class ErrorInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler | None:
-        """Wrap the handler that answers the call."""
+        """Wrap the handler that answers the call.
+
+        All become such as read their requests themselves: of others grpc reads the request first,
+        whoever sends it, and for as long as it takes.
+        """
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None:
             return None
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
+            return grpc.stream_unary_rpc_method_handler(
                 self._guard_unary(handler.unary_unary, method), **_serializers(handler)
             )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                self._guard_stream(handler.unary_stream, method), **_serializers(handler)
-            )
         return grpc.stream_stream_rpc_method_handler(
-            self._guard_stream(_checking_each(handler.stream_stream), method),
-            **_serializers(handler),
+            self._guard_stream(handler, method), **_serializers(handler)
         )
 
     def _guard_unary(
         self, handle: Callable[[Any, Context], Awaitable[Any]], method: str
     ) -> Callable[[Any, Context], Awaitable[Any]]:
-        async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request
+        async def guarded(_: Any, context: Context) -> Any:  # noqa: ANN401 - any request
             async with self._answering(context, method):
-                with self._admitting(method, context, request):
-                    return await handle(_message(request), context)
+                with self._admitting(context, method, lasting=method == _WAIT):
+                    request = await self._arrivals.read(context)
+                    with self._waiting(request, method):
+                        return await handle(_message(request), context)
 
         return guarded
 
     def _guard_stream(
-        self, handle: Callable[[Any, Context], AsyncGenerator[Any]], method: str
+        self, handler: _Handler, method: str
     ) -> Callable[[Any, Context], Awaitable[None]]:
-        async def guarded(request: Any, context: Context) -> None:  # noqa: ANN401 - any request
+        async def guarded(_: Any, context: Context) -> None:  # noqa: ANN401 - any request
             async with self._answering(context, method):
-                with self._admitting(method, context):
-                    messages = handle(_message(request), context)
+                with self._admitting(context, method, lasting=True):
+                    messages = await self._begin(handler, context)
                     # Closed here and now if the call is cancelled, not with the garbage.
                     async with contextlib.aclosing(messages):
                         async for message in messages:
@@ -134,6 +138,16 @@ class ErrorInterceptor(aio.ServerInterceptor):
                             del message  # of a megabyte, and the next may come much later
 
         return guarded
+
+    async def _begin(self, handler: _Handler, context: Context) -> AsyncGenerator[Any]:
+        """Return the messages of a stream that answers one request, or each of many."""
+        messages: AsyncGenerator[Any]
+        if handler.unary_stream:
+            messages = handler.unary_stream(_message(await self._arrivals.read(context)), context)
+        else:
+            requests = (_message(one) async for one in self._arrivals.read_all(context))
+            messages = handler.stream_stream(requests, context)
+        return messages
 
     @contextlib.asynccontextmanager
     async def _answering(self, context: Context, method: str) -> AsyncGenerator[None]:
@@ -144,19 +158,18 @@ class ErrorInterceptor(aio.ServerInterceptor):
                 yield
 
     @contextlib.contextmanager
-    def _admitting(
-        self, method: str, context: Context, request: _Received | None = None
-    ) -> Iterator[None]:
-        """Let a call in for as long as the block; `request` of one that has a single answer."""
-        with contextlib.ExitStack() as inside:
-            ours = _is_ours(method)
-            if ours:
-                self._door.admit(method, context)
-            if request is None or method == _WAIT:
-                inside.enter_context(self._limits.watch(caller_of(context)))
-            elif ours:
-                inside.enter_context(self._limits.wait(request.size))
+    def _admitting(self, context: Context, method: str, *, lasting: bool) -> Iterator[None]:
+        """Let a call in for as long as the block, also before its request has come."""
+        if _is_ours(method):
+            self._door.admit(method, context)
+        with self._limits.watch(caller_of(context)) if lasting else contextlib.nullcontext():
             yield
+
+    def _waiting(self, request: _Received, method: str) -> contextlib.AbstractContextManager[None]:
+        """Wait for the store for as long as the block, unless the call is none of that kind."""
+        if _is_ours(method) and method != _WAIT:
+            return self._limits.wait(request.size)
+        return contextlib.nullcontext()
 
 
 def _is_ours(method: str) -> bool:
@@ -204,26 +217,15 @@ def _serializers(handler: _Handler) -> dict[str, Any]:
     return {"request_deserializer": deserialize, "response_serializer": serialize}
 
 
-def _message(received: Any) -> Any:  # noqa: ANN401 - any request, or many
-    """Return a request that was received; many are looked at one by one.
+def _message(received: _Received) -> Any:  # noqa: ANN401 - any request
+    """Return a request that was received.
 
     Raises:
         FieldInvalid: it could not be decoded.
     """
-    if not isinstance(received, _Received):
-        return received
     if isinstance(received.message, DecodeError):
         raise FieldInvalid("request", "is no message of this RPC")
     return received.message
-
-
-def _checking_each(
-    handle: Callable[[AsyncIterator[Any], Context], AsyncGenerator[Any]],
-) -> Callable[[AsyncIterator[_Received], Context], AsyncGenerator[Any]]:
-    def checking(received: AsyncIterator[_Received], context: Context) -> AsyncGenerator[Any]:
-        return handle((_message(one) async for one in received), context)
-
-    return checking
 
 
 @contextlib.asynccontextmanager
@@ -232,7 +234,7 @@ async def _answering_errors(context: Context, method: str) -> AsyncGenerator[Non
     try:
         yield
     except StagecastError as error:
-        await _abort(context, error)
+        await abort(context, error)
     except (aio.AbortError, asyncio.CancelledError):
         raise
     except NotImplementedError:  # an RPC that the library of health has and we do not
@@ -241,7 +243,8 @@ async def _answering_errors(context: Context, method: str) -> AsyncGenerator[Non
         await _abort_on_bug(context, method)
 
 
-async def _abort(context: Context, error: StagecastError) -> NoReturn:
+async def abort(context: Context, error: StagecastError) -> NoReturn:
+    """End a call with the status of an error; see `end`."""
     status = status_of(error)
     await end(
         context,

@@ -16,9 +16,10 @@ from stagecast.errors import StartError
 from stagecast.heartbeats import Heartbeats
 from stagecast.queries import Queries
 from stagecast.reports import Reports
+from stagecast.rpc.arrivals import Arrivals
 from stagecast.rpc.control_service import ControlServicer
 from stagecast.rpc.door import Door
-from stagecast.rpc.errors import ErrorInterceptor
+from stagecast.rpc.errors import ErrorInterceptor, abort
 from stagecast.rpc.gate import Gate
 from stagecast.rpc.health import HealthServicer
 from stagecast.rpc.limits import Limits
@@ -102,7 +103,11 @@ class RpcServer:
         self._gate = Gate()
         self._pace = Pace(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
         self.limits = Limits(config)
-        interceptors = [ErrorInterceptor(Door(self._gate, authenticator), self._pace, self.limits)]
+        self._arrivals = Arrivals(
+            patience_s=config.request_s, most=config.max_waiting_calls, end=abort
+        )
+        door = Door(self._gate, authenticator)
+        interceptors = [ErrorInterceptor(door, self._arrivals, self._pace, self.limits)]
         # By default, two servers on one port would share its connections without a word.
         options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))
         self._server = aio.server(interceptors=interceptors, options=options)
@@ -151,6 +156,7 @@ class RpcServer:
     def drain(self) -> None:
         """Refuse new calls with `DRAINING`, and tell health checks, for good."""
         self._gate.close()
+        self._arrivals.drain()
         self._pace.drain()
         self._health.drain()
 

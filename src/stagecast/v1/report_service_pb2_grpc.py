@@ -38,8 +38,9 @@ class ReportServiceStub(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
+    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel):
@@ -93,8 +94,9 @@ class ReportServiceServicer(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
+    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def CreateBatch(self, request, context):
@@ -239,8 +241,9 @@ class ReportService(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
+    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @staticmethod

@@ -39,8 +39,9 @@ class ReportServiceStub:
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
+    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @_typing.overload
@@ -126,8 +127,9 @@ class ReportServiceAsyncStub(ReportServiceStub):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
+    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -209,8 +211,9 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop). A message
-    over 4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
+    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
 
     @_abc_1.abstractmethod

@@ -42,7 +42,8 @@ class StatusServiceStub(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`.
+    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.
@@ -124,7 +125,8 @@ class StatusServiceServicer(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`.
+    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.
@@ -339,7 +341,8 @@ class StatusService(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`.
+    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.

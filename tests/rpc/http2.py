@@ -1,0 +1,69 @@
+"""Frames of HTTP/2 by hand, for what no client of gRPC would send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS = 0, 1, 3, 4
+_END_HEADERS = 4
+
+
+class RawConnection:
+    """A connection on which calls are begun, and nothing is read unless by `read`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._stream = -1
+
+    def begin(self, method: str, sent: bytes = b"", **metadata: str) -> int:
+        """Begin a call, send a part of its request, and return its stream."""
+        self._stream += 2
+        fields = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": method,
+            ":authority": "localhost",
+            "te": "trailers",
+            "content-type": "application/grpc",
+            **{name.replace("_", "-"): value for name, value in metadata.items()},
+        }
+        block = b"".join(b"\x00" + _text(name) + _text(value) for name, value in fields.items())
+        self._send(_HEADERS, _END_HEADERS, self._stream, block)
+        if sent:
+            self._send(_DATA, 0, self._stream, sent)
+        return self._stream
+
+    async def read_until_reset(self, *streams: int) -> None:
+        """Read until the server has let go of all of these streams."""
+        left = set(streams)
+        while left:
+            head = await self._reader.readexactly(9)
+            await self._reader.readexactly(int.from_bytes(head[:3]))
+            if head[3] == _RST_STREAM:
+                left.discard(int.from_bytes(head[5:]))
+
+    def _send(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        head = len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4)
+        self._writer.write(head + payload)
+
+
+@contextlib.asynccontextmanager
+async def raw_connection(address: str) -> AsyncIterator[RawConnection]:
+    """Give a connection to a server for as long as the block."""
+    reader, writer = await asyncio.open_connection(*address.split(":"))
+    writer.write(_PREFACE + bytes((0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0)))
+    try:
+        yield RawConnection(reader, writer)
+    finally:
+        writer.close()
+
+
+def _text(text: str) -> bytes:
+    """Return a text as HPACK has it without its tables."""
+    content = text.encode()
+    assert len(content) < 127
+    return bytes((len(content),)) + content

@@ -57,8 +57,8 @@ class Config:
     # it does not answer in time.
     keepalive_s: float = 60.0
     keepalive_timeout_s: float = 20.0
-    # How many watches may be open at once, from one address and in all; also waits for the end of a
-    # batch, watches of health, and reflection.
+    # How many watches may be open at once, of one caller and in all; also waits for the end of a
+    # batch, watches of health, and reflection. Who bears no key is told by the address.
     max_watches_per_caller: int = 10_000
     max_watches: int = 20_000
     # How many other calls may wait for the store at once, and with how many bytes of requests; also

@@ -104,6 +104,7 @@ def _principal_of(key: ApiKey) -> Principal:
     named = f" ({key.name})" if key.name else ""
     return Principal(
         name=f"key {key.prefix}{named}",
+        identity=f"key {key.id}",
         scopes=key.scopes,
         sight=key.sight,
         expires_at=key.expires_at,

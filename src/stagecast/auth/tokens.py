@@ -131,8 +131,10 @@ def _principal_of(claims: Mapping[str, Any]) -> Principal:
     words = claims.get("scope", "")
     if not isinstance(words, str):
         raise CredentialsInvalid("the token's claim 'scope' is no text")
+    subject = claims.get("sub")
     return Principal(
-        name=_name(claims.get("sub")),
+        name=_name(subject),
+        identity=f"token of {subject}" if subject else None,
         scopes=frozenset(scope for scope in Scope if scope in words.split()),
         sight=_sight(claims.get("datasets", [])),
         expires_at=(int(claims["exp"]) + _LEEWAY_S) * 1_000_000,

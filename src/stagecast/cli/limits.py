@@ -9,7 +9,7 @@ from stagecast.cli.options import DEFAULTS, setting, together
 # Each by the name of its field.
 _MOST = {
     "max_watches": "How many watches may be open at once, in all.",
-    "max_watches_per_caller": "How many of them one address may have open.",
+    "max_watches_per_caller": "How many of them one key, or an address without one, may have open.",
     "max_waiting_calls": "How many other calls may wait for the store at once.",
     "max_connections": "How many connections may be open at once, of gRPC and of HTTP each.",
 }

@@ -50,6 +50,7 @@ class Principal:
 
     Attributes:
         name: for logs and messages.
+        identity: what no other has; `None` if nobody can tell.
         scopes: what they may do.
         sight: the datasets that they may do it to.
         expires_at: when the credential ends, by the server's clock.
@@ -57,6 +58,7 @@ class Principal:
     """
 
     name: str
+    identity: str | None = None
     scopes: frozenset[Scope]
     sight: Sight = None
     expires_at: int | None = None

@@ -39,8 +39,8 @@ class Door:
         """Be inside for as long as the block, which also tells who may not come in."""
         return self._gate.inside()
 
-    def admit(self, method: str, context: Context) -> None:
-        """Let a call of our own services begin; who calls is `caller()` from then on.
+    def admit(self, method: str, context: Context) -> Caller:
+        """Let a call of our own services begin; return who calls, as `caller()` does from then on.
 
         Raises:
             Draining: the gate is closed.
@@ -48,7 +48,9 @@ class Door:
         """
         self._gate.check()
         scope = _SCOPES[method.split("/")[1]]
-        _caller.set(self._authenticator.admit(_credentials(context), scope))
+        admitted = self._authenticator.admit(_credentials(context), scope)
+        _caller.set(admitted)
+        return admitted
 
 
 def caller() -> Caller:

@@ -37,7 +37,7 @@ from stagecast.errors import (
 )
 from stagecast.rpc.arrivals import Arrivals
 from stagecast.rpc.door import Door
-from stagecast.rpc.limits import Limits, caller_of
+from stagecast.rpc.limits import Limits, counted_as
 from stagecast.rpc.pace import Context, Pace, end
 
 DOMAIN = "stagecast"
@@ -160,9 +160,11 @@ class ErrorInterceptor(aio.ServerInterceptor):
     @contextlib.contextmanager
     def _admitting(self, context: Context, method: str, *, lasting: bool) -> Iterator[None]:
         """Let a call in for as long as the block, also before its request has come."""
-        if _is_ours(method):
-            self._door.admit(method, context)
-        with self._limits.watch(caller_of(context)) if lasting else contextlib.nullcontext():
+        caller = self._door.admit(method, context) if _is_ours(method) else None
+        if not lasting:
+            yield
+            return
+        with self._limits.watch(counted_as(caller, context)):
             yield
 
     def _waiting(self, request: _Received, method: str) -> contextlib.AbstractContextManager[None]:

@@ -13,11 +13,17 @@ from collections.abc import Iterator
 
 from stagecast.config import Config
 from stagecast.errors import StoreBusy, WatchLimit
+from stagecast.model import Caller
 from stagecast.rpc.pace import Context
 
 
-def caller_of(context: Context) -> str:
-    """Return who calls: the address, without the port, that the connection comes from."""
+def counted_as(caller: Caller | None, context: Context) -> str:
+    """Return whose calls are counted together.
+
+    Those of who bears a key, or a token with a name; else those from an address, without the port.
+    """
+    if caller and caller.principal.identity:
+        return caller.principal.identity
     peer = context.peer()
     return peer.rpartition(":")[0] if peer.startswith("ip") else peer
 

@@ -1,0 +1,93 @@
+"""Whose watches are counted together: a key's, a named token's, else an address's."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import jwt
+import pytest
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import status_service_pb2 as ss
+from tests.access import make_key
+from tests.clock import Clock
+from tests.rpc.calls import refused
+
+SHARED = "a text that both know, of 32 bytes or more"
+
+
+def token(number: int, **claims: str) -> str:
+    """Return a token that is like no other."""
+    given = {
+        "aud": "stagecast",
+        "exp": time.time() + 600,
+        "scope": "read",
+        "datasets": ["*"],
+        "jti": str(number),
+    }
+    return jwt.encode(given | claims, SHARED, "HS256")
+
+
+@pytest.fixture
+def config(config: Config, tmp_path: Path) -> Config:
+    secret = tmp_path / "shared"
+    secret.write_text(SHARED)
+    return dataclasses.replace(config, jwt_key=secret, max_watches_per_caller=1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(time.time_ns() // 1_000)
+
+
+@contextlib.asynccontextmanager
+async def watching(server: App, credential: str) -> AsyncIterator[None]:
+    """Have a watch open for as long as the block, on a connection of its own."""
+    async with Client(server.grpc_address, key=credential) as client:
+        watch = client.status.WatchDatasets(ss.WatchDatasetsRequest())
+        async for _ in watch:
+            break
+        try:
+            yield
+        finally:
+            watch.cancel()
+
+
+async def is_refused(server: App, credential: str) -> bool:
+    """Tell whether one more watch of this caller is too much."""
+    refusal = await refused(_watch_once(server, credential))
+    return refusal.reason == "WATCH_LIMIT"
+
+
+async def _watch_once(server: App, credential: str) -> None:
+    async with watching(server, credential):
+        pass
+
+
+async def test_keys_at_one_address_are_counted_each(config: Config, clock: Clock) -> None:
+    one, other = [await make_key(config.db, name="same") for _ in range(2)]
+    async with (
+        App(config, clock=clock) as server,
+        watching(server, one),
+        watching(server, other),
+    ):
+        assert await is_refused(server, one)
+        assert await is_refused(server, other)
+
+
+async def test_tokens_of_one_name_are_counted_together_and_those_of_others_not(
+    server: App,
+) -> None:
+    async with watching(server, token(1, sub="alice")), watching(server, token(2, sub="bob")):
+        assert await is_refused(server, token(3, sub="alice"))
+
+
+async def test_tokens_without_a_name_are_counted_by_address(server: App) -> None:
+    async with watching(server, token(1)):
+        assert await is_refused(server, token(2))

@@ -142,3 +142,44 @@ async def test_connections_beyond_the_limit_are_told_when_to_come_again(
 async def test_empty_lines_without_an_end_are_cut_off(address: str) -> None:
     told = await answer(address, *[b"\r\n" * 1_000] * 100)
     assert told.startswith(b"HTTP/1.1 431 ")
+
+
+def keep_alive(path: str, *headers: str) -> bytes:
+    return get(path, *headers).replace(b"close", b"keep-alive")
+
+
+async def test_requests_that_are_sent_at_once_are_answered_in_turn(address: str) -> None:
+    told = await answer(address, keep_alive("/healthz") * 16 + get("/healthz"))
+    assert told.count(b"HTTP/1.1 200 ") == 17
+
+
+async def test_too_many_requests_at_once_are_cut_off(address: str) -> None:
+    told = await answer(address, keep_alive("/healthz") * 1_000)
+    assert told.count(b"HTTP/1.1 200 ") <= 16
+
+
+CHUNKED = keep_alive("/healthz", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"X-More: y\r\n" * 10_000, b"x" * 100_000],
+    ids=["headers", "header"],
+)
+async def test_headers_behind_a_body_without_an_end_are_cut_off(
+    store: SqliteStore, endless: bytes
+) -> None:
+    async with serving(store, Config(http=ANY, request_s=600)) as address:
+        told = await answer(address, CHUNKED, b"0\r\nX-More: y\r\nX-Long: y", *[endless] * 20)
+        assert b"HTTP/1.1 200 " in told or told == b""
+
+
+async def test_headers_behind_a_body_are_ignored(address: str) -> None:
+    told = await answer(address, CHUNKED + b"0\r\nX-More: y\r\n\r\n" + get("/healthz"))
+    assert told.count(b"HTTP/1.1 200 ") == 2
+
+
+async def test_body_in_many_chunks_is_ignored(address: str) -> None:
+    chunk = b"100;a=b\r\n" + b"x" * 256 + b"\r\n"
+    told = await answer(address, CHUNKED, *[chunk * 100] * 20, b"0\r\n\r\n" + get("/healthz"))
+    assert told.count(b"HTTP/1.1 200 ") == 2

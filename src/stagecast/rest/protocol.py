@@ -1,7 +1,8 @@
 """HTTP/1.1 with limits: what a client sends costs a bounded number of bytes, and of seconds.
 
 uvicorn waits for ever for the rest of a request, and keeps whatever has come of its head. Bodies
-are read and thrown away: no path takes one.
+are read and thrown away: no path takes one. It also takes any number of requests before it has
+answered the first, and any number of headers behind a body.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _RETRY_AFTER_S = 5
 
 _LINE_BYTES = 64  # of the first line, beside the URL
 _FIELD_BYTES = 4  # of a header, beside its name and value
+_PIPELINED = 16  # requests that wait for the answer to one before
 _HANG_UP_S = 2.0  # for a client that is told something while it still sends
 
 # More than its reason phrase is not known to anybody who gets one of these.
@@ -40,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._fault = 400
         self._ended = False
         self._head_bytes: int | None = 0  # of a head that is arriving
+        self._tail_bytes = 0  # that came since a head, or a part of a body
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -62,9 +65,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._expect_request()
         if self._head_bytes is not None:
             self._head_bytes += len(data)
+        self._tail_bytes += len(data)
         super().data_received(data)
         if self._head_bytes is not None and self._head_bytes > self._most_head_bytes:
             self._end(414 if len(self.url) > self._limits.max_url_bytes else 431)
+        if self._tail_bytes > self._most_head_bytes:
+            self._end(431)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -72,9 +78,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_bytes is None:
             self._head_bytes = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; one that stands behind a body is thrown away as that is."""
+        if self._head_bytes is not None:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Let a request through whose head is not too large."""
+        """Let a request through whose head is not too large, if not too many are."""
         self._head_bytes = None
+        self._tail_bytes = 0
+        if len(self.pipeline) >= _PIPELINED:
+            self._refuse(503)
         if len(self.url) > self._limits.max_url_bytes:
             self._refuse(414)
         fields = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
@@ -85,9 +99,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.scope["query_string"] = query.partition(b"#")[0]
 
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._tail_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Wait for the next request as long as uvicorn does."""
         self._expect_nothing()
+        self._tail_bytes = 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

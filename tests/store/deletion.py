@@ -116,6 +116,19 @@ class DeletionContract:
         assert (dataset.batches, dataset.open_batches, dataset.pending_batches) == (0, 0, 0)
         assert clock.now_us > START_US
 
+    async def test_deletion_of_an_older_batch_changes_nothing_of_how_the_last_one_ended(
+        self, store: Store, clock: Clock
+    ) -> None:
+        """Also of two that ended in one commit, which share its time."""
+        end = says(stage=Stage.COMPLETED)
+        await move(store, await create(store, "old", documents=1), (0, end))
+        clock.advance(1)
+        first, second = [await create(store, name, documents=1) for name in ("first", "second")]
+        await move(store, second, (0, end))
+        await move(store, first, (0, says(error=ERROR)))
+        await delete_batch(store, "old")
+        assert (await get_dataset(store)).last_ended is BatchState.FAILED
+
     async def test_news_name_what_was_removed_unless_it_is_there_again(self, store: Store) -> None:
         await create(store)
         await create(store, dataset_id=OTHER_DATASET_ID)

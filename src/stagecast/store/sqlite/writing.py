@@ -92,11 +92,12 @@ _NEW_TRANSITION = f"""
 _HIDE_BATCH = """
     UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL WHERE id = ?
 """
+# Of several that ended in one commit, the dataset knows how the last one did.
 _LAST_ENDED = """
     SELECT state FROM batches INDEXED BY batches_by_end
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?)
         AND ended_at IS NOT NULL AND state > 0
-    ORDER BY ended_at DESC, id DESC LIMIT 1
+    ORDER BY ended_at DESC, state = ? DESC, id DESC LIMIT 1
 """
 
 # A dataset goes out of sight with its batches.
@@ -215,9 +216,10 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
     def delete_batch(self, batch: Batch) -> None:
         """Make a batch vanish; its rows are swept later."""
         self._connection.execute(_HIDE_BATCH, (batch.key,))
-        ended = self._connection.execute(_LAST_ENDED, (batch.dataset_id,)).fetchone()
-        last_ended = BatchState(ended[0]) if ended else None
         dataset = get_dataset(self, batch.dataset_id)
+        asked = (batch.dataset_id, dataset.last_ended)
+        ended = self._connection.execute(_LAST_ENDED, asked).fetchone()
+        last_ended = BatchState(ended[0]) if ended else None
         self._save_dataset(remove_batch(dataset, batch, last_ended=last_ended, now=self.now))
         self.touched.add((batch.dataset_id, batch.batch_id))
 

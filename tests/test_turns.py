@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -99,3 +101,31 @@ async def test_work_that_fails_tells_its_askers_and_lets_the_next_begin() -> Non
     )
     assert [str(error) for error in asked] == ["broken", "broken"]
     assert await turns.share("a", succeed) == 1
+
+
+async def test_what_the_turn_before_made_is_held_by_nobody() -> None:
+    """It may be a body of tens of megabytes, and the next may wait for it to go."""
+    turns: Turns[object] = Turns()
+    begun = asyncio.Event()
+
+    class Made:
+        pass
+
+    async def make() -> object:
+        begun.set()
+        await asyncio.sleep(0)
+        return Made()
+
+    async def ask(work: Callable[[], Awaitable[object]]) -> weakref.ref[object]:
+        return weakref.ref(await turns.share("key", work))
+
+    async def look() -> object:
+        made = await first
+        for _ in range(10):  # until the askers are through
+            await asyncio.sleep(0)
+        assert made() is None
+        return Made()
+
+    first = asyncio.create_task(ask(make))
+    await begun.wait()
+    await ask(look)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from stagecast.store import Store
 
+_PROBE_S = 10.0  # longer than a lock is waited for: whatever writes hangs
 _AGAIN_S = 1.0  # between two looks while the store cannot be used
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ class Readiness:
         while True:
             await asyncio.sleep(every_s if self.ready else min(every_s, _AGAIN_S))
             try:
-                await store.probe()
+                async with asyncio.timeout(_PROBE_S):
+                    await store.probe()
             # Whatever it is: the store cannot be written, and the next look has to come.
             except Exception as error:
                 self.lose(error)

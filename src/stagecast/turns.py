@@ -38,6 +38,7 @@ class Turns(Generic[T]):
             if before is not None:
                 await asyncio.wait((before,))
         finally:
+            before = None  # nor what it made
             del self._waiting[key]
         if this is not None:
             self._running[key] = this

@@ -78,3 +78,19 @@ async def test_one_that_could_not_be_made_leaves_its_turn() -> None:
     with pytest.raises(LookupError):
         await under_way.make(fail)
     assert (await under_way.make(make)).size == SIZE
+
+
+async def test_who_waits_for_its_turn_comes_to_it_however_many_are_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flight, "_PATIENCE_S", 0.2)
+    under_way = Flight()
+
+    async def take_time() -> Content:
+        await asyncio.sleep(flight._PATIENCE_S / 2)
+        return await make()
+
+    async def take() -> int:
+        return (await under_way.make(take_time)).size
+
+    assert await asyncio.gather(*(take() for _ in range(6))) == [SIZE] * 6

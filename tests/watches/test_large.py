@@ -26,10 +26,11 @@ from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
-from stagecast.watches import BatchWatches, snapshots
+from stagecast.watches import BatchWatches, snapshots, tail
 from stagecast.watches.snapshots import Snapshot
 from stagecast.wire import encode_watch_message
 from tests.clock import Clock
+from tests.conditions import until
 from tests.store.counting import CountingStore
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline
@@ -324,6 +325,39 @@ async def test_watch_is_heard_from_while_its_snapshot_is_waited_for(bench: Bench
     bench.store.open.set()
     await snapshot_of(watcher, record)
     assert len(record.documents) == DOCUMENTS
+    await watcher.aclose()
+
+
+async def test_watch_is_heard_from_while_it_looks_for_the_first_time(bench: Bench) -> None:
+    watcher, record = bench.watch(), WatchRecord()
+    await snapshot_of(watcher, record)
+    await watcher.aclose()
+    bench.request = replace(bench.request, heartbeat_s=1, resume_token=record.resume_token)
+
+    async def hold_up() -> None:
+        bench.store.open.clear()
+
+    resumed = bench.watches.watch(bench.request, on_begun=hold_up)
+    for _ in range(2):
+        heartbeat = ss.WatchBatchResponse.FromString(await anext(resumed))
+        assert not heartbeat.transitions
+    bench.store.open.set()
+    await bench.report(Stage.PARSING)
+    while len(record.transitions) < CALL:
+        record.receive(ss.WatchBatchResponse.FromString(await anext(resumed)))
+    await resumed.aclose()
+
+
+async def test_tail_keeps_no_page_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many batches are watched, there is no more than was just written."""
+    monkeypatch.setattr(tail, "_YOUNG_S", 0.05)
+    watcher, record = bench.watch(), WatchRecord()
+    await snapshot_of(watcher, record)
+    [(followed, _)] = bench.watches._tails._tails.values()
+    await bench.report(Stage.PARSING)
+    while len(record.transitions) < CALL:
+        record.receive(ss.WatchBatchResponse.FromString(await anext(watcher)))
+    await until(lambda: not followed._pages)
     await watcher.aclose()
 
 

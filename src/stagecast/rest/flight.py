@@ -45,9 +45,10 @@ class Flight:
 
     async def _wait_for_room(self) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE_S):
-                while self._making or sum(body.size for body in self._under_way) > _BYTES:
-                    self._changed.clear()
+            while self._making or sum(body.size for body in self._under_way) > _BYTES:
+                self._changed.clear()
+                # Anew with each that goes on: who only waits for its turn comes to it.
+                async with asyncio.timeout(_PATIENCE_S):
                     await self._changed.wait()
         except TimeoutError:
             raise StoreBusy(

@@ -142,10 +142,10 @@ class BatchWatches:
         """Yield what lies after the watcher's cursor, until the batch is over."""
         if watcher.over:
             return
-        # It looks for itself once: a tail may not have heard yet of what another process has
-        # committed, and must not tell a watch that begins after that that the batch is over.
-        page: Page | None = await watcher.read()
+        page: Page | None = None
         while True:
+            patience.check_alive(self._feed)
+            page = await watcher.next(tail, patience)
             if page is not None:
                 wanted = watcher.wants(page) or patience.heartbeat_due
                 news = watcher.tell(page) if wanted else None
@@ -158,8 +158,6 @@ class BatchWatches:
                     return
             elif watcher.blind and patience.heartbeat_due:
                 yield watcher.heartbeat()
-            patience.check_alive(self._feed)
-            page = await watcher.next(tail, patience)
 
 
 def _start(tx: Reading, request: WatchRequest, sight: Sight) -> Cursor | SnapshotReason:

@@ -22,6 +22,7 @@ from stagecast.model import (
     Sight,
 )
 from stagecast.store import DatasetNews, Reading, Store, see
+from stagecast.turns import Turns
 from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience
 
@@ -40,6 +41,7 @@ class DatasetWatches:
         self._feed = feed
         self._config = config
         self._clock = clock
+        self._turns: Turns[DatasetNews] = Turns()
 
     async def watch(
         self,
@@ -95,7 +97,9 @@ class DatasetWatches:
         def find(tx: Reading) -> DatasetNews:
             return see(tx, sight).find_dataset_news(request.dataset_ids, after_serial=serial)
 
-        return await self._store.read(find)
+        # One read for all who watch the same and are in step.
+        asked = (request.dataset_ids, sight, serial)
+        return await self._turns.share(asked, partial(self._store.read, find))
 
     def _all(self, datasets: Sequence[Dataset]) -> Iterator[DatasetsMessage]:
         """Yield what is there at the start; the last message says that it is complete."""

@@ -20,6 +20,7 @@ from stagecast.watches.log import Cursor, Encode, Page, end_of, read_page
 
 _BYTES = 2 << 20  # of pages in a tail; one page may be larger
 _PAGES = 256  # in a tail
+_YOUNG_S = 2.0  # older ones go: of however many batches, there is no more than was just written
 _AFTER_FAULT_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -38,13 +39,13 @@ class Tail:
         self._tick_s = tick_s
         self._end: Cursor | None = None
         self._lost = False
-        self._pages: deque[Page] = deque()
+        self._pages: deque[tuple[float, Page]] = deque()
         self._waiting: set[asyncio.Future[None]] = set()
 
     def find(self, cursor: Cursor, *, progress: bool) -> Page | None:
         """Return the page that goes on from a cursor, if the tail reaches back to it."""
         # From the newest, which is what those want who are in step.
-        for page in reversed(self._pages):
+        for _, page in reversed(self._pages):
             before = page.before
             if before.revision <= cursor.revision and (
                 not progress or before.serial <= cursor.serial
@@ -118,16 +119,21 @@ class Tail:
                 self._append(page)
                 self._ring()
             if page.caught_up:
-                await bell.wait()
+                if not await bell.wait(_YOUNG_S):
+                    self._pages.clear()
+                    await bell.wait()
                 # A lone event finds the tick over and is sent at once; a burst shares messages.
                 await asyncio.sleep(began_s + self._tick_s - loop.time())
 
     def _append(self, page: Page) -> None:
         self._end = page.after
-        self._pages.append(page)
-        kept = sum(one.size for one in self._pages)
+        now_s = asyncio.get_running_loop().time()
+        while self._pages and self._pages[0][0] < now_s - _YOUNG_S:
+            self._pages.popleft()
+        self._pages.append((now_s, page))
+        kept = sum(one.size for _, one in self._pages)
         while (kept > _BYTES and len(self._pages) > 1) or len(self._pages) > _PAGES:
-            kept -= self._pages.popleft().size
+            kept -= self._pages.popleft()[1].size
 
     def _forget(self) -> None:
         self._end = None

@@ -34,6 +34,7 @@ class Watcher:
         self.name: BatchName = (request.dataset_id, request.batch_id)
         self.cursor = Cursor(key=0, revision=0, call=0, serial=0, mark=0)
         self.over = False
+        self._looked = False  # since it began to follow
         self._settled = True  # what it was sent last bore a token
         self._store = store
         self._follows = request.follow
@@ -56,6 +57,8 @@ class Watcher:
     def begin_behind(self, snapshot: Snapshot) -> None:
         """Move the cursor behind a snapshot that it was sent."""
         self.cursor = snapshot.cursor
+        self._batch = snapshot.batch
+        self._looked = False
         self.over = batch_state(snapshot.batch).terminal and not self._follows
 
     def begin_anew(self, error: TokenExpired) -> SnapshotReason:
@@ -106,7 +109,7 @@ class Watcher:
             )
         )
 
-    async def read(self) -> Page:
+    async def _read(self) -> Page:
         """Read what lies after the cursor from the store."""
         return await self._store.read(
             partial(
@@ -119,13 +122,19 @@ class Watcher:
         )
 
     async def next(self, tail: Tail, patience: Patience) -> Page | None:
-        """Wait for the next page, of the tail if that reaches; `None` if there is none yet."""
-        if self._look.pending:
-            return await self._look.take(self.read, patience)
+        """Wait for the next page, of the tail if that reaches; `None` if there is none yet.
+
+        It looks for itself once: a tail may not have heard yet of what another process has
+        committed, and must not tell a watch that begins after that that the batch is over.
+        """
+        if self._look.pending or not self._looked:
+            page = await self._look.take(self._read, patience)
+            self._looked = self._looked or page is not None
+            return page
         page = tail.find(self.cursor, progress=self._progress)
         if page is not None:
             return page
         if patience.heartbeat_due or tail.has_passed(self.cursor, progress=self._progress):
-            return await self._look.take(self.read, patience)
+            return await self._look.take(self._read, patience)
         await tail.wait(patience.due_s)
         return tail.find(self.cursor, progress=self._progress)

@@ -106,24 +106,40 @@ async def test_callers_together_are_refused_beyond_the_limit_of_all(
 ) -> None:
     few = dataclasses.replace(config, max_watches=2)
     async with App(few, clock=clock) as app, aio.insecure_channel(app.grpc_address) as channel:
-        watches = [_watch_health(channel, dataset_id) for _ in range(2)]
+        watches = [_watch_datasets(channel, dataset_id) for _ in range(2)]
         for watch in watches:
             await watch.read()
-        refusal = await refused(_first(_watch_health(channel, dataset_id)))
+        refusal = await refused(_first(_watch_datasets(channel, dataset_id)))
         assert (refusal.code, refusal.reason) == (Code.RESOURCE_EXHAUSTED, "WATCH_LIMIT")
         assert "all that this server takes" in refusal.message
         assert refusal.retry_after_s is not None
 
 
+async def test_watches_that_need_no_key_leave_half_the_places_to_others(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    few = dataclasses.replace(config, max_watches=4, max_watches_per_caller=4)
+    async with App(few, clock=clock) as app, aio.insecure_channel(app.grpc_address) as channel:
+        outside = [_watch_health(channel, dataset_id), _reflect(channel, dataset_id)]
+        for watch in outside:
+            await watch.read()
+        refusal = await refused(_first(_watch_health(channel, dataset_id)))
+        assert refusal.reason == "WATCH_LIMIT"
+        inside = [_watch_datasets(channel, dataset_id) for _ in range(2)]
+        for watch in inside:
+            await watch.read()
+        assert app.open_watches == 4
+
+
 def test_watches_of_one_caller_are_not_counted_for_another() -> None:
     limits = Limits(Config(max_watches_per_caller=1, max_watches=2))
-    with limits.watch("a"), limits.watch("b"):
-        with pytest.raises(WatchLimit, match="you have 1"), limits.watch("a"):
+    with limits.watch("a", inside=True), limits.watch("b", inside=True):
+        with pytest.raises(WatchLimit, match="you have 1"), limits.watch("a", inside=True):
             pass
-        with pytest.raises(WatchLimit, match="2 watches are open"), limits.watch("c"):
+        with pytest.raises(WatchLimit, match="2 watches are open"), limits.watch("c", inside=True):
             pass
     assert limits.watches == 0
-    with limits.watch("c"), limits.watch("a"):
+    with limits.watch("c", inside=True), limits.watch("a", inside=True):
         assert limits.watches == 2
 
 

@@ -164,7 +164,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
         if not lasting:
             yield
             return
-        with self._limits.watch(counted_as(caller, context)):
+        with self._limits.watch(counted_as(caller, context), inside=caller is not None):
             yield
 
     def _waiting(self, request: _Received, method: str) -> contextlib.AbstractContextManager[None]:

@@ -39,22 +39,28 @@ class Limits:
         self._config = config
         self._watches: Counter[str] = Counter()
         self.watches = 0
+        self._outside = 0
         self._waiting = 0
         self._waiting_bytes = 0
 
     @contextlib.contextmanager
-    def watch(self, caller: str) -> Iterator[None]:
+    def watch(self, caller: str, *, inside: bool) -> Iterator[None]:
         """Have a watch open for as long as the block.
+
+        Those that need no key, of health and reflection, are not `inside`: they may have half of
+        all places, so that they never shut out who has a key.
 
         Raises:
             WatchLimit: the caller, or all callers together, have as many as may be.
         """
-        self._check_watches(caller)
+        self._check_watches(caller, inside=inside)
         self._watches[caller] += 1
         self.watches += 1
+        self._outside += not inside
         try:
             yield
         finally:
+            self._outside -= not inside
             self.watches -= 1
             self._watches[caller] -= 1
             if not self._watches[caller]:
@@ -84,7 +90,7 @@ class Limits:
             self._waiting -= 1
             self._waiting_bytes -= size
 
-    def _check_watches(self, caller: str) -> None:
+    def _check_watches(self, caller: str, *, inside: bool) -> None:
         own, most = self._watches[caller], self._config.max_watches_per_caller
         if own >= most:
             raise WatchLimit(
@@ -92,11 +98,12 @@ class Limits:
                 retry_after_s=_soon(),
                 limit=most,
             )
-        if self.watches >= self._config.max_watches:
+        in_all = self._config.max_watches
+        if self.watches >= in_all or not (inside or self._outside < in_all / 2):
             raise WatchLimit(
                 f"{self.watches} watches are open, which are all that this server takes",
                 retry_after_s=_soon(),
-                limit=self._config.max_watches,
+                limit=in_all,
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
@@ -51,32 +52,59 @@ async def watch_batch(
     asked = pb.WatchBatchRequest()
     asked.CopyFrom(request)
     asked.heartbeat_interval.CopyFrom(Duration(seconds=_HEARTBEAT_S))
-    loop = asyncio.get_running_loop()
-    heard: float | None = None
-    backoff = Backoff()
-    failures = 0
+    outages = _Outages(give_up_after_s, on_lost)
     while True:
         call = status.WatchBatch(asked)
         try:
             # The server lets it begin after it has looked at the token, before there is news.
             await _accepted(call)
-            heard = heard or loop.time()
-            failures = 0
-            async for message in _whole_messages(call):
-                heard = loop.time()
-                backoff.reset()
-                asked.resume_token = message.resume_token
-                yield message
+            outages.connected()
+            async with contextlib.aclosing(_whole_messages(call)) as messages:
+                async for message in messages:
+                    outages.heard()
+                    asked.resume_token = message.resume_token
+                    yield message
             return
         except aio.AioRpcError as error:
             advised = details_of(error).retry_after_s
             transient = error.code() in _TRANSIENT or advised is not None
-            if heard is None or not transient or loop.time() - heard > give_up_after_s:
+            if not transient or outages.too_long:
                 raise
-        failures += 1
-        if failures == 2:
-            on_lost()
-        await backoff.wait(advised)
+        await outages.outlast(advised)
+
+
+class _Outages:
+    """How long the server was away, and for how long to try again."""
+
+    def __init__(self, give_up_after_s: float, on_lost: Callable[[], None]) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._give_up_after_s = give_up_after_s
+        self._on_lost = on_lost
+        self._backoff = Backoff()
+        self._heard: float | None = None
+        self._failures = 0
+
+    @property
+    def too_long(self) -> bool:
+        """Whether to give up: at once if there was no connection yet."""
+        return self._heard is None or self._now() - self._heard > self._give_up_after_s
+
+    def connected(self) -> None:
+        """Note that the server has taken a call."""
+        self._heard = self._heard or self._now()
+        self._failures = 0
+
+    def heard(self) -> None:
+        """Note that a message came."""
+        self._heard = self._now()
+        self._backoff.reset()
+
+    async def outlast(self, advised_s: float | None) -> None:
+        """Wait until it is time to try again."""
+        self._failures += 1
+        if self._failures == 2:
+            self._on_lost()
+        await self._backoff.wait(advised_s)
 
 
 async def _accepted(call: _Call) -> None:

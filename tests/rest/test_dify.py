@@ -12,11 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from stagecast.feed import Feed
 from stagecast.model import DocumentError, Progress, Stage
 from stagecast.store.sqlite import SqliteStore
 from tests.clock import START_US, Clock
+from tests.conditions import until
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
 from tests.store.counting import CountingStore
@@ -387,19 +389,40 @@ async def test_large_batch_holds_nobody_up(
     assert len(json.loads(bodies.pop())["data"]) == 10_000
 
 
-async def test_large_body_is_made_once_for_all_who_ask_while_it_holds(
+async def test_large_body_is_made_once_for_all_who_ask_while_it_is_sent(
     db: Path, clock: Clock, feed: Feed, dataset_id: str
 ) -> None:
     store = CountingStore(db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
     ingestion, pages, polls = Ingestion(store, dataset_id), 10, 8
     await ingestion.submit(*(f"doc-{number}" for number in range(pages * 1_000)))
-    transport = httpx.ASGITransport(open_app(store, feed))
-    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as http:
-        before = store.reads
-        answers = await asyncio.gather(*(http.get(ingestion.path) for _ in range(polls)))
-        assert store.reads - before < polls + 2 * pages, "each looks at the first page"
-        await ingestion.report("doc-1", stage=Stage.PARSING)
-        newer = await http.get(ingestion.path)
-    assert len({answer.content for answer in answers}) == 1
-    assert newer.content != answers[0].content
+    app, slow = open_app(store, feed), asyncio.Event()
+    bodies: list[bytes] = []
+
+    async def poll() -> None:
+        """Ask as a client that takes no more than the first piece for the time being."""
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                if not slow.is_set():
+                    bodies.append(message["body"])
+                await slow.wait()
+
+        scope = {"type": "http", "method": "GET", "path": ingestion.path, "headers": []}
+        await app({**scope, "query_string": b""}, _no_body, send)
+
+    before = store.reads
+    asking = [asyncio.create_task(poll()) for _ in range(polls)]
+    await until(lambda: len(bodies) == polls)
+    assert store.reads - before < polls + 2 * pages, "each looks at the first page"
+    assert len(set(bodies)) == 1
+    await ingestion.report("doc-1", stage=Stage.PARSING)
+    asking.append(asyncio.create_task(poll()))
+    await until(lambda: len(bodies) == polls + 1)
+    assert bodies[-1] != bodies[0]
+    slow.set()
+    await asyncio.gather(*asking)
     await store.close()
+
+
+async def _no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}

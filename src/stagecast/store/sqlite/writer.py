@@ -117,12 +117,14 @@ class Writer(threading.Thread):
         while running:
             group, running = self._gather(wait_s=_LOOK_EVERY_S, most=_GROUP)
             if group:
-                self._answer(*self._commit(group))
-            if group and self._failed:
-                # Each group would wait for the same lock, while its callers give up.
-                waiting, went_on = self._gather(wait_s=0, most=self._queue.qsize())
-                running = running and went_on
-                self._answer([self._refuse(asked) for asked in waiting], set())
+                answered, touched = self._commit(group)
+                if self._failed:
+                    # Each group would wait for the same lock, while its callers give up. Before the
+                    # first is answered: who asks after that is not told of a fault that is over.
+                    waiting, went_on = self._gather(wait_s=0, most=self._queue.qsize())
+                    running = running and went_on
+                    answered += map(self._refuse, waiting)
+                self._answer(answered, touched)
             self._look_for_foreign_commits()
 
     def _gather(self, *, wait_s: float, most: int) -> tuple[list[_Asked], bool]:

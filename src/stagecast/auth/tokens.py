@@ -77,7 +77,7 @@ class TokenVerifier:
 
     def _decode(self, token: str) -> Mapping[str, Any]:
         try:
-            return jwt.decode(
+            claims: Mapping[str, Any] = jwt.decode(
                 token,
                 self._key,
                 algorithms=[self.algorithm],
@@ -87,6 +87,7 @@ class TokenVerifier:
             )
         except _BAD as error:
             raise _refusal(error) from None
+        return claims
 
 
 def load_verifier(path: Path, audience: str) -> TokenVerifier:

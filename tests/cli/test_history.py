@@ -6,6 +6,7 @@ import asyncio
 import shlex
 from itertools import pairwise
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import Parse
 from rich.cells import cell_len
 
@@ -16,6 +17,7 @@ from stagecast.v1 import resources_pb2 as r
 from tests.cli.batch import Batch
 from tests.cli.command import command, on_terminal, stagecast
 from tests.process import environment
+from tests.rpc.calls import BATCH, Calls, stage
 
 
 async def told(server: App, *arguments: str) -> list[str]:
@@ -120,6 +122,39 @@ async def test_a_terminal_gets_a_table(server: App, client: Client, dataset_id: 
         strict=True,
     ):
         assert " ".join(words.split()) in " ".join(row.split())
+
+
+async def test_what_has_stalled_shows_as_stalled_before_and_after(
+    server: App, client: Client, dataset_id: str
+) -> None:
+    calls = Calls(client, dataset_id)
+    await calls.create("a", "b", stall_after=Duration(seconds=1))
+    await calls.start("a")
+    await _wait_for_transitions(calls, 3)
+    await calls.orders("a")
+    await _wait_for_transitions(calls, 5)
+    await calls.report(stage("a", r.STAGE_PARSING), stage("a", r.STAGE_COMPLETED))
+    name = (dataset_id, BATCH, "a")
+    rows = [line.split("\t") for line in await told(server, *name)]
+    assert [(row[2], row[4], row[6]) for row in rows] == [
+        ("registered", "", "pending"),
+        ("started", "pending", "running"),
+        ("stalled", "running", "stalled"),
+        ("recovered", "stalled", "running"),
+        ("stalled", "running", "stalled"),
+        ("stage_entered", "stalled", "running"),
+        ("succeeded", "running", "succeeded"),
+    ]
+    async with on_terminal("history", *name, "--grpc", server.grpc_address) as terminal:
+        assert await terminal.end() == 0
+    [recovered] = [line for line in terminal.lines() if "recovered" in line]
+    assert "stalled → running" in recovered
+
+
+async def _wait_for_transitions(calls: Calls, number: int) -> None:
+    async with asyncio.timeout(60):
+        while len(await calls.history("a")) < number:
+            pass
 
 
 async def test_history_says_what_is_not_there(server: App, batch: Batch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import click
 from rich.console import Console
@@ -56,17 +57,38 @@ def history(dataset: str, batch: str, document: str | None, server: Server, as_j
 
 async def _history(server: Server, request: pb.ListTransitionsRequest, *, as_json: bool) -> None:
     console = Console()
+    states = _Before()
     first = True
     async with server.connect() as client:
         async for page in pages_of_transitions(client.status, request):
             if is_terminal(console) and not as_json:
-                console.print(_table(page, time.time(), head=first))
+                console.print(_table(page, states, time.time(), head=first))
             else:
-                print_things(page, _fields, as_json=as_json)
+                print_things(page, partial(_fields, states), as_json=as_json)
             first = False
 
 
-def _fields(transition: r.Transition) -> tuple[str, ...]:
+class _Before:
+    """Tells in which state documents were, from a history that is read in its order.
+
+    A transition does not bear whether its document was stalled before it.
+    """
+
+    def __init__(self) -> None:
+        self._stalled: set[str] = set()
+
+    def state_word(self, transition: r.Transition) -> str:
+        """Return the state before the next transition of a document."""
+        document = transition.document.document_id
+        # What made it stall may have been let go of.
+        recovered = transition.kind == r.TRANSITION_KIND_RECOVERED
+        was_stalled = recovered or document in self._stalled
+        note = self._stalled.add if transition.document.stalled else self._stalled.discard
+        note(document)
+        return "stalled" if was_stalled else wording.previous_state_word(transition)
+
+
+def _fields(states: _Before, transition: r.Transition) -> tuple[str, ...]:
     """Return a transition for a pipe; those of the batch itself have no document."""
     revision = str(transition.revision)
     committed = wording.timestamp(transition.commit_time)
@@ -79,7 +101,7 @@ def _fields(transition: r.Transition) -> tuple[str, ...]:
         committed,
         kind,
         document.document_id,
-        wording.previous_state_word(transition),
+        states.state_word(transition),
         wording.previous_stage_word(transition),
         wording.document_word(document),
         wording.stage_word(document),
@@ -89,7 +111,9 @@ def _fields(transition: r.Transition) -> tuple[str, ...]:
     )
 
 
-def _table(transitions: Sequence[r.Transition], now_s: float, *, head: bool) -> Table:
+def _table(
+    transitions: Sequence[r.Transition], states: _Before, now_s: float, *, head: bool
+) -> Table:
     """Return a page; the columns are as wide on each, so that pages look like one table."""
     rows = Table(
         box=None,
@@ -111,17 +135,17 @@ def _table(transitions: Sequence[r.Transition], now_s: float, *, head: bool) -> 
             moment,
             state_text(wording.word(r.TransitionKind.DESCRIPTOR, transition.kind)),
             Shortened(wording.name(transition.document)),
-            Text(", ".join(_told(transition))),
+            Text(", ".join(_told(states, transition))),
         )
     return rows
 
 
-def _told(transition: r.Transition) -> Iterator[str]:
+def _told(states: _Before, transition: r.Transition) -> Iterator[str]:
     """Yield what is to be said of a document's transition, what its kind is about first."""
     if not transition.HasField("document"):
         return
     document = transition.document
-    state = (wording.previous_state_word(transition), wording.document_word(document))
+    state = (states.state_word(transition), wording.document_word(document))
     stage = (wording.previous_stage_word(transition), wording.stage_word(document))
     changes = (
         [stage, state] if transition.kind == r.TRANSITION_KIND_STAGE_ENTERED else [state, stage]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from stagecast import wire
-from stagecast.auth import Authenticator, KeyRing, load_verifier
+from stagecast.auth import Authenticator, KeyRing, TokenVerifier, load_verifier
 from stagecast.config import Config, is_loopback
 from stagecast.controls import Controls
 from stagecast.errors import StartError, StoreBusy
@@ -93,7 +93,7 @@ class App:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start from the store upwards; what was started is stopped in the opposite order."""
-        tls = load_tls(self._config)
+        tls, verifier = load_tls(self._config), self._load_verifier()
         feed = Feed()
         committed_elsewhere, maybe_keys = asyncio.Event(), asyncio.Event()
 
@@ -104,7 +104,7 @@ class App:
         store = self._open_store(feed, on_foreign_commit)
         stack.push_async_callback(store.close)
         ring = KeyRing(store, maybe_keys, on_change=lambda: feed.ring_only(feed.topics()))
-        authenticator = await self._make_authenticator(ring)
+        authenticator = await self._make_authenticator(ring, verifier)
         queries, controls = Queries(store), Controls(store)
         heartbeats = Heartbeats(store, clock=self._clock)
         keeper = self._make_keeper(store)
@@ -148,7 +148,13 @@ class App:
             every_s=self._config.keep_every_s,
         )
 
-    async def _make_authenticator(self, ring: KeyRing) -> Authenticator:
+    def _load_verifier(self) -> TokenVerifier | None:
+        key = self._config.jwt_key
+        return load_verifier(key, self._config.jwt_audience) if key else None
+
+    async def _make_authenticator(
+        self, ring: KeyRing, verifier: TokenVerifier | None
+    ) -> Authenticator:
         """Read the keys, and refuse to let just anybody in unasked."""
         config = self._config
         try:
@@ -158,7 +164,7 @@ class App:
         exposed = [at for at in (config.grpc, config.http) if _is_exposed(at)]
         authenticator = Authenticator(
             ring,
-            verifier=load_verifier(config.jwt_key, config.jwt_audience) if config.jwt_key else None,
+            verifier=verifier,
             clock=self._clock,
             required=bool(exposed) and not config.insecure,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import sqlite3
 import urllib.request
 from pathlib import Path
@@ -63,6 +64,29 @@ async def test_serve_says_which_address_is_taken(tmp_path: Path, option: str, fa
     assert (ended.code, ended.out) == (1, "")
     [line] = ended.err.splitlines()
     assert line.startswith(f"Error: cannot listen for {face} on {taken}: ")
+    assert "(" not in line  # Python would name the address once more
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("option", ["--grpc", "--http"])
+async def test_serve_leaves_no_file_behind_where_an_address_is_taken(
+    tmp_path: Path, option: str, processes: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        ended = await stagecast(
+            "serve", "--db", tmp_path / "t.db", *ANY, option, taken, "--processes", processes
+        )
+    assert (ended.code, ended.out) == (1, "")
+    assert not list(tmp_path.iterdir())
+
+
+async def test_serve_leaves_no_file_behind_where_another_cannot_be_used(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.pem"
+    for option in ("--jwt-key", "--tls-cert"):
+        ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, option, missing)
+        assert ended.code == 1
+        assert not list(tmp_path.iterdir())
 
 
 async def test_serve_refuses_a_file_that_is_not_its_own(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from stagecast.config import Config, split_address
 from stagecast.errors import StartError
+from stagecast.rest import cannot_listen
 
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -41,9 +42,18 @@ def held_ports(config: Config) -> Iterator[Config]:
         try:
             http = _hold(config.http, _resolve(config.http)[:1], stack)
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise StartError(f"cannot listen for HTTP on {config.http}: {reason}") from error
+            raise cannot_listen(config.http, error) from error
         yield dataclasses.replace(config, grpc=grpc, http=http, share_ports=True)
+
+
+def check_ports(config: Config) -> None:
+    """Make sure that a server which shares nothing can have its ports, before it makes a file.
+
+    Raises:
+        StartError: an address is unknown or taken.
+    """
+    with held_ports(config):
+        pass
 
 
 def _targets_of_grpc(address: str) -> list[_Target]:

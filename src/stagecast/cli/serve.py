@@ -22,6 +22,7 @@ from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
 from stagecast.cli.options import DEFAULTS, setting
 from stagecast.cli.origins import origins_option
+from stagecast.cli.ports import check_ports
 from stagecast.cli.retain import retention_options
 from stagecast.cli.supervisor import supervise
 from stagecast.config import Config
@@ -80,6 +81,7 @@ def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields 
     _use_all_descriptors()
     try:
         if processes == 1:
+            check_ports(config)
             log_to_stderr()
             run(_serve(config))
         elif not supervise(config, processes):

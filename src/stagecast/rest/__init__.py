@@ -5,11 +5,12 @@ from __future__ import annotations
 from stagecast.rest.app import make_rest_app
 from stagecast.rest.cognee import PATH as DATASETS_STATUS_PATH
 from stagecast.rest.dify import PATH as INDEXING_STATUS_PATH
-from stagecast.rest.server import HttpServer
+from stagecast.rest.server import HttpServer, cannot_listen
 
 __all__ = [
     "DATASETS_STATUS_PATH",
     "INDEXING_STATUS_PATH",
     "HttpServer",
+    "cannot_listen",
     "make_rest_app",
 ]

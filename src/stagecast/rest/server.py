@@ -140,6 +140,13 @@ def _ssl_settings(tls: Tls | None) -> dict[str, Any]:
     }
 
 
+def cannot_listen(address: str, error: OSError | UnicodeError) -> StartError:
+    """Return what to tell of an address that HTTP cannot have."""
+    # Python adds the address once more to what the system says.
+    reason = (getattr(error, "strerror", None) or str(error)).partition(" (")[0]
+    return StartError(f"cannot listen for HTTP on {address}: {reason}")
+
+
 async def _bind(address: str, *, share_port: bool) -> socket.socket:
     """Return a socket that listens on the address."""
     try:
@@ -158,8 +165,7 @@ async def _bind(address: str, *, share_port: bool) -> socket.socket:
             dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
         )
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StartError(f"cannot listen for HTTP on {address}: {reason}") from error
+        raise cannot_listen(address, error) from error
     # Connections inherit it. asyncio sets it only on sockets that it made itself; without it the
     # body of an answer, written after the head, may wait for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -40,6 +40,11 @@ async def demo(tmp_path: Path, *arguments: str | Path) -> Ended:
     return await stagecast("demo", *arguments, TMPDIR=str(tmp_path))
 
 
+async def test_demo_tells_how_to_remove_what_it_leaves(tmp_path: Path) -> None:
+    ended = await demo(tmp_path)
+    assert list(tmp_path.iterdir()) == [Path(hint(ended.out, "rm -r ")[-1])]
+
+
 async def test_demo_ingests_the_samples(tmp_path: Path) -> None:
     ended = await demo(tmp_path)
     assert (ended.code, ended.err) == (0, "")
@@ -141,6 +146,7 @@ async def test_demo_says_that_there_is_no_server(server: App, tmp_path: Path) ->
     address = free_address()
     ended = await demo(tmp_path, "--grpc", address)
     assert (ended.code, ended.err) == (2, f"Error: cannot reach {address}\n")
+    assert not list(tmp_path.glob("stagecast-demo-*"))
     ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", address)
     assert ended.code == 2
     [line] = ended.err.splitlines()
@@ -169,6 +175,7 @@ async def test_interrupt_ends_demo_quietly(tmp_path: Path) -> None:
         command.process.send_signal(signal.SIGINT)
         ended = await command.end()
     assert (ended.code, ended.err) == (130, "")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

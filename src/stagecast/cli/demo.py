@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
 import tempfile
 import textwrap
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def demo(
     Takes text files, and the *.txt and *.md files of directories; without a PATH, the samples that
     come with stagecast. A small worker parses, cleans and splits them, puts them into a full-text
     index, and reports each step to the server; a watch shows them. Then both REST paths are asked,
-    and the index is searched.
+    and the index is searched. The files that it made stay in a temporary directory, which its last
+    line removes; if it does not come so far, they go with it.
 
     Exit code: 0 if all documents succeeded, 1 if not, 2 if it could not be done.
     """
@@ -104,30 +106,42 @@ def demo(
     if delay is None:
         delay = _DELAY_S if sys.stdout.isatty() else 0.0
     try:
-        with told_in_one_line(grpc or "the server in this command"):
-            batch = run(
-                _demo(sources, grpc=grpc, http=http, access=access, delay_s=delay, search=search)
-            )
+        with told_in_one_line(grpc or "the server in this command"), _kept_if_told() as directory:
+            server = _server(grpc, http, access, directory)
+            batch = run(_demo(sources, server, directory, delay_s=delay, search=search))
     except (StartError, IngestionError) as error:
         raise Unusable(str(error)) from error
     raise click.exceptions.Exit(exit_code(batch))
 
 
-async def _demo(
-    sources: list[Source],
-    *,
-    grpc: str | None,
-    http: str | None,
-    access: Access,
-    delay_s: float,
-    search: str | None,
-) -> r.Batch:
+@contextlib.contextmanager
+def _kept_if_told() -> Iterator[Path]:
+    """Give a fresh directory, which stays if the block ends well: its last lines say where it is.
+
+    Raises:
+        Unusable: there is no room for one.
+    """
     try:
         directory = Path(tempfile.mkdtemp(prefix="stagecast-demo-"))
     except OSError as error:
-        raise click.ClickException(f"cannot make a temporary directory: {error}") from error
+        raise Unusable(f"cannot make a temporary directory: {error}") from error
+    try:
+        yield directory
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+async def _demo(
+    sources: list[Source],
+    running: contextlib.AbstractAsyncContextManager[_Server],
+    directory: Path,
+    *,
+    delay_s: float,
+    search: str | None,
+) -> r.Batch:
     async with (
-        _server(grpc, http, access, directory) as server,
+        running as server,
         server.access.connect(server.grpc) as client,
         Index(directory / "index.db") as index,
     ):
@@ -137,6 +151,7 @@ async def _demo(
         await _show_rest(server, batch)
         await _show_search(index, search)
     click.echo(hints.look_further(batch, grpc=server.grpc, access=server.access, db=server.db))
+    click.echo(hints.clean_up(directory))
     return batch
 
 

@@ -28,14 +28,20 @@ def look_further(batch: r.Batch, *, grpc: str, access: Access, db: Path | None) 
         return "\n".join(["To look further:", "", *_grpcurl(batch, grpc, access)])
     return "\n".join(
         [
-            "The server was part of this command and has ended with it; its file stays.",
-            "To look further, start one on that file, and ask it from another terminal:",
+            "The server was part of this command and has ended with it.",
+            "To look further, start one on its file, and ask it from another terminal:",
             "",
             f"  {_program()} serve --db {shlex.quote(str(db))}",
             "",
             *_grpcurl(batch, _DEFAULTS.grpc, access),
         ]
     )
+
+
+def clean_up(directory: Path) -> str:
+    """Return what to do when one has seen enough."""
+    remove = f"  rm -r {shlex.quote(str(directory))}"
+    return "\n".join(["", "What this command made stays until you remove it:", "", remove])
 
 
 def _program() -> str:

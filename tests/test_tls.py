@@ -21,6 +21,7 @@ from tests.rpc.commands import Command, Finished
 
 LIST = "stagecast.v1.StatusService/ListDatasets"
 COGNEE = "/api/v1/datasets/status"
+ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 
 @pytest.fixture
@@ -166,6 +167,55 @@ async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
     assert (half.code, half.err) == (2, "Error: --cert and --cert-key go together\n")
 
 
+@pytest.mark.parametrize(
+    ("face", "trusting", "why"),
+    [
+        ("grpc", None, "it hung up at once; does it want TLS (--ca or --tls), or "),
+        ("grpc", "server.key", "there is no certificate in --ca, or "),
+        ("http", "ca.pem", "what answers there does not speak gRPC; "),
+    ],
+)
+async def test_command_that_does_not_speak_the_servers_tls_is_told_what_it_may_be(
+    server: ServerProcess, tmp_path: Path, face: str, trusting: str | None, why: str
+) -> None:
+    address = getattr(server, face)
+    trust = ("--ca", tmp_path / trusting) if trusting else ()
+    await _is_told(f"cannot reach {address}: {why}", "--grpc", address, *trust)
+
+
+async def test_command_without_the_certificate_that_is_wanted_is_told_what_it_may_be(
+    strict: ServerProcess, authority: Authority
+) -> None:
+    why = "it hung up at once; does it want TLS (--ca or --tls), or a certificate of yours (--cert)"
+    asked = ("--grpc", strict.grpc, "--ca", authority.ca)
+    await _is_told(f"cannot reach {strict.grpc}: {why}?", *asked)
+
+
+async def test_command_that_speaks_tls_with_a_server_without_is_told_so(
+    tmp_path: Path, authority: Authority
+) -> None:
+    async with running(tmp_path / "plain.db") as server:
+        for trust in (("--tls",), ("--ca", authority.ca)):
+            told = f"cannot reach {server.grpc}: what answers there speaks no TLS; "
+            await _is_told(told, "--grpc", server.grpc, *trust)
+
+
+async def test_command_is_told_that_the_certificate_is_for_another_host(
+    tmp_path: Path, authority: Authority, ours: Certificate
+) -> None:
+    options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
+    async with running(tmp_path / "s.db", *options, grpc="[::1]:0") as server:
+        told = f"cannot reach {server.grpc}: its certificate is for another host"
+        await _is_told(told, "--grpc", server.grpc, "--ca", authority.ca)
+
+
+async def _is_told(beginning: str, *options: str | Path) -> None:
+    ended = await stagecast("batches", *options)
+    assert (ended.code, ended.out) == (2, "")
+    [line] = ended.err.splitlines()
+    assert line.startswith(f"Error: {beginning}")
+
+
 async def test_only_clients_with_a_certificate_connect(
     strict: ServerProcess, authority: Authority, key: str, tmp_path: Path
 ) -> None:
@@ -213,7 +263,7 @@ async def test_serve_refuses_files_that_make_no_tls(
             "holds no certificate in PEM",
         ),
     ):
-        ended = await stagecast("serve", "--db", tmp_path / "t.db", *options)
+        ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, *options)
         assert (ended.code, ended.out) == (1, "")
         [line] = ended.err.splitlines()
         assert line.startswith("Error: ")

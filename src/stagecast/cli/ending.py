@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import click
@@ -48,22 +49,27 @@ def describe(error: aio.AioRpcError, address: str) -> str:
         return f"{address} wants a key: --key or STAGECAST_KEY ({reason})"
     if reason:
         return f"{error.details()} ({reason})"
-    if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
-        return f"cannot reach {address}: its certificate is not trusted"
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return f"cannot reach {address}{_why(error.details() or '')}"
     return f"{address} answered {error.code().name}: {error.details()}"
 
 
-# What grpc says, and what that means.
+# What grpc says, and what that means, or may mean.
 _WHYS = {
-    "http1": ": what answers there does not speak gRPC; is it the server's HTTP port?",
+    "CERTIFICATE_VERIFY_FAILED": ": its certificate is not trusted",
+    "Hostname Verification Check": ": its certificate is for another host",
+    "WRONG_VERSION_NUMBER": ": what answers there speaks no TLS; leave out --tls, --ca and --cert",
+    "security handshaker": ": there is no certificate in --ca, or none with its key in --cert and "
+    "--cert-key",
+    "http1|ALPN": ": what answers there does not speak gRPC; is it the server's HTTP port?",
+    "failed to connect.*Socket closed": ": it hung up at once; does it want TLS (--ca or --tls), "
+    "or a certificate of yours (--cert)?",
     "lookup failed": ": there is no such host",
 }
 
 
 def _why(details: str) -> str:
-    return next((why for said, why in _WHYS.items() if said in details), "")
+    return next((why for said, why in _WHYS.items() if re.search(said, details)), "")
 
 
 def _first(error: BaseException) -> BaseException:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import sys
 import urllib.request
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -268,11 +268,12 @@ async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
     most = 200_000
     monkeypatch.setattr(snapshots, "_BYTES", most)
     kept: list[int] = []
+    living: weakref.WeakSet[Snapshot] = weakref.WeakSet()
     keep = Snapshot.keep
 
     def keep_and_look(snapshot: Snapshot, part: Any) -> bool:
         room = keep(snapshot, part)
-        living = [one for one in gc.get_objects() if isinstance(one, Snapshot)]
+        living.add(snapshot)
         kept.append(sum(one.size for one in living))
         return room
 

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from stagecast import wire
 from stagecast.auth import Authenticator, KeyRing, TokenVerifier, load_verifier
@@ -26,7 +26,7 @@ from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
 from stagecast.store import Store
 from stagecast.store.sqlite import SqliteStore
-from stagecast.tls import Tls, load_tls
+from stagecast.tls import Tls, keep_renewed, load_tls
 from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
 
 _log = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ class App:
             controls.sweep(),
             heartbeats.run(),
             ring.run(),
+            *self._renewing(tls, http),
             keeper.run(),
             retention.run(),
         ):
@@ -226,6 +227,16 @@ class App:
         await http.start()
         started.append(http)
         self.grpc_address, self.http_address = rpc.address, http.address
+
+    def _renewing(self, tls: Tls | None, http: HttpServer) -> Iterator[Coroutine[Any, Any, None]]:
+        """Yield what hands a certificate that was renewed to both faces, if there is one."""
+
+        def renew(renewed: Tls) -> None:
+            http.renew(renewed)
+            self._rpc.renew(renewed)
+
+        if tls:
+            yield keep_renewed(tls, renew, every_s=self._config.tls_every_s)
 
     def _drain(self, rpc: RpcServer, feed: Feed) -> None:
         self._readiness.lose()

@@ -30,6 +30,8 @@ class Config:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+    # How often the certificate and its key are looked at, whether they were renewed.
+    tls_every_s: float = 5.0
     # A secret, or the public key of whoever signs tokens; and whom they have to be meant for.
     jwt_key: Path | None = None
     jwt_audience: str = "stagecast"

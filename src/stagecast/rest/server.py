@@ -76,6 +76,15 @@ class HttpServer:
             listening.cancel()
             await self._serving  # raises what kept it from listening
 
+    def renew(self, tls: Tls) -> None:
+        """Show another certificate to whoever connects from now on.
+
+        Raises:
+            OSError: its files have changed again.
+        """
+        if self._server.config.ssl:
+            self._server.config.ssl.load_cert_chain(tls.cert, tls.key)
+
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, give those under way so many seconds, and hang up on the rest.
 

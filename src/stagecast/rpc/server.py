@@ -98,7 +98,8 @@ class RpcServer:
         waits: Waits,
     ) -> None:
         self.address = config.grpc
-        self._credentials = _credentials(tls) if tls else None
+        self._client_ca_pem = tls.client_ca_pem if tls else None
+        self._certificate = self._served = self._certificate_of(tls) if tls else None
         self._linger_s = config.linger_s
         self._gate = Gate()
         self._pace = Pace(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
@@ -145,9 +146,35 @@ class RpcServer:
         await self._server.start()
 
     def _add_port(self) -> int:
-        if self._credentials is None:
+        if self._certificate is None:
             return self._server.add_insecure_port(self.address)
-        return self._server.add_secure_port(self.address, self._credentials)
+        credentials = grpc.dynamic_ssl_server_credentials(
+            self._certificate,
+            self._renewed,  # type: ignore[arg-type]  # may return None, as grpc's own manual says
+            require_client_authentication=self._client_ca_pem is not None,
+        )
+        return self._server.add_secure_port(self.address, credentials)
+
+    def renew(self, tls: Tls) -> None:
+        """Show another certificate to whoever connects from now on."""
+        self._certificate = self._certificate_of(tls)
+
+    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return the certificate if it is another than last time.
+
+        gRPC asks before each handshake, on threads of its own, and does not mind an older one in
+        between: it is told of the newest the next time.
+        """
+        newest = self._certificate
+        if newest is self._served:
+            return None
+        self._served = newest
+        return newest
+
+    def _certificate_of(self, tls: Tls) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(tls.key_pem, tls.cert_pem)], root_certificates=self._client_ca_pem
+        )
 
     def set_serving(self, serving: bool) -> None:
         """Tell health checks, overall and for each service."""
@@ -170,11 +197,3 @@ class RpcServer:
         await asyncio.sleep(self._linger_s)
         # With no time at all, grpc would hang up in a way that clients log as an error.
         await self._server.stop(_HANG_UP_S)
-
-
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(tls.key_pem, tls.cert_pem)],
-        root_certificates=tls.client_ca_pem,
-        require_client_auth=tls.client_ca_pem is not None,
-    )

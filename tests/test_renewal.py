@@ -1,0 +1,121 @@
+"""A certificate that is renewed under a running server."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpc import aio
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import status_service_pb2 as ss
+from tests.certificates import Authority, Certificate
+from tests.conditions import until
+from tests.rpc.calls import BATCH, Calls
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def ours(authority: Authority) -> Certificate:
+    return authority.issue("server")
+
+
+@pytest.fixture
+def config(config: Config, ours: Certificate) -> Config:
+    return dataclasses.replace(config, tls_cert=ours.cert, tls_key=ours.key, tls_every_s=0.01)
+
+
+@pytest.fixture
+async def server(config: Config) -> AsyncIterator[App]:
+    async with App(config) as app:
+        yield app
+
+
+async def _shown(address: str) -> str:
+    """Return the certificate, in PEM, that a new connection is shown."""
+    host, _, port = address.rpartition(":")
+    return await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
+
+
+async def _until_shown(address: str, certificate: str) -> None:
+    async with asyncio.timeout(60):
+        while await _shown(address) != certificate:
+            pass
+
+
+async def test_renewed_certificate_is_shown_by_both_faces(
+    server: App, authority: Authority, ours: Certificate
+) -> None:
+    first = ours.cert.read_text()
+    for address in (server.grpc_address, server.http_address):
+        assert await _shown(address) == first
+    authority.issue("server")
+    renewed = ours.cert.read_text()
+    assert renewed != first
+    for address in (server.grpc_address, server.http_address):
+        await _until_shown(address, renewed)
+
+
+async def test_watch_that_is_open_lives_on_when_the_certificate_is_renewed(
+    server: App, authority: Authority, ours: Certificate, dataset_id: str
+) -> None:
+    async with Client(server.grpc_address, ca=authority.ca) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        watch = client.status.WatchBatch(
+            ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH), timeout=60
+        )
+        assert (await watch.read()).snapshot.complete
+        authority.issue("server")
+        await _until_shown(server.grpc_address, ours.cert.read_text())
+        await calls.stop()
+        assert (await watch.read()).transitions
+        async with Client(server.grpc_address, ca=authority.ca) as another:
+            assert await Calls(another, dataset_id).batch()
+
+
+async def test_certificate_that_is_no_good_is_told_once_and_the_old_one_stays(
+    server: App, authority: Authority, ours: Certificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stagecast.tls")
+    first = ours.cert.read_text()
+    ours.cert.write_text("half a certif")
+    await until(lambda: len(caplog.messages) > 0)
+    for address in (server.grpc_address, server.http_address):
+        for _ in range(5):
+            assert await _shown(address) == first
+    [line] = caplog.messages
+    assert line.startswith(f"the certificate in use stays: {ours.cert} and {ours.key} are not")
+    ours.cert.unlink()
+    await until(lambda: len(caplog.messages) > 1)
+    assert caplog.messages[1].startswith(f"the certificate in use stays: cannot read {ours.cert}")
+    authority.issue("server")
+    for address in (server.grpc_address, server.http_address):
+        await _until_shown(address, ours.cert.read_text())
+
+
+async def test_clients_need_a_certificate_also_after_it_was_renewed(
+    config: Config, authority: Authority, ours: Certificate
+) -> None:
+    mine = authority.issue("client")
+    shown = {"cert": mine.cert, "cert_key": mine.key}
+    strict = dataclasses.replace(config, tls_client_ca=authority.ca)
+    async with App(strict) as server:
+        authority.issue("server")
+        await _until_shown(server.grpc_address, ours.cert.read_text())
+        async with Client(server.grpc_address, ca=authority.ca) as nobody:
+            with pytest.raises(aio.AioRpcError, match="Socket closed"):
+                await nobody.status.ListDatasets(ss.ListDatasetsRequest())
+        async with Client(server.grpc_address, ca=authority.ca, **shown) as known:
+            assert not (await known.status.ListDatasets(ss.ListDatasetsRequest())).datasets

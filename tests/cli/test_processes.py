@@ -72,14 +72,15 @@ class Service(Running):
         self.grpc, self.http = line[1], line[2]
         return [await self.next_ready() for _ in range(processes)]
 
-    async def starting(self) -> list[int]:
-        """Wait until some process is about to start; return the ids of all that are."""
+    async def starting(self, *others: int) -> list[int]:
+        """Wait until a process is about to start beside others; return the ids of all that are."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 # The first is multiprocessing's own.
-                if found := [int(child) for child in children.read_text().split()[1:]]:
-                    return found
+                _, *found = map(int, children.read_text().split() or [0])
+                if starting := [child for child in found if child not in others]:
+                    return starting
                 await asyncio.sleep(0)
 
     async def end(self) -> tuple[int, str]:
@@ -117,7 +118,7 @@ def supervised(config: Config, processes: int) -> list[str]:
     path = f"pathlib.PosixPath({str(config.db)!r})"
     given = (
         f"db={path}, grpc={config.grpc!r}, http={config.http!r}, beat_s={config.beat_s}, "
-        f"linger_s={config.linger_s}"
+        f"linger_s={config.linger_s}, replaced_within_s={config.replaced_within_s}"
     )
     program = (
         "import pathlib; from stagecast.config import Config; "
@@ -343,6 +344,23 @@ async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
         code, log = await service.end()
     assert code == 0
     assert f"process {other} hangs" not in log
+
+
+async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
+    config = Config(
+        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", replaced_within_s=5.0
+    )
+    async with serving(config.db, config=config, processes=2) as service:
+        dead, other = await service.ready(2)
+        os.kill(dead, signal.SIGKILL)
+        await service.logged(f"process {dead} died of signal 9")
+        [hung] = await service.starting(other)
+        os.kill(hung, signal.SIGSTOP)
+        await service.logged(f"process {hung} is not ready after 5 s; killing it")
+        await service.logged(f"process {hung} died of signal 9, Killed; starting another")
+        assert await service.next_ready() not in (dead, other, hung)
+        service.process.terminate()
+        assert (await service.end())[0] == 0
 
 
 async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> None:

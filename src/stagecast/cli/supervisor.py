@@ -103,7 +103,7 @@ class _Place:
                 backoff.reset()
             await backoff.wait(None)
             try:
-                await self.fill()
+                await self._refill()
             except StartError as error:
                 _log.error("%s", error)
 
@@ -112,6 +112,23 @@ class _Place:
         if self._server is None:
             return None
         return await self._server.stop(self._config.drain_s + _MARGIN_S)
+
+    async def _refill(self) -> None:
+        """Start a process, and kill it if it is not ready in time: the file is up to date by now.
+
+        Raises:
+            StartError: it cannot start, or died.
+        """
+        patience_s = self._config.replaced_within_s
+        try:
+            async with asyncio.timeout(patience_s):
+                await self.fill()
+        except TimeoutError:
+            if self._server:
+                _log.error(
+                    "process %d is not ready after %g s; killing it", self._server.id, patience_s
+                )
+                self._server.kill()
 
     async def _outlive(self) -> float:
         """Wait until the process is dead; return how many seconds that took."""

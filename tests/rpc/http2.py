@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS = 0, 1, 3, 4
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING = 0, 1, 3, 4, 6
+_ACK = 1
 _END_HEADERS = 4
 
 
@@ -41,10 +42,18 @@ class RawConnection:
         """Read until the server has let go of all of these streams."""
         left = set(streams)
         while left:
-            head = await self._reader.readexactly(9)
-            await self._reader.readexactly(int.from_bytes(head[:3]))
-            if head[3] == _RST_STREAM:
-                left.discard(int.from_bytes(head[5:]))
+            kind, flags, stream, payload = await self._read_frame()
+            if kind in (_SETTINGS, _PING) and not flags & _ACK:
+                # Else the server takes the connection for dead after a while, and resets all.
+                self._send(kind, _ACK, 0, payload if kind == _PING else b"")
+            if kind == _RST_STREAM:
+                left.discard(stream)
+
+    async def _read_frame(self) -> tuple[int, int, int, bytes]:
+        """Read a frame and return its kind, its flags, its stream and what is in it."""
+        head = await self._reader.readexactly(9)
+        payload = await self._reader.readexactly(int.from_bytes(head[:3]))
+        return head[3], head[4], int.from_bytes(head[5:]), payload
 
     def _send(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         head = len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4)

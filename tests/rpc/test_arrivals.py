@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,11 +16,13 @@ from grpc import aio
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
+from stagecast.errors import StagecastError
+from stagecast.rpc import arrivals
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
 from tests.clock import Clock
 from tests.conditions import until
-from tests.rpc.calls import Calls, Refusal, refused
+from tests.rpc.calls import BATCH, Calls, Refusal, refused
 from tests.rpc.http2 import raw_connection
 
 Code = grpc.StatusCode
@@ -55,10 +58,10 @@ async def send_nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
-async def ending(channel: aio.Channel, method: str, requests: Any, **how: Any) -> Refusal:
+async def ending(channel: aio.Channel, method: str, requests: Any) -> Refusal:
     """Return how a call with these requests is refused."""
-    call = channel.stream_stream(method)(requests, **how)
-    return await refused(_all(call))
+    async with asyncio.timeout(30):
+        return await refused(_all(channel.stream_stream(method)(requests)))
 
 
 async def _all(call: Any) -> list[Any]:
@@ -66,12 +69,15 @@ async def _all(call: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("method", ALL)
-async def test_call_without_a_request_ends_in_time(server: App, method: str) -> None:
+async def test_call_without_a_request_ends_in_time(
+    server: App, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
         refusal = await ending(channel, method, send_nothing())
     assert (refusal.code, refusal.reason) == (Code.RESOURCE_EXHAUSTED, "SLOW_SENDER")
     assert refusal.retry_after_s
     assert server.open_watches == 0
+    assert not caplog.records, "it is no bug of ours"
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -80,7 +86,7 @@ async def test_call_with_half_a_request_ends_in_time_and_is_let_go(
 ) -> None:
     async with raw_connection(server.grpc_address) as connection:
         streams = [connection.begin(method, HALF) for _ in range(100)]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(30):
             await connection.read_until_reset(*streams)
     await until(lambda: server.open_watches == 0)
 
@@ -104,7 +110,7 @@ async def test_who_has_no_key_is_refused_before_anything_is_read(
             refusal = await ending(channel, method, send_nothing())
         assert (refusal.code, refusal.reason) == (Code.UNAUTHENTICATED, "CREDENTIALS_MISSING")
         async with raw_connection(app.grpc_address) as connection:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(30):
                 await connection.read_until_reset(connection.begin(method, HALF))
 
 
@@ -116,25 +122,84 @@ async def test_the_oldest_of_too_many_requests_that_do_not_come_is_given_up(
         App(few, clock=clock) as app,
         Client(app.grpc_address) as client,
         raw_connection(app.grpc_address) as connection,
-        asyncio.timeout(60),
+        asyncio.timeout(30),
     ):
-        oldest, next_oldest, *_ = [connection.begin(GET, HALF) for _ in range(4)]
-        await connection.read_until_reset(oldest)
+        oldest, next_oldest, _ = [connection.begin(WATCH, HALF) for _ in range(3)]
+        await until(lambda: app.open_watches == 3)
         await Calls(client, dataset_id).create("a")  # whoever sends is answered
+        await connection.read_until_reset(oldest)
+        await until(lambda: app.open_watches == 2)
+        connection.begin(WATCH, HALF)
+        connection.begin(WATCH, HALF)
         await connection.read_until_reset(next_oldest)
+        await until(lambda: app.open_watches == 3)
+
+
+async def test_who_comes_when_many_do_not_send_has_less_time_and_the_others_keep_theirs(
+    patient: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_FEW", 3)
+    monkeypatch.setattr(arrivals, "_HURRIED_S", SOON_S)
+    async with (
+        App(patient, clock=clock) as app,
+        raw_connection(app.grpc_address) as connection,
+        asyncio.timeout(30),
+    ):
+        for _ in range(3):
+            connection.begin(WATCH, HALF)
+        await until(lambda: app.open_watches == 3)
+        for _ in range(3):
+            await connection.read_until_reset(connection.begin(WATCH, HALF))
+            await until(lambda: app.open_watches == 3)
+
+
+async def test_nobody_has_more_time_when_many_do_not_send(
+    server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_FEW", 0)
+    monkeypatch.setattr(arrivals, "_HURRIED_S", 600.0)
+    async with raw_connection(server.grpc_address) as connection, asyncio.timeout(30):
+        await connection.read_until_reset(connection.begin(GET, HALF))
 
 
 async def test_requests_that_do_not_come_do_not_hold_up_the_end(
     patient: Config, clock: Clock
 ) -> None:
     waiting_long = dataclasses.replace(patient, drain_s=600.0)
-    async with App(waiting_long, clock=clock) as app:
+    async with asyncio.timeout(30), App(waiting_long, clock=clock) as app:
         channel = aio.insecure_channel(app.grpc_address)
         call = channel.stream_stream(WATCH)(send_nothing())
         await until(lambda: app.open_watches == 1)
     refusal = await refused(_all(call))
     assert (refusal.code, refusal.reason) == (Code.UNAVAILABLE, "DRAINING")
+    assert refusal.retry_after_s
     await channel.close()
+
+
+async def test_request_that_is_on_its_way_when_the_server_drains_is_answered(
+    patient: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_DRAINING_S", 600.0)
+    waiting_long = dataclasses.replace(patient, drain_s=600.0)
+    app = await App(waiting_long, clock=clock).__aenter__()
+    async with Client(app.grpc_address) as client, asyncio.timeout(30):
+        await Calls(client, dataset_id).create()  # and so it has ended
+        async with aio.insecure_channel(app.grpc_address) as channel:
+            sending, names = asyncio.Event(), {"dataset_id": dataset_id, "batch_id": BATCH}
+
+            async def late() -> AsyncIterator[bytes]:
+                await sending.wait()
+                yield ss.WaitBatchRequest(**names).SerializeToString()
+
+            waiting = channel.stream_stream(WAIT, None, ss.WaitBatchResponse.FromString)(late())
+            watch = client.status.WatchDatasets(ss.WatchDatasetsRequest())
+            await until(lambda: app.open_watches == 2)
+            leaving = asyncio.create_task(app.__aexit__())
+            assert (await refused(_all(watch))).reason == "DRAINING"
+            sending.set()
+            [answer] = await _all(waiting)
+            assert answer.done
+            await leaving
 
 
 async def test_client_that_leaves_before_its_request_is_forgotten(
@@ -176,3 +241,64 @@ async def test_request_that_comes_piece_by_piece_is_answered(
             await asyncio.wait((asyncio.ensure_future(call),), timeout=0)
             arriving.set()
             assert (await call).dataset.dataset_id == dataset_id
+
+
+# Below gRPC, where what is left behind can be seen.
+
+
+class Sender:
+    """A client, as far as its requests go: they are there at once, and then no more come."""
+
+    def __init__(self, *requests: object) -> None:
+        self._requests = list(requests)
+
+    async def read(self) -> object:
+        if self._requests:
+            return self._requests.pop(0)
+        return await asyncio.Event().wait()
+
+
+class Ended:
+    """What was ended, and by which tasks, without holding any of them."""
+
+    def __init__(self) -> None:
+        self.errors: list[StagecastError] = []
+        self.tasks: list[weakref.ref[Any]] = []
+
+    async def __call__(self, _: object, error: StagecastError) -> None:
+        self.errors.append(error)
+        self.tasks.append(weakref.ref(asyncio.current_task()))
+
+
+def reading(ended: Ended, *, most: int) -> Any:
+    """Return what reads from senders."""
+    return arrivals.Arrivals(patience_s=600.0, most=most, end=ended)
+
+
+async def test_nothing_is_left_of_a_request_that_has_come() -> None:
+    ended = Ended()
+    reader, sender = reading(ended, most=1), Sender("request")
+    left = weakref.ref(sender)
+    assert await reader.read(sender) == "request"
+    del sender
+    assert left() is None
+    assert await reader.read(Sender("another")) == "another"
+    await asyncio.sleep(0)
+    assert not ended.errors
+
+
+async def test_request_that_comes_as_it_is_given_up_is_answered() -> None:
+    ended = Ended()
+    assert await reading(ended, most=0).read(Sender("request")) == "request"
+    await asyncio.sleep(0)
+    assert not ended.errors
+
+
+async def test_nothing_is_left_of_a_request_that_was_given_up() -> None:
+    ended = Ended()
+    reader = reading(ended, most=0)
+    waiting = asyncio.create_task(reader.read(Sender()))
+    await until(lambda: len(ended.errors) == 1)
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    assert [left() for left in ended.tasks] == [None]

@@ -76,6 +76,18 @@ async def test_headers_that_are_too_large_are_told(address: str, header: str) ->
     assert told.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
 
 
+@pytest.mark.parametrize(
+    ("more", "told"), [(0, b"HTTP/1.1 200 "), (1, b"HTTP/1.1 431 ")], ids=["most", "one_more"]
+)
+async def test_headers_of_32_kib_are_answered_and_no_larger_ones(
+    address: str, more: int, told: bytes
+) -> None:
+    """Counted as they are sent: the colon, the blank and the end of the line as well."""
+    few = len("Host: x\r\n" + "Connection: close\r\n" + "X: \r\n")
+    large = "X: " + "x" * (32 * KIB - few + more)
+    assert (await answer(address, get("/healthz", large))).startswith(told)
+
+
 async def test_headers_without_an_end_are_cut_off(address: str) -> None:
     told = await answer(
         address, b"GET /healthz HTTP/1.1\r\n", *[b"X-More: " + b"x" * 1_000] * 1_000
@@ -106,6 +118,21 @@ async def test_request_that_never_ends_is_closed_in_time(store: SqliteStore, beg
         assert (await answer(address, begun)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
+@pytest.mark.parametrize("together", [False, True])
+async def test_next_request_that_never_ends_is_closed_in_time(
+    store: SqliteStore, together: bool
+) -> None:
+    first, begun = keep_alive("/healthz"), b"GET /healthz HT"
+    async with serving(store, Config(http=ANY, request_s=0.2)) as address, asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        writer.write(first + begun if together else first)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+        if not together:
+            writer.write(begun)
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        writer.close()
+
+
 async def test_body_that_never_ends_is_closed_in_time(store: SqliteStore) -> None:
     async with serving(store, Config(http=ANY, request_s=0.2)) as address:
         request = get("/healthz", "Content-Length: 1000").replace(b"close", b"keep-alive")
@@ -126,16 +153,21 @@ async def test_connection_lives_on_between_requests(store: SqliteStore) -> None:
 
 
 async def test_connections_beyond_the_limit_are_told_when_to_come_again(
-    store: SqliteStore,
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(store, Config(http=ANY, max_connections=2)) as address:
         opened = [await asyncio.open_connection(*address.split(":")) for _ in range(2)]
-        told = await answer(address)
+        told = await answer(address, get("/healthz"))
         assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert told.count(b"HTTP/1.1 ") == 1, "what it sends is not looked at"
         assert b"retry-after: 5\r\n" in told
-        for _, writer in opened:
+        for reader, writer in opened:
+            writer.write(get("/healthz"))
+            async with asyncio.timeout(30):
+                assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
             writer.close()
             await writer.wait_closed()
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
         assert (await answer(address, get("/healthz"))).startswith(b"HTTP/1.1 200 ")
 
 

@@ -61,8 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take what has come, unless the head has become too large."""
         if self._ended:  # what still comes is thrown away, so that the answer can be read
             return
-        if self._patience is None:
-            self._expect_request()
+        self._expect_request()
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         self._tail_bytes += len(data)
@@ -73,8 +72,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(431)
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Begin a request, which may have come together with the end of the one before."""
         super().on_message_begin()
+        self._expect_request()
         if self._head_bytes is None:
             self._head_bytes = 0
 
@@ -120,7 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
         raise ValueError(_PHRASES[status])
 
     def _expect_request(self) -> None:
-        self._patience = self.loop.call_later(self._limits.request_s, self._end, 408)
+        if self._patience is None:
+            self._patience = self.loop.call_later(self._limits.request_s, self._end, 408)
 
     def _expect_nothing(self) -> None:
         if self._patience is not None:

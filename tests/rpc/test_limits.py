@@ -20,7 +20,7 @@ from sqlite_utils.utils import sqlite3
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
-from stagecast.errors import WatchLimit
+from stagecast.errors import StoreBusy, WatchLimit
 from stagecast.rpc.limits import Limits
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -141,6 +141,29 @@ def test_watches_of_one_caller_are_not_counted_for_another() -> None:
     assert limits.watches == 0
     with limits.watch("c", inside=True), limits.watch("a", inside=True):
         assert limits.watches == 2
+    assert not limits._watches, "nothing is kept of callers who have gone"
+
+
+def test_watches_that_need_no_key_may_have_half_of_all_places_again_and_again() -> None:
+    limits = Limits(Config(max_watches=4))
+    for _ in range(2):
+        with limits.watch("a", inside=False), limits.watch("b", inside=False):
+            with pytest.raises(WatchLimit) as caught, limits.watch("c", inside=False):
+                pass
+            assert caught.value.metadata == {"limit": "4"}
+            with limits.watch("c", inside=True), limits.watch("d", inside=True):
+                assert limits.watches == 4
+
+
+def test_calls_and_bytes_that_may_wait_do_and_not_one_more() -> None:
+    limits = Limits(Config(max_waiting_calls=2, max_waiting_bytes=10))
+    for _ in range(2):
+        with limits.wait(4):
+            with pytest.raises(StoreBusy, match="1 calls with 4 bytes") as caught, limits.wait(7):
+                pass
+            assert 0.5 <= caught.value.retry_after_s <= 5
+            with limits.wait(6), pytest.raises(StoreBusy, match="2 calls"), limits.wait(0):
+                pass
 
 
 async def test_calls_beyond_those_that_may_wait_are_refused_and_the_others_answered(
@@ -189,6 +212,11 @@ async def test_message_and_headers_that_are_too_large_are_refused_by_grpc(
 ) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
         report = channel.unary_unary("/stagecast.v1.ReportService/Report")
+        largest = await refused(report(b"\xff" * config.max_message_bytes))
+        assert largest.reason == "FIELD_INVALID", "it has come, and is no message"
+        large = (("x-large", "x" * (config.max_header_bytes - 1_000)),)
+        for _ in range(20):  # grpc's own soft limit refuses some of these
+            assert (await refused(report(b"", metadata=large))).reason == "FIELD_INVALID"
         for body, metadata in (
             (b"x" * (config.max_message_bytes + 1), ()),
             (b"", (("x-large", "x" * config.max_header_bytes),)),

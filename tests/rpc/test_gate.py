@@ -1,0 +1,67 @@
+"""The gate: who drains waits for whoever is inside, and for nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from stagecast.errors import Draining
+from stagecast.rpc.gate import Gate
+
+NEVER_S = 600.0
+
+
+async def test_gate_is_empty_when_the_last_has_left() -> None:
+    gate = Gate()
+    async with asyncio.timeout(10):
+        await gate.wait_until_empty(NEVER_S)  # nobody has come
+    with contextlib.ExitStack() as first:
+        first.enter_context(gate.inside())
+        with gate.inside():
+            empty = asyncio.create_task(gate.wait_until_empty(NEVER_S))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not empty.done()
+    async with asyncio.timeout(10):
+        await empty
+        await gate.wait_until_empty(NEVER_S)
+
+
+async def test_who_does_not_leave_is_waited_for_no_longer_than_that() -> None:
+    gate = Gate()
+    with gate.inside():
+        async with asyncio.timeout(10):
+            await gate.wait_until_empty(0.01)
+
+
+async def test_call_that_breaks_has_left() -> None:
+    gate = Gate()
+    with pytest.raises(LookupError), gate.inside():
+        raise LookupError
+    async with asyncio.timeout(10):
+        await gate.wait_until_empty(NEVER_S)
+
+
+async def test_closed_gate_refuses_and_waits_for_nobody_who_comes_then() -> None:
+    gate = Gate()
+    gate.check()
+    gate.close()
+    with pytest.raises(Draining) as caught:
+        gate.check()
+    assert 0.1 <= caught.value.retry_after_s <= 1.0
+    with gate.inside():
+        async with asyncio.timeout(10):
+            await gate.wait_until_empty(NEVER_S)
+
+
+async def test_who_was_inside_when_the_gate_was_closed_is_waited_for() -> None:
+    gate = Gate()
+    with gate.inside():
+        gate.close()
+        empty = asyncio.create_task(gate.wait_until_empty(NEVER_S))
+        await asyncio.sleep(0)
+        assert not empty.done()
+    async with asyncio.timeout(10):
+        await empty

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from grpc import aio
 
 from stagecast.cli import main
-from stagecast.cli.supervisor import Server
+from stagecast.cli.supervisor import ServerProcess
 from stagecast.client import Client, details_of
 from stagecast.config import Config, split_address
 from stagecast.v1 import status_service_pb2 as s
@@ -323,7 +323,7 @@ async def test_a_process_that_cannot_be_replaced_is_tried_again(tmp_path: Path) 
 
 async def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
     grpc, http = free_address(), free_address()
-    server = Server(Config(db=tmp_path / "s.db", grpc=grpc, http=http))
+    server = ServerProcess(Config(db=tmp_path / "s.db", grpc=grpc, http=http))
     async with asyncio.timeout(PATIENCE_S):
         ready = await server.ready()
         assert (ready.grpc, ready.http) == (grpc, http)

@@ -84,7 +84,7 @@ class _Place:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._server: Server | None = None
+        self._server: ServerProcess | None = None
 
     async def fill(self) -> Ready:
         """Start a process and wait until it is ready.
@@ -92,7 +92,7 @@ class _Place:
         Raises:
             StartError: it cannot start, or died.
         """
-        self._server = Server(self._config)
+        self._server = ServerProcess(self._config)
         return await self._server.ready()
 
     async def keep(self) -> None:
@@ -148,7 +148,7 @@ class _Place:
         return now() - began
 
 
-class Server:
+class ServerProcess:
     """A server process, and the supervisor's end of the pipe to it.
 
     Attributes:
@@ -242,7 +242,7 @@ class Server:
         return how if self._process.exitcode else None
 
 
-async def _kill_if_hung(server: Server) -> None:
+async def _kill_if_hung(server: ServerProcess) -> None:
     await server.hang()
     _log.error("process %d hangs; killing it", server.id)
     server.kill()

@@ -242,7 +242,7 @@ async def test_failure_is_logged_and_the_next_look_comes(
             await until(lambda: "10 transitions are not kept any more" in caplog.text)
     finally:
         running.cancel()
-    assert "let go later: disk full" in caplog.text
+    assert "cannot let go of what is not kept: disk full" in caplog.text
     assert "a bug" in caplog.text
     assert await kept(store) == [11]
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from stagecast.errors import StoreBusy
+from stagecast.chores import Chore
 from stagecast.model import (
     Batch,
     Caller,
@@ -119,24 +119,18 @@ class Controls:
 
         The first look finds what an earlier server left behind.
         """
-        told = False  # of a fault, which readiness tells as well
+        chore = Chore(_log, "sweep what was deleted")
         while True:
             self._deleted.clear()
-            try:
-                while await self._store.write(lambda tx: tx.sweep(_STEP)):  # noqa: ASYNC110 - a pause for others, not a wait
-                    await asyncio.sleep(_PAUSE_S)
-            except StoreBusy as error:
-                if not told:
-                    _log.warning("what was deleted is swept later: %s", error)
-                told = True
-                await asyncio.sleep(error.retry_after_s)
-            except Exception:
-                # It would fail again at once; what is deleted next has to go all the same.
-                _log.exception("sweeping what was deleted failed")
+            again_s = await chore.attempt(self._sweep)
+            if again_s is None:
                 await self._deleted.wait()
             else:
-                told = False
-                await self._deleted.wait()
+                await asyncio.sleep(again_s)
+
+    async def _sweep(self) -> None:
+        while await self._store.write(lambda tx: tx.sweep(_STEP)):  # noqa: ASYNC110 - lets others write
+            await asyncio.sleep(_PAUSE_S)
 
     async def _apply(
         self, name: tuple[str, str, str], rule: Rule, states: Iterable[DocumentState]

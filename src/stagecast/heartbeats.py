@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from stagecast.chores import Chore
 from stagecast.errors import UnavailableError
 from stagecast.model import (
     Batch,
@@ -28,7 +29,6 @@ from stagecast.store import BatchName, Reading, Store, Writing, get_batch, see
 _GATHER_S = 0.2
 _STEP = 1_000  # documents in one transaction, which other writers wait for
 _MOST = 50_000  # documents in memory; who brings more waits until there is room
-_AFTER_FAULT_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -79,17 +79,11 @@ class Heartbeats:
 
     async def run(self) -> None:
         """Write what was merged, a moment after the first of it, until cancelled."""
+        chore = Chore(_log, "write heartbeats")
         while True:
             await self._some.wait()
             await asyncio.sleep(_GATHER_S)
-            try:
-                await self.flush()
-            except UnavailableError as error:
-                await asyncio.sleep(error.retry_after_s)
-            except Exception:
-                # Were this to end, every document would stall.
-                _log.exception("writing heartbeats failed")
-                await asyncio.sleep(_AFTER_FAULT_S)
+            await asyncio.sleep(await chore.attempt(self.flush) or 0)
 
     async def flush(self) -> None:
         """Write what was merged so far.

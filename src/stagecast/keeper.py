@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from stagecast.errors import UnavailableError
+from stagecast.chores import Chore
 from stagecast.model import deadline, give_up
 from stagecast.store import BatchName, Lease, Place, Store, Writing, get_batch
 
@@ -67,21 +67,12 @@ class Keeper:
         self._beaten_s = 0.0
         self._other: Lease | None = None
         self._other_since_s = 0.0
-        self._blind = False
 
     async def run(self) -> None:
         """Look from time to time, until cancelled."""
+        chore = Chore(_log, "look for silent documents")
         while True:
-            try:
-                await self.look()
-                self._blind = False
-            except UnavailableError as error:
-                if not self._blind:
-                    _log.info("nothing stalls while the store cannot be used: %s", error)
-                self._blind = True
-            except Exception:
-                # Were this to end, nothing would ever stall.
-                _log.exception("looking for silent documents failed")
+            await chore.attempt(self.look)
             await asyncio.sleep(self._every_s)
 
     async def look(self) -> None:

@@ -12,8 +12,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 
+from stagecast.chores import Chore
 from stagecast.config import Config
-from stagecast.errors import UnavailableError
 from stagecast.store import HistoryLimit, Store, Writing
 
 # What goes in one transaction, which other writers wait for, and the pause in which they write.
@@ -55,14 +55,9 @@ class Retention:
         """Look from time to time, until cancelled; return at once if everything is kept."""
         config = self._config
         kept = (config.retain_history_s, config.retain_transitions, config.retain_batches_s)
+        chore = Chore(_log, "let go of what is not kept")
         while any(limit is not None for limit in kept):
-            try:
-                await self.look()
-            except UnavailableError as error:
-                _log.warning("what is not kept is let go later: %s", error)
-            except Exception:
-                # Were this to end, the file would grow for ever.
-                _log.exception("letting go of what is not kept failed")
+            await chore.attempt(self.look)
             await asyncio.sleep(config.retain_every_s)
 
     async def look(self) -> None:

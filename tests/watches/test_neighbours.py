@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from stagecast import chores
 from stagecast.config import Config
 from stagecast.controls import Controls
 from stagecast.errors import StoreBusy
@@ -18,7 +19,7 @@ from stagecast.feed import Feed, Topic
 from stagecast.reports import Reports
 from stagecast.store import Reading
 from stagecast.store.sqlite import SqliteStore
-from stagecast.watches import Neighbours, neighbours
+from stagecast.watches import Neighbours
 from tests.builders import create
 from tests.clock import Clock
 
@@ -45,7 +46,7 @@ async def test_everybody_hears_although_the_look_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An answer that is kept would be shown for ever if nobody rang its bell."""
-    monkeypatch.setattr(neighbours, "_AFTER_FAULT_S", 0.001)
+    monkeypatch.setattr(chores, "_AFTER_FAULT_S", 0.001)
     feed, committed = Feed(), asyncio.Event()
     store = Faulty(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=committed.set)
     looking = asyncio.create_task(Neighbours(store, feed, committed).run())

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from stagecast.errors import UnavailableError
+from stagecast.chores import Chore
 from stagecast.model import ApiKey
 from stagecast.store import Reading, Store
 
@@ -71,17 +72,11 @@ class KeyRing:
 
     async def run(self) -> None:
         """Keep up with the store, until cancelled."""
+        chore = Chore(_log, "see whether keys have changed")
         while True:
             heard = await self._hear()
-            try:
-                await self.refresh(whole=not heard)
-            except UnavailableError as error:
-                _log.warning("cannot see whether keys have changed: %s", error)
-                await asyncio.sleep(error.retry_after_s)
-            except Exception:
-                # Were this to end, what was revoked would be let in for ever.
-                _log.exception("cannot see whether keys have changed")
-            await asyncio.sleep(_AT_MOST_EVERY_S)
+            again_s = await chore.attempt(partial(self.refresh, whole=not heard))
+            await asyncio.sleep(again_s or _AT_MOST_EVERY_S)
 
     async def _hear(self) -> bool:
         """Wait until another process has written, or for a while; tell which."""

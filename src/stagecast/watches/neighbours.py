@@ -11,11 +11,9 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from stagecast.errors import UnavailableError
+from stagecast.chores import Chore
 from stagecast.feed import Feed
 from stagecast.store import BatchName, DatasetNews, Head, Reading, Store
-
-_AFTER_FAULT_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -38,23 +36,13 @@ class Neighbours:
 
     async def run(self) -> None:
         """Ring what others have changed, until cancelled."""
-        told = False  # of a fault, which readiness tells as well
+        chore = Chore(_log, "see what another process wrote")
         while True:
             await self._committed.wait()
             self._committed.clear()
-            try:
-                await self.look()
-            except UnavailableError as error:
-                if not told:
-                    _log.warning("cannot see what another process wrote: %s", error)
-                told = True
-                await self._look_again(error.retry_after_s)
-            except Exception:
-                # Were this to end, what is kept in memory would be shown for ever.
-                _log.exception("cannot see what another process wrote")
-                await self._look_again(_AFTER_FAULT_S)
-            else:
-                told = False
+            again_s = await chore.attempt(self.look)
+            if again_s is not None:
+                await self._look_again(again_s)
 
     async def look(self) -> None:
         """Ring what has changed since the last look; the first one rings everything."""

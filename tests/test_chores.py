@@ -1,0 +1,54 @@
+"""Chores: they go on whatever happens, and say so once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from stagecast.chores import Chore
+from stagecast.errors import StoreBusy
+
+_log = logging.getLogger("stagecast.chores")
+
+
+class Work:
+    """Goes wrong as it is told to."""
+
+    def __init__(self, *errors: BaseException | None) -> None:
+        self._errors = list(errors)
+
+    async def do(self) -> None:
+        error = self._errors.pop(0)
+        if error is not None:
+            raise error
+
+
+def busy() -> StoreBusy:
+    return StoreBusy("disk full", retry_after_s=0.25)
+
+
+async def test_what_goes_wrong_is_told_once_until_it_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    work, chore = Work(busy(), busy(), None, busy()), Chore(_log, "do it")
+    assert [await chore.attempt(work.do) for _ in range(4)] == [0.25, 0.25, None, 0.25]
+    assert [record.getMessage() for record in caplog.records] == ["cannot do it: disk full"] * 2
+
+
+async def test_bug_is_told_with_its_trace_also_while_the_store_is_busy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    work, chore = Work(busy(), RuntimeError("a bug"), RuntimeError("a bug")), Chore(_log, "do it")
+    assert [await chore.attempt(work.do) for _ in range(3)] == [0.25, 1.0, 1.0]
+    told, bug = caplog.records
+    assert (told.levelname, bug.levelname) == ("WARNING", "ERROR")
+    assert bug.exc_info is not None
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_cancelled_work_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(asyncio.CancelledError):
+        await Chore(_log, "do it").attempt(Work(asyncio.CancelledError()).do)
+    assert not caplog.records

@@ -18,12 +18,15 @@ from stagecast.model import (
     DocumentCounts,
     DocumentError,
     DocumentState,
+    NewBatch,
+    NewDocument,
     Progress,
     Report,
     SegmentTotals,
     Stage,
     Transition,
     TransitionKind,
+    WatchRequest,
     apply_report,
     register,
     start_attempt,
@@ -117,6 +120,40 @@ def batch(**changes: Any) -> Batch:
         ended_at=None,
     )
     return replace(fresh, **changes)
+
+
+def new_batch(*document_ids: str, **changes: Any) -> NewBatch:
+    """Return the wish for a sealed batch that never stalls, with changes."""
+    wish = NewBatch(
+        dataset_id=DATASET_ID,
+        batch_id=BATCH_ID,
+        documents=[new_document(document_id) for document_id in document_ids],
+        labels={},
+        more_documents_follow=False,
+        stall_after_us=0,
+        fail_after_us=0,
+        request_id="",
+    )
+    return replace(wish, **changes)
+
+
+def new_document(document_id: str) -> NewDocument:
+    """Return the wish for a document."""
+    return NewDocument(document_id=document_id, display_name="", labels={})
+
+
+def watch_request(**changes: Any) -> WatchRequest:
+    """Return the wish for a watch with a snapshot and counters, with changes."""
+    wish = WatchRequest(
+        dataset_id=DATASET_ID,
+        batch_id=BATCH_ID,
+        resume_token="",
+        follow=False,
+        heartbeat_s=300,
+        transitions_only=False,
+        fail_on_expired_token=False,
+    )
+    return replace(wish, **changes)
 
 
 def dataset(**changes: Any) -> Dataset:

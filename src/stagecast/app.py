@@ -26,6 +26,7 @@ from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
 from stagecast.store import Store
 from stagecast.store.sqlite import SqliteStore
+from stagecast.submissions import Submissions
 from stagecast.tls import Tls, keep_renewed, load_tls
 from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
 
@@ -192,6 +193,7 @@ class App:
             config,
             tls=tls,
             authenticator=authenticator,
+            submissions=Submissions(store),
             reports=Reports(store),
             heartbeats=heartbeats,
             controls=controls,

@@ -18,8 +18,6 @@ from stagecast.keeper import Keeper
 from stagecast.model import (
     Beat,
     Document,
-    NewBatch,
-    NewDocument,
     Progress,
     Report,
     ReportOutcome,
@@ -31,7 +29,8 @@ from stagecast.model import (
 from stagecast.reports import Reports
 from stagecast.store import Lease, Reading, Writing, get_batch, get_document
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import DATASET_ID
+from stagecast.submissions import Submissions
+from tests.builders import DATASET_ID, new_batch
 from tests.clock import Clock
 
 T = TypeVar("T")
@@ -74,6 +73,7 @@ class House:
 
     def __init__(self, store: HinderedStore, clock: Clock) -> None:
         self.store = store
+        self.submissions = Submissions(store)
         self.reports = Reports(store)
         self.controls = Controls(store)
         self.heartbeats = Heartbeats(store, clock=clock)
@@ -83,17 +83,13 @@ class House:
         self, *documents: str, stall_after_s: float, fail_after_s: float = 0, batch_id: str = BATCH
     ) -> None:
         """Create a batch of documents."""
-        new = NewBatch(
-            dataset_id=DATASET_ID,
+        new = new_batch(
+            *documents,
             batch_id=batch_id,
-            documents=[NewDocument(document_id=d, display_name="", labels={}) for d in documents],
-            labels={},
-            more_documents_follow=False,
             stall_after_us=round(stall_after_s * SECOND_US),
             fail_after_us=round(fail_after_s * SECOND_US),
-            request_id="",
         )
-        await self.reports.create_batch(new)
+        await self.submissions.create_batch(new)
 
     async def start(self, *documents: str, worker: str = "w1", batch_id: str = BATCH) -> None:
         """Take documents for a worker."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -14,8 +14,6 @@ from stagecast.model import (
     Change,
     Document,
     DocumentError,
-    NewBatch,
-    NewDocument,
     Progress,
     Report,
     Stage,
@@ -23,6 +21,8 @@ from stagecast.model import (
 from stagecast.reports import Reports
 from stagecast.store import Writing
 from stagecast.store.sqlite import SqliteStore
+from stagecast.submissions import Submissions
+from tests.builders import new_batch, new_document
 from tests.clock import Clock
 from tests.rest.apps import open_app
 
@@ -34,6 +34,7 @@ class Ingestion:
         self.dataset_id = dataset_id
         self.batch_id = batch_id
         self._store = store
+        self._submissions = Submissions(store)
         self._reports = Reports(store)
 
     @property
@@ -41,21 +42,19 @@ class Ingestion:
         return f"/v1/datasets/{self.dataset_id}/documents/{self.batch_id}/indexing-status"
 
     async def submit(self, *document_ids: str, more: bool = False) -> None:
-        await self._reports.create_batch(
-            NewBatch(
+        await self._submissions.create_batch(
+            new_batch(
+                *document_ids,
                 dataset_id=self.dataset_id,
                 batch_id=self.batch_id,
-                documents=_new(document_ids),
-                labels={},
                 more_documents_follow=more,
-                stall_after_us=0,
-                fail_after_us=0,
-                request_id="",
             )
         )
 
     async def add(self, *document_ids: str) -> None:
-        await self._reports.add_documents(self.dataset_id, self.batch_id, _new(document_ids))
+        await self._submissions.add_documents(
+            self.dataset_id, self.batch_id, [*map(new_document, document_ids)]
+        )
 
     async def report(
         self,
@@ -84,10 +83,6 @@ class Ingestion:
             tx.save(edit)
 
         await self._store.write(change)
-
-
-def _new(document_ids: Sequence[str]) -> list[NewDocument]:
-    return [NewDocument(document_id=given, display_name="", labels={}) for given in document_ids]
 
 
 @pytest.fixture

@@ -10,15 +10,16 @@ import pytest
 from stagecast.config import Config
 from stagecast.errors import Draining
 from stagecast.feed import Feed
-from stagecast.model import NewBatch, NewDocument, WatchRequest
-from stagecast.reports import Reports
+from stagecast.model import NewBatch, WatchRequest
+from stagecast.submissions import Submissions
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches
 from stagecast.wire import encode_watch_message
+from tests.builders import new_batch, new_document, watch_request
 from tests.clock import Clock
 from tests.store.counting import CountingStore
 
-NEW_DOCUMENT = NewDocument(document_id="", display_name="", labels={})
+NEW_DOCUMENT = new_document("")
 
 
 async def test_waiting_watch_reads_only_when_its_own_batch_rings(
@@ -26,21 +27,22 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
 ) -> None:
     feed = Feed()
     store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
-    reports = Reports(store)
+    submissions = Submissions(store)
     for batch_id in ("mine", "other"):
-        await reports.create_batch(_batch(dataset_id, batch_id))
+        await submissions.create_batch(_batch(dataset_id, batch_id))
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
-    watchers = [watches.watch(_request(dataset_id, "mine"), on_begun=_nothing) for _ in range(10)]
+    watchers = [watches.watch(_request(dataset_id), on_begun=_nothing) for _ in range(10)]
     for watcher in watchers:
         assert ss.WatchBatchResponse.FromString(await anext(watcher)).snapshot.complete
     following = [asyncio.create_task(anext(watcher)) for watcher in watchers]
-    await reports.add_documents(dataset_id, "other", [NEW_DOCUMENT])  # they look, then they wait
+    await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT])
+    # They look, then they wait.
     await store.idle.wait()
     reads = store.reads
     for _ in range(20):
-        await reports.add_documents(dataset_id, "other", [NEW_DOCUMENT])
+        await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT])
     assert store.reads == reads, "another batch is none of its business"
-    await reports.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
+    await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
     messages = await asyncio.gather(*following)
     assert store.reads == reads + 1, "one ring is one read for all who watch"
     assert len(set(map(id, messages))) == 1, "what all are sent is encoded once"
@@ -54,15 +56,15 @@ async def test_batch_that_nobody_watches_any_more_is_not_read(
 ) -> None:
     feed = Feed()
     store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
-    reports = Reports(store)
-    await reports.create_batch(_batch(dataset_id, "mine"))
+    submissions = Submissions(store)
+    await submissions.create_batch(_batch(dataset_id, "mine"))
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
-    watcher = watches.watch(_request(dataset_id, "mine"), on_begun=_nothing)
+    watcher = watches.watch(_request(dataset_id), on_begun=_nothing)
     await anext(watcher)
     await watcher.aclose()
     await store.idle.wait()
     reads = store.reads
-    await reports.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
+    await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
     assert store.reads == reads
     assert feed.topics() == []
     await store.close()
@@ -74,10 +76,10 @@ async def test_drain_in_the_midst_of_a_tick_is_told(
     """A bell that rang for nothing made the tail wait; what rang then was forgotten with it."""
     feed = Feed()
     store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
-    await Reports(store).create_batch(_batch(dataset_id, "mine"))
+    await Submissions(store).create_batch(_batch(dataset_id, "mine"))
     slow = replace(config, watch_tick_s=1.0)
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=slow, clock=clock)
-    watcher = watches.watch(_request(dataset_id, "mine"), on_begun=_nothing)
+    watcher = watches.watch(_request(dataset_id), on_begun=_nothing)
     await anext(watcher)
     following = asyncio.create_task(anext(watcher))
     await asyncio.sleep(0)  # it looks
@@ -93,28 +95,11 @@ async def test_drain_in_the_midst_of_a_tick_is_told(
 
 
 def _batch(dataset_id: str, batch_id: str) -> NewBatch:
-    return NewBatch(
-        dataset_id=dataset_id,
-        batch_id=batch_id,
-        documents=(),
-        labels={},
-        more_documents_follow=True,
-        stall_after_us=0,
-        fail_after_us=0,
-        request_id="",
-    )
+    return new_batch(dataset_id=dataset_id, batch_id=batch_id, more_documents_follow=True)
 
 
-def _request(dataset_id: str, batch_id: str) -> WatchRequest:
-    return WatchRequest(
-        dataset_id=dataset_id,
-        batch_id=batch_id,
-        resume_token="",
-        follow=True,
-        heartbeat_s=300,
-        transitions_only=False,
-        fail_on_expired_token=False,
-    )
+def _request(dataset_id: str) -> WatchRequest:
+    return watch_request(dataset_id=dataset_id, batch_id="mine", follow=True)
 
 
 async def _nothing() -> None:

@@ -20,8 +20,9 @@ from stagecast.app import App
 from stagecast.config import Config
 from stagecast.errors import Draining
 from stagecast.feed import Feed
-from stagecast.model import NewBatch, NewDocument, Report, Stage, WatchRequest, size
+from stagecast.model import Report, Stage, WatchRequest, size
 from stagecast.reports import Reports
+from stagecast.submissions import Submissions
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
@@ -29,6 +30,7 @@ from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches, snapshots, tail
 from stagecast.watches.snapshots import Snapshot
 from stagecast.wire import encode_watch_message
+from tests.builders import new_batch, watch_request
 from tests.clock import Clock
 from tests.conditions import until
 from tests.store.counting import CountingStore
@@ -163,34 +165,10 @@ async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[
     store = CountingStore(
         config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.topics
     )
-    reports = Reports(store)
-    documents = [
-        NewDocument(document_id=str(number), display_name="", labels={})
-        for number in range(DOCUMENTS)
-    ]
-    await reports.create_batch(
-        NewBatch(
-            dataset_id=dataset_id,
-            batch_id="large",
-            documents=documents,
-            labels={},
-            more_documents_follow=False,
-            stall_after_us=0,
-            fail_after_us=0,
-            request_id="",
-        )
-    )
-    request = WatchRequest(
-        dataset_id=dataset_id,
-        batch_id="large",
-        resume_token="",
-        follow=False,
-        heartbeat_s=300,
-        transitions_only=False,
-        fail_on_expired_token=False,
-    )
+    name = {"dataset_id": dataset_id, "batch_id": "large"}
+    await Submissions(store).create_batch(new_batch(*map(str, range(DOCUMENTS)), **name))
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
-    yield Bench(store, feed, reports, watches, request)
+    yield Bench(store, feed, Reports(store), watches, watch_request(**name))
     await store.close()
 
 

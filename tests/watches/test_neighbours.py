@@ -16,9 +16,9 @@ from stagecast.config import Config
 from stagecast.controls import Controls
 from stagecast.errors import StoreBusy
 from stagecast.feed import Feed, Topic
-from stagecast.reports import Reports
 from stagecast.store import Reading
 from stagecast.store.sqlite import SqliteStore
+from stagecast.submissions import Submissions
 from stagecast.watches import Neighbours
 from tests.builders import create
 from tests.clock import Clock
@@ -84,7 +84,7 @@ async def test_only_who_listens_to_what_has_changed_hears_of_it(
 
         assert await heard() == set(topics)
         assert await heard() == set()
-        await Reports(store).seal_batch(dataset_id, "one")
+        await Submissions(store).seal_batch(dataset_id, "one")
         assert await heard() == {(), (dataset_id,), (dataset_id, "one")}
         await Controls(store).delete_dataset(other_id)
         assert await heard() == {(), (other_id,)}

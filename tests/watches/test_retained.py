@@ -16,13 +16,13 @@ from stagecast.client import Client, details_of
 from stagecast.config import Config
 from stagecast.errors import StoreBusy, TokenExpired, WatchExpired
 from stagecast.feed import Feed
-from stagecast.model import Batch, WatchRequest
+from stagecast.model import Batch
 from stagecast.store import HistoryLimit
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.watches import BatchWatches
-from tests.builders import BATCH_ID, DATASET_ID, create, move
+from tests.builders import BATCH_ID, DATASET_ID, create, move, watch_request
 from tests.clock import Clock
 from tests.conditions import until
 from tests.store.history import ended, make_ended, retried
@@ -165,18 +165,7 @@ class Behind:
 
     @contextlib.asynccontextmanager
     async def watch(self, **fields: object) -> AsyncIterator[AsyncGenerator[bytes]]:
-        request = WatchRequest(
-            **{
-                "dataset_id": DATASET_ID,
-                "batch_id": BATCH_ID,
-                "resume_token": "",
-                "follow": True,
-                "heartbeat_s": 300.0,
-                "transitions_only": False,
-                "fail_on_expired_token": False,
-            }
-            | fields  # type: ignore[arg-type]
-        )
+        request = watch_request(**({"follow": True} | fields))
 
         async def begun() -> None:
             pass

@@ -7,14 +7,16 @@ from stagecast.heartbeats import Heartbeats
 from stagecast.reports import Reports
 from stagecast.rpc.door import caller
 from stagecast.rpc.pace import Context
+from stagecast.submissions import Submissions
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
 
 
 class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
-    """Unpacks requests, asks `Reports` and `Heartbeats`, and packs answers."""
+    """Unpacks requests, asks who does the work, and packs answers."""
 
-    def __init__(self, reports: Reports, heartbeats: Heartbeats) -> None:
+    def __init__(self, submissions: Submissions, reports: Reports, heartbeats: Heartbeats) -> None:
+        self._submissions = submissions
         self._reports = reports
         self._heartbeats = heartbeats
 
@@ -22,7 +24,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.CreateBatchRequest, context: Context
     ) -> pb.CreateBatchResponse:
         """Create a batch."""
-        submitted = await self._reports.seen_by(caller()).create_batch(wire.new_batch(request))
+        submitted = await self._submissions.seen_by(caller()).create_batch(wire.new_batch(request))
         return pb.CreateBatchResponse(
             batch=wire.to_batch(submitted.batch), document_ids=submitted.document_ids
         )
@@ -31,7 +33,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.AddDocumentsRequest, context: Context
     ) -> pb.AddDocumentsResponse:
         """Register more documents."""
-        submitted = await self._reports.seen_by(caller()).add_documents(
+        submitted = await self._submissions.seen_by(caller()).add_documents(
             *wire.batch_name(request), wire.new_documents(request.documents)
         )
         return pb.AddDocumentsResponse(
@@ -42,7 +44,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.SealBatchRequest, context: Context
     ) -> pb.SealBatchResponse:
         """Declare that no more documents follow."""
-        batch = await self._reports.seen_by(caller()).seal_batch(*wire.batch_name(request))
+        batch = await self._submissions.seen_by(caller()).seal_batch(*wire.batch_name(request))
         return pb.SealBatchResponse(batch=wire.to_batch(batch))
 
     async def StartAttempt(  # noqa: N802 - the proto's name

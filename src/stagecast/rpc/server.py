@@ -27,6 +27,7 @@ from stagecast.rpc.pace import Pace
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
 from stagecast.rpc.status_service import StatusServicer
+from stagecast.submissions import Submissions
 from stagecast.tls import Tls
 from stagecast.v1 import (
     control_service_pb2,
@@ -89,6 +90,7 @@ class RpcServer:
         *,
         tls: Tls | None,
         authenticator: Authenticator,
+        submissions: Submissions,
         reports: Reports,
         heartbeats: Heartbeats,
         controls: Controls,
@@ -114,7 +116,7 @@ class RpcServer:
         self._server = aio.server(interceptors=interceptors, options=options)
         self._health = HealthServicer(_SERVICES)
         report_service_pb2_grpc.add_ReportServiceServicer_to_server(
-            ReportServicer(reports, heartbeats), self._server
+            ReportServicer(submissions, reports, heartbeats), self._server
         )
         status_service_pb2_grpc.add_StatusServiceServicer_to_server(
             StatusServicer(queries, batch_watches, dataset_watches, waits), self._server

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
-from stagecast.store.sqlite import rows
+from stagecast.store.sqlite import columns, rows
 
 
 class Invariant(Protocol):
@@ -98,10 +98,10 @@ _SUMMED = {
     "batches": "count(*)",
     "open_batches": f"sum(state < {BatchState.SUCCEEDED:d})",
     "pending_batches": f"sum(state = {BatchState.PENDING:d})",
-    **{name: f"sum({name})" for name in rows.COUNTS},
+    **{name: f"sum({name})" for name in columns.COUNTS},
 }
 # Counters may be newer than the last transition of their document.
-_LOGGED = tuple(name for name in rows.CONDITION if not name.endswith("_segments"))
+_LOGGED = tuple(name for name in columns.CONDITION if not name.endswith("_segments"))
 _TERMINAL = f"batches.state >= {BatchState.SUCCEEDED:d}"
 
 
@@ -185,7 +185,7 @@ INVARIANTS: Sequence[Invariant] = (
     # Rows, against the last that the log says of them.
     _same(
         _BATCH,
-        {f"batches.{name}": f"transitions.{name}" for name in ("sealed", *rows.COUNTS)},
+        {f"batches.{name}": f"transitions.{name}" for name in ("sealed", *columns.COUNTS)},
         f"{_TRANSITIONS} AND transitions.revision = batches.revision",
     ),
     _same(

@@ -16,24 +16,24 @@ from stagecast.model import (
     Transition,
 )
 from stagecast.store.protocol import BatchName, DatasetNews, Head
-from stagecast.store.sqlite import rows
+from stagecast.store.sqlite import columns, rows
 from stagecast.store.sqlite.connection import RETRY_AFTER_S, Connection, Cursor
 from stagecast.store.sqlite.history import HistoryReading
 from stagecast.store.sqlite.keys import KeysReading
 from stagecast.store.sqlite.timers import TimersReading
 
 # A dataset by its id.
-_DATASET = f"SELECT {rows.columns(rows.DATASET)} FROM datasets WHERE dataset_id = ?"
+_DATASET = f"SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE dataset_id = ?"
 
 # Datasets in the order of their ids; of a JSON list if there is one, since it may be long, and a
 # statement takes few parameters. What was deleted has a name before '0'.
-_DATASETS = f"SELECT {rows.columns(rows.DATASET)} FROM datasets WHERE dataset_id > ?"
+_DATASETS = f"SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE dataset_id > ?"
 _OF_LIST = " AND dataset_id IN (SELECT value FROM json_each(?))"
 _NO_DATASET = "0"
 
 # What changed since a serial: datasets, and removals.
 _CHANGED_DATASETS = f"""
-    SELECT {rows.columns(rows.DATASET)} FROM datasets WHERE serial > ? AND dataset_id > '0'
+    SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE serial > ? AND dataset_id > '0'
 """
 _REMOVED_DATASETS = "SELECT dataset_id FROM removed_datasets WHERE serial > ?"
 LAST_SERIAL = """
@@ -43,7 +43,7 @@ LAST_SERIAL = """
 
 # A batch by its ids.
 _BATCH = f"""
-    SELECT {rows.columns(rows.BATCH, "batches")}
+    SELECT {columns.listed(columns.BATCH, "batches")}
     FROM batches JOIN datasets ON datasets.id = batches.dataset
     WHERE datasets.dataset_id = ? AND batches.batch_id = ?
 """
@@ -64,36 +64,37 @@ _KEYS_IN_STATE_OF_DATASET = """
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state = ? AND id < ?
 """
 _BATCH_OF_KEY = f"""
-    SELECT datasets.dataset_id, {rows.columns(rows.BATCH, "batches")}
+    SELECT datasets.dataset_id, {columns.listed(columns.BATCH, "batches")}
     FROM batches JOIN datasets ON datasets.id = batches.dataset WHERE batches.id = ?
 """
 _NEWEST = 2**63 - 1
 
 # One document by its id; the usual report names one.
 _DOCUMENT = f"""
-    SELECT {rows.columns(rows.DOCUMENT)} FROM documents WHERE batch = ? AND document_id = ?
+    SELECT {columns.listed(columns.DOCUMENT)} FROM documents WHERE batch = ? AND document_id = ?
 """
 
 # Documents of a JSON list of ids.
 _DOCUMENTS_NAMED = f"""
-    SELECT {rows.columns(rows.DOCUMENT)} FROM documents
+    SELECT {columns.listed(columns.DOCUMENT)} FROM documents
     WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?))
 """
 
 # Documents in the order of registration, from a position on.
 _DOCUMENTS = f"""
-    SELECT {rows.columns(rows.DOCUMENT)} FROM documents WHERE batch = ? AND position > ?
+    SELECT {columns.listed(columns.DOCUMENT)} FROM documents WHERE batch = ? AND position > ?
 """
 
 # Documents whose counters changed after a serial.
 _PROGRESSED = f"""
-    SELECT progress_serial, {rows.columns(rows.DOCUMENT)} FROM documents
+    SELECT progress_serial, {columns.listed(columns.DOCUMENT)} FROM documents
     WHERE batch = ? AND progress_serial > ? AND progress_serial > 0 ORDER BY progress_serial
 """
 
 # The log from a revision on, each row with its document's identity.
 _LOG = f"""
-    SELECT {rows.columns(rows.LOG, "transitions")}, {rows.columns(rows.IDENTITY, "documents")}
+    SELECT {columns.listed(columns.LOG, "transitions")},
+        {columns.listed(columns.IDENTITY, "documents")}
     FROM transitions LEFT JOIN documents
         ON documents.batch = transitions.batch AND documents.position = transitions.position
     WHERE transitions.batch = ? AND transitions.revision > ? ORDER BY transitions.revision
@@ -101,13 +102,13 @@ _LOG = f"""
 
 # The log of one document. Without statistics SQLite would rather walk the log of the batch.
 _LOG_OF_DOCUMENT = f"""
-    SELECT {rows.columns(rows.LOG)} FROM transitions INDEXED BY transitions_by_document
+    SELECT {columns.listed(columns.LOG)} FROM transitions INDEXED BY transitions_by_document
     WHERE batch = ? AND position = ? AND revision > ? ORDER BY revision
 """
 
 # What a document was as of a revision.
 _LAST_OF_DOCUMENT = f"""
-    SELECT {rows.columns(rows.LOG)} FROM transitions INDEXED BY transitions_by_document
+    SELECT {columns.listed(columns.LOG)} FROM transitions INDEXED BY transitions_by_document
     WHERE batch = ? AND position = ? AND revision <= ? ORDER BY revision DESC LIMIT 1
 """
 
@@ -273,7 +274,7 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
                 "ask again for what it is now",
                 retry_after_s=RETRY_AFTER_S,
             )
-        identity = row[: len(rows.IDENTITY)]
+        identity = row[: len(columns.IDENTITY)]
         return rows.transition_from_row(
             (*last, *identity), batch.dataset_id, batch.batch_id
         ).document

@@ -21,7 +21,7 @@ from stagecast.model import (
 )
 from stagecast.store.lookups import get_dataset
 from stagecast.store.protocol import Topic
-from stagecast.store.sqlite import rows
+from stagecast.store.sqlite import columns, rows
 from stagecast.store.sqlite.connection import Connection
 from stagecast.store.sqlite.history import HistoryWriting
 from stagecast.store.sqlite.keys import KeysWriting
@@ -36,7 +36,7 @@ _SAVE_SERIAL = """
 
 # A batch by the request that created it.
 _BATCH_BY_REQUEST = f"""
-    SELECT {rows.columns(rows.BATCH, "batches")}
+    SELECT {columns.listed(columns.BATCH, "batches")}
     FROM batches JOIN datasets ON datasets.id = batches.dataset
     WHERE datasets.dataset_id = ? AND batches.request_id = ?
 """
@@ -46,45 +46,46 @@ _CREATION = "SELECT fingerprint, created_documents, request_id FROM batches WHER
 
 # A dataset's first batch makes its row.
 _NEW_DATASET = f"""
-    INSERT INTO datasets ({rows.columns(rows.DATASET)}) VALUES ({rows.placeholders(rows.DATASET)})
+    INSERT INTO datasets ({columns.listed(columns.DATASET)})
+    VALUES ({columns.placeholders(columns.DATASET)})
 """
 
 # A batch before its first transition.
 _NEW_BATCH_COLUMNS = (
     *("dataset", "batch_id", "labels", "stall_after_us", "fail_after_us", "created_at"),
     *("fingerprint", "created_documents", "request_id"),
-    *rows.BATCH_CONDITION,
+    *columns.BATCH_CONDITION,
 )
 _NEW_BATCH = f"""
-    INSERT INTO batches ({rows.columns(_NEW_BATCH_COLUMNS)})
+    INSERT INTO batches ({columns.listed(_NEW_BATCH_COLUMNS)})
     VALUES ((SELECT id FROM datasets WHERE dataset_id = ?),
-        {rows.placeholders(_NEW_BATCH_COLUMNS[1:])})
+        {columns.placeholders(_NEW_BATCH_COLUMNS[1:])})
 """
 
 # What a call makes of its batch and dataset.
-_SAVE_BATCH = f"UPDATE batches SET {rows.assignments(rows.BATCH_CONDITION)} WHERE id = ?"
+_SAVE_BATCH = f"UPDATE batches SET {columns.assignments(columns.BATCH_CONDITION)} WHERE id = ?"
 _SAVE_DATASET = f"""
-    UPDATE datasets SET {rows.assignments(rows.DATASET)}, serial = 1 + ({LAST_SERIAL})
+    UPDATE datasets SET {columns.assignments(columns.DATASET)}, serial = 1 + ({LAST_SERIAL})
     WHERE dataset_id = ?
 """
 
 # Documents that join.
 _NEW_DOCUMENT = f"""
-    INSERT INTO documents (batch, progress_serial, {rows.columns(rows.DOCUMENT)})
-    VALUES (?, 0, {rows.placeholders(rows.DOCUMENT)})
+    INSERT INTO documents (batch, progress_serial, {columns.listed(columns.DOCUMENT)})
+    VALUES (?, 0, {columns.placeholders(columns.DOCUMENT)})
 """
 
 # Documents that changed; a serial only where counters did without a transition.
 _SAVE_DOCUMENT = f"""
-    UPDATE documents SET {rows.assignments(rows.CONDITION)}, revision = ?, updated_at = ?,
+    UPDATE documents SET {columns.assignments(columns.CONDITION)}, revision = ?, updated_at = ?,
         progress_serial = coalesce(?, progress_serial), {SET_TIMER_OF_SAVED}
     WHERE batch = ? AND position = ?
 """
 
 # The log.
 _NEW_TRANSITION = f"""
-    INSERT INTO transitions (batch, {rows.columns(rows.LOG)})
-    VALUES (?, {rows.placeholders(rows.LOG)})
+    INSERT INTO transitions (batch, {columns.listed(columns.LOG)})
+    VALUES (?, {columns.placeholders(columns.LOG)})
 """
 
 # A batch goes out of sight: no id begins with a slash, the request may be made again, and those

@@ -19,11 +19,11 @@ from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
-from stagecast.wire import requests
+from stagecast.wire import report_requests
 from tests.rpc.calls import BATCH, Calls, Refusal, contents, new, refused
 
 _YEAR_S = 365 * 86_400
-_MOST_SEGMENTS = requests._MAX_SEGMENTS
+_MOST_SEGMENTS = report_requests._MAX_SEGMENTS
 
 # A sound request of every RPC, but for the ids of its dataset and batch.
 SOUND: dict[str, Message] = {

@@ -9,7 +9,7 @@ from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
-from stagecast.wire import requests
+from stagecast.wire import report_requests
 from tests.rpc.calls import BATCH, Calls, contents, counters, new, stage
 
 STRANGE = [
@@ -123,7 +123,7 @@ async def test_values_at_their_limits_are_accepted(calls: Calls) -> None:
     assert request_only.batch.batch_id
     await calls.create("a", "b", "c")
     assert (await calls.start("a", worker="w" * 256)).document.worker == "w" * 256
-    most = requests._MAX_SEGMENTS
+    most = report_requests._MAX_SEGMENTS
     error = r.DocumentError(reason="R" * 64, message="m" * 4_096)
     await calls.report(counters("a", most, most), stage("b", r.STAGE_INDEXING, error=error))
     assert (await calls.document("a")).progress.total_segments == most

@@ -10,7 +10,7 @@ import pytest
 from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
-from stagecast.wire import requests
+from stagecast.wire import report_requests
 from tests.rpc.calls import BATCH, Calls, contents, counters, failure, refused, stage
 
 
@@ -289,7 +289,7 @@ async def test_highest_counters_of_very_many_documents_add_up(calls: Calls) -> N
     """Each may be as high as its rule allows, and the sum still has to fit."""
     ids = [f"doc-{number}" for number in range(2_000)]
     await calls.create(*ids)
-    most = requests._MAX_SEGMENTS
+    most = report_requests._MAX_SEGMENTS
     for first in (0, 1_000):
         chosen = ids[first : first + 1_000]
         await calls.report(*(counters(each, most, most) for each in chosen))

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from stagecast.wire.messages import encode_watch_message, to_datasets_message
-from stagecast.wire.requests import (
+from stagecast.wire.names import (
     batch_name,
     batch_or_document_name,
-    batch_query,
-    beats,
     dataset_id,
+    document_name,
+)
+from stagecast.wire.report_requests import beats, new_batch, new_documents, reports, worker
+from stagecast.wire.resources import to_batch, to_dataset, to_document, to_transition
+from stagecast.wire.status_requests import (
+    batch_query,
     dataset_query,
     datasets_watch_request,
-    document_name,
     document_query,
-    new_batch,
-    new_documents,
-    reports,
     transition_query,
     wait_timeout_s,
     watch_request,
-    worker,
-)
-from stagecast.wire.resources import (
-    to_batch,
-    to_dataset,
-    to_document,
-    to_transition,
 )
 
 __all__ = [

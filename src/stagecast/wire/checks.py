@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from enum import IntEnum
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,6 +15,8 @@ from stagecast.errors import FieldInvalid
 from stagecast.model import BATCH_ID, canonical_uuid
 
 MICROSECONDS = 1_000_000
+
+E = TypeVar("E", bound=IntEnum)
 
 _TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -36,6 +40,11 @@ def batch_id(value: str) -> str:
     if not BATCH_ID.fullmatch(value) or value in (".", ".."):
         raise FieldInvalid("batch_id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")
     return value
+
+
+def document_id(field: str, value: str) -> str:
+    """Return a document id."""
+    return text(field, value, least=1, most=256)
 
 
 def text(field: str, value: str, *, least: int, most: int) -> str:
@@ -74,6 +83,14 @@ def reason(field: str, value: str) -> str:
             field, "must be 1 to 64 characters of A-Z 0-9 _, beginning with a letter"
         )
     return value
+
+
+def member(field: str, enum: type[E], value: int) -> E:
+    """Return the member of an enum that has a number."""
+    try:
+        return enum(value)
+    except ValueError:
+        raise FieldInvalid(field, f"must be one of the named values, is {value}") from None
 
 
 def span_us(field: str, value: Duration, *, least_s: int, most_s: int, zero: bool) -> int:

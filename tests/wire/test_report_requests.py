@@ -1,4 +1,4 @@
-"""Requests as the service is asked: what was left out gets its default, all else stays as it is."""
+"""What was left out of a request gets its default, all else stays as it is."""
 
 from __future__ import annotations
 
@@ -10,21 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast import wire
 from stagecast.errors import FieldInvalid
-from stagecast.model import (
-    DocumentError,
-    DocumentQuery,
-    DocumentState,
-    NewBatch,
-    NewDocument,
-    Page,
-    Progress,
-    Report,
-    Stage,
-    WatchRequest,
-)
+from stagecast.model import DocumentError, NewBatch, NewDocument, Progress, Report, Stage
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
-from stagecast.v1 import status_service_pb2 as ss
 from tests.builders import BATCH_ID, DATASET_ID
 
 NAMES: dict[str, Any] = {"dataset_id": DATASET_ID, "batch_id": BATCH_ID}
@@ -64,50 +52,6 @@ def test_batch_that_says_everything_is_taken_at_its_word() -> None:
     )
 
 
-def test_page_that_says_nothing_is_the_first_hundred_of_all() -> None:
-    assert wire.document_query(ss.ListDocumentsRequest(**NAMES)) == DocumentQuery(
-        **NAMES, states=frozenset(), stages=frozenset(), page=Page(size=100, token="")
-    )
-
-
-def test_filters_are_sets() -> None:
-    query = wire.document_query(
-        ss.ListDocumentsRequest(**NAMES, states=[5, 1, 5], stages=[r.STAGE_INDEXING])
-    )
-    assert query.states == {DocumentState.FAILED, DocumentState.PENDING}
-    assert query.stages == {Stage.INDEXING}
-
-
-def test_watch_that_says_nothing_gets_the_defaults() -> None:
-    assert wire.watch_request(ss.WatchBatchRequest(**NAMES)) == WatchRequest(
-        **NAMES,
-        resume_token="",
-        follow=False,
-        heartbeat_s=15.0,
-        transitions_only=False,
-        fail_on_expired_token=False,
-    )
-
-
-def test_watch_that_says_everything_is_taken_at_its_word() -> None:
-    request = ss.WatchBatchRequest(
-        **NAMES,
-        resume_token="any",  # noqa: S106 - no secret
-        follow=True,
-        heartbeat_interval=Duration(seconds=1, nanos=500_000_000),
-        transitions_only=True,
-        fail_on_expired_token=True,
-    )
-    assert wire.watch_request(request) == WatchRequest(
-        **NAMES,
-        resume_token="any",  # noqa: S106 - no secret
-        follow=True,
-        heartbeat_s=1.5,
-        transitions_only=True,
-        fail_on_expired_token=True,
-    )
-
-
 def _report(**fields: Any) -> Report:
     given = rs.DocumentReport(document_id="a", **fields)
     [report] = wire.reports(rs.ReportRequest(**NAMES, reports=[given]))
@@ -144,10 +88,3 @@ def test_total_of_zero_is_not_the_same_as_none() -> None:
     assert _report(progress=r.Progress(total_segments=0)).progress == Progress(total_segments=0)
     with pytest.raises(FieldInvalid, match="1 is more than the total of 0"):
         _report(progress=r.Progress(completed_segments=1, total_segments=0))
-
-
-def test_first_bad_field_is_the_one_that_is_told() -> None:
-    request = rs.ReportRequest(dataset_id="x", batch_id="..", reports=[])
-    with pytest.raises(FieldInvalid) as caught:
-        wire.batch_name(request)
-    assert caught.value.field == "dataset_id"

@@ -1,0 +1,158 @@
+"""Requests of `ReportService`: protobuf to what the service is asked, checked field by field.
+
+Every function raises `FieldInvalid` for the first field that breaks its rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stagecast.errors import FieldInvalid
+from stagecast.model import (
+    LOST,
+    Beat,
+    DocumentError,
+    NewBatch,
+    NewDocument,
+    Progress,
+    Report,
+    Stage,
+)
+from stagecast.v1 import report_service_pb2, resources_pb2
+from stagecast.wire import checks, names
+
+_MAX_DOCUMENTS = 10_000
+_MAX_REPORTS = 1_000
+_MAX_MESSAGE = 4_096  # characters of an error's text
+_MAX_SEGMENTS = 2**31 - 1  # so that the sum over a batch fits 64 bits
+_MAX_ID_BYTES = 3 << 20  # of all documents of a call: the answer repeats them
+_DEFAULT_STALL_AFTER_US = 300 * checks.MICROSECONDS
+_YEAR_S = 365 * 86_400
+
+
+def new_batch(request: report_service_pb2.CreateBatchRequest) -> NewBatch:
+    """Return the batch to create."""
+    return NewBatch(
+        dataset_id=names.dataset_id(request),
+        batch_id=checks.batch_id(request.batch_id) if request.batch_id else "",
+        documents=new_documents(request.documents),
+        labels=checks.labels("labels", request.labels),
+        more_documents_follow=request.more_documents_follow,
+        stall_after_us=_patience(request, "stall_after", _DEFAULT_STALL_AFTER_US),
+        fail_after_us=_patience(request, "fail_after", 0),
+        request_id=checks.text("request_id", request.request_id, least=0, most=128),
+    )
+
+
+def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[NewDocument]:
+    """Return the documents to register; an id occurs once."""
+    checks.count("documents", len(documents), least=0, most=_MAX_DOCUMENTS)
+    if sum(len(new.document_id.encode()) for new in documents) > _MAX_ID_BYTES:
+        raise FieldInvalid("documents", f"ids must have at most {_MAX_ID_BYTES} bytes in all")
+    registered = []
+    seen: set[str] = set()
+    for index, new in enumerate(documents):
+        path = f"documents[{index}]"
+        document_id = checks.text(f"{path}.document_id", new.document_id, least=0, most=256)
+        if document_id in seen:
+            raise FieldInvalid(f"{path}.document_id", f"occurs twice: {document_id!r}")
+        if document_id:
+            seen.add(document_id)
+        registered.append(
+            NewDocument(
+                document_id=document_id,
+                display_name=checks.text(
+                    f"{path}.display_name", new.display_name, least=0, most=256
+                ),
+                labels=checks.labels(f"{path}.labels", new.labels),
+            )
+        )
+    return registered
+
+
+def worker(request: report_service_pb2.StartAttemptRequest) -> str:
+    """Return who asks for a document."""
+    return checks.text("worker", request.worker, least=1, most=256)
+
+
+def reports(request: report_service_pb2.ReportRequest) -> list[Report]:
+    """Return the reports of a call."""
+    checks.count("reports", len(request.reports), least=1, most=_MAX_REPORTS)
+    return [_report(f"reports[{index}]", given) for index, given in enumerate(request.reports)]
+
+
+def beats(request: report_service_pb2.HeartbeatRequest) -> list[Beat]:
+    """Return the documents that a worker still has."""
+    checks.count("documents", len(request.documents), least=1, most=_MAX_REPORTS)
+    return [_beat(f"documents[{index}]", given) for index, given in enumerate(request.documents)]
+
+
+def _patience(request: report_service_pb2.CreateBatchRequest, field: str, default: int) -> int:
+    if not request.HasField(field):  # type: ignore[arg-type]  # one of two literals
+        return default
+    return checks.span_us(field, getattr(request, field), least_s=1, most_s=_YEAR_S, zero=True)
+
+
+def _beat(path: str, given: report_service_pb2.HeartbeatDocument) -> Beat:
+    return Beat(
+        document_id=checks.document_id(f"{path}.document_id", given.document_id),
+        attempt=_attempt(f"{path}.attempt", given.attempt),
+    )
+
+
+def _attempt(field: str, value: int) -> int:
+    if value < 0:
+        raise FieldInvalid(field, "must be 0 or more")
+    return value
+
+
+def _report(path: str, given: report_service_pb2.DocumentReport) -> Report:
+    document_id = checks.document_id(f"{path}.document_id", given.document_id)
+    attempt = _attempt(f"{path}.attempt", given.attempt)
+    stage = checks.member(f"{path}.stage", Stage, given.stage) if given.stage else None
+    progress = _progress(f"{path}.progress", given.progress) if given.HasField("progress") else None
+    error = _error(f"{path}.error", given.error) if given.HasField("error") else None
+    if stage is None and progress is None and error is None:
+        raise FieldInvalid(path, "must have a stage, progress or an error")
+    if stage is Stage.COMPLETED and error is not None:
+        raise FieldInvalid(f"{path}.error", "must not go together with STAGE_COMPLETED")
+    event_at = None
+    if given.HasField("event_time"):
+        event_at = checks.moment_us(f"{path}.event_time", given.event_time)
+    return Report(
+        document_id=document_id,
+        attempt=attempt,
+        stage=stage,
+        progress=progress,
+        error=error,
+        event_at=event_at,
+    )
+
+
+def _progress(path: str, given: resources_pb2.Progress) -> Progress:
+    total = given.total_segments if given.HasField("total_segments") else None
+    for field, value in (
+        ("completed_segments", given.completed_segments),
+        ("total_segments", total),
+    ):
+        if value is not None and not 0 <= value <= _MAX_SEGMENTS:
+            raise FieldInvalid(f"{path}.{field}", f"must be 0 to {_MAX_SEGMENTS}")
+    if total is not None and given.completed_segments > total:
+        raise FieldInvalid(
+            f"{path}.completed_segments",
+            f"{given.completed_segments} is more than the total of {total}",
+        )
+    return Progress(completed_segments=given.completed_segments, total_segments=total)
+
+
+def _error(path: str, given: resources_pb2.DocumentError) -> DocumentError:
+    if len(given.message) > _MAX_MESSAGE:
+        raise FieldInvalid(
+            f"{path}.message",
+            f"must have at most {_MAX_MESSAGE} characters, has {len(given.message)}",
+        )
+    if given.reason == LOST.reason:
+        raise FieldInvalid(f"{path}.reason", f"{LOST.reason} is what stagecast itself says")
+    return DocumentError(
+        reason=checks.reason(f"{path}.reason", given.reason), message=given.message
+    )

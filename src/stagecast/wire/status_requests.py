@@ -1,0 +1,142 @@
+"""Requests of `StatusService`: protobuf to what the service is asked, checked field by field.
+
+Every function raises `FieldInvalid` for the first field that breaks its rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import Protocol, TypeVar
+
+from stagecast.errors import FieldInvalid
+from stagecast.model import (
+    BatchQuery,
+    BatchState,
+    DatasetQuery,
+    DatasetsWatchRequest,
+    DocumentQuery,
+    DocumentState,
+    Page,
+    Stage,
+    TransitionQuery,
+    WatchRequest,
+)
+from stagecast.v1 import status_service_pb2
+from stagecast.wire import checks, names
+
+_MAX_DATASETS = 10_000
+_MAX_PAGE = 1_000
+_DEFAULT_PAGE = 100
+_DEFAULT_HEARTBEAT_S = 15.0
+_HOUR_S = 3_600
+
+E = TypeVar("E", bound=IntEnum)
+
+
+class _Pages(Protocol):
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def page_token(self) -> str: ...
+
+
+_Beats = status_service_pb2.WatchBatchRequest | status_service_pb2.WatchDatasetsRequest
+
+
+def dataset_query(request: status_service_pb2.ListDatasetsRequest) -> DatasetQuery:
+    """Return which datasets are asked for."""
+    return DatasetQuery(dataset_ids=_dataset_ids(request.dataset_ids), page=_page(request))
+
+
+def batch_query(request: status_service_pb2.ListBatchesRequest) -> BatchQuery:
+    """Return which batches are asked for."""
+    return BatchQuery(
+        dataset_id=names.dataset_id(request) if request.dataset_id else "",
+        states=_members("states", BatchState, request.states),
+        page=_page(request),
+    )
+
+
+def document_query(request: status_service_pb2.ListDocumentsRequest) -> DocumentQuery:
+    """Return which documents are asked for."""
+    name = names.batch_name(request)
+    return DocumentQuery(
+        dataset_id=name[0],
+        batch_id=name[1],
+        states=_members("states", DocumentState, request.states),
+        stages=_members("stages", Stage, request.stages),
+        page=_page(request),
+    )
+
+
+def transition_query(request: status_service_pb2.ListTransitionsRequest) -> TransitionQuery:
+    """Return whose history is asked for."""
+    name = names.batch_or_document_name(request)
+    return TransitionQuery(
+        dataset_id=name[0], batch_id=name[1], document_id=name[2], page=_page(request)
+    )
+
+
+def wait_timeout_s(request: status_service_pb2.WaitBatchRequest) -> float | None:
+    """Return how long to wait; `None` if that was left out."""
+    if not request.HasField("timeout"):
+        return None
+    span = checks.span_us("timeout", request.timeout, least_s=0, most_s=_HOUR_S, zero=False)
+    return span / checks.MICROSECONDS
+
+
+def watch_request(request: status_service_pb2.WatchBatchRequest) -> WatchRequest:
+    """Return the watch that is asked for."""
+    name = names.batch_name(request)
+    return WatchRequest(
+        dataset_id=name[0],
+        batch_id=name[1],
+        resume_token=request.resume_token,
+        follow=request.follow,
+        heartbeat_s=_heartbeat_s(request),
+        transitions_only=request.transitions_only,
+        fail_on_expired_token=request.fail_on_expired_token,
+    )
+
+
+def datasets_watch_request(
+    request: status_service_pb2.WatchDatasetsRequest,
+) -> DatasetsWatchRequest:
+    """Return the watch of datasets that is asked for."""
+    return DatasetsWatchRequest(
+        dataset_ids=_dataset_ids(request.dataset_ids), heartbeat_s=_heartbeat_s(request)
+    )
+
+
+def _dataset_ids(given: Sequence[str]) -> frozenset[str] | None:
+    """Return the datasets that are named, or `None` for all."""
+    checks.count("dataset_ids", len(given), least=0, most=_MAX_DATASETS)
+    found = []
+    for index, value in enumerate(given):
+        try:
+            found.append(checks.dataset_id(value))
+        except FieldInvalid as error:
+            raise FieldInvalid(f"dataset_ids[{index}]", error.rule) from None
+    return frozenset(found) or None
+
+
+def _page(request: _Pages) -> Page:
+    if not 0 <= request.page_size <= _MAX_PAGE:
+        raise FieldInvalid("page_size", f"must be 0 to {_MAX_PAGE}")
+    return Page(size=request.page_size or _DEFAULT_PAGE, token=request.page_token)
+
+
+def _heartbeat_s(request: _Beats) -> float:
+    if not request.HasField("heartbeat_interval"):
+        return _DEFAULT_HEARTBEAT_S
+    span = checks.span_us(
+        "heartbeat_interval", request.heartbeat_interval, least_s=1, most_s=300, zero=False
+    )
+    return span / checks.MICROSECONDS
+
+
+def _members(field: str, enum: type[E], values: Iterable[int]) -> frozenset[E]:
+    return frozenset(
+        checks.member(f"{field}[{index}]", enum, value) for index, value in enumerate(values)
+    )

@@ -1,0 +1,16 @@
+"""The ids in a request."""
+
+from __future__ import annotations
+
+import pytest
+
+from stagecast import wire
+from stagecast.errors import FieldInvalid
+from stagecast.v1 import report_service_pb2 as rs
+
+
+def test_first_bad_field_is_the_one_that_is_told() -> None:
+    request = rs.ReportRequest(dataset_id="x", batch_id="..", reports=[])
+    with pytest.raises(FieldInvalid) as caught:
+        wire.batch_name(request)
+    assert caught.value.field == "dataset_id"

@@ -5,26 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo
-from google.rpc.status_pb2 import Status
-from grpc import aio
 from sqlite_utils import Database
 
 from stagecast.app import App
 from stagecast.cli.index import Index
 from stagecast.cli.sources import find_sources
-from stagecast.cli.worker import Attempt, Dropped, Source, Worker, call, submit, work
+from stagecast.cli.worker import Source, Worker, submit, work
 from stagecast.client import Client
 from stagecast.config import Config
-from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as pb
-from stagecast.v1 import report_service_pb2_grpc
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import ServerProcess, free_address
@@ -188,59 +180,6 @@ async def real_server(config: Config) -> AsyncIterator[Client]:
         yield client
 
 
-@pytest.fixture
-async def attempt(client: Client, dataset_id: str) -> AsyncIterator[Attempt]:
-    """An attempt that hears very soon what it is ordered."""
-    batch = await submit(client, dataset_id, sources_of(a=Path()))
-    taken = await client.reports.StartAttempt(
-        pb.StartAttemptRequest(
-            dataset_id=dataset_id, batch_id=batch.batch_id, document_id="a", worker="w1"
-        )
-    )
-    attempt = Attempt(client, taken, beat_s=0.001)
-    heartbeats = asyncio.create_task(attempt.stay_alive())
-    yield attempt
-    heartbeats.cancel()
-
-
-async def ordered(attempt: Attempt, order: pb.WorkerOrder.ValueType) -> None:
-    async with asyncio.timeout(30):
-        while attempt._order != order:
-            await attempt._ordered.wait()
-            attempt._ordered.clear()
-
-
-async def test_a_paused_worker_holds_until_it_is_resumed(client: Client, attempt: Attempt) -> None:
-    names = {
-        "dataset_id": attempt._document.dataset_id,
-        "batch_id": attempt._document.batch_id,
-        "document_id": "a",
-    }
-    await client.controls.Pause(cs.PauseRequest(**names))
-    await ordered(attempt, pb.WORKER_ORDER_PAUSE)
-    entering = asyncio.create_task(attempt.enter(r.STAGE_PARSING))
-    for _ in range(20):
-        document = (await client.status.GetDocument(s.GetDocumentRequest(**names))).document
-    assert document.stage == r.STAGE_WAITING
-    assert not entering.done()
-    await client.controls.Resume(cs.ResumeRequest(**names))
-    async with asyncio.timeout(30):
-        await entering
-    document = (await client.status.GetDocument(s.GetDocumentRequest(**names))).document
-    assert document.stage == r.STAGE_PARSING
-
-
-async def test_a_worker_drops_what_a_heartbeat_tells_it_to(
-    client: Client, attempt: Attempt
-) -> None:
-    await client.controls.Stop(
-        cs.StopRequest(dataset_id=attempt._document.dataset_id, batch_id=attempt._document.batch_id)
-    )
-    await ordered(attempt, pb.WORKER_ORDER_STOP)
-    with pytest.raises(Dropped, match="answered WORKER_ORDER_STOP"):
-        await attempt.enter(r.STAGE_PARSING)
-
-
 class Gate:
     """An index that is slow: it waits until the gate is open."""
 
@@ -294,58 +233,3 @@ async def until_indexing(client: Client, request: s.WatchBatchRequest) -> None:
     async for message in client.status.WatchBatch(request):
         if any(t.document.stage == r.STAGE_INDEXING for t in message.transitions):
             return
-
-
-class AwayTwice(report_service_pb2_grpc.ReportServiceServicer):
-    """A server that is not available twice, and says when it will be."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    async def SealBatch(  # noqa: N802 - the proto's name
-        self, request: pb.SealBatchRequest, context: aio.ServicerContext[Any, Any]
-    ) -> pb.SealBatchResponse:
-        self.calls += 1
-        if self.calls < 3:
-            packed = AnyMessage()
-            packed.Pack(RetryInfo(retry_delay=Duration(nanos=1_000_000)))
-            details = Status(code=14, details=[packed]).SerializeToString()
-            await context.abort(
-                grpc.StatusCode.UNAVAILABLE,
-                "away",
-                trailing_metadata=(("grpc-status-details-bin", details),),
-            )
-        return pb.SealBatchResponse()
-
-
-@pytest.fixture
-async def away_twice() -> AsyncIterator[tuple[AwayTwice, Client]]:
-    servicer, server = AwayTwice(), aio.server()
-    report_service_pb2_grpc.add_ReportServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with Client(f"127.0.0.1:{port}") as client:
-        yield servicer, client
-    await server.stop(0)
-
-
-async def test_a_call_is_repeated_while_the_server_is_away(
-    away_twice: tuple[AwayTwice, Client],
-) -> None:
-    servicer, client = away_twice
-    await call(client.reports.SealBatch, pb.SealBatchRequest())
-    assert servicer.calls == 3
-
-
-async def test_a_call_without_patience_is_made_once(away_twice: tuple[AwayTwice, Client]) -> None:
-    servicer, client = away_twice
-    with pytest.raises(aio.AioRpcError, match="away"):
-        await call(client.reports.SealBatch, pb.SealBatchRequest(), patience_s=0)
-    assert servicer.calls == 1
-
-
-async def test_a_refused_call_is_not_repeated(client: Client, dataset_id: str) -> None:
-    request = pb.SealBatchRequest(dataset_id=dataset_id, batch_id="missing")
-    with pytest.raises(aio.AioRpcError) as refused:
-        await call(client.reports.SealBatch, request)
-    assert refused.value.code() is grpc.StatusCode.NOT_FOUND

@@ -3,7 +3,8 @@
 Submit a batch; take a document; say which stage it has entered, how far it is, and how it ended:
 that is all. Every call may be repeated after a lost answer, so a worker simply tries again.
 Meanwhile say now and then that you live, and do what the answer orders.
-Of stagecast this needs the client and the protobuf messages; `text` is the pipeline's own work.
+Of stagecast this needs the client and the protobuf messages; `attempt` and `calls` are as much a
+part of the example, `text` is the pipeline's own work.
 """
 
 from __future__ import annotations
@@ -16,30 +17,17 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
-from grpc import aio
-
+from stagecast.cli.attempt import Attempt, Dropped, take
+from stagecast.cli.calls import call
 from stagecast.cli.text import clean, decode, split
-from stagecast.client import Backoff, Client, details_of
+from stagecast.client import Client
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 
-Q = TypeVar("Q")
-A = TypeVar("A")
-
 _DOCUMENTS_A_CALL = 1_000
 _REPORTS_WHILE_INDEXING = 10  # enough for a bar to move, and few enough for a large document
-_CALL_S = 10.0  # how long one call may take
-_PATIENCE_S = 60.0  # how long a call is repeated while the server is away
-_BEAT_S = 10.0  # how often a worker says that it lives, if it need not do so more often
-_TRANSIENT = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,  # by a server that let go of the connection
-)
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +54,6 @@ class IngestionError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class Dropped(Exception):
-    """The document is no longer this worker's: it was stopped, has ended, or another has it."""
 
 
 async def submit(client: Client, dataset_id: str, sources: Sequence[Source]) -> r.Batch:
@@ -153,7 +137,13 @@ class Worker:
         Raises:
             Dropped: somebody else has taken or ended the document.
         """
-        attempt = await self._take(source)
+        attempt = await take(
+            self._client,
+            self._batch,
+            source.document_id,
+            worker=self._name,
+            delay_s=self._delay_s,
+        )
         heartbeats = asyncio.create_task(attempt.stay_alive())
         try:
             await attempt.enter(r.STAGE_PARSING)
@@ -170,135 +160,12 @@ class Worker:
         finally:
             heartbeats.cancel()
 
-    async def _take(self, source: Source) -> Attempt:
-        request = pb.StartAttemptRequest(
-            dataset_id=self._batch.dataset_id,
-            batch_id=self._batch.batch_id,
-            document_id=source.document_id,
-            worker=self._name,
-        )
-        taken = await call(self._client.reports.StartAttempt, request)
-        beat_s = _beat_s(self._batch.stall_after.ToTimedelta().total_seconds())
-        return Attempt(self._client, taken, beat_s=beat_s, delay_s=self._delay_s)
-
     async def _put_into_index(self, attempt: Attempt, chunks: Sequence[str]) -> None:
         step = -(-len(chunks) // _REPORTS_WHILE_INDEXING)
         for done in range(0, len(chunks), step):
             some = chunks[done : done + step]
             await self._index.add(attempt.document_id, done + 1, some)
             await attempt.count(r.Progress(completed_segments=done + len(some)))
-
-
-class Attempt:
-    """One attempt at one document: what a worker reports while it has it.
-
-    Each report names the attempt. If another worker has taken the document over in the meantime, it
-    is refused with FAILED_PRECONDITION / `STALE_ATTEMPT`; a heartbeat may tell so before that.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        taken: pb.StartAttemptResponse,
-        *,
-        beat_s: float = _BEAT_S,
-        delay_s: float = 0.0,
-    ) -> None:
-        self._client = client
-        self._document = taken.document
-        self._number = taken.attempt
-        self._beat_s = beat_s
-        self._delay_s = delay_s
-        self._order = pb.WORKER_ORDER_GO_ON
-        self._ordered = asyncio.Event()
-
-    @property
-    def document_id(self) -> str:
-        """The document."""
-        return self._document.document_id
-
-    async def stay_alive(self) -> None:
-        """Say now and then that the worker lives, and note what it is told, until cancelled."""
-        beat = pb.HeartbeatDocument(document_id=self.document_id, attempt=self._number)
-        request = pb.HeartbeatRequest(
-            dataset_id=self._document.dataset_id,
-            batch_id=self._document.batch_id,
-            documents=[beat],
-        )
-        while True:
-            await asyncio.sleep(self._beat_s)
-            try:
-                answer = await call(self._client.reports.Heartbeat, request)
-            except aio.AioRpcError as error:  # the next report will find out
-                _log.warning("no answer to a heartbeat: %s", error.details())
-            else:
-                self._order = answer.orders[0].order
-                self._ordered.set()
-
-    async def enter(self, stage: r.Stage.ValueType, progress: r.Progress | None = None) -> None:
-        """Report that a stage begins; COMPLETED ends the document as SUCCEEDED."""
-        await self._report(pb.DocumentReport(stage=stage, progress=progress))
-
-    async def count(self, progress: r.Progress) -> None:
-        """Report how far it is; a total that was reported before stays."""
-        await self._report(pb.DocumentReport(progress=progress))
-
-    async def fail(self, reason: str, message: str) -> None:
-        """Report that the document ends as FAILED, in the stage where it is."""
-        error = r.DocumentError(reason=reason, message=message)
-        await self._report(pb.DocumentReport(error=error))
-
-    async def _obey(self) -> None:
-        """Hold while the document is paused; raise `Dropped` if it is no longer ours."""
-        while self._order == pb.WORKER_ORDER_PAUSE:
-            self._ordered.clear()
-            await self._ordered.wait()
-        if self._order != pb.WORKER_ORDER_GO_ON:
-            raise Dropped(f"a heartbeat was answered {pb.WorkerOrder.Name(self._order)}")
-
-    async def _report(self, report: pb.DocumentReport) -> None:
-        await self._obey()
-        report.document_id = self.document_id
-        report.attempt = self._number
-        report.event_time.CopyFrom(_now())
-        request = pb.ReportRequest(
-            dataset_id=self._document.dataset_id,
-            batch_id=self._document.batch_id,
-            reports=[report],
-        )
-        try:
-            await call(self._client.reports.Report, request)
-        except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                raise
-            raise Dropped(error.details()) from error
-        await asyncio.sleep(self._delay_s)
-
-
-async def call(
-    rpc: aio.UnaryUnaryMultiCallable[Q, A], request: Q, *, patience_s: float = _PATIENCE_S
-) -> A:
-    """Make a call, and repeat it while the server is away: when it says, else ever more slowly.
-
-    Raises:
-        grpc.aio.AioRpcError: the call was refused, or the server did not come back in time.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience_s
-    backoff = Backoff()
-    while True:
-        try:
-            return await rpc(request, timeout=_CALL_S)
-        except aio.AioRpcError as error:
-            if error.code() not in _TRANSIENT or loop.time() >= deadline:
-                raise
-            advised = details_of(error).retry_after_s
-        await backoff.wait(advised)
-
-
-def _beat_s(stall_after_s: float) -> float:
-    """Return how often to send heartbeats, so that a lost one does no harm; 0 never stalls."""
-    return min(_BEAT_S, stall_after_s / 3) if stall_after_s else _BEAT_S
 
 
 def _parse(path: Path) -> str:
@@ -329,9 +196,3 @@ def _clean(text: str) -> str:
     if not cleaned:
         raise IngestionError("NO_TEXT", "there is no text in it")
     return cleaned
-
-
-def _now() -> Timestamp:
-    now = Timestamp()
-    now.GetCurrentTime()
-    return now

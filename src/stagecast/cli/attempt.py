@@ -1,0 +1,139 @@
+"""What a worker says of a document while it has it, and what it is told.
+
+Each report names the attempt; heartbeats go on beside them, and are answered with orders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
+
+from stagecast.cli.calls import call
+from stagecast.client import Client
+from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import resources_pb2 as r
+
+_BEAT_S = 10.0  # how often a worker says that it lives, if it need not do so more often
+
+_log = logging.getLogger(__name__)
+
+
+class Dropped(Exception):
+    """The document is no longer this worker's: it was stopped, has ended, or another has it."""
+
+
+async def take(
+    client: Client, batch: r.Batch, document_id: str, *, worker: str, delay_s: float
+) -> Attempt:
+    """Take a document for a worker, from another one if need be.
+
+    Raises:
+        grpc.aio.AioRpcError: the call was refused, or the server did not come back in time.
+    """
+    request = pb.StartAttemptRequest(
+        dataset_id=batch.dataset_id, batch_id=batch.batch_id, document_id=document_id, worker=worker
+    )
+    taken = await call(client.reports.StartAttempt, request)
+    beat_s = _beat_s(batch.stall_after.ToTimedelta().total_seconds())
+    return Attempt(client, taken, beat_s=beat_s, delay_s=delay_s)
+
+
+class Attempt:
+    """One attempt at one document: what a worker reports while it has it.
+
+    Each report names the attempt. If another worker has taken the document over in the meantime, it
+    is refused with FAILED_PRECONDITION / `STALE_ATTEMPT`; a heartbeat may tell so before that.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        taken: pb.StartAttemptResponse,
+        *,
+        beat_s: float = _BEAT_S,
+        delay_s: float = 0.0,
+    ) -> None:
+        self._client = client
+        self._document = taken.document
+        self._number = taken.attempt
+        self._beat_s = beat_s
+        self._delay_s = delay_s
+        self._order = pb.WORKER_ORDER_GO_ON
+        self._ordered = asyncio.Event()
+
+    @property
+    def document_id(self) -> str:
+        """The document."""
+        return self._document.document_id
+
+    async def stay_alive(self) -> None:
+        """Say now and then that the worker lives, and note what it is told, until cancelled."""
+        beat = pb.HeartbeatDocument(document_id=self.document_id, attempt=self._number)
+        request = pb.HeartbeatRequest(
+            dataset_id=self._document.dataset_id,
+            batch_id=self._document.batch_id,
+            documents=[beat],
+        )
+        while True:
+            await asyncio.sleep(self._beat_s)
+            try:
+                answer = await call(self._client.reports.Heartbeat, request)
+            except aio.AioRpcError as error:  # the next report will find out
+                _log.warning("no answer to a heartbeat: %s", error.details())
+            else:
+                self._order = answer.orders[0].order
+                self._ordered.set()
+
+    async def enter(self, stage: r.Stage.ValueType, progress: r.Progress | None = None) -> None:
+        """Report that a stage begins; COMPLETED ends the document as SUCCEEDED."""
+        await self._report(pb.DocumentReport(stage=stage, progress=progress))
+
+    async def count(self, progress: r.Progress) -> None:
+        """Report how far it is; a total that was reported before stays."""
+        await self._report(pb.DocumentReport(progress=progress))
+
+    async def fail(self, reason: str, message: str) -> None:
+        """Report that the document ends as FAILED, in the stage where it is."""
+        error = r.DocumentError(reason=reason, message=message)
+        await self._report(pb.DocumentReport(error=error))
+
+    async def _obey(self) -> None:
+        """Hold while the document is paused; raise `Dropped` if it is no longer ours."""
+        while self._order == pb.WORKER_ORDER_PAUSE:
+            self._ordered.clear()
+            await self._ordered.wait()
+        if self._order != pb.WORKER_ORDER_GO_ON:
+            raise Dropped(f"a heartbeat was answered {pb.WorkerOrder.Name(self._order)}")
+
+    async def _report(self, report: pb.DocumentReport) -> None:
+        await self._obey()
+        report.document_id = self.document_id
+        report.attempt = self._number
+        report.event_time.CopyFrom(_now())
+        request = pb.ReportRequest(
+            dataset_id=self._document.dataset_id,
+            batch_id=self._document.batch_id,
+            reports=[report],
+        )
+        try:
+            await call(self._client.reports.Report, request)
+        except aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            raise Dropped(error.details()) from error
+        await asyncio.sleep(self._delay_s)
+
+
+def _beat_s(stall_after_s: float) -> float:
+    """Return how often to send heartbeats, so that a lost one does no harm; 0 never stalls."""
+    return min(_BEAT_S, stall_after_s / 3) if stall_after_s else _BEAT_S
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now

@@ -97,21 +97,13 @@ class App:
         tls, verifier = load_tls(self._config), self._load_verifier()
         feed = Feed()
         committed_elsewhere, maybe_keys = asyncio.Event(), asyncio.Event()
-
-        def on_foreign_commit() -> None:
-            committed_elsewhere.set()
-            maybe_keys.set()
-
-        store = self._open_store(feed, on_foreign_commit)
+        store = self._open_store(feed, committed_elsewhere, maybe_keys)
         stack.push_async_callback(store.close)
         ring = KeyRing(store, maybe_keys, on_change=lambda: feed.ring_only(feed.topics()))
         authenticator = await self._make_authenticator(ring, verifier)
         queries, controls = Queries(store), Controls(store)
         heartbeats = Heartbeats(store, clock=self._clock)
         keeper = self._make_keeper(store)
-        retention = Retention(
-            store, config=self._config, clock=self._clock, on_deleted=controls.sweep_soon
-        )
         stack.push_async_callback(_hand_over, heartbeats, keeper)
         rpc = self._rpc = self._make_rpc(
             tls, authenticator, store, feed, queries, controls, heartbeats
@@ -121,7 +113,7 @@ class App:
         stack.callback(self._drain, rpc, feed)
         self._readiness.on_change = rpc.set_serving
         self._readiness.gain()
-        for chore in (
+        chores = (
             self._readiness.keep(store, every_s=self._config.probe_every_s),
             Neighbours(store, feed, committed_elsewhere).run(),
             controls.sweep(),
@@ -129,11 +121,18 @@ class App:
             ring.run(),
             *self._renewing(tls, http),
             keeper.run(),
-            retention.run(),
-        ):
+            self._make_retention(store, controls).run(),
+        )
+        for chore in chores:
             stack.push_async_callback(_cancel, asyncio.create_task(chore))
 
-    def _open_store(self, feed: Feed, on_foreign_commit: Callable[[], None]) -> SqliteStore:
+    def _open_store(self, feed: Feed, *committed_elsewhere: asyncio.Event) -> SqliteStore:
+        """Open the file; the events are set when another process has written."""
+
+        def on_foreign_commit() -> None:
+            for event in committed_elsewhere:
+                event.set()
+
         return SqliteStore(
             self._config.db,
             clock=self._clock,
@@ -148,6 +147,11 @@ class App:
             clock=self._clock,
             monotonic=self._monotonic,
             every_s=self._config.keep_every_s,
+        )
+
+    def _make_retention(self, store: Store, controls: Controls) -> Retention:
+        return Retention(
+            store, config=self._config, clock=self._clock, on_deleted=controls.sweep_soon
         )
 
     def _load_verifier(self) -> TokenVerifier | None:

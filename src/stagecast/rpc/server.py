@@ -115,17 +115,11 @@ class RpcServer:
         options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))
         self._server = aio.server(interceptors=interceptors, options=options)
         self._health = HealthServicer(_SERVICES)
-        report_service_pb2_grpc.add_ReportServiceServicer_to_server(
-            ReportServicer(submissions, reports, heartbeats), self._server
+        self._add_services(
+            ReportServicer(submissions, reports, heartbeats),
+            StatusServicer(queries, batch_watches, dataset_watches, waits),
+            ControlServicer(controls),
         )
-        status_service_pb2_grpc.add_StatusServiceServicer_to_server(
-            StatusServicer(queries, batch_watches, dataset_watches, waits), self._server
-        )
-        control_service_pb2_grpc.add_ControlServiceServicer_to_server(
-            ControlServicer(controls), self._server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_reflection(self._server, (*_SERVICES, health.SERVICE_NAME))
 
     async def start(self) -> None:
         """Listen; `address` has the real port afterwards.
@@ -146,6 +140,16 @@ class RpcServer:
             ) from error
         self.address = f"{self.address.rpartition(':')[0]}:{port}"
         await self._server.start()
+
+    def _add_services(
+        self, reports: ReportServicer, status: StatusServicer, controls: ControlServicer
+    ) -> None:
+        server = self._server
+        report_service_pb2_grpc.add_ReportServiceServicer_to_server(reports, server)
+        status_service_pb2_grpc.add_StatusServiceServicer_to_server(status, server)
+        control_service_pb2_grpc.add_ControlServiceServicer_to_server(controls, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        add_reflection(server, (*_SERVICES, health.SERVICE_NAME))
 
     def _add_port(self) -> int:
         if self._certificate is None:

@@ -6,7 +6,6 @@ higher one.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from stagecast.store import DatasetNews, Reading, Store, see
 from stagecast.turns import Turns
 from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience
+from stagecast.watches.tick import Tick
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
 _BEFORE_ALL = -1  # serial: those that the release before has made have 0
@@ -62,36 +62,25 @@ class DatasetWatches:
             Draining, WatchExpired: watch again.
         """
         topics = [()] if request.dataset_ids is None else [(one,) for one in request.dataset_ids]
-        loop = asyncio.get_running_loop()
-        tick_over_s = loop.time()
         look: Look[DatasetNews] = Look()
         with contextlib.closing(look), self._feed.listen(*topics) as bell:
             patience = Patience(request.heartbeat_s, self._config)
             news = await self._read(request, caller.sight, _BEFORE_ALL)
             await on_begun()
-            for message in self._all(news.changed):
-                caller.check()
-                yield message
-            patience.sent()
+            messages = self._all(news.changed)
+            tick = Tick(_TICK_S)
             while True:
-                patience.check_alive(self._feed)
-                # What is not known yet is asked for again, whether or not the bell rings.
-                if not look.blind and await bell.wait(patience.until_due_s):
-                    # A lone change finds the tick over and is sent at once.
-                    await asyncio.sleep(tick_over_s - loop.time())
-                bell.clear()
-                tick_over_s = loop.time() + _TICK_S
-                read = partial(self._read, request, caller.sight, news.serial)
-                messages: list[DatasetsMessage] = []
-                if found := await look.take(read, patience):
-                    news = found
-                    messages += self._changes(news)
-                if not messages and patience.heartbeat_due:
-                    messages = [DatasetsMessage(server_at=self._clock())]
                 for message in messages:
                     caller.check()
                     yield message
                     patience.sent()
+                patience.check_alive(self._feed)
+                # What is not known yet is asked for again, whether or not the bell rings.
+                await tick.wait(bell, 0.0 if look.blind else patience.until_due_s)
+                read = partial(self._read, request, caller.sight, news.serial)
+                found = await look.take(read, patience)
+                messages = self._news(found, heartbeat_due=patience.heartbeat_due)
+                news = found or news
 
     async def _read(self, request: DatasetsWatchRequest, sight: Sight, serial: int) -> DatasetNews:
         def find(tx: Reading) -> DatasetNews:
@@ -110,10 +99,15 @@ class DatasetWatches:
                 server_at=self._clock(),
             )
 
-    def _changes(self, news: DatasetNews) -> Iterator[DatasetsMessage]:
-        for first in range(0, max(len(news.changed), len(news.removed)), _PART):
+    def _news(self, found: DatasetNews | None, *, heartbeat_due: bool) -> Iterator[DatasetsMessage]:
+        """Yield what there is to tell: changes, or a sign of life when that is due."""
+        changed = found.changed if found else ()
+        removed = found.removed if found else ()
+        if not changed and not removed and heartbeat_due:
+            yield DatasetsMessage(server_at=self._clock())
+        for first in range(0, max(len(changed), len(removed)), _PART):
             yield DatasetsMessage(
-                datasets=news.changed[first : first + _PART],
-                removed=news.removed[first : first + _PART],
+                datasets=changed[first : first + _PART],
+                removed=removed[first : first + _PART],
                 server_at=self._clock(),
             )

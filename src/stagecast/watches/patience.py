@@ -1,4 +1,4 @@
-"""The times of one watch: its heartbeat, its tick and its life."""
+"""The times of one watch: its heartbeat and its life."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from stagecast.store import Store, get_batch, see
 from stagecast.turns import Turns
 from stagecast.watches.log import find_named
 from stagecast.watches.patience import check_open
+from stagecast.watches.tick import Tick
 
 _ASK_EVERY_S = 10.0
 _TICK_S = 0.1  # between two looks of one who waits
@@ -44,23 +45,17 @@ class Waits:
         """
         loop = asyncio.get_running_loop()
         end_s = loop.time() + min(timeout_s, self._config.watch_life_s)
-        tick_over_s = loop.time()
         name = (dataset_id, batch_id)
         with self._feed.listen(name) as bell:
             batch = await self._store.read(lambda tx: get_batch(see(tx, caller.sight), *name))
             find = partial(find_named, name=name, key=batch.key)
+            # One read for all who wait for the same batch.
+            look = partial(self._turns.share, (*name, batch.key), partial(self._store.read, find))
+            tick = Tick(_TICK_S)
             while not (done := batch_state(batch).terminal) and loop.time() < end_s:
                 check_open(self._feed)
-                if await bell.wait(min(end_s - loop.time(), _ASK_EVERY_S)):
-                    # A lone change finds the tick over and is looked at at once.
-                    await asyncio.sleep(min(tick_over_s, end_s) - loop.time())
-                bell.clear()
-                tick_over_s = loop.time() + _TICK_S
+                await tick.wait(bell, min(end_s - loop.time(), _ASK_EVERY_S))
                 caller.check()
-                # One read for all who wait for the same batch.
-                look = partial(
-                    self._turns.share, (*name, batch.key), partial(self._store.read, find)
-                )
                 batch = await self._outlast_faults(look, end_s)
             return batch, done
 

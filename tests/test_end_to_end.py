@@ -15,32 +15,13 @@ from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import running
+from tests.rest.answers import EXAMPLE
 
 DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 BATCH = "20250306150245647595"
 DONE = "a8e0e5b5-78c6-4130-a5ce-25feb0e0b4ac"
 BROKEN = "docs/broken scan.pdf"
 BUSY = "docs/büro.md"
-
-# The response example of Dify's document, as it is printed there; the times are its own.
-DIFY_EXAMPLE = {
-    "data": [
-        {
-            "id": "a8e0e5b5-78c6-4130-a5ce-25feb0e0b4ac",
-            "indexing_status": "completed",
-            "processing_started_at": 1741267200,
-            "parsing_completed_at": 1741267200,
-            "cleaning_completed_at": 1741267200,
-            "splitting_completed_at": 1741267200,
-            "completed_at": 1741267200,
-            "paused_at": None,
-            "error": None,
-            "stopped_at": None,
-            "completed_segments": 5,
-            "total_segments": 5,
-        }
-    ]
-}
 
 
 async def test_every_face_tells_the_same_before_and_after_a_kill(tmp_path: Path) -> None:
@@ -74,7 +55,7 @@ async def test_single_completed_document_reads_as_the_seeds_example(tmp_path: Pa
         )
         text, _ = await _get_both(server.http)
     # Whole seconds and nothing else may differ, so they are put in the example's place.
-    assert re.sub(r":\d{10}\b", ":1741267200", text) == _compact(DIFY_EXAMPLE)
+    assert re.sub(r":\d{10}\b", ":1741267200", text) == _compact(EXAMPLE)
 
 
 async def _ingest(client: Client) -> None:

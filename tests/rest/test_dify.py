@@ -19,45 +19,12 @@ from stagecast.model import DocumentError, Progress, Stage
 from stagecast.store.sqlite import SqliteStore
 from tests.clock import START_US, Clock
 from tests.conditions import until
+from tests.rest.answers import EXAMPLE, UNTOUCHED
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
 from tests.store.counting import CountingStore
 
 START = START_US // 1_000_000
-
-# The response example of the seed, field for field.
-SEED = {
-    "data": [
-        {
-            "id": "a8e0e5b5-78c6-4130-a5ce-25feb0e0b4ac",
-            "indexing_status": "completed",
-            "processing_started_at": 1741267200,
-            "parsing_completed_at": 1741267200,
-            "cleaning_completed_at": 1741267200,
-            "splitting_completed_at": 1741267200,
-            "completed_at": 1741267200,
-            "paused_at": None,
-            "error": None,
-            "stopped_at": None,
-            "completed_segments": 5,
-            "total_segments": 5,
-        }
-    ]
-}
-
-UNTOUCHED = {
-    "indexing_status": "waiting",
-    "processing_started_at": None,
-    "parsing_completed_at": None,
-    "cleaning_completed_at": None,
-    "splitting_completed_at": None,
-    "completed_at": None,
-    "paused_at": None,
-    "error": None,
-    "stopped_at": None,
-    "completed_segments": 0,
-    "total_segments": 0,
-}
 
 FAILURE = DocumentError(reason="PARSE_FAILED", message="Page 3 is no text.")
 
@@ -71,7 +38,7 @@ async def only(http: httpx.AsyncClient, ingestion: Ingestion) -> dict[str, Any]:
     response = await http.get(ingestion.path)
     assert response.status_code == 200
     [document] = response.json()["data"]
-    assert list(document) == list(SEED["data"][0])
+    assert list(document) == list(EXAMPLE["data"][0])
     return dict(document)
 
 
@@ -89,7 +56,7 @@ async def test_body_is_the_example_of_the_seed_byte_for_byte(
     response = await http.get(ingestion.path)
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
-    assert response.text == json.dumps(SEED, separators=(",", ":"))
+    assert response.text == json.dumps(EXAMPLE, separators=(",", ":"))
 
 
 async def test_document_that_nobody_took_has_null_times_and_zero_counters(

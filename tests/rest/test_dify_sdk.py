@@ -26,6 +26,7 @@ from stagecast.v1 import resources_pb2 as r
 from tests.access import make_key
 from tests.clock import START_US, Clock
 from tests.conditions import until
+from tests.rest.answers import UNTOUCHED
 from tests.rpc.calls import BATCH, Calls, counters, failure, refused, stage
 
 START = START_US // 1_000_000
@@ -33,20 +34,6 @@ START = START_US // 1_000_000
 OTHER = "1b2d1e2f-9b4c-4a1f-8e4d-4a2a7a1d3c22"
 
 STAGES = (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_SPLITTING, r.STAGE_INDEXING)
-
-UNTOUCHED = {
-    "indexing_status": "waiting",
-    "processing_started_at": None,
-    "parsing_completed_at": None,
-    "cleaning_completed_at": None,
-    "splitting_completed_at": None,
-    "completed_at": None,
-    "paused_at": None,
-    "error": None,
-    "stopped_at": None,
-    "completed_segments": 0,
-    "total_segments": 0,
-}
 
 Poll = Callable[..., Awaitable[list[IndexingStatus]]]
 

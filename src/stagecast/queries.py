@@ -186,7 +186,7 @@ def _render_page(
 
 
 def _list_datasets(tx: Reading, query: DatasetQuery) -> Listed[Dataset]:
-    question = ("datasets", sorted(query.dataset_ids or ()))
+    question = (tx.get_page_secret(), "datasets", sorted(query.dataset_ids or ()))
     after = PageToken.decode(query.page.token, *question).uuid if query.page.token else ""
     found = tx.iterate_datasets(query.dataset_ids, after=after)
     datasets, following = take_page(found, lambda _: _DATASET_BYTES, most=query.page.size)
@@ -197,11 +197,12 @@ def _list_datasets(tx: Reading, query: DatasetQuery) -> Listed[Dataset]:
 def _list_batches(tx: Reading, query: BatchQuery) -> Listed[Batch]:
     if query.dataset_id:
         get_dataset(tx, query.dataset_id)
-    question = ("batches", query.dataset_id, sorted(query.states))
+    question = (tx.get_page_secret(), "batches", query.dataset_id, sorted(query.states))
     before = PageToken.decode(query.page.token, *question).number if query.page.token else None
     found = tx.iterate_batches(query.dataset_id or None, states=query.states, before_key=before)
     batches, following = take_page(found, batch_size_bound, most=query.page.size)
-    further = PageToken(after=str(batches[-1].key)).encode(*question) if following else ""
+    # Always as long: the length would tell how large the key is.
+    further = PageToken(after=f"{batches[-1].key:018}").encode(*question) if following else ""
     return Listed(items=batches, next_page_token=further)
 
 
@@ -209,7 +210,7 @@ def _list_transitions(tx: Reading, query: TransitionQuery) -> Listed[Transition]
     batch = get_batch(tx, query.dataset_id, query.batch_id)
     document = get_document(tx, batch, query.document_id) if query.document_id else None
     # With the key: a batch that is made again under its old id has another history.
-    question = ("transitions", batch.key, query.document_id)
+    question = (tx.get_page_secret(), "transitions", batch.key, query.document_id)
     after = PageToken.decode(query.page.token, *question).number if query.page.token else 0
     found = tx.iterate_transitions(batch, after_revision=after, document=document)
     transitions, following = take_page(
@@ -221,7 +222,13 @@ def _list_transitions(tx: Reading, query: TransitionQuery) -> Listed[Transition]
 
 def _list_documents(tx: Reading, query: DocumentQuery) -> DocumentPage:
     batch = get_batch(tx, query.dataset_id, query.batch_id)
-    question = ("documents", batch.key, sorted(query.states), sorted(query.stages))
+    question = (
+        tx.get_page_secret(),
+        "documents",
+        batch.key,
+        sorted(query.states),
+        sorted(query.stages),
+    )
     if query.page.token:
         page = PageToken.decode(query.page.token, *question)
         after = page.number

@@ -22,7 +22,8 @@ LETTERS = string.ascii_letters + string.digits + "-_"
 IDS: dict[str, Any] = {"dataset_id": "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11", "batch_id": "b-1"}
 NUMBERS = [field.name for field in fields(ResumeToken) if field.name not in IDS]
 SHORT = "abc"  # any letters will do
-QUESTION = ("d", "b", ("RUNNING",), None)
+SECRET = bytes(range(32))
+QUESTION = (SECRET, "d", "b", ("RUNNING",), None)
 
 ids = st.fixed_dictionaries({"dataset_id": st.text(), "batch_id": st.text()})
 int64 = st.integers(-(2**63), 2**63 - 1)
@@ -94,13 +95,13 @@ def test_resume_token_comes_back_as_it_was_given(token: ResumeToken) -> None:
 @unhurried
 @given(token=page_tokens, question=questions)
 def test_page_token_comes_back_as_it_was_given(token: PageToken, question: tuple[Any, ...]) -> None:
-    assert PageToken.decode(token.encode(*question), *question) == token
+    assert PageToken.decode(token.encode(SECRET, *question), SECRET, *question) == token
 
 
 @unhurried
 @given(token=resume_tokens)
 def test_token_is_plain_letters_that_need_no_escape_in_a_url(token: ResumeToken) -> None:
-    page = PageToken(after="1", resume_token=token.encode()).encode()
+    page = PageToken(after="1", resume_token=token.encode()).encode(SECRET)
     assert set(token.encode() + page) <= set(LETTERS)
 
 
@@ -144,7 +145,7 @@ def test_page_token_is_refused_for_any_other_question(
     if repr(question) == repr(other):  # True is no 1 here
         return
     with pytest.raises(FieldInvalid) as caught:
-        PageToken.decode(token.encode(*question), *other)
+        PageToken.decode(token.encode(SECRET, *question), SECRET, *other)
     assert caught.value.field == "page_token"
     assert "other ids or filters" in caught.value.rule
 
@@ -236,7 +237,7 @@ def test_token_of_another_version_is_refused(
 
 
 def test_page_token_is_no_resume_token_and_no_resume_token_a_page_token() -> None:
-    page = PageToken(after="5", resume_token="").encode(*IDS.values())
+    page = PageToken(after="5", resume_token="").encode(SECRET, *IDS.values())
     with pytest.raises(TokenInvalid):
         decode_resume(page)
     with pytest.raises(FieldInvalid):
@@ -245,7 +246,25 @@ def test_page_token_is_no_resume_token_and_no_resume_token_a_page_token() -> Non
 
 def page_token_saying(said: str) -> str:
     """Return a page token with a right checksum and question, and whatever else it says."""
-    return tokens._pack(tokens._digest(*QUESTION) + said.encode())
+    return tokens._pack(tokens._digest(*QUESTION) + tokens._hide(SECRET, said.encode()))
+
+
+def test_page_token_tells_nothing_to_who_does_not_know_the_secret() -> None:
+    """Numbers that follow each other look no more alike than any others."""
+    texts = [PageToken(after=str(number)).encode(*QUESTION) for number in range(1_000)]
+    raw = [base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) for text in texts]
+    assert len({len(text) for text in raw[100:]}) == 1
+    for place in range(9, len(raw[-1]) - 4):  # after the version and the digest of the question
+        assert len({text[place] for text in raw[100:]}) > 100
+    assert texts[7] == PageToken(after="7").encode(*QUESTION)
+    with pytest.raises(FieldInvalid):
+        PageToken.decode(texts[7], bytes(32), *QUESTION[1:])
+
+
+def test_page_token_that_was_hidden_by_another_secret_is_malformed() -> None:
+    hidden = tokens._hide(bytes(32), b'["1",""]')
+    with pytest.raises(FieldInvalid, match="malformed"):
+        decode_page(tokens._pack(tokens._digest(*QUESTION) + hidden))
 
 
 @pytest.mark.parametrize("said", ["", "{", "[]", '["1"]', '["1","","2"]', "7", "null", "\x00"])

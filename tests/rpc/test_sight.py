@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -189,6 +190,22 @@ async def test_page_token_of_somebody_else_shows_nothing_more(
             seen = await getattr(client.status, ask)(request)
             assert {item.dataset_id for item in getattr(seen, field)} <= {MINE}
             page = await getattr(all_seeing.status, ask)(request)
+
+
+async def test_page_token_tells_nothing_of_what_cannot_be_seen(
+    client: Client, all_seeing: Client
+) -> None:
+    """Neither in plain words nor by its length, however many batches others make."""
+    told = []
+    for rounds in range(2):
+        for number in range(11):
+            await Calls(all_seeing, THEIRS).create("a", batch_id=f"theirs-{rounds}-{number}")
+        for number in range(2):
+            await Calls(all_seeing, MINE).create("a", batch_id=f"mine-{rounds}-{number}")
+        page = await client.status.ListBatches(ss.ListBatchesRequest(page_size=1))
+        told.append(base64.urlsafe_b64decode(page.next_page_token + "=="))
+    assert len({len(raw) for raw in told}) == 1
+    assert not any(b'",""]' in raw for raw in told)  # as it would stand there unhidden
 
 
 async def test_watch_of_all_datasets_tells_of_those_that_can_be_seen(

@@ -1,7 +1,8 @@
 """Tokens that clients keep and give back: opaque to them, checked here.
 
 A token is base64url text: a version, what it says, and a checksum that catches a slip of the hand.
-Tokens grant nothing, so they are not signed.
+Tokens grant nothing. What a page token says is hidden all the same: the keys of rows tell how many
+there are, also of what the caller may not see.
 """
 
 from __future__ import annotations
@@ -83,18 +84,19 @@ class PageToken:
     """Where in a list the next page begins, and what the first page said.
 
     `after` is the last thing of the page before: its number or id in the order of the list.
+    It goes with the same question and secret only.
     """
 
     after: str
     resume_token: str = ""
 
-    def encode(self, *question: object) -> str:
-        """Return the text for the client; it goes with the same question only."""
-        said = json.dumps([self.after, self.resume_token], separators=(",", ":"))
-        return _pack(_digest(*question) + said.encode())
+    def encode(self, secret: bytes, *question: object) -> str:
+        """Return the text for the client, which tells nothing to who does not know the secret."""
+        said = json.dumps([self.after, self.resume_token], separators=(",", ":")).encode()
+        return _pack(_digest(secret, *question) + _hide(secret, said))
 
     @classmethod
-    def decode(cls, text: str, *question: object) -> PageToken:
+    def decode(cls, text: str, secret: bytes, *question: object) -> PageToken:
         """Read a token that is given with a question.
 
         Raises:
@@ -103,11 +105,11 @@ class PageToken:
         payload = _unpack(text)
         if payload is None or len(payload) < _DIGEST_BYTES:
             raise FieldInvalid("page_token", "malformed")
-        about, said = payload[:_DIGEST_BYTES], payload[_DIGEST_BYTES:]
-        if about != _digest(*question):
+        about, hidden = payload[:_DIGEST_BYTES], payload[_DIGEST_BYTES:]
+        if about != _digest(secret, *question):
             raise FieldInvalid("page_token", "belongs to a request with other ids or filters")
         try:
-            after, resume_token = map(str, json.loads(said))
+            after, resume_token = map(str, json.loads(_reveal(secret, hidden)))
         except (ValueError, TypeError, RecursionError):  # only a forged one
             raise FieldInvalid("page_token", "malformed") from None
         return cls(after=after, resume_token=resume_token)
@@ -133,6 +135,30 @@ class PageToken:
         if canonical_uuid(self.after) != self.after:
             raise FieldInvalid("page_token", "malformed")
         return self.after
+
+
+def _hide(secret: bytes, said: bytes) -> bytes:
+    """Return a keyed digest of what is said, then that itself under a pad that depends on both."""
+    digest = _digest(secret, said)
+    return digest + _padded(secret, digest, said)
+
+
+def _reveal(secret: bytes, hidden: bytes) -> bytes:
+    """Return what `_hide` has hidden.
+
+    Raises:
+        ValueError: it was hidden by no such secret.
+    """
+    digest = hidden[:_DIGEST_BYTES]
+    said = _padded(secret, digest, hidden[_DIGEST_BYTES:])
+    if _digest(secret, said) != digest:
+        raise ValueError("forged")
+    return said
+
+
+def _padded(secret: bytes, digest: bytes, text: bytes) -> bytes:
+    pad = hashlib.shake_256(secret + digest).digest(len(text))
+    return bytes(one ^ other for one, other in zip(text, pad, strict=True))
 
 
 def _digest(*parts: object) -> bytes:

@@ -143,6 +143,10 @@ class Reading(Protocol):
         """Yield the log of the batch, or of one of its documents, after a revision."""
         ...
 
+    def get_page_secret(self) -> bytes:
+        """Return the secret of page tokens: the same on every server, also after a restart."""
+        ...
+
     def find_call(self, batch: Batch, revision: int) -> int | None:
         """Return the call that made a transition, if the log still has it."""
         ...

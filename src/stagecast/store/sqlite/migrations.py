@@ -245,3 +245,15 @@ def keep_keys(db: Database) -> None:
             created_at INTEGER NOT NULL, expires_at INTEGER, revoked_at INTEGER
         ) STRICT
     """)
+
+
+@migrations()
+def keep_secret(db: Database) -> None:
+    """Keep a secret of the file's own, by which page tokens hide what they say."""
+    db.execute("""
+        CREATE TABLE secrets (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            page_secret BLOB NOT NULL
+        ) STRICT
+    """)
+    db.execute("INSERT INTO secrets VALUES (1, randomblob(32))")

@@ -112,6 +112,9 @@ _LAST_OF_DOCUMENT = f"""
     WHERE batch = ? AND position = ? AND revision <= ? ORDER BY revision DESC LIMIT 1
 """
 
+# What page tokens are hidden by.
+_PAGE_SECRET = "SELECT page_secret FROM secrets"  # noqa: S105 - asks for one
+
 # The call that made a transition.
 _CALL = "SELECT call FROM transitions WHERE batch = ? AND revision = ?"
 
@@ -245,6 +248,11 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
             found = self._iterate(_LOG_OF_DOCUMENT, (batch.key, document.position, after_revision))
         for row in found:
             yield rows.transition_from_row((*row, *identity), batch.dataset_id, batch.batch_id)
+
+    def get_page_secret(self) -> bytes:
+        """Return the secret of page tokens."""
+        [(secret,)] = self._connection.execute(_PAGE_SECRET)
+        return bytes(secret)
 
     def find_call(self, batch: Batch, revision: int) -> int | None:
         """Return the call that made a transition, if the log still has it."""

@@ -10,27 +10,28 @@ from pathlib import Path
 
 import click
 
-from tests.soak.run import Plan, Tally, run
+from tests.soak.run import Plan, run
+from tests.soak.tally import Tally
 
 
 @click.command()
 @click.option("--seconds", type=float, default=60, help="Begin no run after this.")
 @click.option("--seed", type=int, default=1, help="Of the first run; the next has the next.")
 @click.option("--watches", type=int, default=300, help="In each run.")
-@click.option("--rounds", type=int, default=18, help="Of work in each run, each under one fault.")
+@click.option("--rounds", type=int, default=20, help="Of work in each run, each under one fault.")
 @click.option("--hangups", type=int, default=100, help="In each run.")
 def soak(seconds: float, seed: int, watches: int, rounds: int, hangups: int) -> None:
     """Run until the time is over; print what was tried, and that nothing was lost."""
-    total, began_s = Tally(runs=0), time.monotonic()
+    total, began_s = Tally(), time.monotonic()
     for number in itertools.count(seed):
-        plan = Plan(seed=number, watches=watches, rounds=rounds, hangups=hangups)
+        plan = Plan(seed=number, watches=watches, rounds=rounds, acts=rounds, hangups=hangups)
         with tempfile.TemporaryDirectory(prefix="stagecast-soak-") as directory:
             tally = asyncio.run(run(plan, Path(directory) / "soak.db"))
         click.echo(f"seed {number}: {tally}")
         total += tally
         if time.monotonic() - began_s > seconds:
             break
-    click.echo(f"\n{total.table(time.monotonic() - began_s)}\n\nnothing lost")
+    click.echo(f"\n{total.table()}\n\nnothing lost")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,31 @@
-"""One run: two servers on one file, reports and watches, and one fault after the other."""
+"""One run: two servers on one file, reports and watches, one fault after the other, acts beside."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from stagecast.store.sqlite import inspect_file
+from stagecast.v1 import resources_pb2 as r
 from tests.access import make_key
+from tests.soak.acts import ACTS, Site, act
+from tests.soak.restore import go_back
 from tests.soak.servers import FAULTS, Anywhere, Servers
 from tests.soak.tally import Tally
+from tests.soak.watchers import DatasetsView, Record, Watchers
 from tests.soak.work import Work, talk_nonsense
-from tests.validator import WatchRecord
-from tests.watches.pipeline import Hangups, check_all, watch_with_hangups
+from tests.watches.pipeline import Hangups, check_all
 
 _BATCHES = 5
+_VIEWS = 3  # of all datasets
 _DEADLINE_S = 1_200.0  # for one run, on a machine that does much else
 
 
@@ -29,10 +36,12 @@ class Plan:
     seed: int
     watches: int
     rounds: int  # of work, each under one fault
+    acts: int  # one begins with each round, until there were so many
     hangups: int
     documents: int = 20  # of each batch
     longest_s: float = 7.0  # of a fault
     bad_inputs: int = 30  # in each round
+    kinds: tuple[str, ...] = tuple(ACTS)  # of acts
 
 
 async def run(plan: Plan, db: Path) -> Tally:
@@ -44,67 +53,140 @@ async def run(plan: Plan, db: Path) -> Tally:
     rng = random.Random(plan.seed)
     key = await make_key(db)
     servers = Servers(db, key)
+    hangups = Hangups(plan.hangups, rng, chance=min(1.0, plan.hangups / plan.watches))
+    tally, began_s = Tally(), time.monotonic()
     async with asyncio.timeout(_DEADLINE_S), servers.clients() as clients:
         memory_at_start = servers.memory()
         anywhere = Anywhere(clients, rng)
-        works = [
-            Work(anywhere, str(UUID(int=rng.getrandbits(128))))  # type: ignore[arg-type]  # enough of a client
-            for _ in range(_BATCHES)
-        ]
-        for work in works:
-            await work.begin(plan.documents)
-        records: list[list[WatchRecord]] = [[] for _ in works]
-        hangups = Hangups(plan.hangups, rng, chance=min(1.0, plan.hangups / plan.watches))
-        async with asyncio.TaskGroup() as group:
-            driving = group.create_task(_drive(servers, key, works, plan, rng))
-            for number in range(plan.watches):
-                kept, work = records[number % _BATCHES], works[number % _BATCHES]
-                kept.append(record := WatchRecord())
-                group.create_task(watch_with_hangups(work, record, hangups))
-                if number % 20 == 0:
-                    await asyncio.sleep(0)  # they are opened while reports run
-        for work, seen in zip(works, records, strict=True):
-            check_all(seen, work, await work.documents())
-            await work.check_history()
-        memory_at_end = servers.memory()
+        works = [_new_work(anywhere, rng) for _ in range(_BATCHES + 1)]
+        site = Site(
+            db=db,
+            key=key,
+            servers=servers,
+            anywhere=anywhere,
+            works=works[:_BATCHES],
+            watchers=Watchers(hangups),
+        )
+        async with _datasets_watched(anywhere) as views:
+            records = await _work_and_watch(site, plan, rng, tally)
+            await _check(views, anywhere)
+            records += await go_back(site, works[-1], plan.documents, rng)
+            await _check(views, anywhere)
+        logs = [await work.history() for work in works]
+        tally.memory_mib = memory_at_start, servers.memory()
         assert await servers.stop() == [0, 0]
-        assert list(inspect_file(db).faults) == [], "whatever was killed, the file is sound"
-    everybody = [record for seen in records for record in seen]
-    return Tally(
-        batches=len(works),
-        watches=len(everybody),
-        reports=sum(len(work.acknowledged) for work in works),
-        transitions=sum(len(record.transitions) for record in everybody),
-        bad_inputs=plan.rounds * plan.bad_inputs,
-        hangups=hangups.done,
-        breaks=sum(record.hangups for record in everybody) - hangups.done,
-        faults=driving.result(),
-        memory_mib=(memory_at_start, memory_at_end),
+    for work, log in zip(works, logs, strict=True):
+        work.check_log(log, work.acknowledged)
+    assert list(inspect_file(db).faults) == [], "whatever was done, the file is sound"
+    tally.seconds = time.monotonic() - began_s
+    _count(tally, site, works, records, logs)
+    return tally
+
+
+def _new_work(anywhere: Anywhere, rng: random.Random) -> Work:
+    dataset_id = str(UUID(int=rng.getrandbits(128)))
+    return Work(anywhere, dataset_id)  # type: ignore[arg-type]  # enough of a client
+
+
+@contextlib.asynccontextmanager
+async def _datasets_watched(client: Any) -> AsyncIterator[list[DatasetsView]]:
+    """Watch all datasets for as long as the block."""
+    views = [DatasetsView() for _ in range(_VIEWS)]
+    watching = [asyncio.create_task(view.watch(client)) for view in views]
+    try:
+        yield views
+    finally:
+        for task in watching:
+            task.cancel()
+
+
+async def _check(views: list[DatasetsView], client: Any) -> None:
+    for view in views:
+        await view.check(client)
+
+
+async def _work_and_watch(site: Site, plan: Plan, rng: random.Random, tally: Tally) -> list[Record]:
+    """Watch the batches from their beginning to their end; return what was received."""
+    records: list[list[Record]] = [[] for _ in site.works]
+    for work in site.works:
+        await work.begin(plan.documents)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_drive(site, plan, rng, tally))
+        for number in range(plan.watches):
+            kept, work = records[number % _BATCHES], site.works[number % _BATCHES]
+            kept.append(record := Record())
+            group.create_task(_watch_to_the_end(site, work, record))
+            if number % 20 == 0:
+                await asyncio.sleep(0)  # they are opened while reports run
+    for work, seen in zip(site.works, records, strict=True):
+        check_all(seen, work, await work.documents())
+    return [record for seen in records for record in seen]
+
+
+async def _watch_to_the_end(site: Site, work: Work, record: Record) -> None:
+    told = await site.watchers.watch(work, record)
+    assert not told, f"the watch of a batch that goes on has ended: {told}"
+
+
+async def _drive(site: Site, plan: Plan, rng: random.Random, tally: Tally) -> None:
+    """Work round after round, each under a fault; end the batches when all acts have ended."""
+    faults, acts = (
+        _choose(FAULTS, plan.rounds, rng),
+        _choose(plan.kinds, min(plan.acts, plan.rounds), rng),
     )
-
-
-async def _drive(
-    servers: Servers, key: str, works: Sequence[Work], plan: Plan, rng: random.Random
-) -> Counter[str]:
-    """Work round after round, each under a fault; end the batches; return what the faults were."""
-    faults = _choose(plan.rounds, rng)
-    for number, fault in enumerate(faults):
-        seconds = rng.uniform(plan.longest_s / 10, plan.longest_s)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(servers.suffer(fault, rng.randrange(2), seconds))
-            for work in works:
-                group.create_task(work.round(number, random.Random(rng.random())))
-            address = rng.choice(servers.addresses)
-            ownrng = random.Random(rng.random())
-            group.create_task(talk_nonsense(address, key, plan.bad_inputs, ownrng))
-    for work in works:
+    async with asyncio.TaskGroup() as acting:
+        for number, fault in enumerate(faults):
+            if number < len(acts):
+                acting.create_task(act(site, acts[number]))
+            seconds = rng.uniform(plan.longest_s / 10, plan.longest_s)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(site.servers.suffer(fault, rng.randrange(2), seconds))
+                for work in site.works:
+                    group.create_task(work.round(number, random.Random(rng.random())))
+                address, ownrng = rng.choice(site.servers.addresses), random.Random(rng.random())
+                talking = group.create_task(
+                    talk_nonsense(address, site.key, plan.bad_inputs, ownrng)
+                )
+            tally.bad_inputs.update(talking.result())
+    for work in site.works:
         await work.seal()
-    return Counter(faults)
+    tally.faults, tally.acts = Counter(faults), Counter(acts)
 
 
-def _choose(rounds: int, rng: random.Random) -> list[str]:
-    """Return a fault for each round, every kind as often as the others."""
-    faults: list[str] = []
-    while len(faults) < rounds:
-        faults += rng.sample(FAULTS, len(FAULTS))
-    return faults[:rounds]
+def _choose(kinds: Iterable[str], number: int, rng: random.Random) -> list[str]:
+    """Return so many of the kinds, each as often as the others."""
+    chosen: list[str] = []
+    known = list(kinds)
+    while len(chosen) < number:
+        chosen += rng.sample(known, len(known))
+    return chosen[:number]
+
+
+def _count(
+    tally: Tally,
+    site: Site,
+    works: list[Work],
+    records: list[Record],
+    logs: list[list[r.Transition]],
+) -> None:
+    """Say how much was done."""
+    watchers = site.watchers
+    kinds = Counter(transition.kind for log in logs for transition in log)
+    tally.at_once = watchers.most
+    tally.done.update(
+        {
+            "runs": 1,
+            "batches": len(works),
+            "watches": len(records),
+            "reports acknowledged": sum(len(work.acknowledged) for work in works),
+            "transitions received": sum(len(record.transitions) for record in records),
+            "documents seen to stall": kinds[r.TRANSITION_KIND_STALLED],
+            "documents seen to recover": kinds[r.TRANSITION_KIND_RECOVERED],
+            "clients hung up": watchers.hangups.done,
+            "streams broken": watchers.breaks,
+            "watches told DRAINING with their token": watchers.drained,
+            "readers told SLOW_READER": watchers.told["SLOW_READER"],
+            "files restored from a copy under watches": 1,
+        }
+    )
+    assert watchers.drained >= tally.faults["SIGTERM"]

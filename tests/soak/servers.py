@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from stagecast.client import Client
+from tests.cli.command import stagecast
 from tests.faults import full_disk, locked, moved_away
 from tests.process import ServerProcess, free_address
 from tests.proxy import Proxy, Trouble
+from tests.soak.drain import stop_under_calls
 
 _OF_THE_FILE: dict[str, Callable[[ServerProcess, Path], AbstractContextManager[None]]] = {
     "file locked": locked,
@@ -23,7 +26,9 @@ _OF_THE_FILE: dict[str, Callable[[ServerProcess, Path], AbstractContextManager[N
 }
 _OF_THE_NETWORK = {f"connections {kind.value}": kind for kind in Trouble}
 
-FAULTS = ("SIGKILL", "SIGSTOP", *_OF_THE_FILE, *_OF_THE_NETWORK)
+_OPTIONS = ("--slow-reader", "1")  # so that readers who stop are sent away within a run
+
+FAULTS = ("SIGKILL", "SIGSTOP", "SIGTERM", *_OF_THE_FILE, *_OF_THE_NETWORK)
 
 
 class Anywhere:
@@ -51,6 +56,8 @@ class Servers:
 
     Attributes:
         addresses: of their gRPC, without the proxies.
+        file: held by who moves or locks the file, or opens it beside the servers.
+        log: what both of them log.
     """
 
     def __init__(self, db: Path, key: str) -> None:
@@ -60,20 +67,25 @@ class Servers:
         self.addresses = [grpc for grpc, _ in self._addresses]
         self._proxies = [Proxy(grpc) for grpc in self.addresses]
         self._running: list[ServerProcess] = []
+        self._direct: list[Client] = []
+        self.file = asyncio.Lock()
+        self.log = Path(f"{db}.log")
 
     @contextlib.asynccontextmanager
     async def clients(self) -> AsyncIterator[list[Client]]:
         """Run them for as long as the block; give a client of each, and one through each proxy."""
         try:
-            self._running = [await self._start(number) for number in range(2)]
+            await self._start_both()
             async with contextlib.AsyncExitStack() as stack:
                 for proxy in self._proxies:
                     await stack.enter_async_context(proxy.running())
                 ways = [*self.addresses, *(proxy.address for proxy in self._proxies)]
-                yield [
+                clients = [
                     await stack.enter_async_context(Client(address, key=self._key))
                     for address in ways
                 ]
+                self._direct = clients[: len(self.addresses)]
+                yield clients
         finally:
             for server in self._running:
                 if server.process.returncode is None:
@@ -89,11 +101,29 @@ class Servers:
             server.process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(seconds)
             server.process.send_signal(signal.SIGCONT)
+        elif fault == "SIGTERM":
+            async with stop_under_calls(server, self._direct[number]):
+                self._running[number] = await self._start(number)
         elif fault in _OF_THE_NETWORK:
             await self._proxies[number].trouble(_OF_THE_NETWORK[fault], seconds)
         else:
-            with _OF_THE_FILE[fault](server, self._db):
-                await asyncio.sleep(seconds)
+            async with self.file:
+                with _OF_THE_FILE[fault](server, self._db):
+                    await asyncio.sleep(seconds)
+
+    async def back_up(self, copy: Path) -> None:
+        """Copy the file while they go on with it."""
+        async with self.file:
+            ended = await stagecast("backup", copy, "--db", self._db)
+        assert ended.code == 0, ended.err
+
+    async def restore(self, copy: Path) -> None:
+        """Stop both, put a copy in the place of their file, and start them again."""
+        assert await self.stop() == [0, 0]
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self._db}{suffix}").unlink(missing_ok=True)
+        shutil.copy(copy, self._db)
+        await self._start_both()
 
     def memory(self) -> int:
         """Return the memory of the larger one, in MiB."""
@@ -101,8 +131,11 @@ class Servers:
 
     async def stop(self) -> list[int]:
         """End both cleanly and return their exit codes."""
-        return [await server.stop() for server in self._running]
+        return await asyncio.gather(*(server.stop() for server in self._running))
+
+    async def _start_both(self) -> None:
+        self._running = await asyncio.gather(*(self._start(number) for number in range(2)))
 
     async def _start(self, number: int) -> ServerProcess:
         grpc_address, http_address = self._addresses[number]
-        return await ServerProcess.start(self._db, grpc=grpc_address, http=http_address)
+        return await ServerProcess.start(self._db, *_OPTIONS, grpc=grpc_address, http=http_address)

@@ -11,60 +11,61 @@ class Tally:
     """What was done, of one run or of several together.
 
     Attributes:
-        faults: how often each kind.
+        done: how much of what, in the order of the table.
+        bad_inputs: how many each RPC has answered.
+        acts, faults: how often each kind.
+        seconds: how long.
+        at_once: watches that were open together, of several runs the most.
         memory_mib: of the larger server, at the start and at the end; of several runs the most.
     """
 
-    runs: int = 1
-    batches: int = 0
-    watches: int = 0
-    reports: int = 0
-    transitions: int = 0
-    bad_inputs: int = 0
-    hangups: int = 0
-    breaks: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    bad_inputs: Counter[str] = field(default_factory=Counter)
+    acts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0
+    at_once: int = 0
     memory_mib: tuple[int, int] = (0, 0)
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            runs=self.runs + other.runs,
-            batches=self.batches + other.batches,
-            watches=self.watches + other.watches,
-            reports=self.reports + other.reports,
-            transitions=self.transitions + other.transitions,
-            bad_inputs=self.bad_inputs + other.bad_inputs,
-            hangups=self.hangups + other.hangups,
-            breaks=self.breaks + other.breaks,
-            faults=self.faults + other.faults,
-            memory_mib=(
-                max(self.memory_mib[0], other.memory_mib[0]),
-                max(self.memory_mib[1], other.memory_mib[1]),
-            ),
-        )
+    def __iadd__(self, other: Tally) -> Tally:
+        # `+` would leave out what was not done at all.
+        for mine, more in (
+            (self.done, other.done),
+            (self.bad_inputs, other.bad_inputs),
+            (self.acts, other.acts),
+            (self.faults, other.faults),
+        ):
+            mine.update(more)
+        (start, end), (its_start, its_end) = self.memory_mib, other.memory_mib
+        self.seconds += other.seconds
+        self.at_once = max(self.at_once, other.at_once)
+        self.memory_mib = (max(start, its_start), max(end, its_end))
+        return self
 
     def __str__(self) -> str:
         """Return one line."""
         return ", ".join(f"{what} {count}" for what, count in self._rows())
 
-    def table(self, seconds: float) -> str:
+    def table(self) -> str:
         """Return a table for the README."""
-        rows = [("seconds", f"{seconds:,.0f}"), *self._rows(), ("lost, repeated, torn", "0")]
+        rows = [*self._rows(), ("lost, repeated, torn", "0")]
         lines = [f"| {what} | {count} |" for what, count in rows]
         return "\n".join(["| what | how much |", "| --- | --- |", *lines])
 
     def _rows(self) -> list[tuple[str, str]]:
-        start, end = self.memory_mib
-        counts = {
-            "runs": self.runs,
-            "batches": self.batches,
-            "watches": self.watches,
-            "reports acknowledged": self.reports,
-            "transitions received": self.transitions,
-            "bad inputs answered": self.bad_inputs,
-            "clients hung up": self.hangups,
-            "streams broken": self.breaks,
+        counted = {
+            **self.done,
+            **dict(sorted(self.acts.items())),
             **dict(sorted(self.faults.items())),
         }
-        memory = ("memory of a server at the start and at the end", f"{start} and {end} MiB")
-        return [*((what, f"{count:,}") for what, count in counts.items()), memory]
+        answered, (start, end) = self.bad_inputs, self.memory_mib
+        reports = self.done["reports acknowledged"]
+        return [
+            ("seconds", f"{self.seconds:,.0f}"),
+            *((what, f"{count:,}") for what, count in counted.items()),
+            ("watches open at once", f"{self.at_once:,}"),
+            ("reports acknowledged a second", f"{reports / max(self.seconds, 1):,.0f}"),
+            ("bad inputs answered", f"{answered.total():,}"),
+            (f"by each of {len(answered)} RPCs at least", f"{min(answered.values(), default=0):,}"),
+            ("memory of a server at the start and at the end", f"{start} and {end} MiB"),
+        ]

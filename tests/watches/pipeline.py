@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Client, details_of
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
@@ -273,17 +273,21 @@ async def watch_with_hangups(pipeline: Pipeline, record: WatchRecord, hangups: H
             if patience != 0:  # the test itself was cancelled
                 raise
         except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            if not is_transient(error):
                 raise
         record.hang_up()
 
 
 def check_all(
-    records: list[WatchRecord], pipeline: Pipeline, stored: dict[str, r.Document]
+    records: Sequence[WatchRecord],
+    pipeline: Pipeline,
+    stored: dict[str, r.Document],
+    *,
+    snapshots: int = 1,
 ) -> None:
     """Hold what was received against what was acknowledged, and against what is stored."""
     for record in records:
-        assert record.snapshots == 1, "a resumed watch gets no second snapshot"
+        assert record.snapshots == snapshots, "a resumed watch gets no second snapshot"
         assert record.documents == stored
         assert record.batch is not None
         assert record.batch.state in (
@@ -306,9 +310,18 @@ async def retrying(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            if not is_transient(error):
                 raise
         await asyncio.sleep(_PAUSE_S)
+
+
+def is_transient(error: aio.AioRpcError) -> bool:
+    """Tell whether to try again, as `Client.watch` does.
+
+    A server that drains has no time to say why to who comes in its last moment.
+    """
+    again = details_of(error).retry_after_s is not None
+    return again or error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def _cut(documents: list[str], rng: random.Random) -> Iterator[list[str]]:

@@ -1,0 +1,270 @@
+"""What users and operators do beside the work, each and what their watchers are told.
+
+An act goes on through whatever faults there are, and ends when everybody was told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+from stagecast.app import opened_store, wall_clock
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.errors import StoreBusy
+from stagecast.model import Scope
+from stagecast.retention import Retention
+from stagecast.v1 import control_service_pb2 as cs
+from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.access import make_key, revoke
+from tests.conditions import until
+from tests.rpc.test_slow_readers import NO_READ_AHEAD
+from tests.soak.copies import check_copy
+from tests.soak.servers import Servers
+from tests.soak.watchers import DatasetsView, Record, Watchers
+from tests.soak.work import Work
+from tests.watches.pipeline import STAGES, Pipeline, retrying
+
+T = TypeVar("T")
+
+_WATCHERS = 3  # of what an act is about
+_STOPPED_READERS = 10
+_LATER_US = 3_600_000_000  # when history may go: what has ended stays whole for ten minutes
+_WITHIN_S = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where acts take place.
+
+    Attributes:
+        anywhere: a client whose calls go to any of the servers.
+        works: what goes on meanwhile.
+    """
+
+    db: Path
+    key: str
+    servers: Servers
+    anywhere: Any
+    works: list[Work]
+    watchers: Watchers
+
+    def pipeline(self) -> Pipeline:
+        """Return a batch to be made, in a dataset of its own."""
+        return Pipeline(self.anywhere, str(uuid4()))
+
+    async def on_file(self, do: Callable[[], Awaitable[T]]) -> T:
+        """Do something with the file beside the servers, again while others hold its lock."""
+        while True:
+            async with self.servers.file:
+                with contextlib.suppress(StoreBusy):
+                    return await do()
+            await asyncio.sleep(0.1)
+
+
+async def revoke_a_key(site: Site) -> None:
+    """Whose key is revoked is sent away at once, though the same batch goes on for all others."""
+    key = await site.on_file(partial(make_key, site.db, Scope.READ))
+    work, record = site.works[0], Record()
+    async with Client(site.servers.addresses[0], key=key) as client:
+        own = Pipeline(client, work.dataset_id, work.batch_id)
+        watch = partial(site.watchers.watch, own, record, heartbeat_interval=Duration(seconds=1))
+        while not record.resume_token:  # a server knows the key within a moment
+            watching = _begin(watch())
+            await until(partial(_has_begun_or_ended, record, watching), within_s=_WITHIN_S)
+        await site.on_file(partial(revoke, site.db, key))
+        assert await watching == "CREDENTIALS_INVALID"
+
+
+def _has_begun_or_ended(record: Record, watching: asyncio.Task[str]) -> bool:
+    return bool(record.resume_token) or watching.done()
+
+
+async def delete_under_watchers(site: Site) -> None:
+    """Who watches a batch that is deleted, or its whole dataset, is told so."""
+    await _delete_under_watchers(site, whole=False)
+    await _delete_under_watchers(site, whole=True)
+
+
+async def _delete_under_watchers(site: Site, *, whole: bool) -> None:
+    pipeline, view = site.pipeline(), DatasetsView()
+    await retrying(partial(pipeline.create, 5))
+    looking = asyncio.create_task(view.watch(site.anywhere, pipeline.dataset_id))
+    try:
+        async with _watched(site, pipeline) as (records, watching):
+            await until(lambda: pipeline.dataset_id in view.known)
+            await retrying(partial(_delete, pipeline, whole))
+            for record, told in zip(records, await asyncio.gather(*watching), strict=True):
+                # Who was not there at that moment finds nothing when it comes again.
+                assert told == "BATCH_DELETED" or (record.hangups and told == "BATCH_NOT_FOUND")
+        left = None if whole else 0
+        await until(lambda: view.complete and view.batches(pipeline.dataset_id) == left)
+    finally:
+        looking.cancel()
+
+
+async def _delete(pipeline: Pipeline, whole: bool) -> None:
+    names = {"dataset_id": pipeline.dataset_id}
+    controls = pipeline.client.controls
+    try:
+        if whole:
+            await controls.DeleteDataset(cs.DeleteDatasetRequest(**names))
+        else:
+            names["batch_id"] = pipeline.batch_id
+            await controls.DeleteBatch(cs.DeleteBatchRequest(**names))
+    except aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:  # as when a call is repeated
+            raise
+
+
+async def let_history_go(site: Site) -> None:
+    """Who comes with a token of what is not kept any more is told so, and shown what is now."""
+    pipeline = site.pipeline()
+    await retrying(partial(pipeline.create, 5))
+    async with _watched(site, pipeline) as (records, watching):
+        early = [record.resume_token for record in records]
+        for stage in STAGES:
+            await retrying(partial(pipeline.stage, stage))
+        assert await asyncio.gather(*watching) == [""] * _WATCHERS
+    await site.on_file(partial(_let_go, site.db))
+    stored = await retrying(pipeline.documents)
+    for token in early:
+        record = Record()
+        assert await site.watchers.watch(pipeline, record, resume_token=token) == ""
+        assert record.reasons == ["TOKEN_EXPIRED"]
+        assert record.documents == stored
+        fails = {"resume_token": token, "fail_on_expired_token": True}
+        assert await site.watchers.watch(pipeline, Record(), **fails) == "TOKEN_EXPIRED"
+
+
+async def _let_go(db: Path) -> None:
+    """Let go of what a server would in an hour: all but the last transition of what has ended."""
+    async with opened_store(db) as store:
+        await Retention(
+            store,
+            config=Config(db=db, retain_transitions=1),
+            clock=lambda: wall_clock() + _LATER_US,
+            on_deleted=lambda: None,
+        ).look()
+
+
+async def stop_reading(site: Site) -> None:
+    """Readers that stop are sent away, and hear of it when they read again."""
+    told = site.watchers.told
+    before = told["SLOW_READER"]
+    while told["SLOW_READER"] == before:  # their server may have died instead
+        await _stop_and_read_on(site)
+
+
+async def _stop_and_read_on(site: Site) -> None:
+    """Watch a large batch, read nothing until the server has ended as many watches, and read on."""
+    pipeline = site.pipeline()
+    await retrying(partial(pipeline.create, 3_000))
+    channel = aio.insecure_channel(site.servers.addresses[1], options=NO_READ_AHEAD)
+    async with channel:
+        watch = partial(StatusServiceStub(channel).WatchBatch, pipeline.watch_request())
+        before, metadata = _sent_away(site), (("x-api-key", site.key),)
+        calls = [watch(metadata=metadata, wait_for_ready=True) for _ in range(_STOPPED_READERS)]
+
+        def are_over() -> bool:
+            return _sent_away(site) - before + sum(call.done() for call in calls) >= len(calls)
+
+        await until(are_over, within_s=_WITHIN_S)
+        # The watches that are not over, since others were counted, end with the batch.
+        name = {"dataset_id": pipeline.dataset_id, "batch_id": pipeline.batch_id}
+        await retrying(lambda: site.anywhere.controls.Stop(cs.StopRequest(**name)))
+        await asyncio.gather(*(_read_on(site, call) for call in calls))
+
+
+def _sent_away(site: Site) -> int:
+    return site.servers.log.read_text().count("has stopped reading")
+
+
+async def _read_on(site: Site, call: Any) -> None:
+    try:
+        async for _ in call:
+            pass
+    except aio.AioRpcError as error:
+        site.watchers.note(error)
+
+
+async def back_up_under_load(site: Site) -> None:
+    """A copy is sound, and holds all that was acknowledged before it was begun."""
+    copy = site.db.with_name(f"{uuid4()}.db")
+    acknowledged = [list(work.acknowledged) for work in site.works]
+    await site.servers.back_up(copy)
+    for work, before in zip(site.works, acknowledged, strict=True):
+        await check_copy(copy, work, before)
+    copy.unlink()
+
+
+async def leave_alone(site: Site) -> None:
+    """A document that nobody speaks of stalls, recovers when somebody does, and is lost at last."""
+    pipeline, record, second = site.pipeline(), Record(), Duration(seconds=1)
+    await retrying(partial(pipeline.create, 1, stall_after=second, fail_after=second))
+    watching = _begin(site.watchers.watch(pipeline, record))
+    await retrying(partial(pipeline.start, "doc-0", "w"))
+    await until(partial(_has_stalled_or_ended, record, watching), within_s=_WITHIN_S)
+    beat = pb.HeartbeatRequest(
+        dataset_id=pipeline.dataset_id,
+        batch_id=pipeline.batch_id,
+        documents=[pb.HeartbeatDocument(document_id="doc-0")],
+    )
+    await retrying(lambda: site.anywhere.reports.Heartbeat(beat))
+    assert await watching == ""
+    assert record.documents["doc-0"].error.reason == "WORKER_LOST"
+
+
+def _has_stalled_or_ended(record: Record, watching: asyncio.Task[str]) -> bool:
+    kinds = {transition.kind for transition in record.transitions.values()}
+    return r.TRANSITION_KIND_STALLED in kinds or watching.done()
+
+
+# It takes seconds in which no keeper is killed.
+SLOW = "documents left alone until they were lost"
+
+ACTS: dict[str, Callable[[Site], Coroutine[Any, Any, None]]] = {
+    "keys revoked under a watch": revoke_a_key,
+    "batches and datasets deleted under watches": delete_under_watchers,
+    "histories let go": let_history_go,
+    "readers stopped": stop_reading,
+    "copies taken under load": back_up_under_load,
+    SLOW: leave_alone,
+}
+
+
+async def act(site: Site, name: str) -> None:
+    """Do one of the acts, within a time that is more than enough for it."""
+    async with asyncio.timeout(_WITHIN_S):
+        await ACTS[name](site)
+
+
+def _begin(watching: Any) -> asyncio.Task[str]:
+    return asyncio.create_task(watching)
+
+
+@contextlib.asynccontextmanager
+async def _watched(
+    site: Site, pipeline: Pipeline
+) -> AsyncIterator[tuple[list[Record], list[asyncio.Task[str]]]]:
+    """Watch a batch for as long as the block, which begins when all watchers have its documents."""
+    records = [Record() for _ in range(_WATCHERS)]
+    watching = [_begin(site.watchers.watch(pipeline, record)) for record in records]
+    try:
+        await until(lambda: all(record.resume_token for record in records), within_s=_WITHIN_S)
+        yield records, watching
+    finally:
+        for task in watching:
+            task.cancel()

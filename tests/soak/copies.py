@@ -1,0 +1,37 @@
+"""Copies of the file: that they hold what they have to, and what a restored one brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stagecast import wire
+from stagecast.app import opened_store
+from stagecast.store import Reading
+from stagecast.store.sqlite import inspect_file
+from stagecast.v1 import resources_pb2 as r
+from tests.soak.work import Acknowledged, Work
+
+
+async def check_copy(copy: Path, work: Work, acknowledged: Acknowledged) -> None:
+    """Check that a copy is sound, and has the log of a batch as it was at some moment.
+
+    Args:
+        copy: the file.
+        work: the batch.
+        acknowledged: what was, before the copy was begun.
+    """
+    assert list(inspect_file(copy).faults) == []
+    copied = await _read_log(copy, work)
+    work.check_log(copied, acknowledged)
+    assert copied == (await work.history())[: len(copied)]
+
+
+async def _read_log(copy: Path, work: Work) -> list[r.Transition]:
+    def read(tx: Reading) -> list[r.Transition]:
+        batch = tx.find_batch(work.dataset_id, work.batch_id)
+        assert batch is not None
+        log = tx.iterate_transitions(batch, after_revision=0)
+        return [wire.to_transition(transition) for transition in log]
+
+    async with opened_store(copy) as store:
+        return await store.read(read)

@@ -1,0 +1,170 @@
+"""Watchers that record what they receive, and take up every watch that breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+from stagecast.client import details_of
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as s
+from tests.conditions import until
+from tests.validator import WatchRecord
+from tests.watches.pipeline import Hangups, Pipeline, is_transient, retrying
+
+_AGAIN_S = 0.02  # before a stream that was refused is opened again
+
+
+@dataclass
+class Record(WatchRecord):
+    """What one watcher knows; `reasons` are those of its snapshots."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def receive(self, message: s.WatchBatchResponse) -> None:
+        """Take a message."""
+        if message.snapshot.complete:
+            name = s.SnapshotReason.Name(message.snapshot.reason)
+            self.reasons.append(name.removeprefix("SNAPSHOT_REASON_"))
+        super().receive(message)
+
+
+@dataclass
+class Watchers:
+    """All watchers of a run together.
+
+    Attributes:
+        told: why streams ended before their time, by reason or else by status.
+        drained: how many that had begun were told `DRAINING`, with a token to go on with.
+        breaks: how many of them were taken up again.
+        most: how many watches there were at once.
+    """
+
+    hangups: Hangups
+    told: Counter[str] = field(default_factory=Counter)
+    drained: int = 0
+    breaks: int = 0
+    most: int = 0
+    _open: int = 0
+
+    async def watch(self, pipeline: Pipeline, record: Record, **fields: Any) -> str:
+        """Watch until it ends for good; hang up at random, and resume after every break.
+
+        Returns:
+            the reason of the error that it ended with, empty if it ended well.
+        """
+        with self._counted():
+            while True:
+                before = record.messages
+                try:
+                    if await self._read(pipeline, record, fields):
+                        return ""
+                except aio.AioRpcError as error:
+                    reason = self.note(error)
+                    if reason == "DRAINING" and record.resume_token:
+                        self.drained += record.messages > before
+                    if not is_transient(error):
+                        return reason
+                    self.breaks += 1
+                    await asyncio.sleep(_AGAIN_S)
+                record.hang_up()
+
+    def note(self, error: aio.AioRpcError) -> str:
+        """Count an error that a stream ended with, and return its reason."""
+        reason = details_of(error).reason or error.code().name
+        self.told[reason] += 1
+        return reason
+
+    async def _read(self, pipeline: Pipeline, record: Record, fields: dict[str, Any]) -> bool:
+        """Read one stream; tell whether it came to its end."""
+        known = {"resume_token": record.resume_token} if record.resume_token else {}
+        call = pipeline.client.status.WatchBatch(
+            pipeline.watch_request(**fields | known), wait_for_ready=True
+        )
+        patience = self.hangups.deal()
+        try:
+            async for message in call:
+                record.receive(message)
+                if patience is not None and (patience := patience - 1) == 0:
+                    self.hangups.done += 1
+                    return False
+        finally:
+            call.cancel()
+        return True
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._open += 1
+        self.most = max(self.most, self._open)
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+
+class DatasetsView:
+    """Datasets as `WatchDatasets` tells of them, by id; the watch is taken up when it breaks."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, r.Dataset] = {}
+        self.complete = False
+
+    async def watch(self, client: Any, *dataset_ids: str) -> None:
+        """Watch some datasets, or all, until cancelled."""
+        request = s.WatchDatasetsRequest(
+            dataset_ids=dataset_ids, heartbeat_interval=Duration(seconds=300)
+        )
+        while True:
+            call = client.status.WatchDatasets(request, wait_for_ready=True)
+            self.known, self.complete = {}, False
+            try:
+                async for message in call:
+                    self._take(message)
+            except aio.AioRpcError as error:
+                if not is_transient(error):
+                    raise
+            finally:
+                call.cancel()
+            await asyncio.sleep(_AGAIN_S)
+
+    def batches(self, dataset_id: str) -> int | None:
+        """Return how many a dataset has, `None` if it is not there."""
+        return self.known[dataset_id].batches if dataset_id in self.known else None
+
+    async def check(self, client: Any) -> None:
+        """Check that all datasets come to be known as `GetDataset` tells each, and no others.
+
+        Nothing else goes on meanwhile.
+        """
+        stored: dict[str, r.Dataset] = {}
+
+        async def look() -> None:
+            stored.update(await _stored_datasets(client))
+
+        await until(lambda: self.complete and self.known == stored, meanwhile=look)
+
+    def _take(self, message: s.WatchDatasetsResponse) -> None:
+        assert not (message.complete and self.complete), "a watch begins once"
+        self.complete = self.complete or message.complete
+        for dataset in message.datasets:
+            self.known[dataset.dataset_id] = dataset
+        for gone in message.removed_dataset_ids:
+            self.known.pop(gone, None)
+
+
+async def _stored_datasets(client: Any) -> dict[str, r.Dataset]:
+    every = s.ListDatasetsRequest(page_size=1_000)
+    listed = await retrying(lambda: client.status.ListDatasets(every))
+    assert not listed.next_page_token
+    found = {}
+    for dataset_id in [each.dataset_id for each in listed.datasets]:
+        request = s.GetDatasetRequest(dataset_id=dataset_id)
+        found[dataset_id] = (await client.status.GetDataset(request)).dataset
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ class Refusal:
 async def refused(call: Awaitable[Any]) -> Refusal:
     """Wait for a call to be refused and return all that it says."""
     with pytest.raises(aio.AioRpcError) as caught:
-        await call
+        async with asyncio.timeout(60):
+            await call
     return refusal_of(caught.value)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import AsyncIterator
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING = 0, 1, 3, 4, 6
+_MAX_CONCURRENT_STREAMS = 3
 _ACK = 1
 _END_HEADERS = 4
 
@@ -48,6 +50,13 @@ class RawConnection:
                 self._send(kind, _ACK, 0, payload if kind == _PING else b"")
             if kind == _RST_STREAM:
                 left.discard(stream)
+
+    async def read_max_streams(self) -> int:
+        """Read how many calls the server lets a connection have at once."""
+        kind, _, _, payload = await self._read_frame()
+        assert kind == _SETTINGS, "it comes first"
+        settings = dict(struct.iter_unpack(">HI", payload))
+        return int(settings[_MAX_CONCURRENT_STREAMS])
 
     async def _read_frame(self) -> tuple[int, int, int, bytes]:
         """Read a frame and return its kind, its flags, its stream and what is in it."""

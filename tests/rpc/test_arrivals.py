@@ -60,7 +60,7 @@ async def send_nothing() -> AsyncIterator[bytes]:
 
 async def ending(channel: aio.Channel, method: str, requests: Any) -> Refusal:
     """Return how a call with these requests is refused."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(15):
         return await refused(_all(channel.stream_stream(method)(requests)))
 
 

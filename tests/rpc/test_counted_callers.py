@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
+from stagecast.rpc.limits import counted_as
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
 from tests.clock import Clock
@@ -44,6 +46,29 @@ def config(config: Config, tmp_path: Path) -> Config:
 @pytest.fixture
 def clock() -> Clock:
     return Clock(time.time_ns() // 1_000)
+
+
+class Peer:
+    """A call, as far as it tells where it comes from."""
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+
+    def peer(self) -> str:
+        return self._peer
+
+
+@pytest.mark.parametrize(
+    ("peer", "counted"),
+    [
+        ("ipv4:10.0.0.1:50000", "ipv4:10.0.0.1"),
+        ("ipv6:%5B2001:db8::1%5D:50000", "ipv6:%5B2001:db8::1%5D"),
+        ("unix:/run/a:b", "unix:/run/a:b"),
+    ],
+)
+def test_connections_from_one_address_are_counted_together(peer: str, counted: str) -> None:
+    context: Any = Peer(peer)
+    assert counted_as(None, context) == counted
 
 
 @contextlib.asynccontextmanager

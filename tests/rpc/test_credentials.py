@@ -106,9 +106,9 @@ async def known(server: App, key: str) -> None:
     await until(lambda: bool(found) and found[0] != "CREDENTIALS_INVALID", meanwhile=look)
 
 
-@pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {} ", "{}"])
+@pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {} ", "{}", " {} "])
 async def test_key_is_taken_from_either_header(server: App, key: str, form: str) -> None:
-    header = "x-api-key" if form == "{}" else "authorization"
+    header = "x-api-key" if form.strip() == "{}" else "authorization"
     let_in = await refusal(server.grpc_address, (header, form.format(key)))
     assert let_in.reason == "DATASET_NOT_FOUND"
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -16,8 +17,11 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.config import Config
+from stagecast.errors import Draining
+from stagecast.rpc.health import HealthServicer
 from stagecast.store.sqlite import connection as store_connection
 from tests.clock import Clock
+from tests.rpc.calls import refused
 
 SERVICES = [
     "",
@@ -122,9 +126,35 @@ async def test_draining_server_is_not_serving_while_it_finishes(
     await app.__aenter__()
     async with aio.insecure_channel(app.grpc_address) as channel, asyncio.timeout(20):
         watches = [HealthStub(channel).Watch(_about(service)) for service in SERVICES]
-        for watch in watches:
-            assert (await watch.read()).status == SERVING
+        stories = [aiter(watch) for watch in watches]
+        for story in stories:
+            assert (await anext(story)).status == SERVING
         leaving = asyncio.create_task(app.__aexit__())
-        for watch in watches:
-            assert (await watch.read()).status == NOT_SERVING
+        for story in stories:
+            assert (await anext(story)).status == NOT_SERVING
+            refusal = await refused(anext(story))
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+            assert refusal.retry_after_s
         await leaving
+
+
+# Below gRPC, where news can come between two looks.
+
+
+async def test_server_that_is_about_to_stop_is_not_serving_whatever_the_store_does() -> None:
+    health: Any = HealthServicer(())
+    health.set_serving(True)
+    health.drain()
+    health.set_serving(True)
+    assert (await health.Check(_about(""), None)).status == NOT_SERVING
+
+
+@pytest.mark.parametrize("service", ["", "nope"])
+async def test_watch_is_not_told_what_it_knows(service: str) -> None:
+    health: Any = HealthServicer(())
+    watch = health.Watch(_about(service), None)
+    await anext(watch)
+    health.set_serving(True)
+    health.drain()
+    with pytest.raises(Draining):
+        await anext(watch)

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -27,6 +28,7 @@ from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
 from tests.conditions import until
 from tests.rpc.calls import BATCH, Calls, refused, stage
+from tests.rpc.http2 import raw_connection
 
 Code = grpc.StatusCode
 
@@ -35,7 +37,7 @@ FEW = 3
 
 @pytest.fixture
 def config(config: Config) -> Config:
-    return dataclasses.replace(config, max_watches_per_caller=FEW)
+    return dataclasses.replace(config, max_watches_per_caller=FEW, max_message_bytes=1 << 20)
 
 
 def _watch_batch(channel: aio.Channel, dataset_id: str) -> Any:
@@ -144,6 +146,15 @@ def test_watches_of_one_caller_are_not_counted_for_another() -> None:
     assert not limits._watches, "nothing is kept of callers who have gone"
 
 
+def test_those_who_are_refused_do_not_come_again_together() -> None:
+    limits, told = Limits(Config(max_waiting_calls=0)), set()
+    for _ in range(20):
+        with pytest.raises(StoreBusy) as caught, limits.wait(0):
+            pass
+        told.add(caught.value.retry_after_s)
+    assert len(told) > 10
+
+
 def test_watches_that_need_no_key_may_have_half_of_all_places_again_and_again() -> None:
     limits = Limits(Config(max_watches=4))
     for _ in range(2):
@@ -180,6 +191,9 @@ async def test_calls_beyond_those_that_may_wait_are_refused_and_the_others_answe
                 for n in range(20)
             ]
             await until(lambda: sum(report.done() for report in reports) == 15)
+            assert not (await calls.wait(timeout=Duration())).done  # it is not of those
+            async with aio.insecure_channel(app.grpc_address) as channel:
+                await HealthStub(channel).Check(health_pb2.HealthCheckRequest())
             other.execute("ROLLBACK")
         answers = await asyncio.gather(*reports, return_exceptions=True)
         errors = [error for error in answers if isinstance(error, BaseException)]
@@ -224,6 +238,15 @@ async def test_message_and_headers_that_are_too_large_are_refused_by_grpc(
             with pytest.raises(aio.AioRpcError) as caught:
                 await report(body, metadata=metadata)
             assert caught.value.code() is Code.RESOURCE_EXHAUSTED
+
+
+async def test_connection_may_have_as_many_calls_as_are_refused_with_a_reason(
+    config: Config, clock: Clock
+) -> None:
+    few = dataclasses.replace(config, max_watches=20, max_waiting_calls=5)
+    async with App(few, clock=clock) as app, raw_connection(app.grpc_address) as connection:
+        async with asyncio.timeout(30):
+            assert await connection.read_max_streams() == 25
 
 
 async def test_malformed_question_to_reflection_is_told(server: App) -> None:

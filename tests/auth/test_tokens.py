@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from stagecast.auth.secret import digest_of
 from stagecast.auth.tokens import TokenVerifier, load_verifier
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, StartError
 from stagecast.model import Scope
@@ -97,6 +98,8 @@ def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorit
         ({"nbf": 4_000_000_000}, "not valid yet"),
         ({"scope": ["read"]}, "'scope'"),
         ({"datasets": "all"}, "'datasets'"),
+        ({"datasets": "*"}, "'datasets'"),
+        ({"datasets": {"*": True}}, "'datasets'"),
         ({"datasets": ["first"]}, "'datasets'"),
         ({"datasets": [1]}, "'datasets'"),
     ],
@@ -127,9 +130,19 @@ def test_token_sees_what_it_names_and_everything_only_if_it_says_so(
 
 
 def test_token_without_scope_allows_nothing(verifier: TokenVerifier, algorithm: str) -> None:
-    token = jwt.encode(claims(scope=None, sub=None), SIGNERS[algorithm], algorithm)
+    for scope in (None, "", "reader reporting READ re ad", "read,report"):
+        token = jwt.encode(claims(scope=scope), SIGNERS[algorithm], algorithm)
+        assert verifier.verify(token).scopes == frozenset()
+
+
+@pytest.mark.parametrize("subject", [None, "", "two\nlines", "\x1b[31m", "x" * 101])
+def test_subject_that_is_no_name_is_not_shown(
+    verifier: TokenVerifier, algorithm: str, subject: str | None
+) -> None:
+    token = jwt.encode(claims(sub=subject), SIGNERS[algorithm], algorithm)
     principal = verifier.verify(token)
-    assert (principal.scopes, principal.name) == (frozenset(), "a token")
+    assert principal.name == "a token"
+    assert principal.identity == (f"token of {subject}" if subject else None)
 
 
 @pytest.mark.parametrize("other", ["HS256", "HS512", "RS256", "RS512", "ES256", "PS256", "none"])
@@ -151,6 +164,16 @@ def test_token_signed_with_another_key_is_refused(verifier: TokenVerifier, algor
     }
     token = jwt.encode(claims(), others[algorithm], algorithm)
     assert "not signed with the key" in str(refusal(verifier, token))
+
+
+def test_token_that_is_known_is_not_known_by_less_than_all_of_it(
+    verifier: TokenVerifier, algorithm: str
+) -> None:
+    token = jwt.encode(claims(), SIGNERS[algorithm], algorithm)
+    assert verifier.verify(token)
+    signed, _, signature = token.rpartition(".")
+    for forged in (f"{signed}.", f"{signed}.{signature[::-1]}", f"{signed}.{'A' * len(signature)}"):
+        assert isinstance(refusal(verifier, forged), CredentialsInvalid)
 
 
 def test_public_key_is_no_secret(verifier: TokenVerifier, algorithm: str) -> None:
@@ -219,6 +242,7 @@ def _private(key: Any) -> bytes:
         (_private(RSA), "holds no public key in PEM"),
         (b"-----BEGIN PUBLIC KEY-----\nnonsense\n", "holds no public key in PEM"),
         (b"ssh-rsa AAAA somebody@somewhere with enough bytes", "holds no public key in PEM"),
+        (b"ecdsa-sha2-nistp256 AAAA somebody@somewhere", "holds no public key in PEM"),
         (pem(ec.generate_private_key(ec.SECP384R1())), "neither RSA of 2048 bits or more nor"),
         (pem(ed25519.Ed25519PrivateKey.generate()), "neither RSA of 2048 bits or more nor"),
         (
@@ -235,15 +259,25 @@ def test_what_is_no_key_is_told_at_the_start(tmp_path: Path, content: bytes, why
     assert len(str(raised.value)) < 300
 
 
+def test_secret_that_is_just_long_enough_is_taken(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"x" * 32)
+    token = jwt.encode(claims(), b"x" * 32, "HS256")
+    assert load_verifier(key, "stagecast").verify(token).name == "token of alice"
+
+
 def test_file_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"cannot read .*missing: No such file"):
         load_verifier(tmp_path / "missing", "stagecast")
 
 
-def test_what_is_known_is_bounded(tmp_path: Path) -> None:
+def test_what_is_known_is_bounded_and_newest(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(SHARED)
     verifier = load_verifier(key, "stagecast")
-    for number in range(1_100):
-        verifier.verify(jwt.encode(claims(jti=f"{number}"), SHARED, "HS256"))
-    assert len(verifier._known) == 1_000
+    used = jwt.encode(claims(), SHARED, "HS256")
+    tokens = [jwt.encode(claims(jti=f"{number}"), SHARED, "HS256") for number in range(1_100)]
+    for token in tokens:
+        verifier.verify(token)
+        verifier.verify(used)
+    assert [*verifier._known] == [*map(digest_of, (*tokens[-999:], used))]

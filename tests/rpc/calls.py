@@ -42,11 +42,14 @@ class Refusal:
     retry_after_s: float | None
 
 
-async def refused(call: Awaitable[Any]) -> Refusal:
+async def refused(call: Awaitable[Any], *, within_s: float = 20) -> Refusal:
     """Wait for a call to be refused and return all that it says."""
-    with pytest.raises(aio.AioRpcError) as caught:
-        async with asyncio.timeout(60):
-            await call
+    try:
+        async with asyncio.timeout(within_s):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await call
+    except TimeoutError:
+        pytest.fail(f"the call was not refused within {within_s:g} s")
     return refusal_of(caught.value)
 
 

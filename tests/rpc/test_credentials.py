@@ -17,6 +17,7 @@ from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.model import Scope
 from stagecast.v1 import status_service_pb2 as ss
+from stagecast.watches import waits
 from tests.access import make_key, revoke
 from tests.clock import Clock
 from tests.conditions import until
@@ -103,7 +104,9 @@ async def known(server: App, key: str) -> None:
     async def look() -> None:
         found[:] = [(await refusal(server.grpc_address, ("x-api-key", key))).reason]
 
-    await until(lambda: bool(found) and found[0] != "CREDENTIALS_INVALID", meanwhile=look)
+    await until(
+        lambda: bool(found) and found[0] != "CREDENTIALS_INVALID", meanwhile=look, within_s=20
+    )
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {} ", "{}", " {} "])
@@ -157,7 +160,7 @@ async def test_revoked_key_says_so(server: App, config: Config, key: str) -> Non
     async def look() -> None:
         seen[:] = [await refusal(server.grpc_address, ("x-api-key", key))]
 
-    await until(lambda: bool(seen) and seen[0].code is UNAUTHENTICATED, meanwhile=look)
+    await until(lambda: bool(seen) and seen[0].code is UNAUTHENTICATED, meanwhile=look, within_s=20)
     assert (seen[0].reason, seen[0].message) == (
         "CREDENTIALS_INVALID",
         f"key {key[:18]} (admin) was revoked",
@@ -171,22 +174,20 @@ async def test_health_and_reflection_stay_open(server: App) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def _ends(calls: Calls) -> dict[str, Any]:
-    """Return calls that last, by their RPC."""
-    names = {"dataset_id": calls.dataset_id, "batch_id": "b1"}
-    beat = Duration(seconds=1)
-    status = calls.client.status
-    return {
-        "WatchBatch": status.WatchBatch(
-            ss.WatchBatchRequest(**names, follow=True, heartbeat_interval=beat), timeout=60
-        ),
-        "WatchDatasets": status.WatchDatasets(
-            ss.WatchDatasetsRequest(heartbeat_interval=beat), timeout=60
-        ),
-        "WaitBatch": status.WaitBatch(
-            ss.WaitBatchRequest(**names, timeout=Duration(seconds=60)), timeout=60
-        ),
-    }
+LASTING: dict[str, Any] = {
+    "WatchBatch": ss.WatchBatchRequest(follow=True, heartbeat_interval=Duration(seconds=1)),
+    "WatchDatasets": ss.WatchDatasetsRequest(heartbeat_interval=Duration(seconds=1)),
+    "WaitBatch": ss.WaitBatchRequest(timeout=Duration(seconds=60)),
+}
+
+
+def _begin(rpc: str, client: Client, dataset_id: str) -> Any:
+    """Make a call that lasts."""
+    request = type(LASTING[rpc])()
+    request.CopyFrom(LASTING[rpc])
+    if rpc != "WatchDatasets":
+        request.dataset_id, request.batch_id = dataset_id, "b1"
+    return getattr(client.status, rpc)(request, timeout=60)
 
 
 async def _end(call: Any) -> None:
@@ -196,12 +197,7 @@ async def _end(call: Any) -> None:
     await call
 
 
-async def _begun(call: Any) -> None:
-    if hasattr(call, "wait_for_connection") and hasattr(call, "read"):
-        await call.wait_for_connection()
-
-
-@pytest.mark.parametrize("rpc", ["WatchBatch", "WatchDatasets", "WaitBatch"])
+@pytest.mark.parametrize("rpc", LASTING)
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_running_call_ends_with_its_key(
     server: App,
@@ -209,15 +205,17 @@ async def test_running_call_ends_with_its_key(
     config: Config,
     clock: Clock,
     dataset_id: str,
+    monkeypatch: pytest.MonkeyPatch,
     rpc: str,
     how: str,
 ) -> None:
     await Calls(client, dataset_id).create("a")
     brief = await make_key(config.db, Scope.READ, lives_s=600, clock=clock)
     await known(server, brief)
+    monkeypatch.setattr(waits, "_ASK_EVERY_S", 0.5)
     async with Client(server.grpc_address, key=brief) as reader:
-        call = _ends(Calls(reader, dataset_id))[rpc]
-        await _begun(call)
+        call = _begin(rpc, reader, dataset_id)
+        await until(lambda: server.open_watches == 1)
         if how == "revoked":
             await revoke(config.db, brief)
         else:
@@ -227,13 +225,33 @@ async def test_running_call_ends_with_its_key(
     assert (ended.code, ended.reason) == (UNAUTHENTICATED, reason)
 
 
+async def test_waiting_call_hears_at_once_of_a_revoked_key(
+    server: App,
+    client: Client,
+    config: Config,
+    dataset_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await Calls(client, dataset_id).create("a")
+    brief = await make_key(config.db, Scope.READ)
+    await known(server, brief)
+    monkeypatch.setattr(waits, "_ASK_EVERY_S", 600.0)
+    async with Client(server.grpc_address, key=brief) as reader:
+        call = _begin("WaitBatch", reader, dataset_id)
+        await until(lambda: server.open_watches == 1)
+        # The first commit of another process rings whoever waits, whatever it was.
+        await known(server, await make_key(config.db))
+        await revoke(config.db, brief)
+        assert (await refused(_end(call))).reason == "CREDENTIALS_INVALID"
+
+
 async def test_first_key_turns_credentials_on_also_for_running_calls(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
-        watch = _ends(calls)["WatchBatch"]
+        watch = _begin("WatchBatch", client, dataset_id)
         await watch.wait_for_connection()
         key = await make_key(config.db)
         ended = await refused(_end(watch))

@@ -15,6 +15,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from stagecast.app import App
+from stagecast.auth.secret import make_key
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.v1 import status_service_pb2 as ss
@@ -88,6 +89,12 @@ async def test_token_that_is_no_good_opens_nothing(
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         answer = await http.get(COGNEE, headers=headers)
     assert answer.status_code == (403 if reason == "SCOPE_MISSING" else 401)
+
+
+async def test_key_that_is_unknown_is_not_taken_for_a_token(server: App, dataset_id: str) -> None:
+    async with Client(server.grpc_address, key=make_key()) as client:
+        refusal = await refused(Calls(client, dataset_id).batch())
+    assert (refusal.reason, refusal.message) == ("CREDENTIALS_INVALID", "the key is unknown")
 
 
 async def test_running_watch_ends_with_its_token(

@@ -154,6 +154,6 @@ def _sight(claim: object) -> Sight:
 
 
 def _name(subject: object) -> str:
-    if isinstance(subject, str) and subject.isprintable() and len(subject) <= _MOST_NAME:
+    if isinstance(subject, str) and subject.isprintable() and 0 < len(subject) <= _MOST_NAME:
         return f"token of {subject}"
     return "a token"

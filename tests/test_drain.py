@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from sqlite_utils.utils import sqlite3
 
+from stagecast.app import App
 from stagecast.client import Client, details_of
+from stagecast.config import Config
+from stagecast.rpc import server as rpc_server
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.clock import Clock
 from tests.conditions import until
 from tests.process import free_address, running
+from tests.rpc.calls import Calls, refused
 from tests.rpc.test_slow_readers import NO_READ_AHEAD
 from tests.validator import WatchRecord
 from tests.watches.pipeline import (
@@ -78,6 +86,29 @@ async def _watch_until_refused(pipeline: Pipeline) -> aio.AioRpcError:
     except aio.AioRpcError as error:
         return error
     raise AssertionError("the batch has not ended")
+
+
+async def test_call_that_waits_for_the_store_is_finished_and_acknowledged(
+    config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it takes longer than hanging up does."""
+    monkeypatch.setattr(rpc_server, "_HANG_UP_S", 0.0)
+    app = App(replace(config, drain_s=20.0), clock=clock)
+    async with app, Client(app.grpc_address) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            starting = asyncio.create_task(calls.start("a"))
+            await until(lambda: app._rpc.limits._waiting == 1)
+            leaving = asyncio.create_task(app.__aexit__())
+            await until(lambda: app._rpc._gate._closed)
+            for _ in range(20):
+                assert (await refused(calls.batch())).reason == "DRAINING"
+            assert not starting.done()
+            other.execute("ROLLBACK")
+        assert (await starting).attempt == 1
+        await leaving
 
 
 async def test_sigterm_ends_1000_watches_with_their_token_and_stopped_readers_hold_up_nothing(

@@ -90,7 +90,8 @@ async def test_everything_is_kept_unless_something_else_is_said(
     await make_ended(store)
     clock.advance(10_000 * DAY_S)
     asked = store.reads
-    await keep().run()
+    async with asyncio.timeout(20):
+        await keep().run()
     assert store.reads == asked, "it does not even look"
     assert await kept(store) == [*range(1, 12)]
 
@@ -239,7 +240,7 @@ async def test_failure_is_logged_and_the_next_look_comes(
     running = asyncio.create_task(keep(retain_history_s=HOUR_S, retain_every_s=0.0).run())
     try:
         with caplog.at_level(logging.INFO):
-            await until(lambda: "10 transitions are not kept any more" in caplog.text)
+            await until(lambda: "10 transitions are not kept any more" in caplog.text, within_s=20)
     finally:
         running.cancel()
     assert "cannot let go of what is not kept: disk full" in caplog.text
@@ -260,5 +261,5 @@ async def test_rows_of_batches_that_went_are_swept(
         return not any(found[table] for table in ("batches", "documents", "transitions"))
 
     async with App(settings, clock=clock):
-        await until(is_swept)
+        await until(is_swept, within_s=20)
     assert (await get_dataset(store)).batches == 0

@@ -21,8 +21,13 @@ def test_key_looks_as_scanners_are_told() -> None:
 
 def test_key_has_bits_enough_that_nobody_guesses_it() -> None:
     assert 32 * math.log2(62) > 128
-    keys = {make_key() for _ in range(1_000)}
-    assert len(keys) == len({prefix_of(key) for key in keys}) == 1_000
+    keys = [make_key() for _ in range(1_000)]
+    assert len({prefix_of(key) for key in keys}) == 1_000
+    # Each place of the secret takes what letters there are, whatever stands in the others.
+    secrets = [key[len("stagecast_01234567_") : -6] for key in keys]
+    assert {len(secret) for secret in secrets} == {32}
+    assert min(len(set(place)) for place in zip(*secrets, strict=True)) > 50
+    assert len({half for key in secrets for half in (key[:16], key[16:])}) == 2_000
 
 
 def test_any_change_of_one_character_is_no_key() -> None:

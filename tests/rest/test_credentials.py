@@ -160,10 +160,16 @@ async def test_ended_key_is_as_good_as_none(
         assert (await http.get(COGNEE, headers={"X-Api-Key": ended})).status_code == 401
 
 
+@pytest.mark.parametrize("seen", [[str(uuid.uuid4())], []], ids=["another", "none"])
 async def test_forbidden_dataset_answers_as_an_unknown_one(
-    http: httpx.AsyncClient, db: Path, ring: KeyRing, ingestion: Ingestion, key: str
+    http: httpx.AsyncClient,
+    db: Path,
+    ring: KeyRing,
+    ingestion: Ingestion,
+    key: str,
+    seen: list[str],
 ) -> None:
-    other = await make_key(db, datasets=[str(uuid.uuid4())])
+    other = await make_key(db, datasets=seen)
     await ring.refresh()
     asked = [ingestion.path, f"{COGNEE}?dataset={ingestion.dataset_id}", COGNEE]
     before = [await http.get(path, headers=bearer(other)) for path in asked]

@@ -65,3 +65,14 @@ async def test_who_was_inside_when_the_gate_was_closed_is_waited_for() -> None:
         assert not empty.done()
     async with asyncio.timeout(10):
         await empty
+
+
+async def test_who_is_sent_away_comes_back_each_at_a_time_of_their_own() -> None:
+    gate = Gate()
+    gate.close()
+    pauses = set()
+    for _ in range(100):
+        with pytest.raises(Draining) as caught:
+            gate.check()
+        pauses.add(caught.value.retry_after_s)
+    assert len(pauses) > 90

@@ -19,7 +19,7 @@ from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
 from tests.conditions import until
-from tests.rpc.calls import BATCH, Calls, counters, refused, stage
+from tests.rpc.calls import BATCH, Calls, contents, counters, refused, stage
 from tests.rpc.test_bad_input import FIELDS, IN_DATASET, SOUND
 
 MINE, THEIRS = (str(uuid.uuid4()) for _ in range(2))
@@ -96,7 +96,7 @@ async def ask(client: Client, rpc: str, **fields: Any) -> Any:
     """Call an RPC; what a stream sends until it ends."""
     request = _request(rpc, {"dataset_id": THEIRS, **fields})
     [stub] = [s for s in (client.status, client.reports, client.controls) if hasattr(s, rpc)]
-    call = getattr(stub, rpc)(request, timeout=30)
+    call = getattr(stub, rpc)(request, timeout=10)
     return [message async for message in call] if rpc.startswith("Watch") else await call
 
 
@@ -155,6 +155,14 @@ async def test_key_for_a_dataset_does_everything_in_it(client: Client) -> None:
     assert (await calls.dataset()).batches == 1
     await calls.delete_batch()
     await calls.delete_dataset()
+
+
+async def test_what_such_a_key_deletes_is_swept_at_once(client: Client, config: Config) -> None:
+    calls = Calls(client, MINE)
+    for _ in range(2):
+        await calls.create("a")
+        await calls.delete_batch()
+        await until(lambda: not contents(config.db)["documents"], within_s=20)
 
 
 async def _three(client: Client) -> None:

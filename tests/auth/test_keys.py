@@ -1,0 +1,22 @@
+"""A key is revoked by a whole name of it, and by no other's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stagecast.auth import create_key, list_keys, revoke_key
+from stagecast.model import Scope
+from tests.clock import Clock
+from tests.store.test_checking import opened
+
+
+@pytest.mark.parametrize("part", ["", "stagecast_", "stagecast", "{0:.17}", "{0:.19}", "11", "0"])
+async def test_part_of_a_name_revokes_nothing(tmp_path: Path, clock: Clock, part: str) -> None:
+    async with opened(tmp_path / "s.db", clock) as store:
+        secret, _ = await create_key(
+            store, name="", scopes=frozenset(Scope), sight=None, lives_us=None
+        )
+        assert await revoke_key(store, part.format(secret)) is None
+        assert [key.revoked_at for key in await list_keys(store)] == [None]

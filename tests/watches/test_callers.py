@@ -1,0 +1,110 @@
+"""Whoever may not go on is sent nothing more, be it in the midst of what is there at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from stagecast import wire
+from stagecast.config import Config
+from stagecast.errors import CredentialsInvalid
+from stagecast.feed import Feed
+from stagecast.model import (
+    Caller,
+    DatasetsMessage,
+    DatasetsWatchRequest,
+    Principal,
+    Scope,
+    Sight,
+    WatchRequest,
+)
+from stagecast.store.sqlite import SqliteStore
+from stagecast.watches import BatchWatches, DatasetWatches, datasets
+from tests.builders import BATCH_ID, DATASET_ID, create
+from tests.clock import Clock
+from tests.store.deletion import OTHER_DATASET_ID
+from tests.store.test_checking import opened
+
+
+@pytest.fixture
+async def store(config: Config, clock: Clock) -> AsyncIterator[SqliteStore]:
+    async with opened(config.db, clock) as store:
+        yield store
+
+
+async def begun() -> None:
+    pass
+
+
+class Patron:
+    """Somebody who may take one message, and is revoked then."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.caller = Caller(check=self._check)
+
+    def _check(self) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            raise CredentialsInvalid("revoked")
+
+    async def take(self, messages: AsyncIterator[object]) -> None:
+        await anext(messages)
+        with pytest.raises(CredentialsInvalid):
+            await anext(messages)
+
+
+async def test_snapshot_is_not_sent_to_its_end(
+    store: SqliteStore, config: Config, clock: Clock
+) -> None:
+    await create(store, documents=3_000)
+    watches = BatchWatches(
+        store, Feed(), encode=wire.encode_watch_message, config=config, clock=clock
+    )
+    request = WatchRequest(
+        dataset_id=DATASET_ID,
+        batch_id=BATCH_ID,
+        resume_token="",
+        follow=True,
+        heartbeat_s=300.0,
+        transitions_only=False,
+        fail_on_expired_token=False,
+    )
+    patron = Patron()
+    await patron.take(watches.watch(request, on_begun=begun, caller=patron.caller))
+
+
+async def test_datasets_are_not_sent_to_their_end(
+    store: SqliteStore, config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "_PART", 1)
+    for dataset_id in (DATASET_ID, OTHER_DATASET_ID):
+        await create(store, dataset_id=dataset_id)
+    watches = DatasetWatches(store, Feed(), config=config, clock=clock)
+    request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
+    patron = Patron()
+    await patron.take(watches.watch(request, on_begun=begun, caller=patron.caller))
+
+
+async def test_who_begins_together_shares_a_read_only_with_who_sees_the_same(
+    store: SqliteStore, config: Config, clock: Clock
+) -> None:
+    for dataset_id in (DATASET_ID, OTHER_DATASET_ID):
+        await create(store, dataset_id=dataset_id)
+    watches = DatasetWatches(store, Feed(), config=config, clock=clock)
+    request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
+
+    async def begin(sight: Sight) -> set[str]:
+        caller = Caller(principal=Principal(name="", scopes=frozenset(Scope), sight=sight))
+        messages = watches.watch(request, on_begun=begun, caller=caller)
+        async with contextlib.aclosing(messages):
+            message: DatasetsMessage = await anext(messages)
+        return {dataset.dataset_id for dataset in message.datasets}
+
+    sights = [None, frozenset({DATASET_ID}), frozenset({OTHER_DATASET_ID}), frozenset[str]()]
+    told = await asyncio.gather(*map(begin, sights * 3))
+    whole = {DATASET_ID, OTHER_DATASET_ID}
+    assert told == [whole if sight is None else sight for sight in sights] * 3

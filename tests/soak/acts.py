@@ -94,11 +94,13 @@ def _has_begun_or_ended(record: Record, watching: asyncio.Task[str]) -> bool:
 
 async def delete_under_watchers(site: Site) -> None:
     """Who watches a batch that is deleted, or its whole dataset, is told so."""
-    await _delete_under_watchers(site, whole=False)
-    await _delete_under_watchers(site, whole=True)
+    for whole in (False, True):
+        while not await _delete_under_watchers(site, whole=whole):
+            pass
 
 
-async def _delete_under_watchers(site: Site, *, whole: bool) -> None:
+async def _delete_under_watchers(site: Site, *, whole: bool) -> bool:
+    """Return whether a stream of datasets told of it, which was not taken up meanwhile."""
     pipeline, view = site.pipeline(), DatasetsView()
     await retrying(partial(pipeline.create, 5))
     looking = asyncio.create_task(view.watch(site.anywhere, pipeline.dataset_id))
@@ -111,6 +113,7 @@ async def _delete_under_watchers(site: Site, *, whole: bool) -> None:
                 assert told == "BATCH_DELETED" or (record.hangups and told == "BATCH_NOT_FOUND")
         left = None if whole else 0
         await until(lambda: view.complete and view.batches(pipeline.dataset_id) == left)
+        return view.streams == 1
     finally:
         looking.cancel()
 

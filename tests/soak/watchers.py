@@ -115,6 +115,7 @@ class DatasetsView:
     def __init__(self) -> None:
         self.known: dict[str, r.Dataset] = {}
         self.complete = False
+        self.streams = 0
 
     async def watch(self, client: Any, *dataset_ids: str) -> None:
         """Watch some datasets, or all, until cancelled."""
@@ -124,6 +125,7 @@ class DatasetsView:
         while True:
             call = client.status.WatchDatasets(request, wait_for_ready=True)
             self.known, self.complete = {}, False
+            self.streams += 1
             try:
                 async for message in call:
                     self._take(message)

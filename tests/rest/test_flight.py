@@ -64,7 +64,8 @@ async def test_who_finds_no_room_in_time_is_told_to_come_again(
     under_way = Flight()
     slow = [await under_way.make(make) for _ in range(3)]
     with pytest.raises(StoreBusy) as caught:
-        await under_way.make(make)
+        async with asyncio.timeout(15):
+            await under_way.make(make)
     assert caught.value.retry_after_s > 0
     slow.pop()
     assert (await under_way.make(make)).size == SIZE

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import uuid
+import weakref
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from stagecast.config import Config
-from stagecast.rest import DATASETS_STATUS_PATH, HttpServer
+from stagecast.rest import DATASETS_STATUS_PATH, HttpServer, protocol
 from stagecast.store.sqlite import SqliteStore
+from tests.conditions import until
 from tests.rest.apps import open_app
 
 ANY = "127.0.0.1:0"
@@ -37,7 +41,7 @@ async def address(store: SqliteStore) -> AsyncIterator[str]:
 async def answer(address: str, *pieces: bytes) -> bytes:
     """Send a request and return everything until the server closes the connection."""
     reader, writer = await asyncio.open_connection(*address.split(":"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(15):
         with contextlib.suppress(ConnectionError):  # refused before it was all sent
             for piece in pieces:
                 writer.write(piece)
@@ -169,6 +173,53 @@ async def test_connections_beyond_the_limit_are_told_when_to_come_again(
             await writer.wait_closed()
         assert not [record for record in caplog.records if record.levelname == "ERROR"]
         assert (await answer(address, get("/healthz"))).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_client_that_is_told_and_stays_is_hung_up_on(
+    monkeypatch: pytest.MonkeyPatch, store: SqliteStore
+) -> None:
+    monkeypatch.setattr(protocol, "_HANG_UP_S", 0.01)
+    server = HttpServer(open_app(store), Config(http=ANY, request_s=0.2))
+    await server.start()
+    _, writer = await asyncio.open_connection(*server.address.split(":"))
+    connections = server._server.server_state.connections
+    await until(lambda: len(connections) == 1)
+    await until(lambda: not connections)
+    writer.close()
+    await server.stop(1)
+
+
+async def test_nothing_is_left_of_a_connection_that_is_gone(store: SqliteStore) -> None:
+    server = HttpServer(open_app(store), Config(http=ANY, request_s=600.0))
+    await server.start()
+    _, writer = await asyncio.open_connection(*server.address.split(":"))
+    connections = server._server.server_state.connections
+    await until(lambda: len(connections) == 1)
+    left = [weakref.ref(connection) for connection in connections]
+    writer.close()
+    await until(lambda: gc.collect() >= 0 and left[0]() is None, within_s=15)
+    await server.stop(1)
+
+
+async def answer_by_halves(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"half", "more_body": True})
+    await asyncio.Event().wait()
+
+
+async def test_answer_that_is_under_way_is_broken_off_and_no_other_sent_into_it() -> None:
+    server = HttpServer(answer_by_halves, Config(http=ANY, request_s=0.2))
+    await server.start()
+    told = await answer(server.address, keep_alive("/") + b"GET / HT")
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert b"half" in told
+    assert told.count(b"HTTP/1.1 ") == 1
+    await server.stop(0)
+
+
+async def test_fragment_of_a_url_is_no_part_of_the_question(address: str) -> None:
+    told = await answer(address, get(f"{DATASETS_STATUS_PATH}?dataset={uuid.uuid4()}#f"))
+    assert told.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_empty_lines_without_an_end_are_cut_off(address: str) -> None:

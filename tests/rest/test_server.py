@@ -44,7 +44,8 @@ async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
     server = HttpServer(open_app(store), Config(http="127.0.0.1:0"))
     await server.start()
     yield server
-    await server.stop(1)
+    async with asyncio.timeout(30):
+        await server.stop(1)
 
 
 async def test_port_0_picks_a_free_one_and_address_names_it(served: HttpServer) -> None:
@@ -220,13 +221,16 @@ async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -
     await server.stop(0.1)
 
 
-async def test_client_that_reads_nothing_does_not_delay_stop() -> None:
+async def test_client_that_reads_nothing_does_not_delay_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     server = HttpServer(flood, Config(http="127.0.0.1:0"))
     await server.start()
     _, writer = await ask_slowly(server)
     async with asyncio.timeout(5):
         await server.stop(0.1)
     writer.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_head_has_the_headers_of_get_and_no_body(

@@ -41,8 +41,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._most_head_bytes = limits.max_url_bytes + limits.max_header_bytes + _LINE_BYTES
         self._fault = 400
         self._ended = False
-        self._head_bytes: int | None = 0  # of a head that is arriving
-        self._tail_bytes = 0  # that came since a head, or a part of a body
+        self._in_head = True  # and not in a body, or behind it
+        self._bytes = 0  # that came since a head, a part of a body or a request was whole
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,35 +58,30 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, unless the head has become too large."""
+        """Take what has come, unless a head, or what stands behind a body, is too large."""
         if self._ended:  # what still comes is thrown away, so that the answer can be read
             return
         self._expect_request()
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-        self._tail_bytes += len(data)
+        self._bytes += len(data)
         super().data_received(data)
-        if self._head_bytes is not None and self._head_bytes > self._most_head_bytes:
+        if self._bytes > self._most_head_bytes:
             self._end(414 if len(self.url) > self._limits.max_url_bytes else 431)
-        if self._tail_bytes > self._most_head_bytes:
-            self._end(431)
 
     def on_message_begin(self) -> None:
         """Begin a request, which may have come together with the end of the one before."""
         super().on_message_begin()
         self._expect_request()
-        if self._head_bytes is None:
-            self._head_bytes = 0
+        self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; one that stands behind a body is thrown away as that is."""
-        if self._head_bytes is not None:
+        if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Let a request through whose head is not too large, if not too many are."""
-        self._head_bytes = None
-        self._tail_bytes = 0
+        self._in_head = False
+        self._bytes = 0
         if len(self.pipeline) >= _PIPELINED:
             self._refuse(503)
         if len(self.url) > self._limits.max_url_bytes:
@@ -101,13 +96,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
-        self._tail_bytes = 0
+        self._bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for the next request as long as uvicorn does."""
         self._expect_nothing()
-        self._tail_bytes = 0
+        self._bytes = 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

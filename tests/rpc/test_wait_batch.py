@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -13,12 +15,13 @@ from google.protobuf.duration_pb2 import Duration
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
-from stagecast.errors import Draining
+from stagecast.errors import CredentialsExpired, Draining, StoreBusy
 from stagecast.feed import Feed
-from stagecast.model import BatchState, Stage, batch_state
+from stagecast.model import BatchState, Caller, Stage, batch_state
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
 from stagecast.watches import Waits
+from stagecast.watches import waits as waiting
 from tests.builders import BATCH_ID, DATASET_ID, create, move, says
 from tests.clock import Clock
 from tests.rpc.calls import Calls, counters, failure, refused, stage
@@ -151,3 +154,72 @@ async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
     assert (done, batch_state(ended)) == (True, BatchState.SUCCEEDED)
     assert feed.topics() == []
     await store.close()
+
+
+@pytest.fixture
+async def store(config: Config, clock: Clock) -> AsyncIterator[SqliteStore]:
+    feed = Feed()
+    store = SqliteStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    await create(store, documents=1)
+    yield store
+    await store.close()
+
+
+async def test_wait_lives_no_longer_than_a_watch(store: SqliteStore, config: Config) -> None:
+    waits = Waits(store, Feed(), config=dataclasses.replace(config, watch_life_s=0.05))
+    async with asyncio.timeout(15):
+        _, done = await waits.wait(DATASET_ID, BATCH_ID, 600)
+    assert not done
+
+
+async def test_who_may_not_go_on_is_told_although_nothing_happens(
+    store: SqliteStore, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_ASK_EVERY_S", 0.01)
+    asked = iter((None, None, CredentialsExpired("it has ended")))
+
+    def ask() -> None:
+        if error := next(asked):
+            raise error
+
+    with pytest.raises(CredentialsExpired):
+        async with asyncio.timeout(15):
+            await Waits(store, Feed(), config=config).wait(
+                DATASET_ID, BATCH_ID, 600, caller=Caller(check=ask)
+            )
+
+
+@pytest.mark.parametrize(("answers_after", "left_s"), [(1, 0.0), (10**6, 0.05)])
+async def test_store_that_does_not_answer_is_told_when_the_time_is_over(
+    store: SqliteStore, config: Config, answers_after: int, left_s: float
+) -> None:
+    waits = Waits(store, Feed(), config=config)
+    look = Faults(answers_after)
+    with pytest.raises(StoreBusy):
+        async with asyncio.timeout(15):
+            await waits._outlast_faults(look, asyncio.get_running_loop().time() + left_s)
+
+
+async def test_drain_is_told_while_the_store_does_not_answer(
+    store: SqliteStore, config: Config
+) -> None:
+    feed = Feed()
+    feed.close()
+    with pytest.raises(Draining):
+        async with asyncio.timeout(15):
+            await Waits(store, feed, config=config)._outlast_faults(
+                Faults(10**6, retry_after_s=0.01), asyncio.get_running_loop().time() + 600
+            )
+
+
+class Faults:
+    """A look at a store that does not answer at first."""
+
+    def __init__(self, most: int, *, retry_after_s: float = 600.0) -> None:
+        self._left = most
+        self._retry_after_s = retry_after_s
+
+    async def __call__(self) -> Any:
+        if self._left:
+            self._left -= 1
+            raise StoreBusy("away", retry_after_s=self._retry_after_s)

@@ -65,6 +65,8 @@ UNPRINTABLE = {
     "line_separator": "a\u2028b",
     "right_to_left_override": "a\u202eb",
     "lone_surrogate": "a\ud800",
+} | {
+    f"turn_{code:x}": f"a{chr(code)}b" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 }
 
 PRINTABLE = {

@@ -244,38 +244,20 @@ def test_page_token_is_no_resume_token_and_no_resume_token_a_page_token() -> Non
         decode_page(resume_token().encode())
 
 
-def page_token_saying(said: str) -> str:
-    """Return a page token with a right checksum and question, and whatever else it says."""
-    return tokens._pack(tokens._digest(*QUESTION) + tokens._hide(SECRET, said.encode()))
-
-
 def test_page_token_tells_nothing_to_who_does_not_know_the_secret() -> None:
     """Numbers that follow each other look no more alike than any others."""
     texts = [PageToken(after=str(number)).encode(*QUESTION) for number in range(1_000)]
     raw = [base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) for text in texts]
     assert len({len(text) for text in raw[100:]}) == 1
-    for place in range(9, len(raw[-1]) - 4):  # after the version and the digest of the question
+    for place in range(1, len(raw[-1]) - 4):  # between the version and the checksum
         assert len({text[place] for text in raw[100:]}) > 100
     assert texts[7] == PageToken(after="7").encode(*QUESTION)
-    with pytest.raises(FieldInvalid):
+    with pytest.raises(FieldInvalid, match="another store"):
         PageToken.decode(texts[7], bytes(32), *QUESTION[1:])
 
 
-def test_page_token_that_was_hidden_by_another_secret_is_malformed() -> None:
-    hidden = tokens._hide(bytes(32), b'["1",""]')
-    with pytest.raises(FieldInvalid, match="malformed"):
-        decode_page(tokens._pack(tokens._digest(*QUESTION) + hidden))
-
-
-@pytest.mark.parametrize("said", ["", "{", "[]", '["1"]', '["1","","2"]', "7", "null", "\x00"])
-def test_forged_page_token_is_malformed(said: str) -> None:
-    with pytest.raises(FieldInvalid, match="malformed"):
-        decode_page(page_token_saying(said))
-
-
-@pytest.mark.parametrize("after", ["", "x", "-1", "1.0", "9" * 19, " 1", "٣"])
-def test_page_token_of_a_numbered_list_has_a_number(after: str) -> None:
-    with pytest.raises(FieldInvalid, match="malformed"):
-        assert PageToken(after=after).number
-    assert PageToken(after="0").number == 0
-    assert PageToken(after="9" * 18).number == 10**18 - 1
+@pytest.mark.parametrize("says", [b"", b"\xff", b'["1",""]', bytes(16), bytes(40)])
+def test_page_token_that_nobody_has_sealed_is_refused(says: bytes) -> None:
+    with pytest.raises(FieldInvalid) as caught:
+        decode_page(tokens._pack(says))
+    assert caught.value.field == "page_token"

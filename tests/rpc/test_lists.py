@@ -417,20 +417,7 @@ async def test_page_token_that_is_malformed_or_foreign_is_a_bad_field(
                 await _check_refused(page(**fields, page_size=size), "page_size")
 
 
-FORGED = [
-    b"",
-    b"\xff\xfe",
-    b"null",
-    b'["5"]',
-    b'["x",""]',
-    b'["-1",""]',
-    '["٣",""]'.encode(),
-    b'["' + b"9" * 40 + b'",""]',
-    b'["\\ud800",""]',
-    b'["\\u0000",""]',
-    b'["/1",""]',
-    b"[" * 100_000,
-]
+FORGED = [b"", b"\xff\xfe", b'["5",""]', bytes(16), b"[" * 100_000]
 
 
 async def test_forged_page_token_is_a_bad_field(
@@ -438,11 +425,9 @@ async def test_forged_page_token_is_a_bad_field(
 ) -> None:
     """Nobody gets such a token from the server; whoever forges one is told what is wrong."""
     for name, (page, fields, _) in (await _ask_each(calls, lists)).items():
-        genuine = tokens._unpack((await page(**fields, page_size=1)).next_page_token)
-        assert genuine is not None
         for says in FORGED:
             with subtests.test(name, says=says[:40]):
-                forged = tokens._pack(genuine[: tokens._DIGEST_BYTES] + says)
+                forged = tokens._pack(says)
                 await _check_refused(page(**fields, page_token=forged), "page_token")
 
 

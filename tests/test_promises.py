@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+from stagecast.config import Config
+from stagecast.rest import protocol
+from stagecast.rpc import arrivals
+from stagecast.wire import report_requests as reports
 from tests.process import ROOT
 
 _NAMED = re.compile(r"\[`(test_\w+)`\]\((tests/\S+\.py)\)")
@@ -16,3 +20,25 @@ def test_readme_names_a_test_that_exists_for_each_of_the_nine_promises() -> None
     assert all(_NAMED.search(row) for row in rows)
     for name, path in _NAMED.findall(readme):
         assert f"def {name}(" in (ROOT / path).read_text(), name
+
+
+def test_readme_names_the_limits_that_servers_keep_to() -> None:
+    rows = (ROOT / "README.md").read_text().partition("| of | at most |")[2].partition("\n\n")[0]
+    said = [row.split(" | ")[1] for row in rows.splitlines()[2:]]
+    ours, mib, kib = Config(), 1 << 20, 1 << 10
+    few, hurried_s = arrivals._FEW, arrivals._HURRIED_S
+    assert said == [
+        f"{ours.max_watches_per_caller:,}",
+        f"{ours.max_watches:,}",
+        f"{ours.slow_reader_s:.0f} s",
+        f"{ours.max_waiting_calls:,}, with {ours.max_waiting_bytes // mib} MiB of requests",
+        f"{ours.max_connections:,}",
+        f"{ours.max_message_bytes // mib} MiB, {ours.max_header_bytes // kib} KiB",
+        f"{ours.max_url_bytes // kib} KiB, {ours.max_header_bytes // kib} KiB",
+        f"{ours.request_s:.0f} s",
+        f"{ours.request_s:.0f} s; {hurried_s:.0f} s while {few} others are on their way",
+        f"{protocol._PIPELINED} more",
+        f"{reports._MAX_DOCUMENTS:,}, {reports._MAX_REPORTS:,}",
+        f"32, {reports._MAX_MESSAGE:,}",  # labels: at their limit in tests/wire/test_checks.py
+        f"{ours.keepalive_s + ours.keepalive_timeout_s:.0f} s",
+    ]

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 
 import pytest
+from sqlite_utils.utils import sqlite3
 
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
 from stagecast.errors import Draining
+from stagecast.rpc import server
 from stagecast.rpc.gate import Gate
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.clock import Clock
+from tests.rpc.calls import Calls, refused, stage
 
 NEVER_S = 600.0
 
@@ -76,3 +86,26 @@ async def test_who_is_sent_away_comes_back_each_at_a_time_of_their_own() -> None
             gate.check()
         pauses.add(caught.value.retry_after_s)
     assert len(pauses) > 90
+
+
+async def test_call_under_way_is_finished_when_the_server_drains(
+    config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_HANG_UP_S", 0.0)
+    patient = dataclasses.replace(config, drain_s=NEVER_S)
+    app = await App(patient, clock=clock).__aenter__()
+    async with asyncio.timeout(30), Client(app.grpc_address) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        watch = client.status.WatchDatasets(ss.WatchDatasetsRequest())
+        await watch.read()
+        with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            reporting = asyncio.create_task(calls.report(stage("a", r.STAGE_PARSING)))
+            await calls.batch()  # asked later, and answered
+            leaving = asyncio.create_task(app.__aexit__())
+            assert (await refused(watch.read())).reason == "DRAINING"
+            await asyncio.wait((reporting, leaving), timeout=0.2)
+            other.execute("ROLLBACK")
+        assert (await reporting).revision == 4
+        await leaving

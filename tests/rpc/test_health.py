@@ -154,7 +154,12 @@ async def test_watch_is_not_told_what_it_knows(service: str) -> None:
     health: Any = HealthServicer(())
     watch = health.Watch(_about(service), None)
     await anext(watch)
+    news = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)  # it waits
     health.set_serving(True)
+    health.set_serving(False)
+    await asyncio.wait((news,), timeout=0.01)
+    assert not news.done()
     health.drain()
     with pytest.raises(Draining):
-        await anext(watch)
+        await news

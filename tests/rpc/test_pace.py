@@ -91,7 +91,10 @@ async def test_reader_that_takes_nothing_has_little_time_left_when_the_server_dr
 async def test_drain_gives_nobody_more_time() -> None:
     keeping = pace.Pace(SOON_S, draining_s=NEVER_S)
     before = await begin(keeping, Reader())
+    [patience] = keeping._writes
+    end_s = patience.when()
     keeping.drain()
+    assert patience.when() == end_s
     after = await begin(keeping, Reader())
     for task in (before, after):
         assert isinstance(await ending(task), Draining)

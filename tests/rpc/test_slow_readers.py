@@ -14,10 +14,12 @@ from grpc import aio
 from stagecast.app import App
 from stagecast.client import Client, details_of
 from stagecast.config import Config
+from stagecast.rpc import server as server_of_rpc
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.clock import Clock
 from tests.conditions import until
 from tests.watches.pipeline import Pipeline
 
@@ -78,6 +80,22 @@ async def test_watch_that_is_not_read_is_ended_and_the_reader_told_when_it_reads
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert details_of(error).reason == "SLOW_READER"
     assert details_of(error).retry_after_s == 1.0
+
+
+async def test_reader_that_has_stopped_does_not_hold_up_the_end(
+    config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_of_rpc, "_STOPPED_READERS_S", 0.1)
+    patient = dataclasses.replace(config, slow_reader_s=600.0, drain_s=600.0)
+    async with asyncio.timeout(30), App(patient, clock=clock) as app:
+        async with Client(app.grpc_address) as client:
+            pipeline = Pipeline(client, dataset_id)
+            await pipeline.create(3_000, more_documents_follow=True)
+        channel = aio.insecure_channel(app.grpc_address, options=NO_READ_AHEAD)
+        call = StatusServiceStub(channel).WatchBatch(pipeline.watch_request())
+        await until(lambda: bool(app._rpc._pace._writes))
+    call.cancel()
+    await channel.close()
 
 
 async def test_watch_of_datasets_that_is_not_read_is_ended(

@@ -106,6 +106,7 @@ async def test_call_that_waits_for_the_store_is_finished_and_acknowledged(
             for _ in range(20):
                 assert (await refused(calls.batch())).reason == "DRAINING"
             assert not starting.done()
+            assert not app._readiness.ready
             other.execute("ROLLBACK")
         assert (await starting).attempt == 1
         await leaving

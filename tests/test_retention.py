@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from stagecast import retention
 from stagecast.app import App
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
@@ -200,6 +201,19 @@ async def test_many_go_in_steps_between_which_others_write(
     await keep(retain_history_s=HOUR_S).look()
     assert store.writes - writes == -(-30 * 151 // 1_000)
     assert [await kept(store, f"b-{number}") for number in range(30)] == [[152]] * 30
+
+
+async def test_batches_go_a_few_at_a_time_until_all_have_gone(
+    store: CountingStore, keep: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_BATCHES", 2)
+    for number in range(5):
+        await make_ended(store, f"b-{number}", documents=1)
+    clock.advance(DAY_S)
+    writes = store.writes
+    await keep(retain_batches_s=HOUR_S).look()
+    assert (store.writes - writes, keep.deletions) == (3, 3)
+    assert await batches(store) == []
 
 
 async def test_processes_that_look_together_do_nothing_twice(

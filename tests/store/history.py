@@ -41,6 +41,8 @@ async def trim(store: Store, until: int, keep: int, most: int = 1_000) -> list[i
     steps = []
     while await store.read(lambda tx: tx.has_excess(limit)):
         steps.append(await store.write(lambda tx: tx.trim(limit, most)))
+        assert steps[-1], "it would go on for ever"
+        assert len(steps) < 100, "it would go on for ever"
     assert await store.write(lambda tx: tx.trim(limit, most)) == 0
     return steps
 
@@ -142,7 +144,7 @@ class HistoryContract:
         await move(store, await get_batch(store, "again"), (0, retried))
         assert await ended_until(store, clock.now_us) == ["b", "a", "c"]
         assert await ended_until(store, clock.now_us, most=2) == ["b", "a"]
-        assert await ended_until(store, clock.now_us - 2_000_000) == ["b", "a"]
+        assert await ended_until(store, clock.now_us - 3_000_000) == ["b", "a"]
         found = await store.read(lambda tx: tx.find_ended(clock.now_us, 1))
         assert found == [await get_batch(store, "b")]
 

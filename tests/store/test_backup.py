@@ -11,6 +11,7 @@ import pytest
 
 from stagecast.errors import StartError
 from stagecast.store.sqlite import backup, copy_file, inspect_file
+from stagecast.store.sqlite.connection import Connection
 from tests.builders import create, get_batch, get_documents, get_log, move, taken
 from tests.clock import Clock
 from tests.store.history import ended, make_ended, retried
@@ -144,6 +145,42 @@ def test_copy_that_fails_midway_leaves_nothing(
     with pytest.raises(StartError, match="No space left on device"):
         copy_file(path, tmp_path / "c.db", overwrite=False)
     assert names(tmp_path) == ["s.db"]
+
+
+def test_copy_is_on_disk_before_it_has_its_name_and_then_the_name_is(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, kept = tmp_path / "c.db", []
+    copy, keep = backup._copy, backup._keep
+
+    def copy_in_secret(source: Connection, part: Path) -> None:
+        assert part.stat().st_mode & 0o777 == 0o600
+        copy(source, part)
+
+    def keep_in_order(what: Path) -> None:
+        kept.append((what == tmp_path, target.exists()))
+        keep(what)
+
+    monkeypatch.setattr(backup, "_copy", copy_in_secret)
+    monkeypatch.setattr(backup, "_keep", keep_in_order)
+    copy_file(path, target, overwrite=False)
+    assert kept == [(False, False), (True, True)]
+
+
+def test_what_comes_while_the_file_is_copied_stays(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, copy = tmp_path / "c.db", backup._copy
+
+    def be_overtaken(source: Connection, part: Path) -> None:
+        copy(source, part)
+        target.write_text("mine")
+
+    monkeypatch.setattr(backup, "_copy", be_overtaken)
+    with pytest.raises(StartError, match=r"c\.db is there already"):
+        copy_file(path, target, overwrite=False)
+    assert target.read_text() == "mine"
+    assert names(tmp_path) == ["c.db", "s.db"]
 
 
 def test_only_a_store_is_copied(path: Path, tmp_path: Path) -> None:

@@ -124,6 +124,11 @@ FAULTS = {
         f"dataset '{OTHER_DATASET_ID}'",
         "is another's as well",
     ),
+    "serial_of_removed": (
+        "INSERT INTO removed_datasets SELECT serial, 'x' FROM datasets WHERE id = 2",
+        f"dataset '{OTHER_DATASET_ID}'",
+        "is another's as well",
+    ),
     "hole": (
         "DELETE FROM transitions WHERE batch = :open AND revision = 4",
         OF_OPEN,
@@ -193,6 +198,11 @@ FAULTS = {
         "UPDATE documents SET state = 9 WHERE batch = :open AND position = 3",
         DOCUMENT_3,
         "state 9, stage 1, stalled 0 and error None do not go together",
+    ),
+    "stage": (
+        "UPDATE documents SET stage = 7 WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "stage 7, stalled 0 and error None do not go together",
     ),
     "error": (
         "UPDATE documents SET error_reason = 'X' WHERE batch = :open AND position = 3",

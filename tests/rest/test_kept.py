@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -108,6 +109,43 @@ async def test_what_is_kept_is_bounded_and_the_oldest_goes(
     for number in range(5):
         await ask(answers, source, f"k{number}")
     assert [number for number in range(10) if answers.find(f"k{number}")] == [0, 1, 2, 3, 4]
+
+
+async def test_answer_that_was_asked_for_again_stays_and_what_goes_listens_no_more(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = KeptAnswers(feed)
+    size = len("k1" + "0") + kept._PER_ANSWER + kept._PER_TOPIC
+    monkeypatch.setattr(kept, "_BYTES", 2 * size)
+    for key in ("k1", "k2"):
+        await answers.make(key, [(key,)], partial(make, 1))
+    answers.find("k1")
+    await answers.make("k3", [("k3",)], partial(make, 1))
+    await answers.make("k3", [("k3",)], partial(make, 1))  # in its own place
+    assert [key for key in ("k1", "k2", "k3") if answers.find(key)] == ["k1", "k3"]
+    assert feed.topics() == [("k1",), ("k3",)]
+
+
+async def make(size: int) -> Content:
+    return Body().end("x" * size)
+
+
+IDS = frozenset(f"{number:036}" for number in range(1_000))
+
+
+@pytest.mark.parametrize(
+    ("key", "size"),
+    [("k", 100_000), ("k" * 100_000, 1), ((IDS, b"k"), 1), ((None, b"k" * 100_000), 1)],
+    ids=["body", "question", "sight", "question_of_one"],
+)
+async def test_all_that_an_answer_takes_is_counted(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, key: kept.Key, size: int
+) -> None:
+    monkeypatch.setattr(kept, "_BYTES", 50_000)
+    answers = KeptAnswers(feed)
+    await answers.make("small", [TOPIC], partial(make, 1))
+    await answers.make(key, [TOPIC], partial(make, size))
+    assert answers.find("small") is None, "it made room"
 
 
 async def test_small_answers_to_ever_new_questions_are_bounded_in_number(

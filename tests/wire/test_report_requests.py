@@ -52,6 +52,15 @@ def test_batch_that_says_everything_is_taken_at_its_word() -> None:
     )
 
 
+def test_ids_of_a_call_have_three_mebibytes_and_not_one_more() -> None:
+    ids = [f"{number:04}" + "🗎" * 249 for number in range(3_145)] + ["🗎" * 182]
+    assert sum(len(each.encode()) for each in ids) == 3 << 20
+    documents = [rs.NewDocument(document_id=each) for each in ids]
+    assert len(wire.new_documents(documents)) == len(ids)
+    with pytest.raises(FieldInvalid, match="ids must have at most 3145728 bytes in all"):
+        wire.new_documents([*documents, rs.NewDocument(document_id="x")])
+
+
 def _report(**fields: Any) -> Report:
     given = rs.DocumentReport(document_id="a", **fields)
     [report] = wire.reports(rs.ReportRequest(**NAMES, reports=[given]))

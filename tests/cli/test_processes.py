@@ -366,7 +366,7 @@ async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Pat
 async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> None:
     """Each is watched for longer than it may be silent, while a call keeps it from ending."""
     config = Config(
-        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.05, linger_s=2.0
+        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.2, linger_s=2.0
     )
     async with serving(config.db, config=config, processes=2) as service:
         first, second = await service.ready(2)
@@ -381,7 +381,7 @@ async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> N
 
 
 async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path: Path) -> None:
-    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.1)
+    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.2)
     async with serving(config.db, config=config, processes=2) as service:
         processes = await service.ready(2)
         os.killpg(service.process.pid, signal.SIGSTOP)

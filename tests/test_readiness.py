@@ -31,11 +31,12 @@ async def test_server_is_not_ready_while_its_store_hangs(
     monkeypatch.setattr(readiness, "_PROBE_S", 0.01)
     store = Hanging(config.db, clock=clock, on_commit=len, on_foreign_commit=int)
     told = Readiness()
+    assert not told.ready, "nobody has tried"
     told.gain()
     keeping = asyncio.create_task(told.keep(store, every_s=0.01))
-    await until(lambda: not told.ready)
+    await until(lambda: not told.ready, within_s=20)
     store.hangs = False
-    await until(lambda: told.ready)
+    await until(lambda: told.ready, within_s=20)
     keeping.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await keeping

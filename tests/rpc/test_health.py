@@ -162,4 +162,5 @@ async def test_watch_is_not_told_what_it_knows(service: str) -> None:
     assert not news.done()
     health.drain()
     with pytest.raises(Draining):
-        await news
+        async with asyncio.timeout(20):
+            await news

@@ -10,19 +10,22 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from sqlite_utils.utils import sqlite3
 
+from stagecast import heartbeats
 from stagecast.app import App
 from stagecast.client import Client, details_of
 from stagecast.config import Config
 from stagecast.rpc import server as rpc_server
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
-from tests.clock import Clock
+from tests.clock import START_US, Clock
 from tests.conditions import until
+from tests.keeper.house import open_house
 from tests.process import free_address, running
 from tests.rpc.calls import Calls, refused
 from tests.rpc.test_slow_readers import NO_READ_AHEAD
@@ -110,6 +113,26 @@ async def test_call_that_waits_for_the_store_is_finished_and_acknowledged(
             other.execute("ROLLBACK")
         assert (await starting).attempt == 1
         await leaving
+
+
+async def test_server_that_ends_writes_the_last_heartbeats_and_lets_another_keep(
+    config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeats, "_GATHER_S", 3_600.0)
+    app = App(replace(config, keep_every_s=0.01), clock=clock, monotonic=clock.monotonic)
+    async with open_house(config.db, clock) as other:
+        async with app, Client(app.grpc_address) as client:
+            calls = Calls(client, dataset_id)
+            await calls.create("a", stall_after=Duration(seconds=60))
+            await calls.start("a")
+            clock.pass_time(2)
+            await calls.orders("a")
+            async with asyncio.timeout(60):
+                while not (await other.lease()).holder:
+                    pass
+            assert [timer.heard_at for timer in await other.due()] == [START_US]
+        assert [timer.heard_at for timer in await other.due()] == [clock.now_us]
+        assert not (await other.lease()).holder
 
 
 async def test_sigterm_ends_1000_watches_with_their_token_and_stopped_readers_hold_up_nothing(

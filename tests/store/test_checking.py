@@ -17,7 +17,7 @@ from stagecast.errors import StartError
 from stagecast.model import Stage, pause, resume, stall
 from stagecast.store import HistoryLimit
 from stagecast.store import get_batch as find_batch
-from stagecast.store.sqlite import SqliteStore, inspect_file
+from stagecast.store.sqlite import SqliteStore, checking, inspect_file
 from stagecast.store.sqlite import connection as connections
 from tests.builders import DATASET_ID, ERROR, counted, create, get_batch, move, says, taken
 from tests.clock import START_US, Clock
@@ -376,3 +376,16 @@ async def test_file_is_sound_at_every_moment_while_it_is_written(path: Path, clo
         finally:
             done.set()
             await writing
+
+
+def test_file_is_looked_at_as_of_the_moment_when_the_look_began(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_meanwhile(_row: object) -> str:
+        change(path, "UPDATE batches SET running = 5 WHERE batch_id = 'open'")
+        return ""
+
+    monkeypatch.setattr(checking, "_tell_damage", break_meanwhile)
+    assert list(inspect_file(path).faults) == []
+    monkeypatch.undo()
+    assert len(inspect_file(path).faults) > 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StoreBusy
-from stagecast.store.sqlite.connection import is_damage, translate
+from stagecast.store.sqlite.connection import check_soundness, is_damage, translate
+from tests.clock import Clock
+from tests.store.test_checking import opened
 
 DAMAGE = ["CORRUPT", "NOTADB"]
 FAULTS = ["BUSY", "LOCKED", "NOMEM", "READONLY", "IOERR", "FULL", "CANTOPEN", "PROTOCOL", *DAMAGE]
@@ -38,3 +42,15 @@ def test_bug_stays_what_it_is(name: str) -> None:
     for error in (*errors(name), sqlite3.ProgrammingError("no code"), KeyError("no driver")):
         assert translate(error) is error
         assert not is_damage(error)
+
+
+async def test_damage_that_raises_nothing_is_found_as_well(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "s.db"
+    async with opened(path, clock):
+        pass
+    check_soundness(path)
+    with path.open("r+b") as file:
+        file.seek(36)  # of the header: how many pages are free
+        file.write(b"\0\0\0\3")
+    with pytest.raises(StoreBusy, match=r"^the store is damaged: .+ should be 3$"):
+        check_soundness(path)

@@ -148,7 +148,8 @@ def check_soundness(path: Path) -> None:
     except sqlite3.Error as error:
         raise translate(error) from error
     if found != "ok":
-        raise StoreBusy(f"the store is damaged: {found}", retry_after_s=RETRY_AFTER_S)
+        in_one_line = " ".join(str(found).split())
+        raise StoreBusy(f"the store is damaged: {in_one_line}", retry_after_s=RETRY_AFTER_S)
 
 
 def _primary(code: int) -> int:

@@ -1,0 +1,86 @@
+"""Which of several credentials decides, and who may go on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stagecast.auth import Authenticator, KeyRing, create_key, revoke_key
+from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, ScopeMissing
+from stagecast.model import Scope
+from stagecast.store.sqlite import SqliteStore
+from tests.auth.test_ring import Watched
+from tests.clock import Clock
+from tests.store.test_checking import opened
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    async with opened(tmp_path / "s.db", clock) as store:
+        yield store
+
+
+@pytest.fixture
+def ring(store: SqliteStore) -> KeyRing:
+    return Watched(store).ring
+
+
+@pytest.fixture
+def authenticator(ring: KeyRing, clock: Clock) -> Authenticator:
+    return Authenticator(ring, verifier=None, clock=clock, required=False)
+
+
+async def make(store: SqliteStore, scope: Scope, *, lives_us: int | None = None) -> str:
+    secret, _ = await create_key(
+        store, name="", scopes=frozenset({scope}), sight=None, lives_us=lives_us
+    )
+    return secret
+
+
+async def test_first_good_credential_decides_and_else_the_first_bad_one_is_told(
+    store: SqliteStore, ring: KeyRing, authenticator: Authenticator, clock: Clock
+) -> None:
+    good, other = [await make(store, Scope.READ) for _ in range(2)]
+    reporter = await make(store, Scope.REPORT)
+    ended = await make(store, Scope.READ, lives_us=1)
+    clock.advance(1)
+    await ring.refresh()
+    for credentials, expected in (
+        ((ended, "unknown"), CredentialsExpired),
+        (("unknown", ended), CredentialsInvalid),
+        (("unknown", reporter, ended), ScopeMissing),  # who is known may be told more
+    ):
+        with pytest.raises((CredentialsError, ScopeMissing)) as caught:
+            authenticator.admit(credentials, Scope.READ)
+        assert type(caught.value) is expected
+    bad = ("unknown", reporter, ended)
+    names = [
+        authenticator.admit(credentials, Scope.READ).principal.identity
+        for credentials in ((good, other), (other, good), (*bad, good, other))
+    ]
+    assert names == ["key 1", "key 2", "key 1"]
+
+
+@pytest.mark.parametrize("how", ["revoked", "gone"])
+async def test_caller_whose_key_is_revoked_or_gone_may_not_go_on(
+    store: SqliteStore, ring: KeyRing, authenticator: Authenticator, how: str
+) -> None:
+    """A key is gone when somebody has put another file, or other rows, in the place of its own."""
+    key = await make(store, Scope.READ)
+    await ring.refresh()
+    caller = authenticator.admit([key], Scope.READ)
+    caller.check()
+    if how == "revoked":
+        await revoke_key(store, "1")
+    else:
+        await store.write(_forget_all_keys)
+    await ring.refresh(whole=True)
+    with pytest.raises(CredentialsInvalid):
+        caller.check()
+
+
+def _forget_all_keys(tx: Any) -> None:
+    tx._connection.execute("DELETE FROM api_keys")

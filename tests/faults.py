@@ -6,10 +6,10 @@ Each is a context manager: the fault lasts for as long as the block.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # The driver of the store, whose errors and locks are its own.
@@ -19,9 +19,15 @@ from stagecast.store.sqlite.connection import open_writer
 from tests.process import ServerProcess
 
 _PAGE = 4096
-# Of <linux/prctl.h> and <linux/capability.h>.
-_PR_CAPBSET_DROP = 24
-_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+# PR_CAPBSET_DROP of <linux/prctl.h>; CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
+_OBEY_MODES = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in (1, 2):
+    if libc.prctl(24, capability, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "a capability cannot be dropped")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @contextlib.contextmanager
@@ -102,16 +108,12 @@ def overwrite(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def obey_modes() -> None:
-    """Let this process be refused what the modes of a file forbid, also if it is root's.
+def obeying_modes(command: Sequence[str]) -> list[str]:
+    """Return a command line that is refused what the modes of a file forbid, also if it is root's.
 
-    To be called in a child before it becomes another program.
+    A program of its own lets go of what root may do: a fork of this one would go through gRPC's.
     """
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
-            if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
-                raise OSError(ctypes.get_errno(), "a capability cannot be dropped")
+    return [sys.executable, "-c", _OBEY_MODES, *command] if os.geteuid() == 0 else [*command]
 
 
 def _wal_of(db: Path) -> Path:

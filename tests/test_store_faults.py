@@ -34,7 +34,7 @@ from tests.faults import (
     full_disk,
     locked,
     moved_away,
-    obey_modes,
+    obeying_modes,
     overwrite,
     replaced,
     without_log,
@@ -160,11 +160,10 @@ async def test_file_that_cannot_be_used_is_told_in_one_line_at_the_start(
 async def _start(db: Path) -> tuple[int | None, str, str]:
     """Start a server that modes count for, and return how it ended."""
     process = await asyncio.create_subprocess_exec(
-        *command_line(db),
+        *obeying_modes(command_line(db)),
         env=environment(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=obey_modes,
     )
     try:
         async with asyncio.timeout(60):

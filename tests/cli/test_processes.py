@@ -77,9 +77,8 @@ class Service(Running):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                # The first is multiprocessing's own.
-                _, *found = map(int, children.read_text().split() or [0])
-                if starting := [child for child in found if child not in others]:
+                found = map(int, children.read_text().split())
+                if starting := [one for one in found if one not in others and _is_server(one)]:
                     return starting
                 await asyncio.sleep(0)
 
@@ -87,6 +86,14 @@ class Service(Running):
         """Wait for the end of all its processes; return the exit code and the whole log."""
         ended = await super().end()
         return ended.code, "".join(self.log) + ended.err
+
+
+def _is_server(process: int) -> bool:
+    """Tell whether a child has become a server: until it has, the supervisor waits for it."""
+    try:
+        return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it is gone again
+        return False
 
 
 @contextlib.asynccontextmanager

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from grpc import aio
 
+from stagecast import tls
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
+from stagecast.errors import StartError
 from stagecast.v1 import status_service_pb2 as ss
 from tests.certificates import Authority, Certificate
 from tests.conditions import until
@@ -103,6 +105,61 @@ async def test_certificate_that_is_no_good_is_told_once_and_the_old_one_stays(
     authority.issue("server")
     for address in (server.grpc_address, server.http_address):
         await _until_shown(address, ours.cert.read_text())
+
+
+async def test_renewal_that_failed_for_what_has_passed_is_tried_again(
+    server: App, authority: Authority, ours: Certificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when there were no descriptors, or the modes were mended: the files are as they were."""
+    caplog.set_level(logging.INFO, "stagecast.tls")
+    read = tls.read_file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tls, "read_file", _fail)
+        await until(lambda: len(caplog.messages) > 0)
+        authority.issue("server")
+    assert tls.read_file is read
+    for address in (server.grpc_address, server.http_address):
+        await _until_shown(address, ours.cert.read_text())
+    assert caplog.messages == [
+        "the certificate in use stays: too many open files",
+        f"{ours.cert} was renewed",
+    ]
+
+
+def _fail(_path: Path) -> bytes:
+    raise StartError("too many open files")
+
+
+async def test_renewal_does_not_ask_for_whom_to_trust(
+    config: Config, authority: Authority, ours: Certificate
+) -> None:
+    """That is read once, and may be missing by now."""
+    trusted = ours.cert.with_name("trusted.pem")
+    trusted.write_bytes(authority.ca.read_bytes())
+    async with App(dataclasses.replace(config, tls_client_ca=trusted)) as server:
+        trusted.unlink()
+        authority.issue("server")
+        for address in (server.grpc_address, server.http_address):
+            await _until_shown(address, ours.cert.read_text())
+
+
+async def test_pair_that_changes_while_it_is_read_is_not_used(
+    config: Config, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would show the one face another than the other, or with the key of another."""
+    started, show = tls.load_tls(config), tls._show
+    assert started is not None
+
+    def show_what_was_written_meanwhile(cert: Path, key: Path) -> ssl.SSLContext:
+        authority.issue("server")
+        return show(cert, key)
+
+    authority.issue("server")
+    with monkeypatch.context() as patch:
+        patch.setattr(tls, "_show", show_what_was_written_meanwhile)
+        with pytest.raises(StartError, match="are being written"):
+            tls._read_again(started)
+    assert tls._read_again(started).cert_pem == config.tls_cert.read_bytes()
 
 
 async def test_clients_need_a_certificate_also_after_it_was_renewed(

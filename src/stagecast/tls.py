@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stagecast.config import Config, read_file
@@ -17,27 +17,21 @@ from stagecast.errors import StartError
 
 _log = logging.getLogger(__name__)
 
-# What tells that a file is another: when it was changed, which one it is, how large; of a file that
-# is missing, nothing.
-_Stamp = tuple[int, int, int] | None
-_Stamps = tuple[_Stamp, ...]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tls:
-    """Files in PEM, and what is in them.
+    """Files in PEM, what is in them, and a context that shows the certificate.
 
-    With `client_ca`, only clients with a certificate of it are let connect. By its `stamps`, taken
-    before they were read, certificate and key are known from what comes later.
+    With `client_ca`, only clients with a certificate of it are let connect.
     """
 
     cert: Path
     key: Path
     client_ca: Path | None
-    stamps: _Stamps
     cert_pem: bytes
     key_pem: bytes = field(repr=False)
     client_ca_pem: bytes | None
+    context: ssl.SSLContext = field(compare=False)
 
 
 def load_tls(config: Config) -> Tls | None:
@@ -52,72 +46,75 @@ def load_tls(config: Config) -> Tls | None:
         return None
     if cert is None or key is None:
         raise StartError("TLS needs both --tls-cert and --tls-key")
-    return _read(cert, key, client_ca)
+    tls = Tls(
+        cert=cert,
+        key=key,
+        client_ca=client_ca,
+        cert_pem=read_file(cert),
+        key_pem=read_file(key),
+        client_ca_pem=None if client_ca is None else read_file(client_ca),
+        context=_show(cert, key),
+    )
+    if client_ca is not None:
+        _trust(tls.context, client_ca)
+    return tls
 
 
 async def keep_renewed(tls: Tls, on_renewed: Callable[[Tls], None], *, every_s: float) -> None:
     """Look every so many seconds whether a certificate or its key is another, and hand that over.
 
-    What is no good is logged once, until it changes again. Whom the certificates of clients have to
-    come from stays as it was at the start: a context of Python's that is in use can be taught to
-    trust more, never less.
+    What is no good is tried again at each look, since what is wrong may pass, and told once. Whom
+    the certificates of clients have to come from stays as it was at the start: a context of
+    Python's that is in use can be taught to trust more, never less.
     """
-    stamps = tls.stamps
+    told = ""
     while True:
         await asyncio.sleep(every_s)
-        found = _stamps(tls.cert, tls.key)
-        if found != stamps:
-            stamps = found
-            _renew(tls, on_renewed)
+        try:
+            newest = _read_again(tls)
+        except StartError as error:
+            if str(error) != told:
+                _log.error("the certificate in use stays: %s", error)
+            told = str(error)
+            continue
+        told = ""
+        if newest != tls:
+            tls = newest
+            on_renewed(tls)
+            _log.info("%s was renewed", tls.cert)
 
 
-def _renew(tls: Tls, on_renewed: Callable[[Tls], None]) -> None:
-    try:
-        on_renewed(_read(tls.cert, tls.key, tls.client_ca))
-    except (StartError, OSError) as error:
-        _log.error("the certificate in use stays: %s", error)
-    else:
-        _log.info("%s was renewed", tls.cert)
+def _read_again(tls: Tls) -> Tls:
+    """Return what is in the files of certificate and key now.
+
+    Raises:
+        StartError: they are missing or no good, or were changed meanwhile.
+    """
+    newest = replace(tls, cert_pem=read_file(tls.cert), key_pem=read_file(tls.key))
+    if newest == tls:
+        return tls
+    newest = replace(newest, context=_show(tls.cert, tls.key))
+    # What was tried has to be what was read: they are written one after the other.
+    if (read_file(tls.cert), read_file(tls.key)) != (newest.cert_pem, newest.key_pem):
+        raise StartError(f"{tls.cert} and {tls.key} are being written")
+    return newest
 
 
-def _read(cert: Path, key: Path, client_ca: Path | None) -> Tls:
-    tls = Tls(
-        cert=cert,
-        key=key,
-        client_ca=client_ca,
-        stamps=_stamps(cert, key),
-        cert_pem=read_file(cert),
-        key_pem=read_file(key),
-        client_ca_pem=None if client_ca is None else read_file(client_ca),
-    )
-    _check(tls)
-    return tls
-
-
-def _stamps(*paths: Path) -> _Stamps:
-    return tuple(_stamp(path) for path in paths)
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def _check(tls: Tls) -> None:
-    """Try the files: gRPC itself would only fail every handshake."""
+def _show(cert: Path, key: Path) -> ssl.SSLContext:
+    """Return a context that shows a certificate; gRPC itself would only fail every handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # No password: nobody is there to type one.
-        context.load_cert_chain(tls.cert, tls.key, password=lambda: b"")
+        context.load_cert_chain(cert, key, password=lambda: b"")
     except (OSError, ValueError) as error:
         raise StartError(
-            f"{tls.cert} and {tls.key} are not a certificate and its private key in PEM"
+            f"{cert} and {key} are not a certificate and its private key in PEM"
         ) from error
-    if tls.client_ca is not None:
-        try:
-            context.load_verify_locations(tls.client_ca)
-        except (OSError, ValueError) as error:
-            raise StartError(f"{tls.client_ca} holds no certificate in PEM") from error
+    return context
+
+
+def _trust(context: ssl.SSLContext, client_ca: Path) -> None:
+    try:
+        context.load_verify_locations(client_ca)
+    except (OSError, ValueError) as error:
+        raise StartError(f"{client_ca} holds no certificate in PEM") from error

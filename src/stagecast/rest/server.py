@@ -77,13 +77,14 @@ class HttpServer:
             await self._serving  # raises what kept it from listening
 
     def renew(self, tls: Tls) -> None:
-        """Show another certificate to whoever connects from now on.
+        """Show another certificate to whoever connects from now on."""
 
-        Raises:
-            OSError: its files have changed again.
-        """
+        def show(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+            connection.context = tls.context
+
+        # To load it into the context that is in use would leave that with half of it if that fails.
         if self._server.config.ssl:
-            self._server.config.ssl.load_cert_chain(tls.cert, tls.key)
+            self._server.config.ssl.sni_callback = show
 
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, give those under way so many seconds, and hang up on the rest.

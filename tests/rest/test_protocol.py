@@ -208,12 +208,39 @@ async def answer_by_halves(_scope: Scope, _receive: Receive, send: Send) -> None
 
 
 async def test_answer_that_is_under_way_is_broken_off_and_no_other_sent_into_it() -> None:
-    server = HttpServer(answer_by_halves, Config(http=ANY, request_s=0.2))
+    server = HttpServer(answer_by_halves, Config(http=ANY))
     await server.start()
-    told = await answer(server.address, keep_alive("/") + b"GET / HT")
-    assert told.startswith(b"HTTP/1.1 200 ")
-    assert b"half" in told
-    assert told.count(b"HTTP/1.1 ") == 1
+    reader, writer = await asyncio.open_connection(*server.address.split(":"))
+    async with asyncio.timeout(15):
+        writer.write(keep_alive("/"))
+        assert (await reader.readuntil(b"half")).startswith(b"HTTP/1.1 200 ")
+        writer.write(b"no HTTP\r\n")
+        assert b"HTTP/1.1 " not in await reader.read()
+    writer.close()
+    await server.stop(0)
+
+
+@pytest.mark.parametrize("before", [1, 2])
+async def test_request_that_begins_behind_a_slow_one_is_timed_when_that_is_answered(
+    store: SqliteStore, before: int
+) -> None:
+    """Uvicorn reads no further meanwhile: its client could not end it."""
+    over = asyncio.Event()
+
+    async def answer_slowly(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await over.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"all"})
+
+    server = HttpServer(answer_slowly, Config(http=ANY, request_s=0.2))
+    await server.start()
+    telling = asyncio.create_task(answer(server.address, keep_alive("/") * before + b"GET / HT"))
+    # Longer than a request may take; another connection tells when that is over.
+    assert (await answer(server.address, b"")).startswith(b"HTTP/1.1 408 ")
+    over.set()
+    told = await telling
+    assert told.count(b"HTTP/1.1 200 ") == before
+    assert b"HTTP/1.1 408 " in told
     await server.stop(0)
 
 
@@ -284,13 +311,21 @@ async def test_headers_behind_a_body_are_none_of_the_request() -> None:
 
 
 async def test_longer_url_behind_another_request_is_told_to_be_too_long(address: str) -> None:
+    """Also one that has no end."""
     reader, writer = await asyncio.open_connection(*address.split(":"))
     async with asyncio.timeout(15):
         writer.write(keep_alive("/healthz"))
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
-        writer.write(get(url_of(1_000 * KIB)))
+        writer.write(get(url_of(1_000 * KIB))[: 900 * KIB])
         assert (await reader.readline()) == b"HTTP/1.1 414 URI Too Long\r\n"
     writer.close()
+
+
+async def test_longer_url_in_one_piece_with_another_request_is_cut_off(store: SqliteStore) -> None:
+    """At once: what is behind a request that is not answered yet is told nothing."""
+    longer = get(url_of(200 * KIB))[: 150 * KIB]
+    async with serving(store, Config(http=ANY, request_s=600.0)) as address:
+        assert b"HTTP/1.1 408 " not in await answer(address, keep_alive("/healthz") + longer)
 
 
 async def test_body_in_many_chunks_is_ignored(address: str) -> None:

@@ -41,6 +41,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._most_head_bytes = limits.max_url_bytes + limits.max_header_bytes + _LINE_BYTES
         self._fault = 400
         self._ended = False
+        self._begun = False  # a request that has not come to its end
         self._in_head = True  # and not in a body, or behind it
         self._bytes = 0  # that came since a head, a part of a body or a request was whole
         self._patience: asyncio.TimerHandle | None = None
@@ -61,17 +62,23 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take what has come, unless a head, or what stands behind a body, is too large."""
         if self._ended:  # what still comes is thrown away, so that the answer can be read
             return
-        self._expect_request()
+        self._begin()
         self._bytes += len(data)
         super().data_received(data)
         if self._bytes > self._most_head_bytes:
-            self._end(414 if len(self.url) > self._limits.max_url_bytes else 431)
+            self._end(431)
 
     def on_message_begin(self) -> None:
         """Begin a request, which may have come together with the end of the one before."""
         super().on_message_begin()
-        self._expect_request()
+        self._begin()
         self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of a URL, unless it is too long by now."""
+        super().on_url(url)
+        if len(self.url) > self._limits.max_url_bytes:
+            self._refuse(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; one that stands behind a body is thrown away as that is."""
@@ -84,8 +91,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bytes = 0
         if len(self.pipeline) >= _PIPELINED:
             self._refuse(503)
-        if len(self.url) > self._limits.max_url_bytes:
-            self._refuse(414)
         fields = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
         if fields > self._limits.max_header_bytes:
             self._refuse(431)
@@ -101,9 +106,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait for the next request as long as uvicorn does."""
+        self._begun = False
         self._expect_nothing()
         self._bytes = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with what has begun behind the request that was answered."""
+        super().on_response_complete()
+        if self._begun and not self.transport.is_closing():
+            self._begin()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what could not be parsed, or was refused meanwhile."""
@@ -113,6 +125,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Break off the parser, which comes back by `send_400_response`."""
         self._fault = status
         raise ValueError(_PHRASES[status])
+
+    def _begin(self) -> None:
+        """Expect the rest of a request; behind one that is being answered, only after that."""
+        self._begun = True
+        if not self._answering:
+            self._expect_request()
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _expect_request(self) -> None:
         if self._patience is None:
@@ -129,7 +151,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._ended = True
         self._expect_nothing()
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._answering:
             self.transport.close()
             return
         self.transport.write(_answer(status))

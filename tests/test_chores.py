@@ -40,12 +40,13 @@ async def test_what_goes_wrong_is_told_once_until_it_is_over(
 async def test_bug_is_told_with_its_trace_also_while_the_store_is_busy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    work, chore = Work(busy(), RuntimeError("a bug"), RuntimeError("a bug")), Chore(_log, "do it")
-    assert [await chore.attempt(work.do) for _ in range(3)] == [0.25, 1.0, 1.0]
-    told, bug = caplog.records
-    assert (told.levelname, bug.levelname) == ("WARNING", "ERROR")
+    bugs = [RuntimeError(said) for said in ("a bug", "a bug", "another")]
+    work, chore = Work(busy(), *bugs), Chore(_log, "do it")
+    assert [await chore.attempt(work.do) for _ in range(4)] == [0.25, 1.0, 1.0, 1.0]
+    told, bug, other = caplog.records
+    assert [one.levelname for one in (told, bug, other)] == ["WARNING", "ERROR", "ERROR"]
     assert bug.exc_info is not None
-    assert caplog.text.count("Traceback") == 1
+    assert caplog.text.count("Traceback") == 2
 
 
 async def test_cancelled_work_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:

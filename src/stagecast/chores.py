@@ -24,7 +24,7 @@ class Chore:
     def __init__(self, log: logging.Logger, work: str) -> None:
         self._log = log
         self._work = work
-        self._told: type[Exception] | None = None
+        self._told: tuple[type[Exception], str] | None = None
 
     async def attempt(self, work: Callable[[], Awaitable[object]]) -> float | None:
         """Do it, or log why not; return after how many seconds to try again, `None` if done."""
@@ -43,5 +43,5 @@ class Chore:
         return None
 
     def _is_new(self, error: Exception) -> bool:
-        before, self._told = self._told, type(error)
+        before, self._told = self._told, (type(error), str(error))
         return self._told is not before

@@ -81,8 +81,9 @@ class Config:
     # times in a row hangs, and is replaced.
     beat_s: float = 5.0
     # How long a process that replaces another may take until it is ready. Those that start with the
-    # service have all the time that an older file takes to be brought up to date.
-    replaced_within_s: float = 120.0
+    # service have all the time that an older file takes to be brought up to date; this one may find
+    # such a file in the place of its own, and waits ten minutes for another that does so.
+    replaced_within_s: float = 660.0
     # How long calls under way may go on after SIGTERM; and how long, when they have ended, calls
     # that are just arriving are still told why they are refused.
     drain_s: float = 5.0

@@ -39,3 +39,16 @@ def test_program_that_is_on_the_path_is_told_by_its_name(
     monkeypatch.setenv("PATH", str(tmp_path))
     told = hints.look_further(BATCH, grpc="127.0.0.1:1", access=Access(), db=Path("/tmp/x.db"))  # noqa: S108 - never opened
     assert "  stagecast serve --db /tmp/x.db\n" in told
+
+
+def test_commands_are_let_in_as_the_demo_was_and_the_key_does_not_show() -> None:
+    access = Access(key="secret", ca=Path("my ca.pem"), cert=Path("c.pem"), cert_key=Path("k.pem"))
+    told = hints.look_further(BATCH, grpc="127.0.0.1:1", access=access, db=None)
+    ours = "--ca 'my ca.pem' --cert c.pem --cert-key k.pem --key \"$STAGECAST_KEY\""
+    assert f"watch {BATCH.dataset_id} b1 --grpc 127.0.0.1:1 {ours}\n" in told
+    theirs = (
+        "-cacert 'my ca.pem' -cert c.pem -key k.pem -H \"authorization: Bearer $STAGECAST_KEY\""
+    )
+    assert f"grpcurl {theirs} " in told
+    assert "secret" not in told
+    assert " --tls\n" in hints.look_further(BATCH, grpc="h:1", access=Access(tls=True), db=None)

@@ -255,6 +255,8 @@ FAULTS = {
         "its counters have serial 1",
     ),
     "mark": ("DELETE FROM progress_marks", OF_OPEN, "progress_serial is 1, not 0"),
+    "secret": ("DELETE FROM secrets", "the secret of page tokens is missing", ""),
+    "short_secret": ("UPDATE secrets SET page_secret = x'00'", "the secret of page tokens", ""),
     "orphan": (
         "UPDATE documents SET batch = 99 WHERE position = 5",
         "a row of documents (its key)",

@@ -67,13 +67,23 @@ def _program_with(access: Access) -> str:
     return f"grpcurl{plain}{trust}{shown}{key}"
 
 
+def _let_in(access: Access) -> str:
+    """Return the options that let a command of ours in; the key stays where it does not show."""
+    given = {"--ca": access.ca, "--cert": access.cert, "--cert-key": access.cert_key}
+    files = "".join(f" {name} {shlex.quote(str(path))}" for name, path in given.items() if path)
+    tls = " --tls" if access.tls else ""
+    key = ' --key "$STAGECAST_KEY"' if access.key else ""
+    return f"{tls}{files}{key}"
+
+
 def _grpcurl(batch: r.Batch, address: str, access: Access) -> list[str]:
     ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
     server = shlex.quote(address)
     asked = f"{_program_with(access)} -d {shlex.quote(ids)} {server} stagecast.v1.StatusService"
+    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {server}"
     watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
     return [
-        f"  {watch}" if address == _DEFAULTS.grpc else f"  {watch} --grpc {server}",
+        f"  {watch}{elsewhere}{_let_in(access)}",
         f"  {_program_with(access)} {server} list",
         f"  {asked}/GetBatch",
         f"  {asked}/WatchBatch",

@@ -14,8 +14,8 @@ retention_options = together(
         metavar="AGE",
         callback=check_age,
         help="Let go of the history of a batch, but its last transition, so long after it has "
-        "ended: 30d, or with s, m, h or w for seconds, minutes, hours or weeks; at least ten "
-        "minutes. What is open keeps everything.  [default: keep for ever]",
+        "ended: 30d, or with s, m, h or w for seconds, minutes, hours or weeks; less than "
+        "ten minutes count as ten. What is open keeps everything.  [default: keep for ever]",
     ),
     setting(
         "--retain-transitions",

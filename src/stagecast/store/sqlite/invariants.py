@@ -36,7 +36,8 @@ class _Never:
 
     def tell(self, row: rows.Row) -> str:
         """Return in words what is wrong with a row."""
-        return f"{_named(row[: self.ids])}: {self.says.format(*row[self.ids :])}"
+        says = self.says.format(*row[self.ids :])
+        return f"{_named(row[: self.ids])}: {says}" if self.ids else says
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,5 +243,11 @@ INVARIANTS: Sequence[Invariant] = (
         {"batches.progress_serial": "coalesce(progress_marks.serial, 0)"},
         f"{_BATCHES} LEFT JOIN progress_marks ON progress_marks.batch = batches.id "
         "AND mark = batches.progress_mark",
+    ),
+    # The file's own secret.
+    _Never(
+        0,
+        "the secret of page tokens is missing, or no such secret",
+        "SELECT 1 WHERE (SELECT sum(length(page_secret) = 32) FROM secrets) IS NOT 1",
     ),
 )

@@ -44,4 +44,4 @@ class Chore:
 
     def _is_new(self, error: Exception) -> bool:
         before, self._told = self._told, (type(error), str(error))
-        return self._told is not before
+        return self._told != before

@@ -11,6 +11,7 @@ import pytest
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
+from tests.certificates import Authority, Certificate
 from tests.clock import Clock
 
 
@@ -46,3 +47,14 @@ async def server(config: Config, clock: Clock) -> AsyncIterator[App]:
 async def client(server: App) -> AsyncIterator[Client]:
     async with Client(server.grpc_address) as client:
         yield client
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def ours(authority: Authority) -> Certificate:
+    """What a server shows."""
+    return authority.issue("server")

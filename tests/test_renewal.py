@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from grpc import aio
 
@@ -21,16 +22,6 @@ from stagecast.v1 import status_service_pb2 as ss
 from tests.certificates import Authority, Certificate
 from tests.conditions import until
 from tests.rpc.calls import BATCH, Calls
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
-def ours(authority: Authority) -> Certificate:
-    return authority.issue("server")
 
 
 @pytest.fixture
@@ -176,3 +167,12 @@ async def test_clients_need_a_certificate_also_after_it_was_renewed(
                 await nobody.status.ListDatasets(ss.ListDatasetsRequest())
         async with Client(server.grpc_address, ca=authority.ca, **shown) as known:
             assert not (await known.status.ListDatasets(ss.ListDatasetsRequest())).datasets
+        await _until_shown(server.http_address, ours.cert.read_text())
+        url = f"https://{server.http_address}/healthz"
+        trusting = ssl.create_default_context(cafile=authority.ca)
+        async with httpx.AsyncClient(verify=trusting) as nobody_on_http:
+            with pytest.raises(httpx.HTTPError):
+                await nobody_on_http.get(url)
+        trusting.load_cert_chain(mine.cert, mine.key)
+        async with httpx.AsyncClient(verify=trusting) as known_on_http:
+            assert (await known_on_http.get(url)).json() == {"alive": True}

@@ -25,16 +25,6 @@ ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
-def ours(authority: Authority) -> Certificate:
-    return authority.issue("server")
-
-
-@pytest.fixture
 async def key(tmp_path: Path) -> str:
     return await make_key(tmp_path / "s.db")
 

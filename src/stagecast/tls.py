@@ -55,8 +55,7 @@ def load_tls(config: Config) -> Tls | None:
         client_ca_pem=None if client_ca is None else read_file(client_ca),
         context=_show(cert, key),
     )
-    if client_ca is not None:
-        _trust(tls.context, client_ca)
+    _ask_clients(tls)
     return tls
 
 
@@ -64,8 +63,7 @@ async def keep_renewed(tls: Tls, on_renewed: Callable[[Tls], None], *, every_s: 
     """Look every so many seconds whether a certificate or its key is another, and hand that over.
 
     What is no good is tried again at each look, since what is wrong may pass, and told once. Whom
-    the certificates of clients have to come from stays as it was at the start: a context of
-    Python's that is in use can be taught to trust more, never less.
+    the certificates of clients have to come from stays as it was at the start.
     """
     told = ""
     while True:
@@ -94,6 +92,7 @@ def _read_again(tls: Tls) -> Tls:
     if newest == tls:
         return tls
     newest = replace(newest, context=_show(tls.cert, tls.key))
+    _ask_clients(newest)
     # What was tried has to be what was read: they are written one after the other.
     if (read_file(tls.cert), read_file(tls.key)) != (newest.cert_pem, newest.key_pem):
         raise StartError(f"{tls.cert} and {tls.key} are being written")
@@ -113,8 +112,13 @@ def _show(cert: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _trust(context: ssl.SSLContext, client_ca: Path) -> None:
+def _ask_clients(tls: Tls) -> None:
+    """Let the context know whom certificates of clients have to come from, if they need one."""
+    if tls.client_ca_pem is None:
+        return
+    # Not from the file, which may be another by now. What is not ASCII there is a comment.
+    pem = tls.client_ca_pem.decode("ascii", "ignore")
     try:
-        context.load_verify_locations(client_ca)
+        tls.context.load_verify_locations(cadata=pem)
     except (OSError, ValueError) as error:
-        raise StartError(f"{client_ca} holds no certificate in PEM") from error
+        raise StartError(f"{tls.client_ca} holds no certificate in PEM") from error

@@ -19,11 +19,10 @@ from stagecast.model import (
     Principal,
     Scope,
     Sight,
-    WatchRequest,
 )
 from stagecast.store.sqlite import SqliteStore
 from stagecast.watches import BatchWatches, DatasetWatches, datasets
-from tests.builders import BATCH_ID, DATASET_ID, create
+from tests.builders import DATASET_ID, create, watch_request
 from tests.clock import Clock
 from tests.store.deletion import OTHER_DATASET_ID
 from tests.store.test_checking import opened
@@ -64,15 +63,7 @@ async def test_snapshot_is_not_sent_to_its_end(
     watches = BatchWatches(
         store, Feed(), encode=wire.encode_watch_message, config=config, clock=clock
     )
-    request = WatchRequest(
-        dataset_id=DATASET_ID,
-        batch_id=BATCH_ID,
-        resume_token="",
-        follow=True,
-        heartbeat_s=300.0,
-        transitions_only=False,
-        fail_on_expired_token=False,
-    )
+    request = watch_request(follow=True)
     patron = Patron()
     await patron.take(watches.watch(request, on_begun=begun, caller=patron.caller))
 

@@ -107,8 +107,10 @@ def batch(**changes: Any) -> Batch:
         dataset_id=DATASET_ID,
         batch_id=BATCH_ID,
         labels={},
+        start_after_us=0,
         stall_after_us=300_000_000,
         fail_after_us=3_600_000_000,
+        seal_after_us=0,
         created_at=1_000,
         sealed=False,
         counts=DocumentCounts(),
@@ -130,8 +132,10 @@ def new_batch(*document_ids: str, **changes: Any) -> NewBatch:
         documents=[new_document(document_id) for document_id in document_ids],
         labels={},
         more_documents_follow=False,
+        start_after_us=0,
         stall_after_us=0,
         fail_after_us=0,
+        seal_after_us=0,
         request_id="",
     )
     return replace(wish, **changes)

@@ -40,6 +40,9 @@ class Config:
     insecure: bool = False
     # Whether other processes may listen on the same ports (`SO_REUSEPORT`).
     share_ports: bool = False
+    # How long `WaitBatch` waits if the call does not say: less than the minute after which proxies
+    # hang up on a call that is silent.
+    wait_s: float = 50.0
     # A watch ends after this, give or take a tenth, so that watches spread over servers again.
     watch_life_s: float = 3600.0
     # After a message, a watch gathers what follows for so long before it sends the next.
@@ -73,6 +76,9 @@ class Config:
     max_url_bytes: int = 64 << 10
     # How long the whole of a request may take to arrive, of gRPC and of HTTP.
     request_s: float = 20.0
+    # How long an HTTP connection may wait for its next request. Clients that poll every few seconds
+    # keep theirs; with uvicorn's five seconds it would often be closed under their next request.
+    http_idle_s: float = 75.0
     # How many connections may be open at once, of gRPC and of HTTP each.
     max_connections: int = 5_000
     # How often the store is asked whether it can be written.

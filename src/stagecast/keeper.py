@@ -1,10 +1,13 @@
-"""The keeper: finds documents that have been silent for too long, and says so.
+"""The keeper: finds what has been waited for too long, and says so.
+
+Documents that are silent stall, and fail; documents that nobody takes stall; batches that nobody
+goes on with are sealed.
 
 Every process runs one, and one of them at a time keeps, for as long as it beats in the store.
 It looks only at timers that are due, by their index, a few in a transaction; there it decides anew.
 
 Only time counts that a keeper has seen pass. After a pause in which none ran or the store could not
-be written, and after a jump of the clock, every document has its full grace again.
+be written, and after a jump of the clock, everything has its full grace again.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Looks after the documents of a store, together with those of other processes.
+    """Looks after the documents and batches of a store, together with those of other processes.
 
     Args:
         store: where the documents are.
@@ -70,13 +73,13 @@ class Keeper:
 
     async def run(self) -> None:
         """Look from time to time, until cancelled."""
-        chore = Chore(_log, "look for silent documents")
+        chore = Chore(_log, "look for what has been waited for too long")
         while True:
             await chore.attempt(self.look)
             await asyncio.sleep(self._every_s)
 
     async def look(self) -> None:
-        """Keep, if nobody else does: let stall, and fail, what has been silent for too long.
+        """Keep, if nobody else does: let stall, fail and seal what has been waited for too long.
 
         Raises:
             StoreBusy: the store cannot be used now.
@@ -110,13 +113,14 @@ class Keeper:
         if lease.reached_at > step.now + _UNEVEN_US:
             await self._set_back()
         if await self._store.read(lambda tx: tx.has_due(step.until)):
-            await self._judge()
+            await self._repeat(_Step.judge)
+            await self._repeat(_Step.seal)
         elif self._monotonic() - self._beaten_s >= _BEAT_S:
             await self._write(step.beat)
 
-    async def _judge(self) -> None:
-        """Decide on all that is due."""
-        while await self._write(self._step().judge) == _STEP:  # noqa: ASYNC110 - lets others write
+    async def _repeat(self, decide: Callable[[_Step, Writing], int]) -> None:
+        """Decide on all that is due, a step at a time."""
+        while await self._write(partial(decide, self._step())) == _STEP:  # noqa: ASYNC110 - lets others write
             await asyncio.sleep(_PAUSE_S)
 
     async def _set_back(self) -> None:
@@ -216,8 +220,7 @@ class _Step:
 
     def judge(self, tx: Writing) -> int:
         """Decide on timers that are due, and return on how many."""
-        # A clock that was set back in the meantime may have given times that look long past.
-        if not self.beat(tx) or tx.now < self.now:
+        if not self._may_decide(tx):
             return 0
         # Signs of life that another process has merged may have waited for the same lock.
         waited = tx.now - self.now > _MERGED_US
@@ -234,6 +237,25 @@ class _Step:
             _give_up(tx, name, document_ids)
         return len(timers)
 
+    def seal(self, tx: Writing) -> int:
+        """Decide on batches that nobody went on with for too long, and return on how many."""
+        if not self._may_decide(tx):
+            return 0
+        found = tx.find_idle(self.until, _STEP)
+        for idle in found:
+            since = max(idle.since, self.grace_from)
+            if since + idle.batch.seal_after_us > self.until:
+                tx.set_idle_since(idle.batch, since)
+            else:
+                edit = tx.edit(idle.batch)
+                edit.seal()
+                tx.save(edit)
+        return len(found)
+
+    def _may_decide(self, tx: Writing) -> bool:
+        # A clock that was set back in the meantime may have given times that look long past.
+        return self.beat(tx) and tx.now >= self.now
+
     def set_back(self, tx: Writing, *, after: Place | None) -> Place | None:
         """Set back timers behind a place that are ahead, and return the place of the last."""
         if not self.beat(tx):
@@ -245,6 +267,7 @@ class _Step:
                 tx.set_timer(timer, heard_at=min(timer.heard_at, self.now), due_at=due_at)
         if timers:
             return timers[-1].place
+        tx.cap_idle_since(self.now)
         # Only now is it known that nothing is ahead any more, should this process die.
         tx.save_lease(replace(tx.find_lease(), reached_at=self.now))
         return None

@@ -114,8 +114,10 @@ def _empty_batch(new: NewBatch, batch_id: str, now: int) -> Batch:
         dataset_id=new.dataset_id,
         batch_id=batch_id,
         labels=new.labels,
+        start_after_us=new.start_after_us,
         stall_after_us=new.stall_after_us,
         fail_after_us=new.fail_after_us,
+        seal_after_us=new.seal_after_us,
         created_at=now,
         sealed=False,
         counts=DocumentCounts(),
@@ -159,13 +161,16 @@ def _free_batch_id(tx: Writing, dataset_id: str) -> str:
 
 def _fingerprint(new: NewBatch) -> bytes:
     """Digest what a repeat has to have in common with the first call; ids as they were given."""
-    content = [
+    content: list[object] = [
         [[d.document_id, d.display_name, sorted(d.labels.items())] for d in new.documents],
         sorted(new.labels.items()),
         new.more_documents_follow,
         new.stall_after_us,
         new.fail_after_us,
     ]
+    # Only if they are used, so that a batch of an older release is still known by its content.
+    if new.start_after_us or new.seal_after_us:
+        content += [new.start_after_us, new.seal_after_us]
     return hashlib.sha256(json.dumps(content).encode()).digest()
 
 

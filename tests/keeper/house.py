@@ -30,7 +30,7 @@ from stagecast.reports import Reports
 from stagecast.store import Lease, Reading, Writing, get_batch, get_document
 from stagecast.store.sqlite import SqliteStore
 from stagecast.submissions import Submissions
-from tests.builders import DATASET_ID, new_batch
+from tests.builders import DATASET_ID, ERROR, new_batch
 from tests.clock import Clock
 
 T = TypeVar("T")
@@ -80,14 +80,24 @@ class House:
         self.keeper = Keeper(store, clock=clock, monotonic=clock.monotonic, every_s=1.0)
 
     async def create(
-        self, *documents: str, stall_after_s: float, fail_after_s: float = 0, batch_id: str = BATCH
+        self,
+        *documents: str,
+        stall_after_s: float,
+        fail_after_s: float = 0,
+        start_after_s: float = 0,
+        seal_after_s: float = 0,
+        more_documents_follow: bool = False,
+        batch_id: str = BATCH,
     ) -> None:
         """Create a batch of documents."""
         new = new_batch(
             *documents,
             batch_id=batch_id,
+            more_documents_follow=more_documents_follow,
+            start_after_us=round(start_after_s * SECOND_US),
             stall_after_us=round(stall_after_s * SECOND_US),
             fail_after_us=round(fail_after_s * SECOND_US),
+            seal_after_us=round(seal_after_s * SECOND_US),
         )
         await self.submissions.create_batch(new)
 
@@ -108,6 +118,11 @@ class House:
         progress = None if completed is None else Progress(completed_segments=completed)
         report = Report(document_id=document_id, stage=stage, progress=progress)
         return (await self.reports.report(DATASET_ID, batch_id, [report])).results[0].outcome
+
+    async def fail(self, document_id: str) -> None:
+        """Report an error."""
+        report = Report(document_id=document_id, error=ERROR)
+        await self.reports.report(DATASET_ID, BATCH, [report])
 
     async def beat(
         self, *documents: str, attempt: int = 0, batch_id: str = BATCH

@@ -27,14 +27,23 @@ _EARLY_S = 1.0  # signs of life so close together count as one
 class _Expected:
     """What is known of one document; times are of a clock that never jumps."""
 
+    start_after_s: float
     stall_after_s: float
     fail_after_s: float
     since_s: float = 0.0
-    running: bool = False
+    state: DocumentState = DocumentState.PENDING
     stalled: bool = False
 
     @property
+    def running(self) -> bool:
+        return self.state is DocumentState.RUNNING
+
+    @property
     def patience_s(self) -> float:
+        if self.state is DocumentState.PENDING:
+            return 0 if self.stalled else self.start_after_s
+        if not self.running:
+            return 0
         return self.fail_after_s if self.stalled else self.stall_after_s
 
 
@@ -56,9 +65,16 @@ class _Run:
     async def create(self, house: House) -> None:
         for number in range(6):
             stall_s, fail_s = self.chance.choice([0, 1, 5, 20]), self.chance.choice([0, 1, 8])
+            start_s = self.chance.choice([0, 1, 5, 20])
             batch_id = f"{BATCH}-{number}"
-            await house.create("a", stall_after_s=stall_s, fail_after_s=fail_s, batch_id=batch_id)
-            self.documents[batch_id] = _Expected(stall_s, fail_s)
+            await house.create(
+                "a",
+                start_after_s=start_s,
+                stall_after_s=stall_s,
+                fail_after_s=fail_s,
+                batch_id=batch_id,
+            )
+            self.documents[batch_id] = _Expected(start_s, stall_s, fail_s)
 
     async def disturb(
         self, houses: list[House], path: Path, stack: contextlib.AsyncExitStack
@@ -82,7 +98,7 @@ class _Run:
     async def act(self, house: House, batch_id: str) -> None:
         """Let a worker or an operator do something to a document."""
         expected = self.documents[batch_id]
-        match self.chance.randrange(7):
+        match self.chance.randrange(9):
             case 0 if expected.running:
                 await house.beat("a", batch_id=batch_id)
             case 1:
@@ -96,10 +112,13 @@ class _Run:
                 await house.report("a", completed=completed, batch_id=batch_id)
             case 5:
                 await house.controls.pause(DATASET_ID, batch_id, "a")
+            case 6 if expected.state is DocumentState.PAUSED:
+                await house.controls.resume(DATASET_ID, batch_id, "a")
+            case 7 if expected.state.terminal:
+                await house.controls.retry(DATASET_ID, batch_id, "a")
             case _:
                 return
-        state = (await house.document("a", batch_id)).state
-        expected.running = state is DocumentState.RUNNING
+        expected.state = (await house.document("a", batch_id)).state
         expected.since_s, expected.stalled = self.clock.passed_s, False
 
     async def check(self, house: House, batch_id: str) -> None:
@@ -111,16 +130,15 @@ class _Run:
         given_up = document.stalled and not expected.stalled
         lost = expected.running and document.state is DocumentState.FAILED
         if given_up or lost:
-            assert expected.running
             assert lost == expected.stalled, "it stalls before it is lost"
             assert 0 < expected.patience_s < silent_s + _EARLY_S, "too early"
             expected.since_s, expected.stalled = now_s, given_up
-            expected.running = not lost
+            expected.state = document.state
             return
         assert document.stalled == expected.stalled
-        must = expected.running and expected.patience_s > 0
         counted_s = now_s - max(expected.since_s, self.settled_s)
-        assert not must or counted_s <= expected.patience_s + _LATE_S, "too late"
+        must = 0 < expected.patience_s < counted_s - _LATE_S
+        assert not must, "too late"
 
 
 @pytest.mark.parametrize("seed", range(12))

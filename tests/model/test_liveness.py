@@ -47,9 +47,10 @@ def test_document_that_is_not_there_is_to_be_dropped() -> None:
 
 @pytest.mark.parametrize("state", _STATE)
 @pytest.mark.parametrize("stalled", [False, True])
-def test_only_a_running_document_is_timed(state: DocumentState, stalled: bool) -> None:
-    running = 20 if stalled else 60
-    assert patience_us(state, stalled, 60, 20) == (running if state is _STATE.RUNNING else 0)
+def test_only_what_waits_or_runs_is_timed(state: DocumentState, stalled: bool) -> None:
+    timed = {_STATE.PENDING: (90, 0), _STATE.RUNNING: (60, 20)}
+    spans = {"start_after_us": 90, "stall_after_us": 60, "fail_after_us": 20}
+    assert patience_us(state, stalled, **spans) == timed.get(state, (0, 0))[stalled]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +94,16 @@ def test_silent_document_stalls_first_and_is_lost_then() -> None:
     assert lost.document.error.reason == "WORKER_LOST"
 
 
-@pytest.mark.parametrize("state", [state for state in _STATE if state is not _STATE.RUNNING])
-def test_what_does_not_run_is_not_given_up(state: DocumentState) -> None:
+def test_document_that_nobody_takes_stalls_and_never_fails() -> None:
+    stalled = give_up(document_in(_STATE.PENDING), now=10_000)
+    assert (stalled.kind, stalled.document.state) == (TransitionKind.STALLED, _STATE.PENDING)
+    assert give_up(stalled.document, now=20_000).document is stalled.document
+
+
+@pytest.mark.parametrize(
+    "state", [state for state in _STATE if state not in (_STATE.PENDING, _STATE.RUNNING)]
+)
+def test_what_neither_waits_nor_runs_is_not_given_up(state: DocumentState) -> None:
     document = document_in(state)
     assert give_up(document, now=10_000).document is document
 

@@ -250,7 +250,7 @@ def check_state(found: Document) -> None:
     state, progress = found.state, found.progress
     assert (found.error is not None) == (state is DocumentState.FAILED)
     assert (found.stage is Stage.COMPLETED) == (state is DocumentState.SUCCEEDED)
-    assert not found.stalled or state is DocumentState.RUNNING
+    assert not found.stalled or state in (DocumentState.PENDING, DocumentState.RUNNING)
     if progress.total_segments is not None:
         assert progress.completed_segments <= progress.total_segments
     if state is DocumentState.PENDING:

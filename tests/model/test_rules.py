@@ -38,7 +38,7 @@ STAGES = {stage.name[0]: stage for stage in Stage if stage is not Stage.COMPLETE
 STAGES["D"] = Stage.COMPLETED  # done; C is CLEANING
 
 # Rows: where the document is (state, stage; every one at 4 of 10 segments).
-#   UNTAKEN is PAUSED before anybody took it, STALLED is RUNNING.
+#   UNTAKEN is PAUSED before anybody took it, STALLED is RUNNING, OVERDUE is PENDING and stalled.
 #   FAILED failed with the error that the report brings, FAILED' with another one.
 # Columns: what the report says.
 #   W P C S I D   stage WAITING, PARSING, CLEANING, SPLITTING, INDEXING, COMPLETED
@@ -55,6 +55,7 @@ TABLE = """
               W  P  C  S  I  D    e  eW eP eC eS eI   >  =  <
 
 PENDING   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <
+OVERDUE   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <
 RUNNING   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <
 RUNNING   P   <  =  rC rS rI ok   fP fP fP fC fS fI   +  =  <
 RUNNING   C   <  <  =  rS rI ok   fC fC fC fC fS fI   +  =  <
@@ -108,6 +109,8 @@ def situation(state: str, letter: str) -> Document:
     match state:
         case "UNTAKEN":
             found = document_in(PAUSED, stage, worker="", processing_started_at=None)
+        case "OVERDUE":
+            found = document_in(PENDING, stage, stalled=True)
         case "STALLED":
             found = document_in(RUNNING, stage, stalled=True)
         case "FAILED'":
@@ -153,7 +156,8 @@ def test_report_does_what_the_table_says(start: tuple[str, str], column: str, ce
     assert (change.kind, after.state, after.stage) == expected_move(cell, before)
     assert after.progress == (MORE if cell.endswith("+") else COUNTED)
     assert after.error == (ERROR if cell.startswith("f") else None)
-    assert not after.stalled
+    # Counters are no sign that somebody has taken it.
+    assert after.stalled == (start[0] == "OVERDUE" and change.kind is None)
     assert (after.attempt, after.worker) == (before.attempt, before.worker)
 
 
@@ -176,7 +180,8 @@ def expected_move(
 MOVES = """
               same         other        pause     resume     stop       retry        stall      recover    lose
 
-PENDING   W   RUNNING/W    RUNNING/W    PAUSED/W  =          STOPPED/W  =            =          =          =
+PENDING   W   RUNNING/W    RUNNING/W    PAUSED/W  =          STOPPED/W  =            OVERDUE/W  =          =
+OVERDUE   W   RUNNING/W    RUNNING/W    PAUSED/W  =          STOPPED/W  =            =          =          =
 RUNNING   W   =            RUNNING/W^   PAUSED/W  =          STOPPED/W  =            STALLED/W  =          =
 RUNNING   P   =            RUNNING/W^   PAUSED/P  =          STOPPED/P  =            STALLED/P  =          =
 RUNNING   I   =            RUNNING/W^   PAUSED/I  =          STOPPED/I  =            STALLED/I  =          =
@@ -219,9 +224,9 @@ def test_move_does_what_the_table_says(start: tuple[str, str], asked: str, cell:
     recovered = asked == "same" and start[0] == "STALLED"
     assert change.kind is (Kind.RECOVERED if recovered else kind)
     assert change.outcome is APPLIED
-    assert after.state.name == state.replace("STALLED", "RUNNING")
+    assert after.state.name == state.replace("STALLED", "RUNNING").replace("OVERDUE", "PENDING")
     assert after.stage is STAGES[stage]
-    assert after.stalled == (state == "STALLED")
+    assert after.stalled == (state in ("STALLED", "OVERDUE"))
     assert after.attempt == before.attempt + cell.endswith("^")
 
 
@@ -334,6 +339,7 @@ def test_stalling_touches_nothing_but_the_flag() -> None:
     running, stalled = situation("RUNNING", "C"), situation("STALLED", "C")
     assert stall(running).document == stalled
     assert recover(stalled).document == running
+    assert stall(situation("PENDING", "W")).document == situation("OVERDUE", "W")
 
 
 def test_taking_a_document_sets_worker_and_start() -> None:

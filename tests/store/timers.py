@@ -33,12 +33,13 @@ from tests.builders import (
     get_batch,
     get_documents,
     move,
+    register_documents,
     says,
     taken,
 )
 from tests.clock import START_US, Clock
 
-STALL_US, FAIL_US = 60_000_000, 20_000_000
+START_AFTER_US, STALL_US, FAIL_US = 90_000_000, 60_000_000, 20_000_000
 
 stalled: Move = lambda found, _: stall(found)  # noqa: E731 - one of a row of moves
 recovered: Move = lambda found, _: recover(found)  # noqa: E731
@@ -49,9 +50,13 @@ retried: Move = lambda found, _: retry(found)  # noqa: E731
 taken_over: Move = lambda found, now: start_attempt(found, "another", now=now)  # noqa: E731
 entered, ended = says(stage=Stage.INDEXING), says(stage=Stage.COMPLETED)
 
-# Moves, and how long the document may be silent after them.
+# Moves, and how long nothing may happen to the document after them.
 MOVES: dict[str, tuple[list[Move], int]] = {
-    "registered": ([], 0),
+    "registered": ([], START_AFTER_US),
+    "overdue": ([stalled], 0),
+    "taken_when_overdue": ([stalled, taken], STALL_US),
+    "paused_when_overdue": ([stalled, paused], 0),
+    "resumed_when_overdue": ([stalled, paused, resumed], START_AFTER_US),
     "taken": ([taken], STALL_US),
     "reported": ([entered], STALL_US),
     "counted": ([taken, says(progress=counted(3))], STALL_US),
@@ -62,10 +67,10 @@ MOVES: dict[str, tuple[list[Move], int]] = {
     "paused": ([taken, paused], 0),
     "paused_when_stalled": ([taken, stalled, paused], 0),
     "resumed": ([taken, paused, resumed], STALL_US),
-    "resumed_before_it_began": ([paused, resumed], 0),
+    "resumed_before_it_began": ([paused, resumed], START_AFTER_US),
     "ended": ([taken, ended], 0),
     "stopped_when_stalled": ([taken, stalled, stopped], 0),
-    "retried": ([taken, ended, retried], 0),
+    "retried": ([taken, ended, retried], START_AFTER_US),
     "retried_and_taken": ([taken, ended, retried, taken], STALL_US),
 }
 
@@ -95,6 +100,30 @@ async def make(store: Store, documents: int = 1, **changes: Any) -> Any:
     return await create(store, documents=documents, **patience | changes)
 
 
+async def idle(store: Store, until: int, *, limit: int = 1_000) -> list[str]:
+    """Return which batches are to be sealed at a time."""
+    found = await store.read(lambda tx: [*tx.find_idle(until, limit)])
+    return [one.batch.batch_id for one in found]
+
+
+def delete(tx: Writing, what: str) -> None:
+    if what == "batch":
+        tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID))
+    else:
+        dataset = tx.find_dataset(DATASET_ID)
+        assert dataset is not None
+        tx.delete_dataset(dataset)
+
+
+IDLE: dict[str, dict[str, Any]] = {
+    "twenty": {"seal_after_us": 20_000_000},
+    "ten": {},
+    "sealed": {"sealed": True},
+    "working": {"documents": 1},
+    "patient": {"seal_after_us": 0},
+}
+
+
 class TimersContract:
     """A part of `StoreContract`."""
 
@@ -104,21 +133,22 @@ class TimersContract:
     ) -> None:
         """In as many calls, and in one."""
         moves, patience = MOVES[name]
-        batch = await make(store, documents=2)
+        batch = await make(store, documents=2, start_after_us=START_AFTER_US)
         for step in moves:
             clock.advance(1)
             await move(store, batch, (0, step))
         if moves:
             await move(store, batch, *[(1, step) for step in moves])
         found = await timers(store)
-        assert [timer.document_id for timer in found] == (["doc-0", "doc-1"] if patience else [])
+        timed = sorted(timer.document_id for timer in found)
+        assert timed == (["doc-0", "doc-1"] if patience else [])
         for timer in found:
             assert (timer.dataset_id, timer.batch_id) == (DATASET_ID, BATCH_ID)
             assert timer.heard_at == clock.now_us
             assert timer.patience_us == patience
             assert timer.due_at == timer.place[0] <= clock.now_us + patience
 
-    @pytest.mark.parametrize("name", ["taken", "stalled", "recovered", "resumed"])
+    @pytest.mark.parametrize("name", ["registered", "retried", "taken", "stalled", "recovered"])
     async def test_without_patience_nothing_is_timed(self, store: Store, name: str) -> None:
         batch = await make(store, stall_after_us=0, fail_after_us=0)
         for step in MOVES[name][0]:
@@ -130,8 +160,9 @@ class TimersContract:
         self, store: Store, clock: Clock, seed: int
     ) -> None:
         chance = random.Random(seed)
-        stall_after, fail_after = (chance.choice([0, 5_000_000, 50_000_000]) for _ in range(2))
-        batch = await make(store, documents=4, stall_after_us=stall_after, fail_after_us=fail_after)
+        names = ("start_after_us", "stall_after_us", "fail_after_us")
+        spans = {name: chance.choice([0, 5_000_000, 50_000_000]) for name in names}
+        batch = await make(store, documents=4, **spans)
         steps = [step for steps, _ in MOVES.values() for step in steps]
         for _ in range(60):
             clock.advance(chance.choice([0, 0, 1, 30, -20]))
@@ -139,12 +170,31 @@ class TimersContract:
                 await move(store, batch, (chance.randrange(4), chance.choice(steps)))
             found = {timer.document_id: timer for timer in await timers(store)}
             for document in await get_documents(store, await get_batch(store)):
-                patience = patience_us(document.state, document.stalled, stall_after, fail_after)
+                patience = patience_us(document.state, document.stalled, **spans)
                 timer = found.get(document.document_id)
                 assert bool(timer) == bool(patience)
                 if timer is not None:
                     assert timer.patience_us == patience
                     assert timer.due_at <= timer.heard_at + patience
+
+    @pytest.mark.parametrize("name", ["registered", "retried"])
+    async def test_signs_of_life_do_not_move_the_wait_for_a_worker(
+        self, store: Store, clock: Clock, name: str
+    ) -> None:
+        batch = await make(store, start_after_us=START_AFTER_US)
+        for step in MOVES[name][0]:
+            await move(store, batch, (0, step))
+        before = await timers(store)
+        clock.advance(30)
+        await hear(store, 0)
+        await move(store, batch, (0, says(progress=counted(3))))
+        assert await timers(store) == before
+        assert not await store.read(
+            lambda tx: tx.find_unheard(batch, {"doc-0"}, before=clock.now_us)
+        )
+        await move(store, batch, (0, stalled))
+        await move(store, batch, (0, says(progress=counted(4))))
+        assert await timers(store) == []
 
     async def test_sign_of_life_is_kept_and_rings_nobody(
         self, store: Store, clock: Clock, committed: list[set[Topic]]
@@ -226,20 +276,61 @@ class TimersContract:
     async def test_timers_of_what_is_deleted_do_not_count(self, store: Store, what: str) -> None:
         batch = await make(store, documents=3)
         await move(store, batch, (0, taken), (1, taken))
-
-        def delete(tx: Writing) -> None:
-            if what == "batch":
-                tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID))
-            else:
-                dataset = tx.find_dataset(DATASET_ID)
-                assert dataset is not None
-                tx.delete_dataset(dataset)
-
-        await store.write(delete)
+        await store.write(lambda tx: delete(tx, what))
         assert [timer.patience_us for timer in await timers(store)] == [0, 0]
         while await store.write(lambda tx: tx.sweep(2)):
             pass
         assert await timers(store) == []
+
+    async def test_idle_batches_are_those_that_wait_for_more_documents(
+        self, store: Store, clock: Clock
+    ) -> None:
+        """Sealed ones, those with open documents, and those without `seal_after` are not."""
+        for name, fields in IDLE.items():
+            await create(store, name, **{"sealed": False, "seal_after_us": 10_000_000} | fields)
+        open_again = await create(store, "open", documents=1, sealed=False, seal_after_us=1)
+        assert await idle(store, clock.now_us + 9_999_999) == []
+        assert await idle(store, clock.now_us + 20_000_000) == ["ten", "twenty"]
+        assert await idle(store, clock.now_us + 20_000_000, limit=1) == ["ten"]
+        assert await store.read(lambda tx: tx.has_due(clock.now_us + 10_000_000))
+        assert not await store.read(lambda tx: tx.has_due(clock.now_us + 9_999_999))
+        clock.advance(1)
+        await move(store, open_again, (0, ended))
+        assert await idle(store, clock.now_us) == ["open"], "nothing was added for long enough"
+
+    async def test_addition_lets_a_batch_wait_anew(self, store: Store, clock: Clock) -> None:
+        await create(store, sealed=False, seal_after_us=10_000_000)
+        clock.advance(9)
+
+        def add(tx: Writing) -> None:
+            edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
+            [added] = register_documents(edit, 1)
+            tx.save(edit)
+            edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
+            edit.apply(added, stop(added, now=edit.now))
+            tx.save(edit)
+
+        await store.write(add)
+        clock.advance(9)
+        assert await idle(store, clock.now_us) == []
+        clock.advance(1)
+        assert await idle(store, clock.now_us) == [BATCH_ID]
+
+    async def test_wait_for_more_documents_is_set_and_capped(
+        self, store: Store, clock: Clock
+    ) -> None:
+        batch = await create(store, sealed=False, seal_after_us=10_000_000)
+        ahead = clock.now_us + 3_600_000_000
+        await store.write(lambda tx: tx.set_idle_since(batch, ahead))
+        assert await idle(store, clock.now_us + 10_000_000) == []
+        await store.write(lambda tx: tx.cap_idle_since(clock.now_us))
+        assert await idle(store, clock.now_us + 10_000_000) == [BATCH_ID]
+
+    @pytest.mark.parametrize("what", ["batch", "dataset"])
+    async def test_batch_that_was_deleted_waits_for_nothing(self, store: Store, what: str) -> None:
+        await create(store, sealed=False, seal_after_us=1)
+        await store.write(lambda tx: delete(tx, what))
+        assert await idle(store, START_US + 10**12) == []
 
     async def test_lease_is_nobodys_at_first_and_kept_as_it_was_saved(self, store: Store) -> None:
         lease = await store.read(lambda tx: tx.find_lease())

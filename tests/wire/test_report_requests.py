@@ -25,8 +25,10 @@ def test_batch_that_says_nothing_gets_the_defaults() -> None:
         documents=[],
         labels={},
         more_documents_follow=False,
+        start_after_us=0,
         stall_after_us=300_000_000,
         fail_after_us=0,
+        seal_after_us=0,
         request_id="",
     )
 
@@ -39,6 +41,8 @@ def test_batch_that_says_everything_is_taken_at_its_word() -> None:
         more_documents_follow=True,
         stall_after=Duration(),
         fail_after=Duration(seconds=2, nanos=1_000),
+        start_after=Duration(seconds=3),
+        seal_after=Duration(seconds=4),
         request_id="r1",
     )
     assert wire.new_batch(request) == NewBatch(
@@ -46,8 +50,10 @@ def test_batch_that_says_everything_is_taken_at_its_word() -> None:
         documents=[NewDocument(document_id="a", display_name="A", labels={"k": "v"})],
         labels={"l": "w"},
         more_documents_follow=True,
+        start_after_us=3_000_000,
         stall_after_us=0,
         fail_after_us=2_000_001,
+        seal_after_us=4_000_000,
         request_id="r1",
     )
 

@@ -4,35 +4,52 @@ from __future__ import annotations
 
 import click
 
-from stagecast.cli.options import DEFAULTS, setting, together
+from stagecast.cli.options import DEFAULTS, Decorator, setting, together
 
 # Each by the name of its field.
-_MOST = {
+_COUNTS = {
     "max_watches": "How many watches may be open at once, in all.",
     "max_watches_per_caller": "How many of them one key, or an address without one, may have open.",
     "max_waiting_calls": "How many other calls may wait for the store at once.",
     "max_connections": "How many connections may be open at once, of gRPC and of HTTP each.",
 }
+_SECONDS = {
+    "wait_timeout": ("wait_s", "Answer WaitBatch after so long if the call does not say."),
+    "watch_life": ("watch_life_s", "End a watch after so long, give or take a tenth."),
+    "request_timeout": ("request_s", "Give up a request that has not arrived after so long."),
+    "slow_reader": ("slow_reader_s", "End a stream whose client took no message for so long."),
+    "keepalive": ("keepalive_s", "Ask a gRPC connection that was silent for so long if it lives."),
+    "http_idle": ("http_idle_s", "Close an HTTP connection without a request for so long."),
+    "drain": ("drain_s", "Give calls under way so long to finish when the server stops."),
+}
+
+_MAX_S = 86_400  # gRPC counts milliseconds in 31 bits
+
+
+def _count(field: str, text: str) -> Decorator:
+    return setting(
+        "--" + field.replace("_", "-"),
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=getattr(DEFAULTS, field),
+        show_default=True,
+        help=text,
+    )
+
+
+def _seconds(name: str, field: str, text: str) -> Decorator:
+    return setting(
+        "--" + name.replace("_", "-"),
+        field,
+        metavar="SECONDS",
+        type=click.FloatRange(min=0, min_open=True, max=_MAX_S),
+        default=getattr(DEFAULTS, field),
+        show_default=True,
+        help=text,
+    )
+
 
 limit_options = together(
-    *(
-        setting(
-            "--" + field.replace("_", "-"),
-            metavar="N",
-            type=click.IntRange(min=1),
-            default=getattr(DEFAULTS, field),
-            show_default=True,
-            help=text,
-        )
-        for field, text in _MOST.items()
-    ),
-    setting(
-        "--slow-reader",
-        "slow_reader_s",
-        metavar="SECONDS",
-        type=click.FloatRange(min=0, min_open=True),
-        default=DEFAULTS.slow_reader_s,
-        show_default=True,
-        help="End a stream whose client has not taken a message for so long.",
-    ),
+    *(_count(field, text) for field, text in _COUNTS.items()),
+    *(_seconds(name, field, text) for name, (field, text) in _SECONDS.items()),
 )

@@ -16,7 +16,7 @@ def stage_word(document: r.Document) -> str:
 
 
 def document_word(document: r.Document) -> str:
-    """Return the state, such as `succeeded`, or `stalled` if it is running and silent."""
+    """Return the state, such as `succeeded`, or `stalled` if it is silent or nobody takes it."""
     return "stalled" if document.stalled else word(r.DocumentState.DESCRIPTOR, document.state)
 
 

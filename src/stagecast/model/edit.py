@@ -34,6 +34,7 @@ class BatchEdit:
         self.changed: dict[str, Document] = {}
         self.heard: dict[str, Document] = {}
         self.serials: dict[str, int] = {}
+        self._first = batch.revision
         self._call = call
         self._mark = mark
 
@@ -41,6 +42,10 @@ class BatchEdit:
     def dirty(self) -> bool:
         """Whether there is anything to write."""
         return bool(self.transitions or self.changed)
+
+    def is_moved(self, document: Document) -> bool:
+        """Tell whether a transition of this call is the last of a document."""
+        return document.revision > self._first
 
     def create(self) -> None:
         """Record that the batch was created."""

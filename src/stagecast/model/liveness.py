@@ -15,10 +15,10 @@ _AS_ONE_PART = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timer:
-    """A document whose silence is timed.
+    """A document whose silence, or wait for a worker, is timed.
 
     `place` is where it stands among all that are timed, those that are due first.
-    `heard_at` is when its silence began: when it was heard from last, or stalled.
+    `heard_at` is when that began: when it was heard from last, stalled, or began to wait.
     `due_at` is when to look at it; its deadline may be later, since it moves with every sign of
     life. `patience_us` is 0 where silence does not count any more.
     """
@@ -33,12 +33,19 @@ class Timer:
 
 
 def patience_us(
-    state: DocumentState, stalled: bool, stall_after_us: int, fail_after_us: int
+    state: DocumentState,
+    stalled: bool,
+    *,
+    start_after_us: int,
+    stall_after_us: int,
+    fail_after_us: int,
 ) -> int:
-    """Return how long a document may be silent until something becomes of it; 0 is for ever."""
-    if state is not DocumentState.RUNNING:
-        return 0
-    return fail_after_us if stalled else stall_after_us
+    """Return how long nothing may happen to a document until it stalls or fails; 0 is for ever."""
+    if state is DocumentState.PENDING:
+        return 0 if stalled else start_after_us
+    if state is DocumentState.RUNNING:
+        return fail_after_us if stalled else stall_after_us
+    return 0
 
 
 def as_one_us(stall_after_us: int) -> int:
@@ -57,7 +64,7 @@ def deadline(timer: Timer, *, now: int, grace_from: int) -> int | None:
 
 
 def give_up(document: Document, *, now: int) -> Change:
-    """Return the document after it has been silent for too long: stalled, or lost if it was."""
+    """Return the document after its time was over: stalled, or lost if it was stalled."""
     return lose(document, now=now) if document.stalled else stall(document)
 
 

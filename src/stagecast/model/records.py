@@ -79,7 +79,7 @@ class TransitionKind(IntEnum):
     STAGE_ENTERED = 5  # the document reached a later stage
     PAUSED = 6  # held
     RESUMED = 7  # released
-    STALLED = 8  # silent for too long
+    STALLED = 8  # silent, or not taken, for too long
     RECOVERED = 9  # heard from again
     SUCCEEDED = 10  # ended well
     FAILED = 11  # ended by an error
@@ -160,7 +160,7 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentCounts:
-    """How many documents are in each state; `stalled` are of the running ones."""
+    """How many documents are in each state; `stalled` are of the pending and running ones."""
 
     pending: int = 0
     running: int = 0
@@ -207,8 +207,10 @@ class Batch:
     dataset_id: str
     batch_id: str
     labels: Mapping[str, str]
+    start_after_us: int
     stall_after_us: int
     fail_after_us: int
+    seal_after_us: int
     created_at: int
     sealed: bool
     counts: DocumentCounts

@@ -29,8 +29,10 @@ class NewBatch:
     documents: Sequence[NewDocument]
     labels: Mapping[str, str]
     more_documents_follow: bool
+    start_after_us: int
     stall_after_us: int
     fail_after_us: int
+    seal_after_us: int
     request_id: str
 
 

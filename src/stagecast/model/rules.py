@@ -88,7 +88,7 @@ def apply_report(document: Document, report: Report, *, now: int) -> Change:
     if report.stage is not None and report.stage > document.stage:
         return _enter(counted, report.stage, now=now)
     outcome = _strongest(_stage_outcome(document, report.stage), counters)
-    if document.stalled:
+    if _is_silent(document):
         return _moved(evolve(counted, stalled=False), _Kind.RECOVERED)
     return Change(document=counted, outcome=outcome)
 
@@ -102,7 +102,13 @@ def start_attempt(document: Document, worker: str, *, now: int) -> Change:
     if not document.state.terminal and document.worker == worker:
         return recover(document)
     fresh = document if document.state is DocumentState.PENDING else _next_attempt(document)
-    taken = evolve(fresh, state=DocumentState.RUNNING, worker=worker, processing_started_at=now)
+    taken = evolve(
+        fresh,
+        state=DocumentState.RUNNING,
+        worker=worker,
+        stalled=False,
+        processing_started_at=now,
+    )
     return _moved(taken, _Kind.STARTED)
 
 
@@ -140,24 +146,31 @@ def retry(document: Document) -> Change:
 
 
 def stall(document: Document) -> Change:
-    """Return the document as silent for too long, if it is RUNNING and not stalled yet."""
-    if document.state is not DocumentState.RUNNING or document.stalled:
+    """Return the document as silent, or not taken, for too long, if it is not stalled yet."""
+    if document.state not in (DocumentState.PENDING, DocumentState.RUNNING) or document.stalled:
         return Change(document=document)
     return _moved(evolve(document, stalled=True), _Kind.STALLED)
 
 
 def recover(document: Document) -> Change:
-    """Return the document as heard from, if it is stalled."""
-    if not document.stalled:
+    """Return the document as heard from, if it is RUNNING and stalled.
+
+    A PENDING one stalls because nobody has taken it, which no sign of life changes.
+    """
+    if not _is_silent(document):
         return Change(document=document)
     return _moved(evolve(document, stalled=False), _Kind.RECOVERED)
 
 
 def lose(document: Document, *, now: int) -> Change:
-    """Return the document as given up, if it is stalled."""
-    if not document.stalled:
+    """Return the document as given up, if it is RUNNING and stalled."""
+    if not _is_silent(document):
         return Change(document=document)
     return _fail(document, LOST, stage=None, now=now)
+
+
+def _is_silent(document: Document) -> bool:
+    return document.stalled and document.state is DocumentState.RUNNING
 
 
 def _moved(document: Document, kind: TransitionKind) -> Change:

@@ -23,9 +23,6 @@ from stagecast.rest.protocol import BoundedProtocol
 from stagecast.rest.stalled import Stalled
 from stagecast.tls import Tls
 
-# Clients that poll every few seconds keep their connection; with uvicorn's five seconds it would
-# often be closed under their next request.
-_KEEP_ALIVE_S = 75
 _TICKS = 5  # of uvicorn's between two looks for who has stopped reading: half a second
 
 
@@ -53,7 +50,7 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_keep_alive=config.http_idle_s,  # type: ignore[arg-type]  # only compared
                 **_ssl_settings(tls),
             ),
             slow_reader_s=config.slow_reader_s,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from stagecast import wire
@@ -13,9 +12,6 @@ from stagecast.rpc.pace import Context
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
 from stagecast.watches import BatchWatches, DatasetWatches, Waits
-
-# An answer just before the deadline has to be written and to arrive.
-_MARGIN_S = 0.25
 
 
 class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
@@ -99,9 +95,12 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.WaitBatchRequest, context: Context
     ) -> pb.WaitBatchResponse:
         """Answer when the batch is terminal, or the time is over."""
-        name, timeout_s = wire.batch_name(request), wire.wait_timeout_s(request)
-        timeout_s = _shortest(timeout_s, context.time_remaining())
-        batch, done = await self._waits.wait(*name, timeout_s, caller=caller())
+        batch, done = await self._waits.wait(
+            *wire.batch_name(request),
+            wire.wait_timeout_s(request),
+            remaining_s=context.time_remaining(),
+            caller=caller(),
+        )
         return pb.WaitBatchResponse(batch=wire.to_batch(batch), done=done)
 
     async def WatchBatch(  # type: ignore[override]  # noqa: N802 - encoded once for all; the proto's name
@@ -133,11 +132,3 @@ def _tell_begun(context: Context) -> Callable[[], Awaitable[None]]:
         await context.send_initial_metadata(())
 
     return tell
-
-
-def _shortest(timeout_s: float | None, remaining_s: float | None) -> float:
-    """Return how long a call may wait for its answer."""
-    within = math.inf if timeout_s is None else timeout_s
-    if remaining_s is None:
-        return within
-    return min(within, remaining_s - min(_MARGIN_S, remaining_s / 4))

@@ -64,6 +64,14 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IdleBatch:
+    """A batch that nobody seems to go on with; `since` is when something was added last."""
+
+    batch: Batch
+    since: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryLimit:
     """Of batches that had ended at a time and still are, the last `keep` transitions stay.
 
@@ -169,12 +177,19 @@ class Reading(Protocol):
     ) -> Collection[str]:
         """Return those of the documents that want a sign of life.
 
-        They are stalled, or would stall, and were last heard from before a time.
+        They are RUNNING, and stalled or would stall, and were last heard from before a time.
         """
         ...
 
     def has_due(self, until: int) -> bool:
-        """Tell whether a timer is due at a time."""
+        """Tell whether a timer, or a batch to seal, is due at a time."""
+        ...
+
+    def find_idle(self, until: int, limit: int) -> Sequence[IdleBatch]:
+        """Return batches that are to be sealed at a time, those first that are due first.
+
+        They are not sealed, have no open document, and have waited for their `seal_after`.
+        """
         ...
 
     def find_lease(self) -> Lease:
@@ -221,7 +236,11 @@ class Writing(Reading, Protocol):
         ...
 
     def save(self, edit: BatchEdit) -> None:
-        """Write rows, log and counts; the silence of what changed or was heard begins anew."""
+        """Write rows, log and counts, and set the timers of what changed.
+
+        The silence of what changed or was heard begins anew, and so does the wait of a PENDING
+        document that was registered, retried or resumed, and that of a batch for more documents.
+        """
         ...
 
     def find_timers(self, *, until: int | None, after: Place | None, most: int) -> Sequence[Timer]:
@@ -230,6 +249,14 @@ class Writing(Reading, Protocol):
 
     def set_timer(self, timer: Timer, *, heard_at: int, due_at: int | None) -> None:
         """Say when the silence of a document began, and when to look at it, if ever."""
+        ...
+
+    def set_idle_since(self, batch: Batch, since: int) -> None:
+        """Say since when nothing was added to a batch."""
+        ...
+
+    def cap_idle_since(self, now: int) -> None:
+        """Let batches that wait since a time to come wait since now: the clock was set back."""
         ...
 
     def save_lease(self, lease: Lease) -> None:

@@ -180,6 +180,8 @@ class CreateBatchRequest(_message.Message):
     STALL_AFTER_FIELD_NUMBER: _builtins.int
     FAIL_AFTER_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    START_AFTER_FIELD_NUMBER: _builtins.int
+    SEAL_AFTER_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset: a UUID. Required."""
     batch_id: _builtins.str
@@ -187,7 +189,9 @@ class CreateBatchRequest(_message.Message):
     is made if it is left out.
     """
     more_documents_follow: _builtins.bool
-    """Leaves the batch unsealed, for `AddDocuments` and then `SealBatch`."""
+    """Leaves the batch unsealed, for `AddDocuments` and then `SealBatch`; `seal_after` is for submitters
+    that never come back.
+    """
     request_id: _builtins.str
     """Makes a call without `batch_id` safe to repeat: 1–128 printable characters, chosen by the caller,
     new for each batch of the dataset. Not looked at if `batch_id` is given.
@@ -213,6 +217,22 @@ class CreateBatchRequest(_message.Message):
         ever. Without `stall_after` it never does.
         """
 
+    @_builtins.property
+    def start_after(self) -> _duration_pb2.Duration:
+        """How long a document may be PENDING before it counts as stalled because nobody has taken it: 0 or
+        left out for ever, else 1 s to 365 days. It counts from registration, retry or resume, not while
+        the document is PAUSED; time in which no server ran does not count: then it begins anew. It ends
+        with whatever takes or moves the document. Heartbeats and counters do not end it, and no document
+        fails by it.
+        """
+
+    @_builtins.property
+    def seal_after(self) -> _duration_pb2.Duration:
+        """Seals the batch if the submitter does not: when no document is open and nothing was added for so
+        long. 0 or left out never, else 1 s to 365 days. Time in which no server ran does not count: then
+        it begins anew. Late additions are refused with `BATCH_SEALED`.
+        """
+
     def __init__(
         self,
         *,
@@ -224,10 +244,12 @@ class CreateBatchRequest(_message.Message):
         stall_after: _duration_pb2.Duration | None = ...,
         fail_after: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
+        start_after: _duration_pb2.Duration | None = ...,
+        seal_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fail_after", b"fail_after", "stall_after", b"stall_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fail_after", b"fail_after", "seal_after", b"seal_after", "stall_after", b"stall_after", "start_after", b"start_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "dataset_id", b"dataset_id", "documents", b"documents", "fail_after", b"fail_after", "labels", b"labels", "more_documents_follow", b"more_documents_follow", "request_id", b"request_id", "stall_after", b"stall_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "dataset_id", b"dataset_id", "documents", b"documents", "fail_after", b"fail_after", "labels", b"labels", "more_documents_follow", b"more_documents_follow", "request_id", b"request_id", "seal_after", b"seal_after", "stall_after", b"stall_after", "start_after", b"start_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

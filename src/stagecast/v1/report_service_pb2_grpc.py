@@ -128,7 +128,7 @@ class ReportServiceServicer(object):
 
     def SealBatch(self, request, context):
         """Declares that no more documents follow; only then can the batch become terminal. Sealing a
-        sealed batch changes nothing.
+        sealed batch changes nothing. A batch with `seal_after` is also sealed by the service itself.
 
         NOT_FOUND / `BATCH_NOT_FOUND`.
         """
@@ -172,7 +172,8 @@ class ReportServiceServicer(object):
         """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
 
         A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
-        it is silent for `fail_after` more. Signs of life are this, every accepted report, also one that
+        it is silent for `fail_after` more. (A PENDING one stalls if nobody takes it for `start_after`,
+        whatever heartbeats say.) Signs of life are this, every accepted report, also one that
         changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
         `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
         attempts that are not the current one, get their order and nothing else.

@@ -69,7 +69,7 @@ class ReportServiceStub:
     """
     SealBatch: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.SealBatchRequest, _report_service_pb2.SealBatchResponse]
     """Declares that no more documents follow; only then can the batch become terminal. Sealing a
-    sealed batch changes nothing.
+    sealed batch changes nothing. A batch with `seal_after` is also sealed by the service itself.
 
     NOT_FOUND / `BATCH_NOT_FOUND`.
     """
@@ -101,7 +101,8 @@ class ReportServiceStub:
     """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
 
     A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
-    it is silent for `fail_after` more. Signs of life are this, every accepted report, also one that
+    it is silent for `fail_after` more. (A PENDING one stalls if nobody takes it for `start_after`,
+    whatever heartbeats say.) Signs of life are this, every accepted report, also one that
     changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
     `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
     attempts that are not the current one, get their order and nothing else.
@@ -154,7 +155,7 @@ class ReportServiceAsyncStub(ReportServiceStub):
     """
     SealBatch: _aio.UnaryUnaryMultiCallable[_report_service_pb2.SealBatchRequest, _report_service_pb2.SealBatchResponse]  # type: ignore[assignment]
     """Declares that no more documents follow; only then can the batch become terminal. Sealing a
-    sealed batch changes nothing.
+    sealed batch changes nothing. A batch with `seal_after` is also sealed by the service itself.
 
     NOT_FOUND / `BATCH_NOT_FOUND`.
     """
@@ -186,7 +187,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
     """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
 
     A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
-    it is silent for `fail_after` more. Signs of life are this, every accepted report, also one that
+    it is silent for `fail_after` more. (A PENDING one stalls if nobody takes it for `start_after`,
+    whatever heartbeats say.) Signs of life are this, every accepted report, also one that
     changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
     `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
     attempts that are not the current one, get their order and nothing else.
@@ -254,7 +256,7 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_report_service_pb2.SealBatchResponse, _abc.Awaitable[_report_service_pb2.SealBatchResponse]]:
         """Declares that no more documents follow; only then can the batch become terminal. Sealing a
-        sealed batch changes nothing.
+        sealed batch changes nothing. A batch with `seal_after` is also sealed by the service itself.
 
         NOT_FOUND / `BATCH_NOT_FOUND`.
         """
@@ -304,7 +306,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
 
         A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
-        it is silent for `fail_after` more. Signs of life are this, every accepted report, also one that
+        it is silent for `fail_after` more. (A PENDING one stalls if nobody takes it for `start_after`,
+        whatever heartbeats say.) Signs of life are this, every accepted report, also one that
         changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
         `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
         attempts that are not the current one, get their order and nothing else.

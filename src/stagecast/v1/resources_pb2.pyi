@@ -202,7 +202,9 @@ class _TransitionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transi
     TRANSITION_KIND_REGISTERED: _TransitionKind.ValueType  # 2
     """A document joined the batch: PENDING, WAITING, attempt 1."""
     TRANSITION_KIND_SEALED: _TransitionKind.ValueType  # 3
-    """The batch was sealed: no document can join it any more. Bears no document."""
+    """The batch was sealed, by a call or after `seal_after`: no document can join it any more. Bears no
+    document.
+    """
     TRANSITION_KIND_STARTED: _TransitionKind.ValueType  # 4
     """A worker took the document with `StartAttempt`; the attempt goes up if another worker had it or
     it had ended.
@@ -214,9 +216,13 @@ class _TransitionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transi
     TRANSITION_KIND_RESUMED: _TransitionKind.ValueType  # 7
     """The document was resumed: RUNNING, or PENDING if it had never started."""
     TRANSITION_KIND_STALLED: _TransitionKind.ValueType  # 8
-    """A RUNNING document was silent for the batch's `stall_after`."""
+    """Nothing was heard of the document for too long: a RUNNING one was silent for the batch's
+    `stall_after`, or nobody took a PENDING one for its `start_after`.
+    """
     TRANSITION_KIND_RECOVERED: _TransitionKind.ValueType  # 9
-    """A stalled document was heard from again."""
+    """A stalled RUNNING document was heard from again. What takes a stalled PENDING one is STARTED or
+    STAGE_ENTERED, as ever.
+    """
     TRANSITION_KIND_SUCCEEDED: _TransitionKind.ValueType  # 10
     """The document ended: COMPLETED was reported."""
     TRANSITION_KIND_FAILED: _TransitionKind.ValueType  # 11
@@ -236,7 +242,9 @@ TRANSITION_KIND_CREATED: TransitionKind.ValueType  # 1
 TRANSITION_KIND_REGISTERED: TransitionKind.ValueType  # 2
 """A document joined the batch: PENDING, WAITING, attempt 1."""
 TRANSITION_KIND_SEALED: TransitionKind.ValueType  # 3
-"""The batch was sealed: no document can join it any more. Bears no document."""
+"""The batch was sealed, by a call or after `seal_after`: no document can join it any more. Bears no
+document.
+"""
 TRANSITION_KIND_STARTED: TransitionKind.ValueType  # 4
 """A worker took the document with `StartAttempt`; the attempt goes up if another worker had it or
 it had ended.
@@ -248,9 +256,13 @@ TRANSITION_KIND_PAUSED: TransitionKind.ValueType  # 6
 TRANSITION_KIND_RESUMED: TransitionKind.ValueType  # 7
 """The document was resumed: RUNNING, or PENDING if it had never started."""
 TRANSITION_KIND_STALLED: TransitionKind.ValueType  # 8
-"""A RUNNING document was silent for the batch's `stall_after`."""
+"""Nothing was heard of the document for too long: a RUNNING one was silent for the batch's
+`stall_after`, or nobody took a PENDING one for its `start_after`.
+"""
 TRANSITION_KIND_RECOVERED: TransitionKind.ValueType  # 9
-"""A stalled document was heard from again."""
+"""A stalled RUNNING document was heard from again. What takes a stalled PENDING one is STARTED or
+STAGE_ENTERED, as ever.
+"""
 TRANSITION_KIND_SUCCEEDED: TransitionKind.ValueType  # 10
 """The document ended: COMPLETED was reported."""
 TRANSITION_KIND_FAILED: TransitionKind.ValueType  # 11
@@ -391,7 +403,9 @@ class Document(_message.Message):
     worker: _builtins.str
     """Who took this attempt with `StartAttempt`; empty if nobody did."""
     stalled: _builtins.bool
-    """RUNNING and silent for longer than the batch's `stall_after`."""
+    """RUNNING and silent for longer than the batch's `stall_after`, or PENDING and not taken for longer
+    than its `start_after`.
+    """
     revision: _builtins.int
     """The revision of the last transition of this document."""
     @_builtins.property
@@ -505,7 +519,7 @@ class DocumentCounts(_message.Message):
     stopped: _builtins.int
     """Those STOPPED."""
     stalled: _builtins.int
-    """Of the running ones, those that are stalled."""
+    """Of the pending and running ones, those that are stalled."""
     def __init__(
         self,
         *,
@@ -565,6 +579,8 @@ class Batch(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    START_AFTER_FIELD_NUMBER: _builtins.int
+    SEAL_AFTER_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset: a UUID in lower case with dashes."""
     batch_id: _builtins.str
@@ -607,6 +623,18 @@ class Batch(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it became terminal. Set if and only if it is terminal."""
 
+    @_builtins.property
+    def start_after(self) -> _duration_pb2.Duration:
+        """How long a PENDING document may wait until somebody takes it before it counts as stalled; 0 is for
+        ever.
+        """
+
+    @_builtins.property
+    def seal_after(self) -> _duration_pb2.Duration:
+        """How long after the last addition the service seals the batch by itself, once no document is open;
+        0 is never.
+        """
+
     def __init__(
         self,
         *,
@@ -623,10 +651,12 @@ class Batch(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        start_after: _duration_pb2.Duration | None = ...,
+        seal_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "fail_after", b"fail_after", "progress", b"progress", "stall_after", b"stall_after", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "fail_after", b"fail_after", "progress", b"progress", "seal_after", b"seal_after", "stall_after", b"stall_after", "start_after", b"start_after", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "counts", b"counts", "create_time", b"create_time", "dataset_id", b"dataset_id", "end_time", b"end_time", "fail_after", b"fail_after", "labels", b"labels", "progress", b"progress", "revision", b"revision", "sealed", b"sealed", "stall_after", b"stall_after", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "counts", b"counts", "create_time", b"create_time", "dataset_id", b"dataset_id", "end_time", b"end_time", "fail_after", b"fail_after", "labels", b"labels", "progress", b"progress", "revision", b"revision", "seal_after", b"seal_after", "sealed", b"sealed", "stall_after", b"stall_after", "start_after", b"start_after", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -487,8 +487,8 @@ class WaitBatchRequest(_message.Message):
     """The batch. Required."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to wait, at most an hour; 0 does not wait. Until just before the call's deadline if it is
-        left out.
+        """How long to wait, at most an hour; 0 does not wait. 50 s if it is left out, unless the server was
+        told otherwise. Never beyond the moment just before the call's deadline.
         """
 
     def __init__(

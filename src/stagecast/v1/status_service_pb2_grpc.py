@@ -202,7 +202,10 @@ class StatusServiceServicer(object):
     def WaitBatch(self, request, context):
         """Answers when the batch is terminal, or with `done` false when the time is over: a long poll.
 
-        Without a `timeout` that is just before the call's deadline, and without a deadline after an hour.
+        Without a `timeout` that is after 50 s, which is less than the time-outs that proxies have by
+        default (`stagecast serve --wait-timeout` sets another), or just before the call's deadline if that
+        is earlier: call again while `done` is false. Give a longer `timeout` only where nothing in
+        between hangs up on a call that is silent for so long; `WatchBatch` sends heartbeats.
         NOT_FOUND / `BATCH_DELETED` if the batch goes while it is waited for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -226,8 +229,9 @@ class StatusServiceServicer(object):
         (the store was restored from a copy, the batch was deleted and made again), gives a new
         snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`. So does a
         stream that is still behind when the history that it would be sent next is let go.
-        6. Alive. There is at most `heartbeat_interval` of silence. A heartbeat bears the token and is
-        never ahead of a transition. Only while a snapshot is prepared there is none to bear yet.
+        6. Alive. There is at most `heartbeat_interval` of silence, and a watch that goes on from a token
+        begins with a message at once. A heartbeat bears the token and is never ahead of a transition.
+        Only while a snapshot is prepared there is none to bear yet.
         7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
         the last message bears that `batch`. Every other end is an error status. A watch lives about
         an hour, then it is asked to reconnect.

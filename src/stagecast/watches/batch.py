@@ -107,6 +107,7 @@ class BatchWatches:
         if isinstance(start, SnapshotReason):
             return [self._begin(watcher, start, patience), follow]
         watcher.cursor = start
+        patience.make_due()  # who comes back is told at once that it is connected
         return [follow]
 
     async def _begin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import Any
 
@@ -44,6 +45,10 @@ class Patience:
     def for_a_look_s(self) -> float:
         """How long a look at the store may take; a heartbeat that is due waits a little for it."""
         return max(self._grace_s, self.until_due_s)
+
+    def make_due(self) -> None:
+        """Let it be time to be heard from at once."""
+        self._last_s = -math.inf
 
     def sent(self) -> None:
         """Begin the silence anew."""

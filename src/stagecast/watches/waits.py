@@ -17,6 +17,7 @@ from stagecast.watches.patience import check_open
 from stagecast.watches.tick import Tick
 
 _ASK_EVERY_S = 10.0
+_MARGIN_S = 0.25  # before the deadline of a call, for the answer to arrive
 _TICK_S = 0.1  # between two looks of one who waits
 
 
@@ -30,11 +31,18 @@ class Waits:
         self._turns: Turns[Batch] = Turns()
 
     async def wait(
-        self, dataset_id: str, batch_id: str, timeout_s: float, *, caller: Caller = ANY_CALLER
+        self,
+        dataset_id: str,
+        batch_id: str,
+        timeout_s: float | None,
+        *,
+        remaining_s: float | None = None,
+        caller: Caller = ANY_CALLER,
     ) -> tuple[Batch, bool]:
         """Return the batch once it is terminal, and True; or as it is when the time is over.
 
-        It lives no longer than a watch: then the time is over as well. Before it returns, and every
+        That is after `timeout_s`, or what is configured without one; just before the `remaining_s`
+        of the call are over; and when it has lived as long as a watch. Before it returns, and every
         few seconds, `caller` is asked whether they still may.
 
         Raises:
@@ -44,7 +52,7 @@ class Waits:
             StoreBusy: the store does not answer, at the beginning or when the time is over.
         """
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + min(timeout_s, self._config.watch_life_s)
+        end_s = loop.time() + self._limit_s(timeout_s, remaining_s)
         name = (dataset_id, batch_id)
         with self._feed.listen(name) as bell:
             batch = await self._store.read(lambda tx: get_batch(see(tx, caller.sight), *name))
@@ -58,6 +66,13 @@ class Waits:
                 caller.check()
                 batch = await self._outlast_faults(look, end_s)
             return batch, done
+
+    def _limit_s(self, timeout_s: float | None, remaining_s: float | None) -> float:
+        config = self._config
+        limit_s = min(config.wait_s if timeout_s is None else timeout_s, config.watch_life_s)
+        if remaining_s is None:
+            return limit_s
+        return min(limit_s, remaining_s - min(_MARGIN_S, remaining_s / 4))
 
     async def _outlast_faults(self, look: Callable[[], Awaitable[Batch]], end_s: float) -> Batch:
         """Look until the store answers, or the time is over."""

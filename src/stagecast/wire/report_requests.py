@@ -38,8 +38,10 @@ def new_batch(request: report_service_pb2.CreateBatchRequest) -> NewBatch:
         documents=new_documents(request.documents),
         labels=checks.labels("labels", request.labels),
         more_documents_follow=request.more_documents_follow,
+        start_after_us=_patience(request, "start_after", 0),
         stall_after_us=_patience(request, "stall_after", _DEFAULT_STALL_AFTER_US),
         fail_after_us=_patience(request, "fail_after", 0),
+        seal_after_us=_patience(request, "seal_after", 0),
         request_id=checks.text("request_id", request.request_id, least=0, most=128),
     )
 

@@ -57,8 +57,10 @@ BATCH = (
     "id",
     "batch_id",
     "labels",
+    "start_after_us",
     "stall_after_us",
     "fail_after_us",
+    "seal_after_us",
     "created_at",
     *BATCH_CONDITION,
 )

@@ -103,6 +103,7 @@ _SUMMED = {
 }
 # Counters may be newer than the last transition of their document.
 _LOGGED = tuple(name for name in columns.CONDITION if not name.endswith("_segments"))
+_TIMED = f"{DocumentState.PENDING:d}, {DocumentState.RUNNING:d}"
 _TERMINAL = f"batches.state >= {BatchState.SUCCEEDED:d}"
 
 
@@ -208,7 +209,7 @@ INVARIANTS: Sequence[Invariant] = (
         f"OR stage NOT BETWEEN {min(Stage):d} AND {max(Stage):d} "
         f"OR (stage = {Stage.COMPLETED:d}) <> (documents.state = {DocumentState.SUCCEEDED:d}) "
         f"OR (error_reason IS NOT NULL) <> (documents.state = {DocumentState.FAILED:d}) "
-        f"OR stalled AND documents.state <> {DocumentState.RUNNING:d}",
+        f"OR stalled AND documents.state NOT IN ({_TIMED})",
     ),
     _never(
         _BATCH,
@@ -217,14 +218,16 @@ INVARIANTS: Sequence[Invariant] = (
         _BATCHES,
         f"(ended_at IS NOT NULL) <> ({_TERMINAL})",
     ),
-    # Timers: of all whose silence counts, and of nobody else.
+    # Timers: of all whose silence or wait counts, and of nobody else.
     _never(
         _DOCUMENT,
         "state {}, stalled {}, heard at {} and due at {} do not go together",
         [f"documents.{name}" for name in ("state", "stalled", "heard_at", "due_at")],
         _DOCUMENTS,
-        f"(due_at IS NOT NULL) <> (documents.state = {DocumentState.RUNNING:d} "
-        "AND iif(stalled, fail_after_us, stall_after_us) > 0) "
+        f"(due_at IS NOT NULL) <> (CASE documents.state "
+        f"WHEN {DocumentState.PENDING:d} THEN iif(stalled, 0, start_after_us) "
+        f"WHEN {DocumentState.RUNNING:d} THEN iif(stalled, fail_after_us, stall_after_us) "
+        "ELSE 0 END > 0) "
         "OR due_at IS NOT NULL AND heard_at IS NULL",
     ),
     # Serials of counters.

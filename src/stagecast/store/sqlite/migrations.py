@@ -257,3 +257,18 @@ def keep_secret(db: Database) -> None:
         ) STRICT
     """)
     db.execute("INSERT INTO secrets VALUES (1, randomblob(32))")
+
+
+@migrations()
+def time_waits(db: Database) -> None:
+    """Time how long nobody takes a document, and how long nobody goes on with a batch.
+
+    `idle_since` is when something was added to a batch last. The index has those that are to be
+    sealed some day.
+    """
+    for column in ("start_after_us", "seal_after_us", "idle_since"):
+        db.execute(f"ALTER TABLE batches ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+    db.execute("""
+        CREATE INDEX batches_by_seal ON batches (idle_since + seal_after_us)
+        WHERE seal_after_us > 0 AND NOT sealed AND pending + running + paused = 0
+    """)

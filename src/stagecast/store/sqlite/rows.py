@@ -203,15 +203,19 @@ def batch_condition_to_row(batch: Batch) -> Row:
 
 def batch_from_row(row: Row, dataset_id: str) -> Batch:
     """Read `BATCH`."""
-    key, batch_id, labels, stall_after_us, fail_after_us, created_at, sealed, *condition = row
+    key, batch_id, labels, *spans = row[:7]
+    start_after_us, stall_after_us, fail_after_us, seal_after_us = spans
+    created_at, sealed, *condition = row[7:]
     *counts, completed, total, unknown, revision, serial, mark, updated_at, ended_at = condition
     return Batch(
         key=key,
         dataset_id=dataset_id,
         batch_id=batch_id,
         labels=json.loads(labels),
+        start_after_us=start_after_us,
         stall_after_us=stall_after_us,
         fail_after_us=fail_after_us,
+        seal_after_us=seal_after_us,
         created_at=created_at,
         sealed=bool(sealed),
         counts=counts_from_row(tuple(counts)),

@@ -1,7 +1,8 @@
-"""Whose silence is timed: parts of a reading and a writing transaction of the SQLite store.
+"""What is timed: parts of a reading and a writing transaction of the SQLite store.
 
 `due_at` is indexed and says when to look at a document; a sign of life moves only `heard_at`, which
-is not, and so costs no more than the row. Whoever looks moves `due_at` on.
+is not, and so costs no more than the row. Whoever looks moves `due_at` on. Batches that are to be
+sealed when nobody goes on with them have an index of their own, which most never enter.
 """
 
 from __future__ import annotations
@@ -11,30 +12,49 @@ from collections.abc import Collection, Iterable, Sequence
 
 from stagecast.model import (
     Batch,
+    BatchEdit,
     Document,
     DocumentState,
     Timer,
     as_one_us,
     patience_us,
 )
-from stagecast.store.protocol import Lease, Place
-from stagecast.store.sqlite import rows
+from stagecast.store.protocol import IdleBatch, Lease, Place
+from stagecast.store.sqlite import columns, rows
 from stagecast.store.sqlite.connection import Connection
 
-# What a sign of life would do good, by a JSON list of ids.
+# What a sign of life would do good, by a JSON list of ids; 2 is RUNNING.
 _UNHEARD = """
     SELECT document_id FROM documents
-    WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?))
+    WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?)) AND state = 2
         AND (stalled OR due_at IS NOT NULL AND heard_at < ?)
 """
 
-# Whether anything is due: one step into the index.
-_HAS_DUE = "SELECT EXISTS (SELECT 1 FROM documents WHERE due_at <= ?)"
+# Batches that nobody has added to for so long, in the words of their index.
+_IDLE = """
+    FROM batches INDEXED BY batches_by_seal
+    WHERE seal_after_us > 0 AND NOT sealed AND pending + running + paused = 0
+        AND idle_since + seal_after_us <= :until
+"""
+_IDLE_BATCHES = f"""
+    SELECT idle_since, (SELECT dataset_id FROM datasets WHERE id = batches.dataset),
+        {columns.listed(columns.BATCH)}
+    {_IDLE} ORDER BY idle_since + seal_after_us LIMIT :limit
+"""
+_SET_IDLE_SINCE = "UPDATE batches SET idle_since = ? WHERE id = ?"
+_CAP_IDLE_SINCE = """
+    UPDATE batches SET idle_since = :now WHERE seal_after_us > 0 AND idle_since > :now
+"""
+
+# Whether anything is due: one step into each index.
+_HAS_DUE = f"""
+    SELECT EXISTS (SELECT 1 FROM documents WHERE due_at <= :until) OR EXISTS (SELECT 1 {_IDLE})
+"""
 
 # Timers in their order behind a place. The batch of those that were deleted has the state 0.
 _TIMERS = """
     SELECT documents.batch, documents.position, document_id, heard_at, due_at,
-        documents.state, documents.stalled, stall_after_us, fail_after_us,
+        documents.state, documents.stalled, start_after_us, stall_after_us, fail_after_us,
         batches.state, batches.batch_id, datasets.dataset_id
     FROM documents INDEXED BY documents_by_due
         CROSS JOIN batches ON batches.id = documents.batch
@@ -47,29 +67,48 @@ _FIRST, _NEVER = (-1, -1, -1), 2**63 - 1
 # A timer anew.
 _SET_TIMER = "UPDATE documents SET heard_at = ?, due_at = ? WHERE batch = ? AND position = ?"
 
-# A sign of life of a document whose silence counts, unless there was one just before.
+# A sign of life of a document whose silence counts, unless there was one just before; 2 is RUNNING.
 _HEARD = """
     UPDATE documents SET heard_at = ?1
-    WHERE batch = ?2 AND position = ?3 AND due_at IS NOT NULL AND heard_at < ?1 - ?4
+    WHERE batch = ?2 AND position = ?3 AND state = 2 AND due_at IS NOT NULL AND heard_at < ?1 - ?4
 """
 
 # Who looks after what is due.
 _LEASE = "SELECT holder, beat, reached_at FROM keeper"
 _SAVE_LEASE = "UPDATE keeper SET holder = ?, beat = ?, reached_at = ?"
 
-# The silence of a document that was saved begins anew. Where `due_at` is early enough it stays.
+# The timer of a document that was saved begins anew, but a `due_at` that is early enough stays. All
+# stays as it is without a time.
 SET_TIMER_OF_SAVED = """
-    heard_at = ?, due_at = CASE WHEN due_at IS NULL THEN ? ELSE min(due_at, ?) END
+    heard_at = coalesce(?1, heard_at), due_at = CASE
+        WHEN ?1 IS NULL THEN due_at WHEN due_at IS NULL THEN ?2 ELSE min(due_at, ?2) END
 """
 
 
-def timer_of_saved(document: Document, batch: Batch, now: int) -> rows.Row:
-    """Return the parameters of `SET_TIMER_OF_SAVED`."""
-    patience = patience_us(
-        document.state, document.stalled, batch.stall_after_us, batch.fail_after_us
+def timer_of_new(batch: Batch, now: int) -> rows.Row:
+    """Return `heard_at` and `due_at` of a document that joins a batch."""
+    return (now, now + batch.start_after_us) if batch.start_after_us else (None, None)
+
+
+def timer_of_saved(document: Document, edit: BatchEdit, now: int) -> rows.Row:
+    """Return the parameters of `SET_TIMER_OF_SAVED`.
+
+    Counters are a sign of life of who works on a document; where nobody does, they change nothing.
+    """
+    if document.state is DocumentState.PENDING and not edit.is_moved(document):
+        return None, None
+    patience = _patience_us(document.state, document.stalled, edit.batch)
+    return now, now + patience if patience else None
+
+
+def _patience_us(state: DocumentState, stalled: bool, batch: Batch) -> int:
+    return patience_us(
+        state,
+        stalled,
+        start_after_us=batch.start_after_us,
+        stall_after_us=batch.stall_after_us,
+        fail_after_us=batch.fail_after_us,
     )
-    due_at = now + patience if patience else None
-    return now, due_at, due_at
 
 
 class TimersReading:
@@ -86,9 +125,17 @@ class TimersReading:
         return {document_id for (document_id,) in found}
 
     def has_due(self, until: int) -> bool:
-        """Tell whether a timer is due at a time."""
-        [(due,)] = self._connection.execute(_HAS_DUE, (until,))
+        """Tell whether a timer, or a batch to seal, is due at a time."""
+        [(due,)] = self._connection.execute(_HAS_DUE, {"until": until})
         return bool(due)
+
+    def find_idle(self, until: int, limit: int) -> Sequence[IdleBatch]:
+        """Return batches that are to be sealed at a time, those first that are due first."""
+        found = self._connection.execute(_IDLE_BATCHES, {"until": until, "limit": limit})
+        return [
+            IdleBatch(batch=rows.batch_from_row(tuple(row), dataset_id), since=since)
+            for since, dataset_id, *row in found
+        ]
 
     def find_lease(self) -> Lease:
         """Return who looks after what is due."""
@@ -110,6 +157,14 @@ class TimersWriting:
         """Say when the silence of a document began, and when to look at it, if ever."""
         self._connection.execute(_SET_TIMER, (heard_at, due_at, *timer.place[1:]))
 
+    def set_idle_since(self, batch: Batch, since: int) -> None:
+        """Say since when nothing was added to a batch."""
+        self._connection.execute(_SET_IDLE_SINCE, (since, batch.key))
+
+    def cap_idle_since(self, now: int) -> None:
+        """Let batches that wait since a time to come wait since now: the clock was set back."""
+        self._connection.execute(_CAP_IDLE_SINCE, {"now": now})
+
     def save_lease(self, lease: Lease) -> None:
         """Say who looks after what is due."""
         self._connection.execute(_SAVE_LEASE, (lease.holder, lease.beat, lease.reached_at))
@@ -123,8 +178,14 @@ class TimersWriting:
 
 def _timer_from_row(row: rows.Row) -> Timer:
     key, position, document_id, heard_at, due_at, state, stalled, *rest = row
-    stall_after_us, fail_after_us, batch_state, batch_id, dataset_id = rest
-    patience = patience_us(DocumentState(state), stalled, stall_after_us, fail_after_us)
+    start_after_us, stall_after_us, fail_after_us, batch_state, batch_id, dataset_id = rest
+    patience = patience_us(
+        DocumentState(state),
+        stalled,
+        start_after_us=start_after_us,
+        stall_after_us=stall_after_us,
+        fail_after_us=fail_after_us,
+    )
     return Timer(
         dataset_id=dataset_id,
         batch_id=batch_id,

@@ -26,7 +26,12 @@ from stagecast.store.sqlite.connection import Connection
 from stagecast.store.sqlite.history import HistoryWriting
 from stagecast.store.sqlite.keys import KeysWriting
 from stagecast.store.sqlite.reading import LAST_SERIAL, SqliteReading
-from stagecast.store.sqlite.timers import SET_TIMER_OF_SAVED, TimersWriting, timer_of_saved
+from stagecast.store.sqlite.timers import (
+    SET_TIMER_OF_SAVED,
+    TimersWriting,
+    timer_of_new,
+    timer_of_saved,
+)
 
 # The last serial that a server gave to counters.
 _SAVE_SERIAL = """
@@ -52,7 +57,8 @@ _NEW_DATASET = f"""
 
 # A batch before its first transition.
 _NEW_BATCH_COLUMNS = (
-    *("dataset", "batch_id", "labels", "stall_after_us", "fail_after_us", "created_at"),
+    *("dataset", "batch_id", "labels", "start_after_us", "stall_after_us", "fail_after_us"),
+    *("seal_after_us", "idle_since", "created_at"),
     *("fingerprint", "created_documents", "request_id"),
     *columns.BATCH_CONDITION,
 )
@@ -70,15 +76,16 @@ _SAVE_DATASET = f"""
 """
 
 # Documents that join.
+_DOCUMENT_COLUMNS = columns.listed(columns.DOCUMENT)
 _NEW_DOCUMENT = f"""
-    INSERT INTO documents (batch, progress_serial, {columns.listed(columns.DOCUMENT)})
-    VALUES (?, 0, {columns.placeholders(columns.DOCUMENT)})
+    INSERT INTO documents (batch, heard_at, due_at, progress_serial, {_DOCUMENT_COLUMNS})
+    VALUES (?, ?, ?, 0, {columns.placeholders(columns.DOCUMENT)})
 """
 
 # Documents that changed; a serial only where counters did without a transition.
 _SAVE_DOCUMENT = f"""
-    UPDATE documents SET {columns.assignments(columns.CONDITION)}, revision = ?, updated_at = ?,
-        progress_serial = coalesce(?, progress_serial), {SET_TIMER_OF_SAVED}
+    UPDATE documents SET {SET_TIMER_OF_SAVED}, {columns.assignments(columns.CONDITION)},
+        revision = ?, updated_at = ?, progress_serial = coalesce(?, progress_serial)
     WHERE batch = ? AND position = ?
 """
 
@@ -89,9 +96,10 @@ _NEW_TRANSITION = f"""
 """
 
 # A batch goes out of sight: no id begins with a slash, the request may be made again, and those
-# that have ended are looked through without it.
+# that have ended, or wait to be sealed, are looked through without it.
 _HIDE_BATCH = """
-    UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL WHERE id = ?
+    UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL, seal_after_us = 0
+    WHERE id = ?
 """
 # Of several that ended in one commit, the dataset knows how the last one did.
 _LAST_ENDED = """
@@ -107,7 +115,7 @@ _BATCH_IDS = """
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
 """
 _HIDE_BATCHES = """
-    UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL
+    UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL, seal_after_us = 0
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
 """
 _HIDE_DATASET = "UPDATE datasets SET dataset_id = '/' || id WHERE dataset_id = ?"
@@ -177,8 +185,11 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
                 batch.dataset_id,
                 batch.batch_id,
                 rows.labels_to_text(dict(batch.labels)),
+                batch.start_after_us,
                 batch.stall_after_us,
                 batch.fail_after_us,
+                batch.seal_after_us,
+                self.now,
                 batch.created_at,
                 creation.fingerprint,
                 creation.documents,
@@ -194,7 +205,7 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
         return BatchEdit(batch, new=False, now=self.now, call=random_number(), mark=self._mark)
 
     def save(self, edit: BatchEdit) -> None:
-        """Write rows, log and counts; the silence of what changed or was heard begins anew."""
+        """Write rows, log and counts, and set the timers of what changed."""
         if edit.heard:
             self._save_heard(edit.batch, edit.heard.values(), self.now)
         if not edit.dirty:
@@ -256,17 +267,22 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
         if edit.added:
             self._connection.executemany(
                 _NEW_DOCUMENT,
-                ((key, *rows.document_to_row(added)) for added in edit.added.values()),
+                (
+                    (key, *timer_of_new(edit.batch, self.now), *rows.document_to_row(added))
+                    for added in edit.added.values()
+                ),
             )
+            if edit.batch.seal_after_us:
+                self.set_idle_since(edit.batch, self.now)
         self._connection.executemany(
             _SAVE_DOCUMENT,
             (
                 (
+                    *timer_of_saved(document, edit, self.now),
                     *rows.condition_to_row(document),
                     document.revision,
                     document.updated_at,
                     edit.serials.get(document.document_id),
-                    *timer_of_saved(document, edit.batch, self.now),
                     key,
                     document.position,
                 )

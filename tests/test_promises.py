@@ -30,6 +30,8 @@ def test_readme_names_the_limits_that_servers_keep_to() -> None:
     assert said == [
         f"{ours.max_watches_per_caller:,}",
         f"{ours.max_watches:,}",
+        f"{ours.wait_s:.0f} s",
+        f"{ours.watch_life_s:,.0f} s",
         f"{ours.slow_reader_s:.0f} s",
         f"{ours.max_waiting_calls:,}, with {ours.max_waiting_bytes // mib} MiB of requests",
         f"{ours.max_connections:,}",
@@ -41,4 +43,6 @@ def test_readme_names_the_limits_that_servers_keep_to() -> None:
         f"{reports._MAX_DOCUMENTS:,}, {reports._MAX_REPORTS:,}",
         f"32, {reports._MAX_MESSAGE:,}",  # labels: at their limit in tests/wire/test_checks.py
         f"{ours.keepalive_s + ours.keepalive_timeout_s:.0f} s",
+        f"{ours.http_idle_s:.0f} s",
+        f"{ours.drain_s:.0f} s",
     ]

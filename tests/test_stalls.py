@@ -16,8 +16,9 @@ from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
+from tests.cli.command import stagecast
 from tests.process import running
-from tests.rpc.calls import BATCH, Calls, stage
+from tests.rpc.calls import BATCH, Calls, refused, stage
 
 _SECOND = Duration(seconds=1)
 
@@ -96,6 +97,56 @@ async def test_stalled_recovered_and_lost_are_the_same_on_every_face(
     assert shown["error"] == transition.document.error.message != ""
     assert dataset == "DATASET_PROCESSING_ERRORED"
     watch.cancel()
+
+
+async def test_overdue_and_taken_are_the_same_on_every_face(
+    server: App, client: Client, dataset_id: str
+) -> None:
+    calls = Calls(client, dataset_id)
+    await calls.create("a", start_after=_SECOND)
+    watch = _Watch(calls)
+    message = await watch.until(r.TRANSITION_KIND_STALLED)
+    [transition] = message.transitions
+    assert transition.document == await calls.document("a")
+    assert (transition.document.state, transition.document.stalled) == (
+        r.DOCUMENT_STATE_PENDING,
+        True,
+    )
+    assert message.batch == await calls.batch()
+    assert (message.batch.counts.pending, message.batch.counts.stalled) == (1, 1)
+    assert message.batch.state == r.BATCH_STATE_PENDING
+    assert (await calls.dataset()).counts == message.batch.counts
+    shown, dataset = await _rest(server, dataset_id)
+    assert (shown["indexing_status"], dataset) == ("waiting", "DATASET_PROCESSING_INITIATED")
+    ended = await stagecast("status", "--grpc", server.grpc_address, dataset_id, BATCH)
+    assert "\t1 pending, 1 of them stalled\n" in ended.out
+    assert "\na\tstalled\twaiting\t" in ended.out
+    await calls.start("a")
+    message = await watch.until(r.TRANSITION_KIND_STARTED)
+    assert not message.transitions[0].document.stalled
+    assert message.batch.counts.stalled == 0
+    ended = await stagecast("history", "--grpc", server.grpc_address, dataset_id, BATCH, "a")
+    assert "\tstarted\ta\tstalled\twaiting\trunning\twaiting\t" in ended.out
+    watch.cancel()
+
+
+async def test_batch_that_is_sealed_by_itself_ends_on_every_face(
+    server: App, client: Client, dataset_id: str
+) -> None:
+    calls = Calls(client, dataset_id)
+    await calls.create("a", more_documents_follow=True, seal_after=_SECOND)
+    watch = client.status.WatchBatch(
+        ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH), timeout=120
+    )
+    await calls.report(stage("a", r.STAGE_COMPLETED))
+    messages = [message async for message in watch]
+    assert messages[-1].transitions[-1].kind == r.TRANSITION_KIND_SEALED
+    assert messages[-1].batch == await calls.batch()
+    assert messages[-1].batch.state == r.BATCH_STATE_SUCCEEDED
+    assert (await _rest(server, dataset_id))[1] == "DATASET_PROCESSING_COMPLETED"
+    assert (await calls.wait()).done
+    refusal = await refused(calls.add("b"))
+    assert refusal.reason == "BATCH_SEALED"
 
 
 async def test_stall_is_seen_when_the_process_that_keeps_hangs(

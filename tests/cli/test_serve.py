@@ -14,10 +14,11 @@ import httpx
 import pytest
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Client, details_of
 from stagecast.v1 import status_service_pb2 as s
 from tests.cli.command import stagecast, started
 from tests.process import free_address, running
+from tests.rpc.calls import Calls
 
 READY = re.compile(r"stagecast ready grpc=(127\.0\.0\.1:\d+) http=(127\.0\.0\.1:\d+)\n")
 ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
@@ -150,7 +151,23 @@ async def test_serve_takes_its_limits_from_options_and_from_the_environment(
                 await client.status.WatchDatasets(s.WatchDatasetsRequest()).read()
 
 
-@pytest.mark.parametrize("option", ["--max-watches", "--max-connections", "--slow-reader"])
+async def test_serve_takes_its_limits_of_waiting(tmp_path: Path, dataset_id: str) -> None:
+    db, limits = tmp_path / "s.db", ("--wait-timeout", "0.05", "--watch-life", "0.5")
+    async with running(db, *limits) as server, Client(server.grpc) as client:
+        calls = Calls(client, dataset_id)
+        await calls.create("a")
+        assert not (await calls.wait(within_s=60)).done
+        watch = client.status.WatchDatasets(s.WatchDatasetsRequest())
+        with pytest.raises(aio.AioRpcError) as expired:
+            async for _ in watch:
+                pass
+    assert details_of(expired.value).reason == "WATCH_EXPIRED"
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--max-watches", "--max-connections", "--slow-reader", "--wait-timeout", "--keepalive"],
+)
 async def test_serve_refuses_a_limit_that_lets_nothing_through(option: str) -> None:
     ended = await stagecast("serve", *ANY, option, "0")
     assert ended.code == 2

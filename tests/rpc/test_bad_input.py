@@ -160,6 +160,8 @@ BAD: dict[str, dict[str, Row]] = {
         "stall_negative": ({"stall_after": Duration(seconds=-1)}, "stall_after", "1 s"),
         "stall_long": ({"stall_after": Duration(seconds=_YEAR_S + 1)}, "stall_after", "365 days"),
         "stall_unsound": ({"stall_after": Duration(seconds=9, nanos=-1)}, "stall_after", ""),
+        "start_short": ({"start_after": Duration(nanos=1)}, "start_after", "0, or 1 s"),
+        "seal_long": ({"seal_after": Duration(seconds=_YEAR_S + 1)}, "seal_after", "365 days"),
         "fail_short": ({"fail_after": Duration(nanos=1)}, "fail_after", "0, or 1 s"),
         "fail_huge": ({"fail_after": Duration(seconds=2**63 - 1)}, "fail_after", "365 days"),
         "fail_huge_nanos": ({"fail_after": Duration(seconds=9, nanos=2**31 - 1)}, "fail_after", ""),

@@ -27,6 +27,8 @@ OTHER_CONTENT: dict[str, dict[str, Any]] = {
     "not_sealed": {"more_documents_follow": True},
     "other_stall_after": {"stall_after": Duration(seconds=301)},
     "other_fail_after": {"fail_after": Duration(seconds=1)},
+    "other_start_after": {"start_after": Duration(seconds=1)},
+    "other_seal_after": {"seal_after": Duration(seconds=1)},
 }
 
 
@@ -39,6 +41,8 @@ async def test_batch_is_answered_as_it_was_asked_for(
         labels={"tenant": "t1"},
         stall_after=Duration(seconds=7, nanos=500_000_000),
         fail_after=Duration(seconds=11),
+        start_after=Duration(seconds=13),
+        seal_after=Duration(seconds=17),
     )
     assert list(response.document_ids) == ["s3://docs/a.pdf", "b"]
     assert response.batch == r.Batch(
@@ -52,6 +56,8 @@ async def test_batch_is_answered_as_it_was_asked_for(
         revision=4,
         stall_after=Duration(seconds=7, nanos=500_000_000),
         fail_after=Duration(seconds=11),
+        start_after=Duration(seconds=13),
+        seal_after=Duration(seconds=17),
         create_time=moment(clock.now_us),
         update_time=moment(clock.now_us),
     )
@@ -146,7 +152,8 @@ async def test_repeat_answers_as_the_first_time_with_the_ids_the_server_made(
 
 async def test_repeat_may_say_the_defaults_aloud(calls: Calls) -> None:
     first = await calls.create("a")
-    again = await calls.create("a", stall_after=Duration(seconds=300), fail_after=Duration())
+    said = {"stall_after": Duration(seconds=300), "fail_after": Duration()}
+    again = await calls.create("a", **said, start_after=Duration(), seal_after=Duration())
     assert again == first
 
 

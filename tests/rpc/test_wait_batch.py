@@ -172,6 +172,31 @@ async def test_wait_lives_no_longer_than_a_watch(store: SqliteStore, config: Con
     assert not done
 
 
+async def test_wait_that_names_no_time_takes_what_is_configured(
+    store: SqliteStore, config: Config
+) -> None:
+    waits = Waits(store, Feed(), config=dataclasses.replace(config, wait_s=0.05))
+    async with asyncio.timeout(15):
+        _, done = await waits.wait(DATASET_ID, BATCH_ID, None)
+    assert not done
+
+
+async def test_wait_that_names_a_longer_time_has_it(config: Config, clock: Clock) -> None:
+    feed = Feed()
+    store = SqliteStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    batch = await create(store, documents=1)
+    waits = Waits(store, feed, config=dataclasses.replace(config, wait_s=0.0))
+    waiting = asyncio.create_task(waits.wait(DATASET_ID, BATCH_ID, 600))
+    assert not (await waits.wait(DATASET_ID, BATCH_ID, None))[1]
+    await move(store, batch, (0, says(stage=Stage.COMPLETED)))
+    assert (await waiting)[1]
+    await store.close()
+
+
+async def test_wait_is_below_the_time_outs_that_proxies_have() -> None:
+    assert Config().wait_s < 60
+
+
 async def test_who_may_not_go_on_is_told_although_nothing_happens(
     store: SqliteStore, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,26 @@ def test_sound_file_has_no_faults_and_is_counted(path: Path) -> None:
     assert found.transitions == 11 + 5 + 18 + 2
 
 
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE documents SET due_at = NULL WHERE position = 0", "state 1, stalled 0, heard at"),
+        ("UPDATE documents SET due_at = 5, heard_at = 5 WHERE position = 1", "stalled 1, heard at"),
+    ],
+)
+async def test_wait_for_a_worker_is_timed_until_it_is_over(
+    tmp_path: Path, clock: Clock, statement: str, said: str
+) -> None:
+    path = tmp_path / "s.db"
+    async with opened(path, clock) as store:
+        batch = await create(store, "open", documents=2, start_after_us=1, seal_after_us=1)
+        await move(store, batch, (1, lambda d, _: stall(d)))
+    assert list(inspect_file(path).faults) == []
+    change(path, statement)
+    [fault] = inspect_file(path).faults
+    assert said in fault
+
+
 def test_file_is_left_as_it_is(path: Path) -> None:
     before = path.read_bytes()
     inspect_file(path)

@@ -57,6 +57,22 @@ async def test_every_token_goes_on_with_exactly_the_next_revision(pipeline: Pipe
         assert received == list(range(revision + 1, 4 + 15 + 1 + 1))
 
 
+async def test_watch_that_goes_on_is_heard_from_at_once(pipeline: Pipeline) -> None:
+    """Whoever comes back knows that it is connected, although nothing has happened."""
+    await pipeline.create(1)
+    async with pipeline.stream() as stream:
+        last = await stream.read()
+    request = pipeline.watch_request(resume_token=last.resume_token)
+    request.heartbeat_interval.FromSeconds(300)
+    watch = pipeline.client.status.WatchBatch(request)
+    async with asyncio.timeout(60):
+        message = await watch.read()
+    watch.cancel()
+    assert not message.HasField("snapshot")
+    assert not message.transitions
+    assert (message.resume_token, message.batch) == (last.resume_token, last.batch)
+
+
 async def test_token_works_after_a_restart_and_on_another_server_of_the_file(
     config: Config, nowhere: Pipeline
 ) -> None:

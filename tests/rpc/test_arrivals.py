@@ -302,3 +302,15 @@ async def test_nothing_is_left_of_a_request_that_was_given_up() -> None:
     waiting.cancel()
     await asyncio.wait((waiting,))
     assert [left() for left in ended.tasks] == [None]
+
+
+async def test_connection_on_which_nothing_is_said_is_closed(config: Config, clock: Clock) -> None:
+    """Before there is a call, and whatever it may still become."""
+    impatient = dataclasses.replace(config, request_s=0.2)
+    async with App(impatient, clock=clock) as server:
+        host, _, port = server.grpc_address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(60):
+            while await reader.read(1_024):
+                pass
+        writer.close()

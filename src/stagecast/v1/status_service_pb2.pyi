@@ -561,7 +561,9 @@ class WatchBatchRequest(_message.Message):
     """Ends with OUT_OF_RANGE where a new snapshot would be sent to who has had a token."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """The longest silence: 1 s to 5 min, 15 s if it is left out."""
+        """The longest silence: 1 s to 5 min, 15 s if it is left out. Proxies with their defaults hang up on a
+        stream that is silent for a minute.
+        """
 
     def __init__(
         self,

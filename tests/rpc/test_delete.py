@@ -133,8 +133,8 @@ async def test_open_watches_and_waits_end_with_batch_deleted(calls: Calls, whole
         _watch(calls, **fields)
         for fields in ({}, {"follow": True}, {"resume_token": token}, {"transitions_only": True})
     ]
-    for watch, begun in zip(watches, (True, True, False, True), strict=True):
-        await (watch.read() if begun else watch.initial_metadata())
+    for watch in watches:
+        await watch.read()
     waiting = asyncio.create_task(calls.wait())
     other = _watch(calls, batch_id="other")
     await other.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import uuid
 import weakref
 from collections.abc import AsyncIterator
@@ -332,3 +333,114 @@ async def test_body_in_many_chunks_is_ignored(address: str) -> None:
     chunk = b"100;a=b\r\n" + b"x" * 256 + b"\r\n"
     told = await answer(address, CHUNKED, *[chunk * 100] * 20, b"0\r\n\r\n" + get("/healthz"))
     assert told.count(b"HTTP/1.1 200 ") == 2
+
+
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
+WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+
+
+def offering(offer: tuple[str, ...], *headers: str) -> bytes:
+    """Return a request that offers another protocol, on a connection that stays."""
+    return get("/healthz", *offer, *headers).replace(b"Connection: close\r\n", b"")
+
+
+@pytest.mark.parametrize("offer", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        ("Content-Length: 0", b""),
+        ("Content-Length: 11", b"hello\r\nhi\r\n"),
+        ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\nX-More: y\r\n\r\n"),
+    ],
+    ids=["none", "plain", "chunked"],
+)
+async def test_offer_of_another_protocol_is_answered_in_this_one_without_a_word(
+    address: str, caplog: pytest.LogCaptureFixture, offer: tuple[str, ...], header: str, body: bytes
+) -> None:
+    """Also several times on a connection, and whatever body it has."""
+    request = offering(offer, header) + body
+    told = await answer(address, request + request, request[:60], request[60:], get("/healthz"))
+    assert told.count(b"HTTP/1.1 200 ") == 4
+    assert told.count(b"HTTP/1.1 ") == 4
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
+
+
+async def test_limits_hold_for_who_offers_another_protocol(address: str) -> None:
+    told = await answer(address, offering(H2C, "X-Large: " + "x" * 40 * KIB))
+    assert told.startswith(b"HTTP/1.1 431 ")
+    told = await answer(address, offering(H2C) * 20)
+    assert told.count(b"HTTP/1.1 200 ") <= 17
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"\x16\x03\x01 hello\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n", 501),
+        (get(url_of(65 * KIB)), 414),
+        (get("/healthz", "X-Large: " + "x" * 40 * KIB), 431),
+    ],
+    ids=["tls", "http2", "blank", "tunnel", "url", "headers"],
+)
+async def test_what_is_refused_before_its_path_is_known_is_told_in_both_styles_and_not_logged(
+    address: str, caplog: pytest.LogCaptureFixture, request_: bytes, status: int
+) -> None:
+    head, _, body = (await answer(address, request_)).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"content-type: application/json" in head
+    told = json.loads(body)
+    assert told["status"] == status
+    assert told["message"] == told["detail"]
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://example.org/healthz",
+        "HTTPS://user@stage_cast:/healthz?a#b",
+        "http://[::1]:8000/healthz",
+        "//healthz",
+        "http://example.org//healthz",
+        "/%68ealth%7a",
+        "/healthz?a;b=http://c//d",
+        "/healthz?",
+    ],
+)
+async def test_path_is_found_however_a_client_writes_it(address: str, target: str) -> None:
+    assert (await answer(address, get(target))).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "target", ["http://example.org", "http://example.org?a", "/a/http://b/healthz"]
+)
+async def test_other_path_is_not_found(address: str, target: str) -> None:
+    assert (await answer(address, get(target))).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /healthz HTTP/1.0\r\n\r\n",
+        b"GET /healthz HTTP/1.0\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHOST: x\r\ncOnNeCtIoN: CLOSE\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nConnection: TE\r\n\r\n",
+        get("/healthz", "Expect: 100-Continue", "Content-Length: 5") + b"hello",
+        get("/healthz", "X-Name: ä"),
+    ],
+    ids=["old", "old_offer", "any_case", "twice", "expect", "not_ascii"],
+)
+async def test_what_peers_send_as_a_matter_of_course_is_taken(
+    address: str, request_: bytes
+) -> None:
+    told = await answer(address, request_)
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert told.endswith(b'{"alive":true}')
+
+
+async def test_head_is_answered_without_a_body(address: str) -> None:
+    head = await answer(address, get("/healthz").replace(b"GET", b"HEAD"))
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert head.endswith(b"content-type: application/json\r\nconnection: close\r\n\r\n")

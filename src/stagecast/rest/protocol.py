@@ -2,14 +2,17 @@
 
 uvicorn waits for ever for the rest of a request, and keeps whatever has come of its head. Bodies
 are read and thrown away: no path takes one. It also takes any number of requests before it has
-answered the first, and any number of headers behind a body.
+answered the first, and any number of headers behind a body. What strangers send is not logged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from stagecast.config import Config
@@ -21,12 +24,17 @@ _FIELD_BYTES = 4  # of a header, beside its name and value
 _PIPELINED = 16  # requests that wait for the answer to one before
 _HANG_UP_S = 2.0  # for a client that is told something while it still sends
 
+# `http://host` before the path: a client that takes this server for a proxy names all of it.
+_ORIGIN = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/#]*")
+_SLASHES = re.compile(rb"/{2,}")
+
 # More than its reason phrase is not known to anybody who gets one of these.
 _PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
     414: "URI Too Long",
     431: "Request Header Fields Too Large",
+    501: "Not Implemented",
     503: "Service Unavailable",
 }
 
@@ -64,7 +72,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._begin()
         self._bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._end(self._fault)
         if self._bytes > self._most_head_bytes:
             self._end(431)
 
@@ -87,6 +99,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Let a request through whose head is not too large, if not too many are."""
+        if self.parser.should_upgrade():
+            return
         self._in_head = False
         self._bytes = 0
         if len(self.pipeline) >= _PIPELINED:
@@ -95,7 +109,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if fields > self._limits.max_header_bytes:
             self._refuse(431)
         # The parser of URLs takes none of 64 KiB, and the task that answers has not begun yet.
-        self.url, _, query = self.url.partition(b"?")
+        target, _, query = self.url.partition(b"?")
+        self.url = _path_of(target)
         super().on_headers_complete()
         self.scope["query_string"] = query.partition(b"#")[0]
 
@@ -106,6 +121,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait for the next request as long as uvicorn does."""
+        if self.parser.should_upgrade():
+            return
         self._begun = False
         self._expect_nothing()
         self._bytes = 0
@@ -117,12 +134,38 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._begun and not self.transport.is_closing():
             self._begin()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what could not be parsed, or was refused meanwhile."""
-        self._end(self._fault)
+    def _parse(self, data: bytes) -> None:
+        """Hand what has come to the parser.
+
+        Whoever offers another protocol is answered in this one (RFC 9110, 7.8). The parser stops
+        there and takes no body, so another one is told the head once more, without the offer.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._head_without_offer() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            else:
+                return
+
+    def _head_without_offer(self) -> bytes:
+        """Return the head of the request that was parsed last, as it was but for `Upgrade`.
+
+        Raises:
+            httptools.HttpParserError: it wants a tunnel, which is no offer.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._fault = 501
+            raise httptools.HttpParserError(_PHRASES[501])
+        version = self.parser.get_http_version().encode()
+        fields = (b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade")
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(fields))
 
     def _refuse(self, status: int) -> None:
-        """Break off the parser, which comes back by `send_400_response`."""
+        """Break off the parser, whose error is answered with this status."""
         self._fault = status
         raise ValueError(_PHRASES[status])
 
@@ -160,10 +203,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self.loop.call_later(_HANG_UP_S, self.transport.abort)
 
 
+def _path_of(target: bytes) -> bytes:
+    """Return the path of a request's target, with one slash where a client has joined two."""
+    return _SLASHES.sub(b"/", _ORIGIN.sub(b"", target, count=1) or b"/")
+
+
 def _answer(status: int) -> bytes:
-    text = _PHRASES[status]
+    """Return an answer that clients of both paths can read: the path is not known yet."""
+    phrase = _PHRASES[status]
+    code = phrase.lower().replace(" ", "_")
+    body = json.dumps({"status": status, "code": code, "message": phrase, "detail": phrase})
     retry = f"retry-after: {_RETRY_AFTER_S}\r\n" if status == 503 else ""
     return (
-        f"HTTP/1.1 {status} {text}\r\n{retry}connection: close\r\n"
-        f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(text)}\r\n\r\n{text}"
+        f"HTTP/1.1 {status} {phrase}\r\n{retry}connection: close\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
     ).encode()

@@ -219,6 +219,7 @@ class App:
             authenticator=authenticator,
             is_ready=lambda: self._readiness.ready,
             cors_origins=config.cors_origins,
+            root_path=config.http_root_path,
         )
         return HttpServer(app, config, tls=tls)
 

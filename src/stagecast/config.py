@@ -10,6 +10,7 @@ from pathlib import Path
 from stagecast.errors import StartError
 
 _ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/:?#@\[\]*A-Z]+)(?::[0-9]{1,5})?", re.ASCII)
+_ROOT_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")
 _ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", re.ASCII)
 
 
@@ -25,6 +26,8 @@ class Config:
     http: str = "127.0.0.1:8000"
     # Whose pages a browser lets read the REST answers: origins such as `https://app.example.com`.
     cors_origins: tuple[str, ...] = ()
+    # What a proxy has before all paths, such as `/stagecast`.
+    http_root_path: str = ""
     # Files in PEM: the certificate of both faces and its private key; whose certificates clients
     # need to connect at all.
     tls_cert: Path | None = None
@@ -148,3 +151,18 @@ def check_origin(origin: str) -> str:
             f"{origin!r} is no origin such as https://app.example.com or http://localhost:3000"
         )
     return origin
+
+
+def check_root_path(root_path: str) -> str:
+    """Return what a proxy has before all paths.
+
+    Raises:
+        ValueError: it is no path, or clients would change it before they ask.
+    """
+    segments = root_path.split("/")
+    if not _ROOT_PATH.fullmatch(root_path) or "." in segments or ".." in segments:
+        raise ValueError(
+            f"{root_path!r} is not a path such as /stagecast: it begins with a slash, ends with "
+            "none, and other characters than those of a URL are percent-encoded"
+        )
+    return root_path

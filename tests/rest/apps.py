@@ -19,6 +19,7 @@ def open_app(
     *,
     is_ready: Callable[[], bool] = lambda: True,
     cors_origins: Sequence[str] = (),
+    root_path: str = "",
 ) -> Starlette:
     """Return it; without a feed nothing is heard of commits."""
     return make_rest_app(
@@ -27,4 +28,5 @@ def open_app(
         authenticator=asking_nobody(store),
         is_ready=is_ready,
         cors_origins=cors_origins,
+        root_path=root_path,
     )

@@ -45,13 +45,27 @@ async def test_readyz_tells_whether_the_server_is_ready(store: SqliteStore) -> N
     ]
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1", "/api/v1/datasets", "/v1/datasets/a/documents/b%2Fc/indexing-status"]
-)
+@pytest.mark.parametrize("path", ["/", "/api/v1/datasets", "/v1beta", "/V1/datasets", "/api/v1"])
 async def test_unknown_path_is_not_found(http: httpx.AsyncClient, path: str) -> None:
     response = await http.get(path)
     assert (response.status_code, response.text) == (404, '{"detail":"Not Found"}')
     assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
+async def test_slash_behind_a_small_path_leads_to_it(http: httpx.AsyncClient, path: str) -> None:
+    response = await http.get(path + "/?a=b")
+    assert (response.status_code, response.headers["location"]) == (307, path + "?a=b")
+
+
+async def test_bug_is_told_as_json_and_its_text_to_nobody(store: SqliteStore) -> None:
+    def fail() -> bool:
+        raise ValueError("secret")
+
+    transport = httpx.ASGITransport(open_app(store, is_ready=fail), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as http:
+        response = await http.get("/readyz")
+    assert (response.status_code, response.text) == (500, '{"detail":"Internal Server Error"}')
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])

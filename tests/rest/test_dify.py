@@ -393,3 +393,48 @@ async def test_large_body_is_made_once_for_all_who_ask_while_it_is_sent(
 
 async def _no_body() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
+
+
+NO_PATH = {
+    "status": 404,
+    "code": "not_found",
+    "message": "The requested URL was not found on the server. "
+    "If you entered the URL manually please check your spelling and try again.",
+}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1",
+        "/v1/",
+        "/v1/datasets",
+        "/v1/unknown/deeper/still",
+        "/v1/datasets/{dataset}/documents/b-1",
+        "/v1/datasets/{dataset}/documents/b-1/indexing-status/",
+        "/v1/datasets/{dataset}/documents/b-1/indexing-status/more",
+        "/v1/datasets/{dataset}/documents/b%2Fc/indexing-status",
+        "/v1/datasets/{dataset}/documents//indexing-status",
+        "/v1/datasets//documents/b-1/indexing-status",
+        "/v1/datasets/{dataset}/documents/b-1/INDEXING-STATUS",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "HEAD"])
+async def test_unknown_path_below_v1_is_not_found_in_the_envelope(
+    http: httpx.AsyncClient, ingestion: Ingestion, path: str, method: str
+) -> None:
+    await ingestion.submit("a")
+    response = await http.request(method, path.format(dataset=ingestion.dataset_id))
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/json"
+    if method != "HEAD":
+        assert response.json() == NO_PATH
+
+
+async def test_path_with_encoded_characters_is_the_same(
+    http: httpx.AsyncClient, ingestion: Ingestion
+) -> None:
+    await ingestion.submit("a")
+    for written in ("b%2d1", "b%2D1", "%62-%31"):
+        response = await http.get(ingestion.path.replace("b-1", written))
+        assert [row["id"] for row in response.json()["data"]] == ["a"]

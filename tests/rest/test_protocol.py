@@ -444,3 +444,10 @@ async def test_head_is_answered_without_a_body(address: str) -> None:
     head = await answer(address, get("/healthz").replace(b"GET", b"HEAD"))
     assert head.startswith(b"HTTP/1.1 200 ")
     assert head.endswith(b"content-type: application/json\r\nconnection: close\r\n\r\n")
+
+
+async def test_options_of_the_whole_server_are_told(address: str) -> None:
+    told = await answer(address, get("*").replace(b"GET", b"OPTIONS"))
+    assert told.startswith(b"HTTP/1.1 204 ")
+    assert b"allow: GET, HEAD\r\n" in told
+    assert (await answer(address, get("*"))).startswith(b"HTTP/1.1 4")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stagecast.auth import Authenticator
 from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.rest import cognee, dify
-from stagecast.rest.openapi import show_openapi
+from stagecast.rest.content import respond
+from stagecast.rest.openapi import describe
+
+# All but Dify's, which is not found with a slash behind it.
+_WITHOUT_SLASH = (cognee.PATH, "/openapi.json", "/healthz", "/readyz")
 
 
 def make_rest_app(
@@ -26,6 +32,7 @@ def make_rest_app(
     authenticator: Authenticator,
     is_ready: Callable[[], bool],
     cors_origins: Sequence[str] = (),
+    root_path: str = "",
 ) -> Starlette:
     """Return the application.
 
@@ -35,23 +42,65 @@ def make_rest_app(
         authenticator: says who may ask for the two paths; the others are open.
         is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
         cors_origins: whose pages a browser lets read the answers; none if it is empty.
+        root_path: what a proxy has before all paths, whether or not it passes it on.
     """
+    description = describe(root_path)
+
+    async def show_openapi(request: Request) -> Response:
+        return respond(request, description)
 
     async def tell_ready(_request: Request) -> Response:
         ready = is_ready()
         return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(dify.PATH, dify.IndexingStatus(queries, feed, authenticator)),
+            Route("/v1", dify.UNKNOWN_PATH),
+            Route("/v1/{path:path}", dify.UNKNOWN_PATH),
             Route(cognee.PATH, cognee.DatasetsStatus(queries, feed, authenticator)),
             Route("/openapi.json", show_openapi),
             Route("/healthz", _tell_alive),
             Route("/readyz", tell_ready),
+            *(Route(path + "/", _ToPath(path)) for path in _WITHOUT_SLASH),
         ],
-        middleware=[_allow(cors_origins)] if cors_origins else [],
-        exception_handlers={HTTPException: _explain},
+        middleware=[
+            *([Middleware(_RootPath, unquote(root_path))] if root_path else []),
+            *([_allow(cors_origins)] if cors_origins else []),
+        ],
+        exception_handlers={HTTPException: _explain, Exception: _explain_bug},
     )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _RootPath:
+    """Has every path below a prefix, also when a proxy, or a probe, has left it out."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if not path.startswith(self._root_path + "/"):
+            path = self._root_path + path
+        await self._app({**scope, "root_path": self._root_path, "path": path}, receive, send)
+
+
+class _ToPath:
+    """Sends clients that put a slash behind a path to the path.
+
+    It names no host and no scheme: a proxy may have others.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = scope["query_string"].decode()
+        url = quote(scope.get("root_path", "")) + self._path + (f"?{query}" if query else "")
+        await RedirectResponse(url)(scope, receive, send)
 
 
 def _allow(origins: Sequence[str]) -> Middleware:
@@ -70,10 +119,17 @@ async def _tell_alive(_request: Request) -> Response:
     return JSONResponse({"alive": True})
 
 
-async def _explain(_request: Request, error: Exception) -> Response:
+async def _explain(request: Request, error: Exception) -> Response:
     """Answer for an unknown path, or a wrong method on one of the small paths."""
     if not isinstance(error, HTTPException):
         raise error
+    if request.method == "OPTIONS" and request.scope.get("raw_path") == b"*":
+        return Response(status_code=204, headers={"Allow": "GET, HEAD"})
     return JSONResponse(
         {"detail": error.detail}, status_code=error.status_code, headers=error.headers
     )
+
+
+async def _explain_bug(_request: Request, _error: Exception) -> Response:
+    """Answer for a bug, which is logged elsewhere."""
+    return JSONResponse({"detail": "Internal Server Error"}, status_code=500)

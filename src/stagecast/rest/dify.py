@@ -58,6 +58,12 @@ _KEYS = (
 )
 _ENTRY = "{" + ",".join(f'"{key}":%s' for key in _KEYS) + "}"
 
+# What is told of any other path below `/v1`, as the real server tells it: before it asks for a key.
+_NO_PATH = (
+    "The requested URL was not found on the server. "
+    "If you entered the URL manually please check your spelling and try again."
+)
+
 # In JSON. Known clients end on `completed` and `error` alone.
 _STAGES = {stage: f'"{stage.name.lower()}"' for stage in Stage}
 _STATES = {
@@ -114,8 +120,7 @@ class IndexingStatus(Endpoint):
         status, code, message = next(_ERRORS[base] for base in type(error).mro() if base in _ERRORS)
         if isinstance(error, HTTPException) and error.status_code == 401:
             status, code, message = 401, "unauthorized", error.detail
-        envelope = {"status": status, "code": code, "message": message}
-        return JSONResponse(envelope, status_code=status, headers=_headers(error))
+        return _envelope(status, code, message, _headers(error))
 
     async def _render(self, path: str, name: BatchName) -> Content:
         """Return the body: of a small batch at once, of a large one in turn."""
@@ -137,6 +142,16 @@ class IndexingStatus(Endpoint):
         async for _ in self._queries.render_documents(*name, partial(_render, name, body)):
             pass
         return body.end("]}")
+
+
+def _envelope(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    envelope = {"status": status, "code": code, "message": message}
+    return JSONResponse(envelope, status_code=status, headers=headers)
+
+
+UNKNOWN_PATH = _envelope(404, "not_found", _NO_PATH)
 
 
 def _read_name(path: Mapping[str, str]) -> BatchName:

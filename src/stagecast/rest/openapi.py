@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from stagecast.rest import cognee, dify
-from stagecast.rest.content import Body, respond, to_json
+from stagecast.rest.content import Body, Content, to_json
 
 
-async def show_openapi(request: Request) -> Response:
-    """Return the document."""
-    return respond(request, _CONTENT)
+def describe(root_path: str) -> Content:
+    """Return the document, which names what a proxy has before all paths."""
+    servers = {"servers": [{"url": root_path}]} if root_path else {}
+    return Body().end(to_json({**_DOCUMENT, **servers}))
 
 
 def _json(**content: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
@@ -286,5 +284,3 @@ _DOCUMENT = {
     },
     "components": {"schemas": _SCHEMAS, "securitySchemes": _SECURITY_SCHEMES},
 }
-
-_CONTENT = Body().end(to_json(_DOCUMENT))

@@ -172,3 +172,25 @@ async def test_serve_refuses_a_limit_that_lets_nothing_through(option: str) -> N
     ended = await stagecast("serve", *ANY, option, "0")
     assert ended.code == 2
     assert option in ended.err
+
+
+async def test_serve_has_its_rest_paths_below_a_prefix_too(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path / "s.db", "--http-root-path", "/ingestion") as server,
+        httpx.AsyncClient() as http,
+    ):
+        for prefix in ("", "/ingestion"):
+            answer = await http.get(f"http://{server.http}{prefix}/api/v1/datasets/status")
+            assert (answer.status_code, answer.json()) == (200, {})
+
+
+async def test_serve_refuses_what_is_no_prefix(tmp_path: Path) -> None:
+    ended = await stagecast("serve", "--db", tmp_path / "s.db", *ANY, "--http-root-path", "/a/")
+    assert ended.code == 2
+    assert "'/a/' is not a path such as /stagecast" in ended.err
+
+
+async def test_serve_minds_no_variables_of_its_libraries(tmp_path: Path) -> None:
+    odd = {"WEB_CONCURRENCY": "many", "FORWARDED_ALLOW_IPS": "?", "TZ": "nowhere", "COLUMNS": "0"}
+    async with started("serve", "--db", tmp_path / "s.db", *ANY, **odd) as server:
+        assert READY.fullmatch(await server.line())

@@ -22,6 +22,7 @@ from stagecast.cli.ending import Unusable, told_in_one_line
 from stagecast.cli.index import Index
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
+from stagecast.cli.options import Seconds
 from stagecast.cli.server import Access, access_options
 from stagecast.cli.sources import find_sources
 from stagecast.cli.watch import exit_code, follow_batch
@@ -65,7 +66,7 @@ class _Server:
 @access_options
 @click.option(
     "--delay",
-    type=click.FloatRange(0, 60),
+    type=Seconds(0, 60),
     metavar="SECONDS",
     help="Pause between the steps of a document, so that the eye can follow.  "
     f"[default: {_DELAY_S:g} on a terminal, else 0]",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from stagecast.cli.options import DEFAULTS, Decorator, setting, together
+from stagecast.cli.options import DEFAULTS, Decorator, Seconds, setting, together
 
 # Each by the name of its field.
 _COUNTS = {
@@ -42,7 +42,7 @@ def _seconds(name: str, field: str, text: str) -> Decorator:
         "--" + name.replace("_", "-"),
         field,
         metavar="SECONDS",
-        type=click.FloatRange(min=0, min_open=True, max=_MAX_S),
+        type=Seconds(min=0, min_open=True, max=_MAX_S),
         default=getattr(DEFAULTS, field),
         show_default=True,
         help=text,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -24,10 +26,49 @@ class Decorator(Protocol):
         ...
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds that has an end."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - as click has it
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: it is none, or out of range.
+        """
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+class _Setting(click.Option):
+    """An option that also comes from the environment, where blank means not set."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return what is set, without blanks around it, which only a path may have."""
+        value = super().resolve_envvar_value(ctx)
+        if value is None or not value.strip():
+            return None
+        return value if isinstance(self.type, click.Path) else value.strip()
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        """Return what is set; several values have commas or blanks between them."""
+        value = self.resolve_envvar_value(ctx)
+        if value is None or not self.multiple:
+            return value
+        return [one for one in re.split(r"[,\s]+", value) if one]
+
+
 def setting(flag: str, *names: str, **given: Any) -> Decorator:  # noqa: ANN401 - as click has it
     """Return an option that also comes from the environment: `--db` as `STAGECAST_DB`."""
     variable = "STAGECAST_" + flag.removeprefix("--").replace("-", "_").upper()
-    return click.option(flag, *names, **{"envvar": variable, "show_envvar": True, **given})
+    asked = {"cls": _Setting, "envvar": variable, "show_envvar": True, **given}
+    return click.option(flag, *names, **asked)
 
 
 def together(*options: Decorator) -> Decorator:

@@ -1,11 +1,11 @@
-"""The origins whose pages may ask, as an option of `stagecast serve`."""
+"""Who may ask over HTTP from where, as options of `stagecast serve`: pages, and proxies."""
 
 from __future__ import annotations
 
 import click
 
 from stagecast.cli.options import setting
-from stagecast.config import check_origin
+from stagecast.config import check_origin, check_root_path
 
 
 def _check(
@@ -22,6 +22,27 @@ def _check(
         raise click.BadParameter(str(error)) from error
 
 
+def _check_root_path(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Return what a proxy has before all paths.
+
+    Raises:
+        click.BadParameter: it is no such path.
+    """
+    try:
+        return check_root_path(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+root_path_option = setting(
+    "--http-root-path",
+    metavar="PATH",
+    default="",
+    callback=_check_root_path,
+    help="What a proxy in front of the REST paths has before them, such as /stagecast; they are "
+    "served with it and without.",
+)
+
 origins_option = setting(
     "--cors-origin",
     "cors_origins",
@@ -30,5 +51,6 @@ origins_option = setting(
     multiple=True,
     callback=_check,
     help="Let browsers show the REST answers to pages of this origin, such as "
-    "http://localhost:3000; may be given more than once.",
+    "http://localhost:3000; may be given more than once, in the environment with commas or blanks "
+    "between them.",
 )

@@ -21,7 +21,7 @@ from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
 from stagecast.cli.options import DEFAULTS, setting
-from stagecast.cli.origins import origins_option
+from stagecast.cli.origins import origins_option, root_path_option
 from stagecast.cli.ports import check_ports
 from stagecast.cli.retain import retention_options
 from stagecast.cli.supervisor import supervise
@@ -53,6 +53,7 @@ from stagecast.errors import StartError
     show_default=True,
     help="Where to serve the REST paths; port 0 picks a free one.",
 )
+@root_path_option
 @origins_option
 @retention_options
 @limit_options

@@ -59,7 +59,7 @@ class Endpoint(ABC):
         except _TOLD as error:
             return self.explain(error)
         except Exception as error:
-            _log.exception("%s %s failed", request.method, request.url.path)
+            _log.exception("%s %r failed", request.method, request.scope["path"])
             return self.explain(error)
 
     def _admit(self, request: Request) -> Caller:

@@ -50,6 +50,9 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # It would read the environment for these, which is not for it.
+                workers=1,
+                proxy_headers=False,
                 timeout_keep_alive=config.http_idle_s,  # type: ignore[arg-type]  # only compared
                 **_ssl_settings(tls),
             ),

@@ -1,0 +1,81 @@
+"""What options take from the environment, in one way for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from stagecast.cli.options import Seconds, setting
+from tests.cli.command import stagecast
+
+CORS = "STAGECAST_CORS_ORIGINS"
+
+
+@click.command()
+@setting("--text", default="usual")
+@setting("--number", type=click.IntRange(min=1), default=5)
+@setting("--seconds", type=Seconds(min=0, min_open=True), default=1.0)
+@setting("--flag", is_flag=True)
+@setting("--file", type=click.Path(path_type=Path), default=Path("usual"))
+@setting("--many", multiple=True)
+def show(**settings: object) -> None:
+    """Show what it was given."""
+    for name, value in settings.items():
+        click.echo(f"{name}={value!r}")
+
+
+def shown(*arguments: str, **variables: str) -> dict[str, Any]:
+    given = {f"STAGECAST_{name.upper()}": value for name, value in variables.items()}
+    ended = CliRunner().invoke(show, arguments, env=given)
+    assert ended.exit_code == 0, ended.output
+    return dict(line.split("=", 1) for line in ended.output.splitlines())
+
+
+def refused(*arguments: str, **variables: str) -> str:
+    given = {f"STAGECAST_{name.upper()}": value for name, value in variables.items()}
+    ended = CliRunner().invoke(show, arguments, env=given)
+    assert ended.exit_code == 2, ended.output
+    return ended.output
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_blank_variable_counts_as_not_set(blank: str) -> None:
+    names = ("text", "number", "seconds", "flag", "file", "many")
+    assert shown(**dict.fromkeys(names, blank)) == shown()
+
+
+def test_blanks_around_a_value_do_not_matter_but_to_a_path() -> None:
+    given = shown(text=" a b ", number=" 7 ", seconds="2.5\n", flag=" true ", file=" a ")
+    assert (given["text"], given["number"], given["seconds"]) == ("'a b'", "7", "2.5")
+    assert (given["flag"], given["file"]) == ("True", "PosixPath(' a ')")
+
+
+@pytest.mark.parametrize("value", ["0", "false", "No", "off"])
+def test_flag_can_be_set_to_no(value: str) -> None:
+    assert shown(flag=value)["flag"] == "False"
+
+
+@pytest.mark.parametrize("given", ["a,b", "a b", " a, b ", "a,,b,", "a\nb"])
+def test_several_values_have_commas_or_blanks_between_them(given: str) -> None:
+    assert shown(many=given)["many"] == "('a', 'b')"
+
+
+def test_option_wins_over_the_environment_and_may_be_given_more_than_once() -> None:
+    assert shown("--many", "a,b", "--many", "c", many="d")["many"] == "('a,b', 'c')"
+
+
+@pytest.mark.parametrize("endless", ["nan", "inf", "-inf", "soon"])
+def test_seconds_are_a_number_that_has_an_end(endless: str) -> None:
+    assert "STAGECAST_SECONDS" in refused(seconds=endless)
+    assert "--seconds" in refused("--seconds", endless)
+
+
+async def test_serve_takes_several_origins_from_the_environment_and_says_how() -> None:
+    ended = await stagecast("serve", **{CORS: "http://a.example, *"})
+    assert "'*' is no origin" in ended.err
+    ended = await stagecast("serve", "--help")
+    assert "with commas or blanks" in " ".join(ended.out.split())

@@ -168,13 +168,16 @@ async def test_demo_shows_a_live_table_on_a_terminal(tmp_path: Path) -> None:
     assert " serve --db " in terminal.shown
 
 
-async def test_interrupt_ends_demo_quietly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_signal_ends_demo_quietly_and_nothing_is_left(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     async with started("demo", "--delay", "5", TMPDIR=str(tmp_path)) as command:
         while "stage_entered" not in await command.line():
             pass
-        command.process.send_signal(signal.SIGINT)
+        command.process.send_signal(number)
         ended = await command.end()
-    assert (ended.code, ended.err) == (130, "")
+    assert (ended.code, ended.err) == (128 + number, "")
     assert not list(tmp_path.iterdir())
 
 

@@ -255,11 +255,14 @@ async def test_sigterm_drains_all_processes_however_often_it_comes(
             socket.create_server(split_address(address)).close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("early", [False, True])
-async def test_ctrl_c_in_a_terminal_ends_all_processes_well(tmp_path: Path, early: bool) -> None:
+async def test_ctrl_c_and_the_end_of_a_terminal_end_all_processes_well(
+    tmp_path: Path, early: bool, number: signal.Signals
+) -> None:
     async with serving(tmp_path / "s.db") as service:
         await (service.starting() if early else service.ready(3))
-        os.killpg(service.process.pid, signal.SIGINT)
+        os.killpg(service.process.pid, number)
         code, log = await service.end()
     assert code == 0
     assert "Traceback" not in log

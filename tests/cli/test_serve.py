@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -16,15 +18,16 @@ from grpc import aio
 
 from stagecast.client import Client, details_of
 from stagecast.v1 import status_service_pb2 as s
-from tests.cli.command import stagecast, started
-from tests.process import free_address, running
+from tests.cli.command import Running, command, stagecast, started
+from tests.conditions import until
+from tests.process import environment, free_address, running
 from tests.rpc.calls import Calls
 
 READY = re.compile(r"stagecast ready grpc=(127\.0\.0\.1:\d+) http=(127\.0\.0\.1:\d+)\n")
 ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_serve_says_one_line_and_ends_well_when_it_is_told_to(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -33,6 +36,46 @@ async def test_serve_says_one_line_and_ends_well_when_it_is_told_to(
         server.process.send_signal(number)
         ended = await server.end()
     assert (ended.code, ended.out) == (0, "")
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_serve_goes_on_after_the_terminal_is_closed_if_that_was_to_be_ignored(
+    tmp_path: Path, processes: str
+) -> None:
+    serve = command("serve", "--db", tmp_path / "s.db", *ANY, "--processes", processes)
+    process = await asyncio.create_subprocess_exec(
+        *("nohup", *serve),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+        process_group=0,
+    )
+    server = Running(process)
+    ready = READY.fullmatch(await server.line())
+    assert ready is not None
+    os.killpg(process.pid, signal.SIGHUP)
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(f"http://{ready[2]}/healthz")).status_code == 200
+    process.terminate()
+    assert (await server.end()).code == 0
+
+
+@pytest.mark.parametrize("early", ["begun", "imported", "listening"])
+async def test_serve_that_is_stopped_before_it_is_ready_says_nothing_of_it(
+    tmp_path: Path, early: str
+) -> None:
+    db = tmp_path / "s.db"
+    async with started("serve", "--db", db, *ANY) as server:
+        pid = server.process.pid
+        if early == "imported":
+            await until(lambda: "grpc" in Path(f"/proc/{pid}/maps").read_text())
+        if early == "listening":
+            await until(db.exists)
+        server.process.send_signal(signal.SIGTERM)
+        ended = await server.end()
+    assert ended.code in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
     assert "Traceback" not in ended.err
 
 

@@ -9,8 +9,9 @@ import sys
 import tempfile
 import textwrap
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -107,9 +108,9 @@ def demo(
     if delay is None:
         delay = _DELAY_S if sys.stdout.isatty() else 0.0
     try:
-        with told_in_one_line(grpc or "the server in this command"), _kept_if_told() as directory:
-            server = _server(grpc, http, access, directory)
-            batch = run(_demo(sources, server, directory, delay_s=delay, search=search))
+        with told_in_one_line(grpc or "the server in this command"):
+            server = partial(_server, grpc, http, access)
+            batch = run(_demo(sources, server, delay_s=delay, search=search))
     except (StartError, IngestionError) as error:
         raise Unusable(str(error)) from error
     raise click.exceptions.Exit(exit_code(batch))
@@ -135,24 +136,25 @@ def _kept_if_told() -> Iterator[Path]:
 
 async def _demo(
     sources: list[Source],
-    running: contextlib.AbstractAsyncContextManager[_Server],
-    directory: Path,
+    running: Callable[[Path], contextlib.AbstractAsyncContextManager[_Server]],
     *,
     delay_s: float,
     search: str | None,
 ) -> r.Batch:
-    async with (
-        running as server,
-        server.access.connect(server.grpc) as client,
-        Index(directory / "index.db") as index,
-    ):
-        submitted = await submit(client, str(uuid.uuid4()), sources)
-        click.echo(f"documents: {len(sources)}  server: grpc={server.grpc} http={server.http}\n")
-        batch = await _ingest(client, submitted, sources, index, delay_s=delay_s)
-        await _show_rest(server, batch)
-        await _show_search(index, search)
-    click.echo(hints.look_further(batch, grpc=server.grpc, access=server.access, db=server.db))
-    click.echo(hints.clean_up(directory))
+    with _kept_if_told() as directory:
+        async with (
+            running(directory) as server,
+            server.access.connect(server.grpc) as client,
+            Index(directory / "index.db") as index,
+        ):
+            submitted = await submit(client, str(uuid.uuid4()), sources)
+            where = f"grpc={server.grpc} http={server.http}"
+            click.echo(f"documents: {len(sources)}  server: {where}\n")
+            batch = await _ingest(client, submitted, sources, index, delay_s=delay_s)
+            await _show_rest(server, batch)
+            await _show_search(index, search)
+        click.echo(hints.look_further(batch, grpc=server.grpc, access=server.access, db=server.db))
+        click.echo(hints.clean_up(directory))
     return batch
 
 

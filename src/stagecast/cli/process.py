@@ -18,11 +18,9 @@ from multiprocessing.connection import Connection
 from stagecast.app import App
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
+from stagecast.cli.signals import ignore_stop_signals, stop_signals
 from stagecast.config import Config
 from stagecast.errors import StartError
-
-# What the supervisor holds back from a process until that can take it.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger(__name__)
 
@@ -37,24 +35,28 @@ class Ready:
 
 def serve_under(supervisor: Connection, config: Config) -> None:
     """Serve until told to stop, or until the supervisor is gone; the exit code is 0 then."""
-    # Ctrl-C reaches all processes of a terminal; the supervisor decides what comes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and the end of a terminal, reach all its processes; the supervisor decides what comes
+    # of it.
+    held_back = stop_signals()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     log_to_stderr(name_process=True)
     try:
-        run(_serve(supervisor, config))
+        run(_serve(supervisor, config, held_back))
     except StartError as error:
         _tell(supervisor, error)
         sys.exit(1)
     finally:
-        # Told once more, it still ends as it was about to.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ignore_stop_signals()
 
 
-async def _serve(supervisor: Connection, config: Config) -> None:
+async def _serve(
+    supervisor: Connection, config: Config, held_back: tuple[signal.Signals, ...]
+) -> None:
     stop = asyncio.Event()
     _on_end(supervisor, stop)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
     async with App(config) as app:
         _tell(supervisor, Ready(grpc=app.grpc_address, http=app.http_address))
         beating = asyncio.create_task(_beat(supervisor, config.beat_s))

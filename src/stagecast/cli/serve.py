@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import resource
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from stagecast.cli.options import DEFAULTS, setting
 from stagecast.cli.origins import origins_option, root_path_option
 from stagecast.cli.ports import check_ports
 from stagecast.cli.retain import retention_options
+from stagecast.cli.signals import ignore_stop_signals, on_stop_signals
 from stagecast.cli.supervisor import supervise
 from stagecast.config import Config
 from stagecast.errors import StartError
@@ -71,8 +71,8 @@ def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields 
     """Serve gRPC and REST from one SQLite file.
 
     Prints one line to stdout when it is ready, `stagecast ready grpc=HOST:PORT http=HOST:PORT`.
-    Logs go to stderr. SIGTERM and SIGINT end it: watches are told to reconnect, calls under way get
-    five seconds to finish, the exit code is 0.
+    Logs go to stderr. SIGTERM, SIGINT and SIGHUP end it: watches are told to reconnect, calls under
+    way get five seconds to finish, the exit code is 0.
     """
     config = Config(**settings)
     if processes > 1 and sys.platform != "linux":
@@ -84,7 +84,7 @@ def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields 
         if processes == 1:
             check_ports(config)
             log_to_stderr()
-            run(_serve(config))
+            _run(config)
         elif not supervise(config, processes):
             raise click.exceptions.Exit(1)
     except StartError as error:
@@ -98,11 +98,16 @@ def _use_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _run(config: Config) -> None:
+    try:
+        run(_serve(config))
+    finally:
+        ignore_stop_signals()
+
+
 async def _serve(config: Config) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    on_stop_signals(stop.set)
     async with App(config) as app:
         click.echo(f"stagecast ready grpc={app.grpc_address} http={app.http_address}")
         await stop.wait()

@@ -20,7 +20,8 @@ import click
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.ports import held_ports
-from stagecast.cli.process import STOP_SIGNALS, Ready, serve_under
+from stagecast.cli.process import Ready, serve_under
+from stagecast.cli.signals import ignore_stop_signals, on_stop_signals, stop_signals
 from stagecast.client import Backoff
 from stagecast.config import Config
 from stagecast.errors import StartError
@@ -49,17 +50,14 @@ def supervise(config: Config, processes: int) -> bool:
         try:
             return run(_supervise(shared, processes))
         finally:
-            # Told once more, it still ends as it was about to.
-            for number in STOP_SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+            ignore_stop_signals()
 
 
 async def _supervise(config: Config, processes: int) -> bool:
     places = [_Place(config) for _ in range(processes)]
     serving = asyncio.create_task(_serve(places))
-    for number in STOP_SIGNALS:
-        # Later signals find the task cancelled, and do nothing.
-        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    # Later signals find the task cancelled, and do nothing.
+    on_stop_signals(serving.cancel)
     await asyncio.wait((serving,))
     if serving.cancelled():
         _log.info("told to stop")
@@ -253,7 +251,7 @@ def _stop_signals_held_back() -> Iterator[None]:
     """Let a process that is started in the block inherit that they wait until it can take them."""
     # Its first use, by whatever is started, would let go of them.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,19 @@ from stagecast.errors import StartError
 
 _ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/:?#@\[\]*A-Z]+)(?::[0-9]{1,5})?", re.ASCII)
 _ROOT_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")
-_ADDRESS = re.compile(r"(?:\[([^\s\[\]]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", re.ASCII)
+# Without what means something else to grpc: a scheme, a path, a list.
+_ADDRESS = re.compile(r"(?:\[([^\s\[\]/]+)\]|([^\s:\[\]/?#@%,]+)):([0-9]{1,5})", re.ASCII)
+_SOCKET = "unix:"
+# `http://` or `dns:///` before an address, and a path behind it.
+_PASTED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+([^/?#]+)(?:[/?#].*)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """Where to listen and what to keep to.
 
-    Addresses are `HOST:PORT`; port 0 picks a free one. Names that end in `_s` are seconds.
+    Addresses are `HOST:PORT`, where port 0 picks a free one, or `unix:PATH`. Names that end in `_s`
+    are seconds.
     """
 
     db: Path = Path("stagecast.db")
@@ -120,9 +126,46 @@ def split_address(address: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(address)
     if match is None or int(match[3]) > 65_535:
         raise ValueError(
-            f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051, with a port up to 65535"
+            f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051, with a port up to 65535, "
+            f"or unix:PATH{_advice(address)}"
         )
     return match[1] or match[2], int(match[3])
+
+
+def _advice(address: str) -> str:
+    pasted = _PASTED.fullmatch(address)
+    if pasted and _ADDRESS.fullmatch(pasted[1]):
+        return f"; type {pasted[1]}"
+    return ""
+
+
+def socket_path(address: str) -> str | None:
+    """Return the path of the unix socket that is meant by `unix:PATH`, made absolute, if it is one.
+
+    Raises:
+        ValueError: there is no path, or one that cannot be shown.
+    """
+    if not address.startswith(_SOCKET):
+        return None
+    path = address.removeprefix(_SOCKET)
+    if not (path and path.isprintable()):
+        raise ValueError(f"{address!r} is not unix:PATH, with a path of printable characters")
+    return os.path.abspath(re.sub("^/+", "/", path))  # noqa: PTH100 - Path keeps the dots
+
+
+def check_address(address: str, *, to_call: bool = False) -> str:
+    """Return an address to listen on, or one to call, with the path of a socket made absolute.
+
+    Raises:
+        ValueError: it is malformed, or nobody can be called there.
+    """
+    path = socket_path(address)
+    if path is not None:
+        return _SOCKET + path
+    _, port = split_address(address)
+    if to_call and not port:
+        raise ValueError(f"{address!r} has no real port; the server's ready line names it")
+    return address
 
 
 def is_loopback(address: str) -> bool:
@@ -131,6 +174,8 @@ def is_loopback(address: str) -> bool:
     Raises:
         ValueError: it is malformed.
     """
+    if socket_path(address) is not None:
+        return True
     host, _ = split_address(address)
     if host == "localhost":
         return True

@@ -18,7 +18,7 @@ import click
 
 from stagecast.app import App
 from stagecast.cli import hints, polled, wording
-from stagecast.cli.address import check_address
+from stagecast.cli.address import check_called, check_called_by_http
 from stagecast.cli.ending import Unusable, told_in_one_line
 from stagecast.cli.index import Index
 from stagecast.cli.loop import run
@@ -54,14 +54,15 @@ class _Server:
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @click.option(
     "--grpc",
-    metavar="HOST:PORT",
-    callback=check_address,
-    help="Use this server. Without it, one is started inside this command on a fresh file.",
+    metavar="ADDRESS",
+    callback=check_called,
+    help="Use this server: HOST:PORT, or unix:PATH. Without it, one is started inside this "
+    "command on a fresh file.",
 )
 @click.option(
     "--http",
     metavar="HOST:PORT",
-    callback=check_address,
+    callback=check_called_by_http,
     help=f"Where that server has its REST paths.  [default with --grpc: {_DEFAULTS.http}]",
 )
 @access_options

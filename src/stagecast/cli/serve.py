@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from stagecast.app import App
-from stagecast.cli.address import check_address
+from stagecast.cli.address import check_listening
 from stagecast.cli.admission import admission_options
 from stagecast.cli.limits import limit_options
 from stagecast.cli.logs import log_to_stderr
@@ -21,12 +21,12 @@ from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
 from stagecast.cli.options import DEFAULTS, setting
 from stagecast.cli.origins import origins_option, root_path_option
-from stagecast.cli.ports import check_ports
 from stagecast.cli.retain import retention_options
 from stagecast.cli.signals import ignore_stop_signals, on_stop_signals
 from stagecast.cli.supervisor import supervise
-from stagecast.config import Config
+from stagecast.config import Config, socket_path
 from stagecast.errors import StartError
+from stagecast.listening import check_ports
 
 
 @click.command(epilog=examples("serve --db walk.db", "serve --grpc 127.0.0.1:0 --http 127.0.0.1:0"))
@@ -39,19 +39,19 @@ from stagecast.errors import StartError
 )
 @setting(
     "--grpc",
-    metavar="HOST:PORT",
-    callback=check_address,
+    metavar="ADDRESS",
+    callback=check_listening,
     default=DEFAULTS.grpc,
     show_default=True,
-    help="Where to serve gRPC; port 0 picks a free one.",
+    help="Where to serve gRPC: HOST:PORT, where port 0 picks a free one, or unix:PATH.",
 )
 @setting(
     "--http",
-    metavar="HOST:PORT",
-    callback=check_address,
+    metavar="ADDRESS",
+    callback=check_listening,
     default=DEFAULTS.http,
     show_default=True,
-    help="Where to serve the REST paths; port 0 picks a free one.",
+    help="Where to serve the REST paths, in the same way.",
 )
 @root_path_option
 @origins_option
@@ -64,13 +64,13 @@ from stagecast.errors import StartError
     default=1,
     show_default=True,
     help="How many processes serve, on the same file and ports; one more replaces those that die. "
-    "More than 1 needs Linux, where SO_REUSEPORT spreads connections over them.",
+    "More than 1 needs Linux, where SO_REUSEPORT spreads connections over them, and no unix:PATH.",
 )
 @admission_options
 def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields of Config
     """Serve gRPC and REST from one SQLite file.
 
-    Prints one line to stdout when it is ready, `stagecast ready grpc=HOST:PORT http=HOST:PORT`.
+    Prints one line to stdout when it is ready, `stagecast ready grpc=ADDRESS http=ADDRESS`.
     Logs go to stderr. SIGTERM, SIGINT and SIGHUP end it: watches are told to reconnect, calls under
     way get five seconds to finish, the exit code is 0.
     """
@@ -78,6 +78,10 @@ def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields 
     if processes > 1 and sys.platform != "linux":
         raise click.UsageError(
             "--processes above 1 needs Linux, where SO_REUSEPORT spreads connections over them"
+        )
+    if processes > 1 and (socket_path(config.grpc) or socket_path(config.http)):
+        raise click.UsageError(
+            "--processes above 1 needs HOST:PORT: SO_REUSEPORT spreads no unix sockets"
         )
     _use_all_descriptors()
     try:

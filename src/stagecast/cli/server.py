@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from stagecast.cli.address import check_address
+from stagecast.cli.address import check_called
 from stagecast.cli.ending import Unusable
 from stagecast.cli.options import DEFAULTS, FILE, setting, together
 from stagecast.client import Client
@@ -113,11 +113,11 @@ def _check_key(context: click.Context, parameter: click.Parameter, value: str | 
 
 _grpc_option = setting(
     "--grpc",
-    metavar="HOST:PORT",
-    callback=check_address,
+    metavar="ADDRESS",
+    callback=check_called,
     default=DEFAULTS.grpc,
     show_default=True,
-    help="The server.",
+    help="The server: HOST:PORT, or unix:PATH.",
 )
 
 _options = together(

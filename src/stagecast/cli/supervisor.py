@@ -19,12 +19,12 @@ import click
 
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
-from stagecast.cli.ports import held_ports
 from stagecast.cli.process import Ready, serve_under
 from stagecast.cli.signals import ignore_stop_signals, on_stop_signals, stop_signals
 from stagecast.client import Backoff
 from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.listening import held_ports
 
 # Beyond the time to drain: calls that are just arriving, and a last write that waits for a lock.
 _MARGIN_S = 10.0

@@ -5,12 +5,11 @@ from __future__ import annotations
 from stagecast.rest.app import make_rest_app
 from stagecast.rest.cognee import PATH as DATASETS_STATUS_PATH
 from stagecast.rest.dify import PATH as INDEXING_STATUS_PATH
-from stagecast.rest.server import HttpServer, cannot_listen
+from stagecast.rest.server import HttpServer
 
 __all__ = [
     "DATASETS_STATUS_PATH",
     "INDEXING_STATUS_PATH",
     "HttpServer",
-    "cannot_listen",
     "make_rest_app",
 ]

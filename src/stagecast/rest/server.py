@@ -17,8 +17,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from stagecast.config import Config, split_address
-from stagecast.errors import StartError
+from stagecast.config import Config, socket_path, split_address
+from stagecast.listening import SocketFile, told_if_it_cannot_listen
 from stagecast.rest.protocol import BoundedProtocol
 from stagecast.rest.stalled import Stalled
 from stagecast.tls import Tls
@@ -59,6 +59,7 @@ class HttpServer:
             slow_reader_s=config.slow_reader_s,
         )
         self._serving: asyncio.Task[None] | None = None
+        self._file: SocketFile | None = None
 
     async def start(self) -> None:
         """Listen; `address` has the real host and port afterwards.
@@ -66,15 +67,30 @@ class HttpServer:
         Raises:
             StartError: the address is malformed, unknown or taken.
         """
-        listener = await _bind(self.address, share_port=self._share_port)
-        host, port = listener.getsockname()[:2]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        with told_if_it_cannot_listen("HTTP", self.address):
+            listener = await self._listen()
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         listening = asyncio.create_task(self._server.listening.wait())
         await asyncio.wait((self._serving, listening), return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
             listening.cancel()
             await self._serving  # raises what kept it from listening
+
+    async def _listen(self) -> socket.socket:
+        """Return a socket that listens on the address, which has the real host and port then."""
+        path = socket_path(self.address)
+        if path is None:
+            listener = await _bind(self.address, share_port=self._share_port)
+            host, port = listener.getsockname()[:2]
+            self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return listener
+        file = SocketFile(path)
+        file.check()
+        listener = file.bind()
+        listener.listen()
+        file.publish()
+        self._file, self.address = file, f"unix:{path}"
+        return listener
 
     def renew(self, tls: Tls) -> None:
         """Show another certificate to whoever connects from now on."""
@@ -101,6 +117,8 @@ class HttpServer:
         self._server.should_exit = True
         await self._serving
         over.cancel()
+        if self._file:
+            self._file.remove()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -150,32 +168,19 @@ def _ssl_settings(tls: Tls | None) -> dict[str, Any]:
     }
 
 
-def cannot_listen(address: str, error: OSError | UnicodeError) -> StartError:
-    """Return what to tell of an address that HTTP cannot have."""
-    # Python adds the address once more to what the system says.
-    reason = (getattr(error, "strerror", None) or str(error)).partition(" (")[0]
-    return StartError(f"cannot listen for HTTP on {address}: {reason}")
-
-
 async def _bind(address: str, *, share_port: bool) -> socket.socket:
     """Return a socket that listens on the address."""
-    try:
-        host, port = split_address(address)
-    except ValueError as error:
-        raise StartError(f"cannot listen for HTTP: {error}") from error
+    host, port = split_address(address)
     loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, _, _, _, target = found[0]
-        listener = socket.create_server(
-            target,
-            family=family,
-            reuse_port=share_port,
-            # `[::]` means every address, as it does for gRPC.
-            dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
-        )
-    except (OSError, UnicodeError) as error:
-        raise cannot_listen(address, error) from error
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, _, _, _, target = found[0]
+    listener = socket.create_server(
+        target,
+        family=family,
+        reuse_port=share_port,
+        # `[::]` means every address, as it does for gRPC.
+        dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
+    )
     # Connections inherit it. asyncio sets it only on sockets that it made itself; without it the
     # body of an answer, written after the head, may wait for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

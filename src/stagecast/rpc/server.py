@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from stagecast.auth import Authenticator
-from stagecast.config import Config, split_address
+from stagecast.config import Config, socket_path, split_address
 from stagecast.controls import Controls
 from stagecast.errors import StartError
 from stagecast.heartbeats import Heartbeats
+from stagecast.listening import SocketFile, listen_once, told_if_it_cannot_listen
 from stagecast.queries import Queries
 from stagecast.reports import Reports
 from stagecast.rpc.arrivals import Arrivals
@@ -104,6 +106,8 @@ class RpcServer:
         self.address = config.grpc
         self._client_ca_pem = tls.client_ca_pem if tls else None
         self._certificate = self._served = self._certificate_of(tls) if tls else None
+        self._share_port = config.share_ports
+        self._file: SocketFile | None = None
         self._linger_s = config.linger_s
         self._gate = Gate()
         self._pace = Pace(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
@@ -129,19 +133,30 @@ class RpcServer:
         Raises:
             StartError: the address is malformed, or taken.
         """
+        with told_if_it_cannot_listen("gRPC", self.address):
+            path = socket_path(self.address)
+            if path is None:
+                await self._start_on_port()
+            else:
+                await self._start_on_file(SocketFile(path))
+
+    async def _start_on_port(self) -> None:
+        # grpc takes what is no address for one: `127.0.0.1` for port 443, `:99999` for any.
+        split_address(self.address)
         try:
-            # grpc takes what is no address for one: `127.0.0.1` for port 443, `:99999` for any.
-            split_address(self.address)
-        except ValueError as error:
-            raise StartError(f"cannot listen for gRPC: {error}") from error
-        try:
-            port = self._add_port()
-        except RuntimeError as error:
-            raise StartError(
-                f"cannot listen for gRPC on {self.address}: it is taken, or not of this machine"
-            ) from error
+            port = self._add_port(self.address)
+        except StartError:
+            listen_once(self.address, share_port=self._share_port)
+            raise
         self.address = f"{self.address.rpartition(':')[0]}:{port}"
         await self._server.start()
+
+    async def _start_on_file(self, file: SocketFile) -> None:
+        file.check()
+        self._add_port(f"unix:{quote(str(file.draft))}")
+        await self._server.start()
+        file.publish()
+        self._file, self.address = file, f"unix:{file.path}"
 
     def _add_services(
         self, reports: ReportServicer, status: StatusServicer, controls: ControlServicer
@@ -153,15 +168,27 @@ class RpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         add_reflection(server, (*_SERVICES, health.SERVICE_NAME))
 
-    def _add_port(self) -> int:
-        if self._certificate is None:
-            return self._server.add_insecure_port(self.address)
-        credentials = grpc.dynamic_ssl_server_credentials(
-            self._certificate,
+    def _add_port(self, address: str) -> int:
+        """Have grpc listen; return the real port.
+
+        Raises:
+            StartError: it does not, and does not say why.
+        """
+        try:
+            if self._certificate is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self._show(self._certificate))
+        except RuntimeError as error:
+            raise StartError(
+                f"cannot listen for gRPC on {self.address}: grpc refuses it and does not say why"
+            ) from error
+
+    def _show(self, certificate: grpc.ServerCertificateConfiguration) -> grpc.ServerCredentials:
+        return grpc.dynamic_ssl_server_credentials(
+            certificate,
             self._renewed,  # type: ignore[arg-type]  # may return None, as grpc's own manual says
             require_client_authentication=self._client_ca_pem is not None,
         )
-        return self._server.add_secure_port(self.address, credentials)
 
     def renew(self, tls: Tls) -> None:
         """Show another certificate to whoever connects from now on."""
@@ -205,3 +232,5 @@ class RpcServer:
         await asyncio.sleep(self._linger_s)
         # With no time at all, grpc would hang up in a way that clients log as an error.
         await self._server.stop(_HANG_UP_S)
+        if self._file:
+            self._file.remove()

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from stagecast.cli.ports import held_ports
 from stagecast.config import Config, split_address
 from stagecast.errors import StartError
+from stagecast.listening import held_ports
 from tests.process import free_address
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")

@@ -38,8 +38,10 @@ class Access:
         """Return a client.
 
         Raises:
-            Unusable: a file cannot be read, or one of two is missing.
+            Unusable: a file cannot be used, or one of two is missing.
         """
+        if (self.cert is None) != (self.cert_key is None):
+            raise Unusable("--cert and --cert-key go together")
         try:
             return Client(
                 address,
@@ -52,7 +54,7 @@ class Access:
         except OSError as error:
             raise Unusable(f"cannot read {error.filename}: {error.strerror}") from error
         except ValueError as error:
-            raise Unusable("--cert and --cert-key go together") from error
+            raise Unusable(str(error)) from error
 
     def context(self) -> ssl.SSLContext:
         """Return what HTTPS is spoken with.
@@ -77,7 +79,7 @@ class Server:
         """Return a client.
 
         Raises:
-            Unusable: a file cannot be read, or one of two is missing.
+            Unusable: a file cannot be used, or one of two is missing.
         """
         return self.access.connect(self.address)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
-from stagecast.client.channel import bearing, open_channel
+from grpc import aio
+
+from stagecast.client.channel import LazyChannel
 from stagecast.client.watch import watch_batch
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1.control_service_pb2_grpc import ControlServiceStub
@@ -21,10 +23,10 @@ def _nothing() -> None:
 class Client:
     """The stubs of the services on one channel, and a watch that survives reconnects.
 
-    Use it in an `async with` block.
+    Use it in an `async with` block; it may be made before there is an event loop.
 
     Args:
-        address: `HOST:PORT` of the server's gRPC.
+        address: `HOST:PORT` of the server's gRPC, or `unix:PATH`.
         key: what the server asks for: a key, or a signed token.
         tls: whether to speak TLS; by itself it trusts whom the system trusts.
         ca: a file of certificates to trust instead, in PEM; means TLS.
@@ -37,7 +39,8 @@ class Client:
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: only one of `cert` and `cert_key` is given, or `key` cannot be one.
+        ValueError: a file holds no certificate or no key, only one of `cert` and `cert_key` is
+            given, `key` cannot be one, or `address` is malformed.
     """
 
     def __init__(
@@ -50,13 +53,16 @@ class Client:
         cert: Path | None = None,
         cert_key: Path | None = None,
     ) -> None:
-        self._channel = open_channel(address, tls=tls, ca=ca, cert=cert, cert_key=cert_key)
-        channel = bearing(self._channel, key) if key else self._channel
+        if (cert is None) != (cert_key is None):
+            raise ValueError("a client certificate and its key go together")
+        self._channel = LazyChannel(address, key=key, tls=tls, ca=ca, cert=cert, cert_key=cert_key)
+        channel = cast("aio.Channel", self._channel)  # as far as stubs are concerned
         self.reports = ReportServiceStub(channel)
         self.status = StatusServiceStub(channel)
         self.controls = ControlServiceStub(channel)
 
     async def __aenter__(self) -> Self:
+        self._channel.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,0 +1,178 @@
+"""A client before there is a loop, on one after another, and with files that are no good."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpc import aio
+
+from stagecast.client import Client
+from stagecast.v1 import status_service_pb2 as s
+from tests.certificates import Authority, Certificate
+from tests.process import ServerProcess, running
+
+LIST = s.ListDatasetsRequest()
+CERTIFICATE, KEY = "holds no certificate in PEM", "holds no private key in PEM"
+
+
+@pytest.fixture
+async def beside(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server in a process of its own, which has no part in this one's loops."""
+    async with running(tmp_path / "s.db") as server:
+        yield server
+
+
+@pytest.mark.parametrize("entered", [False, True])
+async def test_client_is_made_before_there_is_a_loop_and_used_on_one_after_another(
+    beside: ServerProcess, entered: bool
+) -> None:
+    client = Client(beside.grpc)
+
+    async def use() -> int:
+        if entered:
+            async with client:
+                answer = await client.status.ListDatasets(LIST)
+        else:
+            answer = await client.status.ListDatasets(LIST)
+        if entered:
+            with pytest.raises(aio.UsageError):
+                await client.status.ListDatasets(LIST)
+        return len(answer.datasets)
+
+    for _ in range(3):
+        assert await asyncio.to_thread(asyncio.run, use()) == 0
+
+
+async def test_calls_under_way_are_not_disturbed_when_the_block_begins(
+    beside: ServerProcess,
+) -> None:
+    client = Client(beside.grpc)
+    watch = client.status.WatchDatasets(s.WatchDatasetsRequest())
+    await watch.read()
+    async with client:
+        await client.status.ListDatasets(LIST)
+        assert not watch.done()
+    assert watch.done()
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("http://127.0.0.1:50051", "; type 127.0.0.1:50051"),
+        ("https://status.example.org:443/v1", "; type status.example.org:443"),
+        ("dns:///status:50051", "; type status:50051"),
+        ("ipv4:127.0.0.1:50051", "or unix:PATH"),
+        ("localhost", "or unix:PATH"),
+        ("status:99999", "with a port up to 65535"),
+        ("a:1,b:2", "or unix:PATH"),
+        ("me@status:1", "or unix:PATH"),
+        ("status%41:1", "or unix:PATH"),
+        ("127.0.0.1:0", "has no real port"),
+        ("unix:", "is not unix:PATH"),
+        ("unix:/a\nb", "is not unix:PATH"),
+        ("unix-abstract:a", "or unix:PATH"),
+    ],
+)
+def test_what_grpc_would_take_for_another_address_is_refused(address: str, advice: str) -> None:
+    with pytest.raises(ValueError, match=r"is not|has no") as refusal:
+        Client(address)
+    assert repr(address) in str(refusal.value)
+    assert advice in str(refusal.value)
+
+
+@pytest.mark.parametrize("key", ["caf\u00e9", "a\nb", "a\x00", "\ud800"])
+def test_key_that_no_header_bears_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(ValueError, match="printable ASCII characters only") as refusal:
+        Client("127.0.0.1:50051", key=key)
+    assert key not in str(refusal.value)
+
+
+@pytest.fixture
+def files(tmp_path: Path, authority: Authority, ours: Certificate) -> dict[str, Path]:
+    """Files by what is in them."""
+    made = {
+        "ca": authority.ca,
+        "cert": ours.cert,
+        "key": ours.key,
+        "other": authority.issue("other").key,
+        "empty": tmp_path / "empty",
+        "text": tmp_path / "text",
+        "half": tmp_path / "half",
+        "wide": tmp_path / "wide",
+    }
+    made["empty"].write_bytes(b"")
+    made["text"].write_text("no PEM at all")
+    made["half"].write_bytes(authority.ca.read_bytes()[:200])
+    made["wide"].write_text(authority.ca.read_text(), "utf-16")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ca", "cert", "key", "culprit", "why"),
+    [
+        *((bad, "", "", bad, CERTIFICATE) for bad in ("empty", "text", "half", "wide", "key")),
+        ("", "text", "key", "text", CERTIFICATE),
+        ("", "key", "cert", "key", CERTIFICATE),
+        ("", "cert", "text", "text", KEY),
+        ("", "cert", "cert", "cert", KEY),
+        ("", "cert", "other", "other", "is not the key of the certificate in"),
+    ],
+)
+def test_file_that_does_not_hold_what_it_should_is_named(
+    files: dict[str, Path], ca: str, cert: str, key: str, culprit: str, why: str
+) -> None:
+    with pytest.raises(ValueError, match=why) as refusal:
+        Client("127.0.0.1:50051", ca=files.get(ca), cert=files.get(cert), cert_key=files.get(key))
+    assert str(refusal.value).startswith(f"{files[culprit]} ")
+
+
+async def test_files_may_begin_with_a_mark_and_have_other_ends_of_lines(
+    tmp_path: Path, authority: Authority, ours: Certificate
+) -> None:
+    tls = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
+    strict = (*tls, "--tls-client-ca", str(authority.ca))
+    mine = authority.issue("mine")
+    for path in (authority.ca, mine.cert, mine.key):
+        text = path.read_text()
+        (tmp_path / f"{path.name}.bom").write_bytes(
+            b"\xef\xbb\xbf" + f"Comment: \u00e4\n{text}".replace("\n", "\r\n").encode()
+        )
+    async with (
+        running(tmp_path / "s.db", *strict) as server,
+        Client(
+            server.grpc,
+            ca=tmp_path / f"{authority.ca.name}.bom",
+            cert=tmp_path / f"{mine.cert.name}.bom",
+            cert_key=tmp_path / f"{mine.key.name}.bom",
+        ) as client,
+    ):
+        assert not (await client.status.ListDatasets(LIST)).datasets
+
+
+async def test_addresses_mean_what_they_say(beside: ServerProcess) -> None:
+    port = beside.grpc.rpartition(":")[2]
+    for host in ("localhost", "127.0.0.1"):
+        async with Client(f"{host}:{port}") as client:
+            await client.status.ListDatasets(LIST)
+    # A host of that name, and no scheme of grpc's.
+    async with Client(f"dns:{port}") as client:
+        with pytest.raises(aio.AioRpcError, match="dns"):
+            await client.status.ListDatasets(LIST)
+
+
+async def test_unix_socket_is_called_by_a_relative_path_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "%41?#\u00e4"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    async with running(tmp_path / "s.db", grpc=f"unix:{folder}/s.sock") as server:
+        for address in (server.grpc, "unix:s.sock", "unix:./s.sock", "unix://" + server.grpc[5:]):
+            async with Client(address) as client:
+                await client.status.ListDatasets(LIST)
+    with socket.socket(socket.AF_UNIX) as left, pytest.raises(ConnectionRefusedError):
+        left.connect("s.sock")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ _ROOT_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)
 # Without what means something else to grpc: a scheme, a path, a list.
 _ADDRESS = re.compile(r"(?:\[([^\s\[\]/]+)\]|([^\s:\[\]/?#@%,]+)):([0-9]{1,5})", re.ASCII)
 _SOCKET = "unix:"
+_MAX_PATH = 107 if sys.platform == "linux" else 103  # bytes of the path of a unix socket
 # `http://` or `dns:///` before an address, and a path behind it.
 _PASTED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+([^/?#]+)(?:[/?#].*)?")
 
@@ -143,14 +145,19 @@ def socket_path(address: str) -> str | None:
     """Return the path of the unix socket that is meant by `unix:PATH`, made absolute, if it is one.
 
     Raises:
-        ValueError: there is no path, or one that cannot be shown.
+        ValueError: there is no path, one that cannot be shown, or one that is too long.
     """
     if not address.startswith(_SOCKET):
         return None
     path = address.removeprefix(_SOCKET)
     if not (path and path.isprintable()):
         raise ValueError(f"{address!r} is not unix:PATH, with a path of printable characters")
-    return os.path.abspath(re.sub("^/+", "/", path))  # noqa: PTH100 - Path keeps the dots
+    path = os.path.abspath(re.sub("^/+", "/", path))  # noqa: PTH100 - Path keeps the dots
+    if len(path.encode()) > _MAX_PATH:
+        raise ValueError(
+            f"{path!r} is too long for a socket: {len(path.encode())} bytes of at most {_MAX_PATH}"
+        )
+    return path
 
 
 def check_address(address: str, *, to_call: bool = False) -> str:

@@ -18,15 +18,12 @@ import os
 import secrets
 import socket
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from stagecast.config import Config, socket_path, split_address
 from stagecast.errors import StartError
-
-_MAX_PATH = 107 if sys.platform == "linux" else 103  # bytes of the path of a unix socket
 
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -114,13 +111,9 @@ class SocketFile:
         """Make sure that a server can listen there.
 
         Raises:
-            OSError: the path is too long, somebody listens, it is another kind of file, or the
-                system does not let one listen.
+            OSError: somebody listens, it is another kind of file, or the system does not let one
+                listen.
         """
-        size = max(len(os.fsencode(path)) for path in (self.path, self.draft))
-        if size > _MAX_PATH:
-            reason = f"the path of a socket has at most {_MAX_PATH} bytes, and this one {size}"
-            raise OSError(errno.ENAMETOOLONG, reason)
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(self.path.lstat().st_mode):
                 raise OSError(errno.EEXIST, "a file is there that is no socket")

@@ -49,27 +49,37 @@ def describe(error: aio.AioRpcError, address: str) -> str:
         return f"{address} wants a key: --key or STAGECAST_KEY ({reason})"
     if reason:
         return f"{error.details()} ({reason})"
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return f"cannot reach {address}{_why(error.details() or '')}"
-    return f"{address} answered {error.code().name}: {error.details()}"
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_REACHED.match(details):
+        return f"cannot reach {address}{_why(details)}"
+    # Not 'answered': some of these are grpc's own, such as a deadline.
+    return f"the call to {address} failed with {error.code().name}: {details}"
 
 
-# What grpc says, and what that means, or may mean.
+_NOT_REACHED = re.compile("failed to connect|errors resolving")
+
+# What grpc says, and what that means; where it may mean several things, they are asked.
 _WHYS = {
-    "CERTIFICATE_VERIFY_FAILED": ": its certificate is not trusted",
+    "CERTIFICATE_VERIFY_FAILED: ([a-z ]+)": r": its certificate is not trusted (\1)",
     "Hostname Verification Check": ": its certificate is for another host",
     "WRONG_VERSION_NUMBER": ": what answers there speaks no TLS; leave out --tls, --ca and --cert",
-    "security handshaker": ": there is no certificate in --ca, or none with its key in --cert and "
-    "--cert-key",
-    "http1|ALPN": ": what answers there does not speak gRPC; is it the server's HTTP port?",
+    "Failed parsing HTTP/2|ALPN": ": what answers there does not speak gRPC; is it the server's "
+    "HTTP port?",
     "failed to connect.*Socket closed": ": it hung up at once; does it want TLS (--ca or --tls), "
     "or a certificate of yours (--cert)?",
-    "lookup failed": ": there is no such host",
+    r"HTTP proxy returned response code (\d+)": r": the proxy that the environment names says \1",
+    "Domain name not found|Name or service not known": ": there is no such host",
+    "lookup failed": ": its name cannot be looked up",
+    "error: No such file or directory": ": there is no such file",
+    "error: Permission denied": ": permission denied",
 }
 
 
 def _why(details: str) -> str:
-    return next((why for said, why in _WHYS.items() if re.search(said, details)), "")
+    for said, why in _WHYS.items():
+        if found := re.search(said, details):
+            return found.expand(why)
+    return ""
 
 
 def _first(error: BaseException) -> BaseException:

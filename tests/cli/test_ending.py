@@ -1,0 +1,101 @@
+"""One line where a command cannot go on: it names a cause only if grpc says it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import aio
+
+from stagecast.cli.ending import describe
+from tests.cli.command import stagecast
+
+
+def said(code: grpc.StatusCode, details: str) -> str:
+    error = aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details=details)
+    return describe(error, "status:1")
+
+
+FAILED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.1:1: "
+
+
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        (FAILED + "Failed to connect to remote host: Connection refused", "cannot reach status:1"),
+        (
+            FAILED + "HTTP proxy returned response code 403",
+            "cannot reach status:1: the proxy that the environment names says 403",
+        ),
+        (
+            (
+                "errors resolving status:1: [field:hostname lookup error:address lookup failed for "
+                "status:1: Domain name not found]"
+            ),
+            "cannot reach status:1: there is no such host",
+        ),
+        (
+            (
+                "errors resolving status:1: [field:hostname lookup error:address lookup failed for "
+                "status:1: Timeout while contacting DNS servers]"
+            ),
+            "cannot reach status:1: its name cannot be looked up",
+        ),
+        (
+            FAILED + "SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate has "
+            "expired: OK",
+            "cannot reach status:1: its certificate is not trusted (certificate has expired)",
+        ),
+        ("Socket closed", "the call to status:1 failed with UNAVAILABLE: Socket closed"),
+    ],
+)
+def test_what_is_unavailable_is_told_as_far_as_it_is_known(details: str, told: str) -> None:
+    assert said(grpc.StatusCode.UNAVAILABLE, details) == told
+
+
+def test_status_that_grpc_gives_by_itself_is_no_answer_of_the_server() -> None:
+    told = said(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    assert told == "the call to status:1 failed with DEADLINE_EXCEEDED: Deadline Exceeded"
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[str]:
+    """The address of a server that speaks something else."""
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-other\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_what_speaks_something_else_is_told(other: str) -> None:
+    ended = await stagecast("batches", "--grpc", other)
+    assert ended.code == 2
+    assert f"cannot reach {other}: what answers there does not speak gRPC; " in ended.err
+
+
+async def test_socket_that_is_not_there_is_told(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/missing"
+    ended = await stagecast("batches", "--grpc", address)
+    assert (ended.code, ended.err) == (2, f"Error: cannot reach {address}: there is no such file\n")
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("http://127.0.0.1:50051", "; type 127.0.0.1:50051"),
+        ("127.0.0.1:0", "the server's ready line names it"),
+        ("unix:" + "a" * 120, "is too long for a socket"),
+    ],
+)
+async def test_address_is_refused_with_what_to_do(address: str, advice: str) -> None:
+    ended = await stagecast("batches", "--grpc", address)
+    assert ended.code == 2
+    assert advice in ended.err

@@ -52,6 +52,8 @@ def check_ports(config: Config) -> None:
     Raises:
         StartError: an address is unknown or taken.
     """
+    if config.grpc == config.http and socket_path(config.grpc):
+        raise StartError(f"gRPC and HTTP cannot both listen on {config.http}")
     with contextlib.ExitStack() as stack:
         for face, address in (("gRPC", config.grpc), ("HTTP", config.http)):
             with told_if_it_cannot_listen(face, address):

@@ -63,7 +63,8 @@ class Peer:
     [
         ("ipv4:10.0.0.1:50000", "ipv4:10.0.0.1"),
         ("ipv6:%5B2001:db8::1%5D:50000", "ipv6:%5B2001:db8::1%5D"),
-        ("unix:/run/a:b", "unix:/run/a:b"),
+        ("unix:", "unix"),
+        ("unix:/run/a:b", "unix"),
     ],
 )
 def test_connections_from_one_address_are_counted_together(peer: str, counted: str) -> None:

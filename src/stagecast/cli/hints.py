@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from stagecast.cli.server import Access
-from stagecast.config import Config
+from stagecast.config import Config, socket_path
 from stagecast.v1 import resources_pb2 as r
 
 _DEFAULTS = Config()
@@ -78,9 +78,10 @@ def _let_in(access: Access) -> str:
 
 def _grpcurl(batch: r.Batch, address: str, access: Access) -> list[str]:
     ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
-    server = shlex.quote(address)
+    path = socket_path(address)
+    server = shlex.quote(address) if path is None else f"-unix {shlex.quote(path)}"
     asked = f"{_program_with(access)} -d {shlex.quote(ids)} {server} stagecast.v1.StatusService"
-    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {server}"
+    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {shlex.quote(address)}"
     watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
     return [
         f"  {watch}{elsewhere}{_let_in(access)}",

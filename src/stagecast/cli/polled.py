@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from http.client import HTTPException
 from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import (
     BaseHandler,
@@ -38,6 +39,10 @@ def fetch(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever JSON it i
     try:
         with _opener(access).open(url, timeout=_TIMEOUT_S) as response:
             return json.load(response)
+    except HTTPError as error:
+        raise OSError(f"it answers {error.code} {error.reason}") from error
+    except URLError as error:
+        raise OSError(getattr(error.reason, "strerror", None) or str(error.reason)) from error
     except (HTTPException, ValueError) as error:
         raise OSError("what answers there does not speak HTTP and JSON") from error
 

@@ -52,7 +52,9 @@ class LazyChannel:
         self._target = _target_of(check_address(address, to_call=True))
         # Not even to this machine would grpc go past the proxy that the environment names.
         proxy = (("grpc.enable_http_proxy", 0),) if is_loopback(address) else ()
-        self._options = (*_OPTIONS, *proxy)
+        # The path of a socket is no host that a certificate could be for.
+        host = (("grpc.ssl_target_name_override", "localhost"),) if socket_path(address) else ()
+        self._options = (*_OPTIONS, *proxy, *host)
         self._credentials = _credentials(ca, cert, cert_key) if tls or ca or cert else None
         # Interceptors would do it too, and wrap every call and message; nor does grpc let
         # credentials of a call go over a channel without TLS.

@@ -20,12 +20,13 @@ from stagecast.rpc.pace import Context
 def counted_as(caller: Caller | None, context: Context) -> str:
     """Return whose calls are counted together.
 
-    Those of who bears a key, or a token with a name; else those from an address, without the port.
+    Those of who bears a key, or a token with a name; else those from an address, without the port,
+    or from unix sockets.
     """
     if caller and caller.principal.identity:
         return caller.principal.identity
     peer = context.peer()
-    return peer.rpartition(":")[0] if peer.startswith("ip") else peer
+    return peer.rpartition(":")[0] if peer.startswith("ip") else "unix"
 
 
 class Limits:

@@ -1,0 +1,197 @@
+"""Servers on socket files: what is at the path, before, beside and after them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+from pathlib import Path
+
+import pytest
+from grpc import aio
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.errors import StartError
+from stagecast.v1 import status_service_pb2 as s
+from tests.certificates import Authority, Certificate
+from tests.cli.command import stagecast, started
+from tests.process import running
+
+LIST = s.ListDatasetsRequest()
+FACES = ["grpc", "http"]
+
+
+@pytest.fixture
+def sockets(config: Config, tmp_path: Path) -> Config:
+    """A server with both faces on socket files."""
+    return dataclasses.replace(config, grpc=f"unix:{tmp_path}/g", http=f"unix:{tmp_path}/h")
+
+
+async def get(address: str, path: str) -> bytes:
+    """Ask over HTTP and return the answer."""
+    reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def why_not(config: Config) -> str:
+    """Return why a server does not start."""
+    with pytest.raises(StartError) as refusal:
+        async with App(config):
+            pass
+    return str(refusal.value)
+
+
+def at(config: Config, face: str, address: str) -> Config:
+    if face == "grpc":
+        return dataclasses.replace(config, grpc=address)
+    return dataclasses.replace(config, http=address)
+
+
+async def test_both_faces_are_served_and_the_files_go_at_the_end(
+    sockets: Config, tmp_path: Path
+) -> None:
+    async with App(sockets) as server:
+        assert (server.grpc_address, server.http_address) == (sockets.grpc, sockets.http)
+        async with Client(server.grpc_address) as client:
+            await client.status.ListDatasets(LIST)
+        assert (await get(server.http_address, "/healthz")).startswith(b"HTTP/1.1 200 ")
+        found = {path.name for path in tmp_path.iterdir() if path.is_socket()}
+        assert found == {"g", "h"}
+    assert not [path for path in tmp_path.iterdir() if path.is_socket()]
+
+
+async def test_ready_line_names_the_whole_path_and_nobody_else_is_let_in(tmp_path: Path) -> None:
+    """No key is asked for, as on loopback."""
+    where = ("--grpc", f"unix://{tmp_path}/g", "--http", f"unix:{tmp_path}/../{tmp_path.name}/h")
+    async with started("serve", "--db", tmp_path / "s.db", *where) as server:
+        ready = await server.line()
+        assert ready == f"stagecast ready grpc=unix:{tmp_path}/g http=unix:{tmp_path}/h\n"
+        ended = await stagecast("batches", STAGECAST_GRPC=f"unix:{tmp_path}/g")
+        assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_socket_of_a_living_server_is_left_alone(
+    sockets: Config, tmp_path: Path, face: str
+) -> None:
+    async with App(sockets):
+        other = Config(db=tmp_path / "other.db", grpc="127.0.0.1:0", http="127.0.0.1:0")
+        taken = at(other, face, getattr(sockets, face))
+        assert (await why_not(taken)).endswith(f"{getattr(sockets, face)}: Address already in use")
+        async with Client(sockets.grpc) as client:
+            await client.status.ListDatasets(LIST)
+        assert (await get(sockets.http, "/healthz")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_what_a_dead_server_left_is_replaced(tmp_path: Path) -> None:
+    where = {"grpc": f"unix:{tmp_path}/g", "http": f"unix:{tmp_path}/h"}
+    for _ in range(2):
+        async with running(tmp_path / "s.db", **where) as server:
+            async with Client(server.grpc) as client:
+                await client.status.ListDatasets(LIST)
+            await server.kill()
+        assert (tmp_path / "g").is_socket()
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+async def test_what_is_no_socket_is_never_removed(
+    sockets: Config, tmp_path: Path, face: str, kind: str
+) -> None:
+    there = tmp_path / "there"
+    if kind == "file":
+        there.write_text("kept")
+    elif kind == "folder":
+        there.mkdir()
+    else:
+        there.symlink_to(tmp_path / "elsewhere")
+    told = await why_not(at(sockets, face, f"unix:{there}"))
+    assert told.endswith("there: a file is there that is no socket")
+    assert there.is_symlink() or there.exists()
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_what_keeps_a_server_from_listening_is_told(
+    sockets: Config, tmp_path: Path, face: str
+) -> None:
+    name = {"grpc": "gRPC", "http": "HTTP"}[face]
+    missing = f"unix:{tmp_path}/missing/x"
+    told = await why_not(at(sockets, face, missing))
+    assert told == f"cannot listen for {name} on {missing}: No such file or directory"
+    told = await why_not(at(sockets, face, f"unix:{tmp_path}/{'x' * 107}"))
+    assert "is too long for a socket: " in told
+
+
+async def test_name_that_is_as_long_as_can_be_is_taken(sockets: Config, tmp_path: Path) -> None:
+    name = "x" * (107 - len(str(tmp_path)) - 1)
+    longest = f"unix:{tmp_path}/{name}"
+    async with App(at(sockets, "grpc", longest)), Client(longest) as client:
+        await client.status.ListDatasets(LIST)
+
+
+async def test_file_that_is_another_servers_by_now_stays(sockets: Config, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        async with App(sockets):
+            (tmp_path / "g").unlink()
+            other.bind(str(tmp_path / "g"))
+        assert (tmp_path / "g").is_socket()
+        assert not (tmp_path / "h").exists()
+
+
+async def test_who_calls_over_a_socket_is_counted_as_one(sockets: Config) -> None:
+    config = dataclasses.replace(sockets, max_watches_per_caller=1)
+    async with App(config), Client(config.grpc) as one, Client(config.grpc) as two:
+        watch = one.status.WatchDatasets(s.WatchDatasetsRequest())
+        await watch.read()
+        with pytest.raises(aio.AioRpcError, match="a caller may have 1"):
+            await two.status.WatchDatasets(s.WatchDatasetsRequest()).read()
+
+
+async def test_tls_goes_over_sockets_with_a_certificate_for_localhost(
+    sockets: Config, authority: Authority, ours: Certificate
+) -> None:
+    config = dataclasses.replace(sockets, tls_cert=ours.cert, tls_key=ours.key)
+    async with App(config), Client(config.grpc, ca=authority.ca) as client:
+        await client.status.ListDatasets(LIST)
+        curl = ("curl", "--silent", "--cacert", authority.ca, "--unix-socket", config.http[5:])
+        process = await asyncio.create_subprocess_exec(
+            *map(str, curl), "https://localhost/healthz", stdout=asyncio.subprocess.PIPE
+        )
+        assert (await process.communicate())[0] == b'{"alive":true}'
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_several_processes_on_a_socket_are_refused(tmp_path: Path, face: str) -> None:
+    where = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0", face: f"unix:{tmp_path}/x"}
+    ended = await stagecast(
+        "serve", "--db", tmp_path / "s.db", "--processes", "2",
+        *("--grpc", where["grpc"], "--http", where["http"]),
+    )  # fmt: skip
+    assert ended.code == 2
+    assert "SO_REUSEPORT spreads no unix sockets" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+async def test_one_socket_is_not_for_both_faces(tmp_path: Path) -> None:
+    same = f"unix:{tmp_path}/x"
+    ended = await stagecast("serve", "--db", tmp_path / "s.db", "--grpc", same, "--http", same)
+    assert (ended.code, ended.err) == (1, f"Error: gRPC and HTTP cannot both listen on {same}\n")
+    assert not list(tmp_path.iterdir())
+
+
+async def test_demo_uses_a_server_on_a_socket_and_tells_what_to_type(tmp_path: Path) -> None:
+    async with running(tmp_path / "s.db", grpc=f"unix:{tmp_path}/g") as server:
+        ended = await stagecast(
+            *("demo", "--grpc", server.grpc, "--http", server.http), TMPDIR=str(tmp_path)
+        )
+        assert (ended.code, ended.err) == (0, "")
+        assert f" --grpc {server.grpc}\n" in ended.out
+        assert f"grpcurl -plaintext -unix {tmp_path}/g list\n" in ended.out
+        ended = await stagecast("demo", "--grpc", server.grpc, "--http", server.grpc)
+    assert ended.code == 2
+    assert f"no URL leads to {server.grpc}; give HOST:PORT" in " ".join(ended.err.split())

@@ -134,7 +134,7 @@ class Terminal:
 
 
 @contextlib.asynccontextmanager
-async def on_terminal(*arguments: str | Path) -> AsyncIterator[Terminal]:
+async def on_terminal(*arguments: str | Path, **variables: str) -> AsyncIterator[Terminal]:
     """Run a command on a terminal for as long as the block."""
     leader, follower = pty.openpty()
     try:
@@ -143,7 +143,7 @@ async def on_terminal(*arguments: str | Path) -> AsyncIterator[Terminal]:
             stdin=follower,
             stdout=follower,
             stderr=follower,
-            env=environment(TERM="xterm", COLUMNS="80", LINES="24"),
+            env=environment(**{"TERM": "xterm", "COLUMNS": "80", "LINES": "24"} | variables),
         )
         os.close(follower)
         try:

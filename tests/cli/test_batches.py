@@ -103,3 +103,13 @@ async def test_a_terminal_is_told_that_there_is_nothing(server: App) -> None:
 @pytest.mark.parametrize("option", [("--limit", "0"), ("--limit", "x"), ("--dataset", "")])
 def test_batches_refuses_options_that_make_no_sense(option: tuple[str, str]) -> None:
     assert CliRunner().invoke(main, ["batches", *option]).exit_code == 2
+
+
+@pytest.mark.parametrize("size", ["", "0", "00"])
+async def test_terminal_without_a_size_has_a_usual_one(
+    server: App, three: list[Batch], size: str
+) -> None:
+    asked = ("batches", "--grpc", server.grpc_address)
+    async with on_terminal(*asked, COLUMNS=size, LINES=size) as terminal:
+        assert await terminal.end() == 0
+    assert all(any(batch.name[1] in line for line in terminal.lines()) for batch in three)

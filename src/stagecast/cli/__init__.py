@@ -12,6 +12,6 @@ for name in ("COLUMNS", "LINES"):
     if not os.environ.get(name, "").strip("0"):
         os.environ.pop(name, None)
 
-from stagecast.cli.main import main
+from stagecast.cli.main import main  # noqa: E402 - reads what is set above
 
 __all__ = ["main"]

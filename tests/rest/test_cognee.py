@@ -210,7 +210,7 @@ async def test_bug_is_logged_in_full_and_answered_in_one_line(
     assert response.status_code == 500
     assert response.text == '{"error":"Unable to retrieve dataset statuses."}'
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert record.getMessage() == f"GET {PATH} failed"
+    assert record.getMessage() == f"GET {PATH!r} failed"
     assert record.exc_info is not None
 
 

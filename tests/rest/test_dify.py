@@ -326,7 +326,7 @@ async def test_bug_is_logged_in_full_and_answered_in_one_line(
     assert response.status_code == 500
     assert response.json() == {"status": 500, "code": "unknown", "message": "Internal Server Error"}
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert record.getMessage() == f"GET {ingestion.path} failed"
+    assert record.getMessage() == f"GET {ingestion.path!r} failed"
     assert record.exc_info is not None
 
 

@@ -65,7 +65,7 @@ def _limiting(config: Config) -> Iterator[tuple[str, int]]:
     # Without the second, the answer to a ping is waited for a minute, whatever the first says.
     yield "grpc.keepalive_timeout_ms", round(config.keepalive_timeout_s * 1_000)
     yield "grpc.http2.ping_timeout_ms", round(config.keepalive_timeout_s * 1_000)
-    # Who connects and never says that it speaks HTTP/2, or TLS, is waited for two minutes otherwise.
+    # Without it, who connects and never begins to speak HTTP/2 or TLS is waited for two minutes.
     yield "grpc.server_handshake_timeout_ms", round(config.request_s * 1_000)
     yield "grpc.max_receive_message_length", config.max_message_bytes
     # The soft limit refuses some of the calls below the other; one that is as high has no say.

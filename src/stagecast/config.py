@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stagecast.errors import StartError
+from stagecast.escaping import quote
 
 _ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/:?#@\[\]*A-Z]+)(?::[0-9]{1,5})?", re.ASCII)
 _ROOT_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")
@@ -128,7 +129,7 @@ def split_address(address: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(address)
     if match is None or int(match[3]) > 65_535:
         raise ValueError(
-            f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051, with a port up to 65535, "
+            f"{quote(address)} is not HOST:PORT, such as 127.0.0.1:50051, with a port up to 65535, "
             f"or unix:PATH{_advice(address)}"
         )
     return match[1] or match[2], int(match[3])
@@ -200,7 +201,7 @@ def check_origin(origin: str) -> str:
     """
     if not _ORIGIN.fullmatch(origin):
         raise ValueError(
-            f"{origin!r} is no origin such as https://app.example.com or http://localhost:3000"
+            f"{quote(origin)} is no origin such as https://app.example.com or http://localhost:3000"
         )
     return origin
 
@@ -214,7 +215,7 @@ def check_root_path(root_path: str) -> str:
     segments = root_path.split("/")
     if not _ROOT_PATH.fullmatch(root_path) or "." in segments or ".." in segments:
         raise ValueError(
-            f"{root_path!r} is not a path such as /stagecast: it begins with a slash, ends with "
+            f"{quote(root_path)} is not a path such as /stagecast: it begins with a slash, ends with "
             "none, and other characters than those of a URL are percent-encoded"
         )
     return root_path

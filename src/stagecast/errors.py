@@ -45,6 +45,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from stagecast.escaping import quote
+
 
 class StagecastError(Exception):
     """Base of all; `metadata` names the ids and values that programs want."""
@@ -119,7 +121,7 @@ class DatasetNotFound(NotFoundError):
     reason = "DATASET_NOT_FOUND"
 
     def __init__(self, dataset_id: str) -> None:
-        super().__init__(f"no dataset {dataset_id!r}", dataset_id=dataset_id)
+        super().__init__(f"no dataset {quote(dataset_id)}", dataset_id=dataset_id)
 
 
 class BatchNotFound(NotFoundError):
@@ -129,7 +131,7 @@ class BatchNotFound(NotFoundError):
 
     def __init__(self, dataset_id: str, batch_id: str) -> None:
         super().__init__(
-            f"no batch {batch_id!r} in dataset {dataset_id!r}",
+            f"no batch {quote(batch_id)} in dataset {quote(dataset_id)}",
             dataset_id=dataset_id,
             batch_id=batch_id,
         )
@@ -142,24 +144,38 @@ class BatchDeleted(NotFoundError):
 
     def __init__(self, dataset_id: str, batch_id: str) -> None:
         super().__init__(
-            f"batch {batch_id!r} of dataset {dataset_id!r} was deleted",
+            f"batch {quote(batch_id)} of dataset {quote(dataset_id)} was deleted",
             dataset_id=dataset_id,
             batch_id=batch_id,
         )
 
 
 class DocumentNotFound(NotFoundError):
-    """There is no such document."""
+    """There is no such document; `similar` is the id that was meant maybe, and its normal form."""
 
     reason = "DOCUMENT_NOT_FOUND"
 
-    def __init__(self, dataset_id: str, batch_id: str, document_id: str) -> None:
-        super().__init__(
-            f"no document {document_id!r} in batch {batch_id!r} of dataset {dataset_id!r}",
-            dataset_id=dataset_id,
-            batch_id=batch_id,
-            document_id=document_id,
+    def __init__(
+        self,
+        dataset_id: str,
+        batch_id: str,
+        document_id: str,
+        *,
+        similar: tuple[str, str] | None = None,
+    ) -> None:
+        message = (
+            f"no document {quote(document_id)} in batch {quote(batch_id)} of dataset "
+            f"{quote(dataset_id)}"
         )
+        metadata = {"dataset_id": dataset_id, "batch_id": batch_id, "document_id": document_id}
+        if similar:
+            similar_id, form = similar
+            message += (
+                f"; there is {quote(similar_id)}, which differs only in Unicode normalisation "
+                f"({form})"
+            )
+            metadata["similar_document_id"] = similar_id
+        super().__init__(message, **metadata)
 
 
 class ExistsError(StagecastError):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stagecast.errors import BatchExists, BatchSealed, DocumentExists
+from stagecast.escaping import quote
 from stagecast.model import (
     Batch,
     BatchEdit,
@@ -141,10 +142,10 @@ def _find_existing(tx: Writing, new: NewBatch) -> Batch | None:
 def _created_before(tx: Writing, batch: Batch, fingerprint: bytes, new: NewBatch) -> Submitted:
     creation = tx.get_creation(batch)
     if creation.fingerprint != fingerprint:
-        by_request = "" if new.batch_id else f" by request {new.request_id!r}"
+        by_request = "" if new.batch_id else f" by request {quote(new.request_id)}"
         raise BatchExists(
-            f"batch {batch.batch_id!r} of dataset {batch.dataset_id!r} was created{by_request} "
-            "with other content",
+            f"batch {quote(batch.batch_id)} of dataset {quote(batch.dataset_id)} was "
+            f"created{by_request} with other content",
             dataset_id=batch.dataset_id,
             batch_id=batch.batch_id,
         )
@@ -186,8 +187,8 @@ def _add(
     fresh = [new for new in documents if new.document_id not in known]
     if fresh and edit.batch.sealed:
         raise BatchSealed(
-            f"batch {batch_id!r} of dataset {dataset_id!r} is sealed; put the documents into a new "
-            "batch",
+            f"batch {quote(batch_id)} of dataset {quote(dataset_id)} is sealed; put the "
+            "documents into a new batch",
             dataset_id=dataset_id,
             batch_id=batch_id,
         )
@@ -200,8 +201,8 @@ def _add(
 def _check_same(document: Document, new: NewDocument) -> None:
     if (document.display_name, document.labels) != (new.display_name, new.labels):
         raise DocumentExists(
-            f"document {new.document_id!r} of batch {document.batch_id!r} was registered with "
-            "other content",
+            f"document {quote(new.document_id)} of batch {quote(document.batch_id)} was "
+            "registered with other content",
             dataset_id=document.dataset_id,
             batch_id=document.batch_id,
             document_id=document.document_id,

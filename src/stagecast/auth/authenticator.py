@@ -20,6 +20,7 @@ from stagecast.errors import (
     DeniedError,
     ScopeMissing,
 )
+from stagecast.escaping import quote
 from stagecast.model import ANYBODY, ApiKey, Caller, Principal, Scope
 
 
@@ -114,7 +115,7 @@ def _principal_of(key: ApiKey) -> Principal:
 
 def _check_scope(principal: Principal, scope: Scope) -> None:
     if scope not in principal.scopes:
-        raise ScopeMissing(f"{principal.name} has no scope {scope.value!r}", scope=scope.value)
+        raise ScopeMissing(f"{principal.name} has no scope {quote(scope.value)}", scope=scope.value)
 
 
 def _missing() -> CredentialsMissing:

@@ -6,6 +6,8 @@ import re
 
 import click
 
+from stagecast.escaping import quote
+
 _AGE = re.compile("([0-9]{1,6})([a-z])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 
@@ -22,7 +24,7 @@ def check_age(
         return None
     seconds = seconds_of(value, units="smhdw")
     if not seconds:
-        raise click.BadParameter(f"{value!r} is no age such as 30d, 12h, 90m or 2w")
+        raise click.BadParameter(f"{quote(value)} is no age such as 30d, 12h, 90m or 2w")
     return float(seconds)
 
 

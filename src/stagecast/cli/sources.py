@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stagecast.cli.worker import Source
+from stagecast.escaping import escape, escape_controls
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -35,7 +36,7 @@ def _expand(path: Path) -> Iterable[Path]:
         return [path]
     texts = list(_texts_in(path))
     if not texts:
-        raise ValueError(f"there are no *.txt or *.md files in {str(path)!r}")
+        raise ValueError(f"there are no *.txt or *.md files in '{escape_controls(str(path))}'")
     return texts
 
 
@@ -52,9 +53,8 @@ def _source(path: Path, shown: Path) -> Source:
 
 
 def _printable(text: str) -> str:
-    """Return a text that can be an id: as it is, or escaped; shortened if it is too long."""
-    if not text.isprintable():
-        text = text.encode("unicode_escape").decode("ascii")
+    """Return a text that can be an id, of no other text; shortened if it is too long."""
+    text = escape(text)
     if len(text) > _MOST:
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         text = f"{digest}…{text[-(_MOST - 13) :]}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
+from stagecast.escaping import quote
 from stagecast.model.records import (
     Document,
     DocumentError,
@@ -182,7 +183,7 @@ def _check_attempt(document: Document, attempt: int) -> None:
         raise FieldInvalid("attempt", f"{attempt} has not begun; {document.attempt} is current")
     if attempt and attempt < document.attempt:
         raise StaleAttempt(
-            f"attempt {attempt} of document {document.document_id!r} is over; "
+            f"attempt {attempt} of document {quote(document.document_id)} is over; "
             f"{document.attempt} is current",
             attempt=document.attempt,
         )
@@ -194,7 +195,7 @@ def _outcome_after_end(document: Document, report: Report) -> ReportOutcome:
     if beyond or report.error not in (None, document.error):
         asked = f"stage {report.stage.name}" if beyond and report.stage else "an error"
         raise IllegalTransition(
-            f"document {document.document_id!r} has ended as {document.state.name} in stage "
+            f"document {quote(document.document_id)} has ended as {document.state.name} in stage "
             f"{document.stage.name}; {asked} needs another attempt (StartAttempt)",
             state=document.state.name,
             stage=document.stage.name,

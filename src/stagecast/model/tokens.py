@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from stagecast.errors import FieldInvalid, TokenInvalid
+from stagecast.escaping import quote
 
 _VERSION = b"\x01"
 _DIGEST_BYTES = 8
@@ -65,7 +66,7 @@ class ResumeToken:
         if about != _digest(dataset_id, batch_id):
             raise TokenInvalid(
                 "resume_token",
-                f"not of batch {batch_id!r} of dataset {dataset_id!r}",
+                f"not of batch {quote(batch_id)} of dataset {quote(dataset_id)}",
                 dataset_id=dataset_id,
                 batch_id=batch_id,
             )

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
 from stagecast.errors import Draining
+from stagecast.escaping import quote
 from stagecast.rpc.pace import Context
 
 
@@ -47,7 +48,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     ) -> pb.HealthCheckResponse:
         """Return the status."""
         if request.service not in self._known:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {quote(request.service)}")
         return pb.HealthCheckResponse(status=self._status(request.service))
 
     async def Watch(  # noqa: N802 - the proto's name

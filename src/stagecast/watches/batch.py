@@ -14,6 +14,7 @@ from functools import partial
 
 from stagecast.config import Config
 from stagecast.errors import HistoryChanged, HistoryError, TokenExpired
+from stagecast.escaping import quote
 from stagecast.feed import Feed
 from stagecast.model import (
     ANY_CALLER,
@@ -191,7 +192,7 @@ def _history_error(batch: Batch, revision: int, reason: SnapshotReason) -> Histo
         return token_expired(batch, revision)
     return HistoryChanged(
         f"the token's revision {revision} is of another history than that of batch "
-        f"{batch.batch_id!r}, which is at {batch.revision}",
+        f"{quote(batch.batch_id)}, which is at {batch.revision}",
         dataset_id=batch.dataset_id,
         batch_id=batch.batch_id,
         revision=revision,

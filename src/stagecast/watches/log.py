@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from stagecast.errors import BatchDeleted, TokenExpired
+from stagecast.escaping import quote
 from stagecast.model import (
     Batch,
     Document,
@@ -135,8 +136,8 @@ def end_of(tx: Reading, batch: Batch) -> Cursor:
 def token_expired(batch: Batch, revision: int) -> TokenExpired:
     """Return what is told to who goes on from a revision that the log does not reach back to."""
     return TokenExpired(
-        f"the token's revision {revision} cannot be gone on from; batch {batch.batch_id!r} is at "
-        f"{batch.revision}, and its older history was let go",
+        f"the token's revision {revision} cannot be gone on from; batch "
+        f"{quote(batch.batch_id)} is at {batch.revision}, and its older history was let go",
         dataset_id=batch.dataset_id,
         batch_id=batch.batch_id,
         revision=revision,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import TypeVar
@@ -12,13 +11,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.errors import FieldInvalid
+from stagecast.escaping import is_printable, quote
 from stagecast.model import BATCH_ID, canonical_uuid
 
 MICROSECONDS = 1_000_000
 
 E = TypeVar("E", bound=IntEnum)
 
-_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _MAX_SECONDS = 253_402_300_799  # the end of the year 9999, where Timestamp ends
 _MIN_SECONDS = -62_135_596_800  # the beginning of the year 1
@@ -51,8 +50,7 @@ def text(field: str, value: str, *, least: int, most: int) -> str:
     """Return a printable text of a length in characters."""
     if not least <= len(value) <= most:
         raise FieldInvalid(field, f"must have {least} to {most} characters, has {len(value)}")
-    # Most texts are ASCII, and those are quickly told.
-    if not (value.isascii() and value.isprintable()) and any(map(_is_unprintable, value)):
+    if not is_printable(value):
         raise FieldInvalid(field, "must have printable characters only")
     return value
 
@@ -63,7 +61,9 @@ def labels(field: str, value: Mapping[str, str]) -> dict[str, str]:
         raise FieldInvalid(field, f"must have at most 32 pairs, has {len(value)}")
     try:
         return {
-            text("key", key, least=1, most=64): text(f"value of {key!r}", given, least=0, most=256)
+            text("key", key, least=1, most=64): text(
+                f"value of {quote(key)}", given, least=0, most=256
+            )
             for key, given in sorted(value.items())
         }
     except FieldInvalid as error:
@@ -111,18 +111,6 @@ def moment_us(field: str, value: Timestamp) -> int:
     if not _MIN_SECONDS <= value.seconds <= _MAX_SECONDS or not 0 <= value.nanos < 10**9:
         raise FieldInvalid(field, "must be a time in the years 1 to 9999")
     return value.seconds * MICROSECONDS + value.nanos // 1_000
-
-
-def _is_unprintable(character: str) -> bool:
-    """Tell control characters, line breaks and what turns the direction of the text around it.
-
-    `str.isprintable` would also refuse spaces that are common in file names, and letters that are
-    newer than this Python.
-    """
-    return (
-        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-        or unicodedata.bidirectional(character) in _TURNS
-    )
 
 
 def _spoken(seconds: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stagecast.errors import FieldInvalid
+from stagecast.escaping import quote
 from stagecast.model import (
     LOST,
     Beat,
@@ -57,7 +58,7 @@ def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[N
         path = f"documents[{index}]"
         document_id = checks.text(f"{path}.document_id", new.document_id, least=0, most=256)
         if document_id in seen:
-            raise FieldInvalid(f"{path}.document_id", f"occurs twice: {document_id!r}")
+            raise FieldInvalid(f"{path}.document_id", f"occurs twice: {quote(document_id)}")
         if document_id:
             seen.add(document_id)
         registered.append(

@@ -16,6 +16,7 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
 
 from stagecast.errors import StartError, StoreBusy
+from stagecast.escaping import quote
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
 from stagecast.store.sqlite.access import check_access
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
@@ -226,4 +227,4 @@ def check_ours(db: Database, path: Path) -> None:
         known = {migration.name for migration in migrations.pending(empty)}
     newer = [step.name for step in migrations.applied(db) if step.name not in known]
     if newer:
-        raise StartError(f"{path} was made by a newer release: unknown step {newer[0]!r}")
+        raise StartError(f"{path} was made by a newer release: unknown step {quote(newer[0])}")

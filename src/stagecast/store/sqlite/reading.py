@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterator
 
 from stagecast.errors import StoreBusy
+from stagecast.escaping import quote
 from stagecast.model import (
     Batch,
     BatchState,
@@ -278,7 +279,7 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
             if self._is_log_whole(batch):
                 return None
             raise StoreBusy(
-                f"what batch {batch.batch_id!r} was at revision {as_of} was let go meanwhile; "
+                f"what batch {quote(batch.batch_id)} was at revision {as_of} was let go meanwhile; "
                 "ask again for what it is now",
                 retry_after_s=RETRY_AFTER_S,
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stagecast.errors import DocumentNotFound, FieldInvalid, StagecastError
+from stagecast.errors import FieldInvalid, StagecastError
 from stagecast.model import (
     Batch,
     BatchEdit,
@@ -20,7 +20,14 @@ from stagecast.model import (
     apply_report,
     start_attempt,
 )
-from stagecast.store import SeenStore, Store, Writing, get_batch, get_document
+from stagecast.store import (
+    SeenStore,
+    Store,
+    Writing,
+    document_not_found,
+    get_batch,
+    get_document,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +96,8 @@ def _report(tx: Writing, dataset_id: str, batch_id: str, reports: Sequence[Repor
     results: list[ReportResult] = []
     for index, report in enumerate(reports):
         try:
+            if report.document_id not in documents:
+                raise document_not_found(tx, edit.batch, report.document_id)
             results.append(_apply(edit, documents, report))
         except StagecastError as error:
             raise _located(error, edit.batch, index, report) from None
@@ -97,9 +106,7 @@ def _report(tx: Writing, dataset_id: str, batch_id: str, reports: Sequence[Repor
 
 
 def _apply(edit: BatchEdit, documents: dict[str, Document], report: Report) -> ReportResult:
-    document = documents.get(report.document_id)
-    if document is None:
-        raise DocumentNotFound(edit.batch.dataset_id, edit.batch.batch_id, report.document_id)
+    document = documents[report.document_id]
     change = apply_report(document, report, now=edit.now)
     after = edit.apply(document, change, event_at=report.event_at)
     if after is document:

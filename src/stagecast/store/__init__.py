@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from stagecast.store.lookups import get_batch, get_call, get_dataset, get_document
+from stagecast.store.lookups import (
+    document_not_found,
+    get_batch,
+    get_call,
+    get_dataset,
+    get_document,
+)
 from stagecast.store.protocol import (
     BatchName,
     DatasetNews,
@@ -31,6 +37,7 @@ __all__ = [
     "Store",
     "Topic",
     "Writing",
+    "document_not_found",
     "get_batch",
     "get_call",
     "get_dataset",

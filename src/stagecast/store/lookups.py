@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from stagecast.errors import BatchNotFound, DatasetNotFound, DocumentNotFound
 from stagecast.model import Batch, Dataset, Document
 from stagecast.store.protocol import Reading
@@ -39,8 +41,25 @@ def get_document(tx: Reading, batch: Batch, document_id: str) -> Document:
     """
     document = tx.find_documents(batch, [document_id]).get(document_id)
     if document is None:
-        raise DocumentNotFound(batch.dataset_id, batch.batch_id, document_id)
+        raise document_not_found(tx, batch, document_id)
     return document
+
+
+def document_not_found(tx: Reading, batch: Batch, document_id: str) -> DocumentNotFound:
+    """Return the error for a document that is not there.
+
+    It names one that only differs in Unicode normalisation, which looks the same: file names of
+    macOS are decomposed (NFD), what people type is composed (NFC).
+    """
+    forms = {unicodedata.normalize(form, document_id): form for form in ("NFC", "NFD")}
+    others = forms.keys() - {document_id}
+    similar = next(iter(tx.find_documents(batch, others)), None) if others else None
+    return DocumentNotFound(
+        batch.dataset_id,
+        batch.batch_id,
+        document_id,
+        similar=(similar, forms[similar]) if similar else None,
+    )
 
 
 def get_call(tx: Reading, batch: Batch) -> int:

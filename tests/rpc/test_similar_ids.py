@@ -1,0 +1,67 @@
+"""Two ids that look the same are told apart: names from macOS are NFD, what people type is NFC."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from stagecast.v1 import report_service_pb2 as rs
+from stagecast.v1 import resources_pb2 as r
+from tests.rpc.calls import BATCH, Calls, refused, stage
+
+NFC, NFD = "caf\u00e9.txt", "cafe\u0301.txt"
+
+NAMING: dict[str, Callable[[Calls, str], Awaitable[Any]]] = {
+    "get": lambda calls, name: calls.document(name),
+    "history": lambda calls, name: calls.history(name),
+    "start": lambda calls, name: calls.start(name),
+    "report": lambda calls, name: calls.report(stage(name, r.STAGE_PARSING)),
+    "pause": lambda calls, name: calls.pause(name),
+    "resume": lambda calls, name: calls.resume(name),
+    "stop": lambda calls, name: calls.stop(name),
+    "retry": lambda calls, name: calls.retry(name),
+}
+
+
+@pytest.mark.parametrize("call", NAMING.values(), ids=NAMING)
+@pytest.mark.parametrize(("there", "asked", "form"), [(NFD, NFC, "NFD"), (NFC, NFD, "NFC")])
+async def test_an_id_that_differs_only_in_normalisation_is_named(
+    calls: Calls,
+    call: Callable[[Calls, str], Awaitable[Any]],
+    there: str,
+    asked: str,
+    form: str,
+) -> None:
+    await calls.create("other", there)
+    refusal = await refused(call(calls, asked))
+    assert refusal.reason == "DOCUMENT_NOT_FOUND"
+    assert refusal.message.removeprefix("reports[0]: ") == (
+        f"no document '{asked}' in batch '{BATCH}' of dataset '{calls.dataset_id}'; "
+        f"there is '{there}', which differs only in Unicode normalisation ({form})"
+    )
+    assert refusal.metadata["document_id"] == asked
+    assert refusal.metadata["similar_document_id"] == there
+
+
+async def test_a_report_is_refused_by_its_index_all_the_same(calls: Calls) -> None:
+    await calls.create("a", NFD)
+    refusal = await refused(calls.report(stage("a", r.STAGE_PARSING), stage(NFC, r.STAGE_PARSING)))
+    assert refusal.message.startswith("reports[1]: no document ")
+    assert (refusal.metadata["index"], refusal.metadata["similar_document_id"]) == ("1", NFD)
+
+
+async def test_an_id_like_no_other_is_told_of_none(calls: Calls) -> None:
+    await calls.create(NFD)
+    for unknown in ("cafe.txt", "caf\u00e8.txt"):
+        refusal = await refused(calls.document(unknown))
+        assert refusal.message.endswith(f"of dataset '{calls.dataset_id}'")
+        assert "similar_document_id" not in refusal.metadata
+
+
+async def test_a_heartbeat_drops_what_is_not_there_under_this_very_id(calls: Calls) -> None:
+    await calls.create(NFD)
+    await calls.start(NFD)
+    orders = await calls.orders(NFC, NFD)
+    assert orders == [rs.WORKER_ORDER_DROP, rs.WORKER_ORDER_GO_ON]

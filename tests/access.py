@@ -7,8 +7,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from stagecast.app import opened_store, wall_clock
-from stagecast.auth import Authenticator, KeyRing, create_key, prefix_of, revoke_key
-from stagecast.model import Scope
+from stagecast.auth import (
+    Authenticator,
+    KeyRing,
+    add_key,
+    make_new_key,
+    prefix_of,
+    revoke_key,
+)
+from stagecast.model import ApiKey, Scope, Sight
 from stagecast.store import Store
 from tests.clock import Clock
 
@@ -17,6 +24,16 @@ def asking_nobody(store: Store) -> Authenticator:
     """Return what lets everybody in."""
     ring = KeyRing(store, asyncio.Event(), on_change=lambda: None)
     return Authenticator(ring, verifier=None, clock=Clock(), required=False)
+
+
+async def create_key(
+    store: Store, *, name: str, scopes: frozenset[Scope], sight: Sight, lives_us: int | None
+) -> tuple[str, ApiKey]:
+    """Make a key, and return it with what is kept of it."""
+    secret, key = await make_new_key(
+        store, name=name, scopes=scopes, sight=sight, lives_us=lives_us
+    )
+    return secret, await add_key(store, key)
 
 
 async def make_key(

@@ -152,11 +152,11 @@ def socket_path(address: str) -> str | None:
         return None
     path = address.removeprefix(_SOCKET)
     if not (path and path.isprintable()):
-        raise ValueError(f"{address!r} is not unix:PATH, with a path of printable characters")
+        raise ValueError(f"{quote(address)} is not unix:PATH, with a path of printable characters")
     path = os.path.abspath(re.sub("^/+", "/", path))  # noqa: PTH100 - Path keeps the dots
     if len(path.encode()) > _MAX_PATH:
         raise ValueError(
-            f"{path!r} is too long for a socket: {len(path.encode())} bytes of at most {_MAX_PATH}"
+            f"{quote(path)} is too long for a socket: {len(path.encode())} bytes of at most {_MAX_PATH}"
         )
     return path
 
@@ -172,7 +172,7 @@ def check_address(address: str, *, to_call: bool = False) -> str:
         return _SOCKET + path
     _, port = split_address(address)
     if to_call and not port:
-        raise ValueError(f"{address!r} has no real port; the server's ready line names it")
+        raise ValueError(f"{quote(address)} has no real port; the server's ready line names it")
     return address
 
 

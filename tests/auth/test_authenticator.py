@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from stagecast.auth import Authenticator, KeyRing, create_key, revoke_key
+from stagecast.auth import Authenticator, KeyRing, revoke_key
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, ScopeMissing
 from stagecast.model import Scope
 from stagecast.store.sqlite import SqliteStore
+from tests.access import create_key
 from tests.auth.test_ring import Watched
 from tests.clock import Clock
 from tests.store.test_checking import opened

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.auth import create_key, list_keys, revoke_key
+from stagecast.auth import list_keys, revoke_key
 from stagecast.model import Scope
+from tests.access import create_key
 from tests.clock import Clock
 from tests.store.test_checking import opened
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from stagecast.auth import KeyRing, create_key, revoke_key, ring
+from stagecast.auth import KeyRing, revoke_key, ring
 from stagecast.auth.secret import digest_of
 from stagecast.errors import StoreBusy
 from stagecast.model import Scope
 from stagecast.store import Reading
 from stagecast.store.sqlite import SqliteStore
+from tests.access import create_key
 from tests.clock import Clock
 from tests.conditions import until
 from tests.store.test_checking import opened

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from stagecast.auth.authenticator import Authenticator
 from stagecast.auth.bearer import bearer_of
-from stagecast.auth.keys import create_key, list_keys, revoke_key
+from stagecast.auth.keys import add_key, list_keys, make_new_key, revoke_key
 from stagecast.auth.ring import KeyRing
 from stagecast.auth.secret import prefix_of
 from stagecast.auth.tokens import TokenVerifier, load_verifier
@@ -16,10 +16,11 @@ __all__ = [
     "Authenticator",
     "KeyRing",
     "TokenVerifier",
+    "add_key",
     "bearer_of",
-    "create_key",
     "list_keys",
     "load_verifier",
+    "make_new_key",
     "prefix_of",
     "revoke_key",
 ]

@@ -9,29 +9,29 @@ from stagecast.model import ApiKey, NewKey, Scope, Sight
 from stagecast.store import Store, Writing
 
 
-async def create_key(
+async def make_new_key(
     store: Store, *, name: str, scopes: frozenset[Scope], sight: Sight, lives_us: int | None
-) -> tuple[str, ApiKey]:
-    """Make a key that ends after a time, or never.
+) -> tuple[str, NewKey]:
+    """Return a key that ends after a time, or never, and what is to be kept of it by `add_key`.
 
-    Returns:
-        The key itself, which is kept nowhere, and what is kept of it.
+    Raises:
+        StoreBusy: the store cannot be written, so nothing could be kept.
     """
     secret = make_key()
+    now = await store.write(lambda tx: tx.now)
+    return secret, NewKey(
+        prefix=prefix_of(secret) or "",
+        digest=digest_of(secret),
+        name=name,
+        scopes=scopes,
+        sight=sight,
+        expires_at=None if lives_us is None else now + lives_us,
+    )
 
-    def add(tx: Writing) -> ApiKey:
-        return tx.add_key(
-            NewKey(
-                prefix=prefix_of(secret) or "",
-                digest=digest_of(secret),
-                name=name,
-                scopes=scopes,
-                sight=sight,
-                expires_at=None if lives_us is None else tx.now + lives_us,
-            )
-        )
 
-    return secret, await store.write(add)
+async def add_key(store: Store, key: NewKey) -> ApiKey:
+    """Let a key open what it allows. The first one turns credentials on for good."""
+    return await store.write(lambda tx: tx.add_key(key))
 
 
 async def list_keys(store: Store) -> Sequence[ApiKey]:

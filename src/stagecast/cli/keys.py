@@ -9,12 +9,13 @@ from typing import TypeVar
 import click
 
 from stagecast.app import opened_store
-from stagecast.auth import create_key, list_keys, prefix_of, revoke_key
+from stagecast.auth import add_key, list_keys, make_new_key, prefix_of, revoke_key
 from stagecast.cli.keyoptions import check_datasets, check_name, check_scopes, check_span
 from stagecast.cli.keytable import datasets_text, moment_text, print_keys, scopes_text
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
 from stagecast.cli.options import db_option
+from stagecast.cli.stdio import echo
 from stagecast.errors import StagecastError
 from stagecast.model import Scope
 from stagecast.store import Store
@@ -84,20 +85,28 @@ def create(
 ) -> None:
     """Make a key and print it, this one time: only its SHA-256 is kept.
 
-    The key is all that goes to stdout. The file is created if it is not there.
+    The key is all that goes to stdout; if it cannot be written there, none is made. The file is
+    created if it is not there.
+
+    Exit code: 0, 1 if it was not made, 74 if it could not be printed, and so was not made.
     """
-    secret, key = _with_store(
-        db,
-        lambda store: create_key(
+
+    async def make(store: Store) -> None:
+        secret, key = await make_new_key(
             store, name=name, scopes=scopes, sight=datasets, lives_us=lives_us
-        ),
-    )
-    click.echo(
-        f"key {key.prefix}: {scopes_text(key)}; datasets: {datasets_text(key)}; "
-        f"expires: {moment_text(key.expires_at) or 'never'}. It is shown this once:",
-        err=True,
-    )
-    click.echo(secret)
+        )
+        click.echo(
+            f"key {key.prefix}: {scopes_text(key)}; datasets: {datasets_text(key)}; "
+            f"expires: {moment_text(key.expires_at) or 'never'}. It is shown this once:",
+            err=True,
+        )
+        echo(secret)  # before it is made: one that nobody has seen would turn credentials on
+        try:
+            await add_key(store, key)
+        except StagecastError as error:
+            raise click.ClickException(f"the key was not made: {error}") from error
+
+    _with_store(db, make)
 
 
 @keys.command("list", epilog=examples("keys list --db walk.db"))
@@ -129,7 +138,7 @@ def revoke(*, db: Path, key: str) -> None:
         # What was typed may be a secret with a typing error in it.
         raise click.ClickException(f"{db} has no such key; 'stagecast keys list' shows all")
     done = "was revoked before" if before.revoked_at is not None else "is revoked"
-    click.echo(f"key {before.prefix} {done}")
+    echo(f"key {before.prefix} {done}")
 
 
 def _check_there(db: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
 
 from stagecast.cli.batches import batches
@@ -11,21 +14,39 @@ from stagecast.cli.history import history
 from stagecast.cli.keys import keys
 from stagecast.cli.serve import serve
 from stagecast.cli.status import status
+from stagecast.cli.stdio import guarded_output
 from stagecast.cli.upkeep import backup, check
 from stagecast.cli.watch import watch
+from stagecast.escaping import escape_controls
 
 
-class _InOrder(click.Group):
-    """A group that lists its commands as they were added, not by the alphabet."""
+class _Program(click.Group):
+    """All commands, listed as they were added, not by the alphabet; each ends in the same way."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - as click has it
+        if sys.stdout is not sys.__stdout__:  # whoever has replaced it looks after it
+            return super().main(*args, **extra)
+        with guarded_output():
+            return super().main(*args, **extra)
 
-@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = escape_controls(error.message)  # type: ignore[misc]  # of no subclass
+            raise
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stagecast")
 def main() -> None:
-    """Tell how far documents are on their way into a knowledge base."""
+    """Tell how far documents are on their way into a knowledge base.
+
+    Every command ends with exit code 74 if its output cannot be written.
+    """
 
 
 for command in (

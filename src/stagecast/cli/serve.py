@@ -23,6 +23,7 @@ from stagecast.cli.options import DEFAULTS, setting
 from stagecast.cli.origins import origins_option, root_path_option
 from stagecast.cli.retain import retention_options
 from stagecast.cli.signals import ignore_stop_signals, on_stop_signals
+from stagecast.cli.stdio import announce
 from stagecast.cli.supervisor import supervise
 from stagecast.config import Config, socket_path
 from stagecast.errors import StartError
@@ -71,8 +72,9 @@ def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields 
     """Serve gRPC and REST from one SQLite file.
 
     Prints one line to stdout when it is ready, `stagecast ready grpc=ADDRESS http=ADDRESS`.
-    Logs go to stderr. SIGTERM, SIGINT and SIGHUP end it: watches are told to reconnect, calls under
-    way get five seconds to finish, the exit code is 0.
+    Logs go to stderr. It serves all the same if nobody takes them. SIGTERM, SIGINT and SIGHUP end
+    it: watches are told to reconnect, calls under way get five seconds to finish, the exit code
+    is 0.
     """
     config = Config(**settings)
     if processes > 1 and sys.platform != "linux":
@@ -113,6 +115,6 @@ async def _serve(config: Config) -> None:
     stop = asyncio.Event()
     on_stop_signals(stop.set)
     async with App(config) as app:
-        click.echo(f"stagecast ready grpc={app.grpc_address} http={app.http_address}")
+        announce(f"stagecast ready grpc={app.grpc_address} http={app.http_address}")
         await stop.wait()
         logging.getLogger(__name__).info("told to stop")

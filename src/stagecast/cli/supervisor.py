@@ -15,12 +15,11 @@ import signal
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-import click
-
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.process import Ready, serve_under
 from stagecast.cli.signals import ignore_stop_signals, on_stop_signals, stop_signals
+from stagecast.cli.stdio import announce
 from stagecast.client import Backoff
 from stagecast.config import Config
 from stagecast.errors import StartError
@@ -73,7 +72,7 @@ async def _supervise(config: Config, processes: int) -> bool:
 async def _serve(places: list[_Place]) -> None:
     """Tell when all processes are ready, and replace those that die; without end."""
     ready, *_ = await asyncio.gather(*(place.fill() for place in places))
-    click.echo(f"stagecast ready grpc={ready.grpc} http={ready.http}")
+    announce(f"stagecast ready grpc={ready.grpc} http={ready.http}")
     await asyncio.gather(*(place.keep() for place in places))
 
 

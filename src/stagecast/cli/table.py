@@ -1,6 +1,7 @@
 """The live table of a batch: a summary, and as many documents as fit the terminal.
 
-It is painted from the `View` at most some ten times a second, however many messages come in.
+It is painted from the `View` at most some ten times a second, however many messages come in. It
+has the screen to itself meanwhile: where lines of a terminal that is resized went to is not known.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ class LiveTable:
     Args:
         console: the terminal.
         view: what to show; nothing is shown before its first message.
+
+    Raises:
+        ExceptionGroup: of what the block raised, or of `OutputFailed`, which ends the block.
     """
 
     def __init__(self, console: Console, view: View) -> None:
@@ -54,10 +58,18 @@ class LiveTable:
         self._changed = asyncio.Event()
         self._heard_at = 0.0
         self._lost = False
-        self._live = Live(console=console, auto_refresh=False)
+        self._live = Live(
+            console=console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        self._painter = asyncio.create_task(self._paint())
+        await self._tasks.__aenter__()
+        self._painter = self._tasks.create_task(self._paint())
         return self
 
     async def __aexit__(
@@ -67,11 +79,17 @@ class LiveTable:
         traceback: TracebackType | None,
     ) -> None:
         self._painter.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._painter
+        try:
+            # A picture that could not be painted has ended the block.
+            await self._tasks.__aexit__(kind, error, traceback)
+        finally:
+            self._leave_last_picture()
+
+    def _leave_last_picture(self) -> None:
+        """Give the screen back, and print below what was on it how the view was at the end."""
         if self._live.is_started:
-            self._live.update(self._picture(), refresh=True)
             self._live.stop()
+            self._console.print(self._picture())
         if self._view.terminal:
             self._console.print(failures(self._view))
 
@@ -90,8 +108,7 @@ class LiveTable:
         self._live.start()
         while True:
             self._changed.clear()
-            # The cursor rests on a line of its own, where the `^C` of the terminal does no harm.
-            self._live.update(Group(self._picture(), Text()), refresh=True)
+            self._live.update(self._picture(), refresh=True)
             await asyncio.sleep(_FRAME_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STILL_S):

@@ -48,12 +48,13 @@ Lost: TypeAlias = Callable[[], None]
 def watch(dataset: str, batch: str, server: Server, as_json: bool, follow: bool) -> None:
     """Watch a batch until it has ended.
 
-    DATASET is a UUID, BATCH the id of a batch in it. On a terminal this is a live table, else one
-    line for each transition. A connection that is lost is made again, and nothing
-    is missed, unless the server stays away for ten minutes.
+    DATASET is a UUID, BATCH the id of a batch in it. On a terminal this is a live table, else a
+    line for each document at the start and for each transition, with tabs between revision, kind,
+    state, stage, document, error, and one that begins with 'batch' at the end. A connection that is
+    lost is made again, and nothing is missed, unless the server stays away for ten minutes.
 
     Exit code: 0 if all documents succeeded, 1 if the batch ended otherwise, 2 if it cannot be
-    watched.
+    watched, 74 if its output cannot be written.
     """
     request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
     with told_in_one_line(server.address):
@@ -72,7 +73,8 @@ async def follow_batch(
     """Show a batch until the watch ends, and return it as it was last.
 
     Raises:
-        grpc.aio.AioRpcError: the watch was refused, or the server is away.
+        grpc.aio.AioRpcError: the watch was refused, or the server is away; in an `ExceptionGroup`
+            if it was shown in a table.
     """
     view = View()
     async with (

@@ -138,7 +138,7 @@ async def test_demo_survives_a_server_that_is_killed(tmp_path: Path) -> None:
             await server.kill()
     assert ended.code == 0
     assert "Traceback" not in ended.err
-    assert ended.out.count("  succeeded      succeeded  completed  samples/") == 6
+    assert ended.out.count("\tsucceeded\tsucceeded\tcompleted\tsamples/") == 6
     assert "for: resume token\nsamples/watch.md, chunk " in ended.out
 
 

@@ -49,7 +49,7 @@ async def test_a_pipe_gets_a_line_for_each_transition(
         ["4", "sealed", *[""] * 8],
         ["5", "started", "a", "pending", "waiting", "running", "waiting", *at_work, ""],
         ["6", "stage_entered", "a", "running", "waiting", "running", "parsing", *at_work, ""],
-        ["7", "failed", *a, "failed", "parsing", *at_work, "PARSE_ERROR: Page 3 is no text."],
+        ["7", "failed", *a, "failed", "parsing", *at_work, r"PARSE_ERROR: Page 3\nis no text."],
     ]
 
 

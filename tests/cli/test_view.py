@@ -173,7 +173,7 @@ def test_the_table_shows_states_bars_times_and_errors() -> None:
     assert a.split()[:3] == ["a", "running", "indexing"]
     assert a.split()[-3:] == ["3/12", "1:30", "min"]
     assert b.split() == ["b", "pending", "waiting"]
-    assert "PARSE_ERROR: page 3 [31mis [red]no[/red] text" in c
+    assert r"PARSE_ERROR: page 3 \x1b[31mis [red]no[/red] t" in c
     assert c.endswith("10.0 s")
     assert d.split()[:3] == ["d", "stalled", "cleaning"]
 
@@ -201,14 +201,14 @@ def test_the_table_shows_the_end_of_long_names() -> None:
 def test_lines_tell_each_transition_and_the_end() -> None:
     ended = batch("PARTIALLY_SUCCEEDED", succeeded=1, failed=1)
     messages = [snapshot(document("a")), news(document("b"), failed("c")), news(batch=ended)]
-    assert [line for message in messages for line in lines.format_message(message)] == [
-        "snapshot (initial) at revision 7",
-        "     0  running    indexing   a",
-        "     8  stage_entered  running    indexing   b",
-        "     9  stage_entered  failed     parsing    c  PARSE_ERROR: no text",
+    assert [row for message in messages for row in lines.message_rows(message)] == [
+        ("snapshot (initial) at revision 7",),
+        ("0", "", "running", "indexing", "a", ""),
+        ("8", "stage_entered", "running", "indexing", "b", ""),
+        ("9", "stage_entered", "failed", "parsing", "c", "PARSE_ERROR: no text"),
     ]
-    [*_, last] = lines.format_message(news(document("b"), batch=ended))
-    assert last == "batch batch-1 partially_succeeded: 1 succeeded, 1 failed"
+    [*_, last] = lines.message_rows(news(document("b"), batch=ended))
+    assert last == ("batch batch-1 partially_succeeded: 1 succeeded, 1 failed",)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ async def test_a_pipe_gets_plain_lines(server: App, batch: Batch) -> None:
         await batch.fail("b")
         lines = await watch.lines()
         ended = await watch.end()
-    assert " ".join(lines[0].split()) == "6 failed failed waiting b PARSE_ERROR: Page 3 is no text."
+    error = r"PARSE_ERROR: Page 3\nis no text."
+    assert lines[0] == f"6\tfailed\tfailed\twaiting\tb\t{error}\n"
     assert lines[1] == "batch batch-1 partially_succeeded: 1 succeeded, 1 failed\n"
     assert (ended.code, ended.err) == (1, "")
 

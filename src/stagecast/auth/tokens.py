@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from stagecast.auth.secret import digest_of
 from stagecast.config import read_file
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, StartError
+from stagecast.escaping import is_printable
 from stagecast.model import Principal, Scope, Sight, canonical_uuid
 
 _LEEWAY_S = 30  # that clocks may differ
@@ -154,6 +155,6 @@ def _sight(claim: object) -> Sight:
 
 
 def _name(subject: object) -> str:
-    if isinstance(subject, str) and subject.isprintable() and 0 < len(subject) <= _MOST_NAME:
+    if isinstance(subject, str) and is_printable(subject) and 0 < len(subject) <= _MOST_NAME:
         return f"token of {subject}"
     return "a token"

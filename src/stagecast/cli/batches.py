@@ -48,7 +48,7 @@ def batches(
     and one of them has failed, and `3/12+` that more documents may follow. In a pipe it is a line
     for each batch with tabs between dataset, id, state, since when, how long, contents.
 
-    Exit code: 0, or 2 if it cannot be asked.
+    Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
     """
     request = pb.ListBatchesRequest(dataset_id=dataset or "", states=OPEN if only_open else ())
     with told_in_one_line(server.address):

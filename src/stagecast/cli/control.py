@@ -13,6 +13,7 @@ from stagecast.cli.loop import run
 from stagecast.cli.naming import batch_argument, dataset_argument, document_argument, examples
 from stagecast.cli.output import print_json
 from stagecast.cli.server import Server, server_option
+from stagecast.cli.stdio import echo
 from stagecast.v1 import control_service_pb2 as pb
 
 if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the other
@@ -47,7 +48,8 @@ def pause(server: Server, as_json: bool, **ids: str | None) -> None:
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
     only this one. `resume` releases them.
 
-    Exit code: 0, also if there was nothing to hold; 2 if it cannot be asked.
+    Exit code: 0, also if there was nothing to hold; 2 if it cannot be asked, 74 if its output
+    cannot be written.
     """
     request = pb.PauseRequest(**_named(ids))
     _order(server, lambda controls: controls.Pause(request), "pause", "paused", as_json=as_json)
@@ -60,7 +62,8 @@ def resume(server: Server, as_json: bool, **ids: str | None) -> None:
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
     only this one.
 
-    Exit code: 0, also if there was nothing to release; 2 if it cannot be asked.
+    Exit code: 0, also if there was nothing to release; 2 if it cannot be asked, 74 if its output
+    cannot be written.
     """
     request = pb.ResumeRequest(**_named(ids))
     _order(server, lambda controls: controls.Resume(request), "resume", "resumed", as_json=as_json)
@@ -73,7 +76,8 @@ def stop(server: Server, as_json: bool, **ids: str | None) -> None:
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
     only this one. `retry` begins them again.
 
-    Exit code: 0, also if there was nothing to end; 2 if it cannot be asked.
+    Exit code: 0, also if there was nothing to end; 2 if it cannot be asked, 74 if its output
+    cannot be written.
     """
     request = pb.StopRequest(**_named(ids))
     _order(server, lambda controls: controls.Stop(request), "stop", "stopped", as_json=as_json)
@@ -86,7 +90,8 @@ def retry(server: Server, as_json: bool, **ids: str | None) -> None:
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
     only this one, also if it succeeded. They are pending again and wait for a worker.
 
-    Exit code: 0, also if there was nothing to begin again; 2 if it cannot be asked.
+    Exit code: 0, also if there was nothing to begin again; 2 if it cannot be asked, 74 if its
+    output cannot be written.
     """
     request = pb.RetryRequest(**_named(ids))
     _order(server, lambda controls: controls.Retry(request), "retry", "retried", as_json=as_json)
@@ -103,7 +108,7 @@ def _order(server: Server, call: _Call, verb: str, done: str, *, as_json: bool) 
     if as_json:
         print_json([answer])
     else:
-        click.echo(_told(answer, verb, done))
+        echo(_told(answer, verb, done))
 
 
 async def _ask(server: Server, call: _Call) -> _Answer:

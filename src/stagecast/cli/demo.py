@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import sys
 import tempfile
@@ -17,20 +18,23 @@ from pathlib import Path
 import click
 
 from stagecast.app import App
-from stagecast.cli import hints, polled, wording
+from stagecast.cli import hints, polled
 from stagecast.cli.address import check_called, check_called_by_http
 from stagecast.cli.ending import Unusable, told_in_one_line
 from stagecast.cli.index import Index
+from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
 from stagecast.cli.options import Seconds
 from stagecast.cli.server import Access, access_options
 from stagecast.cli.sources import find_sources
+from stagecast.cli.stdio import echo
 from stagecast.cli.watch import exit_code, follow_batch
 from stagecast.cli.worker import IngestionError, Source, submit, work
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.escaping import escape_controls, is_printable
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -94,11 +98,12 @@ def demo(
     and the index is searched. The files that it made stay in a temporary directory, which its last
     line removes; if it does not come so far, they go with it.
 
-    Exit code: 0 if all documents succeeded, 1 if not, 2 if it could not be done.
+    Exit code: 0 if all documents succeeded, 1 if not, 2 if it could not be done, 74 if its output
+    cannot be written.
     """
     if http is not None and grpc is None:
         raise click.UsageError("--http goes with --grpc: without it, the server is in this command")
-    if search is not None and not (search.strip() and search.isprintable()):
+    if search is not None and not (search.strip() and is_printable(search)):
         raise click.UsageError("--search needs words to search for")
     try:
         sources = find_sources(paths)
@@ -108,6 +113,7 @@ def demo(
         search = _SAMPLE_SEARCH
     if delay is None:
         delay = _DELAY_S if sys.stdout.isatty() else 0.0
+    log_to_stderr(level=logging.WARNING)
     try:
         with told_in_one_line(grpc or "the server in this command"):
             server = partial(_server, grpc, http, access)
@@ -150,12 +156,12 @@ async def _demo(
         ):
             submitted = await submit(client, str(uuid.uuid4()), sources)
             where = f"grpc={server.grpc} http={server.http}"
-            click.echo(f"documents: {len(sources)}  server: {where}\n")
+            echo(f"documents: {len(sources)}  server: {where}\n")
             batch = await _ingest(client, submitted, sources, index, delay_s=delay_s)
             await _show_rest(server, batch)
             await _show_search(index, search)
-        click.echo(hints.look_further(batch, grpc=server.grpc, access=server.access, db=server.db))
-        click.echo(hints.clean_up(directory))
+        echo(hints.look_further(batch, grpc=server.grpc, access=server.access, db=server.db))
+        echo(hints.clean_up(directory))
     return batch
 
 
@@ -185,7 +191,7 @@ async def _ingest(
 
 async def _show_rest(server: _Server, batch: r.Batch) -> None:
     """Ask both REST paths, as clients that poll do, and print what they answer."""
-    click.echo("\nWhat clients that poll are told:\n")
+    echo("\nWhat clients that poll are told:\n")
     most = _DOCUMENTS_ON_SCREEN if sys.stdout.isatty() else None
     for path in polled.paths_of(batch):
         url = f"{server.access.scheme}://{server.http}{path}"
@@ -193,21 +199,22 @@ async def _show_rest(server: _Server, batch: r.Batch) -> None:
             answer = await asyncio.to_thread(polled.fetch, url, server.access)
         except OSError as error:
             raise Unusable(f"cannot get {url}: {error}") from error
-        click.echo(f"GET {url}\n{polled.layout(answer, most=most)}\n")
+        echo(f"GET {url}\n{polled.layout(answer, most=most)}\n")
 
 
 async def _show_search(index: Index, words: str | None) -> None:
     """Search the index for words, or for one that it finds telling, and print the best chunk."""
     words = words or await index.find_telling_word()
+    path = escape_controls(str(index.path))
     if words is None:
-        click.echo(f"Nothing to search for in {index.path}: no text is in it.\n")
+        echo(f"Nothing to search for in {path}: no text is in it.\n")
         return
     hit = await index.search(words)
     if hit is None:
-        click.echo(f"No chunk in {index.path} has all of the words: {words}\n")
+        echo(f"No chunk in {path} has all of the words: {words}\n")
         return
-    text = textwrap.indent(textwrap.fill(" ".join(hit.text.split()), 78), "  ")
-    click.echo(
-        f"Best of the chunks in {index.path} for: {words}\n"
-        f"{wording.one_line(hit.document_id)}, chunk {hit.number}:\n{text}\n"
+    text = textwrap.indent(textwrap.fill(" ".join(escape_controls(hit.text).split()), 78), "  ")
+    echo(
+        f"Best of the chunks in {path} for: {words}\n"
+        f"{escape_controls(hit.document_id)}, chunk {hit.number}:\n{text}\n"
     )

@@ -46,7 +46,7 @@ def history(dataset: str, batch: str, document: str | None, server: Server, as_j
     On a terminal this is a table, in a pipe a line for each transition with tabs between revision,
     time, kind, document, state and stage before, state and stage after, attempt, worker, error.
 
-    Exit code: 0, or 2 if it cannot be asked.
+    Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
     """
     request = pb.ListTransitionsRequest(
         dataset_id=dataset, batch_id=batch, document_id=document or ""
@@ -107,7 +107,7 @@ def _fields(states: _Before, transition: r.Transition) -> tuple[str, ...]:
         wording.stage_word(document),
         str(document.attempt),
         document.worker,
-        wording.error_line(document),
+        wording.error_field(document),
     )
 
 
@@ -156,4 +156,4 @@ def _told(states: _Before, transition: r.Transition) -> Iterator[str]:
     if document.attempt > 1:
         yield f"attempt {document.attempt}"
     if document.worker:
-        yield wording.one_line(document.worker)
+        yield wording.shown(document.worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from stagecast.cli.ages import seconds_of
+from stagecast.escaping import is_printable, quote
 from stagecast.model import Scope, canonical_uuid
 
 _MOST_S = seconds_of("100y", units="y")
@@ -19,7 +20,7 @@ def check_scopes(
     try:
         return frozenset(Scope(word.strip()) for word in value.split(","))
     except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not some of read,report,control") from error
+        raise click.BadParameter(f"{quote(value)} is not some of read,report,control") from error
 
 
 def check_datasets(
@@ -30,7 +31,7 @@ def check_datasets(
         raise click.BadParameter(f"at most {_MOST_DATASETS} can be named")
     for given in value:
         if canonical_uuid(given) is None:
-            raise click.BadParameter(f"{given!r} is no UUID")
+            raise click.BadParameter(f"{quote(given)} is no UUID")
     return frozenset(given.lower() for given in value) or None
 
 
@@ -40,12 +41,12 @@ def check_span(context: click.Context, parameter: click.Parameter, value: str | 
         return None
     seconds = seconds_of(value, units="hdwy")
     if not 0 < seconds <= _MOST_S:
-        raise click.BadParameter(f"{value!r} is not a time such as 12h, 90d, 4w or 1y")
+        raise click.BadParameter(f"{quote(value)} is not a time such as 12h, 90d, 4w or 1y")
     return seconds * 1_000_000
 
 
 def check_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Return what a key is for."""
-    if len(value) > _MOST_NAME or not value.isprintable():
+    if len(value) > _MOST_NAME or not is_printable(value):
         raise click.BadParameter(f"must be at most {_MOST_NAME} printable characters")
     return value

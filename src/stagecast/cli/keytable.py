@@ -7,27 +7,26 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stagecast.cli.output import is_terminal
-from stagecast.model import ApiKey, Scope
+from stagecast.cli import wording
+from stagecast.cli.output import is_terminal, print_rows
+from stagecast.cli.stdio import echo
+from stagecast.model import ApiKey, NewKey, Scope
 
 
 def print_keys(keys: Iterable[ApiKey], *, as_json: bool) -> None:
     """Print keys: as JSON, as a table on a terminal, as fields between tabs in a pipe."""
     now = datetime.now(UTC).timestamp() * 1e6
     if as_json:
-        lines = [json.dumps(_shown(key, now), ensure_ascii=False) for key in keys]
+        for key in keys:
+            echo(json.dumps(_shown(key, now)))
     elif is_terminal(console := Console()):
         console.print(_table([_row(key, now) for key in keys], wide=console.width >= _WIDE))
-        return
     else:
-        lines = ["\t".join(_row(key, now)) for key in keys]
-    for line in lines:
-        click.echo(line)
+        print_rows(_row(key, now) for key in keys)
 
 
 def _table(rows: Sequence[Sequence[str]], *, wide: bool) -> Table:
@@ -38,7 +37,7 @@ def _table(rows: Sequence[Sequence[str]], *, wide: bool) -> Table:
         table.add_column(head, no_wrap=head in _NEVER_CUT, overflow="fold")
     for row in rows:
         fields = dict(zip(_HEADS, row, strict=True))
-        table.add_row(*(Text(fields[head]) for head in shown))
+        table.add_row(*(Text(wording.shown(fields[head])) for head in shown))
     return table
 
 
@@ -83,12 +82,12 @@ def _state(key: ApiKey, now: float) -> str:
     return "expired" if key.expires_at is not None and key.expires_at <= now else "valid"
 
 
-def scopes_text(key: ApiKey) -> str:
+def scopes_text(key: ApiKey | NewKey) -> str:
     """Return what a key allows."""
     return ",".join(scope for scope in Scope if scope in key.scopes)
 
 
-def datasets_text(key: ApiKey) -> str:
+def datasets_text(key: ApiKey | NewKey) -> str:
     """Return the datasets that it allows it for."""
     return "all" if key.sight is None else ",".join(sorted(key.sight))
 

@@ -1,7 +1,8 @@
 """Where commands write to: a terminal, where people read, or a pipe, where programs do.
 
 In a pipe nothing is cut or coloured: each thing is a line, its fields are separated by tabs, and
-empty fields are kept, so that `cut` and `awk` find them by number.
+empty fields are kept, so that `cut` and `awk` find them by number. An id is what it is; in texts
+that may be anything, what could end a field or a line is escaped, and backslashes are doubled.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias, TypeVar
 
-import click
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
 
-from stagecast.cli import wording
+from stagecast.cli.stdio import echo
+from stagecast.escaping import escape_controls
 
 M = TypeVar("M", bound=Message)
 Row: TypeAlias = Sequence[str]
@@ -38,11 +39,16 @@ def print_things(things: Iterable[M], fields: Callable[[M], Row], *, as_json: bo
     if as_json:
         print_json(things)
     else:
-        _print("\t".join(map(wording.one_line, fields(thing))) for thing in things)
+        print_rows(map(fields, things))
+
+
+def print_rows(rows: Iterable[Row]) -> None:
+    """Print each row as one line, with tabs between its fields."""
+    _print("\t".join(map(escape_controls, row)) for row in rows)
 
 
 def _print(lines: Iterable[str]) -> None:
     """Print lines in one write: a flush for each would take longer than all the rest."""
     text = "\n".join(lines)
     if text:
-        click.echo(text)
+        echo(text)

@@ -16,6 +16,7 @@ from urllib.request import (
 )
 
 from stagecast.cli.server import Access
+from stagecast.escaping import escape_json
 from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
 from stagecast.v1 import resources_pb2 as r
 
@@ -61,8 +62,12 @@ def layout(answer: Any, *, most: int | None) -> str:  # noqa: ANN401 - whatever 
     """Return an answer as JSON, with one line for each document, and only some if they are many."""
     match answer:
         case {"data": [_, *_] as documents}:
-            lines = [f"  {json.dumps(row, ensure_ascii=False)}" for row in documents[:most]]
+            lines = [f"  {_json(row)}" for row in documents[:most]]
             hidden = len(documents) - len(lines)
             rest = f",\n  … and {hidden} more" if hidden else ""
             return '{"data": [\n' + ",\n".join(lines) + rest + "\n]}"
-    return json.dumps(answer, ensure_ascii=False)
+    return _json(answer)
+
+
+def _json(answer: Any) -> str:  # noqa: ANN401 - whatever JSON it is
+    return escape_json(json.dumps(answer, ensure_ascii=False))

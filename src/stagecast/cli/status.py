@@ -59,7 +59,7 @@ def status(dataset: str, batch: str | None, server: Server, as_json: bool) -> No
     state, since when, how long, contents; for each document its id, state, stage, attempt,
     segments, time, last change, error.
 
-    Exit code: 0, or 2 if it cannot be asked.
+    Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
     """
     with told_in_one_line(server.address):
         run(_status(server, dataset, batch, as_json=as_json))
@@ -192,5 +192,5 @@ def _document_fields(document: r.Document, now_s: float) -> tuple[str, ...]:
         wording.segments(document.progress),
         wording.time_taken(document, now_s),
         wording.timestamp(document.update_time),
-        wording.error_line(document),
+        wording.error_field(document),
     )

@@ -8,7 +8,9 @@ import click
 
 from stagecast.cli.naming import examples
 from stagecast.cli.options import FILE, db_option
+from stagecast.cli.stdio import echo
 from stagecast.errors import StartError
+from stagecast.escaping import escape_controls
 from stagecast.upkeep import copy_file, inspect_file
 
 _db_option = db_option("The SQLite file of the store.")
@@ -27,13 +29,13 @@ def backup(file: Path, db: Path, *, overwrite: bool) -> None:
     servers, remove the -wal and -shm beside the store, put the copy in its place and start again:
     those who watch are told that the history has changed.
 
-    Exit code: 0, or 1 if it was not copied.
+    Exit code: 0, 1 if it was not copied, 74 if it was, but that cannot be written.
     """
     try:
         size = copy_file(db, file, overwrite=overwrite)
     except StartError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{file} is a copy of {db}: {size:,} bytes")
+    echo(f"{escape_controls(f'{file} is a copy of {db}')}: {size:,} bytes")
 
 
 @click.command(epilog=examples("check --db walk.db"))
@@ -46,17 +48,18 @@ def check(db: Path) -> None:
     timers and serials. Prints what is wrong, a line each. It is read only; a file of some gigabytes
     takes minutes, and its -wal grows meanwhile.
 
-    Exit code: 0 if all is well, 1 if something is wrong or it cannot be looked at.
+    Exit code: 0 if all is well, 1 if something is wrong or it cannot be looked at, 74 if the
+    output cannot be written.
     """
     try:
         found = inspect_file(db)
     except StartError as error:
         raise click.ClickException(str(error)) from error
     for fault in found.faults:
-        click.echo(fault)
+        echo(escape_controls(fault))
     if found.faults:
         raise click.exceptions.Exit(1)
-    click.echo(
-        f"{db} is sound: {found.datasets:,} datasets, {found.batches:,} batches, "
-        f"{found.documents:,} documents, {found.transitions:,} transitions"
+    echo(
+        f"{escape_controls(str(db))} is sound: {found.datasets:,} datasets, {found.batches:,} "
+        f"batches, {found.documents:,} documents, {found.transitions:,} transitions"
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from stagecast.escaping import escape, escape_controls
 from stagecast.v1 import resources_pb2 as r
 
 
@@ -49,9 +51,17 @@ def word(enum: EnumDescriptor, number: int) -> str:
 
 
 def error_line(document: r.Document) -> str:
-    """Return why a document failed, in one line."""
-    error = document.error
-    return one_line(f"{error.reason}: {error.message}" if error.message else error.reason)
+    """Return why a document failed, for people: in one line, without its runs of spaces."""
+    return shown(" ".join(_error(document.error).split()))
+
+
+def error_field(document: r.Document) -> str:
+    """Return why a document failed, for programs: escaped reversibly; nothing if it did not."""
+    return escape(_error(document.error))
+
+
+def _error(error: r.DocumentError) -> str:
+    return f"{error.reason}: {error.message}" if error.message else error.reason
 
 
 def counts_line(counts: r.DocumentCounts) -> str:
@@ -131,14 +141,18 @@ def _local(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).astimezone()
 
 
-def one_line(text: str) -> str:
-    """Return a text without line ends and control characters, which could move the cursor."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def shown(text: str) -> str:
+    """Return a text as a terminal can show it: as it is, but for what would move the cursor.
+
+    What stdout's encoding lacks is escaped here, before the room that it takes is measured.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    return escape_controls(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def name(document: r.Document) -> str:
     """Return what to call a document: the name it was given, else its id."""
-    return one_line(document.display_name or document.document_id)
+    return shown(document.display_name or document.document_id)
 
 
 def time_taken(document: r.Document, now_s: float) -> str:

@@ -23,6 +23,7 @@ from stagecast.cli.attempt import Attempt, Dropped, take
 from stagecast.cli.calls import call
 from stagecast.cli.text import clean, decode, split
 from stagecast.client import Client
+from stagecast.escaping import quote
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 
@@ -129,7 +130,7 @@ class Worker:
             try:
                 await self.ingest(source)
             except Dropped as reason:
-                _log.warning("dropped %s: %s", source.document_id, reason)
+                _log.warning("dropped %s: %s", quote(source.document_id), reason)
 
     async def ingest(self, source: Source) -> None:
         """Take a document, do the work, and report each stage when it begins.

@@ -99,11 +99,11 @@ async def _showing(view: View, *, as_json: bool) -> AsyncIterator[tuple[Show, Lo
 
     Messages are shown as JSON, in a table, or as lines where there is no terminal.
     """
-    console = Console()
     if as_json:
         yield lambda message: print_json([message]), _tell_lost
-    elif is_terminal(console):
-        async with LiveTable(console, view) as table:
+    elif is_terminal(Console()):
+        # One that has gone is none any more, and rich would go on without a word.
+        async with LiveTable(Console(force_terminal=True), view) as table:
             yield lambda _message: table.changed(), table.lost
     else:
         yield lines.print_message, _tell_lost

@@ -156,7 +156,8 @@ def socket_path(address: str) -> str | None:
     path = os.path.abspath(re.sub("^/+", "/", path))  # noqa: PTH100 - Path keeps the dots
     if len(path.encode()) > _MAX_PATH:
         raise ValueError(
-            f"{quote(path)} is too long for a socket: {len(path.encode())} bytes of at most {_MAX_PATH}"
+            f"{quote(path)} is too long for a socket: {len(path.encode())} bytes of at most "
+            f"{_MAX_PATH}"
         )
     return path
 
@@ -215,7 +216,7 @@ def check_root_path(root_path: str) -> str:
     segments = root_path.split("/")
     if not _ROOT_PATH.fullmatch(root_path) or "." in segments or ".." in segments:
         raise ValueError(
-            f"{quote(root_path)} is not a path such as /stagecast: it begins with a slash, ends with "
-            "none, and other characters than those of a URL are percent-encoded"
+            f"{quote(root_path)} is not a path such as /stagecast: it begins with a slash, ends "
+            "with none, and other characters than those of a URL are percent-encoded"
         )
     return root_path

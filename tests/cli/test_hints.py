@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,3 +54,23 @@ def test_commands_are_let_in_as_the_demo_was_and_the_key_does_not_show() -> None
     assert f"grpcurl {theirs} " in told
     assert "secret" not in told
     assert " --tls\n" in hints.look_further(BATCH, grpc="h:1", access=Access(tls=True), db=None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"a b",
+        b"it's",
+        b"two\nlines",
+        b"caf\xe9",
+        b"back\\slash\n'",
+        b"\x1b[2J",
+        "報告\u3000書\u202e".encode(),
+    ],
+)
+def test_a_shell_takes_any_path_as_it_is_told(name: bytes) -> None:
+    told = hints.clean_up(Path(os.fsdecode(b"/nowhere/" + name))).rpartition("rm -r ")[2]
+    assert "\n" not in told
+    assert told.isprintable() or "\u3000" in told
+    shell = subprocess.run(["bash", "-c", f"printf %s {told}"], capture_output=True, check=True)
+    assert shell.stdout == b"/nowhere/" + name

@@ -41,6 +41,26 @@ def test_names_that_cannot_be_ids_are_escaped_and_shortened(tmp_path: Path) -> N
     assert len(set(ids)) == len(ids)
 
 
+def test_names_differ_wherever_paths_do(tmp_path: Path) -> None:
+    names = ["a\nb.txt", r"a\nb.txt", r"a\\nb.txt", "a\x85b", "a\udc85b", r"a\x85b", r"a\u0085b"]
+    paths = [*map(tmp_path.joinpath, names), *(tmp_path / ("x" * 250 + name) for name in names)]
+    found = find_sources(paths)
+    assert len({source.document_id for source in found}) == len(paths)
+    assert len({source.display_name for source in found}) == len(paths)
+
+
+def test_only_what_no_id_may_have_is_escaped(tmp_path: Path) -> None:
+    for name, shown in [
+        ("報告\u3000書.txt", "報告\u3000書.txt"),
+        ("café\n.txt", r"café\n.txt"),
+        (r"new\n.txt", r"new\\n.txt"),
+        ("caf\udce9.txt", r"caf\xe9.txt"),
+    ]:
+        [source] = find_sources([tmp_path / name])
+        assert source.display_name == shown
+        assert source.document_id == f"{tmp_path}/{shown}"
+
+
 def test_samples_come_with_the_package() -> None:
     found = find_sources([])
     assert len(found) == 6

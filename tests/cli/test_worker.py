@@ -129,7 +129,7 @@ async def test_a_worker_drops_a_document_that_another_has_taken_over(
         await gate.reached.wait()
         await second.ingest(sources[0])
         gate.open.set()
-    assert "dropped taken" in caplog.text
+    assert "dropped 'taken'" in caplog.text
     record = WatchRecord()
     await watch(client, s.WatchBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id), record)
     workers = {name: (d.worker, d.attempt, d.state) for name, d in record.documents.items()}

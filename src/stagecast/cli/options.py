@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from stagecast.config import Config
+from stagecast.escaping import quote
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,7 +43,7 @@ class Seconds(click.FloatRange):
         """
         seconds = float(super().convert(value, param, ctx))
         if not math.isfinite(seconds):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+            self.fail(f"{quote(str(value))} is not a number of seconds", param, ctx)
         return seconds
 
 

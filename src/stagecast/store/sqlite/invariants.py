@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from stagecast.escaping import quote
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
 from stagecast.store.sqlite import columns, rows
 
@@ -59,7 +60,7 @@ class _Same:
 def _named(ids: Sequence[object]) -> str:
     kinds = ("dataset", "batch", "document")
     return " of ".join(
-        f"{kind} {one!r}" for kind, one in reversed([*zip(kinds, ids, strict=False)])
+        f"{kind} {quote(str(one))}" for kind, one in reversed([*zip(kinds, ids, strict=False)])
     )
 
 

@@ -250,11 +250,17 @@ async def test_serve_refuses_files_that_make_no_tls(
         (("--tls-cert", ours.cert), "TLS needs both --tls-cert and --tls-key"),
         (("--tls-client-ca", authority.ca), "TLS needs both --tls-cert and --tls-key"),
         (("--tls-cert", missing, "--tls-key", ours.key), f"cannot read {missing}: No such file"),
-        (("--tls-cert", ours.cert, "--tls-key", other.key), "are not a certificate and its"),
-        (("--tls-cert", ours.key, "--tls-key", ours.cert), "are not a certificate and its"),
+        (
+            ("--tls-cert", ours.cert, "--tls-key", other.key),
+            f"the private key in {other.key} is not that of the certificate in {ours.cert}",
+        ),
+        (
+            ("--tls-cert", ours.key, "--tls-key", ours.cert),
+            f"{ours.key} holds no certificate in PEM: it holds PRIVATE KEY",
+        ),
         (
             ("--tls-cert", ours.cert, "--tls-key", ours.key, "--tls-client-ca", ours.key),
-            "holds no certificate in PEM",
+            f"{ours.key} holds no certificate in PEM: it holds PRIVATE KEY",
         ),
     ):
         ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, *options)

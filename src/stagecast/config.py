@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagecast.errors import StartError
 from stagecast.escaping import quote
 
 _ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/:?#@\[\]*A-Z]+)(?::[0-9]{1,5})?", re.ASCII)
@@ -106,18 +105,6 @@ class Config:
     # that are just arriving are still told why they are refused.
     drain_s: float = 5.0
     linger_s: float = 0.25
-
-
-def read_file(path: Path) -> bytes:
-    """Return what is in a file that a setting names.
-
-    Raises:
-        StartError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StartError(f"cannot read {path}: {error.strerror}") from error
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -1,26 +1,47 @@
 """TLS of a server: one certificate for both faces, read and checked before either listens.
 
-It is read again when its files change; a live connection keeps the one that it began with.
+gRPC and Python's ssl each take some files that the other does not, and neither says well what is
+wrong with one. So files are read once, and both are given PEM that is made of what was found there.
+
+The certificate is read again when its files change; a live connection keeps the one that it began
+with.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import ssl
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
-from stagecast.config import Config, read_file
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.paths import read_file, shown
+from stagecast.pem import PemError, load_certificate, read_certificates, read_private_key
+
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+
+_Key = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tls:
-    """Files in PEM, what is in them, and a context that shows the certificate.
+    """Files, PEM that is made of them, and a context that shows the certificate.
 
     With `client_ca`, only clients with a certificate of it are let connect.
     """
@@ -38,24 +59,26 @@ def load_tls(config: Config) -> Tls | None:
     """Return the TLS that is configured, if any.
 
     Raises:
-        StartError: a file is missing or no good, the key is not that of the certificate, or only
-            one of the two is given.
+        StartError: a file cannot be read or is no good, the key is not that of the certificate, or
+            only one of the two is given.
     """
     cert, key, client_ca = config.tls_cert, config.tls_key, config.tls_client_ca
     if cert is None and key is None and client_ca is None:
         return None
     if cert is None or key is None:
         raise StartError("TLS needs both --tls-cert and --tls-key")
+    cert_pem, key_pem = _read_pair(cert, key)
     tls = Tls(
         cert=cert,
         key=key,
         client_ca=client_ca,
-        cert_pem=read_file(cert),
-        key_pem=read_file(key),
-        client_ca_pem=None if client_ca is None else read_file(client_ca),
-        context=_show(cert, key),
+        cert_pem=cert_pem,
+        key_pem=key_pem,
+        client_ca_pem=None if client_ca is None else b"".join(_read_certificates(client_ca)),
+        context=_show(cert, key, cert_pem, key_pem),
     )
     _ask_clients(tls)
+    _warn_of_dates(tls)
     return tls
 
 
@@ -69,7 +92,8 @@ async def keep_renewed(tls: Tls, on_renewed: Callable[[Tls], None], *, every_s: 
     while True:
         await asyncio.sleep(every_s)
         try:
-            newest = _read_again(tls)
+            # What stands in the place of a file by now may keep whoever reads it waiting.
+            newest = await asyncio.to_thread(_read_again, tls)
         except StartError as error:
             if str(error) != told:
                 _log.error("the certificate in use stays: %s", error)
@@ -79,46 +103,131 @@ async def keep_renewed(tls: Tls, on_renewed: Callable[[Tls], None], *, every_s: 
         if newest != tls:
             tls = newest
             on_renewed(tls)
-            _log.info("%s was renewed", tls.cert)
+            _log.info("%s was renewed", shown(tls.cert))
+            _warn_of_dates(tls)
 
 
 def _read_again(tls: Tls) -> Tls:
     """Return what is in the files of certificate and key now.
 
     Raises:
-        StartError: they are missing or no good, or were changed meanwhile.
+        StartError: they cannot be read or are no good; as they are written one after the other,
+            they may not belong together for a moment.
     """
-    newest = replace(tls, cert_pem=read_file(tls.cert), key_pem=read_file(tls.key))
+    cert_pem, key_pem = _read_pair(tls.cert, tls.key)
+    newest = replace(tls, cert_pem=cert_pem, key_pem=key_pem)
     if newest == tls:
         return tls
-    newest = replace(newest, context=_show(tls.cert, tls.key))
+    newest = replace(newest, context=_show(tls.cert, tls.key, cert_pem, key_pem))
     _ask_clients(newest)
-    # What was tried has to be what was read: they are written one after the other.
-    if (read_file(tls.cert), read_file(tls.key)) != (newest.cert_pem, newest.key_pem):
-        raise StartError(f"{tls.cert} and {tls.key} are being written")
     return newest
 
 
-def _show(cert: Path, key: Path) -> ssl.SSLContext:
-    """Return a context that shows a certificate; gRPC itself would only fail every handshake."""
+def _read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
+    """Return certificates and key in PEM, without anything around them.
+
+    Raises:
+        StartError: a file cannot be read or is no good, or they do not belong together.
+    """
+    certificates, private_key = _read_certificates(cert), _read_key(key)
+    if not _fits(cert, certificates[0], private_key):
+        for number, other in enumerate(certificates[1:], 2):
+            if _fits(cert, other, private_key):
+                raise StartError(
+                    f"the key in {shown(key)} is that of certificate {number} in {shown(cert)}; "
+                    "that has to be the first"
+                )
+        raise StartError(
+            f"the private key in {shown(key)} is not that of the certificate in {shown(cert)}"
+        )
+    pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return b"".join(certificates), pem
+
+
+def _read_certificates(path: Path) -> list[bytes]:
+    try:
+        return read_certificates(read_file(path))
+    except PemError as error:
+        raise StartError(f"{shown(path)} {error}") from error
+
+
+def _read_key(path: Path) -> _Key:
+    try:
+        key = read_private_key(read_file(path))
+    except PemError as error:
+        raise StartError(f"{shown(path)} {error}") from error
+    # With any other, gRPC says that it cannot bind to its address.
+    if isinstance(key, RSAPrivateKey | Ed25519PrivateKey) or (
+        isinstance(key, EllipticCurvePrivateKey) and key.curve.name in _CURVES
+    ):
+        return key
+    raise StartError(
+        f"{shown(path)} holds a private key of another kind than RSA, P-256, P-384, P-521 and "
+        "Ed25519"
+    )
+
+
+def _fits(path: Path, pem: bytes, key: _Key) -> bool:
+    try:
+        return load_certificate(pem).public_key() == key.public_key()
+    except PemError as error:
+        raise StartError(f"{shown(path)} {error}") from error
+
+
+def _show(cert: Path, key: Path, cert_pem: bytes, key_pem: bytes) -> ssl.SSLContext:
+    """Return a context that shows a certificate; OpenSSL may find the key too small, for example.
+
+    Raises:
+        StartError: it cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # No password: nobody is there to type one.
-        context.load_cert_chain(cert, key, password=lambda: b"")
-    except (OSError, ValueError) as error:
+        with _file_with(cert_pem) as certificates, _file_with(key_pem) as private_key:
+            context.load_cert_chain(certificates, private_key)
+    except OSError as error:
         raise StartError(
-            f"{cert} and {key} are not a certificate and its private key in PEM"
+            f"{shown(cert)} and {shown(key)} cannot be used: {_reason(error)}"
         ) from error
     return context
 
 
 def _ask_clients(tls: Tls) -> None:
     """Let the context know whom certificates of clients have to come from, if they need one."""
-    if tls.client_ca_pem is None:
+    if tls.client_ca is None or tls.client_ca_pem is None:
         return
-    # Not from the file, which may be another by now. What is not ASCII there is a comment.
-    pem = tls.client_ca_pem.decode("ascii", "ignore")
     try:
-        tls.context.load_verify_locations(cadata=pem)
-    except (OSError, ValueError) as error:
-        raise StartError(f"{tls.client_ca} holds no certificate in PEM") from error
+        tls.context.load_verify_locations(cadata=tls.client_ca_pem.decode())
+    except OSError as error:
+        raise StartError(f"{shown(tls.client_ca)} cannot be used: {_reason(error)}") from error
+    tls.context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return error.strerror or str(error)
+
+
+def _warn_of_dates(tls: Tls) -> None:
+    """Tell in the log of a certificate out of its time; it is this clock that may be wrong."""
+    certificate, now = load_certificate(tls.cert_pem), datetime.now(UTC)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > end:
+        _log.warning("%s has expired: it was valid until %s", shown(tls.cert), end)
+    elif now < begin:
+        _log.warning("%s is not valid yet: it will be from %s on", shown(tls.cert), begin)
+
+
+@contextlib.contextmanager
+def _file_with(content: bytes) -> Iterator[str]:
+    """Give the path of a file, since ssl loads from files alone; it is on no disk under a name."""
+    with _nameless_file() as file:
+        file.write(content)
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}"
+
+
+def _nameless_file() -> IO[bytes]:
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("pem"), "w+b")
+    return tempfile.TemporaryFile()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import hashlib
 import hmac
 import json
@@ -223,6 +224,11 @@ def test_payload_that_is_no_set_of_claims_is_refused(tmp_path: Path, payload: An
     assert isinstance(refusal(load_verifier(key, "stagecast"), token), CredentialsInvalid)
 
 
+def _der(key: Any) -> bytes:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return bytes(key.public_key().public_bytes(serialization.Encoding.DER, form))
+
+
 def _private(key: Any) -> bytes:
     return bytes(
         key.private_bytes(
@@ -239,8 +245,12 @@ def _private(key: Any) -> bytes:
         (b"", "too short"),
         (b"short", "too short"),
         (b"x" * 31 + b"\n", "too short"),
-        (_private(RSA), "holds no public key in PEM"),
+        (_private(RSA), "holds no public key in PEM: it holds PRIVATE KEY"),
         (b"-----BEGIN PUBLIC KEY-----\nnonsense\n", "holds no public key in PEM"),
+        (b"-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----", "a malformed public"),
+        (_der(RSA), "holds no public key in PEM: it is a public key in DER"),
+        (json.dumps({"kty": "EC", "crv": "P-256", "x": "x" * 43}).encode(), "no public key in PEM"),
+        (b"\xef\xbb\xbfssh-rsa AAAA somebody@somewhere with enough", "holds no public key in PEM"),
         (b"ssh-rsa AAAA somebody@somewhere with enough bytes", "holds no public key in PEM"),
         (b"ecdsa-sha2-nistp256 AAAA somebody@somewhere", "holds no public key in PEM"),
         (pem(ec.generate_private_key(ec.SECP384R1())), "neither RSA of 2048 bits or more nor"),
@@ -257,6 +267,25 @@ def test_what_is_no_key_is_told_at_the_start(tmp_path: Path, content: bytes, why
     with pytest.raises(StartError, match=why) as raised:
         load_verifier(key, "stagecast")
     assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_key_from_windows_is_what_its_text_says(tmp_path: Path, encoding: str) -> None:
+    """A public key that is taken for a secret would let everybody sign."""
+    path = tmp_path / "key"
+    path.write_bytes(f"{pem(EC).decode()}".replace("\n", "\r\n").encode(encoding))
+    assert load_verifier(path, "stagecast").algorithm == "ES256"
+    path.write_bytes(f"{SHARED}\r\n".encode(encoding))
+    token = jwt.encode(claims(), SHARED, "HS256")
+    assert load_verifier(path, "stagecast").verify(token).name == "token of alice"
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_secret_of_bytes_at_random_may_begin_like_a_text(tmp_path: Path, mark: bytes) -> None:
+    secret = mark + bytes(range(1, 61))
+    (tmp_path / "key").write_bytes(secret)
+    token = jwt.encode(claims(), secret, "HS256")
+    assert load_verifier(tmp_path / "key", "stagecast").verify(token).name == "token of alice"
 
 
 def test_secret_that_is_just_long_enough_is_taken(tmp_path: Path) -> None:

@@ -6,28 +6,35 @@ there is no `none`, and no token whose HMAC was made with a public key.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from stagecast.auth.secret import digest_of
-from stagecast.config import read_file
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, StartError
 from stagecast.escaping import is_printable
 from stagecast.model import Principal, Scope, Sight, canonical_uuid
+from stagecast.paths import read_file, shown
+from stagecast.pem import PemError, is_key, read_public_key
 
 _LEEWAY_S = 30  # that clocks may differ
 _LEAST_SECRET, _LEAST_RSA_BITS = 32, 2_048
 _MOST_NAME = 100
 _MOST_KNOWN = 1_000
 _EVERY_DATASET = "*"
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 # What a bad token is told; by whatever else it breaks the rules, it is malformed.
 _FAULTS: dict[type[Exception], str] = {
@@ -95,32 +102,56 @@ def load_verifier(path: Path, audience: str) -> TokenVerifier:
     """Return a verifier with the key in a file: a public key in PEM, or else a secret.
 
     RSA means RS256, the curve P-256 means ES256, a secret means HS256; a line break at its end does
-    not belong to it.
+    not belong to it, nor a byte order mark at its beginning.
 
     Raises:
         StartError: there is no such file, or no such key in it.
     """
     content = read_file(path)
-    if b"-----BEGIN" in content or content.startswith((b"ssh-", b"ecdsa-")):
+    # Whoever has a public key could sign with it if it were taken for a secret.
+    if is_key(content) or _is_jwk(content):
         return TokenVerifier(*_load_public_key(path, content), audience)
-    secret = content.rstrip(b"\r\n")
+    secret = _secret_of(content)
     if len(secret) < _LEAST_SECRET:
-        raise StartError(f"the secret in {path} is too short: it needs {_LEAST_SECRET} bytes")
+        raise StartError(
+            f"the secret in {shown(path)} is too short: it needs {_LEAST_SECRET} bytes"
+        )
     return TokenVerifier(secret, "HS256", audience)
+
+
+def _secret_of(content: bytes) -> bytes:
+    """Return a secret: bytes of any kind, or a text in UTF-8, of which Windows writes more."""
+    for mark, encoding in _MARKS.items():
+        with contextlib.suppress(UnicodeDecodeError):
+            if content.startswith(mark):
+                text = content.decode(encoding).rstrip("\r\n")
+                if text.isprintable():  # else they are bytes that begin with a mark by chance
+                    return text.encode()
+    return content.rstrip(b"\r\n")
+
+
+def _is_jwk(content: bytes) -> bool:
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(parsed, dict) and not parsed.keys().isdisjoint(("kty", "keys"))
 
 
 def _load_public_key(
     path: Path, content: bytes
 ) -> tuple[RSAPublicKey | EllipticCurvePublicKey, str]:
     try:
-        key = load_pem_public_key(content)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise StartError(f"{path} holds no public key in PEM ('BEGIN PUBLIC KEY')") from error
+        key = read_public_key(content)
+    except PemError as error:
+        raise StartError(f"{shown(path)} {error}") from error
     if isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS:
         return key, "RS256"
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key, "ES256"
-    raise StartError(f"the public key in {path} is neither RSA of 2048 bits or more nor P-256")
+    raise StartError(
+        f"the public key in {shown(path)} is neither RSA of 2048 bits or more nor P-256"
+    )
 
 
 def _refusal(error: Exception) -> CredentialsError:

@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -41,23 +40,23 @@ class HttpServer:
     def __init__(self, app: ASGIApp, config: Config, *, tls: Tls | None = None) -> None:
         self.address = config.http
         self._share_port = config.share_ports
-        self._server = _Uvicorn(
-            uvicorn.Config(
-                app,
-                http=partial(BoundedProtocol, limits=config),  # type: ignore[arg-type]  # makes one
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                # It would read the environment for these, which is not for it.
-                workers=1,
-                proxy_headers=False,
-                timeout_keep_alive=config.http_idle_s,  # type: ignore[arg-type]  # only compared
-                **_ssl_settings(tls),
-            ),
-            slow_reader_s=config.slow_reader_s,
+        settings = uvicorn.Config(
+            app,
+            http=partial(BoundedProtocol, limits=config),  # type: ignore[arg-type]  # makes one
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # It would read the environment for these, which is not for it.
+            workers=1,
+            proxy_headers=False,
+            timeout_keep_alive=config.http_idle_s,  # type: ignore[arg-type]  # only compared
         )
+        settings.load()
+        # By itself it would read the files again, by rules of its own.
+        settings.ssl = tls.context if tls else None
+        self._server = _Uvicorn(settings, slow_reader_s=config.slow_reader_s)
         self._serving: asyncio.Task[None] | None = None
         self._file: SocketFile | None = None
 
@@ -156,16 +155,6 @@ class _Uvicorn(uvicorn.Server):
         return [connection.transport for connection in self.server_state.connections]
 
 
-def _ssl_settings(tls: Tls | None) -> dict[str, Any]:
-    if tls is None:
-        return {}
-    wanted = ssl.CERT_REQUIRED if tls.client_ca else ssl.CERT_NONE
-    return {
-        "ssl_certfile": tls.cert,
-        "ssl_keyfile": tls.key,
-        "ssl_ca_certs": None if tls.client_ca is None else str(tls.client_ca),
-        "ssl_cert_reqs": wanted,
-    }
 
 
 async def _bind(address: str, *, share_port: bool) -> socket.socket:

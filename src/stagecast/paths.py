@@ -1,0 +1,54 @@
+"""Paths as people give them: shown in one line, and read without waiting for ever."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+from stagecast.errors import StartError
+
+_MAX_BYTES = 16 << 20  # no certificate and no key is so long, nor all that a system trusts
+_PART = 1 << 16
+_PATIENCE_S = 5.0  # for a pipe, such as a shell makes of `<(command)`
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Return a path for a message: as it is, or quoted if that would not be one line of text."""
+    text = os.fspath(path)
+    return text if text.isprintable() else repr(text)
+
+
+def read_file(path: Path) -> bytes:
+    """Return what is in a file that a setting names.
+
+    Raises:
+        StartError: it cannot be read, says nothing, or does not end.
+    """
+    try:
+        # Without the flag, to open a pipe that nobody writes to would never end.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:  # noqa: PTH123 - takes a descriptor
+            return b"".join(_parts(file.fileno()))
+    except OSError as error:
+        raise StartError(f"cannot read {shown(path)}: {error.strerror or error}") from error
+
+
+def _parts(descriptor: int) -> Iterator[bytes]:
+    left = _MAX_BYTES
+    while part := _part(descriptor):
+        left -= len(part)
+        if left < 0:
+            raise OSError(None, f"it has more than {_MAX_BYTES >> 20} MiB")
+        yield part
+
+
+def _part(descriptor: int) -> bytes:
+    """Return what comes next, nothing at the end."""
+    try:
+        return os.read(descriptor, _PART)
+    except BlockingIOError:
+        ready, _, _ = select.select([descriptor], [], [], _PATIENCE_S)
+    if not ready:
+        raise TimeoutError(None, f"nothing came from it for {_PATIENCE_S:g} s")
+    return os.read(descriptor, _PART)

@@ -86,7 +86,12 @@ def test_name_that_the_system_does_not_take_is_told(tmp_path: Path) -> None:
 def test_pipe_is_read_to_its_end_as_a_shell_makes_it() -> None:
     """Such as `<(command)`, which may begin to write later."""
     reading, writing = os.pipe()
-    writer = threading.Thread(target=lambda: (os.write(writing, b"secret"), os.close(writing)))
+
+    def write() -> None:
+        os.write(writing, b"secret")
+        os.close(writing)
+
+    writer = threading.Thread(target=write)
     writer.start()
     try:
         assert read_file(Path(f"/dev/fd/{reading}")) == b"secret"

@@ -254,7 +254,9 @@ async def test_failure_is_logged_and_the_next_look_comes(
     running = asyncio.create_task(keep(retain_history_s=HOUR_S, retain_every_s=0.0).run())
     try:
         with caplog.at_level(logging.INFO):
-            await until(lambda: "10 transitions are not kept any more" in caplog.text, within_s=20)
+            await until(
+                lambda: "transitions that are not kept any more: 10" in caplog.text, within_s=20
+            )
     finally:
         running.cancel()
     assert "cannot let go of what is not kept: disk full" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shlex
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from stagecast.errors import StartError, StoreBusy
 from stagecast.feed import Feed
 from stagecast.heartbeats import Heartbeats
 from stagecast.keeper import Keeper
+from stagecast.paths import shown
 from stagecast.queries import Queries
 from stagecast.readiness import Readiness
 from stagecast.reports import Reports
@@ -25,7 +27,7 @@ from stagecast.rest import HttpServer, make_rest_app
 from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
 from stagecast.store import Store
-from stagecast.store.sqlite import SqliteStore
+from stagecast.store.sqlite import SqliteStore, has_keys
 from stagecast.submissions import Submissions
 from stagecast.tls import Tls, keep_renewed, load_tls
 from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
@@ -95,6 +97,7 @@ class App:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start from the store upwards; what was started is stopped in the opposite order."""
         tls, verifier = load_tls(self._config), self._load_verifier()
+        self._check_exposure()
         feed = Feed()
         committed_elsewhere, maybe_keys = asyncio.Event(), asyncio.Event()
         store = self._open_store(feed, committed_elsewhere, maybe_keys)
@@ -161,26 +164,37 @@ class App:
     async def _make_authenticator(
         self, ring: KeyRing, verifier: TokenVerifier | None
     ) -> Authenticator:
-        """Read the keys, and refuse to let just anybody in unasked."""
+        """Read the keys."""
         config = self._config
         try:
             await ring.refresh()
         except StoreBusy as error:
-            raise StartError(f"cannot use {config.db}: {error}") from error
-        exposed = [at for at in (config.grpc, config.http) if _is_exposed(at)]
-        authenticator = Authenticator(
+            raise StartError(f"cannot use {shown(config.db)}: {error}") from error
+        return Authenticator(
             ring,
             verifier=verifier,
             clock=self._clock,
-            required=bool(exposed) and not config.insecure,
+            required=self._find_exposed() is not None and not config.insecure,
         )
-        if exposed and authenticator.on and not (ring.used or config.jwt_key):
-            raise StartError(
-                f"{exposed[0]} can be reached by others, and there is no key that they would need; "
-                f"make one with 'stagecast keys create --db {config.db}', give --jwt-key, or say "
-                "--insecure"
-            )
-        return authenticator
+
+    def _check_exposure(self) -> None:
+        """Refuse to let just anybody in unasked, before a file is made or brought up to date.
+
+        Raises:
+            StartError: others could reach the server, and would need no key.
+        """
+        config, exposed = self._config, self._find_exposed()
+        if exposed is None or config.insecure or config.jwt_key or has_keys(config.db):
+            return
+        raise StartError(
+            f"{exposed} can be reached by others, and there is no key that they would need; make "
+            f"one with 'stagecast keys create --db {shlex.quote(shown(config.db))}', give "
+            "--jwt-key, or say --insecure"
+        )
+
+    def _find_exposed(self) -> str | None:
+        """Return an address that others can reach, if there is one."""
+        return next(filter(_is_exposed, (self._config.grpc, self._config.http)), None)
 
     def _make_rpc(
         self,

@@ -22,7 +22,7 @@ _BATCHES = 100
 _PAUSE_S = 0.01
 # Whatever is asked for, a batch that has ended stays whole for so long: for those who watch its
 # end, and for snapshots that are being read as of a revision before it.
-_SETTLES_S = 600.0
+MIN_AGE_S = 600.0
 _SECOND_US = 1_000_000
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Retention:
 
     def _before(self, age_s: float) -> int:
         """Return until when a batch has to have ended to be so old, and settled."""
-        return self._clock() - round(max(age_s, _SETTLES_S) * _SECOND_US)
+        return self._clock() - round(max(age_s, MIN_AGE_S) * _SECOND_US)
 
     async def _delete(self, ended_until: int) -> None:
         def delete(tx: Writing) -> int:
@@ -92,14 +92,14 @@ class Retention:
         while await self._store.read(lambda tx: tx.find_ended(ended_until, 1)):
             deleted = await self._step(delete)
             self._on_deleted()
-            _log.info("%d batches are not kept any more", deleted)
+            _log.info("batches that are not kept any more: %d", deleted)
 
     async def _trim(self, limit: HistoryLimit) -> None:
         trimmed = 0
         while await self._store.read(lambda tx: tx.has_excess(limit)):
             trimmed += await self._step(lambda tx: tx.trim(limit, _ROWS))
         if trimmed:
-            _log.info("%d transitions are not kept any more", trimmed)
+            _log.info("transitions that are not kept any more: %d", trimmed)
 
     async def _step(self, step: Callable[[Writing], int]) -> int:
         done = await self._store.write(step)

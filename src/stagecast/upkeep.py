@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stagecast.store.sqlite import Inspection, copy_file, inspect_file
+from stagecast.store.sqlite import Inspection, copy_file, inspect_file, list_keys
 
-__all__ = ["Inspection", "copy_file", "inspect_file"]
+__all__ = ["Inspection", "copy_file", "inspect_file", "list_keys"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.auth import list_keys, revoke_key
+from stagecast.auth import revoke_key
 from stagecast.model import Scope
 from tests.access import create_key
 from tests.clock import Clock
@@ -20,4 +20,4 @@ async def test_part_of_a_name_revokes_nothing(tmp_path: Path, clock: Clock, part
             store, name="", scopes=frozenset(Scope), sight=None, lives_us=None
         )
         assert await revoke_key(store, part.format(secret)) is None
-        assert [key.revoked_at for key in await list_keys(store)] == [None]
+        assert [key.revoked_at for key in await store.read(lambda tx: tx.list_keys())] == [None]

@@ -119,7 +119,7 @@ async def test_list_and_revoke_make_no_file(tmp_path: Path) -> None:
     db = tmp_path / "missing.db"
     for asked in (("list",), ("revoke", "1")):
         ended = await stagecast("keys", asked[0], "--db", db, *asked[1:])
-        assert (ended.code, ended.err) == (1, f"Error: there is no file {db}\n")
+        assert (ended.code, ended.err) == (1, f"Error: cannot open {db}: there is no such file\n")
     assert not db.exists()
 
 

@@ -95,6 +95,17 @@ def test_what_is_no_age_is_refused(option: str, age: str) -> None:
     assert f"{age!r} is no age such as 30d, 12h, 90m or 2w" in result.output
 
 
+@pytest.mark.parametrize("option", ["--retain-history", "--retain-batches"])
+@pytest.mark.parametrize("age", ["1s", "5m", "9m", "599s"])
+def test_age_that_would_count_as_another_is_refused(option: str, age: str) -> None:
+    why = f"{age!r} is less than ten minutes"
+    variable = "STAGECAST_" + option[2:].replace("-", "_").upper()
+    for arguments, variables in (([option, age], {}), ([], {variable: age})):
+        result = CliRunner().invoke(main, ["serve", *ANY, *arguments], env=variables)
+        assert result.exit_code == 2
+        assert why in result.output
+
+
 @pytest.mark.parametrize("number", ["0", "-3", "many"])
 def test_no_less_than_one_transition_is_kept(number: str) -> None:
     result = CliRunner().invoke(main, ["serve", *ANY, "--retain-transitions", number])

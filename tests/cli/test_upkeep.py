@@ -32,7 +32,7 @@ async def db(tmp_path: Path) -> Path:
 async def test_check_says_that_all_is_well_and_what_there_is(db: Path) -> None:
     ended = await stagecast("check", "--db", db)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == f"{db} is sound: 1 datasets, 1 batches, 3 documents, 20 transitions\n"
+    assert ended.out == f"{db} is sound: 1 dataset, 1 batch, 3 documents, 20 transitions\n"
 
 
 async def test_check_says_what_is_wrong_line_by_line(db: Path) -> None:

@@ -1,4 +1,4 @@
-"""Times are told as people and as programs read them."""
+"""Times and numbers are told as people and as programs read them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.cli import wording
+from stagecast.v1 import resources_pb2 as r
 
 NOW_S = datetime(2026, 11, 22, 0, 30, tzinfo=UTC).timestamp()
 
@@ -41,3 +42,25 @@ def test_moments_are_local_and_short(time: Timestamp, text: str) -> None:
 
 def test_timestamps_are_whole() -> None:
     assert wording.timestamp(at(2026, 11, 21, 22, 0, 1)) == "2026-11-22T00:00:01.005+02:00"
+
+
+@pytest.mark.parametrize(
+    ("number", "documents", "segments"),
+    [
+        (1, "1/1 document", "1 succeeded; 1 segment"),
+        (2, "2/2 documents", "2 succeeded; 2 segments"),
+    ],
+)
+def test_one_thing_is_told_as_one(number: int, documents: str, segments: str) -> None:
+    counts = r.DocumentCounts(total=number, succeeded=number)
+    progress = r.Progress(completed_segments=number)
+    batch = r.Batch(counts=counts, progress=progress, sealed=True)
+    assert wording.documents_line(counts) == documents
+    assert wording.contents_line(batch) == segments
+
+
+def test_counters_are_told_by_the_number_of_all() -> None:
+    for total, told in ((1, "1/1 segment"), (12, "1/12 segments")):
+        progress = r.Progress(completed_segments=1, total_segments=total)
+        batch = r.Batch(progress=progress, sealed=True)
+        assert wording.contents_line(batch) == f"no documents; {told}"

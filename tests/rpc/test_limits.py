@@ -136,9 +136,15 @@ async def test_watches_that_need_no_key_leave_half_the_places_to_others(
 def test_watches_of_one_caller_are_not_counted_for_another() -> None:
     limits = Limits(Config(max_watches_per_caller=1, max_watches=2))
     with limits.watch("a", inside=True), limits.watch("b", inside=True):
-        with pytest.raises(WatchLimit, match="you have 1"), limits.watch("a", inside=True):
+        with (
+            pytest.raises(WatchLimit, match="of one caller: 1 open"),
+            limits.watch("a", inside=True),
+        ):
             pass
-        with pytest.raises(WatchLimit, match="2 watches are open"), limits.watch("c", inside=True):
+        with (
+            pytest.raises(WatchLimit, match="on this server: 2 open"),
+            limits.watch("c", inside=True),
+        ):
             pass
     assert limits.watches == 0
     with limits.watch("c", inside=True), limits.watch("a", inside=True):
@@ -170,10 +176,17 @@ def test_calls_and_bytes_that_may_wait_do_and_not_one_more() -> None:
     limits = Limits(Config(max_waiting_calls=2, max_waiting_bytes=10))
     for _ in range(2):
         with limits.wait(4):
-            with pytest.raises(StoreBusy, match="1 calls with 4 bytes") as caught, limits.wait(7):
+            with (
+                pytest.raises(StoreBusy, match="wait for the store: 1, with 4 bytes") as caught,
+                limits.wait(7),
+            ):
                 pass
             assert 0.5 <= caught.value.retry_after_s <= 5
-            with limits.wait(6), pytest.raises(StoreBusy, match="2 calls"), limits.wait(0):
+            with (
+                limits.wait(6),
+                pytest.raises(StoreBusy, match="wait for the store: 2,"),
+                limits.wait(0),
+            ):
                 pass
 
 

@@ -347,7 +347,7 @@ def test_what_is_no_store_is_said_to_be_none(
     with pytest.raises(StartError, match=why):
         inspect_file(path)
     assert path.exists() == (contents is not None)
-    with pytest.raises(StartError, match="there is no such file"):
+    with pytest.raises(StartError, match="it is a directory"):
         inspect_file(tmp_path)
 
 

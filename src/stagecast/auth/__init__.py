@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from stagecast.auth.authenticator import Authenticator
 from stagecast.auth.bearer import bearer_of
-from stagecast.auth.keys import add_key, list_keys, make_new_key, revoke_key
+from stagecast.auth.keys import add_key, make_new_key, revoke_key
 from stagecast.auth.ring import KeyRing
 from stagecast.auth.secret import prefix_of
 from stagecast.auth.tokens import TokenVerifier, load_verifier
@@ -18,7 +18,6 @@ __all__ = [
     "TokenVerifier",
     "add_key",
     "bearer_of",
-    "list_keys",
     "load_verifier",
     "make_new_key",
     "prefix_of",

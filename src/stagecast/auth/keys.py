@@ -1,8 +1,6 @@
-"""What an administrator does with keys: make, list and revoke them, in any process on the file."""
+"""What an administrator does with keys: make and revoke them, in any process on the file."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from stagecast.auth.secret import digest_of, make_key, prefix_of
 from stagecast.model import ApiKey, NewKey, Scope, Sight
@@ -32,11 +30,6 @@ async def make_new_key(
 async def add_key(store: Store, key: NewKey) -> ApiKey:
     """Let a key open what it allows. The first one turns credentials on for good."""
     return await store.write(lambda tx: tx.add_key(key))
-
-
-async def list_keys(store: Store) -> Sequence[ApiKey]:
-    """Return all keys, the oldest first; also those that were revoked or have expired."""
-    return await store.read(lambda tx: tx.list_keys())
 
 
 async def revoke_key(store: Store, named: str) -> ApiKey | None:

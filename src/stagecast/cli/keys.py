@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from stagecast.app import opened_store
-from stagecast.auth import add_key, list_keys, make_new_key, prefix_of, revoke_key
+from stagecast.auth import add_key, make_new_key, prefix_of, revoke_key
 from stagecast.cli.keyoptions import check_datasets, check_name, check_scopes, check_span
 from stagecast.cli.keytable import datasets_text, moment_text, print_keys, scopes_text
 from stagecast.cli.loop import run
@@ -17,8 +17,10 @@ from stagecast.cli.naming import examples
 from stagecast.cli.options import db_option
 from stagecast.cli.stdio import echo
 from stagecast.errors import StagecastError
-from stagecast.model import Scope
+from stagecast.model import ApiKey, Scope
+from stagecast.paths import shown
 from stagecast.store import Store
+from stagecast.upkeep import list_keys
 
 T = TypeVar("T")
 
@@ -118,9 +120,7 @@ def list_(*, db: Path, as_json: bool) -> None:
     In a pipe each key is a line of fields between tabs: id, prefix, state, scopes, datasets,
     expires, created, revoked, name.
     """
-    _check_there(db)
-    found = _with_store(db, list_keys)
-    print_keys(found, as_json=as_json)
+    print_keys(_read_keys(db), as_json=as_json)
 
 
 @keys.command(epilog=examples("keys revoke --db walk.db stagecast_3vq8x0ab"))
@@ -131,19 +131,21 @@ def revoke(*, db: Path, key: str) -> None:
 
     Watches that were begun with it end as well. To revoke a key twice does no harm.
     """
-    _check_there(db)
+    _read_keys(db)  # who opens a file to write it makes one
     named = prefix_of(key) or key
     before = _with_store(db, lambda store: revoke_key(store, named))
     if before is None:
         # What was typed may be a secret with a typing error in it.
-        raise click.ClickException(f"{db} has no such key; 'stagecast keys list' shows all")
+        raise click.ClickException(f"{shown(db)} has no such key; 'stagecast keys list' shows all")
     done = "was revoked before" if before.revoked_at is not None else "is revoked"
     echo(f"key {before.prefix} {done}")
 
 
-def _check_there(db: Path) -> None:
-    if not db.exists():
-        raise click.ClickException(f"there is no file {db}")
+def _read_keys(db: Path) -> Sequence[ApiKey]:
+    try:
+        return list_keys(db)
+    except StagecastError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _with_store(db: Path, work: Callable[[Store], Awaitable[T]]) -> T:

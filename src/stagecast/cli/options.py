@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,27 @@ from stagecast.escaping import quote
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULTS = Config()
-FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _File(click.Path):
+    """A path of whatever is there: who opens it says what is wrong with it, in one way for all."""
+
+    def __init__(self) -> None:
+        super().__init__(readable=False, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        # As a path, nothing would be the current directory.
+        if not value:
+            self.fail("must not be empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _File()
 
 
 class Decorator(Protocol):

@@ -6,16 +6,34 @@ import click
 
 from stagecast.cli.ages import check_age
 from stagecast.cli.options import setting, together
+from stagecast.retention import MIN_AGE_S
+
+
+def _check_age(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> float | None:
+    """Return how many seconds an age has, if one was given.
+
+    Raises:
+        click.BadParameter: it is none, or less than what is kept whatever is asked for.
+    """
+    seconds = check_age(context, parameter, value)
+    if seconds is not None and seconds < MIN_AGE_S:
+        raise click.BadParameter(
+            f"{value!r} is less than ten minutes, for which every batch that has ended is kept"
+        )
+    return seconds
+
 
 retention_options = together(
     setting(
         "--retain-history",
         "retain_history_s",
         metavar="AGE",
-        callback=check_age,
+        callback=_check_age,
         help="Let go of the history of a batch, but its last transition, so long after it has "
-        "ended: 30d, or with s, m, h or w for seconds, minutes, hours or weeks; less than "
-        "ten minutes count as ten. What is open keeps everything.  [default: keep for ever]",
+        "ended: 30d, or with s, m, h or w for seconds, minutes, hours or weeks; no less than "
+        "ten minutes. What is open keeps everything.  [default: keep for ever]",
     ),
     setting(
         "--retain-transitions",
@@ -27,7 +45,7 @@ retention_options = together(
         "--retain-batches",
         "retain_batches_s",
         metavar="AGE",
-        callback=check_age,
+        callback=_check_age,
         help="Delete a batch, as DeleteBatch does, so long after it has ended: 90d; units as "
         "above.  [default: keep for ever]",
     ),

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import resource
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from stagecast.cli.limits import limit_options
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
-from stagecast.cli.options import DEFAULTS, setting
+from stagecast.cli.options import DEFAULTS, FILE, setting
 from stagecast.cli.origins import origins_option, root_path_option
 from stagecast.cli.retain import retention_options
 from stagecast.cli.signals import ignore_stop_signals, on_stop_signals
@@ -33,7 +32,7 @@ from stagecast.listening import check_ports
 @click.command(epilog=examples("serve --db walk.db", "serve --grpc 127.0.0.1:0 --http 127.0.0.1:0"))
 @setting(
     "--db",
-    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    type=FILE,
     default=DEFAULTS.db,
     show_default=True,
     help="The SQLite file; it is created if it is not there.",

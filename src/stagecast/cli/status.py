@@ -107,7 +107,7 @@ async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) ->
     counts, changed = dataset.counts, wording.moment(dataset.update_time, now_s)
     state = wording.word(r.DatasetState.DESCRIPTOR, dataset.state)
     console.print(Text(dataset.dataset_id, "bold"), state_text(state), sep="  ")
-    documents = f"{wording.ended(counts)}/{counts.total} documents"
+    documents = wording.documents_line(counts)
     console.print(
         Text(f"{wording.batches_line(dataset)}; {documents}: {wording.counts_line(counts)}", "dim")
     )

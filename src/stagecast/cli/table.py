@@ -150,7 +150,7 @@ def summary(batch: r.Batch) -> RenderableType:
         Shortened(batch.batch_id, "bold"),
         state_text(wording.batch_word(batch)),
         _bar(ended, batch.counts.total),
-        Text(f"{ended}/{batch.counts.total} documents"),
+        Text(wording.documents_line(batch.counts)),
     )
     return Group(grid, Text(wording.contents_line(batch), "dim"))
 

@@ -9,8 +9,10 @@ import click
 from stagecast.cli.naming import examples
 from stagecast.cli.options import FILE, db_option
 from stagecast.cli.stdio import echo
+from stagecast.cli.wording import quantity
 from stagecast.errors import StartError
 from stagecast.escaping import escape_controls
+from stagecast.paths import shown
 from stagecast.upkeep import copy_file, inspect_file
 
 _db_option = db_option("The SQLite file of the store.")
@@ -35,7 +37,7 @@ def backup(file: Path, db: Path, *, overwrite: bool) -> None:
         size = copy_file(db, file, overwrite=overwrite)
     except StartError as error:
         raise click.ClickException(str(error)) from error
-    echo(f"{escape_controls(f'{file} is a copy of {db}')}: {size:,} bytes")
+    echo(f"{shown(file)} is a copy of {shown(db)}: {size:,} bytes")
 
 
 @click.command(epilog=examples("check --db walk.db"))
@@ -59,7 +61,10 @@ def check(db: Path) -> None:
         echo(escape_controls(fault))
     if found.faults:
         raise click.exceptions.Exit(1)
-    echo(
-        f"{escape_controls(str(db))} is sound: {found.datasets:,} datasets, {found.batches:,} "
-        f"batches, {found.documents:,} documents, {found.transitions:,} transitions"
+    held = (
+        quantity(found.datasets, "dataset", "datasets"),
+        quantity(found.batches, "batch", "batches"),
+        quantity(found.documents, "document", "documents"),
+        quantity(found.transitions, "transition", "transitions"),
     )
+    echo(f"{shown(db)} is sound: {', '.join(held)}")

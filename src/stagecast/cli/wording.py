@@ -83,13 +83,19 @@ def contents_line(batch: r.Batch) -> str:
     line = counts_line(batch.counts)
     counters = segments(batch.progress)
     if counters:
-        line = f"{line}; {counters} segments"
+        known = batch.progress.total_segments or batch.progress.completed_segments
+        line = f"{line}; {counters} {'segment' if known == 1 else 'segments'}"
     return line if batch.sealed else f"{line}; more documents may follow"
 
 
 def batches_line(dataset: r.Dataset) -> str:
     """Return how many batches a dataset has, and how many of them are open."""
     return f"{quantity(dataset.batches, 'batch', 'batches')}, {dataset.open_batches} open"
+
+
+def documents_line(counts: r.DocumentCounts) -> str:
+    """Return how many documents have ended of how many."""
+    return f"{ended(counts)}/{quantity(counts.total, 'document', 'documents')}"
 
 
 def quantity(number: int, one: str, many: str) -> str:

@@ -80,7 +80,8 @@ class Limits:
             or self._waiting_bytes + size > config.max_waiting_bytes
         ):
             raise StoreBusy(
-                f"{self._waiting} calls with {self._waiting_bytes} bytes wait for the store",
+                f"too many calls wait for the store: {self._waiting}, with {self._waiting_bytes} "
+                "bytes",
                 retry_after_s=_soon(),
             )
         self._waiting += 1
@@ -95,14 +96,14 @@ class Limits:
         own, most = self._watches[caller], self._config.max_watches_per_caller
         if own >= most:
             raise WatchLimit(
-                f"you have {own} watches open; a caller may have {most}",
+                f"too many watches of one caller: {own} open, at most {most}",
                 retry_after_s=_soon(),
                 limit=most,
             )
         in_all = self._config.max_watches
         if self.watches >= in_all or not (inside or self._outside < in_all / 2):
             raise WatchLimit(
-                f"{self.watches} watches are open, which are all that this server takes",
+                f"too many watches on this server: {self.watches} open, at most {in_all}",
                 retry_after_s=_soon(),
                 limit=in_all,
             )

@@ -16,6 +16,8 @@ from pathlib import Path
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
 
 from stagecast.errors import StartError
+from stagecast.paths import shown
+from stagecast.store.sqlite.access import check_length, find_place
 from stagecast.store.sqlite.connection import Connection, DriverError
 from stagecast.store.sqlite.files import open_stored
 
@@ -27,38 +29,49 @@ def copy_file(source: Path, target: Path, *, overwrite: bool) -> int:
         StartError: the source cannot be read, or is not one of stagecast's; the target cannot be
             written, is there and is not to be overwritten, or may be in use.
     """
-    _check_target(source, target, overwrite=overwrite)
-    with contextlib.closing(open_stored(source)) as connection:
-        try:
-            with _beside(target) as whole:
+    place = _check_target(source, target, overwrite=overwrite)
+    try:
+        with _beside(place) as whole:
+            with open_stored(source) as connection:
                 _copy(connection, whole)
-                shutil.copymode(source, whole)
-                _keep(whole)
-                _check_target(source, target, overwrite=overwrite)
-                whole.replace(target)
-            _keep(target.absolute().parent)
-        except (DriverError, OSError) as error:
-            raise StartError(f"cannot copy {source} to {target}: {error}") from error
-    return target.stat().st_size
+            shutil.copymode(source, whole)
+            _keep(whole)
+            _check_target(source, target, overwrite=overwrite)
+            whole.replace(place)
+        _keep(place.parent)
+        return place.stat().st_size
+    except (DriverError, OSError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StartError(f"cannot copy {shown(source)} to {shown(target)}: {why}") from error
 
 
-def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    directory, log = target.absolute().parent, Path(f"{target}-wal")
-    if not directory.is_dir():
-        raise StartError(f"cannot copy to {target}: there is no directory {directory}")
-    if source.exists() and target.exists() and target.samefile(source):
-        raise StartError(f"{target} is the file that is to be copied")
-    if target.exists() and not overwrite:
-        raise StartError(f"{target} is there already")
+def _check_target(source: Path, target: Path, *, overwrite: bool) -> Path:
+    """Return where the copy goes: behind a link, whatever that is on."""
+    place = find_place(target, doing="copy to")
+    if _is_same(source, place):
+        raise StartError(f"{shown(target)} is the file that is to be copied")
+    if place.exists() and not overwrite:
+        raise StartError(f"{shown(target)} is there already")
     # What it holds would be taken for the newest of the copy.
-    if log.exists():
-        raise StartError(f"{target} may be in use: {log} is there")
+    log = f"{place}-wal"
+    if os.path.lexists(log):
+        raise StartError(f"{shown(target)} may be in use: {shown(log)} is there")
+    return place
+
+
+def _is_same(source: Path, place: Path) -> bool:
+    try:
+        return place.samefile(source)
+    except OSError:  # one is not there; if it is the source, who opens it says so
+        return False
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def _beside(place: Path) -> Iterator[Path]:
     """Make a file for the copy until it is whole, and leave nothing under its name."""
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    # Not after the copy: that may have as long a name as there can be.
+    path = place.with_name(f".stagecast-{secrets.token_hex(4)}")
+    check_length(path)
     path.touch(mode=0o600, exist_ok=False)
     try:
         yield path

@@ -5,7 +5,6 @@ Everything is read in one transaction, so it is as of one moment while servers g
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -44,7 +43,7 @@ def inspect_file(path: Path) -> Inspection:
     Raises:
         StartError: it is not there, cannot be read, or is not one of stagecast's, of this release.
     """
-    with contextlib.closing(open_stored(path)) as connection:
+    with open_stored(path) as connection:
         check_current(connection, path)
         connection.execute("BEGIN")
         held = (0, 0, 0, 0)

@@ -18,6 +18,7 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driv
 from stagecast.errors import StartError, StoreBusy
 from stagecast.escaping import quote
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
+from stagecast.paths import shown
 from stagecast.store.sqlite.access import check_access
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
 
@@ -61,11 +62,11 @@ def open_writer(path: Path) -> Connection:
     Raises:
         StartError: it cannot be opened, or is not stagecast's, or of a newer release.
     """
-    check_access(path)
+    place = check_access(path)
     try:
-        connection = _connect(path.absolute().as_uri())
+        connection = _connect(place.as_uri())
     except sqlite3.Error as error:
-        raise StartError(f"cannot open {path}: {error}") from error
+        raise StartError(f"cannot open {shown(path)}: {error}") from error
     try:
         # A foreign file must stay as it is, so WAL comes after the look at it.
         _migrate(Database(connection), path)
@@ -75,16 +76,22 @@ def open_writer(path: Path) -> Connection:
     except sqlite3.Error as error:
         connection.close()
         damage = "it is damaged, or of another kind: " if is_damage(error) else ""
-        raise StartError(f"cannot use {path}: {damage}{error}") from error
+        raise StartError(f"cannot use {shown(path)}: {damage}{error}") from error
     except StartError:
         connection.close()
         raise
     return connection
 
 
-def open_reader(path: Path) -> Connection:
-    """Open the file, which has to be there, for one reading thread."""
-    connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
+def open_reader(path: Path, *, immutable: bool = False) -> Connection:
+    """Open the file, which has to be there, for one reading thread.
+
+    Args:
+        path: the file.
+        immutable: read it without locks and without its companions; nobody may write it meanwhile.
+    """
+    how = "mode=ro&immutable=1" if immutable else "mode=rw"
+    connection = _connect(f"{path.absolute().as_uri()}?{how}")
     connection.execute("PRAGMA query_only = ON")
     return connection
 
@@ -195,7 +202,7 @@ def _begin_to_migrate(db: Database, path: Path) -> None:
             check_ours(db, path)
             if time.monotonic() > deadline or not migrations.pending(db):
                 raise
-            _log.info("%s is locked, maybe by who brings it up to date; waiting", path)
+            _log.info("%s is locked, maybe by who brings it up to date; waiting", shown(path))
         else:
             return
 
@@ -222,9 +229,11 @@ def check_ours(db: Database, path: Path) -> None:
     """
     [(application_id,)] = db.execute("PRAGMA application_id").fetchall()
     if application_id != APPLICATION_ID and (application_id or db.table_names()):
-        raise StartError(f"{path} is an SQLite file, but not one of stagecast's")
+        raise StartError(f"{shown(path)} is an SQLite file, but not one of stagecast's")
     with Database(memory=True) as empty:
         known = {migration.name for migration in migrations.pending(empty)}
     newer = [step.name for step in migrations.applied(db) if step.name not in known]
     if newer:
-        raise StartError(f"{path} was made by a newer release: unknown step {quote(newer[0])}")
+        raise StartError(
+            f"{shown(path)} was made by a newer release: unknown step {quote(newer[0])}"
+        )

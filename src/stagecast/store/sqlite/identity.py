@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from stagecast.errors import StoreBusy
+from stagecast.paths import shown
 from stagecast.store.sqlite.connection import RETRY_AFTER_S
 
 _Identity = tuple[int, int]
@@ -35,8 +36,8 @@ class OpenFiles:
         for path, opened in self._opened.items():
             if _identify(path) != opened:
                 raise StoreBusy(
-                    f"the store cannot be used now: {path} was deleted or replaced while it was "
-                    "open; put it back, or start the server again",
+                    f"the store cannot be used now: {shown(path)} was deleted or replaced while it "
+                    "was open; put it back, or start the server again",
                     retry_after_s=RETRY_AFTER_S,
                 )
 

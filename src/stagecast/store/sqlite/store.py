@@ -24,6 +24,7 @@ from stagecast.store.sqlite.connection import (
 )
 from stagecast.store.sqlite.identity import OpenFiles
 from stagecast.store.sqlite.reading import SqliteReading
+from stagecast.store.sqlite.schema import OpenSchema, find_schema_fault, may_be_schema
 from stagecast.store.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -54,12 +55,12 @@ class SqliteStore:
         on_foreign_commit: Callable[[], None],
         on_fault: Callable[[Exception], None] = lambda _error: None,
     ) -> None:
-        self._path = path
         self._loop = asyncio.get_running_loop()
         self._tell_fault = on_fault
         self._damaged = False
         self._connection = open_writer(path)
-        self._files = OpenFiles(path)
+        self._path = path.absolute()
+        self._files = OpenFiles(self._path)
         self._writer = Writer(
             self._connection,
             clock=clock,
@@ -67,6 +68,7 @@ class SqliteStore:
             on_foreign_commit=on_foreign_commit,
             on_fault=self._on_fault,
             files=self._files,
+            schema=OpenSchema(self._connection, path),
         )
         self._local = threading.local()
         self._reading: list[Connection] = []
@@ -103,13 +105,19 @@ class SqliteStore:
         try:
             return self._query_in_transaction(query)
         except DriverError as error:
-            translated = translate(error)
+            translated = self._explain(error)
             if translated is error:
                 raise
-            self._on_fault(error)
+            self._on_fault(translated if may_be_schema(error) else error)
             if is_damage(error):
                 forget_pages(self._connection_of_thread())
             raise translated from error
+
+    def _explain(self, error: DriverError) -> Exception:
+        """Return what to tell of an error, which stays what it is if it is a bug."""
+        if not may_be_schema(error):
+            return translate(error)
+        return find_schema_fault(self._connection_of_thread(), self._path) or error
 
     def _query_in_transaction(self, query: Callable[[Reading], T]) -> T:
         connection = self._connection_of_thread()

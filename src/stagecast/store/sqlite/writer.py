@@ -30,6 +30,7 @@ from stagecast.store.sqlite.connection import (
     translate,
 )
 from stagecast.store.sqlite.identity import OpenFiles
+from stagecast.store.sqlite.schema import OpenSchema
 from stagecast.store.sqlite.writing import SqliteWriting, random_number
 
 T = TypeVar("T")
@@ -65,6 +66,7 @@ class Writer(threading.Thread):
         on_foreign_commit: called on the loop after another process has written.
         on_fault: called on this thread with what kept a transaction from being committed.
         files: looked at before each commit.
+        schema: looked at before each group of calls.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Writer(threading.Thread):
         on_foreign_commit: Callable[[], None],
         on_fault: Callable[[Exception], None],
         files: OpenFiles,
+        schema: OpenSchema,
     ) -> None:
         super().__init__(name="stagecast-writer", daemon=True)
         self._connection = connection
@@ -84,6 +87,7 @@ class Writer(threading.Thread):
         self._on_foreign_commit = on_foreign_commit
         self._on_fault = on_fault
         self._files = files
+        self._schema = schema
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._data_version = self._read_data_version()
@@ -103,7 +107,11 @@ class Writer(threading.Thread):
         return await answer
 
     async def probe(self) -> None:
-        """Take the write lock and let go of it; after a failure, also prove it by a commit."""
+        """Take the write lock and let go of it; after a failure, also prove it by a commit.
+
+        It also brings an older copy up to date that was written into the file, so that calls are
+        not kept waiting for that.
+        """
         await self.submit(self._touch_file)
 
     def stop(self) -> None:
@@ -143,6 +151,9 @@ class Writer(threading.Thread):
     def _commit(self, group: list[_Asked]) -> tuple[list[_Answered], set[Topic]]:
         try:
             with self._transaction() as tx:
+                if any(asked.call == self._touch_file for asked in group):
+                    self._schema.bring_up_to_date()
+                self._schema.check()
                 answered = [self._run(asked, tx) for asked in group]
         # Whatever a call raises is its caller's answer; the thread has to live on.
         except Exception as error:

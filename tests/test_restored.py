@@ -23,7 +23,7 @@ from tests.process import ServerProcess, free_address, running
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline
 
-_SQLITE_BACKUP = """
+SQLITE_BACKUP = """
 import sqlite3, sys
 source, target = map(sqlite3.connect, sys.argv[1:])
 source.backup(target)
@@ -62,7 +62,7 @@ class Site:
             assert (await stagecast("backup", self.copy, "--db", self.db)).code == 0
         else:  # by a process of its own: two SQLite libraries in one would drop each other's locks
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", _SQLITE_BACKUP, self.db, self.copy
+                sys.executable, "-c", SQLITE_BACKUP, self.db, self.copy
             )
             assert await process.wait() == 0
 

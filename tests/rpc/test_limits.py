@@ -113,7 +113,7 @@ async def test_callers_together_are_refused_beyond_the_limit_of_all(
             await watch.read()
         refusal = await refused(_first(_watch_datasets(channel, dataset_id)))
         assert (refusal.code, refusal.reason) == (Code.RESOURCE_EXHAUSTED, "WATCH_LIMIT")
-        assert "all that this server takes" in refusal.message
+        assert "too many watches on this server: 2 open" in refusal.message
         assert refusal.retry_after_s is not None
 
 

@@ -1,0 +1,147 @@
+"""Another file that is written *into* the one that is open, as `sqlite3 FILE ".restore COPY"` does.
+
+An older schema is brought up to date as at a start; what is newer or another's is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from stagecast.client import Client
+from stagecast.store.sqlite import inspect_file
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
+from tests.cli.command import stagecast
+from tests.process import ServerProcess, running
+from tests.rpc.calls import Refusal, refusal_of
+from tests.store.test_migrations import FILES, TOLD
+from tests.test_restored import SQLITE_BACKUP
+from tests.test_store_faults import foreign, newer
+from tests.watches.pipeline import Pipeline, retrying
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Scene:
+    """A server with a batch, whose file is going to be overwritten."""
+
+    def __init__(self, db: Path, server: ServerProcess, client: Client) -> None:
+        self.db = db
+        self.server = server
+        self.client = client
+        self.pipeline = Pipeline(client, str(uuid.uuid4()))
+        self.refusals: list[Refusal] = []
+
+    async def overwrite(self, source: Path) -> None:
+        # By a process of its own: two SQLite libraries in one would drop each other's locks.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SQLITE_BACKUP, source, self.db
+        )
+        assert await process.wait() == 0
+
+    async def list_datasets(self) -> list[str]:
+        listed = await self.client.status.ListDatasets(ss.ListDatasetsRequest())
+        return sorted(dataset.dataset_id for dataset in listed.datasets)
+
+    async def list_batches(self) -> set[str]:
+        listed = await self.client.status.ListBatches(ss.ListBatchesRequest())
+        return {f"{batch.dataset_id}/{batch.batch_id}" for batch in listed.batches}
+
+    async def try_all(self) -> bool:
+        """Read and write; tell whether all went well, and keep what did not."""
+        well = True
+        for call in (self.list_datasets, self.list_batches, self.write):
+            try:
+                await call()
+            except aio.AioRpcError as error:
+                self.refusals.append(refusal_of(error))
+                well = False
+        return well
+
+    async def write(self) -> None:
+        await Pipeline(self.client, str(uuid.uuid4())).create(1)
+
+    async def health(self) -> int:
+        async with aio.insecure_channel(self.server.grpc) as channel:
+            checked = await HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            return int(checked.status)
+
+    def log(self) -> str:
+        return Path(f"{self.db}.log").read_text()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    db = tmp_path / "s.db"
+    async with running(db) as server, Client(server.grpc) as client:
+        scene = Scene(db, server, client)
+        await scene.pipeline.create(3)
+        assert await scene.try_all()
+        yield scene
+
+
+async def test_older_copy_is_brought_up_to_date_while_the_server_goes_on(scene: Scene) -> None:
+    await scene.overwrite(FILES / "main_path.sqlite")
+    async with asyncio.timeout(60):
+        while not await scene.try_all():
+            pass
+        while await scene.health() != SERVING:
+            pass
+    assert {refusal.reason for refusal in scene.refusals} <= {"STORE_BUSY"}
+    assert set(TOLD["datasets"]) <= set(await scene.list_datasets())
+    assert set(TOLD["batches"]) <= await scene.list_batches()
+    assert await scene.server.stop() == 0
+    assert list(inspect_file(scene.db).faults) == []
+    assert "bringing an older copy up to date" in scene.log()
+    assert "Traceback" not in scene.log()
+
+
+@pytest.mark.parametrize(
+    ("make", "why"), [(foreign, "not one of stagecast's"), (newer, "made by a newer release")]
+)
+async def test_file_that_is_not_for_this_release_is_not_written(
+    scene: Scene, tmp_path: Path, make: Callable[[Path], None], why: str
+) -> None:
+    other, good = tmp_path / "other.db", tmp_path / "good.db"
+    make(other)
+    assert (await stagecast("backup", good, "--db", scene.db)).code == 0
+    await scene.overwrite(other)
+    for _ in range(3):
+        with pytest.raises(aio.AioRpcError) as caught:
+            await scene.write()
+        refusal = refusal_of(caught.value)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_BUSY")
+        assert why in refusal.message
+        assert refusal.retry_after_s
+    await scene.try_all()
+    assert {refusal.reason for refusal in scene.refusals} == {"STORE_BUSY"}
+    async with asyncio.timeout(60):
+        while await scene.health() != NOT_SERVING:
+            pass
+    assert _contents(scene.db) == _contents(other)
+    await scene.overwrite(good)
+    await retrying(lambda: scene.pipeline.stage(r.STAGE_PARSING))
+    async with asyncio.timeout(60):
+        while await scene.health() != SERVING:
+            pass
+    assert await scene.server.stop() == 0
+    assert list(inspect_file(scene.db).faults) == []
+    assert "Traceback" not in scene.log()
+
+
+def _contents(db: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(db)) as connection:
+        return list(connection.iterdump())

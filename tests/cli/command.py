@@ -8,7 +8,7 @@ import os
 import pty
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,13 @@ class Ended:
 
 async def stagecast(*arguments: str | Path, **variables: str) -> Ended:
     """Run a command to its end; a warning of Python's in it is an error."""
+    return await finished(command(*arguments), **variables)
+
+
+async def finished(line: Sequence[str], **variables: str) -> Ended:
+    """Run a command line, as `command` makes it, to its end."""
     process = await asyncio.create_subprocess_exec(
-        *command(*arguments),
+        *line,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

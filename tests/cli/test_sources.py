@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from stagecast.cli.sources import SAMPLES, find_sources
+from tests.cli.command import command, finished
+from tests.faults import obeying_modes
 
 
 def test_files_of_a_directory_come_sorted_and_from_below(tmp_path: Path) -> None:
@@ -59,6 +62,42 @@ def test_only_what_no_id_may_have_is_escaped(tmp_path: Path) -> None:
         [source] = find_sources([tmp_path / name])
         assert source.display_name == shown
         assert source.document_id == f"{tmp_path}/{shown}"
+
+
+def test_what_is_left_out_of_a_directory_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.md", "below/b.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (tmp_path / "below" / "up").symlink_to(tmp_path)
+    (tmp_path / "broken.md").symlink_to("nowhere")
+    (tmp_path / "loop.md").symlink_to("loop.md")
+    os.mkfifo(tmp_path / "pipe.md")
+    found = find_sources([tmp_path])
+    assert [source.display_name for source in found] == ["a.md", "b.md"]
+    assert caplog.messages == [
+        f"left out {tmp_path / 'broken.md'}: No such file or directory",
+        f"left out {tmp_path / 'loop.md'}: Too many levels of symbolic links",
+    ]
+
+
+async def test_demo_goes_on_without_what_it_may_not_look_into(tmp_path: Path) -> None:
+    for name in ("a.md", "closed/b.md", "listed/c.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("Some words to index.")
+    (tmp_path / "closed").chmod(0)
+    (tmp_path / "listed").chmod(0o444)
+    try:
+        ended = await finished(obeying_modes(command("demo", tmp_path)))
+    finally:
+        for name in ("closed", "listed"):
+            (tmp_path / name).chmod(0o755)
+    assert ended.code == 0, ended.err
+    assert ended.err.splitlines() == [
+        f"left out {tmp_path / 'closed'}: Permission denied",
+        f"left out {tmp_path / 'listed' / 'c.md'}: Permission denied",
+    ]
 
 
 def test_samples_come_with_the_package() -> None:

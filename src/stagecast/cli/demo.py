@@ -25,7 +25,7 @@ from stagecast.cli.index import Index
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.naming import examples
-from stagecast.cli.options import Seconds
+from stagecast.cli.options import FILE, Seconds
 from stagecast.cli.server import Access, access_options
 from stagecast.cli.sources import find_sources
 from stagecast.cli.stdio import echo
@@ -55,7 +55,7 @@ class _Server:
 
 
 @click.command(epilog=examples("demo", "demo --delay 0.5 docs/ README.md"))
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=FILE)
 @click.option(
     "--grpc",
     metavar="ADDRESS",

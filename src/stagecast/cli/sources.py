@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os.path
+import logging
+import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stagecast.cli.worker import Source
 from stagecast.escaping import escape, escape_controls
+from stagecast.paths import shown
 
 SAMPLES = Path(__file__).parent / "samples"
 
 _SUFFIXES = (".md", ".txt")
 _MOST = 256  # characters of a document's id, and of its name
+
+_log = logging.getLogger(__name__)
 
 
 def find_sources(paths: Sequence[Path]) -> list[Source]:
@@ -41,9 +46,26 @@ def _expand(path: Path) -> Iterable[Path]:
 
 
 def _texts_in(directory: Path) -> Iterator[Path]:
-    for path in sorted(directory.rglob("*")):
-        if path.suffix.lower() in _SUFFIXES and path.is_file():
+    found = (
+        Path(root, name)
+        for root, _, names in os.walk(directory, onerror=_tell_left_out)
+        for name in names
+    )
+    for path in sorted(found):
+        if path.suffix.lower() in _SUFFIXES and _is_file(path):
             yield path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        _tell_left_out(error)
+        return False
+
+
+def _tell_left_out(error: OSError) -> None:
+    _log.warning("left out %s: %s", shown(error.filename), error.strerror)
 
 
 def _source(path: Path, shown: Path) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.cli.command import Ended, on_terminal, stagecast
 from tests.conditions import until
 from tests.process import running
 from tests.rpc.calls import contents, refused
+from tests.store.test_migrations import FILES
 
 KEY = re.compile(r"(stagecast_[0-9a-z]{8})_[0-9A-Za-z]{38}\n")
 DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -174,6 +176,7 @@ async def test_serve_shows_itself_to_others_only_with_a_key(
     addresses = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0"} | {option[2:]: address}
     asked = [part for name, at in addresses.items() for part in (f"--{name}", at)]
     assert_names_the_ways_out(await stagecast("serve", "--db", db, *asked), db)
+    assert not list(tmp_path.iterdir()), "a start that is refused makes no file"
     await create(db)
     async with running(db, **addresses) as server:
         port = server.grpc.rpartition(":")[2]
@@ -184,6 +187,27 @@ async def test_serve_of_several_processes_wants_a_key_as_well(tmp_path: Path) ->
     db = tmp_path / "s.db"
     asked = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
     assert_names_the_ways_out(await stagecast(*asked, "--processes", "2"), db)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("older", [True, False], ids=["older", "empty"])
+async def test_start_that_is_refused_leaves_a_file_as_it_was(tmp_path: Path, older: bool) -> None:
+    db = tmp_path / "s.db"
+    before = (FILES / "main_path.sqlite").read_bytes() if older else b""
+    db.write_bytes(before)
+    asked = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
+    assert_names_the_ways_out(await stagecast(*asked), db)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
+async def test_keys_of_an_older_file_are_none_and_it_stays_as_it_was(tmp_path: Path) -> None:
+    db = tmp_path / "s.db"
+    shutil.copy(FILES / "main_path.sqlite", db)
+    ended = await stagecast("keys", "list", "--db", db, "--json")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [
+        (FILES / "main_path.sqlite").read_bytes()
+    ]
 
 
 async def test_insecure_server_asks_nobody_until_there_is_a_key(tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
 """TLS of a server: one certificate for both faces, read and checked before either listens.
 
-gRPC and Python's ssl each take some files that the other does not, and neither says well what is
-wrong with one. So files are read once, and both are given PEM that is made of what was found there.
-
 The certificate is read again when its files change; a live connection keeps the one that it began
 with.
 """
@@ -22,19 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
+from stagecast.certificates import read_certificates, read_pair
 from stagecast.config import Config
 from stagecast.errors import StartError
-from stagecast.paths import read_file, shown
-from stagecast.pem import PemError, load_certificate, read_certificates, read_private_key
-
-_CURVES = ("secp256r1", "secp384r1", "secp521r1")
-
-_Key = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
+from stagecast.paths import shown
+from stagecast.pem import load_certificate
 
 _log = logging.getLogger(__name__)
 
@@ -67,14 +56,14 @@ def load_tls(config: Config) -> Tls | None:
         return None
     if cert is None or key is None:
         raise StartError("TLS needs both --tls-cert and --tls-key")
-    cert_pem, key_pem = _read_pair(cert, key)
+    cert_pem, key_pem = read_pair(cert, key)
     tls = Tls(
         cert=cert,
         key=key,
         client_ca=client_ca,
         cert_pem=cert_pem,
         key_pem=key_pem,
-        client_ca_pem=None if client_ca is None else b"".join(_read_certificates(client_ca)),
+        client_ca_pem=None if client_ca is None else b"".join(read_certificates(client_ca)),
         context=_show(cert, key, cert_pem, key_pem),
     )
     _ask_clients(tls)
@@ -114,64 +103,13 @@ def _read_again(tls: Tls) -> Tls:
         StartError: they cannot be read or are no good; as they are written one after the other,
             they may not belong together for a moment.
     """
-    cert_pem, key_pem = _read_pair(tls.cert, tls.key)
+    cert_pem, key_pem = read_pair(tls.cert, tls.key)
     newest = replace(tls, cert_pem=cert_pem, key_pem=key_pem)
     if newest == tls:
         return tls
     newest = replace(newest, context=_show(tls.cert, tls.key, cert_pem, key_pem))
     _ask_clients(newest)
     return newest
-
-
-def _read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
-    """Return certificates and key in PEM, without anything around them.
-
-    Raises:
-        StartError: a file cannot be read or is no good, or they do not belong together.
-    """
-    certificates, private_key = _read_certificates(cert), _read_key(key)
-    if not _fits(cert, certificates[0], private_key):
-        for number, other in enumerate(certificates[1:], 2):
-            if _fits(cert, other, private_key):
-                raise StartError(
-                    f"the key in {shown(key)} is that of certificate {number} in {shown(cert)}; "
-                    "that has to be the first"
-                )
-        raise StartError(
-            f"the private key in {shown(key)} is not that of the certificate in {shown(cert)}"
-        )
-    pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return b"".join(certificates), pem
-
-
-def _read_certificates(path: Path) -> list[bytes]:
-    try:
-        return read_certificates(read_file(path))
-    except PemError as error:
-        raise StartError(f"{shown(path)} {error}") from error
-
-
-def _read_key(path: Path) -> _Key:
-    try:
-        key = read_private_key(read_file(path))
-    except PemError as error:
-        raise StartError(f"{shown(path)} {error}") from error
-    # With any other, gRPC says that it cannot bind to its address.
-    if isinstance(key, RSAPrivateKey | Ed25519PrivateKey) or (
-        isinstance(key, EllipticCurvePrivateKey) and key.curve.name in _CURVES
-    ):
-        return key
-    raise StartError(
-        f"{shown(path)} holds a private key of another kind than RSA, P-256, P-384, P-521 and "
-        "Ed25519"
-    )
-
-
-def _fits(path: Path, pem: bytes, key: _Key) -> bool:
-    try:
-        return load_certificate(pem).public_key() == key.public_key()
-    except PemError as error:
-        raise StartError(f"{shown(path)} {error}") from error
 
 
 def _show(cert: Path, key: Path, cert_pem: bytes, key_pem: bytes) -> ssl.SSLContext:

@@ -51,8 +51,6 @@ class Access:
                 cert=self.cert,
                 cert_key=self.cert_key,
             )
-        except OSError as error:
-            raise Unusable(f"cannot read {error.filename}: {error.strerror}") from error
         except ValueError as error:
             raise Unusable(str(error)) from error
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stagecast.cli.worker import Source
-from stagecast.escaping import escape, escape_controls
+from stagecast.escaping import escape
 from stagecast.paths import shown
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -41,7 +41,7 @@ def _expand(path: Path) -> Iterable[Path]:
         return [path]
     texts = list(_texts_in(path))
     if not texts:
-        raise ValueError(f"there are no *.txt or *.md files in '{escape_controls(str(path))}'")
+        raise ValueError(f"there are no *.txt or *.md files in {shown(path)}")
     return texts
 
 

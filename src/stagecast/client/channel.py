@@ -11,8 +11,9 @@ from urllib.parse import quote
 import grpc
 from grpc import aio
 
-from stagecast.client.pem import read_certificates, read_pair
+from stagecast.certificates import read_certificates, read_pair
 from stagecast.config import check_address, is_loopback, socket_path
+from stagecast.errors import StartError
 
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
@@ -34,9 +35,8 @@ class LazyChannel:
         key: what calls bear, as it stands in a file or not.
 
     Raises:
-        OSError: a file cannot be read.
-        ValueError: the address is malformed, the key is none, or a file does not hold what it
-            should; or only one of a certificate and its key is given.
+        ValueError: the address is malformed, the key is none, or a file cannot be read or does not
+            hold what it should; or only one of a certificate and its key is given.
     """
 
     def __init__(
@@ -113,8 +113,11 @@ def _target_of(address: str) -> str:
 def _credentials(
     ca: Path | None, cert: Path | None, cert_key: Path | None
 ) -> grpc.ChannelCredentials:
-    roots = read_certificates(ca) if ca else None
-    shown, private = read_pair(cert, cert_key) if cert and cert_key else (None, None)
+    try:
+        roots = b"".join(read_certificates(ca)) if ca else None
+        shown, private = read_pair(cert, cert_key) if cert and cert_key else (None, None)
+    except StartError as error:
+        raise ValueError(str(error)) from error
     return grpc.ssl_channel_credentials(roots, private, shown)
 
 

@@ -38,9 +38,8 @@ class Client:
         controls: the stub of `ControlService`.
 
     Raises:
-        OSError: a file cannot be read.
-        ValueError: a file holds no certificate or no key, only one of `cert` and `cert_key` is
-            given, `key` cannot be one, or `address` is malformed.
+        ValueError: a file cannot be read or holds no certificate or no key, only one of `cert` and
+            `cert_key` is given, `key` cannot be one, or `address` is malformed.
     """
 
     def __init__(

@@ -155,8 +155,6 @@ class _Uvicorn(uvicorn.Server):
         return [connection.transport for connection in self.server_state.connections]
 
 
-
-
 async def _bind(address: str, *, share_port: bool) -> socket.socket:
     """Return a socket that listens on the address."""
     host, port = split_address(address)

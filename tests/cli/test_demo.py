@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from stagecast.app import App
 from stagecast.cli import main
 from stagecast.cli.sources import SAMPLES
 from tests.cli.command import Ended, on_terminal, stagecast, started
-from tests.process import ServerProcess, free_address, running
+from tests.cli.command import command as command_line
+from tests.process import ServerProcess, environment, free_address, running
 
 
 def answers_of(out: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -166,6 +169,46 @@ async def test_demo_shows_a_live_table_on_a_terminal(tmp_path: Path) -> None:
     assert "1 succeeded, 1 failed" in terminal.shown
     assert "missing.txt: READ_ERROR: No such file or directory" in terminal.shown
     assert " serve --db " in terminal.shown
+
+
+# Runs a command and tells its largest size; what pytest itself takes is not in it.
+MEASURED = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(status, usage.ru_maxrss)
+"""
+
+
+def memory_of_demo(tmp_path: Path, text: Path) -> int:
+    """Return how much memory the demo had at most, in whatever unit this system counts."""
+    measured = [sys.executable, "-c", MEASURED, *command_line("demo", text)]
+    out = subprocess.check_output(measured, env=environment(TMPDIR=str(tmp_path)), timeout=120)
+    status, size = map(int, out.split())
+    assert status == 0
+    return size
+
+
+@pytest.mark.parametrize("words", ["some words and more, ", '{"a":1},'])
+def test_memory_does_not_grow_with_a_text(tmp_path: Path, words: str) -> None:
+    """One of them is a single line without a space, as JSON from a program is."""
+    small, large = tmp_path / "small.txt", tmp_path / "large.txt"
+    small.write_text(words)
+    large.write_text(words * (20_000_000 // len(words)))
+    assert memory_of_demo(tmp_path, large) < 1.5 * memory_of_demo(tmp_path, small)
+
+
+def test_a_text_that_the_disk_has_no_room_for_fails_alone(tmp_path: Path) -> None:
+    small, large = tmp_path / "small.txt", tmp_path / "large.txt"
+    small.write_text("A text.")
+    large.write_text("A text.\n" * 1_000_000)
+    limited = ["sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *command_line("demo", small, large)]
+    ended = subprocess.run(
+        limited, env=environment(TMPDIR=str(tmp_path)), capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert f"{large}  TEMPORARY_FILE_ERROR: File too large\n" in ended.stdout
+    assert "1 succeeded, 1 failed\n" in ended.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -9,7 +9,7 @@ import pytest
 from sqlite_utils import Database
 
 from stagecast.cli.index import Hit, Index
-from stagecast.cli.worker import IngestionError
+from stagecast.cli.stages import IngestionError
 
 
 @pytest.fixture

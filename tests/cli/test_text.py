@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+import tracemalloc
 import unicodedata
+from collections.abc import Callable
+from itertools import pairwise, repeat
+from typing import AnyStr
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagecast.cli.text import clean, decode, split
+from stagecast.cli import text as streaming
+from tests.cli import plain
 
 words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=30)
 texts = st.text() | st.lists(words | st.sampled_from([" ", "\n", "\n\n", ". ", "? ", "\n# "])).map(
@@ -17,6 +23,43 @@ texts = st.text() | st.lists(words | st.sampled_from([" ", "\n", "\n\n", ". ", "
 long_texts = st.lists(
     words | st.sampled_from([". ", "\n\n", "\n", "! ", "\n\n# Heading\n\n"]), max_size=300
 ).map(" ".join)
+
+# What makes a difference where a block ends: accents, line ends, hyphens, marks without a width.
+parts = st.sampled_from(
+    [
+        *("a", "b", "A", "1", "é", "字", "한", "\u1112", "\u1161", "\u11ab", "\u0958", "\u212a"),
+        *("\u0301", "\u0323", "\u0345", "\u3099", "か", "\u09c7", "\u09be"),
+        *("\r", "\n", "\r\n", "\v", "\x85", "\u2028", " ", "\t", "\u00a0", "\u3000"),
+        *("-", "-\n", "\u00ad", "\u00ad\n", "\u200b", "\ufeff", "\0", "\x1f", "# ", ". "),
+    ]
+)
+awkward_texts = st.lists(parts | st.characters(codec="utf-8"), max_size=60).map("".join)
+
+
+def decode(data: bytes) -> str:
+    return "".join(streaming.decode([data]))
+
+
+def clean(text: str) -> str:
+    return "".join(streaming.clean([text]))
+
+
+def split(text: str, **sizes: int) -> list[str]:
+    return list(streaming.split([text], **sizes))
+
+
+def outcome(decode: Callable[[bytes], str], data: bytes) -> str:
+    """Return the text, or what is told of bytes that are none."""
+    try:
+        return decode(data)
+    except ValueError as error:
+        return f"ValueError: {error}"
+
+
+def blocks_of(whole: AnyStr, data: st.DataObject) -> list[AnyStr]:
+    """Return something in blocks that end anywhere, some of them empty."""
+    ends = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=20)))
+    return [whole[start:end] for start, end in pairwise([0, *ends, len(whole)])]
 
 
 @pytest.mark.parametrize("data", ["grün".encode(), "\ufeffgrün".encode()])
@@ -126,3 +169,56 @@ def test_a_heading_goes_with_the_text_below_it() -> None:
     chunks = split(clean("\n\n".join([section] * 5)))
     assert len(chunks) > 3
     assert not [chunk for chunk in chunks if chunk.endswith("# Heading")]
+
+
+@given(st.binary(max_size=40) | awkward_texts.map(str.encode) | texts.map(str.encode), st.data())
+def test_decode_does_not_mind_where_blocks_end(whole: bytes, data: st.DataObject) -> None:
+    def streamed(whole: bytes) -> str:
+        return "".join(streaming.decode(blocks_of(whole, data)))
+
+    assert outcome(streamed, whole) == outcome(plain.decode, whole)
+
+
+@settings(max_examples=500)
+@given(awkward_texts | texts, st.data())
+def test_clean_does_not_mind_where_blocks_end(whole: str, data: st.DataObject) -> None:
+    assert "".join(streaming.clean(blocks_of(whole, data))) == plain.clean(whole)
+
+
+@given(long_texts | st.text(min_size=1_000), st.integers(10, 900), st.data())
+def test_split_does_not_mind_where_blocks_end(whole: str, size: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(0, size - 1))
+    chunks = list(streaming.split(blocks_of(whole, data), size=size, overlap=overlap))
+    assert chunks == plain.split(whole, size=size, overlap=overlap)
+
+
+def test_what_is_said_to_stand_alone_is_never_composed_with_what_is_before_it() -> None:
+    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+    seconds = {
+        decomposed.split()[1]
+        for decomposed in map(unicodedata.decomposition, characters)
+        if " " in decomposed and not decomposed.startswith("<")
+    }
+    alone = [character for character in characters if streaming._stands_alone(character)]
+    assert not [c for c in alone if unicodedata.combining(c) or f"{ord(c):04X}" in seconds]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"word ", b"x", b" ", b"\r", b"\0", b"-\n", b"a-", b"\xcc\x81", b"\xc2\xad", b"\n \0"],
+    ids=repr,
+)
+def test_no_step_holds_much_of_a_text_of_any_kind(part: bytes) -> None:
+    block = part * (20_000 // len(part))
+    assert memory_of(block, times=100) < 1.5 * memory_of(block, times=20)
+
+
+def memory_of(block: bytes, *, times: int) -> int:
+    """Return how many bytes were in use at most while so many blocks went through all steps."""
+    tracemalloc.start()
+    try:
+        for _ in streaming.split(streaming.clean(streaming.decode(repeat(block, times)))):
+            pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

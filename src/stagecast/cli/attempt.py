@@ -6,7 +6,9 @@ Each report names the attempt; heartbeats go on beside them, and are answered wi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,20 +28,27 @@ class Dropped(Exception):
     """The document is no longer this worker's: it was stopped, has ended, or another has it."""
 
 
-async def take(
-    client: Client, batch: r.Batch, document_id: str, *, worker: str, delay_s: float
-) -> Attempt:
-    """Take a document for a worker, from another one if need be.
+@contextlib.asynccontextmanager
+async def taken(
+    client: Client, batch: r.Batch, document_id: str, *, worker: str, delay_s: float = 0.0
+) -> AsyncIterator[Attempt]:
+    """Take a document for a worker, from another one if need be, and keep it alive for the block.
 
     Raises:
-        grpc.aio.AioRpcError: the call was refused, or the server did not come back in time.
+        grpc.aio.AioRpcError: a call was refused, or the server did not come back in time.
+        Dropped: a report was refused, since the document is no longer this worker's.
     """
     request = pb.StartAttemptRequest(
         dataset_id=batch.dataset_id, batch_id=batch.batch_id, document_id=document_id, worker=worker
     )
-    taken = await call(client.reports.StartAttempt, request)
+    answer = await call(client.reports.StartAttempt, request)
     beat_s = _beat_s(batch.stall_after.ToTimedelta().total_seconds())
-    return Attempt(client, taken, beat_s=beat_s, delay_s=delay_s)
+    attempt = Attempt(client, answer, beat_s=beat_s, delay_s=delay_s)
+    heartbeats = asyncio.create_task(attempt.stay_alive())
+    try:
+        yield attempt
+    finally:
+        heartbeats.cancel()
 
 
 class Attempt:
@@ -52,14 +61,14 @@ class Attempt:
     def __init__(
         self,
         client: Client,
-        taken: pb.StartAttemptResponse,
+        answer: pb.StartAttemptResponse,
         *,
         beat_s: float = _BEAT_S,
         delay_s: float = 0.0,
     ) -> None:
         self._client = client
-        self._document = taken.document
-        self._number = taken.attempt
+        self._document = answer.document
+        self._number = answer.attempt
         self._beat_s = beat_s
         self._delay_s = delay_s
         self._order = pb.WORKER_ORDER_GO_ON

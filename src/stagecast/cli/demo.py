@@ -28,9 +28,10 @@ from stagecast.cli.naming import examples
 from stagecast.cli.options import FILE, Seconds
 from stagecast.cli.server import Access, access_options
 from stagecast.cli.sources import find_sources
+from stagecast.cli.stages import IngestionError
 from stagecast.cli.stdio import echo
 from stagecast.cli.watch import exit_code, follow_batch
-from stagecast.cli.worker import IngestionError, Source, submit, work
+from stagecast.cli.worker import Source, submit, work
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError

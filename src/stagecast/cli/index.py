@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
 
-from stagecast.cli.worker import IngestionError
+from stagecast.cli.stages import IngestionError
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ Submit a batch; take a document; say which stage it has entered, how far it is, 
 that is all. Every call may be repeated after a lost answer, so a worker simply tries again.
 Meanwhile say now and then that you live, and do what the answer orders.
 Of stagecast this needs the client and the protobuf messages; `attempt` and `calls` are as much a
-part of the example, `text` is the pipeline's own work.
+part of the example, `stages` and `text` are the pipeline's own work.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
-from stagecast.cli.attempt import Attempt, Dropped, take
+from stagecast.cli import stages
+from stagecast.cli.attempt import Attempt, Dropped, taken
 from stagecast.cli.calls import call
-from stagecast.cli.text import clean, decode, split
+from stagecast.cli.stages import IngestionError, scratch
 from stagecast.client import Client
 from stagecast.escaping import quote
 from stagecast.v1 import report_service_pb2 as pb
@@ -29,6 +30,7 @@ from stagecast.v1 import resources_pb2 as r
 
 _DOCUMENTS_A_CALL = 1_000
 _REPORTS_WHILE_INDEXING = 10  # enough for a bar to move, and few enough for a large document
+_CHUNKS_A_CALL = 500  # of the index
 
 _log = logging.getLogger(__name__)
 
@@ -47,14 +49,6 @@ class Index(Protocol):
 
     async def add(self, document_id: str, first: int, chunks: Sequence[str]) -> None:
         """Put chunks into the index, numbered from `first`, or raise `IngestionError`."""
-
-
-class IngestionError(Exception):
-    """A document cannot be ingested: the reason for programs, and a message for people."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 async def submit(client: Client, dataset_id: str, sources: Sequence[Source]) -> r.Batch:
@@ -138,62 +132,40 @@ class Worker:
         Raises:
             Dropped: somebody else has taken or ended the document.
         """
-        attempt = await take(
+        async with taken(
             self._client,
             self._batch,
             source.document_id,
             worker=self._name,
             delay_s=self._delay_s,
-        )
-        heartbeats = asyncio.create_task(attempt.stay_alive())
-        try:
+        ) as attempt:
+            try:
+                await self._process(attempt, source.path)
+            except IngestionError as error:
+                await attempt.fail(error.reason, str(error))
+            except OSError as error:  # such as no room on the disk
+                await attempt.fail("TEMPORARY_FILE_ERROR", error.strerror or str(error))
+
+    async def _process(self, attempt: Attempt, path: Path) -> None:
+        with scratch() as parsed, scratch() as cleaned, scratch() as chunks:
             await attempt.enter(r.STAGE_PARSING)
-            text = await asyncio.to_thread(_parse, source.path)
+            await asyncio.to_thread(stages.parse, path, parsed)
             await attempt.enter(r.STAGE_CLEANING)
-            text = await asyncio.to_thread(_clean, text)
+            await asyncio.to_thread(stages.clean, parsed, cleaned)
+            parsed.close()
             await attempt.enter(r.STAGE_SPLITTING)
-            chunks = await asyncio.to_thread(split, text)
-            await attempt.enter(r.STAGE_INDEXING, r.Progress(total_segments=len(chunks)))
-            await self._put_into_index(attempt, chunks)
+            total = await asyncio.to_thread(stages.split, cleaned, chunks)
+            cleaned.close()
+            await attempt.enter(r.STAGE_INDEXING, r.Progress(total_segments=total))
+            await self._put_into_index(attempt, chunks, total)
             await attempt.enter(r.STAGE_COMPLETED)
-        except IngestionError as error:
-            await attempt.fail(error.reason, str(error))
-        finally:
-            heartbeats.cancel()
 
-    async def _put_into_index(self, attempt: Attempt, chunks: Sequence[str]) -> None:
-        step = -(-len(chunks) // _REPORTS_WHILE_INDEXING)
-        for done in range(0, len(chunks), step):
-            some = chunks[done : done + step]
+    async def _put_into_index(self, attempt: Attempt, chunks: IO[str], total: int) -> None:
+        step = -(-total // _REPORTS_WHILE_INDEXING)
+        done = reported = 0
+        while some := stages.next_chunks(chunks, min(step, _CHUNKS_A_CALL)):
             await self._index.add(attempt.document_id, done + 1, some)
-            await attempt.count(r.Progress(completed_segments=done + len(some)))
-
-
-def _parse(path: Path) -> str:
-    """Return the text of a file.
-
-    Raises:
-        IngestionError: it cannot be read, or is not UTF-8.
-    """
-    try:
-        if path.exists() and not path.is_file():  # a pipe may never end
-            raise IngestionError("READ_ERROR", "not a regular file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise IngestionError("READ_ERROR", error.strerror or str(error)) from error
-    try:
-        return decode(data)
-    except ValueError as error:
-        raise IngestionError("DECODE_ERROR", str(error)) from error
-
-
-def _clean(text: str) -> str:
-    """Return the clean text.
-
-    Raises:
-        IngestionError: nothing is left of it.
-    """
-    cleaned = clean(text)
-    if not cleaned:
-        raise IngestionError("NO_TEXT", "there is no text in it")
-    return cleaned
+            done += len(some)
+            if done - reported >= step or done == total:
+                await attempt.count(r.Progress(completed_segments=done))
+                reported = done

@@ -1,16 +1,21 @@
-"""A worker does what its heartbeats are answered."""
+"""A worker does what its heartbeats are answered, and does not wait for its reports."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import pytest
+from grpc import aio
 
-from stagecast.cli.attempt import Attempt, Dropped
+from stagecast.cli.attempt import Attempt, Dropped, taken
 from stagecast.client import Client
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import report_service_pb2_grpc
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 
@@ -56,6 +61,7 @@ async def test_a_paused_worker_holds_until_it_is_resumed(client: Client, attempt
     await client.controls.Resume(cs.ResumeRequest(**names))
     async with asyncio.timeout(30):
         await entering
+        await attempt.sent()
     document = (await client.status.GetDocument(s.GetDocumentRequest(**names))).document
     assert document.stage == r.STAGE_PARSING
 
@@ -69,3 +75,94 @@ async def test_a_worker_drops_what_a_heartbeat_tells_it_to(
     await ordered(attempt, pb.WORKER_ORDER_STOP)
     with pytest.raises(Dropped, match="answered WORKER_ORDER_STOP"):
         await attempt.enter(r.STAGE_PARSING)
+
+
+class SlowServer(report_service_pb2_grpc.ReportServiceServicer):
+    """A server that answers the first report only when it may."""
+
+    def __init__(self) -> None:
+        self.told: list[list[r.Stage.ValueType]] = []
+        self.reached = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def StartAttempt(  # noqa: N802 - the proto's name
+        self, request: pb.StartAttemptRequest, context: aio.ServicerContext[Any, Any]
+    ) -> pb.StartAttemptResponse:
+        return pb.StartAttemptResponse(attempt=1, document=r.Document(document_id="a"))
+
+    async def Report(  # noqa: N802 - the proto's name
+        self, request: pb.ReportRequest, context: aio.ServicerContext[Any, Any]
+    ) -> pb.ReportResponse:
+        self.told.append([report.stage for report in request.reports])
+        self.reached.set()
+        await self.may_answer.wait()
+        return pb.ReportResponse()
+
+
+@pytest.fixture
+async def slow_server() -> AsyncIterator[tuple[SlowServer, Client]]:
+    servicer, server = SlowServer(), aio.server()
+    report_service_pb2_grpc.add_ReportServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with Client(f"127.0.0.1:{port}") as client:
+        yield servicer, client
+    await server.stop(0)
+
+
+async def test_what_is_reported_during_a_call_goes_together_in_the_next(
+    slow_server: tuple[SlowServer, Client],
+) -> None:
+    servicer, client = slow_server
+    later = [r.STAGE_CLEANING, r.STAGE_SPLITTING, r.STAGE_INDEXING, r.STAGE_COMPLETED]
+    async with asyncio.timeout(30):
+        async with taken(client, r.Batch(), "a", worker="w") as attempt:
+            await attempt.enter(r.STAGE_PARSING)
+            await servicer.reached.wait()
+            for stage in later:
+                await attempt.enter(stage)
+            servicer.may_answer.set()
+        assert servicer.told == [[r.STAGE_PARSING], later]
+
+
+async def test_nothing_is_sent_behind_a_block_that_is_interrupted(
+    slow_server: tuple[SlowServer, Client],
+) -> None:
+    servicer, client = slow_server
+
+    async def work() -> None:
+        async with taken(client, r.Batch(), "a", worker="w") as attempt:
+            await attempt.enter(r.STAGE_PARSING)
+            await servicer.reached.wait()
+            await attempt.enter(r.STAGE_CLEANING)
+            raise InterruptedError
+
+    async with asyncio.timeout(30):
+        with contextlib.suppress(InterruptedError):
+            await work()
+        servicer.may_answer.set()
+        async with taken(client, r.Batch(), "a", worker="w") as attempt:
+            await attempt.enter(r.STAGE_INDEXING)
+    assert servicer.told == [[r.STAGE_PARSING], [r.STAGE_INDEXING]]
+
+
+@pytest.mark.parametrize("counters", [[1], itertools.count()], ids=["one", "endless"])
+async def test_a_report_that_is_refused_ends_the_work(
+    client: Client, dataset_id: str, counters: Iterable[int]
+) -> None:
+    """At the next report, or if that was the last one, at the end of the block."""
+    request = pb.CreateBatchRequest(
+        dataset_id=dataset_id, documents=[pb.NewDocument(document_id="a")]
+    )
+    batch = (await client.reports.CreateBatch(request)).batch
+
+    async def work() -> None:
+        async with taken(client, batch, "a", worker="w1") as attempt:
+            async with taken(client, batch, "a", worker="w2"):
+                pass
+            for counted in counters:
+                await attempt.count(r.Progress(completed_segments=counted))
+
+    async with asyncio.timeout(30):
+        with pytest.raises(Dropped, match="attempt"):
+            await work()

@@ -1,6 +1,9 @@
 """What a worker says of a document while it has it, and what it is told.
 
 Each report names the attempt; heartbeats go on beside them, and are answered with orders.
+The work does not wait for a report to be recorded: what is reported while a call is under way goes
+together in the next one. So a small document takes a few calls, and each stage of a large one is
+seen when it begins.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ async def taken(
 ) -> AsyncIterator[Attempt]:
     """Take a document for a worker, from another one if need be, and keep it alive for the block.
 
+    All that was reported is recorded when the block has ended well.
+
     Raises:
         grpc.aio.AioRpcError: a call was refused, or the server did not come back in time.
         Dropped: a report was refused, since the document is no longer this worker's.
@@ -47,8 +52,10 @@ async def taken(
     heartbeats = asyncio.create_task(attempt.stay_alive())
     try:
         yield attempt
+        await attempt.sent()
     finally:
         heartbeats.cancel()
+        await attempt.close()
 
 
 class Attempt:
@@ -73,6 +80,8 @@ class Attempt:
         self._delay_s = delay_s
         self._order = pb.WORKER_ORDER_GO_ON
         self._ordered = asyncio.Event()
+        self._unsent: list[pb.DocumentReport] = []
+        self._sending: asyncio.Task[None] | None = None
 
     @property
     def document_id(self) -> str:
@@ -110,6 +119,22 @@ class Attempt:
         error = r.DocumentError(reason=reason, message=message)
         await self._report(pb.DocumentReport(error=error))
 
+    async def sent(self) -> None:
+        """Wait until all that was reported is recorded.
+
+        Raises:
+            grpc.aio.AioRpcError: the call was refused, or the server did not come back in time.
+            Dropped: it was refused, since the document is no longer this worker's.
+        """
+        if self._sending is not None:
+            await self._sending
+
+    async def close(self) -> None:
+        """Send nothing any more."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+
     async def _obey(self) -> None:
         """Hold while the document is paused; raise `Dropped` if it is no longer ours."""
         while self._order == pb.WORKER_ORDER_PAUSE:
@@ -123,18 +148,26 @@ class Attempt:
         report.document_id = self.document_id
         report.attempt = self._number
         report.event_time.CopyFrom(_now())
-        request = pb.ReportRequest(
-            dataset_id=self._document.dataset_id,
-            batch_id=self._document.batch_id,
-            reports=[report],
-        )
-        try:
-            await call(self._client.reports.Report, request)
-        except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                raise
-            raise Dropped(error.details()) from error
+        self._unsent.append(report)
+        if self._sending is None or self._sending.done():
+            await self.sent()
+            self._sending = asyncio.create_task(self._send())
         await asyncio.sleep(self._delay_s)
+
+    async def _send(self) -> None:
+        while self._unsent:
+            request = pb.ReportRequest(
+                dataset_id=self._document.dataset_id,
+                batch_id=self._document.batch_id,
+                reports=self._unsent,
+            )
+            self._unsent = []
+            try:
+                await call(self._client.reports.Report, request)
+            except aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                    raise
+                raise Dropped(error.details()) from error
 
 
 def _beat_s(stall_after_s: float) -> float:

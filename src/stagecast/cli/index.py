@@ -89,6 +89,8 @@ def _open(path: Path) -> Database:
     with contextlib.ExitStack() as undo:
         db = Database(path)
         undo.callback(db.close)
+        # It can be made again from the texts; so nothing waits until it is safe from a power cut.
+        db.execute("PRAGMA synchronous = OFF")
         chunks = db.table("chunks", pk=("document_id", "number"))
         chunks.create(
             {"document_id": str, "number": int, "text": str},

@@ -85,7 +85,7 @@ async def work(
     sources: Sequence[Source],
     index: Index,
     *,
-    workers: int = 3,
+    workers: int = 16,
     delay_s: float = 0.0,
 ) -> None:
     """Ingest the documents of a batch, a few at a time; each ends as SUCCEEDED or FAILED.

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from stagecast.app import App
 from stagecast.cli import main
+from stagecast.cli.demo import default_delay_s
 from stagecast.cli.sources import SAMPLES
 from tests.cli.command import Ended, on_terminal, stagecast, started
 from tests.cli.command import command as command_line
@@ -209,6 +210,16 @@ def test_a_text_that_the_disk_has_no_room_for_fails_alone(tmp_path: Path) -> Non
     assert (ended.returncode, ended.stderr) == (1, "")
     assert f"{large}  TEMPORARY_FILE_ERROR: File too large\n" in ended.stdout
     assert "1 succeeded, 1 failed\n" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("documents", "terminal", "slowed"),
+    [(1, True, True), (100, True, True), (101, True, False), (1, False, False)],
+)
+def test_demo_is_slowed_only_where_somebody_can_follow(
+    documents: int, terminal: bool, slowed: bool
+) -> None:
+    assert (default_delay_s(documents, terminal=terminal) > 0) == slowed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

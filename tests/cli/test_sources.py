@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,20 @@ def test_files_of_a_directory_come_sorted_and_from_below(tmp_path: Path) -> None
         str(tmp_path / name) for name in ("a/y.md", "a/z.MD", "b.txt", "d.txt/e.txt")
     ]
     assert [source.display_name for source in found] == ["y.md", "z.MD", "b.txt", "e.txt"]
+
+
+def test_files_that_are_not_taken_cost_hardly_any_memory(tmp_path: Path) -> None:
+    """A directory may have many more files than texts."""
+    (tmp_path / "text.txt").touch()
+    for number in range(2_000):
+        (tmp_path / f"{number}.dat").touch()
+    tracemalloc.start()
+    try:
+        assert len(find_sources([tmp_path])) == 1
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * 2_000
 
 
 def test_a_file_is_taken_once_whatever_its_name(tmp_path: Path) -> None:

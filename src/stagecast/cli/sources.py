@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stagecast.cli.worker import Source
@@ -39,21 +39,20 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
 def _expand(path: Path) -> Iterable[Path]:
     if not os.path.isdir(path):  # noqa: PTH112 - Path raises where it may not look
         return [path]
-    texts = list(_texts_in(path))
+    texts = _texts_in(path)
     if not texts:
         raise ValueError(f"there are no *.txt or *.md files in {shown(path)}")
     return texts
 
 
-def _texts_in(directory: Path) -> Iterator[Path]:
+def _texts_in(directory: Path) -> list[Path]:
     found = (
         Path(root, name)
         for root, _, names in os.walk(directory, onerror=_tell_left_out)
         for name in names
     )
-    for path in sorted(found):
-        if path.suffix.lower() in _SUFFIXES and _is_file(path):
-            yield path
+    texts = (path for path in found if path.suffix.lower() in _SUFFIXES)
+    return [path for path in sorted(texts) if _is_file(path)]
 
 
 def _is_file(path: Path) -> bool:
@@ -68,10 +67,8 @@ def _tell_left_out(error: OSError) -> None:
     _log.warning("left out %s: %s", shown(error.filename), error.strerror)
 
 
-def _source(path: Path, shown: Path) -> Source:
-    return Source(
-        document_id=_printable(str(shown)), display_name=_printable(shown.name), path=path
-    )
+def _source(path: Path, name: Path) -> Source:
+    return Source(document_id=_printable(str(name)), display_name=_printable(name.name), path=path)
 
 
 def _printable(text: str) -> str:

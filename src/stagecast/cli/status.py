@@ -145,14 +145,13 @@ async def _show_batch(client: Client, console: Console, batch: r.Batch) -> None:
 
 async def _view_of(client: Client, batch: r.Batch) -> View:
     """Return all documents of a batch, to find those that matter most."""
-    asked = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
-    known = pb.Snapshot()
-    async for page in pages_of_documents(client.status, asked):
-        known.documents.extend(page)
     now = Timestamp()
     now.GetCurrentTime()
     view = View()
-    view.apply(pb.WatchBatchResponse(snapshot=known, batch=batch, server_time=now))
+    view.apply(pb.WatchBatchResponse(batch=batch, server_time=now))
+    asked = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
+    async for page in pages_of_documents(client.status, asked):
+        view.add(page)
     return view
 
 

@@ -22,6 +22,7 @@ from stagecast.cli import wording
 from stagecast.cli.shorten import Shortened
 from stagecast.cli.view import View
 from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as pb
 
 _FRAME_S = 0.08  # the shortest time between two pictures
 _STILL_S = 0.5  # the longest: times of running documents go on
@@ -42,19 +43,18 @@ _STYLES = {
 
 
 class LiveTable:
-    """Shows a view on a terminal for as long as an `async with` block.
+    """Shows a batch on a terminal for as long as an `async with` block.
 
     Args:
-        console: the terminal.
-        view: what to show; nothing is shown before its first message.
+        console: the terminal; nothing is shown before the first message.
 
     Raises:
         ExceptionGroup: of what the block raised, or of `OutputFailed`, which ends the block.
     """
 
-    def __init__(self, console: Console, view: View) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._view = view
+        self._view = View()
         self._changed = asyncio.Event()
         self._heard_at = 0.0
         self._lost = False
@@ -93,8 +93,9 @@ class LiveTable:
         if self._view.terminal:
             self._console.print(failures(self._view))
 
-    def changed(self) -> None:
-        """Say that the view has taken in a message."""
+    def apply(self, message: pb.WatchBatchResponse) -> None:
+        """Take in a message of the watch, which bears a token."""
+        self._view.apply(message)
         self._heard_at = asyncio.get_running_loop().time()
         self._lost = False
         self._changed.set()

@@ -18,7 +18,7 @@ OVERLAP_CHARACTERS = 120
 
 _LINE_END = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
 # Control characters, and hyphens, spaces and marks that are for typesetting only.
-_INVISIBLE = re.compile(r"[\0-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff]")
+_INVISIBLE = re.compile(r"[\0-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff]+")
 _SPACES = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
 _HYPHEN_AT_LINE_END = re.compile(r"(?<=[^\W\d_])-\n([^\W\d_])")
 _EMPTY_LINES = re.compile(r"\n{3,}")

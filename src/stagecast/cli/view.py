@@ -5,6 +5,7 @@ Nothing else feeds it, but what `status` makes up; it is what `watch`, `demo` an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain, islice
 
 from stagecast.v1 import resources_pb2 as r
@@ -59,8 +60,7 @@ class View:
         if message.HasField("snapshot"):
             self._documents.clear()
             self._by_state.clear()
-        for document in message.snapshot.documents:
-            self._put(document)
+        self.add(message.snapshot.documents)
         for transition in message.transitions:
             if transition.HasField("document"):
                 self._put(transition.document)
@@ -70,6 +70,11 @@ class View:
                 document.progress.CopyFrom(counted.progress)
         self.batch = message.batch
         self.now_s = message.server_time.ToMicroseconds() / 1e6
+
+    def add(self, documents: Iterable[r.Document]) -> None:
+        """Take in documents as they are now."""
+        for document in documents:
+            self._put(document)
 
     def documents(self, most: int) -> list[r.Document]:
         """Return all documents in their order, or if they are more, those that matter most.

@@ -16,7 +16,6 @@ from stagecast.cli.naming import batch_argument, dataset_argument, examples
 from stagecast.cli.output import is_terminal, print_json
 from stagecast.cli.server import Server, server_option
 from stagecast.cli.table import LiveTable
-from stagecast.cli.view import View
 from stagecast.client import Client
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
@@ -76,16 +75,16 @@ async def follow_batch(
         grpc.aio.AioRpcError: the watch was refused, or the server is away; in an `ExceptionGroup`
             if it was shown in a table.
     """
-    view = View()
+    batch = r.Batch()
     async with (
-        _showing(view, as_json=as_json) as (show, lost),
+        _showing(as_json=as_json) as (show, lost),
         # Closed here and now if this is cancelled, not when garbage is collected.
         contextlib.aclosing(client.watch(request, on_lost=lost)) as messages,
     ):
         async for message in messages:
-            view.apply(message)
             show(message)
-    return view.batch
+            batch = message.batch
+    return batch
 
 
 async def _watch(server: Server, request: pb.WatchBatchRequest, *, as_json: bool) -> r.Batch:
@@ -94,17 +93,18 @@ async def _watch(server: Server, request: pb.WatchBatchRequest, *, as_json: bool
 
 
 @contextlib.asynccontextmanager
-async def _showing(view: View, *, as_json: bool) -> AsyncIterator[tuple[Show, Lost]]:
+async def _showing(*, as_json: bool) -> AsyncIterator[tuple[Show, Lost]]:
     """Give what shows each message, and what tells that the connection is lost.
 
-    Messages are shown as JSON, in a table, or as lines where there is no terminal.
+    Messages are shown as JSON, in a table, or as lines where there is no terminal. Only the table
+    needs to know all documents.
     """
     if as_json:
         yield lambda message: print_json([message]), _tell_lost
     elif is_terminal(Console()):
         # One that has gone is none any more, and rich would go on without a word.
-        async with LiveTable(Console(force_terminal=True), view) as table:
-            yield lambda _message: table.changed(), table.lost
+        async with LiveTable(Console(force_terminal=True)) as table:
+            yield table.apply, table.lost
     else:
         yield lines.print_message, _tell_lost
 

@@ -57,26 +57,28 @@ async def submit(client: Client, dataset_id: str, sources: Sequence[Source]) -> 
     Raises:
         grpc.aio.AioRpcError: the server is not there, or refused.
     """
-    documents = [
-        pb.NewDocument(document_id=source.document_id, display_name=source.display_name)
-        for source in sources
-    ]
-    calls = range(0, len(documents), _DOCUMENTS_A_CALL)
-    first, *rest = [documents[start : start + _DOCUMENTS_A_CALL] for start in calls]
+    calls = range(0, len(sources), _DOCUMENTS_A_CALL)
+    first, *rest = [sources[start : start + _DOCUMENTS_A_CALL] for start in calls]
     create = pb.CreateBatchRequest(
         dataset_id=dataset_id,
-        documents=first,
+        documents=map(_new_document, first),
         more_documents_follow=bool(rest),
         request_id=str(uuid.uuid4()),  # makes it safe to repeat
     )
     batch = (await call(client.reports.CreateBatch, create, patience_s=0)).batch
     for more in rest:
-        add = pb.AddDocumentsRequest(dataset_id=dataset_id, batch_id=batch.batch_id, documents=more)
+        add = pb.AddDocumentsRequest(
+            dataset_id=dataset_id, batch_id=batch.batch_id, documents=map(_new_document, more)
+        )
         await call(client.reports.AddDocuments, add)
     if rest:
         seal = pb.SealBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id)
         batch = (await call(client.reports.SealBatch, seal)).batch
     return batch
+
+
+def _new_document(source: Source) -> pb.NewDocument:
+    return pb.NewDocument(document_id=source.document_id, display_name=source.display_name)
 
 
 async def work(

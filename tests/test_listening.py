@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from stagecast.config import Config, split_address
 from stagecast.errors import StartError
-from stagecast.listening import held_ports
+from stagecast.listening import check_ports, held_ports, listen_once
 from tests.process import free_address
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
@@ -134,6 +134,36 @@ def _is_here(family: socket.AddressFamily, address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address")],
+)
+@pytest.mark.parametrize("check", [held_ports, check_ports], ids=["held", "checked"])
+def test_what_the_system_says_of_an_address_is_told_of_both_faces(
+    host: str, why: str, check: Callable[[Config], object]
+) -> None:
+    """With several processes, and with one."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"{host}:{other.getsockname()[1]}"
+        for face, config in (("gRPC", _grpc_at(address)), ("HTTP", _http_at(address))):
+            with pytest.raises(StartError) as refusal:
+                _check(check, config)
+            assert str(refusal.value) == f"cannot listen for {face} on {address}: {why}"
+
+
+def _check(check: Callable[[Config], object], config: Config) -> None:
+    checked = check(config)
+    if isinstance(checked, contextlib.AbstractContextManager):
+        with checked:
+            pass
+
+
+def test_what_keeps_grpc_from_listening_is_found_out_by_listening() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        listen_once(f"127.0.0.1:{other.getsockname()[1]}", share_port=False)
+    listen_once(free_address(), share_port=False)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "256.1.1.1", "a" * 70])

@@ -83,16 +83,23 @@ def told_if_it_cannot_listen(face: str, address: str) -> Iterator[None]:
 
 
 def listen_once(address: str, *, share_port: bool) -> None:
-    """Listen where gRPC has failed to, for a moment.
+    """Listen where gRPC has failed to, for a moment; one of the addresses of a name is enough.
 
     Raises:
         OSError, UnicodeError: what keeps a server from it.
     """
+    errors = []
     for family, target in _targets_of_grpc(address):
         dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-        socket.create_server(
-            target, family=family, reuse_port=share_port, dualstack_ipv6=dual
-        ).close()
+        try:
+            socket.create_server(
+                target, family=family, reuse_port=share_port, dualstack_ipv6=dual
+            ).close()
+        except OSError as error:
+            errors.append(error)
+        else:
+            return
+    raise errors[0]
 
 
 class SocketFile:

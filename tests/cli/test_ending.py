@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -58,7 +59,25 @@ def test_what_is_unavailable_is_told_as_far_as_it_is_known(details: str, told: s
 
 def test_status_that_grpc_gives_by_itself_is_no_answer_of_the_server() -> None:
     told = said(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-    assert told == "the call to status:1 failed with DEADLINE_EXCEEDED: Deadline Exceeded"
+    assert told == "no answer from status:1 in time"
+    told = said(grpc.StatusCode.CANCELLED, "Cancelled")
+    assert told == "the call to status:1 failed with CANCELLED: Cancelled"
+
+
+DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("batches",), ("status", DATASET), ("history", DATASET, "b"), ("stop", DATASET, "b")],
+    ids=lambda command: command[0],
+)
+async def test_server_that_never_answers_is_given_up(command: tuple[str, ...]) -> None:
+    """It takes the connection, as one does that is stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = "{}:{}".format(*listener.getsockname())
+        ended = await stagecast(*command, "--grpc", address, "--timeout", "0.2")
+    assert (ended.code, ended.err) == (2, f"Error: no answer from {address} in time\n")
 
 
 @pytest.fixture

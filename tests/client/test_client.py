@@ -102,24 +102,22 @@ def files(tmp_path: Path, authority: Authority, ours: Certificate) -> dict[str, 
         "empty": tmp_path / "empty",
         "text": tmp_path / "text",
         "half": tmp_path / "half",
-        "wide": tmp_path / "wide",
     }
     made["empty"].write_bytes(b"")
     made["text"].write_text("no PEM at all")
     made["half"].write_bytes(authority.ca.read_bytes()[:200])
-    made["wide"].write_text(authority.ca.read_text(), "utf-16")
     return made
 
 
 @pytest.mark.parametrize(
     ("ca", "cert", "key", "culprit", "why"),
     [
-        *((bad, "", "", bad, CERTIFICATE) for bad in ("empty", "text", "half", "wide", "key")),
+        *((bad, "", "", bad, CERTIFICATE) for bad in ("empty", "text", "half", "key")),
         ("", "text", "key", "text", CERTIFICATE),
         ("", "key", "cert", "key", CERTIFICATE),
         ("", "cert", "text", "text", KEY),
         ("", "cert", "cert", "cert", KEY),
-        ("", "cert", "other", "other", "is not the key of the certificate in"),
+        ("", "cert", "other", "other", "is not that of the certificate in"),
     ],
 )
 def test_file_that_does_not_hold_what_it_should_is_named(
@@ -127,7 +125,13 @@ def test_file_that_does_not_hold_what_it_should_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=why) as refusal:
         Client("127.0.0.1:50051", ca=files.get(ca), cert=files.get(cert), cert_key=files.get(key))
-    assert str(refusal.value).startswith(f"{files[culprit]} ")
+    assert f"{files[culprit]} " in str(refusal.value)
+
+
+def test_file_may_be_in_utf_16(tmp_path: Path, authority: Authority) -> None:
+    wide = tmp_path / "wide"
+    wide.write_text(authority.ca.read_text(), "utf-16")
+    Client("127.0.0.1:50051", ca=wide)
 
 
 async def test_files_may_begin_with_a_mark_and_have_other_ends_of_lines(

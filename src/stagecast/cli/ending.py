@@ -52,7 +52,9 @@ def describe(error: aio.AioRpcError, address: str) -> str:
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_REACHED.match(details):
         return f"cannot reach {address}{_why(details)}"
-    # Not 'answered': some of these are grpc's own, such as a deadline.
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"no answer from {address} in time"
+    # Not 'answered': some of these are grpc's own.
     return f"the call to {address} failed with {error.code().name}: {details}"
 
 

@@ -13,7 +13,7 @@ import click
 
 from stagecast.cli.address import check_called
 from stagecast.cli.ending import Unusable
-from stagecast.cli.options import DEFAULTS, FILE, setting, together
+from stagecast.cli.options import DEFAULTS, FILE, Seconds, setting, together
 from stagecast.client import Client
 
 Command = Callable[..., None]
@@ -34,8 +34,8 @@ class Access:
         """What URLs of the server begin with."""
         return "https" if self.tls or self.ca or self.cert else "http"
 
-    def connect(self, address: str) -> Client:
-        """Return a client.
+    def connect(self, address: str, *, timeout_s: float | None = None) -> Client:
+        """Return a client whose calls may take so long.
 
         Raises:
             Unusable: a file cannot be used, or one of two is missing.
@@ -50,6 +50,7 @@ class Access:
                 ca=self.ca,
                 cert=self.cert,
                 cert_key=self.cert_key,
+                timeout_s=timeout_s,
             )
         except ValueError as error:
             raise Unusable(str(error)) from error
@@ -68,10 +69,11 @@ class Access:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
-    """A server to ask."""
+    """A server to ask, and how long to wait for it."""
 
     address: str
     access: Access
+    timeout_s: float
 
     def connect(self) -> Client:
         """Return a client.
@@ -79,17 +81,25 @@ class Server:
         Raises:
             Unusable: a file cannot be used, or one of two is missing.
         """
-        return self.access.connect(self.address)
+        return self.access.connect(self.address, timeout_s=self.timeout_s)
 
 
-def server_option(command: Command) -> Command:
-    """Give a command its `server`."""
+def server_option(command: Command, *, timeout_s: float = 60.0) -> Command:
+    """Give a command its `server`, for which it waits so long by default."""
 
     @functools.wraps(command)
-    def asking(*, grpc: str, access: Access, **others: Any) -> None:  # noqa: ANN401 - its own
-        command(server=Server(address=grpc, access=access), **others)
+    def asking(*, grpc: str, access: Access, timeout: float, **others: Any) -> None:  # noqa: ANN401 - its own
+        command(server=Server(address=grpc, access=access, timeout_s=timeout), **others)
 
-    return _grpc_option(access_options(asking))
+    timeout_option = setting(
+        "--timeout",
+        metavar="SECONDS",
+        type=Seconds(min=0, min_open=True),
+        default=timeout_s,
+        show_default=True,
+        help="Give up when the server has not answered for so long.",
+    )
+    return _grpc_option(timeout_option(access_options(asking)))
 
 
 def access_options(command: Command) -> Command:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TypeAlias
 
 import click
@@ -23,6 +24,8 @@ from stagecast.v1 import status_service_pb2 as pb
 Show: TypeAlias = Callable[[pb.WatchBatchResponse], None]
 Lost: TypeAlias = Callable[[], None]
 
+_AWAY_S = 600.0  # for which a server may be away
+
 
 @click.command(
     epilog=examples(
@@ -32,7 +35,7 @@ Lost: TypeAlias = Callable[[], None]
 )
 @dataset_argument
 @batch_argument
-@server_option
+@partial(server_option, timeout_s=_AWAY_S)
 @click.option(
     "--json",
     "as_json",
@@ -50,7 +53,7 @@ def watch(dataset: str, batch: str, server: Server, as_json: bool, follow: bool)
     DATASET is a UUID, BATCH the id of a batch in it. On a terminal this is a live table, else a
     line for each document at the start and for each transition, with tabs between revision, kind,
     state, stage, document, error, and one that begins with 'batch' at the end. A connection that is
-    lost is made again, and nothing is missed, unless the server stays away for ten minutes.
+    lost is made again, and nothing is missed, unless the server stays away for the --timeout.
 
     Exit code: 0 if all documents succeeded, 1 if the batch ended otherwise, 2 if it cannot be
     watched, 74 if its output cannot be written.
@@ -67,7 +70,11 @@ def exit_code(batch: r.Batch) -> int:
 
 
 async def follow_batch(
-    client: Client, request: pb.WatchBatchRequest, *, as_json: bool = False
+    client: Client,
+    request: pb.WatchBatchRequest,
+    *,
+    as_json: bool = False,
+    give_up_after_s: float = _AWAY_S,
 ) -> r.Batch:
     """Show a batch until the watch ends, and return it as it was last.
 
@@ -79,7 +86,9 @@ async def follow_batch(
     async with (
         _showing(as_json=as_json) as (show, lost),
         # Closed here and now if this is cancelled, not when garbage is collected.
-        contextlib.aclosing(client.watch(request, on_lost=lost)) as messages,
+        contextlib.aclosing(
+            client.watch(request, give_up_after_s=give_up_after_s, on_lost=lost)
+        ) as messages,
     ):
         async for message in messages:
             show(message)
@@ -89,7 +98,9 @@ async def follow_batch(
 
 async def _watch(server: Server, request: pb.WatchBatchRequest, *, as_json: bool) -> r.Batch:
     async with server.connect() as client:
-        return await follow_batch(client, request, as_json=as_json)
+        return await follow_batch(
+            client, request, as_json=as_json, give_up_after_s=server.timeout_s
+        )
 
 
 @contextlib.asynccontextmanager

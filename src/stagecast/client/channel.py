@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +34,7 @@ class LazyChannel:
     Args:
         address: `HOST:PORT`, or `unix:PATH`.
         key: what calls bear, as it stands in a file or not.
+        timeout_s: how long a call with one answer may take if it does not say.
 
     Raises:
         ValueError: the address is malformed, the key is none, or a file cannot be read or does not
@@ -48,7 +50,9 @@ class LazyChannel:
         ca: Path | None,
         cert: Path | None,
         cert_key: Path | None,
+        timeout_s: float | None,
     ) -> None:
+        self._timeout_s = timeout_s
         self._target = _target_of(check_address(address, to_call=True))
         # Not even to this machine would grpc go past the proxy that the environment names.
         proxy = (("grpc.enable_http_proxy", 0),) if is_loopback(address) else ()
@@ -63,7 +67,8 @@ class LazyChannel:
 
     def unary_unary(self, *method: Any, **how: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
         """Return what makes a call with one answer."""
-        return self._calling(lambda channel: channel.unary_unary(*method, **how))
+        call = self._calling(lambda channel: channel.unary_unary(*method, **how))
+        return partial(call, timeout=self._timeout_s)
 
     def unary_stream(self, *method: Any, **how: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
         """Return what makes a call with a stream of answers."""

@@ -31,6 +31,8 @@ class Client:
         tls: whether to speak TLS; by itself it trusts whom the system trusts.
         ca: a file of certificates to trust instead, in PEM; means TLS.
         cert, cert_key: files of the client's own certificate and its private key, in PEM; mean TLS.
+        timeout_s: how long a call other than a watch may take, unless it names a `timeout` itself;
+            for ever if left out. Beyond it a call fails with `DEADLINE_EXCEEDED`.
 
     Attributes:
         reports: the stub of `ReportService`.
@@ -51,10 +53,19 @@ class Client:
         ca: Path | None = None,
         cert: Path | None = None,
         cert_key: Path | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         if (cert is None) != (cert_key is None):
             raise ValueError("a client certificate and its key go together")
-        self._channel = LazyChannel(address, key=key, tls=tls, ca=ca, cert=cert, cert_key=cert_key)
+        self._channel = LazyChannel(
+            address,
+            key=key,
+            tls=tls,
+            ca=ca,
+            cert=cert,
+            cert_key=cert_key,
+            timeout_s=timeout_s,
+        )
         channel = cast("aio.Channel", self._channel)  # as far as stubs are concerned
         self.reports = ReportServiceStub(channel)
         self.status = StatusServiceStub(channel)

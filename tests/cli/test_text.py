@@ -6,7 +6,7 @@ import sys
 import tracemalloc
 import unicodedata
 from collections.abc import Callable
-from itertools import pairwise, repeat
+from itertools import pairwise, product, repeat
 from typing import AnyStr
 
 import pytest
@@ -58,7 +58,7 @@ def outcome(decode: Callable[[bytes], str], data: bytes) -> str:
 
 def blocks_of(whole: AnyStr, data: st.DataObject) -> list[AnyStr]:
     """Return something in blocks that end anywhere, some of them empty."""
-    ends = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=20)))
+    ends: list[int] = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=20)))
     return [whole[start:end] for start, end in pairwise([0, *ends, len(whole)])]
 
 
@@ -183,6 +183,12 @@ def test_decode_does_not_mind_where_blocks_end(whole: bytes, data: st.DataObject
 @given(awkward_texts | texts, st.data())
 def test_clean_does_not_mind_where_blocks_end(whole: str, data: st.DataObject) -> None:
     assert "".join(streaming.clean(blocks_of(whole, data))) == plain.clean(whole)
+
+
+@pytest.mark.parametrize("characters", ["aB-\n\u00ad", "a\u0301\u200b\n\r", "a- \n\0"])
+def test_clean_takes_a_text_character_by_character(characters: str) -> None:
+    for text in map("".join, product(characters, repeat=6)):
+        assert "".join(streaming.clean(text)) == plain.clean(text)
 
 
 @given(long_texts | st.text(min_size=1_000), st.integers(10, 900), st.data())

@@ -124,14 +124,13 @@ def _remove_invisible(text: str) -> str:
 
 def _tidy(blocks: Iterable[str]) -> Iterator[str]:
     """Yield a text without needless spaces, empty lines, and hyphens at line ends."""
-    held = ""  # what the next block may change: spaces at the end, a hyphen before them
+    held = ""  # what the next block may change: spaces at the end, a letter and a hyphen before
     begun = False
     for block in blocks:
         text = _tidy_lines(held + block)
         if not begun:
             text = text.lstrip()
-        end = len(text.rstrip())
-        cut = max(0, end - 2) if text.endswith("-", 0, end) else end
+        cut = max(0, len(text.rstrip()) - 2)
         yield text[:cut]
         held = text[cut:]
         begun = begun or cut > 0

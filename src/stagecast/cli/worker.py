@@ -30,6 +30,7 @@ from stagecast.v1 import resources_pb2 as r
 
 _DOCUMENTS_A_CALL = 1_000
 _REPORTS_WHILE_INDEXING = 10  # enough for a bar to move, and few enough for a large document
+_MIN_STEP = 2  # chunks; a file of some lines is not worth more calls
 _CHUNKS_A_CALL = 500  # of the index
 
 _log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Worker:
             await attempt.enter(r.STAGE_COMPLETED)
 
     async def _put_into_index(self, attempt: Attempt, chunks: IO[str], total: int) -> None:
-        step = -(-total // _REPORTS_WHILE_INDEXING)
+        step = max(_MIN_STEP, -(-total // _REPORTS_WHILE_INDEXING))
         done = reported = 0
         while some := stages.next_chunks(chunks, min(step, _CHUNKS_A_CALL)):
             await self._index.add(attempt.document_id, done + 1, some)

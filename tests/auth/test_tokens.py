@@ -8,6 +8,8 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,24 @@ from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsIn
 from stagecast.model import Scope
 
 SHARED = "a text that both know, with 64 bytes or more, as the longest of the algorithms wants it"
-RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-EC = ec.generate_private_key(ec.SECP256R1())
 DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
-SIGNERS: dict[str, Any] = {"HS256": SHARED, "RS256": RSA, "ES256": EC}
+
+@cache
+def rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@cache
+def ec_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+SIGNERS: dict[str, Callable[[], Any]] = {
+    "HS256": lambda: SHARED,
+    "RS256": rsa_key,
+    "ES256": ec_key,
+}
 
 
 def pem(key: Any) -> bytes:
@@ -63,7 +78,7 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def verifier(tmp_path: Path, algorithm: str) -> TokenVerifier:
     key = tmp_path / "key"
-    signer = SIGNERS[algorithm]
+    signer = SIGNERS[algorithm]()
     key.write_bytes(f"{signer}\n".encode() if algorithm == "HS256" else pem(signer))
     return load_verifier(key, "stagecast")
 
@@ -80,7 +95,7 @@ def test_algorithm_follows_from_the_key(verifier: TokenVerifier, algorithm: str)
 
 def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorithm: str) -> None:
     end = int(time.time()) + 600
-    token = jwt.encode(claims(exp=end), SIGNERS[algorithm], algorithm)
+    token = jwt.encode(claims(exp=end), SIGNERS[algorithm](), algorithm)
     for _ in range(2):  # the second time it is known
         principal = verifier.verify(token)
         assert principal.name == "token of alice"
@@ -108,15 +123,15 @@ def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorit
 def test_claims_that_are_not_as_they_should_be_are_refused(
     verifier: TokenVerifier, algorithm: str, changes: dict[str, Any], why: str
 ) -> None:
-    error = refusal(verifier, jwt.encode(claims(**changes), SIGNERS[algorithm], algorithm))
+    error = refusal(verifier, jwt.encode(claims(**changes), SIGNERS[algorithm](), algorithm))
     assert isinstance(error, CredentialsInvalid)
     assert why in str(error)
 
 
 def test_token_that_is_over_says_so(verifier: TokenVerifier, algorithm: str) -> None:
-    over = jwt.encode(claims(exp=time.time() - 60), SIGNERS[algorithm], algorithm)
+    over = jwt.encode(claims(exp=time.time() - 60), SIGNERS[algorithm](), algorithm)
     assert isinstance(refusal(verifier, over), CredentialsExpired)
-    just = jwt.encode(claims(exp=time.time() - 10), SIGNERS[algorithm], algorithm)
+    just = jwt.encode(claims(exp=time.time() - 1), SIGNERS[algorithm](), algorithm)
     assert verifier.verify(just), "clocks differ"
 
 
@@ -126,13 +141,13 @@ def test_token_that_is_over_says_so(verifier: TokenVerifier, algorithm: str) -> 
 def test_token_sees_what_it_names_and_everything_only_if_it_says_so(
     verifier: TokenVerifier, algorithm: str, datasets: Any, sight: Any
 ) -> None:
-    token = jwt.encode(claims(datasets=datasets), SIGNERS[algorithm], algorithm)
+    token = jwt.encode(claims(datasets=datasets), SIGNERS[algorithm](), algorithm)
     assert verifier.verify(token).sight == sight
 
 
 def test_token_without_scope_allows_nothing(verifier: TokenVerifier, algorithm: str) -> None:
     for scope in (None, "", "reader reporting READ re ad", "read,report"):
-        token = jwt.encode(claims(scope=scope), SIGNERS[algorithm], algorithm)
+        token = jwt.encode(claims(scope=scope), SIGNERS[algorithm](), algorithm)
         assert verifier.verify(token).scopes == frozenset()
 
 
@@ -140,7 +155,7 @@ def test_token_without_scope_allows_nothing(verifier: TokenVerifier, algorithm: 
 def test_subject_that_is_no_name_is_not_shown(
     verifier: TokenVerifier, algorithm: str, subject: str | None
 ) -> None:
-    token = jwt.encode(claims(sub=subject), SIGNERS[algorithm], algorithm)
+    token = jwt.encode(claims(sub=subject), SIGNERS[algorithm](), algorithm)
     principal = verifier.verify(token)
     assert principal.name == "a token"
     assert principal.identity == (f"token of {subject}" if subject else None)
@@ -152,7 +167,7 @@ def test_token_signed_in_any_other_way_is_refused(
 ) -> None:
     if other == algorithm:
         return
-    signer = {"H": SHARED, "R": RSA, "P": RSA, "E": EC, "n": None}[other[0]]
+    signer = {"H": SHARED, "R": rsa_key(), "P": rsa_key(), "E": ec_key(), "n": None}[other[0]]
     token = jwt.encode(claims(), signer, other)
     assert isinstance(refusal(verifier, token), CredentialsInvalid)
 
@@ -170,7 +185,7 @@ def test_token_signed_with_another_key_is_refused(verifier: TokenVerifier, algor
 def test_token_that_is_known_is_not_known_by_less_than_all_of_it(
     verifier: TokenVerifier, algorithm: str
 ) -> None:
-    token = jwt.encode(claims(), SIGNERS[algorithm], algorithm)
+    token = jwt.encode(claims(), SIGNERS[algorithm](), algorithm)
     assert verifier.verify(token)
     signed, _, signature = token.rpartition(".")
     for forged in (f"{signed}.", f"{signed}.{signature[::-1]}", f"{signed}.{'A' * len(signature)}"):
@@ -179,7 +194,7 @@ def test_token_that_is_known_is_not_known_by_less_than_all_of_it(
 
 def test_public_key_is_no_secret(verifier: TokenVerifier, algorithm: str) -> None:
     """Whoever has the public key must not be able to sign with it."""
-    public = SHARED.encode() if algorithm == "HS256" else pem(SIGNERS[algorithm])
+    public = SHARED.encode() if algorithm == "HS256" else pem(SIGNERS[algorithm]())
     for name in ("HS256", algorithm):
         for key in (public, public.strip()):
             token = forge({"alg": name, "typ": "JWT"}, claims(), key)
@@ -240,30 +255,47 @@ def _private(key: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("make", "why"),
     [
-        (b"", "too short"),
-        (b"short", "too short"),
-        (b"x" * 31 + b"\n", "too short"),
-        (_private(RSA), "holds no public key in PEM: it holds PRIVATE KEY"),
-        (b"-----BEGIN PUBLIC KEY-----\nnonsense\n", "holds no public key in PEM"),
-        (b"-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----", "a malformed public"),
-        (_der(RSA), "holds no public key in PEM: it is a public key in DER"),
-        (json.dumps({"kty": "EC", "crv": "P-256", "x": "x" * 43}).encode(), "no public key in PEM"),
-        (b"\xef\xbb\xbfssh-rsa AAAA somebody@somewhere with enough", "holds no public key in PEM"),
-        (b"ssh-rsa AAAA somebody@somewhere with enough bytes", "holds no public key in PEM"),
-        (b"ecdsa-sha2-nistp256 AAAA somebody@somewhere", "holds no public key in PEM"),
-        (pem(ec.generate_private_key(ec.SECP384R1())), "neither RSA of 2048 bits or more nor"),
-        (pem(ed25519.Ed25519PrivateKey.generate()), "neither RSA of 2048 bits or more nor"),
+        (lambda: b"", "too short"),
+        (lambda: b"short", "too short"),
+        (lambda: b"x" * 31 + b"\n", "too short"),
+        (lambda: _private(rsa_key()), "holds no public key in PEM: it holds PRIVATE KEY"),
+        (lambda: b"-----BEGIN PUBLIC KEY-----\nnonsense\n", "holds no public key in PEM"),
         (
-            pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)),  # noqa: S505 - to be refused
+            lambda: b"-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----",
+            "a malformed public",
+        ),
+        (lambda: _der(rsa_key()), "holds no public key in PEM: it is a public key in DER"),
+        (
+            lambda: json.dumps({"kty": "EC", "crv": "P-256", "x": "x" * 43}).encode(),
+            "no public key in PEM",
+        ),
+        (
+            lambda: b"\xef\xbb\xbfssh-rsa AAAA somebody@somewhere with enough",
+            "holds no public key in PEM",
+        ),
+        (
+            lambda: b"ssh-rsa AAAA somebody@somewhere with enough bytes",
+            "holds no public key in PEM",
+        ),
+        (lambda: b"ecdsa-sha2-nistp256 AAAA somebody@somewhere", "holds no public key in PEM"),
+        (
+            lambda: pem(ec.generate_private_key(ec.SECP384R1())),
+            "neither RSA of 2048 bits or more nor",
+        ),
+        (lambda: pem(ed25519.Ed25519PrivateKey.generate()), "neither RSA of 2048 bits or more nor"),
+        (
+            lambda: pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)),  # noqa: S505 - to be refused
             "neither RSA of 2048 bits or more nor",
         ),
     ],
 )
-def test_what_is_no_key_is_told_at_the_start(tmp_path: Path, content: bytes, why: str) -> None:
+def test_what_is_no_key_is_told_at_the_start(
+    tmp_path: Path, make: Callable[[], bytes], why: str
+) -> None:
     key = tmp_path / "key"
-    key.write_bytes(content)
+    key.write_bytes(make())
     with pytest.raises(StartError, match=why) as raised:
         load_verifier(key, "stagecast")
     assert len(str(raised.value)) < 300

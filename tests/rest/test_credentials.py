@@ -18,6 +18,7 @@ from stagecast.queries import Queries
 from stagecast.rest import make_rest_app
 from stagecast.store.sqlite import SqliteStore
 from tests.access import make_key, revoke
+from tests.builders import DATASET_ID
 from tests.clock import Clock
 from tests.rest.conftest import Ingestion
 
@@ -79,7 +80,7 @@ def envelope(message: str) -> dict[str, object]:
         ({"Authorization": "Bearer one two"}, _INVALID),
     ],
 )
-@pytest.mark.parametrize("dataset_id", [str(uuid.uuid4()), "malformed"])
+@pytest.mark.parametrize("dataset_id", [DATASET_ID, "malformed"])
 async def test_dify_path_says_what_is_wrong_before_it_looks_at_anything(
     http: httpx.AsyncClient, key: str, headers: dict[str, str], message: str, dataset_id: str
 ) -> None:
@@ -160,7 +161,7 @@ async def test_ended_key_is_as_good_as_none(
         assert (await http.get(COGNEE, headers={"X-Api-Key": ended})).status_code == 401
 
 
-@pytest.mark.parametrize("seen", [[str(uuid.uuid4())], []], ids=["another", "none"])
+@pytest.mark.parametrize("seen", [[DATASET_ID], []], ids=["another", "none"])
 async def test_forbidden_dataset_answers_as_an_unknown_one(
     http: httpx.AsyncClient,
     db: Path,

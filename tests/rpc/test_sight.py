@@ -22,7 +22,8 @@ from tests.conditions import until
 from tests.rpc.calls import BATCH, Calls, contents, counters, refused, stage
 from tests.rpc.test_bad_input import FIELDS, IN_DATASET, SOUND
 
-MINE, THEIRS = (str(uuid.uuid4()) for _ in range(2))
+MINE = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+THEIRS = "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 
 # What may be looked at before or after the ids.
 ODD: dict[str, list[dict[str, Any]]] = {

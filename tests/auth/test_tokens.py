@@ -305,7 +305,7 @@ def test_what_is_no_key_is_told_at_the_start(
 def test_key_from_windows_is_what_its_text_says(tmp_path: Path, encoding: str) -> None:
     """A public key that is taken for a secret would let everybody sign."""
     path = tmp_path / "key"
-    path.write_bytes(f"{pem(EC).decode()}".replace("\n", "\r\n").encode(encoding))
+    path.write_bytes(f"{pem(ec_key()).decode()}".replace("\n", "\r\n").encode(encoding))
     assert load_verifier(path, "stagecast").algorithm == "ES256"
     path.write_bytes(f"{SHARED}\r\n".encode(encoding))
     token = jwt.encode(claims(), SHARED, "HS256")

@@ -13,15 +13,17 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from grpc import aio
 
-from stagecast.cli import main
-from stagecast.cli.supervisor import ServerProcess
+from stagecast.cli import main, supervisor
+from stagecast.cli.supervisor import ServerProcess, _Place
 from stagecast.client import Client, details_of
 from stagecast.config import Config, split_address
+from stagecast.store.sqlite import connection
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
 from tests.cli.command import Running, command, stagecast
@@ -33,7 +35,7 @@ from tests.watches.test_faults import check_all
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 class Service(Running):
@@ -342,8 +344,65 @@ async def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) ->
     assert end == f"process {server.id} died of signal 9, Killed: it did not stop within 0.1 s"
 
 
+async def test_a_process_has_the_time_to_drain_and_a_little_more_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert supervisor._MARGIN_S > 1
+    monkeypatch.setattr(supervisor, "_MARGIN_S", 0.25)
+    async with asyncio.timeout(PATIENCE_S), place_for(tmp_path, drain_s=0.5) as place:
+        await place.fill()
+        assert place._server is not None
+        os.kill(place._server.id, signal.SIGSTOP)
+        end = await place.clear()
+    assert end is not None
+    assert end.endswith("died of signal 9, Killed: it did not stop within 0.75 s")
+
+
+async def test_a_process_that_is_not_ready_in_time_is_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(PATIENCE_S), place_for(tmp_path, replaced_within_s=0.01) as place:
+        await place._refill()
+        server = place._server
+        assert server is not None
+        assert caplog.messages == [f"process {server.id} is not ready after 0.01 s; killing it"]
+        assert await server.end() == f"process {server.id} died of signal 9, Killed"
+
+
+def test_a_process_may_wait_until_another_has_brought_the_file_up_to_date() -> None:
+    assert Config().replaced_within_s > connection._MIGRATED_WITHIN_S
+
+
+async def test_a_process_hangs_when_it_was_missed_six_times_in_a_row() -> None:
+    heard = iter([*[False] * 5, True, *[False] * 6])
+
+    class Silent(ServerProcess):
+        def __init__(self) -> None:
+            pass  # it is none
+
+        async def _is_heard(self) -> bool:
+            return next(heard)
+
+    await Silent().hang()
+    assert not [*heard]
+
+
+@contextlib.asynccontextmanager
+async def place_for(tmp_path: Path, **settings: Any) -> AsyncIterator[_Place]:
+    """Give a place for a process, which is left to nobody."""
+    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", **settings)
+    place = _Place(config)
+    try:
+        yield place
+    finally:
+        if place._server is not None:
+            place._server.kill()
+            await place._server.end()
+            place._server.close()
+
+
 async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
-    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.1)
+    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.5)
     async with serving(config.db, config=config, processes=2) as service:
         hung, other = await service.ready(2)
         os.kill(hung, signal.SIGSTOP)
@@ -358,7 +417,7 @@ async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
 
 async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
     config = Config(
-        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", replaced_within_s=5.0
+        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", replaced_within_s=15.0
     )
     async with serving(config.db, config=config, processes=2) as service:
         dead, other = await service.ready(2)
@@ -366,7 +425,7 @@ async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Pat
         await service.logged(f"process {dead} died of signal 9")
         [hung] = await service.starting(other)
         os.kill(hung, signal.SIGSTOP)
-        await service.logged(f"process {hung} is not ready after 5 s; killing it")
+        await service.logged(f"process {hung} is not ready after 15 s; killing it")
         await service.logged(f"process {hung} died of signal 9, Killed; starting another")
         assert await service.next_ready() not in (dead, other, hung)
         service.process.terminate()
@@ -376,7 +435,7 @@ async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Pat
 async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> None:
     """Each is watched for longer than it may be silent, while a call keeps it from ending."""
     config = Config(
-        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.2, linger_s=2.0
+        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.5, linger_s=5.0
     )
     async with serving(config.db, config=config, processes=2) as service:
         first, second = await service.ready(2)
@@ -391,7 +450,7 @@ async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> N
 
 
 async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path: Path) -> None:
-    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.2)
+    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.5)
     async with serving(config.db, config=config, processes=2) as service:
         processes = await service.ready(2)
         os.killpg(service.process.pid, signal.SIGSTOP)

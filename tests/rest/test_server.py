@@ -9,6 +9,7 @@ import signal
 import socket
 import uuid
 from collections.abc import AsyncIterator
+from typing import cast
 
 import httpx
 import pytest
@@ -18,9 +19,10 @@ from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.rest import HttpServer
 from stagecast.store.sqlite import SqliteStore
-from tests.conditions import until
+from tests.conditions import until, with_more_time
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
+from tests.rest.test_stalled import Connection
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,7 +46,7 @@ async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
     server = HttpServer(open_app(store), Config(http="127.0.0.1:0"))
     await server.start()
     yield server
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await server.stop(1)
 
 
@@ -52,7 +54,7 @@ async def test_port_0_picks_a_free_one_and_address_names_it(served: HttpServer) 
     host, _, port = served.address.rpartition(":")
     assert host == "127.0.0.1"
     assert int(port) > 0
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         assert (await http.get(f"http://{served.address}/healthz")).status_code == 200
 
 
@@ -65,7 +67,7 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
     server = HttpServer(open_app(store), Config(http="[::1]:0"))
     await server.start()
     assert server.address.startswith("[::1]:")
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         assert (await http.get(f"http://{server.address}/healthz")).status_code == 200
     await server.stop(1)
 
@@ -149,10 +151,10 @@ async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
     await server.start()
     host, _, port = server.address.rpartition(":")
     _, silent = await asyncio.open_connection(host, int(port))
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         await http.get(f"http://{server.address}/healthz")  # stays connected
-        async with asyncio.timeout(5):
-            await server.stop(60)
+        async with asyncio.timeout(60):
+            await server.stop(600)
     silent.close()
 
 
@@ -160,7 +162,7 @@ async def test_request_under_way_is_answered_within_the_grace() -> None:
     app = SlowApp()
     server = HttpServer(app, Config(http="127.0.0.1:0"))
     await server.start()
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         request = asyncio.create_task(http.get(f"http://{server.address}/"))
         await app.asked.wait()
         stopping = asyncio.create_task(server.stop(60))
@@ -173,10 +175,10 @@ async def test_request_that_outlives_the_grace_is_hung_up_on() -> None:
     app = SlowApp()
     server = HttpServer(app, Config(http="127.0.0.1:0"))
     await server.start()
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         request = asyncio.create_task(http.get(f"http://{server.address}/"))
         await app.asked.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.stop(0.1)
             outcome = await asyncio.gather(request, return_exceptions=True)
     [ended] = outcome
@@ -203,22 +205,34 @@ async def ask_slowly(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.
 
 
 async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -> None:
-    server = HttpServer(flood, Config(http="127.0.0.1:0", slow_reader_s=1.5))
-    await server.start()
-    _, stopped = await ask_slowly(server)
-    reader, slow = await ask_slowly(server)
+    async def read_slowly(timer_s: float) -> None:
+        server = HttpServer(flood, Config(http="127.0.0.1:0", slow_reader_s=timer_s))
+        await server.start()
+        _, stopped = await ask_slowly(server)
+        reader, slow = await ask_slowly(server)
 
-    async def read_on() -> None:
-        assert await reader.read(10_000)
-        await asyncio.sleep(0.01)
+        async def read_on() -> None:
+            assert await reader.read(10_000)
+            await asyncio.sleep(0.01)
 
-    connections = server._server.server_state.connections
-    await until(lambda: len(connections) == 1, meanwhile=read_on)
-    [left] = connections
-    assert left.client == slow.get_extra_info("sockname")
-    for writer in (stopped, slow):
-        writer.close()
-    await server.stop(0.1)
+        connections = server._server.server_state.connections
+        try:
+            await until(lambda: len(connections) == 1, meanwhile=read_on)
+            [left] = connections
+            assert left.client == slow.get_extra_info("sockname")
+        finally:
+            for writer in (stopped, slow):
+                writer.close()
+            await server.stop(0.1)
+
+    await with_more_time(read_slowly, 1.5)
+
+
+def test_client_may_stop_reading_for_as_long_as_the_settings_say() -> None:
+    server = HttpServer(flood, Config(http="127.0.0.1:0", slow_reader_s=17.0))
+    find, stopped = server._server._stalled.find, [cast("asyncio.Transport", Connection(5))]
+    assert find(stopped, 100.0) == find(stopped, 116.9) == []
+    assert find(stopped, 117.0) == stopped
 
 
 async def test_client_that_reads_nothing_does_not_delay_stop(
@@ -227,7 +241,7 @@ async def test_client_that_reads_nothing_does_not_delay_stop(
     server = HttpServer(flood, Config(http="127.0.0.1:0"))
     await server.start()
     _, writer = await ask_slowly(server)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await server.stop(0.1)
     writer.close()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -237,7 +251,7 @@ async def test_head_has_the_headers_of_get_and_no_body(
     served: HttpServer, ingestion: Ingestion
 ) -> None:
     await ingestion.submit("a")
-    async with httpx.AsyncClient(base_url=f"http://{served.address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{served.address}", timeout=60) as http:
         got, headed = await http.get(ingestion.path), await http.head(ingestion.path)
         assert headed.content == b""
         assert headed.headers["content-length"] == str(len(got.content))
@@ -249,7 +263,7 @@ async def test_url_of_63_kib_is_answered(served: HttpServer, ingestion: Ingestio
     ids = [uuid.uuid4().hex for _ in range(1_580)] + [ingestion.dataset_id]
     query = "&".join(f"dataset={dataset_id}" for dataset_id in ids)
     assert 63 * 1024 < len(query) < 64 * 1024
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         response = await http.get(f"http://{served.address}/api/v1/datasets/status?{query}")
     assert response.json() == {ingestion.dataset_id: "DATASET_PROCESSING_INITIATED"}
 
@@ -262,7 +276,7 @@ async def test_logs_go_where_the_root_logger_goes_and_requests_are_not_logged(
     app.allowed.set()
     server = HttpServer(app, Config(http="127.0.0.1:0"))
     await server.start()
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         await http.get(f"http://{server.address}/")
     await server.stop(1)
     names = {record.name for record in caplog.records}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import socket
 import struct
 from collections.abc import AsyncIterator
+from typing import cast
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING = 0, 1, 3, 4, 6
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
+_NO_SETTINGS = bytes((0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0))
 _MAX_CONCURRENT_STREAMS = 3
 _ACK = 1
 _END_HEADERS = 4
@@ -58,6 +62,15 @@ class RawConnection:
         settings = dict(struct.iter_unpack(">HI", payload))
         return int(settings[_MAX_CONCURRENT_STREAMS])
 
+    async def ping(self) -> None:
+        """Ask the server whether it lives, and wait for its answer."""
+        self._send(_PING, 0, 0, bytes(8))
+        while True:
+            kind, flags, _, payload = await self._read_frame()
+            assert kind != _GOAWAY, payload[8:].decode()
+            if kind == _PING and flags & _ACK:
+                return
+
     async def _read_frame(self) -> tuple[int, int, int, bytes]:
         """Read a frame and return its kind, its flags, its stream and what is in it."""
         head = await self._reader.readexactly(9)
@@ -69,11 +82,27 @@ class RawConnection:
         self._writer.write(head + payload)
 
 
+def send_burst(peer: socket.socket, method: str, calls: int) -> None:
+    """Begin many calls on a fresh connection, and return when the server has taken all of them."""
+    sent = io.BytesIO()
+    connection = RawConnection(asyncio.StreamReader(), cast("asyncio.StreamWriter", sent))
+    for _ in range(calls):
+        connection.begin(method)
+    connection._send(_PING, 0, 0, bytes(8))
+    peer.sendall(_PREFACE + _NO_SETTINGS + sent.getvalue())
+    with peer.makefile("rb") as received:
+        kind = flags = 0
+        while (kind, flags) != (_PING, _ACK):
+            head = received.read(9)
+            kind, flags = head[3], head[4]
+            received.read(int.from_bytes(head[:3]))
+
+
 @contextlib.asynccontextmanager
 async def raw_connection(address: str) -> AsyncIterator[RawConnection]:
     """Give a connection to a server for as long as the block."""
     reader, writer = await asyncio.open_connection(*address.split(":"))
-    writer.write(_PREFACE + bytes((0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0)))
+    writer.write(_PREFACE + _NO_SETTINGS)
     try:
         yield RawConnection(reader, writer)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,19 +21,21 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.client import Client
-from stagecast.config import Config
+from stagecast.config import Config, split_address
 from stagecast.errors import StoreBusy, WatchLimit
+from stagecast.rpc import arrivals
 from stagecast.rpc.limits import Limits
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
 from tests.conditions import until
 from tests.rpc.calls import BATCH, Calls, refused, stage
-from tests.rpc.http2 import raw_connection
+from tests.rpc.http2 import raw_connection, send_burst
 
 Code = grpc.StatusCode
 
 FEW = 3
+BURST = 2_000
 
 
 @pytest.fixture
@@ -222,6 +225,22 @@ async def _raise(error: BaseException) -> None:
     raise error
 
 
+async def test_burst_of_calls_waits_until_the_server_comes_to_it_and_none_is_lost(
+    config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grpc itself would refuse some beyond a thousand that nobody has looked at yet."""
+    monkeypatch.setattr(arrivals, "_HURRIED_S", 600.0)
+    many = dataclasses.replace(
+        config, request_s=600.0, max_waiting_calls=BURST, max_watches_per_caller=BURST
+    )
+    async with App(many, clock=clock) as app:
+        with socket.create_connection(split_address(app.grpc_address), timeout=60) as peer:
+            # It blocks: meanwhile the server has no turn.
+            send_burst(peer, "/stagecast.v1.StatusService/WatchBatch", BURST)
+            await until(lambda: app.open_watches == BURST)
+        await until(lambda: app.open_watches == 0)
+
+
 async def test_requests_beyond_the_bytes_that_may_wait_are_refused(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
@@ -258,7 +277,7 @@ async def test_connection_may_have_as_many_calls_as_are_refused_with_a_reason(
 ) -> None:
     few = dataclasses.replace(config, max_watches=20, max_waiting_calls=5)
     async with App(few, clock=clock) as app, raw_connection(app.grpc_address) as connection:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await connection.read_max_streams() == 25
 
 
@@ -277,7 +296,7 @@ async def test_connections_beyond_the_limit_are_closed_and_others_live_on(
         health = HealthStub(channel)
         await health.Check(health_pb2.HealthCheckRequest())
         host, port = app.grpc_address.split(":")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             opened = [await asyncio.open_connection(host, port) for _ in range(FEW)]
             greeted = [bool(await reader.read(1)) for reader, _ in opened]
         assert greeted == [True, True, False]

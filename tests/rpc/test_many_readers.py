@@ -8,17 +8,21 @@ import math
 import uuid
 from pathlib import Path
 
+import pytest
 from grpc import aio
 
 from stagecast.app import App
 from stagecast.client import Client
+from stagecast.client import channel as client_channel
 from stagecast.config import Config
+from stagecast.rpc import server as rpc_server
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
 from tests.clock import Clock
-from tests.conditions import until
+from tests.conditions import until, with_more_time
 from tests.process import running
 from tests.proxy import Proxy, Trouble
+from tests.rpc.http2 import raw_connection
 from tests.rpc.test_slow_readers import NO_READ_AHEAD
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline
@@ -26,6 +30,7 @@ from tests.watches.pipeline import Pipeline
 STOPPED = 500
 DOCUMENTS = 2_000
 MIB = 1 << 20
+KEEPALIVE = "grpc.keepalive_time_ms"
 
 
 async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_they_miss(
@@ -59,22 +64,47 @@ async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_th
 async def test_connection_that_vanished_without_a_word_is_let_go_of(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    brief = dataclasses.replace(config, keepalive_s=1.0, keepalive_timeout_s=0.5)
-    async with App(brief, clock=clock) as app, Client(app.grpc_address) as near:
-        pipeline = Pipeline(near, dataset_id)
-        await pipeline.create(1, more_documents_follow=True)
-        proxy = Proxy(app.grpc_address)
-        async with proxy.running(), aio.insecure_channel(proxy.address) as channel:
-            far = StatusServiceStub(channel)
-            watches = [far.WatchBatch(pipeline.watch_request()) for _ in range(10)]
-            for watch in watches:
-                await watch.read()
-            assert app.open_watches == 10
-            vanished = asyncio.create_task(proxy.trouble(Trouble.BLACK_HOLE, math.inf))
-            await until(lambda: app.open_watches == 0)
-            assert (await pipeline.stage(r.STAGE_PARSING)).revision
-            assert not vanished.done()
-            vanished.cancel()
+    async def vanish(timer_s: float) -> None:
+        brief = dataclasses.replace(config, keepalive_s=1.0, keepalive_timeout_s=timer_s)
+        async with App(brief, clock=clock) as app, Client(app.grpc_address) as near:
+            pipeline = Pipeline(near, dataset_id)
+            await pipeline.create(1, more_documents_follow=True)
+            proxy = Proxy(app.grpc_address)
+            async with proxy.running(), aio.insecure_channel(proxy.address) as channel:
+                far = StatusServiceStub(channel)
+                watches = [far.WatchBatch(pipeline.watch_request()) for _ in range(10)]
+                for watch in watches:
+                    await watch.read()
+                assert app.open_watches == 10
+                vanished = asyncio.create_task(proxy.trouble(Trouble.BLACK_HOLE, math.inf))
+                await until(lambda: app.open_watches == 0)
+                assert (await pipeline.stage(r.STAGE_PARSING)).revision
+                assert not vanished.done()
+                vanished.cancel()
+
+    # Whoever lives, but is slow, is taken for gone as well.
+    await with_more_time(vanish, 0.5)
+
+
+async def test_peer_that_asks_whether_we_live_is_not_sent_away(
+    config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grpc's own default is one ping in five minutes, and it hangs up after the third too many."""
+    interval = "grpc.http2.min_ping_interval_without_data_ms"
+    assert dict(rpc_server._OPTIONS)[interval] < dict(client_channel._OPTIONS)[KEEPALIVE]
+    brief = {**dict(rpc_server._OPTIONS), interval: 50}
+    monkeypatch.setattr(rpc_server, "_OPTIONS", tuple(brief.items()))
+    now = asyncio.get_running_loop().time
+    async with (
+        App(dataclasses.replace(config, request_s=600.0), clock=clock) as app,
+        raw_connection(app.grpc_address) as connection,
+        asyncio.timeout(60),
+    ):
+        connection.begin("/stagecast.v1.StatusService/WatchBatch", b"\0")
+        for _ in range(6):
+            next_s = now() + 0.06
+            await connection.ping()
+            await until(lambda at=next_s: now() > at)
 
 
 async def test_watches_that_were_opened_and_cancelled_leave_nothing_behind(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import resource
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -424,6 +425,31 @@ async def test_full_file_is_busy_until_there_is_room(path: Path) -> None:
         await store.probe()
         await store.write(allow(1_000_000))
         assert (await create(store, "large", documents=1_000)).counts.total == 1_000
+
+
+@contextlib.contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Let no file grow beyond the log of this one, so that nothing can be appended to it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{path}-wal").stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_probe_after_a_fault_proves_that_a_commit_reaches_the_disk(path: Path) -> None:
+    """The lock alone proves nothing: it can be had on a full disk as well."""
+    async with opened(path) as store:
+        batch = await create(store, documents=1)
+        with full_disk(path):
+            with pytest.raises(StoreBusy):
+                await move(store, batch, (0, taken))
+            for _ in range(3):
+                with pytest.raises(StoreBusy):
+                    await store.probe()
+        await store.probe()
+        assert (await move(store, batch, (0, taken))).revision == batch.revision + 1
 
 
 async def test_fault_is_told_once_it_is_met(path: Path) -> None:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from tests.certificates import Authority, Certificate
 from tests.clock import Clock
+
+# A busy machine is no error.
+settings.register_profile(
+    "unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let what a command that was killed leaves behind lie where pytest cleans up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        yield
 
 
 @pytest.fixture
@@ -31,7 +46,7 @@ def config(tmp_path: Path) -> Config:
         db=tmp_path / "stagecast.db",
         grpc="127.0.0.1:0",
         http="127.0.0.1:0",
-        drain_s=1.0,
+        drain_s=30.0,
         linger_s=0.0,
     )
 

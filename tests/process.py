@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -45,7 +46,7 @@ class ServerProcess:
                 stderr=log,
             )
         assert process.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             line = (await process.stdout.readline()).decode()
         ready = _READY.fullmatch(line)
         if ready is None:
@@ -66,7 +67,7 @@ class ServerProcess:
     async def stop(self) -> int:
         """Send SIGTERM, wait for the end and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             return await self.process.wait()
 
 
@@ -90,10 +91,15 @@ def command_line(
 
 
 def free_address() -> str:
-    """Return an address that nobody listens on, for a server that has to come back to it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """Return an address that nobody listens on, for a server that has to come back to it.
+
+    It is below those that systems give to whoever wants any: one of them might be taken meanwhile.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stagecast.config import Config, check_origin, is_loopback, split_address
-
-unhurried = settings(deadline=None)  # a busy machine is no error
 
 ADDRESSES = {
     "127.0.0.1:8000": ("127.0.0.1", 8000),
@@ -125,14 +123,12 @@ def test_malformed_address_is_refused_with_what_was_found_and_an_example(address
     assert repr(address) in str(caught.value)
 
 
-@unhurried
 @given(host=st.ip_addresses(), port=st.integers(0, 65_535))
 def test_every_ip_address_with_every_port_is_split(host: object, port: int) -> None:
     written = f"[{host}]" if ":" in str(host) else str(host)
     assert split_address(f"{written}:{port}") == (str(host), port)
 
 
-@unhurried
 @given(text=st.text())
 def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     try:
@@ -153,7 +149,6 @@ def test_address_that_others_may_reach_is_not_loopback(address: str) -> None:
     assert not is_loopback(address)
 
 
-@unhurried
 @given(host=st.ip_addresses(v=4))
 def test_ipv4_is_loopback_exactly_if_it_begins_with_127(host: object) -> None:
     assert is_loopback(f"{host}:80") == str(host).startswith("127.")

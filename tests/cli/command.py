@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.process import environment
 
-_PATIENCE_S = 60
+_PATIENCE_S = 240
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stagecast import errors
@@ -20,8 +20,6 @@ from stagecast.client import Client, ErrorDetails, details_of
 from stagecast.rpc.errors import status_of
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import free_address
-
-unhurried = settings(deadline=None)  # a busy machine is no error
 
 KEY = "grpc-status-details-bin"
 NOTHING = ErrorDetails(reason="", metadata={}, retry_after_s=None)
@@ -104,7 +102,7 @@ async def test_details_of_a_real_refusal_name_what_was_asked(
 
 
 async def test_error_that_no_server_wrote_has_no_details() -> None:
-    async with Client(free_address()) as client, asyncio.timeout(15):
+    async with Client(free_address()) as client, asyncio.timeout(60):
         with pytest.raises(aio.AioRpcError) as caught:
             await client.status.GetBatch(s.GetBatchRequest())
     assert details_of(caught.value) == NOTHING
@@ -154,7 +152,6 @@ def test_error_without_details_of_ours_has_none(error: aio.AioRpcError) -> None:
     assert details_of(error) == NOTHING
 
 
-@unhurried
 @given(value=st.binary(max_size=64))
 def test_no_trailing_metadata_whatsoever_makes_it_raise(value: bytes) -> None:
     assert isinstance(details_of(error_with((KEY, value))), ErrorDetails)

@@ -295,4 +295,4 @@ def check_step(before: Document, after: Document) -> None:
 
 
 TestIngestion = Ingestion.TestCase
-TestIngestion.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestIngestion.settings = settings(max_examples=100, stateful_step_count=40)

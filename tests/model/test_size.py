@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stagecast.model import (
@@ -20,8 +20,6 @@ from stagecast.model import (
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.wire import to_document, to_transition
 from tests import builders
-
-unhurried = settings(deadline=None)  # a busy machine is no error
 
 INT64 = 2**63 - 1
 LAST_US = 253_402_300_799_999_999  # the last moment of the year 9999
@@ -115,7 +113,6 @@ def transition(document: Document | None, around: dict[str, Any]) -> Transition:
     return builders.transition(document=document, **around)
 
 
-@unhurried
 @given(document=documents)
 @example(document=largest("", labels=0))
 @example(document=largest("", labels=32))
@@ -128,7 +125,6 @@ def test_document_takes_no_more_than_its_bound(document: Document) -> None:
     assert framed <= size_bound(document), "its tag and length are in the bound as well"
 
 
-@unhurried
 @given(document=documents, around=around_documents)
 @example(document=largest("", labels=0), around=AROUND_LARGEST)
 @example(document=largest("", labels=32), around=AROUND_LARGEST)
@@ -143,7 +139,6 @@ def test_transition_takes_no_more_than_the_bound_of_its_document(
     assert framed <= size_bound(document), "its tag and length are in the bound as well"
 
 
-@unhurried
 @given(around=around_documents)
 @example(around=AROUND_LARGEST)
 def test_transition_of_the_batch_takes_no_more_than_the_bound_of_none(
@@ -153,7 +148,6 @@ def test_transition_of_the_batch_takes_no_more_than_the_bound_of_none(
     assert pb.WatchBatchResponse(transitions=[message]).ByteSize() <= size_bound(None)
 
 
-@unhurried
 @given(document=documents)
 def test_bound_is_near_enough_to_fill_messages(document: Document) -> None:
     assert size_bound(document) <= 4 * to_document(document).ByteSize() + 512

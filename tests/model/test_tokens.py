@@ -10,13 +10,11 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stagecast.errors import FieldInvalid, TokenInvalid
 from stagecast.model import PageToken, ResumeToken, tokens
-
-unhurried = settings(deadline=None)  # a busy machine is no error
 
 LETTERS = string.ascii_letters + string.digits + "-_"
 IDS: dict[str, Any] = {"dataset_id": "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11", "batch_id": "b-1"}
@@ -85,27 +83,23 @@ given_tokens = pytest.mark.parametrize(
 )
 
 
-@unhurried
 @given(token=resume_tokens)
 def test_resume_token_comes_back_as_it_was_given(token: ResumeToken) -> None:
     again = ResumeToken.decode(token.encode(), dataset_id=token.dataset_id, batch_id=token.batch_id)
     assert again == token
 
 
-@unhurried
 @given(token=page_tokens, question=questions)
 def test_page_token_comes_back_as_it_was_given(token: PageToken, question: tuple[Any, ...]) -> None:
     assert PageToken.decode(token.encode(SECRET, *question), SECRET, *question) == token
 
 
-@unhurried
 @given(token=resume_tokens)
 def test_token_is_plain_letters_that_need_no_escape_in_a_url(token: ResumeToken) -> None:
     page = PageToken(after="1", resume_token=token.encode()).encode(SECRET)
     assert set(token.encode() + page) <= set(LETTERS)
 
 
-@unhurried
 @given(token=resume_tokens, others=ids)
 def test_resume_token_is_refused_for_any_other_batch(
     token: ResumeToken, others: dict[str, str]
@@ -137,7 +131,6 @@ def test_foreign_resume_token_is_refused_with_the_ids_that_were_asked(
     assert repr(others["batch_id"]) in str(caught.value)
 
 
-@unhurried
 @given(token=page_tokens, question=questions, other=questions)
 def test_page_token_is_refused_for_any_other_question(
     token: PageToken, question: tuple[Any, ...], other: tuple[Any, ...]
@@ -160,7 +153,6 @@ def test_what_was_never_a_token_is_malformed(text: str) -> None:
     assert page.value.field == "page_token"
 
 
-@unhurried
 @given(text=st.text() | st.text(LETTERS, max_size=80) | st.from_regex(r"AQ[A-Za-z0-9_-]{48}"))
 def test_text_that_chance_made_is_refused(text: str) -> None:
     with pytest.raises(TokenInvalid, match="malformed"):
@@ -177,7 +169,6 @@ def test_every_change_of_a_single_letter_is_refused(text: str, decode: Any, refu
                 decode(text[:position] + other + text[position + 1 :])
 
 
-@unhurried
 @given(token=resume_tokens, data=st.data())
 def test_change_of_a_single_letter_of_any_token_is_refused(
     token: ResumeToken, data: st.DataObject

@@ -119,7 +119,7 @@ async def _read_everything(client: Client, http: str) -> dict[str, Any]:
 
 
 async def _get_both(http: str) -> tuple[str, str]:
-    async with httpx.AsyncClient(base_url=f"http://{http}") as rest:
+    async with httpx.AsyncClient(base_url=f"http://{http}", timeout=60) as rest:
         dify = await rest.get(f"/v1/datasets/{DATASET}/documents/{BATCH}/indexing-status")
         cognee = await rest.get("/api/v1/datasets/status", params={"dataset": DATASET})
     assert dify.status_code == cognee.status_code == 200

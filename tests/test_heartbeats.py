@@ -35,7 +35,7 @@ async def _say(house: House, *document_ids: str, batch_id: str = BATCH, attempt:
 
 
 async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await holds():
             pass
 
@@ -161,7 +161,7 @@ async def test_heartbeats_that_are_being_written_when_it_ends_are_written_after_
     house.store.go_on.clear()
     await _say(house, "a")
     writing = asyncio.create_task(house.heartbeats.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await house.store.waits.wait()
     writing.cancel()
     await asyncio.wait((writing,))

@@ -33,7 +33,7 @@ def share(address: str) -> socket.socket:
 
 
 def connect(address: str) -> socket.socket:
-    return socket.create_connection(split_address(address), timeout=10)
+    return socket.create_connection(split_address(address), timeout=60)
 
 
 def test_port_0_becomes_a_real_one_to_share(held: Config) -> None:

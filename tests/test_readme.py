@@ -66,7 +66,7 @@ async def test_examples_print_what_the_readme_says(tmp_path: Path) -> None:
     assert ready == "stagecast ready grpc=127.0.0.1:50051 http=127.0.0.1:8000\n"
     assert serve_several == "stagecast serve --db walk.db --processes 4\n"
     assert len(examples) == 14
-    async with running(tmp_path / "walk.db") as server, asyncio.timeout(120):
+    async with running(tmp_path / "walk.db") as server, asyncio.timeout(600):
         for language, text, expected in examples:
             output = await _run_example(language, text, server, tmp_path)
             assert _pattern(expected).search(output), f"{text}\nprinted\n{output}"

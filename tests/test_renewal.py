@@ -42,7 +42,7 @@ async def shown_certificate(address: str) -> str:
 
 
 async def _until_shown(address: str, certificate: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(600):
         while await shown_certificate(address) != certificate:
             pass
 
@@ -167,9 +167,9 @@ async def test_clients_need_a_certificate_also_after_it_was_renewed(
         await _until_shown(server.http_address, ours.cert.read_text())
         url = f"https://{server.http_address}/healthz"
         trusting = ssl.create_default_context(cafile=authority.ca)
-        async with httpx.AsyncClient(verify=trusting) as nobody_on_http:
+        async with httpx.AsyncClient(verify=trusting, timeout=60) as nobody_on_http:
             with pytest.raises(httpx.HTTPError):
                 await nobody_on_http.get(url)
         trusting.load_cert_chain(mine.cert, mine.key)
-        async with httpx.AsyncClient(verify=trusting) as known_on_http:
+        async with httpx.AsyncClient(verify=trusting, timeout=60) as known_on_http:
             assert (await known_on_http.get(url)).json() == {"alive": True}

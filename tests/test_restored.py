@@ -132,7 +132,7 @@ async def test_watcher_is_shown_the_restored_history(site: Site, means: str, mov
     assert site.record.revision == 6 + moved_on
     assert site.record.documents == await site.pipeline.documents()
     await site.pipeline.stage(r.STAGE_COMPLETED)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(600):
         await site.watching
     assert sorted(site.record.transitions) == [7 + moved_on, 8 + moved_on]
     assert site.record.documents == await site.pipeline.documents()
@@ -168,7 +168,7 @@ async def test_copy_of_now_changes_nothing_for_watchers(site: Site) -> None:
     await site.restore()
     await site.start()
     await site.pipeline.stage(r.STAGE_COMPLETED)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(600):
         await site.watching
     assert site.reasons == [s.SNAPSHOT_REASON_INITIAL]
     assert sorted(site.record.transitions) == [5, 6, 7, 8]

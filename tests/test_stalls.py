@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.client import Client
@@ -17,7 +19,8 @@ from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.cli.command import stagecast
-from tests.process import running
+from tests.conditions import until, with_more_time
+from tests.process import ServerProcess, running
 from tests.rpc.calls import BATCH, Calls, refused, stage
 
 _SECOND = Duration(seconds=1)
@@ -28,7 +31,7 @@ class _Watch:
 
     def __init__(self, calls: Calls) -> None:
         request = ss.WatchBatchRequest(dataset_id=calls.dataset_id, batch_id=BATCH, follow=True)
-        self._stream = calls.client.status.WatchBatch(request, timeout=120)
+        self._stream = calls.client.status.WatchBatch(request, timeout=600)
         self._messages = aiter(self._stream)
 
     async def until(self, kind: r.TransitionKind.ValueType) -> ss.WatchBatchResponse:
@@ -51,7 +54,7 @@ async def server(config: Config) -> AsyncIterator[App]:
 
 async def _rest(server: App, dataset_id: str) -> tuple[dict[str, object], str]:
     """Return the first document at Dify's path, and the state of the dataset at Cognee's."""
-    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:
         dify = await http.get(f"/v1/datasets/{dataset_id}/documents/{BATCH}/indexing-status")
         cognee = await http.get("/api/v1/datasets/status", params={"dataset": dataset_id})
     return dify.json()["data"][0], cognee.json()[dataset_id]
@@ -60,8 +63,21 @@ async def _rest(server: App, dataset_id: str) -> tuple[dict[str, object], str]:
 async def test_stalled_recovered_and_lost_are_the_same_on_every_face(
     server: App, client: Client, dataset_id: str
 ) -> None:
-    calls = Calls(client, dataset_id)
-    await calls.create("a", stall_after=_SECOND, fail_after=Duration(seconds=3))
+    async def stall(timer_s: float) -> None:
+        calls = Calls(client, f"{dataset_id[:-2]}{round(timer_s):02}")
+        times = {"stall_after": timer_s, "fail_after": 3 * timer_s}
+        await calls.create("a", **{name: _duration(of_s) for name, of_s in times.items()})
+        await _check_stalled_recovered_and_lost(server, calls)
+
+    # Whatever has to happen before the next stall, or before it is lost, takes its time.
+    await with_more_time(stall, 1)
+
+
+def _duration(seconds: float) -> Duration:
+    return Duration(seconds=round(seconds))
+
+
+async def _check_stalled_recovered_and_lost(server: App, calls: Calls) -> None:
     watch = _Watch(calls)
     await calls.start("a")
     await calls.report(stage("a", r.STAGE_CLEANING))
@@ -74,7 +90,7 @@ async def test_stalled_recovered_and_lost_are_the_same_on_every_face(
     assert (message.batch.counts.running, message.batch.counts.stalled) == (1, 1)
     assert message.batch.state == r.BATCH_STATE_RUNNING
     assert (await calls.dataset()).counts == message.batch.counts
-    shown, dataset = await _rest(server, dataset_id)
+    shown, dataset = await _rest(server, calls.dataset_id)
     assert (shown["indexing_status"], shown["error"]) == ("cleaning", None)
     assert dataset == "DATASET_PROCESSING_STARTED"
 
@@ -92,7 +108,7 @@ async def test_stalled_recovered_and_lost_are_the_same_on_every_face(
     assert message.batch.state == r.BATCH_STATE_FAILED
     assert message.batch.counts.stalled == 0
     assert (await calls.dataset()).state == r.DATASET_STATE_FAILED
-    shown, dataset = await _rest(server, dataset_id)
+    shown, dataset = await _rest(server, calls.dataset_id)
     assert shown["indexing_status"] == "error"
     assert shown["error"] == transition.document.error.message != ""
     assert dataset == "DATASET_PROCESSING_ERRORED"
@@ -158,7 +174,7 @@ async def test_stall_is_seen_when_the_process_that_keeps_hangs(
         calls = Calls(client, dataset_id)
         await calls.create("a", stall_after=_SECOND)
         watch = _Watch(calls)
-        first.process.send_signal(signal.SIGSTOP)
+        await until(lambda: _is_stopped_between_writes(first, db))
         await calls.start("a")
         await watch.until(r.TRANSITION_KIND_STALLED)
         first.process.send_signal(signal.SIGCONT)
@@ -168,6 +184,19 @@ async def test_stall_is_seen_when_the_process_that_keeps_hangs(
         watch.cancel()
     kinds = [r.TransitionKind.Name(kind) for kind in await _kinds(db, dataset_id)]
     assert kinds[-3:] == [f"TRANSITION_KIND_{name}" for name in ("STALLED", "RECOVERED", "STALLED")]
+
+
+def _is_stopped_between_writes(server: ServerProcess, db: Path) -> bool:
+    """Stop a process; if it is in the midst of a write, which keeps all from writing, let it go."""
+    server.process.send_signal(signal.SIGSTOP)
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None, timeout=1)) as other:
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            server.process.send_signal(signal.SIGCONT)
+            return False
+        other.execute("ROLLBACK")
+        return True
 
 
 async def _kinds(db: Path, dataset_id: str) -> list[r.TransitionKind.ValueType]:

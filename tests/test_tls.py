@@ -88,7 +88,7 @@ async def test_who_does_not_trust_the_certificate_does_not_talk(
 async def test_who_speaks_no_tls_is_not_answered(server: ServerProcess, key: str) -> None:
     async with Client(server.grpc, key=key) as client:
         with pytest.raises(aio.AioRpcError):
-            await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=20)
+            await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
     read = await curl(f"http://{server.http}{COGNEE}")
     assert read.code != 0
 
@@ -229,7 +229,7 @@ async def test_only_clients_with_a_certificate_connect(
     for bad_files in ({}, {"cert": theirs.cert, "cert_key": theirs.key}):
         async with Client(strict.grpc, key=key, ca=authority.ca, **bad_files) as client:
             with pytest.raises(aio.AioRpcError):
-                await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=20)
+                await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
 
 
 async def test_certificate_is_no_key(

@@ -36,7 +36,7 @@ class Work:
         self._steps.release()
 
     async def has_begun(self, times: int) -> None:
-        async with self._progress, asyncio.timeout(5):
+        async with self._progress, asyncio.timeout(60):
             await self._progress.wait_for(lambda: self.begun >= times)
 
 

@@ -39,7 +39,7 @@ async def attempt(client: Client, dataset_id: str) -> AsyncIterator[Attempt]:
 
 
 async def ordered(attempt: Attempt, order: pb.WorkerOrder.ValueType) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while attempt._order != order:
             await attempt._ordered.wait()
             attempt._ordered.clear()
@@ -59,7 +59,7 @@ async def test_a_paused_worker_holds_until_it_is_resumed(client: Client, attempt
     assert document.stage == r.STAGE_WAITING
     assert not entering.done()
     await client.controls.Resume(cs.ResumeRequest(**names))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await entering
         await attempt.sent()
     document = (await client.status.GetDocument(s.GetDocumentRequest(**names))).document

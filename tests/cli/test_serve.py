@@ -165,7 +165,7 @@ async def test_serve_lets_pages_of_its_origins_ask(tmp_path: Path) -> None:
     page = "http://localhost:3000"
     async with (
         running(tmp_path / "s.db", "--cors-origin", page) as server,
-        httpx.AsyncClient() as http,
+        httpx.AsyncClient(timeout=60) as http,
     ):
         answer = await http.get(
             f"http://{server.http}/api/v1/datasets/status", headers={"Origin": page}

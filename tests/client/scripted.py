@@ -133,7 +133,7 @@ async def serving(*steps: Step, always: Step | None = None) -> AsyncIterator[Scr
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with Client(f"127.0.0.1:{port}") as client, asyncio.timeout(30):
+        async with Client(f"127.0.0.1:{port}") as client, asyncio.timeout(240):
             yield Scripted(script, server, client)
     finally:
         await server.stop(None)
@@ -148,7 +148,7 @@ class Scripted:
         self.client = client
 
     def watch(
-        self, *, give_up_after_s: float = 20.0
+        self, *, give_up_after_s: float = 60.0
     ) -> contextlib.aclosing[AsyncGenerator[s.WatchBatchResponse]]:
         """Watch, and close that at the end of the block."""
         return contextlib.aclosing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import grpc
@@ -23,6 +24,7 @@ from tests.client.scripted import (
     REFUSALS,
     REQUEST,
     Code,
+    Step,
     aborts,
     accepts_and_hangs,
     breaks,
@@ -35,6 +37,7 @@ from tests.client.scripted import (
     whole,
 )
 from tests.clock import Clock
+from tests.conditions import with_more_time
 from tests.process import free_address
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline
@@ -161,14 +164,18 @@ async def test_pauses_between_vain_reconnects_grow() -> None:
         assert revisions(await scripted.received()) == [[1], [2]]
     began = scripted.script.began
     pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
-    assert pauses[-1] > 2 * pauses[0], "chance moves each by half at most"
+    assert pauses[-1] > 0.36, "eight times the first, and chance moves each by half at most"
 
 
 async def test_watch_outlives_any_number_of_breaks_that_are_short() -> None:
     broken = [sends(whole(n), then=breaks) for n in range(1, 11)]
-    async with serving(*broken, sends(whole(11))) as scripted:
-        received = await scripted.received(give_up_after_s=0.8)
-    assert revisions(received) == [[n] for n in range(1, 12)]
+
+    async def outlive(timer_s: float) -> None:
+        async with serving(*broken, sends(whole(11))) as scripted:
+            received = await scripted.received(give_up_after_s=timer_s)
+        assert revisions(received) == [[n] for n in range(1, 12)]
+
+    await with_more_time(outlive, 0.8)
 
 
 # Ends.
@@ -193,7 +200,7 @@ async def test_watch_that_reconnected_ends_when_the_server_ends_it_well() -> Non
 
 
 async def test_first_connection_that_fails_is_raised_at_once() -> None:
-    async with Client(free_address()) as client, asyncio.timeout(15):
+    async with Client(free_address()) as client, asyncio.timeout(60):
         with pytest.raises(aio.AioRpcError) as caught:
             await anext(client.watch(REQUEST, give_up_after_s=600))
     assert caught.value.code() is Code.UNAVAILABLE
@@ -237,10 +244,13 @@ async def test_watch_gives_up_when_the_server_is_gone_for_too_long() -> None:
 
 
 async def test_watch_gives_up_on_a_server_that_is_unavailable_for_too_long() -> None:
-    async with serving(sends(whole(1), then=breaks), always=sends(then=breaks)) as scripted:
-        tokens, error = await scripted.until_error(give_up_after_s=0.3)
-    assert (tokens, error.code()) == (["t1"], Code.UNAVAILABLE)
-    assert len(scripted.script.requests) > 2
+    async def give_up(timer_s: float) -> None:
+        async with serving(sends(whole(1), then=breaks), always=sends(then=breaks)) as scripted:
+            tokens, error = await scripted.until_error(give_up_after_s=timer_s)
+        assert (tokens, error.code()) == (["t1"], Code.UNAVAILABLE)
+        assert len(scripted.script.requests) > 2
+
+    await with_more_time(give_up, 0.3)
 
 
 async def test_closing_the_generator_cancels_the_call_on_the_server() -> None:
@@ -269,45 +279,58 @@ async def test_cancelling_who_waits_for_a_message_cancels_the_call_on_the_server
 
 
 @pytest.fixture
-def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a connection count as dead after a fifth of a second."""
-    monkeypatch.setattr(watch_module, "_SILENCE_S", 0.2)
+def set_silence(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets after how many seconds without a message a connection counts as dead."""
+    return lambda seconds: monkeypatch.setattr(watch_module, "_SILENCE_S", seconds)
 
 
-@pytest.mark.usefixtures("short_silence")
-async def test_silent_connection_is_given_up_and_the_watch_goes_on_with_another() -> None:
-    async with serving(sends(whole(1), part(2), then=hangs), sends(whole(2))) as scripted:
-        assert revisions(await scripted.received()) == [[1], [2]]
-        await scripted.script.cancelled.wait()
-    assert scripted.script.tokens == ["", "t1"]
+async def check_outlived(
+    set_silence: Callable[[float], None], *steps: Step, tokens: list[str]
+) -> None:
+    """Check that two transitions arrive although a server falls silent, by calls with tokens."""
 
-
-@pytest.mark.usefixtures("short_silence")
-async def test_connection_that_is_silent_from_the_start_is_given_up() -> None:
-    silent = sends(then=accepts_and_hangs)
-    async with serving(sends(whole(1), then=breaks), silent, sends(whole(2))) as scripted:
-        assert revisions(await scripted.received()) == [[1], [2]]
-        await scripted.script.cancelled.wait()
-    assert scripted.script.tokens == ["", "t1", "t1"]
-
-
-@pytest.mark.usefixtures("short_silence")
-async def test_call_that_is_never_accepted_is_given_up() -> None:
-    async with serving(
-        sends(whole(1), then=breaks), sends(then=hangs), sends(whole(2))
-    ) as scripted:
-        async with asyncio.timeout(3):
+    async def outlive(timer_s: float) -> None:
+        set_silence(timer_s)
+        async with serving(*steps) as scripted:
             assert revisions(await scripted.received()) == [[1], [2]]
+            await scripted.script.cancelled.wait()
+        assert scripted.script.tokens == tokens
+
+    await with_more_time(outlive, 0.2)
 
 
-@pytest.mark.usefixtures("short_silence")
-async def test_watch_gives_up_on_a_server_that_stays_silent_for_too_long() -> None:
-    async with serving(
-        sends(whole(1), then=hangs), always=sends(then=accepts_and_hangs)
-    ) as scripted:
-        async with asyncio.timeout(4):
-            tokens, error = await scripted.until_error(give_up_after_s=1.0)
+async def test_silent_connection_is_given_up_and_the_watch_goes_on_with_another(
+    set_silence: Callable[[float], None],
+) -> None:
+    silent = sends(whole(1), part(2), then=hangs)
+    await check_outlived(set_silence, silent, sends(whole(2)), tokens=["", "t1"])
+
+
+async def test_connection_that_is_silent_from_the_start_is_given_up(
+    set_silence: Callable[[float], None],
+) -> None:
+    steps = [sends(whole(1), then=breaks), sends(then=accepts_and_hangs), sends(whole(2))]
+    await check_outlived(set_silence, *steps, tokens=["", "t1", "t1"])
+
+
+async def test_call_that_is_never_accepted_is_given_up(
+    set_silence: Callable[[float], None],
+) -> None:
+    steps = [sends(whole(1), then=breaks), sends(then=hangs), sends(whole(2))]
+    await check_outlived(set_silence, *steps, tokens=["", "t1", "t1"])
+
+
+async def test_watch_gives_up_on_a_server_that_stays_silent_for_too_long(
+    set_silence: Callable[[float], None],
+) -> None:
+    async def give_up(timer_s: float) -> None:
+        set_silence(timer_s)
+        silent = sends(then=accepts_and_hangs)
+        async with serving(sends(whole(1), then=hangs), always=silent) as scripted:
+            tokens, error = await scripted.until_error(give_up_after_s=2 * timer_s)
         assert (tokens, error.code()) == (["t1"], Code.UNAVAILABLE)
+
+    await with_more_time(give_up, 0.2)
 
 
 # Real servers.
@@ -371,7 +394,7 @@ async def test_real_server_that_knows_no_such_batch_is_heard_at_once(
     client: Client, dataset_id: str
 ) -> None:
     request = s.WatchBatchRequest(dataset_id=dataset_id, batch_id="nothing")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(aio.AioRpcError) as caught:
             await anext(client.watch(request, give_up_after_s=600))
     assert caught.value.code() is Code.NOT_FOUND
@@ -383,7 +406,7 @@ async def test_real_server_that_refuses_the_token_is_heard_at_once(
 ) -> None:
     pipeline = Pipeline(client, dataset_id)
     await pipeline.create(1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(aio.AioRpcError) as caught:
             await anext(client.watch(pipeline.watch_request(resume_token=MINE)))
     assert caught.value.code() is Code.INVALID_ARGUMENT

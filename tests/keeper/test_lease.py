@@ -40,7 +40,7 @@ async def test_slower_of_two_that_want_a_free_place_does_not_take_it(
     async with open_house(path, clock) as one, open_house(path, clock) as other:
         other.store.go_on.clear()
         slower = asyncio.ensure_future(other.keeper.look())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await other.store.waits.wait()
         await one.keeper.look()
         taken = await one.lease()
@@ -101,7 +101,7 @@ async def test_keeper_that_hung_within_a_look_does_nothing_more(path: Path, cloc
         clock.pass_time(2)
         one.store.go_on.clear()
         hanging = asyncio.ensure_future(one.keeper.look())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await one.store.waits.wait()
         await live(clock, 7, [other])
         assert (await other.lease()).holder != before.holder

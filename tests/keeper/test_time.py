@@ -135,7 +135,7 @@ async def test_clock_that_is_set_back_within_a_look_stalls_nothing(
         clock.pass_time(2)
         one.store.go_on.clear()
         looking = asyncio.ensure_future(one.keeper.look())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await one.store.waits.wait()
         clock.advance(-3_600)
         await other.report("a", Stage.PARSING)
@@ -157,7 +157,7 @@ async def test_sign_of_life_that_waits_for_the_same_lock_as_the_keeper_counts(
     clock.pass_time(1.2)
     keeping.store.go_on.clear()
     looking = asyncio.ensure_future(keeping.keeper.look())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await keeping.store.waits.wait()
     clock.pass_time(2)
     keeping.store.go_on.set()
@@ -180,7 +180,7 @@ async def test_silence_is_seen_although_each_look_waits_long_for_the_lock(
         house.store.waits.clear()
         looking = asyncio.ensure_future(house.keeper.look())
         waiting = asyncio.ensure_future(house.store.waits.wait())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asyncio.wait((looking, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         clock.pass_time(1.5)

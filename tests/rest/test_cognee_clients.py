@@ -98,7 +98,7 @@ class Connection:
         """Send these bytes and nothing else."""
         request = f"GET {target} HTTP/1.1\n{headers}\n"
         self._writer.write(request.replace("\n", "\r\n").encode())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(600):
             first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().splitlines()
             fields = (line.split(": ", 1) for line in lines if line)
             found = {name.lower(): value for name, value in fields}

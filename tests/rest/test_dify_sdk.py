@@ -160,7 +160,7 @@ async def test_poller_ends_when_every_document_is_completed_or_an_error(
         await calls.report(stage("good", r.STAGE_COMPLETED))
 
     seen: list[tuple[str, ...]] = []
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(600), asyncio.TaskGroup() as group:
         group.create_task(work())
         while not (seen and {*seen[-1]} <= {"completed", "error"}):
             seen.append(tuple(document.indexing_status for document in await poll()))

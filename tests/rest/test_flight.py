@@ -10,7 +10,7 @@ from stagecast.errors import StoreBusy
 from stagecast.rest import flight
 from stagecast.rest.content import Body, Content
 from stagecast.rest.flight import Flight
-from tests.conditions import until
+from tests.conditions import until, with_more_time
 
 SIZE = 1_000
 
@@ -64,7 +64,7 @@ async def test_who_finds_no_room_in_time_is_told_to_come_again(
     under_way = Flight()
     slow = [await under_way.make(make) for _ in range(3)]
     with pytest.raises(StoreBusy) as caught:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await under_way.make(make)
     assert caught.value.retry_after_s > 0
     slow.pop()
@@ -84,14 +84,17 @@ async def test_one_that_could_not_be_made_leaves_its_turn() -> None:
 async def test_who_waits_for_its_turn_comes_to_it_however_many_are_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flight, "_PATIENCE_S", 0.2)
-    under_way = Flight()
+    async def wait_in_turn(timer_s: float) -> None:
+        monkeypatch.setattr(flight, "_PATIENCE_S", timer_s)
+        under_way = Flight()
 
-    async def take_time() -> Content:
-        await asyncio.sleep(flight._PATIENCE_S / 2)
-        return await make()
+        async def take_time() -> Content:
+            await asyncio.sleep(timer_s / 2)
+            return await make()
 
-    async def take() -> int:
-        return (await under_way.make(take_time)).size
+        async def take() -> int:
+            return (await under_way.make(take_time)).size
 
-    assert await asyncio.gather(*(take() for _ in range(6))) == [SIZE] * 6
+        assert await asyncio.gather(*(take() for _ in range(6))) == [SIZE] * 6
+
+    await with_more_time(wait_in_turn, 0.2)

@@ -104,6 +104,6 @@ async def test_every_answer_is_as_the_document_says(
 
 async def until_asked_for_keys(server: App) -> None:
     """Wait until the server has heard that there is a key."""
-    async with httpx.AsyncClient() as http, asyncio.timeout(30):
+    async with httpx.AsyncClient(timeout=60) as http, asyncio.timeout(60):
         while (await http.get(f"http://{server.http_address}/api/v1/datasets/status")).is_success:
             pass

@@ -246,7 +246,7 @@ class Calls:
     async def watch(self, **fields: Any) -> list[ss.WatchBatchResponse]:
         """Return what a watch sends until it ends; the batch is terminal, or refused."""
         request = ss.WatchBatchRequest(**self._names(fields))
-        return [message async for message in self.client.status.WatchBatch(request, timeout=30)]
+        return [message async for message in self.client.status.WatchBatch(request, timeout=60)]
 
     async def token(self) -> str:
         """Return a token of the batch as it is now."""
@@ -259,7 +259,7 @@ class Calls:
             **self._names({"resume_token": token, "follow": True} | fields)
         )
         found: list[r.Transition] = []
-        watch = self.client.status.WatchBatch(request, timeout=30)
+        watch = self.client.status.WatchBatch(request, timeout=60)
         while not found or found[-1].revision < now:
             message = await watch.read()
             assert not message.HasField("snapshot")

@@ -75,7 +75,7 @@ async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
     """Read what a process prints up to and with the line that has a text in it."""
     assert process.stdout is not None
     read = ""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while text not in read:
             line = await process.stdout.readline()
             assert line, f"it ended after {read!r}"
@@ -85,7 +85,7 @@ async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
 
 async def finish(process: asyncio.subprocess.Process, *, read: str = "") -> Finished:
     """Wait for the end of a process of which something has been read already."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         out, err = await process.communicate()
     assert process.returncode is not None
     return Finished(code=process.returncode, out=read + out.decode(), err=err.decode())

@@ -170,7 +170,7 @@ async def test_whole_batch_is_settled_by_one_token(calls: Calls) -> None:
     for first in range(0, 120, 60):
         await calls.add(*(new(each, labels=labels) for each in ids[first : first + 60]))
     request = ss.WatchBatchRequest(dataset_id=calls.dataset_id, batch_id=BATCH)
-    watch = calls.client.status.WatchBatch(request, timeout=30)
+    watch = calls.client.status.WatchBatch(request, timeout=60)
     record = WatchRecord()
     while not record.snapshots:
         record.receive(await watch.read())
@@ -350,7 +350,7 @@ async def test_succeeded_document_is_ingested_again_if_it_is_named(calls: Calls)
 
 @pytest.fixture
 async def http(server: App) -> Any:
-    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:
         yield http
 
 

@@ -56,7 +56,7 @@ async def ask(client: Client, rpc: str, **how: Any) -> Any:
     names = {"dataset_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7", "batch_id": "b1"}
     request.MergeFrom(type(request)(**{name: names[name] for name in names.keys() & fields}))
     [stub] = [s for s in (client.status, client.reports, client.controls) if hasattr(s, rpc)]
-    call = getattr(stub, rpc)(request, timeout=30, **how)
+    call = getattr(stub, rpc)(request, timeout=60, **how)
     if rpc.startswith("Watch"):
         return [message async for message in call]
     return await call
@@ -104,9 +104,7 @@ async def known(server: App, key: str) -> None:
     async def look() -> None:
         found[:] = [(await refusal(server.grpc_address, ("x-api-key", key))).reason]
 
-    await until(
-        lambda: bool(found) and found[0] != "CREDENTIALS_INVALID", meanwhile=look, within_s=20
-    )
+    await until(lambda: bool(found) and found[0] != "CREDENTIALS_INVALID", meanwhile=look)
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {} ", "{}", " {} "])
@@ -160,7 +158,7 @@ async def test_revoked_key_says_so(server: App, config: Config, key: str) -> Non
     async def look() -> None:
         seen[:] = [await refusal(server.grpc_address, ("x-api-key", key))]
 
-    await until(lambda: bool(seen) and seen[0].code is UNAUTHENTICATED, meanwhile=look, within_s=20)
+    await until(lambda: bool(seen) and seen[0].code is UNAUTHENTICATED, meanwhile=look)
     assert (seen[0].reason, seen[0].message) == (
         "CREDENTIALS_INVALID",
         f"key {key[:18]} (admin) was revoked",
@@ -177,7 +175,7 @@ async def test_health_and_reflection_stay_open(server: App) -> None:
 LASTING: dict[str, Any] = {
     "WatchBatch": ss.WatchBatchRequest(follow=True, heartbeat_interval=Duration(seconds=1)),
     "WatchDatasets": ss.WatchDatasetsRequest(heartbeat_interval=Duration(seconds=1)),
-    "WaitBatch": ss.WaitBatchRequest(timeout=Duration(seconds=60)),
+    "WaitBatch": ss.WaitBatchRequest(timeout=Duration(seconds=600)),
 }
 
 
@@ -187,7 +185,7 @@ def _begin(rpc: str, client: Client, dataset_id: str) -> Any:
     request.CopyFrom(LASTING[rpc])
     if rpc != "WatchDatasets":
         request.dataset_id, request.batch_id = dataset_id, "b1"
-    return getattr(client.status, rpc)(request, timeout=60)
+    return getattr(client.status, rpc)(request, timeout=600)
 
 
 async def _end(call: Any) -> None:

@@ -43,7 +43,7 @@ def _deletion(calls: Calls, whole: bool) -> Awaitable[None]:
 def _watch(calls: Calls, **fields: Any) -> Any:
     names = {"dataset_id": calls.dataset_id, "batch_id": BATCH}
     request = ss.WatchBatchRequest(**names | {"heartbeat_interval": NEVER} | fields)
-    return calls.client.status.WatchBatch(request, timeout=30)
+    return calls.client.status.WatchBatch(request, timeout=60)
 
 
 def _check_gone(refusal: Refusal, reason: str) -> None:
@@ -55,7 +55,7 @@ async def _until_swept(db: Path, **left: int) -> None:
     """Wait until only so many rows are left in the file."""
     wanted = dict.fromkeys(ROWS, 0) | left
     found: dict[str, int] = {}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while found != wanted:
             await asyncio.sleep(0.01)  # the sweep has a thread of its own, or a process
             tables = contents(db)
@@ -110,7 +110,7 @@ async def test_what_is_deleted_is_gone_on_both_rest_paths(
 ) -> None:
     await calls.create("a")
     await _deletion(calls, whole)
-    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:
         # Nor is it found by the name under which its rows wait to be swept.
         for batch in (BATCH, "%2F1", "/1"):
             path = f"/v1/datasets/{calls.dataset_id}/documents/{batch}/indexing-status"

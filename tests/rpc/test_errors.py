@@ -186,7 +186,7 @@ async def test_watch_of_a_batch_that_goes_ends_with_its_deletion(
 ) -> None:
     await calls.create("a")
     request = ss.WatchBatchRequest(dataset_id=calls.dataset_id, batch_id=BATCH)
-    watch = calls.client.status.WatchBatch(request, timeout=30)
+    watch = calls.client.status.WatchBatch(request, timeout=60)
     assert (await watch.read()).snapshot.complete
     for table in ("transitions", "documents", "batches"):
         execute(config.db, f"DELETE FROM {table}")  # noqa: S608 - our own
@@ -218,7 +218,7 @@ async def test_watch_of_a_draining_server_is_told_to_come_again(
         client = await stack.enter_async_context(Client(app.grpc_address))
         await Calls(client, dataset_id).create("a")
         request = ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH)
-        watch = client.status.WatchBatch(request, timeout=30)
+        watch = client.status.WatchBatch(request, timeout=60)
         assert (await watch.read()).snapshot.complete
         _, refusal = await asyncio.gather(app.__aexit__(), refused(watch.read()))
     assert refusal.code is Code.UNAVAILABLE

@@ -101,7 +101,7 @@ async def _answer(channel: aio.Channel, rpc: str, request: bytes) -> grpc.Status
     """Make a call with these bytes and return its status; of a watch, that of the first message."""
     path, _ = RPCS[rpc]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             if rpc.startswith("Watch"):
                 watch = channel.unary_stream(path)(request)
                 await watch.read()

@@ -149,7 +149,7 @@ async def test_watch_from_a_page_brings_counters_that_moved_since(calls: Calls) 
     request = ss.WatchBatchRequest(
         dataset_id=calls.dataset_id, batch_id=BATCH, resume_token=page.resume_token
     )
-    watch = calls.client.status.WatchBatch(request, timeout=30)
+    watch = calls.client.status.WatchBatch(request, timeout=60)
     message = await watch.read()
     watch.cancel()
     assert [progress.document_id for progress in message.progress] == ["b"]

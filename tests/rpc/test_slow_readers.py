@@ -20,7 +20,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
 from tests.clock import Clock
-from tests.conditions import until
+from tests.conditions import until, with_more_time
 from tests.watches.pipeline import Pipeline
 
 # Without it a client reads megabytes ahead, whether anybody wants them or not.
@@ -59,7 +59,7 @@ async def large(pipeline: Pipeline) -> Pipeline:
 async def read_all(call: aio.UnaryStreamCall[Any, Any]) -> tuple[list[Any], aio.AioRpcError]:
     """Return what a stream had to say, and the error that it ended with."""
     messages: list[Any] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         try:
             while True:
                 message = await call.read()
@@ -87,7 +87,7 @@ async def test_reader_that_has_stopped_does_not_hold_up_the_end(
 ) -> None:
     monkeypatch.setattr(server_of_rpc, "_STOPPED_READERS_S", 0.1)
     patient = dataclasses.replace(config, slow_reader_s=600.0, drain_s=600.0)
-    async with asyncio.timeout(30), App(patient, clock=clock) as app:
+    async with asyncio.timeout(60), App(patient, clock=clock) as app:
         async with Client(app.grpc_address) as client:
             pipeline = Pipeline(client, dataset_id)
             await pipeline.create(3_000, more_documents_follow=True)
@@ -124,9 +124,27 @@ def _change_all(client: Client) -> Callable[[], Awaitable[object]]:
 
 
 async def test_reader_that_was_sent_away_goes_on_without_a_gap(
-    pipeline: Pipeline, lazy: StatusServiceStub, caplog: pytest.LogCaptureFixture
+    config: Config, clock: Clock, dataset_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
+
+    async def stop_and_go_on(timer_s: float) -> None:
+        brief = dataclasses.replace(config, slow_reader_s=timer_s)
+        async with (
+            App(brief, clock=clock) as app,
+            Client(app.grpc_address) as client,
+            aio.insecure_channel(app.grpc_address, options=NO_READ_AHEAD) as channel,
+        ):
+            caplog.clear()
+            await _stop_and_go_on(Pipeline(client, dataset_id), StatusServiceStub(channel), caplog)
+
+    # Before it stops, and when it goes on, a reader must not be slow.
+    await with_more_time(stop_and_go_on, 0.2)
+
+
+async def _stop_and_go_on(
+    pipeline: Pipeline, lazy: StatusServiceStub, caplog: pytest.LogCaptureFixture
+) -> None:
     await pipeline.create(1_000, more_documents_follow=True)
     call = lazy.WatchBatch(pipeline.watch_request())
     message = await call.read()

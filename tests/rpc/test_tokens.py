@@ -58,7 +58,7 @@ async def test_token_opens_what_it_says(server: App, dataset_id: str) -> None:
         assert (await refused(calls.stop())).reason == "SCOPE_MISSING"
         other = Calls(client, "7c9e6679-7425-40de-944b-e07fc1f90ae7")
         assert (await refused(other.create("a"))).reason == "DATASET_NOT_FOUND"
-    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:
         bearer = {"Authorization": f"Bearer {sign(dataset_id)}"}
         assert (await http.get(COGNEE, headers=bearer)).json().keys() == {dataset_id}
         path = f"/v1/datasets/{dataset_id}/documents/b1/indexing-status"
@@ -89,7 +89,7 @@ async def test_token_that_is_no_good_opens_nothing(
         refusal = await refused(Calls(client, dataset_id).batch())
     assert refusal.reason == reason
     assert not token or token.rpartition(".")[2] == "" or token not in f"{refusal}"
-    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         answer = await http.get(COGNEE, headers=headers)
     assert answer.status_code == (403 if reason == "SCOPE_MISSING" else 401)

@@ -107,7 +107,7 @@ async def test_old_token_goes_on_without_snapshot_or_gap(old: Calls, name: str) 
         ss.WatchBatchRequest(
             dataset_id=A, batch_id=batch_id, resume_token=token, fail_on_expired_token=True
         ),
-        timeout=30,
+        timeout=60,
     )
     await begun.initial_metadata()
     await old.stop(batch_id=batch_id)
@@ -160,7 +160,7 @@ async def test_batches_are_listed_by_their_states(client: Client) -> None:
 async def test_datasets_are_listed_and_watched(client: Client) -> None:
     answer = await client.status.ListDatasets(ss.ListDatasetsRequest())
     assert {each.dataset_id: _plain(each) for each in answer.datasets} == TOLD["datasets"]
-    watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(), timeout=30)
+    watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(), timeout=60)
     message = await watch.read()
     assert message.complete
     assert {each.dataset_id: _plain(each) for each in message.datasets} == TOLD["datasets"]
@@ -196,10 +196,10 @@ async def test_old_batches_and_datasets_are_deleted(
     assert (await Calls(client, C).dataset()).state == r.DATASET_STATE_FAILED
     await Calls(client, B).delete_batch(batch_id="waiting")
     await Calls(client, A).delete_dataset()
-    async with httpx.AsyncClient(base_url=f"http://{server.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:
         found = (await http.get("/api/v1/datasets/status")).json()
     assert found == {C: "DATASET_PROCESSING_ERRORED"}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(contents(config.db)["transitions"]) > 4:
             await asyncio.to_thread(contents, config.db)
     await Calls(client, A).create("a", batch_id="open")

@@ -32,7 +32,7 @@ from tests.builders import (
     taken,
 )
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class TransactionsContract:

@@ -175,7 +175,7 @@ class Pipeline:
     async def record(self, **fields: Any) -> WatchRecord:
         """Watch to the end and return what was received."""
         record = WatchRecord()
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(600):
             async for message in self.client.status.WatchBatch(self.watch_request(**fields)):
                 record.receive(message)
         return record
@@ -209,7 +209,7 @@ class Stream:
 
     async def read(self) -> s.WatchBatchResponse:
         """Return the next message."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(600):
             message = await self.call.read()
         assert isinstance(message, s.WatchBatchResponse), "the stream has ended"
         return message
@@ -223,12 +223,12 @@ class Stream:
 
     async def end(self) -> grpc.StatusCode:
         """Read the rest and return the status."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(600):
             return await self.call.code()
 
     async def error(self) -> aio.AioRpcError:
         """Read to the end and return the error that it must be."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(600):
             try:
                 while True:
                     await self.read()

@@ -43,7 +43,7 @@ class View:
 
     async def read(self) -> s.WatchDatasetsResponse:
         """Take the next message."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             message = await self.call.read()
         assert isinstance(message, s.WatchDatasetsResponse), "the stream has ended"
         assert not (message.complete and self.complete), "complete once"

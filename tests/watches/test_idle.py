@@ -88,7 +88,7 @@ async def test_drain_in_the_midst_of_a_tick_is_told(
         feed.ring([(dataset_id, "mine")])
         await asyncio.sleep(0)  # the tail waits for the end of its tick
     feed.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(Draining):
             await following
     await store.close()

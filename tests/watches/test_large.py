@@ -352,7 +352,7 @@ async def test_drain_ends_a_watch_that_waits_for_its_snapshot(bench: Bench) -> N
     for _ in range(10):  # until it waits
         await asyncio.sleep(0)
     bench.feed.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(Draining):
             await following
     bench.store.open.set()
@@ -375,7 +375,7 @@ async def test_watch_keeps_nothing_of_its_snapshot(bench: Bench) -> None:
         record.receive(ss.WatchBatchResponse.FromString(last))
     following = asyncio.create_task(anext(watcher))
     mine_alone = bytes(bytearray(last))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sys.getrefcount(last) > sys.getrefcount(mine_alone):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
     following.cancel()

@@ -66,5 +66,5 @@ async def test_look_that_is_closed_asks_for_no_more(config: Config) -> None:
 
     assert await look.take(read, Patience(0.01, config)) is None
     look.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await left.wait()

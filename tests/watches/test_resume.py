@@ -112,7 +112,7 @@ async def test_resumed_watch_is_accepted_before_there_is_news(pipeline: Pipeline
     await pipeline.create(1)
     async with pipeline.stream() as stream:
         token = (await stream.read()).resume_token
-    async with pipeline.stream(resume_token=token) as stream, asyncio.timeout(30):
+    async with pipeline.stream(resume_token=token) as stream, asyncio.timeout(60):
         await stream.call.wait_for_connection()
 
 

@@ -206,7 +206,7 @@ async def behind(config: Config, clock: Clock) -> AsyncIterator[Behind]:
 
 
 async def _next(messages: AsyncGenerator[bytes]) -> s.WatchBatchResponse:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return s.WatchBatchResponse.FromString(await anext(messages))
 
 
@@ -328,7 +328,7 @@ async def _run_to_its_end(pipeline: Pipeline) -> dict[int, str]:
 
 async def _watch(pipeline: Pipeline, **fields: object) -> list[s.WatchBatchResponse]:
     """Watch to the end."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return [
             message
             async for message in pipeline.client.status.WatchBatch(pipeline.watch_request(**fields))

@@ -21,6 +21,8 @@ from tests.access import make_key
 from tests.clock import Clock
 from tests.rpc.calls import refused
 
+# The message as well: it tells whose watches were counted, and how many there were.
+TOO_MANY = ("WATCH_LIMIT", "you have 1 watches open; a caller may have 1")
 SHARED = "a text that both know, of 32 bytes or more"
 
 
@@ -77,18 +79,17 @@ async def watching(server: App, credential: str) -> AsyncIterator[None]:
     """Have a watch open for as long as the block, on a connection of its own."""
     async with Client(server.grpc_address, key=credential) as client:
         watch = client.status.WatchDatasets(ss.WatchDatasetsRequest())
-        async for _ in watch:
-            break
+        await watch.read()
         try:
             yield
         finally:
             watch.cancel()
 
 
-async def is_refused(server: App, credential: str) -> bool:
-    """Tell whether one more watch of this caller is too much."""
+async def refusal_of(server: App, credential: str) -> tuple[str, str]:
+    """Return why one more watch of this caller is refused."""
     refusal = await refused(_watch_once(server, credential))
-    return refusal.reason == "WATCH_LIMIT"
+    return refusal.reason, refusal.message
 
 
 async def _watch_once(server: App, credential: str) -> None:
@@ -103,17 +104,17 @@ async def test_keys_at_one_address_are_counted_each(config: Config, clock: Clock
         watching(server, one),
         watching(server, other),
     ):
-        assert await is_refused(server, one)
-        assert await is_refused(server, other)
+        assert await refusal_of(server, one) == TOO_MANY
+        assert await refusal_of(server, other) == TOO_MANY
 
 
 async def test_tokens_of_one_name_are_counted_together_and_those_of_others_not(
     server: App,
 ) -> None:
     async with watching(server, token(1, sub="alice")), watching(server, token(2, sub="bob")):
-        assert await is_refused(server, token(3, sub="alice"))
+        assert await refusal_of(server, token(3, sub="alice")) == TOO_MANY
 
 
 async def test_tokens_without_a_name_are_counted_by_address(server: App) -> None:
     async with watching(server, token(1)):
-        assert await is_refused(server, token(2))
+        assert await refusal_of(server, token(2)) == TOO_MANY

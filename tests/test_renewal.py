@@ -13,7 +13,7 @@ import httpx
 import pytest
 from grpc import aio
 
-from stagecast import tls
+from stagecast import certificates, tls
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
@@ -103,12 +103,12 @@ async def test_renewal_that_failed_for_what_has_passed_is_tried_again(
 ) -> None:
     """As when there were no descriptors, or the modes were mended: the files are as they were."""
     caplog.set_level(logging.INFO, "stagecast.tls")
-    read = tls.read_file
+    read = certificates.read_file
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tls, "read_file", _fail)
+        patch.setattr(certificates, "read_file", _fail)
         await until(lambda: len(caplog.messages) > 0)
         authority.issue("server")
-    assert tls.read_file is read
+    assert certificates.read_file is read
     for address in (server.grpc_address, server.http_address):
         await _until_shown(address, ours.cert.read_text())
     assert caplog.messages == [

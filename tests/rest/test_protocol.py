@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import uuid
 import weakref
 from collections.abc import AsyncIterator
 
@@ -17,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from stagecast.config import Config
 from stagecast.rest import DATASETS_STATUS_PATH, HttpServer, protocol
 from stagecast.store.sqlite import SqliteStore
+from tests.builders import DATASET_ID
 from tests.conditions import until, with_more_time
 from tests.rest.apps import open_app
 
@@ -73,7 +73,7 @@ def get(path: str, *headers: str) -> bytes:
 
 def url_of(size: int) -> str:
     """Return a question of Cognee's of exactly so many bytes."""
-    one = f"dataset={uuid.uuid4()}&"
+    one = f"dataset={DATASET_ID}&"
     url = DATASETS_STATUS_PATH + "?" + one * ((size - 40) // len(one) - 1)
     return url + "x=" + "y" * (size - len(url) - 2)
 
@@ -295,7 +295,7 @@ async def test_request_that_begins_behind_a_slow_one_is_timed_when_that_is_answe
 
 
 async def test_fragment_of_a_url_is_no_part_of_the_question(address: str) -> None:
-    told = await answer(address, get(f"{DATASETS_STATUS_PATH}?dataset={uuid.uuid4()}#f"))
+    told = await answer(address, get(f"{DATASETS_STATUS_PATH}?dataset={DATASET_ID}#f"))
     assert told.startswith(b"HTTP/1.1 200 ")
 
 

@@ -30,7 +30,8 @@ class ReportServiceStub(object):
 
     Every call may be repeated after a lost answer. All errors carry `google.rpc.ErrorInfo` with domain
     `stagecast` and one of these reasons in their details; bad fields also carry
-    `google.rpc.BadRequest`.
+    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` the id of a document that is meant, see
+    `StatusService`.
 
     Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
     the errors. A batch is created only in a dataset that the credential names, which need not be there
@@ -86,7 +87,8 @@ class ReportServiceServicer(object):
 
     Every call may be repeated after a lost answer. All errors carry `google.rpc.ErrorInfo` with domain
     `stagecast` and one of these reasons in their details; bad fields also carry
-    `google.rpc.BadRequest`.
+    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` the id of a document that is meant, see
+    `StatusService`.
 
     Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
     the errors. A batch is created only in a dataset that the credential names, which need not be there
@@ -234,7 +236,8 @@ class ReportService(object):
 
     Every call may be repeated after a lost answer. All errors carry `google.rpc.ErrorInfo` with domain
     `stagecast` and one of these reasons in their details; bad fields also carry
-    `google.rpc.BadRequest`.
+    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` the id of a document that is meant, see
+    `StatusService`.
 
     Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
     the errors. A batch is created only in a dataset that the credential names, which need not be there

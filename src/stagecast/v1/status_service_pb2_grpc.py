@@ -47,7 +47,9 @@ class StatusServiceStub(object):
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.
-    A document that failed is data, never the status of an RPC.
+    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
+    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
     """
 
     def __init__(self, channel):
@@ -130,7 +132,9 @@ class StatusServiceServicer(object):
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.
-    A document that failed is data, never the status of an RPC.
+    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
+    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
     """
 
     def GetDataset(self, request, context):
@@ -350,7 +354,9 @@ class StatusService(object):
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.
-    A document that failed is data, never the status of an RPC.
+    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
+    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
     """
 
     @staticmethod

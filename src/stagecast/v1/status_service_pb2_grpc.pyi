@@ -48,7 +48,9 @@ class StatusServiceStub:
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.
-    A document that failed is data, never the status of an RPC.
+    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
+    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
     """
 
     @_typing.overload
@@ -170,7 +172,9 @@ class StatusServiceAsyncStub(StatusServiceStub):
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.
-    A document that failed is data, never the status of an RPC.
+    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
+    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -288,7 +292,9 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
     of them open as may be.
-    A document that failed is data, never the status of an RPC.
+    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
+    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
     """
 
     @_abc_1.abstractmethod

@@ -52,7 +52,7 @@ class Waits:
             StoreBusy: the store does not answer, at the beginning or when the time is over.
         """
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + self._limit_s(timeout_s, remaining_s)
+        end_s = loop.time() + _limit_s(self._config, timeout_s, remaining_s)
         name = (dataset_id, batch_id)
         with self._feed.listen(name) as bell:
             batch = await self._store.read(lambda tx: get_batch(see(tx, caller.sight), *name))
@@ -67,13 +67,6 @@ class Waits:
                 batch = await self._outlast_faults(look, end_s)
             return batch, done
 
-    def _limit_s(self, timeout_s: float | None, remaining_s: float | None) -> float:
-        config = self._config
-        limit_s = min(config.wait_s if timeout_s is None else timeout_s, config.watch_life_s)
-        if remaining_s is None:
-            return limit_s
-        return min(limit_s, remaining_s - min(_MARGIN_S, remaining_s / 4))
-
     async def _outlast_faults(self, look: Callable[[], Awaitable[Batch]], end_s: float) -> Batch:
         """Look until the store answers, or the time is over."""
         loop = asyncio.get_running_loop()
@@ -86,3 +79,11 @@ class Waits:
                     raise
                 await asyncio.sleep(min(fault.retry_after_s, left_s))
             check_open(self._feed)
+
+
+def _limit_s(config: Config, timeout_s: float | None, remaining_s: float | None) -> float:
+    """Return how long a call may wait for its answer."""
+    limit_s = min(config.wait_s if timeout_s is None else timeout_s, config.watch_life_s)
+    if remaining_s is None:
+        return limit_s
+    return min(limit_s, remaining_s - min(_MARGIN_S, remaining_s / 4))

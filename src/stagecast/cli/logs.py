@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from stagecast.escaping import escape_controls
 
@@ -42,7 +42,8 @@ _log = logging.getLogger(__name__)
 def log_to_stderr(*, level: int = logging.INFO, name_process: bool = False) -> None:
     """Write the log of this process to stderr; its id on each line, if it is one of several.
 
-    Whatever else is written to `sys.stderr` from now on goes the same way.
+    Whatever else is written to `sys.stderr` from now on goes the same way, unless somebody has put
+    something else in its place.
     """
     writer = _Writer(os.dup(_STDERR))
     atexit.register(writer.close)
@@ -52,11 +53,20 @@ def log_to_stderr(*, level: int = logging.INFO, name_process: bool = False) -> N
     logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(True)
     sys.unraisablehook = _log_unraisable
-    sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(_Stderr(writer)), errors="backslashreplace", line_buffering=True
-    )
+    if _is_descriptor(sys.stderr):
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(_Stderr(writer)), errors="backslashreplace", line_buffering=True
+        )
     # It tells what the ready line tells, under the name of its errors.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _is_descriptor(stream: TextIO | None) -> bool:
+    """Tell whether a stream is the stderr of the process, or nothing because that is closed."""
+    try:
+        return stream is None or stream.fileno() == _STDERR
+    except OSError:  # it has none
+        return False
 
 
 class _Writer:

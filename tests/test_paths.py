@@ -12,6 +12,7 @@ import pytest
 
 from stagecast import paths
 from stagecast.errors import StartError
+from stagecast.escaping import is_printable
 from stagecast.paths import read_file, shown
 
 ODD = ["a b", "a?b#c%20d", "file:x", ":memory:", "ä\u3000ö", "two\nlines", os.fsdecode(b"\xff\xfe")]
@@ -19,7 +20,7 @@ ODD = ["a b", "a?b#c%20d", "file:x", ":memory:", "ä\u3000ö", "two\nlines", os.
 
 @pytest.mark.parametrize("name", ODD)
 def test_path_is_shown_in_one_line_and_no_two_are_shown_alike(name: str) -> None:
-    assert shown(Path(name)).isprintable()
+    assert is_printable(shown(Path(name)))
     others = {shown(other) for other in ODD if other != name}
     assert shown(name) not in others
     assert shown(Path("plain and ä.pem")) == "plain and ä.pem"

@@ -157,7 +157,8 @@ async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
     )
     for given in (("--ca", __file__), ("--cert", __file__, "--cert-key", other)):
         no_pem = await stagecast("batches", *given)
-        assert (no_pem.code, no_pem.err) == (2, f"Error: {__file__} holds no certificate in PEM\n")
+        assert no_pem.code == 2
+        assert no_pem.err.startswith(f"Error: {__file__} holds no certificate in PEM: ")
     half = await stagecast("batches", "--cert", other)
     assert (half.code, half.err) == (2, "Error: --cert and --cert-key go together\n")
 

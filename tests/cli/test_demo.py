@@ -208,7 +208,7 @@ def test_a_text_that_the_disk_has_no_room_for_fails_alone(tmp_path: Path) -> Non
         limited, env=environment(TMPDIR=str(tmp_path)), capture_output=True, text=True, timeout=120
     )
     assert (ended.returncode, ended.stderr) == (1, "")
-    assert f"{large}  TEMPORARY_FILE_ERROR: File too large\n" in ended.stdout
+    assert f"{large}\tTEMPORARY_FILE_ERROR: File too large\n" in ended.stdout
     assert "1 succeeded, 1 failed\n" in ended.stdout
 
 

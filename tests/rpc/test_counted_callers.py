@@ -22,7 +22,7 @@ from tests.clock import Clock
 from tests.rpc.calls import refused
 
 # The message as well: it tells whose watches were counted, and how many there were.
-TOO_MANY = ("WATCH_LIMIT", "you have 1 watches open; a caller may have 1")
+TOO_MANY = ("WATCH_LIMIT", "too many watches of one caller: 1 open, at most 1")
 SHARED = "a text that both know, of 32 bytes or more"
 
 

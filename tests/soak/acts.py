@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 _WATCHERS = 3  # of what an act is about
 _STOPPED_READERS = 10
+_LATER_MESSAGES = 5  # one a second; readers have one
 _LATER_US = 3_600_000_000  # when history may go: what has ended stays whole for ten minutes
 _WITHIN_S = 180.0
 
@@ -172,27 +173,35 @@ async def stop_reading(site: Site) -> None:
 
 
 async def _stop_and_read_on(site: Site) -> None:
-    """Watch a large batch, read nothing until the server has ended as many watches, and read on."""
+    """Watch a large batch, read nothing until the server has lost patience, and read on."""
     pipeline = site.pipeline()
     await retrying(partial(pipeline.create, 3_000))
-    channel = aio.insecure_channel(site.servers.addresses[1], options=NO_READ_AHEAD)
-    async with channel:
+    address, metadata = site.servers.addresses[1], (("x-api-key", site.key),)
+    async with aio.insecure_channel(address, options=NO_READ_AHEAD) as channel:
         watch = partial(StatusServiceStub(channel).WatchBatch, pipeline.watch_request())
-        before, metadata = _sent_away(site), (("x-api-key", site.key),)
         calls = [watch(metadata=metadata, wait_for_ready=True) for _ in range(_STOPPED_READERS)]
-
-        def are_over() -> bool:
-            return _sent_away(site) - before + sum(call.done() for call in calls) >= len(calls)
-
-        await until(are_over, within_s=_WITHIN_S)
-        # The watches that are not over, since others were counted, end with the batch.
+        async with asyncio.timeout(_WITHIN_S):
+            await _hear(site, address, _LATER_MESSAGES)
+        # Those that are not over, since the server was away meanwhile, end with the batch.
         name = {"dataset_id": pipeline.dataset_id, "batch_id": pipeline.batch_id}
         await retrying(lambda: site.anywhere.controls.Stop(cs.StopRequest(**name)))
         await asyncio.gather(*(_read_on(site, call) for call in calls))
 
 
-def _sent_away(site: Site) -> int:
-    return site.servers.log.read_text().count("has stopped reading")
+async def _hear(site: Site, address: str, messages: int) -> None:
+    """Wait until a server was heard of so often, a second apart: by that its time has passed."""
+    pipeline, second = site.pipeline(), Duration(seconds=1)
+    await retrying(partial(pipeline.create, 1))
+    request = pipeline.watch_request(heartbeat_interval=second)
+    async with aio.insecure_channel(address) as channel:
+        while messages > 0:
+            watch = StatusServiceStub(channel).WatchBatch(
+                request, metadata=(("x-api-key", site.key),), wait_for_ready=True
+            )
+            with contextlib.suppress(aio.AioRpcError):
+                while messages > 0 and await watch.read():
+                    messages -= 1
+            watch.cancel()
 
 
 async def _read_on(site: Site, call: Any) -> None:

@@ -110,7 +110,7 @@ async def raw_connection(address: str) -> AsyncIterator[RawConnection]:
 
 
 def _text(text: str) -> bytes:
-    """Return a text as HPACK has it without its tables."""
-    content = text.encode()
+    """Return a text, with bytes that are no UTF-8 as surrogates, as HPACK has it without tables."""
+    content = text.encode(errors="surrogateescape")
     assert len(content) < 127
     return bytes((len(content),)) + content

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import grpc
-from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from stagecast.auth import Authenticator
@@ -29,6 +28,7 @@ from stagecast.rpc.pace import Pace
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
 from stagecast.rpc.status_service import StatusServicer
+from stagecast.rpc.unknown import make_server
 from stagecast.submissions import Submissions
 from stagecast.tls import Tls
 from stagecast.v1 import (
@@ -119,7 +119,7 @@ class RpcServer:
         interceptors = [ErrorInterceptor(door, self._arrivals, self._pace, self.limits)]
         # By default, two servers on one port would share its connections without a word.
         options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))
-        self._server = aio.server(interceptors=interceptors, options=options)
+        self._server = make_server(interceptors, options)
         self._health = HealthServicer(_SERVICES)
         self._add_services(
             ReportServicer(submissions, reports, heartbeats),

@@ -15,7 +15,10 @@ from stagecast.errors import StartError
 from stagecast.escaping import is_printable
 from stagecast.paths import read_file, shown
 
-ODD = ["a b", "a?b#c%20d", "file:x", ":memory:", "ä\u3000ö", "two\nlines", os.fsdecode(b"\xff\xfe")]
+ODD = [
+    *("a b", r"two\nlines", "a?b#c%20d", "file:x", ":memory:", "ä\u3000ö", "two\nlines"),
+    os.fsdecode(b"\xff\xfe"),
+]
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stagecast.errors import StartError
-from stagecast.escaping import escape_controls
+from stagecast.escaping import escape
 
 _MAX_BYTES = 16 << 20  # no certificate and no key is so long, nor all that a system trusts
 _PART = 1 << 16
@@ -16,8 +16,8 @@ _PATIENCE_S = 5.0  # for a pipe, such as a shell makes of `<(command)`
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path for a message, in one line."""
-    return escape_controls(os.fspath(path))
+    """Return a path for a message, in one line; two never look the same."""
+    return escape(os.fspath(path))
 
 
 def read_file(path: Path) -> bytes:

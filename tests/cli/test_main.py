@@ -85,3 +85,9 @@ async def test_interrupt_ends_a_command_that_waits(asked: tuple[str, ...]) -> No
                 command.process.send_signal(signal.SIGINT)
                 ended = await command.end()
     assert (ended.code, ended.out, ended.err) == (130, "", "")
+
+
+async def test_group_without_a_command_shows_its_help_in_lines() -> None:
+    ended = await stagecast("keys")
+    assert "\n  Make, list and revoke the keys" in ended.err
+    assert r"\n" not in ended.err

@@ -9,7 +9,8 @@ import pty
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
+import termios
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,85 @@ async def test_a_log_that_nobody_reads_stops_neither_serving_nor_the_end(
         server.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
             assert await server.wait() == 0
+
+
+@contextlib.contextmanager
+def stopped_terminal() -> Iterator[tuple[int, int]]:
+    """Give both ends of a terminal that takes nothing more, as after Ctrl-S."""
+    leader, follower = pty.openpty()
+    try:
+        termios.tcflow(follower, termios.TCOOFF)
+        yield leader, follower
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+def sleeps(process: asyncio.subprocess.Process) -> bool:
+    """Tell whether a process waits in `select` or a write, as one does that is not read."""
+    where = Path(f"/proc/{process.pid}/wchan").read_text()
+    return where.startswith(("poll_schedule", "pipe_write", "n_tty"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("stdout", [full_pipe, stopped_terminal])
+@pytest.mark.parametrize("asked", ["keys create", "check", "batches", "status", "watch"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_a_command_whose_stdout_is_not_read_ends_at_the_first_signal(
+    server: App,
+    batch: Batch,
+    keys_db: Path,
+    tmp_path: Path,
+    stdout: Callable[[], contextlib.AbstractContextManager[tuple[int, int]]],
+    asked: str,
+    number: signal.Signals,
+) -> None:
+    with stdout() as (_, unread):
+        process = await asyncio.create_subprocess_exec(
+            *command(*words(asked, tmp_path, *batch.name)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=unread,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=environment(STAGECAST_GRPC=server.grpc_address, TERM="xterm"),
+        )
+        try:
+            await until(lambda: sleeps(process))
+            process.send_signal(number)
+            async with asyncio.timeout(60):
+                code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert code in (128 + number, -number)
+
+
+@pytest.mark.parametrize("asked", ["status", "keys create", "serve"])
+async def test_a_stderr_that_nobody_reads_is_not_waited_for(
+    server: App, tmp_path: Path, asked: str
+) -> None:
+    arguments = {
+        "status": ["status", "7c9e6679-7425-40de-944b-e07fc1f90ae7", "nope"],
+        "keys create": words("keys create", tmp_path),
+        "serve": ["serve", "--db", str(tmp_path / "s.db"), "--grpc", server.grpc_address],
+    }
+    with full_pipe() as (_, unread):
+        process = await asyncio.create_subprocess_exec(
+            *command(*arguments[asked]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=unread,
+            env=environment(STAGECAST_GRPC=server.grpc_address),
+        )
+        try:
+            async with asyncio.timeout(60):
+                out, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+    expected = {"status": 2, "keys create": 0, "serve": 1}
+    assert process.returncode == expected[asked]
+    assert out.startswith(b"stagecast_") == (asked == "keys create")
 
 
 async def test_a_key_that_cannot_be_printed_is_not_made(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import uuid
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 
 from stagecast.client import Client
 from stagecast.store.sqlite import inspect_file
-from tests.cli.command import stagecast
+from tests.cli.command import stagecast, started
+from tests.conditions import until
 from tests.process import running
 from tests.rpc.calls import execute
 from tests.watches.pipeline import STAGES, Pipeline
@@ -101,3 +103,18 @@ async def test_servers_go_on_while_their_file_is_copied_and_checked(tmp_path: Pa
                 assert list(found.faults) == []
                 assert found.transitions >= acknowledged
     assert list(inspect_file(db).faults) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_backup_that_is_ended_leaves_nothing_behind(
+    db: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    execute(db, "CREATE TABLE filler AS SELECT zeroblob(100000000) AS content")
+    target = tmp_path / "copies"
+    target.mkdir()
+    async with started("backup", target / "copy.db", "--db", db) as backup:
+        await until(lambda: any(target.iterdir()))
+        backup.process.send_signal(number)
+        ended = await backup.end()
+    assert (ended.code, ended.err) == (128 + number, "")
+    assert list(target.iterdir()) == []

@@ -10,6 +10,7 @@ import click
 from stagecast.cli.batches import batches
 from stagecast.cli.control import pause, resume, retry, stop
 from stagecast.cli.demo import demo
+from stagecast.cli.ending import INTERRUPTED
 from stagecast.cli.history import history
 from stagecast.cli.keys import keys
 from stagecast.cli.serve import serve
@@ -35,6 +36,10 @@ class _Program(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except click.exceptions.NoArgsIsHelpError:  # its message is the help
+            raise
         except click.ClickException as error:
             error.message = escape_controls(error.message)  # type: ignore[misc]  # of no subclass
             raise

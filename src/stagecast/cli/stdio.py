@@ -1,7 +1,8 @@
 """Standard output and error of a command, which may be closed, full, or read by nobody.
 
 What stdout does not take ends the command with one line and one exit code, whatever the command is
-and whoever wrote. What stderr does not take is lost, and ends nothing.
+and whoever wrote; as long as it takes nothing, the command waits. What stderr does not take within
+a moment is lost, and ends nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import select
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STDOUT, _STDERR = 1, 2
+_PATIENCE_S = 1.0  # with a stderr that takes nothing, in the whole life of a command
 
 _log = logging.getLogger(__name__)
 
@@ -87,32 +90,70 @@ def announce(line: str) -> None:
         _log.warning("%s", failure)
 
 
+def is_stuck() -> bool:
+    """Tell whether something is being written to stdout that it does not take now."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _Stdout) and raw.is_stuck()
+
+
 class _Stdout(io.FileIO):
     """Tells the first failure, and takes everything after it: an end must not fail again."""
 
     _failed = False
+    _writing = False
 
     def write(self, data: ReadableBuffer, /) -> int:
         if self._failed:
             return memoryview(data).nbytes
+        self._writing = True
         try:
-            written = super().write(data)
-            while written is None:  # it does not block, and is full
-                select.select((), (self,), ())
-                written = super().write(data)
+            return self._write(memoryview(data).cast("B")[: select.PIPE_BUF])
         except OSError as error:
             self._failed = True
             raise OutputFailed(error) from error
-        return written
+        except BaseException:  # a signal's, in the midst of waiting
+            self._failed = True
+            raise
+        finally:
+            self._writing = False
+
+    def is_stuck(self) -> bool:
+        """Tell whether a write is under way, but cannot go on."""
+        return self._writing and not _takes(self)
+
+    def _write(self, data: memoryview) -> int:
+        """Write when it takes so much: a pipe that does is not waited for within the call."""
+        while True:
+            _takes(self, None)
+            written = super().write(data)
+            if written is not None:  # it does not block, and is full
+                return written
 
 
 class _Stderr(io.FileIO):
+    """Takes everything, and waits a moment at most for somebody to read it."""
+
+    _patience_s = _PATIENCE_S
+
     def write(self, data: ReadableBuffer, /) -> int:
+        rest = memoryview(data).cast("B")
+        length = len(rest)
         with contextlib.suppress(OSError):
-            written = super().write(data)
-            if written is not None:
-                return written
-        return memoryview(data).nbytes
+            while rest and self._is_ready():
+                written = super().write(rest[: select.PIPE_BUF])
+                rest = rest[written or 0 :]
+        return length
+
+    def _is_ready(self) -> bool:
+        begin_s = time.monotonic()
+        ready = _takes(self, max(0.0, self._patience_s))
+        self._patience_s -= time.monotonic() - begin_s
+        return ready
+
+
+def _takes(file: io.FileIO, timeout_s: float | None = 0.0) -> bool:
+    """Tell whether a file takes something, once it does or the time is over."""
+    return bool(select.select((), (file,), (), timeout_s)[1])
 
 
 def _text(raw: io.FileIO, before: TextIO | None) -> io.TextIOWrapper:

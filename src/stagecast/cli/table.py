@@ -83,7 +83,8 @@ class LiveTable:
             # A picture that could not be painted has ended the block.
             await self._tasks.__aexit__(kind, error, traceback)
         finally:
-            self._leave_last_picture()
+            if self._painter.cancelled():  # else it could not paint, and nor can this
+                self._leave_last_picture()
 
     def _leave_last_picture(self) -> None:
         """Give the screen back, and print below what was on it how the view was at the end."""

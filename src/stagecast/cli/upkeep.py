@@ -8,6 +8,7 @@ import click
 
 from stagecast.cli.naming import examples
 from stagecast.cli.options import FILE, db_option
+from stagecast.cli.signals import exit_on_signals
 from stagecast.cli.stdio import echo
 from stagecast.cli.wording import quantity
 from stagecast.errors import StartError
@@ -34,7 +35,8 @@ def backup(file: Path, db: Path, *, overwrite: bool) -> None:
     Exit code: 0, 1 if it was not copied, 74 if it was, but that cannot be written.
     """
     try:
-        size = copy_file(db, file, overwrite=overwrite)
+        with exit_on_signals():
+            size = copy_file(db, file, overwrite=overwrite)
     except StartError as error:
         raise click.ClickException(str(error)) from error
     echo(f"{shown(file)} is a copy of {shown(db)}: {size:,} bytes")
@@ -54,7 +56,8 @@ def check(db: Path) -> None:
     output cannot be written.
     """
     try:
-        found = inspect_file(db)
+        with exit_on_signals():
+            found = inspect_file(db)
     except StartError as error:
         raise click.ClickException(str(error)) from error
     for fault in found.faults:

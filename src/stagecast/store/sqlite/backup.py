@@ -19,7 +19,9 @@ from stagecast.errors import StartError
 from stagecast.paths import shown
 from stagecast.store.sqlite.access import check_length, find_place
 from stagecast.store.sqlite.connection import Connection, DriverError
-from stagecast.store.sqlite.files import open_stored
+from stagecast.store.sqlite.files import hear_signals, open_stored
+
+_PART = 4096  # pages
 
 
 def copy_file(source: Path, target: Path, *, overwrite: bool) -> int:
@@ -83,7 +85,11 @@ def _beside(place: Path) -> Iterator[Path]:
 def _copy(source: Connection, path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as copy:
         copy.execute("PRAGMA synchronous = OFF")  # it is brought to disk as a whole
-        source.backup(copy)
+        hear_signals(copy)
+        # In parts, between which signals are heard; the transaction keeps them to one moment.
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        source.backup(copy, pages=_PART, progress=lambda *_: None)
         [(found,)] = copy.execute("PRAGMA quick_check(1)")
     if found != "ok":
         raise StartError(f"the file is damaged, and was not copied: {found}".replace("\n", " "))

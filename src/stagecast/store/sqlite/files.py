@@ -18,6 +18,8 @@ from stagecast.store.sqlite.connection import Connection, DriverError, check_our
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
 from stagecast.store.sqlite.reading import SqliteReading
 
+_STEPS = 100_000  # of SQLite's machine, some milliseconds
+
 
 @contextlib.contextmanager
 def open_stored(path: Path) -> Iterator[Connection]:
@@ -38,12 +40,21 @@ def open_stored(path: Path) -> Iterator[Connection]:
     except DriverError as error:
         raise StartError(f"cannot use {shown(path)}: {_why(place, error)}") from error
     with contextlib.closing(connection):
+        hear_signals(connection)
         try:
             yield connection
         except DriverError as error:
             raise StartError(f"cannot use {shown(path)}: {error}") from error
     if at_rest and not (_is_at_rest(place) and _identify(place) == before):
         raise StartError(f"{shown(path)} was written while it was read; try again")
+
+
+def hear_signals(connection: Connection) -> None:
+    """Let Python take signals also within a statement, which may run for minutes.
+
+    If that raises, the statement ends with an error of the driver.
+    """
+    connection.set_progress_handler(lambda: 0, _STEPS)
 
 
 def has_keys(path: Path) -> bool:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from stagecast.app import App
+from stagecast.auth import bearer_of
 from stagecast.client import Client
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -55,3 +56,19 @@ async def test_odd_header_harms_neither_new_calls_nor_watches(
     watch.cancel()
     async with httpx.AsyncClient() as http:
         assert (await http.get(f"http://{server.http_address}/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key"])
+async def test_key_that_is_not_utf_8_is_not_logged(
+    server: App, calls: Calls, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    async with raw_connection(server.grpc_address) as connection:
+        connection.begin(LIST, bytes(5), **{header: f"Bearer stagecast_secret{BYTE}"})
+        await connection.ping()
+    await calls.create("a")  # comes behind it
+    assert "secret" not in caplog.text
+
+
+def test_no_break_space_is_a_part_of_a_credential() -> None:
+    assert bearer_of(" Bearer  key\t") == "key"
+    assert bearer_of("Bearer key\u00a0") == "key\u00a0"

@@ -6,6 +6,7 @@ Health and reflection stay outside, so that orchestrators and `grpcurl` need no 
 from __future__ import annotations
 
 import contextlib
+import logging
 from contextvars import ContextVar
 
 from stagecast.auth import Authenticator, bearer_of
@@ -21,6 +22,16 @@ _SCOPES = {
 
 # Every call is a task of its own, and so has a value of its own.
 _caller: ContextVar[Caller] = ContextVar("caller")
+
+
+class _Secrecy(logging.Filter):
+    """Drops what grpc logs of a header that is not UTF-8: the whole of it, which may be a key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Invalid encoding")
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_Secrecy())
 
 
 class Door:
@@ -62,9 +73,9 @@ def _credentials(context: Context) -> list[str]:
     """Return what the caller has given; what is no `Bearer` is as good as a bad key."""
     found = []
     for key, value in context.invocation_metadata() or ():
-        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        text = "" if isinstance(value, bytes) else value  # it is not UTF-8, and so no key
         if key == "x-api-key":
-            found.append(text.strip())
+            found.append(text.strip(" \t"))
         elif key == "authorization":
             found.append(bearer_of(text) or "")
     return found

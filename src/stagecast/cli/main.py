@@ -41,7 +41,7 @@ class _Program(click.Group):
         except click.exceptions.NoArgsIsHelpError:  # its message is the help
             raise
         except click.ClickException as error:
-            error.message = escape_controls(error.message)  # type: ignore[misc]  # of no subclass
+            vars(error).update(message=escape_controls(error.message))  # final for type checkers
             raise
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagecast.config import Config, check_origin, is_loopback, split_address
+from stagecast.config import Config, check_origin, is_loopback, socket_path, split_address
 
 ADDRESSES = {
     "127.0.0.1:8000": ("127.0.0.1", 8000),
@@ -163,3 +163,8 @@ def test_malformed_address_is_neither_loopback_nor_not(address: str) -> None:
 def test_nobody_else_reaches_a_server_with_the_defaults() -> None:
     assert is_loopback(Config().grpc)
     assert is_loopback(Config().http)
+
+
+def test_path_of_a_socket_has_whatever_a_file_name_may_have() -> None:
+    for path in ("/run/n\u00a0b.sock", "/run/\u5831\u3000\u66f8.sock"):
+        assert socket_path(f"unix:{path}") == path

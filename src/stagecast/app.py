@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shlex
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from stagecast.auth import Authenticator, KeyRing, TokenVerifier, load_verifier
 from stagecast.config import Config, is_loopback
 from stagecast.controls import Controls
 from stagecast.errors import StartError, StoreBusy
+from stagecast.escaping import quote_for_shell
 from stagecast.feed import Feed
 from stagecast.heartbeats import Heartbeats
 from stagecast.keeper import Keeper
@@ -188,7 +188,7 @@ class App:
             return
         raise StartError(
             f"{exposed} can be reached by others, and there is no key that they would need; make "
-            f"one with 'stagecast keys create --db {shlex.quote(shown(config.db))}', give "
+            f"one with 'stagecast keys create --db {quote_for_shell(str(config.db))}', give "
             "--jwt-key, or say --insecure"
         )
 

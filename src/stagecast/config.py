@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagecast.escaping import quote
+from stagecast.escaping import is_printable, quote
 
 _ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/:?#@\[\]*A-Z]+)(?::[0-9]{1,5})?", re.ASCII)
 _ROOT_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")
@@ -138,7 +138,7 @@ def socket_path(address: str) -> str | None:
     if not address.startswith(_SOCKET):
         return None
     path = address.removeprefix(_SOCKET)
-    if not (path and path.isprintable()):
+    if not (path and is_printable(path)):
         raise ValueError(f"{quote(address)} is not unix:PATH, with a path of printable characters")
     path = os.path.abspath(re.sub("^/+", "/", path))  # noqa: PTH100 - Path keeps the dots
     if len(path.encode()) > _MAX_PATH:

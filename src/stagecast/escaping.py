@@ -6,6 +6,7 @@ id is shown as it is, and no text can move a cursor, end a line or turn what sta
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections.abc import Callable
 
@@ -48,6 +49,13 @@ def quote(text: str) -> str:
     if len(text) > _MAX_QUOTED:
         text = text[: _MAX_QUOTED - 1] + "…"
     return f"'{escape_controls(text)}'"
+
+
+def quote_for_shell(text: str) -> str:
+    """Return a text as shells take it, also one that cannot be shown as it is."""
+    if is_printable(text):
+        return shlex.quote(text)
+    return "$'" + escape(text).replace("'", r"\'") + "'"
 
 
 def _escape(text: str, escape_one: Callable[[str], str]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from stagecast.cli.server import Access
 from stagecast.config import Config, socket_path
-from stagecast.escaping import escape, is_printable
+from stagecast.escaping import quote_for_shell
 from stagecast.v1 import resources_pb2 as r
 
 _DEFAULTS = Config()
@@ -32,7 +31,7 @@ def look_further(batch: r.Batch, *, grpc: str, access: Access, db: Path | None) 
             "The server was part of this command and has ended with it.",
             "To look further, start one on its file, and ask it from another terminal:",
             "",
-            f"  {_program()} serve --db {_quote(str(db))}",
+            f"  {_program()} serve --db {quote_for_shell(str(db))}",
             "",
             *_grpcurl(batch, _DEFAULTS.grpc, access),
         ]
@@ -41,7 +40,7 @@ def look_further(batch: r.Batch, *, grpc: str, access: Access, db: Path | None) 
 
 def clean_up(directory: Path) -> str:
     """Return what to do when one has seen enough."""
-    remove = f"  rm -r {_quote(str(directory))}"
+    remove = f"  rm -r {quote_for_shell(str(directory))}"
     return "\n".join(["", "What this command made stays until you remove it:", "", remove])
 
 
@@ -51,15 +50,15 @@ def _program() -> str:
     if shutil.which("stagecast"):
         return "stagecast"
     if started.name == "stagecast":
-        return _quote(str(started))
-    return f"{_quote(sys.executable)} -m stagecast"
+        return quote_for_shell(str(started))
+    return f"{quote_for_shell(sys.executable)} -m stagecast"
 
 
 def _program_with(access: Access) -> str:
     """Return grpcurl with the options that let it in; the key stays where it does not show."""
-    trust = f" -cacert {_quote(str(access.ca))}" if access.ca else ""
+    trust = f" -cacert {quote_for_shell(str(access.ca))}" if access.ca else ""
     shown = (
-        f" -cert {_quote(str(access.cert))} -key {_quote(str(access.cert_key))}"
+        f" -cert {quote_for_shell(str(access.cert))} -key {quote_for_shell(str(access.cert_key))}"
         if access.cert
         else ""
     )
@@ -71,7 +70,7 @@ def _program_with(access: Access) -> str:
 def _let_in(access: Access) -> str:
     """Return the options that let a command of ours in; the key stays where it does not show."""
     given = {"--ca": access.ca, "--cert": access.cert, "--cert-key": access.cert_key}
-    files = "".join(f" {name} {_quote(str(path))}" for name, path in given.items() if path)
+    files = "".join(f" {name} {quote_for_shell(str(path))}" for name, path in given.items() if path)
     tls = " --tls" if access.tls else ""
     key = ' --key "$STAGECAST_KEY"' if access.key else ""
     return f"{tls}{files}{key}"
@@ -80,9 +79,9 @@ def _let_in(access: Access) -> str:
 def _grpcurl(batch: r.Batch, address: str, access: Access) -> list[str]:
     ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
     path = socket_path(address)
-    server = _quote(address) if path is None else f"-unix {_quote(path)}"
-    asked = f"{_program_with(access)} -d {_quote(ids)} {server} stagecast.v1.StatusService"
-    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {_quote(address)}"
+    server = quote_for_shell(address) if path is None else f"-unix {quote_for_shell(path)}"
+    asked = f"{_program_with(access)} -d {quote_for_shell(ids)} {server} stagecast.v1.StatusService"
+    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {quote_for_shell(address)}"
     watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
     return [
         f"  {watch}{elsewhere}{_let_in(access)}",
@@ -90,10 +89,3 @@ def _grpcurl(batch: r.Batch, address: str, access: Access) -> list[str]:
         f"  {asked}/GetBatch",
         f"  {asked}/WatchBatch",
     ]
-
-
-def _quote(text: str) -> str:
-    """Return a text as shells take it, also one that cannot be shown as it is."""
-    if is_printable(text):
-        return shlex.quote(text)
-    return "$'" + escape(text).replace("'", r"\'") + "'"

@@ -474,7 +474,7 @@ async def test_other_path_is_not_found(address: str, target: str) -> None:
     [
         b"GET /healthz HTTP/1.0\r\n\r\n",
         b"GET /healthz HTTP/1.0\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHOST: x\r\ncOnNeCtIoN: CLOSE\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHOST: x\r\ncOnNeCtIoN: close\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nConnection: TE\r\n\r\n",
         get("/healthz", "Expect: 100-Continue", "Content-Length: 5") + b"hello",
         get("/healthz", "X-Name: ä"),

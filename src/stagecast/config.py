@@ -67,7 +67,8 @@ class Config:
     retain_batches_s: float | None = None
     # How often what is not kept any more is looked for.
     retain_every_s: float = 60.0
-    # A stream whose client has not taken a message for so long is ended.
+    # A stream whose client has not taken a message for so long is ended; a connection on which the
+    # answer of another call has not been taken for so long is closed.
     slow_reader_s: float = 60.0
     # A gRPC connection from which nothing came for so long is asked whether it lives, and closed if
     # it does not answer in time.

@@ -13,7 +13,7 @@ from typing import cast
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
 _NO_SETTINGS = bytes((0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0))
-_MAX_CONCURRENT_STREAMS = 3
+_MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE = 3, 4
 _ACK = 1
 _END_HEADERS = 4
 
@@ -48,12 +48,15 @@ class RawConnection:
         """Read until the server has let go of all of these streams."""
         left = set(streams)
         while left:
-            kind, flags, stream, payload = await self._read_frame()
-            if kind in (_SETTINGS, _PING) and not flags & _ACK:
-                # Else the server takes the connection for dead after a while, and resets all.
-                self._send(kind, _ACK, 0, payload if kind == _PING else b"")
+            kind, stream = await self._read_and_acknowledge()
             if kind == _RST_STREAM:
                 left.discard(stream)
+
+    async def read_until_closed(self) -> None:
+        """Read until the server has closed the connection."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await self._read_and_acknowledge()
 
     async def read_max_streams(self) -> int:
         """Read how many calls the server lets a connection have at once."""
@@ -70,6 +73,14 @@ class RawConnection:
             assert kind != _GOAWAY, payload[8:].decode()
             if kind == _PING and flags & _ACK:
                 return
+
+    async def _read_and_acknowledge(self) -> tuple[int, int]:
+        """Read a frame and return its kind and its stream."""
+        kind, flags, stream, payload = await self._read_frame()
+        if kind in (_SETTINGS, _PING) and not flags & _ACK:
+            # Else the server takes the connection for dead after a while, and resets all.
+            self._send(kind, _ACK, 0, payload if kind == _PING else b"")
+        return kind, stream
 
     async def _read_frame(self) -> tuple[int, int, int, bytes]:
         """Read a frame and return its kind, its flags, its stream and what is in it."""
@@ -99,12 +110,23 @@ def send_burst(peer: socket.socket, method: str, calls: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def raw_connection(address: str) -> AsyncIterator[RawConnection]:
-    """Give a connection to a server for as long as the block."""
-    reader, writer = await asyncio.open_connection(*address.split(":"))
-    writer.write(_PREFACE + _NO_SETTINGS)
+async def raw_connection(
+    address: str, *, window: int | None = None
+) -> AsyncIterator[RawConnection]:
+    """Give a connection to a server for as long as the block.
+
+    Args:
+        address: of the server.
+        window: how many bytes of each answer the server may send.
+    """
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), port)
+    connection = RawConnection(reader, writer)
+    writer.write(_PREFACE)
+    settings = b"" if window is None else struct.pack(">HI", _INITIAL_WINDOW_SIZE, window)
+    connection._send(_SETTINGS, 0, 0, settings)
     try:
-        yield RawConnection(reader, writer)
+        yield connection
     finally:
         writer.close()
 

@@ -17,7 +17,7 @@ _SECONDS = {
     "wait_timeout": ("wait_s", "Answer WaitBatch after so long if the call does not say."),
     "watch_life": ("watch_life_s", "End a watch after so long, give or take a tenth."),
     "request_timeout": ("request_s", "Give up a request that has not arrived after so long."),
-    "slow_reader": ("slow_reader_s", "End a stream whose client took no message for so long."),
+    "slow_reader": ("slow_reader_s", "Give up a client that took no message for so long."),
     "keepalive": ("keepalive_s", "Ask a gRPC connection that was silent for so long if it lives."),
     "http_idle": ("http_idle_s", "Close an HTTP connection without a request for so long."),
     "drain": ("drain_s", "Give calls under way so long to finish when the server stops."),

@@ -39,6 +39,7 @@ from stagecast.rpc.arrivals import Arrivals
 from stagecast.rpc.door import Door
 from stagecast.rpc.limits import Limits, counted_as
 from stagecast.rpc.pace import Context, Pace, end
+from stagecast.rpc.unread import UnreadAnswers
 
 DOMAIN = "stagecast"
 
@@ -80,13 +81,17 @@ class ErrorInterceptor(aio.ServerInterceptor):
         door: what calls come in by.
         arrivals: how requests are read.
         pace: how streams are written to.
+        unread: the answers of unary calls, which grpc itself writes.
         limits: what may be under way at once.
     """
 
-    def __init__(self, door: Door, arrivals: Arrivals, pace: Pace, limits: Limits) -> None:
+    def __init__(
+        self, door: Door, arrivals: Arrivals, pace: Pace, unread: UnreadAnswers, limits: Limits
+    ) -> None:
         self._door = door
         self._arrivals = arrivals
         self._pace = pace
+        self._unread = unread
         self._limits = limits
 
     async def intercept_service(
@@ -105,21 +110,25 @@ class ErrorInterceptor(aio.ServerInterceptor):
             return None
         if handler.unary_unary:
             return grpc.stream_unary_rpc_method_handler(
-                self._guard_unary(handler.unary_unary, method), **_serializers(handler)
+                self._guard_unary(handler, method), **_serializers(handler)
             )
         return grpc.stream_stream_rpc_method_handler(
             self._guard_stream(handler, method), **_serializers(handler)
         )
 
     def _guard_unary(
-        self, handle: Callable[[Any, Context], Awaitable[Any]], method: str
-    ) -> Callable[[Any, Context], Awaitable[Any]]:
-        async def guarded(_: Any, context: Context) -> Any:  # noqa: ANN401 - any request
+        self, handler: _Handler, method: str
+    ) -> Callable[[Any, Context], Awaitable[bytes]]:
+        async def guarded(_: Any, context: Context) -> bytes:  # noqa: ANN401 - any request
             async with self._answering(context, method):
                 with self._admitting(context, method, lasting=method == _WAIT):
                     request = await self._arrivals.read(context)
                     with self._waiting(request, method):
-                        return await handle(_message(request), context)
+                        message = await handler.unary_unary(_message(request), context)
+                    answer: bytes = handler.response_serializer(message)
+                    self._unread.add(context, len(answer))
+                    return answer
+            raise AssertionError  # what is not answered is raised
 
         return guarded
 

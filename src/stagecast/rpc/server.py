@@ -29,6 +29,7 @@ from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
 from stagecast.rpc.status_service import StatusServicer
 from stagecast.rpc.unknown import make_server
+from stagecast.rpc.unread import UnreadAnswers
 from stagecast.submissions import Submissions
 from stagecast.tls import Tls
 from stagecast.v1 import (
@@ -116,7 +117,10 @@ class RpcServer:
             patience_s=config.request_s, most=config.max_waiting_calls, end=abort
         )
         door = Door(self._gate, authenticator)
-        interceptors = [ErrorInterceptor(door, self._arrivals, self._pace, self.limits)]
+        self._unread = UnreadAnswers(config.slow_reader_s, max_bytes=config.max_waiting_bytes)
+        interceptors = [
+            ErrorInterceptor(door, self._arrivals, self._pace, self._unread, self.limits)
+        ]
         # By default, two servers on one port would share its connections without a word.
         options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))
         self._server = make_server(interceptors, options)

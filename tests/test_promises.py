@@ -6,7 +6,7 @@ import re
 
 from stagecast.config import Config
 from stagecast.rest import protocol
-from stagecast.rpc import arrivals
+from stagecast.rpc import arrivals, unread
 from stagecast.wire import report_requests as reports
 from tests.process import ROOT
 
@@ -26,6 +26,7 @@ def test_readme_names_the_limits_that_servers_keep_to() -> None:
     rows = (ROOT / "README.md").read_text().partition("| of | at most |")[2].partition("\n\n")[0]
     said = [row.split(" | ")[1] for row in rows.splitlines()[2:]]
     ours, mib, kib = Config(), 1 << 20, 1 << 10
+    answer_s, unread_mib = unread._HURRIED_S, ours.max_waiting_bytes // mib
     few, hurried_s = arrivals._FEW, arrivals._HURRIED_S
     assert said == [
         f"{ours.max_watches_per_caller:,}",
@@ -33,6 +34,7 @@ def test_readme_names_the_limits_that_servers_keep_to() -> None:
         f"{ours.wait_s:.0f} s",
         f"{ours.watch_life_s:,.0f} s",
         f"{ours.slow_reader_s:.0f} s",
+        f"{ours.slow_reader_s:.0f} s; {answer_s:.0f} s beyond {unread_mib} MiB of such answers",
         f"{ours.max_waiting_calls:,}, with {ours.max_waiting_bytes // mib} MiB of requests",
         f"{ours.max_connections:,}",
         f"{ours.max_message_bytes // mib} MiB, {ours.max_header_bytes // kib} KiB",

@@ -101,6 +101,14 @@ async def test_call_whose_client_has_ended_without_a_request_is_told_so(
     ):
         refusal = await ending(channel, method, iter(()))
     assert (refusal.code, refusal.reason) == (Code.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert "no whole message came" in refusal.message
+
+
+async def test_request_that_cannot_be_decoded_is_told_so(server: App) -> None:
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        refusal = await ending(channel, GET, iter([b"\x0a\x7fcut"]))
+    assert (refusal.code, refusal.reason) == (Code.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert refusal.message == "request: its 5 bytes cannot be decoded"
 
 
 @pytest.mark.parametrize("method", [GET, WAIT, WATCH, REPORT])

@@ -65,3 +65,14 @@ async def test_a_heartbeat_drops_what_is_not_there_under_this_very_id(calls: Cal
     await calls.start(NFD)
     orders = await calls.orders(NFC, NFD)
     assert orders == [rs.WORKER_ORDER_DROP, rs.WORKER_ORDER_GO_ON]
+
+
+async def test_longest_ids_that_look_the_same_are_both_named_in_the_details(calls: Calls) -> None:
+    there, asked = "🗎" * 254 + "e\u0301", "🗎" * 254 + "\u00e9"
+    await calls.create(there)
+    for call in NAMING.values():
+        refusal = await refused(call(calls, asked))
+        assert refusal.reason == "DOCUMENT_NOT_FOUND"
+        assert refusal.metadata["document_id"] == asked
+        assert refusal.metadata["similar_document_id"] == there
+        assert refusal.message.endswith("…")

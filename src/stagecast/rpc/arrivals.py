@@ -49,12 +49,13 @@ class Arrivals:
         """Return the only request of a call.
 
         Raises:
-            FieldInvalid: the client has ended its side without one.
+            FieldInvalid: the client has ended its side without one. grpc does not tell apart a
+                request that was cut short, one that it cannot decompress, and none.
             grpc.aio.AbortError: it did not come in time, and the call has ended.
         """
         request = await self._read(context)
         if request is aio.EOF:
-            raise FieldInvalid("request", "is missing")
+            raise FieldInvalid("request", "no whole message came, or it could not be unpacked")
         return request
 
     async def read_all(self, context: Context) -> AsyncGenerator[Any]:

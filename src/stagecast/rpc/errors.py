@@ -56,6 +56,10 @@ _CODES: dict[type[StagecastError], grpc.StatusCode] = {
 }
 
 _DETAILS_KEY = "grpc-status-details-bin"
+# Clients take 8 KiB of trailing metadata; beyond it they hear another error. The rest is for what
+# grpc adds, and for the names of the keys.
+_MAX_TRAILING_BYTES = 7_500
+_MAX_RULE_BYTES = 1_500
 
 _log = logging.getLogger(__name__)
 
@@ -198,13 +202,39 @@ def status_of(error: StagecastError) -> Status:
         ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     ]
     if isinstance(error, InvalidError):
-        violation = BadRequest.FieldViolation(field=error.field, description=error.rule)
+        rule = _shorten(error.rule, _MAX_RULE_BYTES, cost=_bytes_of)
+        violation = BadRequest.FieldViolation(field=error.field, description=rule)
         details.append(BadRequest(field_violations=[violation]))
     if isinstance(error, RetryableError):
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1_000))
         details.append(RetryInfo(retry_delay=delay))
-    return Status(code=_code_of(error).value[0], message=str(error), details=map(_pack, details))
+    status = Status(code=_code_of(error).value[0], details=map(_pack, details))
+    room = _MAX_TRAILING_BYTES - status.ByteSize() * 4 / 3  # they go as base64
+    status.message = _shorten(str(error), room, cost=_bytes_as_message)
+    return status
+
+
+def _shorten(text: str, max_bytes: float, *, cost: Callable[[str], float]) -> str:
+    """Return a text, or its beginning and an ellipsis."""
+    if sum(map(cost, text)) <= max_bytes:
+        return text
+    left = max_bytes - cost("…")
+    length = 0
+    while (left := left - cost(text[length])) >= 0:
+        length += 1
+    return text[:length] + "…"
+
+
+def _bytes_of(character: str) -> float:
+    return len(character.encode())
+
+
+def _bytes_as_message(character: str) -> float:
+    """Return how many bytes a character takes: percent-encoded, and as base64 in the details."""
+    size = len(character.encode())
+    plain = " " <= character <= "~" and character != "%"
+    return (size if plain else 3 * size) + size * 4 / 3
 
 
 def _pack(detail: Message) -> AnyMessage:
@@ -235,7 +265,7 @@ def _message(received: _Received) -> Any:  # noqa: ANN401 - any request
         FieldInvalid: it could not be decoded.
     """
     if isinstance(received.message, DecodeError):
-        raise FieldInvalid("request", "is no message of this RPC")
+        raise FieldInvalid("request", f"its {received.size} bytes cannot be decoded")
     return received.message
 
 

@@ -90,6 +90,7 @@ class Config:
     request_s: float = 20.0
     # How long an HTTP connection may wait for its next request. Clients that poll every few seconds
     # keep theirs; with uvicorn's five seconds it would often be closed under their next request.
+    # Also how long a gRPC connection may be without a call.
     http_idle_s: float = 75.0
     # How many connections may be open at once, of gRPC and of HTTP each.
     max_connections: int = 5_000

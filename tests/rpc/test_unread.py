@@ -1,4 +1,4 @@
-"""Answers of unary calls that a client does not read: it is hung up on, and nobody else is."""
+"""Clients that do not read their answers, or ask for nothing, are hung up on; nobody else is."""
 
 from __future__ import annotations
 
@@ -86,6 +86,22 @@ async def test_answer_that_was_read_is_counted_no_more(server: App, calls: Calls
     await calls.create("a")
     answers = server._rpc._unread
     await until(lambda: not answers._bytes)
+
+
+async def test_connection_without_a_call_is_closed_in_time_and_one_with_a_watch_is_not(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    brief = dataclasses.replace(config, http_idle_s=1.0)
+    async with App(brief, clock=clock) as app, asyncio.timeout(60):
+        await fill(app, dataset_id, 1)
+        request = ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH, follow=True)
+        async with raw_connection(app.grpc_address) as watching:
+            watching.begin("/stagecast.v1.StatusService/WatchBatch", framed(request))
+            await until(lambda: app.open_watches == 1)
+            async with raw_connection(app.grpc_address) as idle:
+                await idle.read_until_closed()
+            await watching.ping()
+            assert app.open_watches == 1
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ _SECONDS = {
     "request_timeout": ("request_s", "Give up a request that has not arrived after so long."),
     "slow_reader": ("slow_reader_s", "Give up a client that took no message for so long."),
     "keepalive": ("keepalive_s", "Ask a gRPC connection that was silent for so long if it lives."),
-    "http_idle": ("http_idle_s", "Close an HTTP connection without a request for so long."),
+    "http_idle": ("http_idle_s", "Close a connection without a request or call for so long."),
     "drain": ("drain_s", "Give calls under way so long to finish when the server stops."),
 }
 

@@ -66,6 +66,8 @@ def _limiting(config: Config) -> Iterator[tuple[str, int]]:
     # Without the second, the answer to a ping is waited for a minute, whatever the first says.
     yield "grpc.keepalive_timeout_ms", round(config.keepalive_timeout_s * 1_000)
     yield "grpc.http2.ping_timeout_ms", round(config.keepalive_timeout_s * 1_000)
+    # A watch is a call: who has one open is not idle.
+    yield "grpc.max_connection_idle_ms", round(config.http_idle_s * 1_000)
     # Without it, who connects and never begins to speak HTTP/2 or TLS is waited for two minutes.
     yield "grpc.server_handshake_timeout_ms", round(config.request_s * 1_000)
     yield "grpc.max_receive_message_length", config.max_message_bytes

@@ -17,7 +17,7 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.config import Config
-from stagecast.errors import Draining
+from stagecast.errors import Draining, WatchExpired
 from stagecast.rpc.health import HealthServicer
 from stagecast.store.sqlite import connection as store_connection
 from tests.clock import Clock
@@ -148,7 +148,7 @@ async def _end_of(story: AsyncIterator[Any]) -> tuple[int, Refusal]:
 
 
 async def test_server_that_is_about_to_stop_is_not_serving_whatever_the_store_does() -> None:
-    health: Any = HealthServicer(())
+    health: Any = HealthServicer((), watch_life_s=600.0)
     health.set_serving(True)
     health.drain()
     health.set_serving(True)
@@ -157,7 +157,7 @@ async def test_server_that_is_about_to_stop_is_not_serving_whatever_the_store_do
 
 @pytest.mark.parametrize("service", ["", "nope"])
 async def test_watch_is_not_told_what_it_knows(service: str) -> None:
-    health: Any = HealthServicer(())
+    health: Any = HealthServicer((), watch_life_s=600.0)
     watch = health.Watch(_about(service), None)
     await anext(watch)
     news = asyncio.ensure_future(anext(watch))
@@ -170,3 +170,11 @@ async def test_watch_is_not_told_what_it_knows(service: str) -> None:
     with pytest.raises(Draining):
         async with asyncio.timeout(60):
             await news
+
+
+async def test_watch_of_health_ends_after_the_life_of_a_watch() -> None:
+    health: Any = HealthServicer((), watch_life_s=0.01)
+    async with asyncio.timeout(60):
+        with pytest.raises(WatchExpired):
+            async for _ in health.Watch(health_pb2.HealthCheckRequest(), None):
+                pass

@@ -7,13 +7,14 @@ watches: one reader that stops reading would hold up the news, and any would hol
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Iterable
 
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
-from stagecast.errors import Draining
+from stagecast.errors import Draining, WatchExpired
 from stagecast.escaping import quote
 from stagecast.rpc.pace import Context
 
@@ -23,9 +24,11 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
     Args:
         services: the full names that it knows, beside the empty one for the whole server.
+        watch_life_s: after how long a watch ends, give or take a tenth, as those of batches do.
     """
 
-    def __init__(self, services: Iterable[str]) -> None:
+    def __init__(self, services: Iterable[str], *, watch_life_s: float) -> None:
+        self._watch_life_s = watch_life_s
         self._known = {"", *services}
         self._serving = False
         self._draining = False
@@ -55,6 +58,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self, request: pb.HealthCheckRequest, context: Context
     ) -> AsyncGenerator[pb.HealthCheckResponse]:
         """Send the status, and again whenever it has changed."""
+        life_s = self._watch_life_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads reconnects
+        end_s = asyncio.get_running_loop().time() + life_s
         told: int | None = None
         while True:
             changed = self._changed
@@ -64,7 +69,14 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
                 told = status
             if self._draining:
                 raise Draining("the server is about to stop", retry_after_s=1.0)
-            await changed.wait()
+            try:
+                async with asyncio.timeout_at(end_s):
+                    await changed.wait()
+            except TimeoutError:
+                raise WatchExpired(
+                    "the watch has lived long enough; watch again",
+                    retry_after_s=random.uniform(0.0, 1.0),  # noqa: S311 - as above
+                ) from None
 
     def _status(self, service: str) -> int:
         if service not in self._known:

@@ -126,7 +126,7 @@ class RpcServer:
         # By default, two servers on one port would share its connections without a word.
         options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))
         self._server = make_server(interceptors, options)
-        self._health = HealthServicer(_SERVICES)
+        self._health = HealthServicer(_SERVICES, watch_life_s=config.watch_life_s)
         self._add_services(
             ReportServicer(submissions, reports, heartbeats),
             StatusServicer(queries, batch_watches, dataset_watches, waits),

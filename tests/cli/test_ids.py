@@ -98,3 +98,22 @@ async def test_a_message_of_the_server_names_an_id_as_it_is(server: App, batch: 
     for name in (r"C:\other", "no  such\u3000file", "isn't"):
         ended = await stagecast("stop", *batch.name, name, "--grpc", server.grpc_address)
         assert ended.err.startswith(f"Error: no document '{name}' in batch ")
+
+
+async def test_a_table_shows_the_ids_of_documents_that_have_one_name(
+    server: App, client: Client, dataset_id: str
+) -> None:
+    documents = [
+        pb.NewDocument(document_id="a.txt", display_name="report"),
+        pb.NewDocument(document_id="b.txt", display_name="report"),
+    ]
+    await client.reports.CreateBatch(
+        pb.CreateBatchRequest(dataset_id=dataset_id, batch_id="b", documents=documents)
+    )
+    for name in ("status", "history"):
+        arguments = (name, dataset_id, "b", "--grpc", server.grpc_address)
+        async with on_terminal(*arguments, COLUMNS="120") as terminal:
+            assert await terminal.end() == 0
+        shown = terminal.lines()
+        for document in documents:
+            assert any(f"{document.document_id}  report " in line for line in shown), name

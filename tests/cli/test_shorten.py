@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
-from stagecast.cli.shorten import shorten
+from stagecast.cli.shorten import Shortened, shorten
 
 PATH = "https://files.example.org/reports/2026/q1/final-version.pdf"
 
@@ -24,3 +25,17 @@ def test_the_end_goes_last() -> None:
     assert shorten(PATH, 40) == "https://files…/2026/q1/final-version.pdf"
     assert shorten(PATH, 21) == "…q1/final-version.pdf"
     assert shorten(PATH, 5) == "….pdf"
+
+
+def test_what_is_beside_a_text_gives_way_to_it() -> None:
+    shown = Shortened(PATH, beside="Final version")
+    assert rendered(shown, 80).rstrip() == f"{PATH}  Final version"
+    assert rendered(shown, len(PATH) + 4).rstrip() == PATH
+    assert rendered(shown, 21).rstrip() == "…q1/final-version.pdf"
+
+
+def rendered(text: Shortened, cells: int) -> str:
+    console = Console(width=cells)
+    with console.capture() as capture:
+        console.print(text, end="")
+    return capture.get()

@@ -18,8 +18,7 @@ from stagecast.cli.naming import batch_argument, dataset_argument, document_argu
 from stagecast.cli.output import is_terminal, print_things
 from stagecast.cli.paging import pages_of_transitions
 from stagecast.cli.server import Server, server_option
-from stagecast.cli.shorten import Shortened
-from stagecast.cli.table import state_text
+from stagecast.cli.table import name_text, state_text
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -134,7 +133,7 @@ def _table(
             str(transition.revision),
             moment,
             state_text(wording.word(r.TransitionKind.DESCRIPTOR, transition.kind)),
-            Shortened(wording.name(transition.document)),
+            name_text(transition.document),
             Text(", ".join(_told(states, transition))),
         )
     return rows

@@ -8,23 +8,37 @@ from rich.measure import Measurement
 from rich.style import Style
 from rich.text import Text
 
+_GAP = 2  # cells between a text and what is beside it
 _LEAST = 8  # cells that are enough to begin with
 _END = 24  # cells that the end has before the beginning gets any
 
 
 class Shortened:
-    """A text of one line, as long as its column is wide."""
+    """A text of one line, as long as its column is wide.
 
-    def __init__(self, text: str, style: str | Style = "") -> None:
+    Args:
+        text: what is shown.
+        style: how.
+        beside: what is dim behind it, as far as there is room.
+    """
+
+    def __init__(self, text: str, style: str | Style = "", *, beside: str = "") -> None:
         self._text = text
         self._style = style
+        self._beside = beside
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(shorten(self._text, options.max_width), self._style, no_wrap=True)
+        line = Text(shorten(self._text, options.max_width), self._style, no_wrap=True)
+        room = options.max_width - line.cell_len - _GAP
+        if self._beside and room >= min(_LEAST, cell_len(self._beside)):
+            line.append(" " * _GAP).append(shorten(self._beside, room), "dim")
+        yield line
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         width = cell_len(self._text)
-        return Measurement(min(width, _LEAST), width).with_maximum(options.max_width)
+        if self._beside:
+            width += _GAP + cell_len(self._beside)
+        return Measurement(min(cell_len(self._text), _LEAST), width).with_maximum(options.max_width)
 
 
 def shorten(text: str, cells: int) -> str:

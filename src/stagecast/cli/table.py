@@ -173,7 +173,10 @@ def documents_table(documents: Sequence[r.Document], now_s: float) -> Table:
 def failures(view: View, *, most: int = _FAILURES) -> Group:
     """Return in full why documents failed, which the table has no room for."""
     failed = view.failed(most)
-    lines = [f"{wording.name(document)}: {wording.error_line(document)}" for document in failed]
+    lines = [
+        f"{wording.shown(document.document_id)}: {wording.error_line(document)}"
+        for document in failed
+    ]
     more = view.batch.counts.failed - len(failed)
     if more > 0:
         lines.append(f"and {more} more that failed")
@@ -185,9 +188,14 @@ def state_text(word: str) -> Text:
     return Text(word.replace("_", " "), _STYLES.get(word, ""))
 
 
+def name_text(document: r.Document) -> RenderableType:
+    """Return the id of a document, and its name beside it where there is room."""
+    return Shortened(wording.shown(document.document_id), beside=wording.display_name(document))
+
+
 def _row(document: r.Document, now_s: float) -> tuple[RenderableType, ...]:
     return (
-        Shortened(wording.name(document)),
+        name_text(document),
         state_text(wording.document_word(document)),
         Text(wording.stage_word(document)),
         _segments(document),

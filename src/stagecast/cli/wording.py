@@ -156,9 +156,10 @@ def shown(text: str) -> str:
     return escape_controls(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
-def name(document: r.Document) -> str:
-    """Return what to call a document: the name it was given, else its id."""
-    return shown(document.display_name or document.document_id)
+def display_name(document: r.Document) -> str:
+    """Return the name that a document was given, or nothing if that is its id."""
+    name = document.display_name
+    return "" if name == document.document_id else shown(name)
 
 
 def time_taken(document: r.Document, now_s: float) -> str:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stagecast.errors import FieldInvalid
-from stagecast.escaping import escape, escape_controls, escape_json, is_printable, quote
+from stagecast.escaping import (
+    escape,
+    escape_controls,
+    escape_for,
+    escape_json,
+    is_printable,
+    quote,
+    quote_for_shell,
+)
 from stagecast.wire import checks
 
 # Whatever Python can hold, also what is no character at all; controls more often than by chance.
@@ -21,15 +30,15 @@ ANY = st.text(
         st.sampled_from("\\ \t\n\r\x00\x1b\x7f\x85\u2028\u202e\u3000\ud800\udc85xunrt08"),
     )
 )
-_ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
+_ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
 
 
 def unescape(text: str) -> str:
     def character(match: re.Match[str]) -> str:
-        letter, byte, code = match.groups()
+        letter, byte, short, long = match.groups()
         if letter:
             return {"n": "\n", "r": "\r", "t": "\t"}.get(letter, letter)
-        return os.fsdecode(bytes([int(byte, 16)])) if byte else chr(int(code, 16))
+        return os.fsdecode(bytes([int(byte, 16)])) if byte else chr(int(short or long, 16))
 
     return _ESCAPED.sub(character, text)
 
@@ -37,6 +46,26 @@ def unescape(text: str) -> str:
 @given(ANY)
 def test_whatever_is_escaped_can_be_given_back(text: str) -> None:
     assert unescape(escape(text)) == text
+
+
+@given(ANY, st.sampled_from(["ascii", "latin-1", "cp1252"]))
+def test_whatever_an_encoding_lacks_can_be_given_back(text: str, encoding: str) -> None:
+    shown = escape_for(text, encoding)
+    assert unescape(shown.encode(encoding).decode(encoding)) == text
+
+
+@given(ANY)
+def test_an_encoding_that_lacks_nothing_shows_ids_as_they_are(text: str) -> None:
+    assert escape_for(text, "utf-8") == escape_controls(text)
+
+
+@pytest.mark.parametrize("text", ["café", r"caf\xe9", "it's\n", "報告 \U0001f4c4", "\x1b'\\"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_shell_is_given_back_what_was_quoted_for_it(text: str, encoding: str) -> None:
+    line = f"printf %s {quote_for_shell(text, encoding)}"
+    line.encode(encoding)
+    shell = subprocess.run(["bash", "-c", line], stdout=subprocess.PIPE, check=True)
+    assert shell.stdout.decode() == text
 
 
 @given(ANY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
 _TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
@@ -31,12 +32,40 @@ def escape_controls(text: str) -> str:
     It is the text itself if `is_printable`, so that no two ids look the same.
     A byte of a file name that is no text, which Python has as a lone surrogate, becomes `\xff`.
     """
-    return _escape(text, _escape_control)
+    return _escape(text, escape_character)
 
 
 def escape(text: str) -> str:
     r"""Return a text like `escape_controls`, with backslashes doubled: two never look the same."""
-    return _escape(text.replace("\\", r"\\"), _escape_control)
+    return _escape(text.replace("\\", r"\\"), escape_character)
+
+
+def escape_for(text: str, encoding: str) -> str:
+    r"""Return a text for an output of an encoding, like `escape_controls` if it has all characters.
+
+    If it lacks any, they become `\u00e9` and backslashes are doubled: two never look the same.
+    """
+    if not lacks_characters(encoding):
+        return escape_controls(text)
+    return "".join(c if _encodes(encoding, c) else escape_character(c) for c in escape(text))
+
+
+@lru_cache
+def lacks_characters(encoding: str) -> bool:
+    """Tell whether there are characters that an encoding has not."""
+    return not _encodes(encoding, "\U0001f4c4")
+
+
+def escape_character(character: str) -> str:
+    r"""Return `\u00e9` or its like, which no other character becomes."""
+    code = ord(character)
+    if character in _SHORT:
+        return _SHORT[character]
+    if 0xDC80 <= code <= 0xDCFF:  # as `os.fsdecode` has a byte; so `\x80` is that, not U+0080
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def escape_json(document: str) -> str:
@@ -51,26 +80,31 @@ def quote(text: str) -> str:
     return f"'{escape_controls(text)}'"
 
 
-def quote_for_shell(text: str) -> str:
+def quote_for_shell(text: str, encoding: str = "utf-8") -> str:
     """Return a text as shells take it, also one that cannot be shown as it is."""
-    if is_printable(text):
+    if is_printable(text) and _encodes(encoding, text):
         return shlex.quote(text)
-    return "$'" + escape(text).replace("'", r"\'") + "'"
+    escaped = escape(text).replace("'", r"\'")
+    # As bytes: where an encoding lacks a character, so may that of the shell.
+    return "$'" + "".join(c if _encodes(encoding, c) else _bytes_of(c) for c in escaped) + "'"
+
+
+def _bytes_of(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode())
+
+
+def _encodes(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _escape(text: str, escape_one: Callable[[str], str]) -> str:
     if is_printable(text):
         return text
     return "".join(escape_one(c) if _is_forbidden(c) else c for c in text)
-
-
-def _escape_control(character: str) -> str:
-    code = ord(character)
-    if character in _SHORT:
-        return _SHORT[character]
-    if 0xDC80 <= code <= 0xDCFF:  # as `os.fsdecode` has a byte; so `\x80` is that, not U+0080
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
 
 
 def _is_forbidden(character: str) -> bool:

@@ -100,6 +100,24 @@ async def test_a_file_that_cannot_be_decoded_fails_alone(tmp_path: Path) -> None
     assert "for: herons\n" in ended.out
 
 
+async def test_demo_shows_the_same_where_stdout_lacks_characters(tmp_path: Path) -> None:
+    texts = tmp_path / "texts é"
+    texts.mkdir()
+    for name in ("café.md", r"caf\xe9.md"):
+        (texts / name).write_text("naïve words \U0001f4c4", encoding="utf-8")
+    (tmp_path / "é").mkdir()
+    variables = {"TMPDIR": str(tmp_path / "é"), "PYTHONIOENCODING": "ascii"}
+    ended = await stagecast("demo", texts, **variables)
+    assert (ended.code, ended.err) == (0, "")
+    documents, _datasets = answers_of(ended.out)
+    names = [row["id"].rsplit("/")[-1] for row in documents["data"]]
+    assert names == [r"caf\\xe9.md", "café.md"]  # as ids have names with backslashes
+    [remove] = [line for line in ended.out.splitlines() if "rm -r " in line]
+    [made] = (tmp_path / "é").iterdir()
+    subprocess.run(["bash", "-c", remove], check=True)
+    assert not made.exists()
+
+
 async def test_demo_says_that_there_is_nothing_to_search(tmp_path: Path) -> None:
     ended = await demo(tmp_path, tmp_path / "missing.txt")
     assert ended.code == 1

@@ -405,16 +405,16 @@ async def test_a_key_that_was_printed_and_cannot_be_made_is_told_of(tmp_path: Pa
 @pytest.mark.parametrize(
     ("encoding", "ids"),
     [
-        ("utf-8", ["報告\u3000書.txt", "café.txt"]),
-        ("latin-1", [r"\u5831\u544a\u3000\u66f8.txt", "café.txt"]),
-        ("ascii", [r"\u5831\u544a\u3000\u66f8.txt", r"caf\xe9.txt"]),
+        ("utf-8", ["報告\u3000書", "café", r"caf\u00e9", r"caf\xe9"]),
+        ("latin-1", [r"\u5831\u544a\u3000\u66f8", "café", r"caf\\u00e9", r"caf\\xe9"]),
+        ("ascii", [r"\u5831\u544a\u3000\u66f8", r"caf\u00e9", r"caf\\u00e9", r"caf\\xe9"]),
     ],
 )
-async def test_what_stdout_cannot_encode_is_escaped(
+async def test_what_stdout_cannot_encode_is_escaped_and_no_two_ids_look_alike(
     server: App, client: Client, dataset_id: str, encoding: str, ids: list[str]
 ) -> None:
     batch = Batch(client, dataset_id)
-    await batch.create("報告\u3000書.txt", "café.txt")
+    await batch.create("報告\u3000書", "café", r"caf\u00e9", r"caf\xe9")
     variables = {"STAGECAST_GRPC": server.grpc_address, "PYTHONIOENCODING": encoding}
     async with started("status", *batch.name, **variables) as status:
         assert status.process.stdout is not None

@@ -31,11 +31,12 @@ from stagecast.cli.sources import find_sources
 from stagecast.cli.stages import IngestionError
 from stagecast.cli.stdio import echo
 from stagecast.cli.watch import exit_code, follow_batch
+from stagecast.cli.wording import shown
 from stagecast.cli.worker import Source, submit, work
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
-from stagecast.escaping import escape_controls, is_printable
+from stagecast.escaping import is_printable
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -213,16 +214,16 @@ async def _show_rest(server: _Server, batch: r.Batch) -> None:
 async def _show_search(index: Index, words: str | None) -> None:
     """Search the index for words, or for one that it finds telling, and print the best chunk."""
     words = words or await index.find_telling_word()
-    path = escape_controls(str(index.path))
+    path = shown(str(index.path))
     if words is None:
         echo(f"Nothing to search for in {path}: no text is in it.\n")
         return
     hit = await index.search(words)
     if hit is None:
-        echo(f"No chunk in {path} has all of the words: {words}\n")
+        echo(f"No chunk in {path} has all of the words: {shown(words)}\n")
         return
-    text = textwrap.indent(textwrap.fill(" ".join(escape_controls(hit.text).split()), 78), "  ")
+    text = textwrap.indent(textwrap.fill(" ".join(shown(hit.text).split()), 78), "  ")
     echo(
-        f"Best of the chunks in {path} for: {words}\n"
-        f"{escape_controls(hit.document_id)}, chunk {hit.number}:\n{text}\n"
+        f"Best of the chunks in {path} for: {shown(words)}\n"
+        f"{shown(hit.document_id)}, chunk {hit.number}:\n{text}\n"
     )

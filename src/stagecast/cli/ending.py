@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 
 import click
@@ -11,6 +12,7 @@ import grpc
 from grpc import aio
 
 from stagecast.client import details_of
+from stagecast.escaping import escape_for
 
 INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
@@ -48,7 +50,9 @@ def describe(error: aio.AioRpcError, address: str) -> str:
     if reason == "CREDENTIALS_MISSING":
         return f"{address} wants a key: --key or STAGECAST_KEY ({reason})"
     if reason:
-        return f"{error.details()} ({reason})"
+        # What the server says names ids as they are.
+        details = escape_for(error.details() or "", sys.stderr.encoding or "utf-8")
+        return f"{details} ({reason})"
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_REACHED.match(details):
         return f"cannot reach {address}{_why(details)}"

@@ -31,7 +31,7 @@ def look_further(batch: r.Batch, *, grpc: str, access: Access, db: Path | None) 
             "The server was part of this command and has ended with it.",
             "To look further, start one on its file, and ask it from another terminal:",
             "",
-            f"  {_program()} serve --db {quote_for_shell(str(db))}",
+            f"  {_program()} serve --db {_quoted(str(db))}",
             "",
             *_grpcurl(batch, _DEFAULTS.grpc, access),
         ]
@@ -40,8 +40,13 @@ def look_further(batch: r.Batch, *, grpc: str, access: Access, db: Path | None) 
 
 def clean_up(directory: Path) -> str:
     """Return what to do when one has seen enough."""
-    remove = f"  rm -r {quote_for_shell(str(directory))}"
+    remove = f"  rm -r {_quoted(str(directory))}"
     return "\n".join(["", "What this command made stays until you remove it:", "", remove])
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a shell takes it from stdout."""
+    return quote_for_shell(text, sys.stdout.encoding or "utf-8")
 
 
 def _program() -> str:
@@ -50,15 +55,15 @@ def _program() -> str:
     if shutil.which("stagecast"):
         return "stagecast"
     if started.name == "stagecast":
-        return quote_for_shell(str(started))
-    return f"{quote_for_shell(sys.executable)} -m stagecast"
+        return _quoted(str(started))
+    return f"{_quoted(sys.executable)} -m stagecast"
 
 
 def _program_with(access: Access) -> str:
     """Return grpcurl with the options that let it in; the key stays where it does not show."""
-    trust = f" -cacert {quote_for_shell(str(access.ca))}" if access.ca else ""
+    trust = f" -cacert {_quoted(str(access.ca))}" if access.ca else ""
     shown = (
-        f" -cert {quote_for_shell(str(access.cert))} -key {quote_for_shell(str(access.cert_key))}"
+        f" -cert {_quoted(str(access.cert))} -key {_quoted(str(access.cert_key))}"
         if access.cert
         else ""
     )
@@ -70,7 +75,7 @@ def _program_with(access: Access) -> str:
 def _let_in(access: Access) -> str:
     """Return the options that let a command of ours in; the key stays where it does not show."""
     given = {"--ca": access.ca, "--cert": access.cert, "--cert-key": access.cert_key}
-    files = "".join(f" {name} {quote_for_shell(str(path))}" for name, path in given.items() if path)
+    files = "".join(f" {name} {_quoted(str(path))}" for name, path in given.items() if path)
     tls = " --tls" if access.tls else ""
     key = ' --key "$STAGECAST_KEY"' if access.key else ""
     return f"{tls}{files}{key}"
@@ -79,9 +84,9 @@ def _let_in(access: Access) -> str:
 def _grpcurl(batch: r.Batch, address: str, access: Access) -> list[str]:
     ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
     path = socket_path(address)
-    server = quote_for_shell(address) if path is None else f"-unix {quote_for_shell(path)}"
-    asked = f"{_program_with(access)} -d {quote_for_shell(ids)} {server} stagecast.v1.StatusService"
-    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {quote_for_shell(address)}"
+    server = _quoted(address) if path is None else f"-unix {_quoted(path)}"
+    asked = f"{_program_with(access)} -d {_quoted(ids)} {server} stagecast.v1.StatusService"
+    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {_quoted(address)}"
     watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
     return [
         f"  {watch}{elsewhere}{_let_in(access)}",

@@ -3,6 +3,8 @@
 In a pipe nothing is cut or coloured: each thing is a line, its fields are separated by tabs, and
 empty fields are kept, so that `cut` and `awk` find them by number. An id is what it is; in texts
 that may be anything, what could end a field or a line is escaped, and backslashes are doubled.
+Where the encoding of stdout lacks characters, that is done to every field, so that no two look the
+same there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 
 from stagecast.cli.stdio import echo
-from stagecast.escaping import escape_controls
+from stagecast.cli.wording import shown
 
 M = TypeVar("M", bound=Message)
 Row: TypeAlias = Sequence[str]
@@ -44,7 +46,7 @@ def print_things(things: Iterable[M], fields: Callable[[M], Row], *, as_json: bo
 
 def print_rows(rows: Iterable[Row]) -> None:
     """Print each row as one line, with tabs between its fields."""
-    _print("\t".join(map(escape_controls, row)) for row in rows)
+    _print("\t".join(map(shown, row)) for row in rows)
 
 
 def _print(lines: Iterable[str]) -> None:

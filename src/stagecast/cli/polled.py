@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -16,7 +17,7 @@ from urllib.request import (
 )
 
 from stagecast.cli.server import Access
-from stagecast.escaping import escape_json
+from stagecast.escaping import escape_json, lacks_characters
 from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
 from stagecast.v1 import resources_pb2 as r
 
@@ -70,4 +71,5 @@ def layout(answer: Any, *, most: int | None) -> str:  # noqa: ANN401 - whatever 
 
 
 def _json(answer: Any) -> str:  # noqa: ANN401 - whatever JSON it is
-    return escape_json(json.dumps(answer, ensure_ascii=False))
+    lacking = lacks_characters(sys.stdout.encoding or "utf-8")
+    return escape_json(json.dumps(answer, ensure_ascii=lacking))

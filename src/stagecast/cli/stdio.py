@@ -7,6 +7,7 @@ a moment is lost, and ends nothing.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
@@ -18,11 +19,15 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
+from stagecast.escaping import escape_character
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STDOUT, _STDERR = 1, 2
 _PATIENCE_S = 1.0  # with a stderr that takes nothing, in the whole life of a command
+
+_ESCAPED = "stagecast.escaped"  # as Python's own has it, a letter would look like a byte
 
 _log = logging.getLogger(__name__)
 
@@ -158,9 +163,17 @@ def _takes(file: io.FileIO, timeout_s: float | None = 0.0) -> bool:
 
 def _text(raw: io.FileIO, before: TextIO | None) -> io.TextIOWrapper:
     """Return a text stream like the one before, in which what the encoding lacks is escaped."""
+    codecs.register_error(_ESCAPED, _escape_lacking)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=before.encoding if before else "utf-8",
-        errors="backslashreplace",
+        errors=_ESCAPED,
         line_buffering=True,
     )
+
+
+def _escape_lacking(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(map(escape_character, lacking)), error.end

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
+from stagecast.cli import wording
 from stagecast.cli.naming import examples
 from stagecast.cli.options import FILE, db_option
 from stagecast.cli.signals import exit_on_signals
 from stagecast.cli.stdio import echo
 from stagecast.cli.wording import quantity
 from stagecast.errors import StartError
-from stagecast.escaping import escape_controls
 from stagecast.paths import shown
 from stagecast.upkeep import copy_file, inspect_file
 
@@ -61,7 +61,7 @@ def check(db: Path) -> None:
     except StartError as error:
         raise click.ClickException(str(error)) from error
     for fault in found.faults:
-        echo(escape_controls(fault))
+        echo(wording.shown(fault))
     if found.faults:
         raise click.exceptions.Exit(1)
     held = (

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stagecast.escaping import escape, escape_controls
+from stagecast.escaping import escape, escape_for
 from stagecast.v1 import resources_pb2 as r
 
 
@@ -148,12 +148,11 @@ def _local(seconds: float) -> datetime:
 
 
 def shown(text: str) -> str:
-    """Return a text as a terminal can show it: as it is, but for what would move the cursor.
+    """Return a text as stdout can show it: as it is, but for what would move the cursor.
 
-    What stdout's encoding lacks is escaped here, before the room that it takes is measured.
+    What its encoding lacks is escaped here, before the room that it takes is measured.
     """
-    encoding = sys.stdout.encoding or "utf-8"
-    return escape_controls(text).encode(encoding, "backslashreplace").decode(encoding)
+    return escape_for(text, sys.stdout.encoding or "utf-8")
 
 
 def display_name(document: r.Document) -> str:

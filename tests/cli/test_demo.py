@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -114,7 +115,7 @@ async def test_demo_shows_the_same_where_stdout_lacks_characters(tmp_path: Path)
     assert names == [r"caf\\xe9.md", "café.md"]  # as ids have names with backslashes
     [remove] = [line for line in ended.out.splitlines() if "rm -r " in line]
     [made] = (tmp_path / "é").iterdir()
-    subprocess.run(["bash", "-c", remove], check=True)
+    await asyncio.to_thread(subprocess.run, ["bash", "-c", remove], check=True)
     assert not made.exists()
 
 

@@ -100,6 +100,45 @@ async def test_what_speaks_something_else_is_told(other: str) -> None:
     assert f"cannot reach {other}: what answers there does not speak gRPC; " in ended.err
 
 
+class Garbage(grpc.GenericRpcHandler):
+    """Answers every call with what is no message."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        if details.method.endswith("/WatchBatch"):
+            return grpc.unary_stream_rpc_method_handler(self._stream)
+        return grpc.unary_unary_rpc_method_handler(self._answer)
+
+    async def _answer(self, _request: bytes, _context: object) -> bytes:
+        return b"\xff\xff\xff"
+
+    async def _stream(self, _request: bytes, _context: object) -> AsyncIterator[bytes]:
+        yield b"\xff\xff\xff"
+
+
+@pytest.fixture
+async def garbage() -> AsyncIterator[str]:
+    """The address of a server that answers what is no message."""
+    server = aio.server()
+    server.add_generic_rpc_handlers((Garbage(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("batches",), ("status", DATASET), ("stop", DATASET, "b"), ("watch", DATASET, "b")],
+    ids=lambda command: command[0],
+)
+async def test_answer_that_is_no_message_is_told_in_one_line(
+    garbage: str, command: tuple[str, ...]
+) -> None:
+    ended = await stagecast(*command, "--grpc", garbage)
+    told = f"Error: the call to {garbage} failed with INTERNAL: what was answered cannot be decoded"
+    assert (ended.code, ended.out, ended.err) == (2, "", f"{told}\n")
+
+
 async def test_socket_that_is_not_there_is_told(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/missing"
     ended = await stagecast("batches", "--grpc", address)

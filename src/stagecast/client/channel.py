@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +12,7 @@ import grpc
 from grpc import aio
 
 from stagecast.certificates import read_certificates, read_pair
+from stagecast.client.decoding import UnaryCall, quietly_decoding
 from stagecast.config import check_address, is_loopback, socket_path
 from stagecast.errors import StartError
 
@@ -67,11 +67,14 @@ class LazyChannel:
 
     def unary_unary(self, *method: Any, **how: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
         """Return what makes a call with one answer."""
+        how = quietly_decoding(how)
         call = self._calling(lambda channel: channel.unary_unary(*method, **how))
-        return partial(call, timeout=self._timeout_s)
+        limit = {"timeout": self._timeout_s}
+        return lambda *request, **how: UnaryCall(call(*request, **limit | how))
 
     def unary_stream(self, *method: Any, **how: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
-        """Return what makes a call with a stream of answers."""
+        """Return what makes a call with a stream of answers; one that is malformed is `None`."""
+        how = quietly_decoding(how)
         return self._calling(lambda channel: channel.unary_stream(*method, **how))
 
     def open(self) -> None:

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from stagecast.client.backoff import Backoff
+from stagecast.client.decoding import undecodable
 from stagecast.client.errors import details_of
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -126,6 +127,8 @@ async def _whole_messages(
         while True:
             async with asyncio.timeout(_SILENCE_S):
                 message = await call.read()
+            if message is None:
+                raise undecodable()
             if not isinstance(message, pb.WatchBatchResponse):  # the end of the stream
                 return
             gathered.ClearField("server_time")

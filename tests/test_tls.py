@@ -181,7 +181,7 @@ async def test_command_that_does_not_speak_the_servers_tls_is_told_what_it_may_b
 async def test_command_without_the_certificate_that_is_wanted_is_told_what_it_may_be(
     strict: ServerProcess, authority: Authority
 ) -> None:
-    why = "it hung up at once; does it want TLS (--ca or --tls), or a certificate of yours (--cert)"
+    why = "it hung up at once; does it want a certificate of yours (--cert), or another one"
     asked = ("--grpc", strict.grpc, "--ca", authority.ca)
     await _is_told(f"cannot reach {strict.grpc}: {why}?", *asked)
 

@@ -15,9 +15,9 @@ from stagecast.cli.ending import describe
 from tests.cli.command import stagecast
 
 
-def said(code: grpc.StatusCode, details: str) -> str:
+def said(code: grpc.StatusCode, details: str, *, tls: bool = False) -> str:
     error = aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details=details)
-    return describe(error, "status:1")
+    return describe(error, "status:1", tls=tls)
 
 
 FAILED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.1:1: "
@@ -50,11 +50,40 @@ FAILED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.
             "expired: OK",
             "cannot reach status:1: its certificate is not trusted (certificate has expired)",
         ),
-        ("Socket closed", "the call to status:1 failed with UNAVAILABLE: Socket closed"),
+        *(
+            (broken, "the connection to status:1 ended before the answer was complete")
+            for broken in (
+                "Socket closed",
+                "Stream removed",
+                "No status received",
+                "GOAWAY received",
+                "recvmsg:Connection reset by peer",
+            )
+        ),
+        ("too bad", "the call to status:1 failed with UNAVAILABLE: too bad"),
     ],
 )
 def test_what_is_unavailable_is_told_as_far_as_it_is_known(details: str, told: str) -> None:
     assert said(grpc.StatusCode.UNAVAILABLE, details) == told
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, 502),
+        (grpc.StatusCode.UNIMPLEMENTED, 404),
+        (grpc.StatusCode.UNKNOWN, 500),
+    ],
+)
+def test_answer_of_a_proxy_is_told_as_one(code: grpc.StatusCode, status: int) -> None:
+    told = said(code, f"Received http2 header with status: {status}")
+    assert told == f"status:1 answered with HTTP status {status} and no gRPC, as proxies do"
+
+
+def test_tls_is_asked_for_only_where_it_was_not_spoken() -> None:
+    details = FAILED + "Socket closed"
+    assert "does it want TLS" in said(grpc.StatusCode.UNAVAILABLE, details)
+    assert "does it want a certificate" in said(grpc.StatusCode.UNAVAILABLE, details, tls=True)
 
 
 def test_status_that_grpc_gives_by_itself_is_no_answer_of_the_server() -> None:

@@ -51,7 +51,7 @@ def batches(
     Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
     """
     request = pb.ListBatchesRequest(dataset_id=dataset or "", states=OPEN if only_open else ())
-    with told_in_one_line(server.address):
+    with told_in_one_line(server.address, tls=server.access.speaks_tls):
         run(_batches(server, request, limit, as_json=as_json))
 
 

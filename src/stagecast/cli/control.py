@@ -103,7 +103,7 @@ def _named(ids: dict[str, str | None]) -> dict[str, Any]:
 
 
 def _order(server: Server, call: _Call, verb: str, done: str, *, as_json: bool) -> None:
-    with told_in_one_line(server.address):
+    with told_in_one_line(server.address, tls=server.access.speaks_tls):
         answer = run(_ask(server, call))
     if as_json:
         print_json([answer])

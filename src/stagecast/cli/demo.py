@@ -119,7 +119,7 @@ def demo(
         delay = default_delay_s(len(sources), terminal=sys.stdout.isatty())
     log_to_stderr(level=logging.WARNING)
     try:
-        with told_in_one_line(grpc or "the server in this command"):
+        with told_in_one_line(grpc or "the server in this command", tls=access.speaks_tls):
             server = partial(_server, grpc, http, access)
             batch = run(_demo(sources, server, delay_s=delay, search=search))
     except (StartError, IngestionError) as error:

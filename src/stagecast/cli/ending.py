@@ -24,7 +24,7 @@ class Unusable(click.ClickException):
 
 
 @contextlib.contextmanager
-def told_in_one_line(address: str) -> Iterator[None]:
+def told_in_one_line(address: str, *, tls: bool) -> Iterator[None]:
     """Turn what calls to a server raise, and Ctrl-C, into the end of the command.
 
     Raises:
@@ -36,16 +36,16 @@ def told_in_one_line(address: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise click.exceptions.Exit(INTERRUPTED) from None
     except aio.AioRpcError as error:
-        raise Unusable(describe(error, address)) from error
+        raise Unusable(describe(error, address, tls=tls)) from error
     except BaseExceptionGroup as group:
         first = _first(group)
         if isinstance(first, aio.AioRpcError):
-            raise Unusable(describe(first, address)) from first
+            raise Unusable(describe(first, address, tls=tls)) from first
         raise first from None
 
 
-def describe(error: aio.AioRpcError, address: str) -> str:
-    """Return what to tell people of a call that failed."""
+def describe(error: aio.AioRpcError, address: str, *, tls: bool) -> str:
+    """Return what to tell people of a call that failed; `tls` is whether it was made with TLS."""
     reason = details_of(error).reason
     if reason == "CREDENTIALS_MISSING":
         return f"{address} wants a key: --key or STAGECAST_KEY ({reason})"
@@ -55,14 +55,25 @@ def describe(error: aio.AioRpcError, address: str) -> str:
         return f"{details} ({reason})"
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_REACHED.match(details):
-        return f"cannot reach {address}{_why(details)}"
+        return f"cannot reach {address}{_why(details, tls=tls)}"
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"no answer from {address} in time"
+    if answered := _HTTP_STATUS.search(details):
+        return f"{address} answered with HTTP status {answered[1]} and no gRPC, as proxies do"
+    if error.code() is not grpc.StatusCode.CANCELLED and _BROKEN_OFF.search(details):
+        return f"the connection to {address} ended before the answer was complete"
     # Not 'answered': some of these are grpc's own.
     return f"the call to {address} failed with {error.code().name}: {details}"
 
 
 _NOT_REACHED = re.compile("failed to connect|errors resolving")
+
+_HTTP_STATUS = re.compile(r"Received http2 :?(?:status )?header with status: (\d+)")
+_BROKEN_OFF = re.compile(
+    "^(Socket closed|Stream removed|No status received|Stream refused by server)"
+    "|GOAWAY|RST_STREAM|Connection reset by peer|Broken pipe|(keepalive|ping).*timeout",
+    re.IGNORECASE,
+)
 
 # What grpc says, and what that means; where it may mean several things, they are asked.
 _WHYS = {
@@ -71,8 +82,6 @@ _WHYS = {
     "WRONG_VERSION_NUMBER": ": what answers there speaks no TLS; leave out --tls, --ca and --cert",
     "Failed parsing HTTP/2|ALPN": ": what answers there does not speak gRPC; is it the server's "
     "HTTP port?",
-    "failed to connect.*Socket closed": ": it hung up at once; does it want TLS (--ca or --tls), "
-    "or a certificate of yours (--cert)?",
     r"HTTP proxy returned response code (\d+)": r": the proxy that the environment names says \1",
     "Domain name not found|Name or service not known": ": there is no such host",
     "lookup failed": ": its name cannot be looked up",
@@ -81,11 +90,18 @@ _WHYS = {
 }
 
 
-def _why(details: str) -> str:
+_HUNG_UP = {
+    False: ": it hung up at once; does it want TLS (--ca or --tls), or a certificate of yours "
+    "(--cert)?",
+    True: ": it hung up at once; does it want a certificate of yours (--cert), or another one?",
+}
+
+
+def _why(details: str, *, tls: bool) -> str:
     for said, why in _WHYS.items():
         if found := re.search(said, details):
             return found.expand(why)
-    return ""
+    return _HUNG_UP[tls] if "Socket closed" in details else ""
 
 
 def _first(error: BaseException) -> BaseException:

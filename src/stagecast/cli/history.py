@@ -50,7 +50,7 @@ def history(dataset: str, batch: str, document: str | None, server: Server, as_j
     request = pb.ListTransitionsRequest(
         dataset_id=dataset, batch_id=batch, document_id=document or ""
     )
-    with told_in_one_line(server.address):
+    with told_in_one_line(server.address, tls=server.access.speaks_tls):
         run(_history(server, request, as_json=as_json))
 
 

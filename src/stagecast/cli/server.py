@@ -30,9 +30,14 @@ class Access:
     cert_key: Path | None = None
 
     @property
+    def speaks_tls(self) -> bool:
+        """Whether the server is spoken to with TLS."""
+        return bool(self.tls or self.ca or self.cert)
+
+    @property
     def scheme(self) -> str:
         """What URLs of the server begin with."""
-        return "https" if self.tls or self.ca or self.cert else "http"
+        return "https" if self.speaks_tls else "http"
 
     def connect(self, address: str, *, timeout_s: float | None = None) -> Client:
         """Return a client whose calls may take so long.

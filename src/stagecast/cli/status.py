@@ -61,7 +61,7 @@ def status(dataset: str, batch: str | None, server: Server, as_json: bool) -> No
 
     Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
     """
-    with told_in_one_line(server.address):
+    with told_in_one_line(server.address, tls=server.access.speaks_tls):
         run(_status(server, dataset, batch, as_json=as_json))
 
 

@@ -59,7 +59,7 @@ def watch(dataset: str, batch: str, server: Server, as_json: bool, follow: bool)
     watched, 74 if its output cannot be written.
     """
     request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
-    with told_in_one_line(server.address):
+    with told_in_one_line(server.address, tls=server.access.speaks_tls):
         ended = run(_watch(server, request, as_json=as_json))
     raise click.exceptions.Exit(exit_code(ended))
 

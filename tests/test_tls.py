@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from grpc import aio
 
+from stagecast.cli.polled import fetched
+from stagecast.cli.server import Access
 from stagecast.client import Client
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
@@ -176,6 +179,19 @@ async def test_command_that_does_not_speak_the_servers_tls_is_told_what_it_may_b
     address = getattr(server, face)
     trust = ("--ca", tmp_path / trusting) if trusting else ()
     await _is_told(f"cannot reach {address}: {why}", "--grpc", address, *trust)
+
+
+async def test_rest_answers_that_tls_keeps_from_demo_are_told_in_our_words(
+    server: ServerProcess, tmp_path: Path, authority: Authority
+) -> None:
+    async with running(tmp_path / "plain.db") as plain:
+        other = Authority(tmp_path, "other")
+        for http, access, why in [
+            (server.http, Access(ca=other.ca), "its certificate is not trusted ("),
+            (plain.http, Access(tls=True), "what answers there speaks no TLS; "),
+        ]:
+            with pytest.raises(OSError, match="^" + re.escape(why)):
+                await fetched(f"https://{http}/", access)
 
 
 async def test_command_without_the_certificate_that_is_wanted_is_told_what_it_may_be(

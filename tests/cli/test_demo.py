@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shlex
@@ -174,6 +175,9 @@ async def test_demo_says_that_there_is_no_server(server: App, tmp_path: Path) ->
     assert ended.code == 2
     [line] = ended.err.splitlines()
     assert line.startswith(f"Error: cannot get http://{address}/v1/datasets/")
+    assert line.endswith(": Connection refused")
+    ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", "a..b:1")
+    assert ended.err.endswith(": there is no such host\n")
     wrong = server.grpc_address
     ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", wrong)
     assert ended.code == 2
@@ -187,7 +191,7 @@ async def test_demo_shows_a_live_table_on_a_terminal(tmp_path: Path) -> None:
         assert await terminal.end() == 1
     assert re.search(r" (\d\d)/\1 ", terminal.shown)
     assert "1 succeeded, 1 failed" in terminal.shown
-    assert "missing.txt: READ_ERROR: No such file or directory" in terminal.shown
+    assert ": READ_ERROR: No such file or directory" in " ".join(" ".join(terminal.lines()).split())
     assert " serve --db " in terminal.shown
 
 
@@ -254,11 +258,36 @@ async def test_signal_ends_demo_quietly_and_nothing_is_left(
     assert not list(tmp_path.iterdir())
 
 
+async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_path: Path) -> None:
+    """The answer never ends, and never pauses for so long that it would be given up."""
+    asked = asyncio.Event()
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        asked.set()
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.5)
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as dripping:
+        http = "{}:{}".format(*dripping.sockets[0].getsockname())
+        options = ("--grpc", server.grpc_address, "--http", http)
+        async with started("demo", *options, TMPDIR=str(tmp_path)) as command:
+            await asked.wait()
+            command.process.send_signal(signal.SIGTERM)
+            ended = await command.end()
+    assert (ended.code, ended.err) == (128 + signal.SIGTERM, "")
+    assert not list(tmp_path.glob("stagecast-demo-*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["EMPTY"], "there are no *.txt or *.md files in"),
         (["--http", "127.0.0.1:8000"], "--http goes with --grpc"),
+        (["--grpc", "unix:/tmp/a"], "--http is wanted with unix:/tmp/a"),
         (["--search", " "], "--search needs words"),
         (["--delay", "-1"], "'--delay'"),
         (["--grpc", "here"], "'here' is not HOST:PORT"),

@@ -34,7 +34,7 @@ from stagecast.cli.watch import exit_code, follow_batch
 from stagecast.cli.wording import shown
 from stagecast.cli.worker import Source, submit, work
 from stagecast.client import Client
-from stagecast.config import Config
+from stagecast.config import Config, socket_path
 from stagecast.errors import StartError
 from stagecast.escaping import is_printable
 from stagecast.v1 import resources_pb2 as r
@@ -64,7 +64,8 @@ class _Server:
     metavar="ADDRESS",
     callback=check_called,
     help="Use this server: HOST:PORT, or unix:PATH. Without it, one is started inside this "
-    "command on a fresh file.",
+    "command on a fresh file; STAGECAST_GRPC is not read, so that samples go to no server by "
+    "accident.",
 )
 @click.option(
     "--http",
@@ -107,6 +108,8 @@ def demo(
     """
     if http is not None and grpc is None:
         raise click.UsageError("--http goes with --grpc: without it, the server is in this command")
+    if http is None and grpc is not None and socket_path(grpc) is not None:
+        raise click.UsageError(f"--http is wanted with {grpc}: no URL leads to a unix socket")
     if search is not None and not (search.strip() and is_printable(search)):
         raise click.UsageError("--search needs words to search for")
     try:
@@ -142,7 +145,8 @@ def _kept_if_told() -> Iterator[Path]:
     try:
         directory = Path(tempfile.mkdtemp(prefix="stagecast-demo-"))
     except OSError as error:
-        raise Unusable(f"cannot make a temporary directory: {error}") from error
+        why = error.strerror or error
+        raise Unusable(f"cannot make a temporary directory: {why}") from error
     try:
         yield directory
     except BaseException:
@@ -205,9 +209,9 @@ async def _show_rest(server: _Server, batch: r.Batch) -> None:
     for path in polled.paths_of(batch):
         url = f"{server.access.scheme}://{server.http}{path}"
         try:
-            answer = await asyncio.to_thread(polled.fetch, url, server.access)
+            answer = await polled.fetched(url, server.access)
         except OSError as error:
-            raise Unusable(f"cannot get {url}: {error}") from error
+            raise Unusable(f"cannot get {url}: {error.strerror or error}") from error
         echo(f"GET {url}\n{polled.layout(answer, most=most)}\n")
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import ssl
 import sys
+from concurrent.futures import Future
 from http.client import HTTPException
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
@@ -22,6 +27,8 @@ from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
 from stagecast.v1 import resources_pb2 as r
 
 _TIMEOUT_S = 10.0
+_NO_HTTP = "what answers there does not speak HTTP and JSON"
+_OTHER_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
 def paths_of(batch: r.Batch) -> tuple[str, str]:
@@ -40,13 +47,41 @@ def fetch(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever JSON it i
     """
     try:
         with _opener(access).open(url, timeout=_TIMEOUT_S) as response:
-            return json.load(response)
+            body = response.read()
     except HTTPError as error:
-        raise OSError(f"it answers {error.code} {error.reason}") from error
+        raise OSError(f"it answers {error.code}") from error
     except URLError as error:
-        raise OSError(getattr(error.reason, "strerror", None) or str(error.reason)) from error
-    except (HTTPException, ValueError) as error:
-        raise OSError("what answers there does not speak HTTP and JSON") from error
+        raise OSError(_why(error.reason)) from error
+    except TimeoutError as error:
+        raise OSError(_why(error)) from error
+    except UnicodeError as error:  # of a host with a label that is empty or too long
+        raise OSError("there is no such host") from error
+    except HTTPException as error:
+        raise OSError(_NO_HTTP) from error
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise OSError(_NO_HTTP) from error
+
+
+async def fetched(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever JSON it is
+    """Return what `fetch` does; whoever is cancelled meanwhile does not wait for it.
+
+    Raises:
+        OSError: see `fetch`.
+    """
+    answer: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(fetch(url, access))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    answer.set_running_or_notify_cancel()  # so that nothing cancels it under the thread
+    # The loop's own threads are waited for at the end of the program.
+    Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(answer)
 
 
 def _opener(access: Access) -> OpenerDirector:
@@ -57,6 +92,28 @@ def _opener(access: Access) -> OpenerDirector:
     if access.key:
         opener.addheaders.append(("Authorization", f"Bearer {access.key}"))
     return opener
+
+
+def _why(reason: str | BaseException) -> str:
+    """Return why there is no connection; a cause is named only if it was looked at."""
+    match reason:
+        case ssl.SSLCertVerificationError() if reason.verify_code in _OTHER_HOST:
+            return "its certificate is for another host"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({reason.verify_message})"
+        case ssl.SSLError(
+            reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST" | "PACKET_LENGTH_TOO_LONG"
+        ):
+            return "what answers there speaks no TLS; leave out --tls, --ca and --cert"
+        case ssl.SSLError():
+            return "TLS with it failed; does it want a certificate of yours (--cert)?"
+        case TimeoutError():
+            return f"no answer for {_TIMEOUT_S:g} s"
+        case socket.gaierror():
+            return "there is no such host"
+        case OSError(strerror=str(words)):
+            return words
+    return str(reason)
 
 
 def layout(answer: Any, *, most: int | None) -> str:  # noqa: ANN401 - whatever JSON it is

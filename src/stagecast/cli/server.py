@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
+from stagecast.certificates import read_certificates, read_pair
 from stagecast.cli.address import check_called
 from stagecast.cli.ending import Unusable
 from stagecast.cli.options import DEFAULTS, FILE, Seconds, setting, together
 from stagecast.client import Client
+from stagecast.errors import StartError
 
 Command = Callable[..., None]
 
@@ -66,9 +68,14 @@ class Access:
         Raises:
             OSError: a file is no good.
         """
-        context = ssl.create_default_context(cafile=self.ca)
-        if self.cert:
-            context.load_cert_chain(self.cert, self.cert_key)
+        try:
+            roots = b"".join(read_certificates(self.ca)).decode() if self.ca else None
+            context = ssl.create_default_context(cadata=roots)
+            if self.cert and self.cert_key:
+                read_pair(self.cert, self.cert_key)
+                context.load_cert_chain(self.cert, self.cert_key)
+        except StartError as error:
+            raise OSError(str(error)) from error
         return context
 
 

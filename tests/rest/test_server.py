@@ -19,6 +19,8 @@ from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.rest import HttpServer
 from stagecast.store.sqlite import SqliteStore
+from stagecast.tls import load_tls
+from tests.certificates import Certificate
 from tests.conditions import until, with_more_time
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
@@ -48,6 +50,19 @@ async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
     yield server
     async with asyncio.timeout(60):
         await server.stop(1)
+
+
+async def test_handshake_that_never_ends_is_closed_in_time(
+    store: SqliteStore, ours: Certificate
+) -> None:
+    config = Config(http="127.0.0.1:0", request_s=0.2, tls_cert=ours.cert, tls_key=ours.key)
+    server = HttpServer(open_app(store), config, tls=load_tls(config))
+    await server.start()
+    reader, writer = await asyncio.open_connection(*server.address.split(":"))
+    async with asyncio.timeout(40):  # without the limit it takes a minute
+        assert await reader.read() == b""
+    writer.close()
+    await server.stop(1)
 
 
 async def test_port_0_picks_a_free_one_and_address_names_it(served: HttpServer) -> None:
@@ -96,7 +111,7 @@ async def test_malformed_address_is_told(address: str) -> None:
     assert repr(address) in str(refusal.value)
 
 
-@pytest.mark.parametrize("address", ["[::z]:0", "256.256.256.256:0", f"{'a' * 70}:0"])
+@pytest.mark.parametrize("address", ["[::z]:0", "256.256.256.256:0"])
 async def test_host_that_cannot_be_resolved_is_told(address: str) -> None:
     with pytest.raises(StartError, match="cannot listen for HTTP on") as refusal:
         await HttpServer(SlowApp(), Config(http=address)).start()

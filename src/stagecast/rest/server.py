@@ -56,7 +56,7 @@ class HttpServer:
         settings.load()
         # By itself it would read the files again, by rules of its own.
         settings.ssl = tls.context if tls else None
-        self._server = _Uvicorn(settings, slow_reader_s=config.slow_reader_s)
+        self._server = _Uvicorn(settings, config)
         self._serving: asyncio.Task[None] | None = None
         self._file: SocketFile | None = None
 
@@ -123,10 +123,11 @@ class HttpServer:
 class _Uvicorn(uvicorn.Server):
     """Tells when it listens, leaves signals alone, and hangs up on who has stopped reading."""
 
-    def __init__(self, config: uvicorn.Config, *, slow_reader_s: float) -> None:
-        super().__init__(config)
+    def __init__(self, settings: uvicorn.Config, limits: Config) -> None:
+        super().__init__(settings)
         self.listening = asyncio.Event()
-        self._stalled = Stalled(slow_reader_s)
+        self._handshake_s = limits.request_s
+        self._stalled = Stalled(limits.slow_reader_s)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -134,9 +135,28 @@ class _Uvicorn(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and tell."""
-        await super().startup(sockets)
+        """Listen, and tell.
+
+        uvicorn would leave it to asyncio how long a TLS handshake may take: a minute.
+        """
+        loop, ssl_context = asyncio.get_running_loop(), self.config.ssl
+        self.servers = [
+            await loop.create_server(
+                self._make_protocol,
+                sock=listener,
+                ssl=ssl_context,
+                ssl_handshake_timeout=self._handshake_s if ssl_context else None,
+                backlog=self.config.backlog,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self.listening.set()
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]  # ours takes these
+            config=self.config, server_state=self.server_state, app_state={}
+        )
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is to be done ten times a second; tell whether to stop."""

@@ -26,7 +26,10 @@ class Hanging(SqliteStore):
 
 
 async def test_server_is_not_ready_while_its_store_hangs(
-    config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    config: Config,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(readiness, "_PROBE_S", 0.01)
     store = Hanging(config.db, clock=clock, on_commit=len, on_foreign_commit=int)
@@ -35,6 +38,7 @@ async def test_server_is_not_ready_while_its_store_hangs(
     told.gain()
     keeping = asyncio.create_task(told.keep(store, every_s=0.01))
     await until(lambda: not told.ready)
+    assert "not ready: the store did not answer within 0.01 s" in caplog.messages
     store.hangs = False
     await until(lambda: told.ready)
     keeping.cancel()

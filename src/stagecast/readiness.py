@@ -46,6 +46,8 @@ class Readiness:
             try:
                 async with asyncio.timeout(_PROBE_S):
                     await store.probe()
+            except TimeoutError:
+                self.lose(TimeoutError(f"the store did not answer within {_PROBE_S:g} s"))
             # Whatever it is: the store cannot be written, and the next look has to come.
             except Exception as error:
                 self.lose(error)

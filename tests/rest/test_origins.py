@@ -64,6 +64,8 @@ async def test_page_of_a_configured_origin_may_read_answers_and_errors(
 async def test_page_of_another_origin_may_not(open_http: httpx.AsyncClient, origin: str) -> None:
     refused = await open_http.options(COGNEE, headers=preflight(origin))
     assert refused.status_code == 400
+    assert refused.json() == {"detail": "Disallowed CORS origin"}
+    assert "Origin" in refused.headers["vary"]
     answer = await open_http.get(COGNEE, headers={"Origin": origin})
     for headers in (refused.headers, answer.headers):
         assert "access-control-allow-origin" not in headers

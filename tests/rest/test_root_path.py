@@ -37,6 +37,19 @@ async def test_paths_are_served_with_the_prefix_and_without(
     assert (await proxied.get(f"{prefix}/healthz")).json() == {"alive": True}
 
 
+@pytest.mark.parametrize("root_path", ["/v1", "/api", "/api/v1"])
+@pytest.mark.parametrize("passed_on", [False, True])
+async def test_prefix_that_our_paths_begin_with_may_be_passed_on_or_not(
+    store: SqliteStore, feed: Feed, ingestion: Ingestion, root_path: str, passed_on: bool
+) -> None:
+    await ingestion.submit("a")
+    transport = httpx.ASGITransport(open_app(store, feed, root_path=root_path))
+    before = root_path if passed_on else ""
+    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
+        for path in (ingestion.path, COGNEE, "/healthz"):
+            assert (await client.get(before + path)).status_code == 200, path
+
+
 @pytest.mark.parametrize("prefix", ["", PREFIX])
 async def test_redirect_leads_below_the_prefix(proxied: httpx.AsyncClient, prefix: str) -> None:
     response = await proxied.get(f"{prefix}{COGNEE}/?pipeline=a")
@@ -72,7 +85,8 @@ def test_good_prefix_is_taken(good: str) -> None:
 @pytest.mark.parametrize(
     "bad",
     ["/", "a", "/a/", "//a", "/a//b", "/a?b", "/a#b", "/a b", "/\u00e4", "/%zz", "/../a", "/a/.",
-     "http://a/b", "/a\n"],
+     "http://a/b", "/a\n",
+     "/a%2Fb", "/%2e%2E", "/a/%2e"],
 )  # fmt: skip
 def test_bad_prefix_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="is not a path such as /stagecast"):

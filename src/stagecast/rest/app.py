@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stagecast.auth import Authenticator
@@ -53,19 +54,22 @@ def make_rest_app(
         ready = is_ready()
         return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
+    ours = [
+        Route(dify.PATH, dify.IndexingStatus(queries, feed, authenticator)),
+        Route(cognee.PATH, cognee.DatasetsStatus(queries, feed, authenticator)),
+        Route("/openapi.json", show_openapi),
+        Route("/healthz", _tell_alive),
+        Route("/readyz", tell_ready),
+        *(Route(path + "/", _ToPath(path)) for path in _WITHOUT_SLASH),
+    ]
     app = Starlette(
         routes=[
-            Route(dify.PATH, dify.IndexingStatus(queries, feed, authenticator)),
+            *ours,
             Route("/v1", dify.UNKNOWN_PATH),
             Route("/v1/{path:path}", dify.UNKNOWN_PATH),
-            Route(cognee.PATH, cognee.DatasetsStatus(queries, feed, authenticator)),
-            Route("/openapi.json", show_openapi),
-            Route("/healthz", _tell_alive),
-            Route("/readyz", tell_ready),
-            *(Route(path + "/", _ToPath(path)) for path in _WITHOUT_SLASH),
         ],
         middleware=[
-            *([Middleware(_RootPath, unquote(root_path))] if root_path else []),
+            *([Middleware(_RootPath, unquote(root_path), ours)] if root_path else []),
             *([_allow(cors_origins)] if cors_origins else []),
         ],
         exception_handlers={HTTPException: _explain, Exception: _explain_bug},
@@ -75,17 +79,38 @@ def make_rest_app(
 
 
 class _RootPath:
-    """Has every path below a prefix, also when a proxy, or a probe, has left it out."""
+    """Has every path below a prefix, also when a proxy, or a probe, has left it out.
 
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
+    Our own paths may begin like the prefix, such as `/v1`: one of them is never cut.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str, ours: Sequence[Route]) -> None:
         self._app = app
         self._root_path = root_path
+        self._ours = ours
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if not path.startswith(self._root_path + "/"):
+        if self._is_ours(scope) or not path.startswith(self._root_path + "/"):
             path = self._root_path + path
         await self._app({**scope, "root_path": self._root_path, "path": path}, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._ours)
+
+
+class _Cors(CORSMiddleware):
+    """Lets pages of other origins ask; who may not is told so as of all other errors."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer what a browser asks before a page's request."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        refused = JSONResponse({"detail": bytes(response.body).decode()}, status_code=400)
+        kept = [field for field in response.raw_headers if not field[0].startswith(b"content-")]
+        refused.raw_headers.extend(kept)
+        return refused
 
 
 class _ToPath:
@@ -106,7 +131,7 @@ class _ToPath:
 def _allow(origins: Sequence[str]) -> Middleware:
     """Let pages of these origins ask with whatever credentials they have, as Cognee's do."""
     return Middleware(
-        CORSMiddleware,
+        _Cors,
         allow_origins=origins,
         allow_credentials=True,
         allow_methods=("GET", "HEAD"),

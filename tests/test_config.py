@@ -116,6 +116,12 @@ def test_address_is_split_into_host_and_port(address: str, expected: tuple[str, 
     assert split_address(address) == expected
 
 
+@pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64, "x." + "\xe4" * 63])
+def test_host_that_no_name_server_could_be_asked_for_is_told_in_plain_words(host: str) -> None:
+    with pytest.raises(ValueError, match="is not a host name: each part between dots"):
+        split_address(f"{host}:0")
+
+
 @pytest.mark.parametrize("address", NO_ADDRESSES.values(), ids=list(NO_ADDRESSES))
 def test_malformed_address_is_refused_with_what_was_found_and_an_example(address: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT, such as") as caught:

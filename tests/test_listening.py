@@ -166,7 +166,7 @@ def test_what_keeps_grpc_from_listening_is_found_out_by_listening() -> None:
     listen_once(free_address(), share_port=False)
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "256.1.1.1", "a" * 70])
+@pytest.mark.parametrize("host", ["192.0.2.1", "256.1.1.1"])
 def test_address_that_is_not_of_this_machine_is_told(host: str) -> None:
     with pytest.raises(StartError, match="cannot listen for gRPC on"):
         held_ports(_grpc_at(f"{host}:0")).__enter__()

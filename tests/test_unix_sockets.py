@@ -134,6 +134,18 @@ async def test_name_that_is_as_long_as_can_be_is_taken(sockets: Config, tmp_path
         await client.status.ListDatasets(LIST)
 
 
+@pytest.mark.parametrize("taken", ["a", "ab"])
+async def test_short_name_is_taken_beside_files_of_short_names(
+    sockets: Config, tmp_path: Path, taken: str
+) -> None:
+    for first in "0123456789abcdef":
+        for second in "0123456789abcdef":
+            (tmp_path / f".{first}{second}").touch()
+    config = dataclasses.replace(sockets, grpc=f"unix:{tmp_path}/{taken}")
+    async with App(config):
+        assert (tmp_path / taken).is_socket()
+
+
 async def test_file_that_is_another_servers_by_now_stays(sockets: Config, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         async with App(sockets):

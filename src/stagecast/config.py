@@ -8,6 +8,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from stagecast.escaping import is_printable, quote
 
@@ -16,7 +17,7 @@ _ROOT_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)
 # Without what means something else to grpc: a scheme, a path, a list.
 _ADDRESS = re.compile(r"(?:\[([^\s\[\]/]+)\]|([^\s:\[\]/?#@%,]+)):([0-9]{1,5})", re.ASCII)
 _SOCKET = "unix:"
-_MAX_PATH = 107 if sys.platform == "linux" else 103  # bytes of the path of a unix socket
+MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes of the path of a unix socket
 # `http://` or `dns:///` before an address, and a path behind it.
 _PASTED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+([^/?#]+)(?:[/?#].*)?")
 
@@ -121,7 +122,15 @@ def split_address(address: str) -> tuple[str, int]:
             f"{quote(address)} is not HOST:PORT, such as 127.0.0.1:50051, with a port up to 65535, "
             f"or unix:PATH{_advice(address)}"
         )
-    return match[1] or match[2], int(match[3])
+    host = match[1] or match[2]
+    try:
+        host.encode("idna")  # as Python does before it asks the system
+    except UnicodeError as error:
+        raise ValueError(
+            f"{quote(host)} is not a host name: each part between dots has 1 to 63 characters, "
+            "of those that names may have"
+        ) from error
+    return host, int(match[3])
 
 
 def _advice(address: str) -> str:
@@ -142,11 +151,16 @@ def socket_path(address: str) -> str | None:
     path = address.removeprefix(_SOCKET)
     if not (path and is_printable(path)):
         raise ValueError(f"{quote(address)} is not unix:PATH, with a path of printable characters")
-    path = os.path.abspath(re.sub("^/+", "/", path))  # noqa: PTH100 - Path keeps the dots
-    if len(path.encode()) > _MAX_PATH:
+    try:
+        path = os.path.abspath(re.sub("^/+", "/", path))  # noqa: PTH100 - Path keeps the dots
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"no path of {quote(address)}: the current directory was deleted"
+        ) from error
+    if len(path.encode()) > MAX_SOCKET_PATH:
         raise ValueError(
             f"{quote(path)} is too long for a socket: {len(path.encode())} bytes of at most "
-            f"{_MAX_PATH}"
+            f"{MAX_SOCKET_PATH}"
         )
     return path
 
@@ -202,10 +216,12 @@ def check_root_path(root_path: str) -> str:
     Raises:
         ValueError: it is no path, or clients would change it before they ask.
     """
-    segments = root_path.split("/")
-    if not _ROOT_PATH.fullmatch(root_path) or "." in segments or ".." in segments:
+    segments = [unquote(segment) for segment in root_path.split("/")]
+    changed = any(segment in (".", "..") or "/" in segment for segment in segments)
+    if changed or not _ROOT_PATH.fullmatch(root_path):
         raise ValueError(
             f"{quote(root_path)} is not a path such as /stagecast: it begins with a slash, ends "
-            "with none, and other characters than those of a URL are percent-encoded"
+            "with none, and other characters than those of a URL are percent-encoded, but neither "
+            "slashes nor the dots of . and .."
         )
     return root_path

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stagecast.config import Config, socket_path, split_address
+from stagecast.config import MAX_SOCKET_PATH, Config, socket_path, split_address
 from stagecast.errors import StartError
 
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -112,8 +112,9 @@ class SocketFile:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        # Not longer than the name, which may be as long as it can be.
-        self.draft = self.path.with_name(f".{secrets.token_hex(4)}"[: max(len(self.path.name), 3)])
+        # Cut only where the directory leaves no room for more: a short one may be taken.
+        room = MAX_SOCKET_PATH - len(os.fsencode(self.path.parent)) - 1
+        self.draft = self.path.with_name(f".{secrets.token_hex(4)}"[: max(room, 2)])
         self._identity: tuple[int, int] | None = None
 
     def check(self) -> None:

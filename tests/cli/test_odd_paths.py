@@ -210,6 +210,28 @@ def test_directory_that_was_deleted_under_a_command_is_told(
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--grpc", "unix:s"), "no path of 'unix:s': the current directory was deleted"),
+        (
+            ("--grpc", "127.0.0.1:0", "--processes", "2"),
+            "cannot start processes: the current directory was deleted",
+        ),
+    ],
+)
+def test_server_in_a_directory_that_was_deleted_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], told: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = run("serve", "--db", tmp_path / "s.db", "--http", "127.0.0.1:0", *options)
+    assert isinstance(result.exception, SystemExit), result.exc_info
+    assert result.stderr.splitlines()[-1].endswith(told)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         *((*command, "--db", "") for command in COMMANDS.values()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -20,11 +21,57 @@ from stagecast.client import Client, details_of
 from stagecast.v1 import status_service_pb2 as s
 from tests.cli.command import Running, command, stagecast, started
 from tests.conditions import until
-from tests.process import environment, free_address, running
+from tests.process import command_line, environment, free_address, running
 from tests.rpc.calls import Calls
 
 READY = re.compile(r"stagecast ready grpc=(127\.0\.0\.1:\d+) http=(127\.0\.0\.1:\d+)\n")
 ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+
+
+def limited(descriptors: int, db: Path) -> tuple[str, ...]:
+    """Return a command line that serves with so many file descriptors."""
+    return "bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", *command_line(db)
+
+
+async def test_too_few_file_descriptors_are_told_in_one_line(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *limited(40, tmp_path / "s.db"), env=environment(), stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        _, told = await process.communicate()
+    assert process.returncode == 1
+    assert told.decode() == (
+        "Error: the limit of open files is 40, and a server needs at least 102; raise it with "
+        "'ulimit -n'\n"
+    )
+
+
+async def test_idle_connections_leave_the_store_its_file_descriptors(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *limited(140, tmp_path / "s.db"),
+        env=environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+        ready = READY.fullmatch((await process.stdout.readline()).decode())
+        assert ready is not None
+        for address in ready.groups():
+            for _ in range(70):
+                peer = stack.enter_context(socket.socket())
+                peer.setblocking(False)
+                host, port = address.split(":")
+                with contextlib.suppress(OSError):
+                    await asyncio.get_running_loop().sock_connect(peer, (host, int(port)))
+        # The last of HTTP.
+        answer = await asyncio.get_running_loop().sock_recv(peer, 1_000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        process.terminate()
+        _, log = await process.communicate()
+    assert process.returncode == 0
+    assert b"gRPC and HTTP take 20 connections each instead of 5000" in log
+    assert b"Traceback" not in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import resource
 import sys
 from typing import Any
 
@@ -14,6 +12,7 @@ import click
 from stagecast.app import App
 from stagecast.cli.address import check_listening
 from stagecast.cli.admission import admission_options
+from stagecast.cli.descriptors import fit_connections
 from stagecast.cli.limits import limit_options
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
@@ -84,23 +83,15 @@ def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields 
         raise click.UsageError(
             "--processes above 1 needs HOST:PORT: SO_REUSEPORT spreads no unix sockets"
         )
-    _use_all_descriptors()
     try:
         if processes == 1:
             check_ports(config)
             log_to_stderr()
-            _run(config)
+            _run(fit_connections(config))
         elif not supervise(config, processes):
             raise click.exceptions.Exit(1)
     except StartError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _use_all_descriptors() -> None:
-    """Let connections use up all file descriptors that the system grants, not the usual 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS grants fewer than it says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _run(config: Config) -> None:

@@ -14,7 +14,9 @@ import multiprocessing
 import signal
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from pathlib import Path
 
+from stagecast.cli.descriptors import fit_connections
 from stagecast.cli.logs import log_to_stderr
 from stagecast.cli.loop import run
 from stagecast.cli.process import Ready, serve_under
@@ -44,12 +46,25 @@ def supervise(config: Config, processes: int) -> bool:
     Raises:
         StartError: an address or the file cannot be used, or a process died before it was ready.
     """
+    _check_directory()
     log_to_stderr(name_process=True)
-    with held_ports(config) as shared:
+    with held_ports(fit_connections(config)) as shared:
         try:
             return run(_supervise(shared, processes))
         finally:
             ignore_stop_signals()
+
+
+def _check_directory() -> None:
+    """Return if there is a current directory, which the processes inherit.
+
+    Raises:
+        StartError: it was deleted.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise StartError("cannot start processes: the current directory was deleted") from error
 
 
 async def _supervise(config: Config, processes: int) -> bool:
@@ -163,7 +178,7 @@ class ServerProcess:
             with theirs, _stop_signals_held_back():
                 self._process.start()
         except OSError as error:
-            raise StartError(f"cannot start a process: {error}") from error
+            raise StartError(f"cannot start a process: {error.strerror or error}") from error
         self.id = self._process.ident
 
     async def ready(self) -> Ready:

@@ -7,6 +7,7 @@ import re
 from stagecast.config import Config
 from stagecast.rest import protocol
 from stagecast.rpc import arrivals, unread
+from stagecast.store.sqlite import connection
 from stagecast.wire import report_requests as reports
 from tests.process import ROOT
 
@@ -41,6 +42,7 @@ def test_readme_names_the_limits_that_servers_keep_to() -> None:
         f"{ours.max_url_bytes // kib} KiB, {ours.max_header_bytes // kib} KiB",
         f"{ours.request_s:.0f} s",
         f"{ours.request_s:.0f} s; {hurried_s:.0f} s while {few} others are on their way",
+        f"{connection.BUSY_TIMEOUT_MS / 1_000:.0f} s",
         f"{protocol._PIPELINED} more",
         f"{reports._MAX_DOCUMENTS:,}, {reports._MAX_REPORTS:,}",
         f"32, {reports._MAX_MESSAGE:,}",  # labels: at their limit in tests/wire/test_checks.py

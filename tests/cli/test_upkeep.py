@@ -52,7 +52,10 @@ async def test_what_is_no_store_is_told_in_one_line(tmp_path: Path, command: str
     text = tmp_path / "text.db"
     text.write_text("This is no database at all.")
     arguments = ("backup", tmp_path / "c.db") if command == "backup" else ("check",)
-    for path, why in ((tmp_path / "no.db", "there is no such file"), (text, "not a database")):
+    for path, why in (
+        (tmp_path / "no.db", "there is no such file"),
+        (text, "not an SQLite file of"),
+    ):
         ended = await stagecast(*arguments, "--db", path)
         assert (ended.code, ended.out) == (1, "")
         [line] = ended.err.splitlines()

@@ -407,7 +407,7 @@ async def test_file_that_stays_locked_is_refused_at_the_start(path: Path) -> Non
     connection.open_writer(path).close()
     with plain(path) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StartError, match="locked"):
+        with pytest.raises(StartError, match="locked; another program has kept it"):
             async with opened(path):
                 pass
 

@@ -75,8 +75,7 @@ def open_writer(path: Path) -> Connection:
         connection.execute("PRAGMA data_version").fetchone()  # a first look opens the companions
     except sqlite3.Error as error:
         connection.close()
-        damage = "it is damaged, or of another kind: " if is_damage(error) else ""
-        raise StartError(f"cannot use {shown(path)}: {damage}{error}") from error
+        raise StartError(f"cannot use {shown(path)}: {explain(error)}") from error
     except StartError:
         connection.close()
         raise
@@ -131,6 +130,19 @@ def translate(error: Exception) -> Exception:
     if code is None or _primary(code) not in _FAULTS:
         return error
     return StoreBusy(f"the store cannot be used now: {error}", retry_after_s=RETRY_AFTER_S)
+
+
+def explain(error: sqlite3.Error) -> str:
+    """Return what keeps a file from being used, in words that tell what to do about it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if is_damage(error):
+        return f"it is damaged, or not an SQLite file of stagecast's: {error}"
+    if code == sqlite3.SQLITE_BUSY:
+        return (
+            f"{error}; another program has kept it from being written for "
+            f"{BUSY_TIMEOUT_MS / 1000:g} s"
+        )
+    return str(error)
 
 
 def is_damage(error: BaseException) -> bool:

@@ -14,7 +14,13 @@ from stagecast.errors import StartError
 from stagecast.model import ApiKey
 from stagecast.paths import shown
 from stagecast.store.sqlite.access import find_place
-from stagecast.store.sqlite.connection import Connection, DriverError, check_ours, open_reader
+from stagecast.store.sqlite.connection import (
+    Connection,
+    DriverError,
+    check_ours,
+    explain,
+    open_reader,
+)
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
 from stagecast.store.sqlite.reading import SqliteReading
 
@@ -44,7 +50,7 @@ def open_stored(path: Path) -> Iterator[Connection]:
         try:
             yield connection
         except DriverError as error:
-            raise StartError(f"cannot use {shown(path)}: {error}") from error
+            raise StartError(f"cannot use {shown(path)}: {explain(error)}") from error
     if at_rest and not (_is_at_rest(place) and _identify(place) == before):
         raise StartError(f"{shown(path)} was written while it was read; try again")
 
@@ -142,7 +148,7 @@ def _why(place: Path, error: DriverError) -> str:
             f"its newest commits are in {shown(place.name)}-wal, which takes a directory that may "
             "be written: copy both files to one"
         )
-    return str(error)
+    return explain(error)
 
 
 def _size(place: Path, suffix: str) -> int | None:

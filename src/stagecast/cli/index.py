@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from sqlite_utils import Database
-from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
+from sqlite_utils.utils import sqlite3
 
 from stagecast.cli.stages import IngestionError
 

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
+from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StartError
 from stagecast.paths import shown

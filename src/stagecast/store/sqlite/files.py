@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqlite_utils import Database
-from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
+from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StartError
 from stagecast.model import ApiKey

@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 from sqlite_utils import Database
-from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the driver it picked
+from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StartError, StoreBusy
 from stagecast.paths import shown

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import grpc
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
@@ -14,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 
 import stagecast.v1
+from tests.grpc_calls import unary_stream, unary_unary
 
 BUGS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED)
 
@@ -84,11 +86,11 @@ async def send(
     metadata = (("x-api-key", key),) if key else ()
     try:
         if methods()[path].server_streaming:
-            watch = channel.unary_stream(path)(request, timeout=within_s, metadata=metadata)
+            watch = unary_stream(channel, path)(request, timeout=within_s, metadata=metadata)
             await watch.read()
             watch.cancel()
         else:
-            await channel.unary_unary(path)(request, timeout=within_s, metadata=metadata)
+            await unary_unary(channel, path)(request, timeout=within_s, metadata=metadata)
     except aio.AioRpcError as error:
         return error
     return None
@@ -96,7 +98,8 @@ async def send(
 
 def _spoilt(empty: Message, depth: int) -> Iterator[Message]:
     """Yield messages of a type with one bad value each."""
-    for field in empty.DESCRIPTOR.fields:
+    # Its stub names the class of an implementation as well.
+    for field in cast("Sequence[FieldDescriptor]", empty.DESCRIPTOR.fields):
         for value in _bad_values(field, depth):
             message = type(empty)()
             if field.message_type is not None and field.message_type.GetOptions().map_entry:

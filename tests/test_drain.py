@@ -13,7 +13,6 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 from sqlite_utils.utils import sqlite3
 
 from stagecast import heartbeats
@@ -25,6 +24,7 @@ from stagecast.v1 import status_service_pb2 as s
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
 from tests.clock import START_US, Clock
 from tests.conditions import until
+from tests.grpc_calls import HealthStub, read
 from tests.keeper.house import open_house
 from tests.process import free_address, running
 from tests.rpc.calls import Calls, refused
@@ -150,12 +150,12 @@ async def test_sigterm_ends_1000_watches_with_their_token_and_stopped_readers_ho
         for call in stopped:
             await call.read()
         health = HealthStub(lazy).Watch(health_pb2.HealthCheckRequest())
-        assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await read(health)).status == health_pb2.HealthCheckResponse.SERVING
         async with contextlib.AsyncExitStack() as stack, asyncio.timeout(600):
             streams = [await stack.enter_async_context(small.stream()) for _ in range(1_000)]
             messages = [await stream.read() for stream in streams]
             assert await server.stop() == 0
-            assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert (await read(health)).status == health_pb2.HealthCheckResponse.NOT_SERVING
             errors = [await stream.error() for stream in streams]
         assert all(message.resume_token for message in messages)
         told = [details_of(error) for error in errors]

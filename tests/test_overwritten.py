@@ -17,13 +17,13 @@ import grpc
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from stagecast.client import Client
 from stagecast.store.sqlite import inspect_file
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.cli.command import stagecast
+from tests.grpc_calls import HealthStub
 from tests.process import ServerProcess, running
 from tests.rpc.calls import Refusal, refusal_of
 from tests.store.test_migrations import FILES, TOLD

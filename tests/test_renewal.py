@@ -8,6 +8,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from stagecast.errors import StartError
 from stagecast.v1 import status_service_pb2 as ss
 from tests.certificates import Authority, Certificate
 from tests.conditions import until
+from tests.grpc_calls import read
 from tests.rpc.calls import BATCH, Calls
 
 
@@ -69,11 +71,11 @@ async def test_watch_that_is_open_lives_on_when_the_certificate_is_renewed(
         watch = client.status.WatchBatch(
             ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH), timeout=60
         )
-        assert (await watch.read()).snapshot.complete
+        assert (await read(watch)).snapshot.complete
         authority.issue("server")
         await _until_shown(server.grpc_address, ours.cert.read_text())
         await calls.stop()
-        assert (await watch.read()).transitions
+        assert (await read(watch)).transitions
         async with Client(server.grpc_address, ca=authority.ca) as another:
             assert await Calls(another, dataset_id).batch()
 
@@ -103,12 +105,12 @@ async def test_renewal_that_failed_for_what_has_passed_is_tried_again(
 ) -> None:
     """As when there were no descriptors, or the modes were mended: the files are as they were."""
     caplog.set_level(logging.INFO, "stagecast.tls")
-    read = certificates.read_file
+    read = vars(certificates)["read_file"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(certificates, "read_file", _fail)
         await until(lambda: len(caplog.messages) > 0)
         authority.issue("server")
-    assert certificates.read_file is read
+    assert vars(certificates)["read_file"] is read
     for address in (server.grpc_address, server.http_address):
         await _until_shown(address, ours.cert.read_text())
     assert caplog.messages == [
@@ -154,7 +156,7 @@ async def test_clients_need_a_certificate_also_after_it_was_renewed(
     config: Config, authority: Authority, ours: Certificate
 ) -> None:
     mine = authority.issue("client")
-    shown = {"cert": mine.cert, "cert_key": mine.key}
+    shown: dict[str, Any] = {"cert": mine.cert, "cert_key": mine.key}
     strict = dataclasses.replace(config, tls_client_ca=authority.ca)
     async with App(strict) as server:
         authority.issue("server")

@@ -14,6 +14,7 @@ from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
+from tests.grpc_calls import read
 from tests.process import running
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline
@@ -111,7 +112,7 @@ async def test_waiting_and_watching_datasets_hear_of_the_other_server(
     await pipeline.create(1)
     async with asyncio.timeout(600):
         watch = there.status.WatchDatasets(ss.WatchDatasetsRequest())
-        assert (await watch.read()).datasets[0].state == r.DATASET_STATE_PENDING
+        assert (await read(watch)).datasets[0].state == r.DATASET_STATE_PENDING
         waited = asyncio.ensure_future(
             there.status.WaitBatch(
                 ss.WaitBatchRequest(dataset_id=dataset_id, batch_id=pipeline.batch_id)
@@ -121,9 +122,9 @@ async def test_waiting_and_watching_datasets_hear_of_the_other_server(
         assert (await waited).done
         state = r.DATASET_STATE_PENDING
         while state != r.DATASET_STATE_SUCCEEDED:
-            state = (await watch.read()).datasets[0].state
+            state = (await read(watch)).datasets[0].state
         await here.controls.DeleteDataset(cs.DeleteDatasetRequest(dataset_id=dataset_id))
-        assert (await watch.read()).removed_dataset_ids == [dataset_id]
+        assert (await read(watch)).removed_dataset_ids == [dataset_id]
         watch.cancel()
 
 

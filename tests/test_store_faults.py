@@ -21,7 +21,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
@@ -39,6 +38,7 @@ from tests.faults import (
     replaced,
     without_log,
 )
+from tests.grpc_calls import HealthStub, read
 from tests.process import ServerProcess, command_line, environment, running
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline, retrying
@@ -90,7 +90,7 @@ def foreign(db: Path) -> None:
 def newer(db: Path) -> None:
     open_writer(db).close()
     with contextlib.closing(Database(db)) as other:
-        other["_sqlite_migrations"].insert(
+        other.table("_sqlite_migrations").insert(
             {"migration_set": "stagecast", "name": "fold_space", "applied_at": "2030-01-01"}
         )
 
@@ -205,7 +205,7 @@ class Scene:
         self.health = HealthStub(channel)
         self.record = WatchRecord()
 
-    async def until(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+    async def until(self, status: int) -> None:
         """Wait until health says so."""
         watch = self.health.Watch(health_pb2.HealthCheckRequest())
         async with asyncio.timeout(240):
@@ -291,13 +291,13 @@ async def test_watch_of_datasets_outlives_a_fault(scene: Scene, db: Path) -> Non
     request = ss.WatchDatasetsRequest(heartbeat_interval=Duration(seconds=1))
     watch = pipeline.client.status.WatchDatasets(request)
     async with asyncio.timeout(240):
-        assert (await watch.read()).complete
+        assert (await read(watch)).complete
         with damaged(scene.server, db):
             await scene.until(NOT_SERVING)
             for _ in range(2):
-                assert not (await watch.read()).datasets
+                assert not (await read(watch)).datasets
         await retrying(lambda: pipeline.stage(r.STAGE_COMPLETED))
-        while not (message := await watch.read()).datasets:
+        while not (message := await read(watch)).datasets:
             pass
     [dataset] = message.datasets
     assert dataset.counts.succeeded == 3
@@ -369,7 +369,9 @@ def _check_busy(error: aio.AioRpcError) -> None:
     _unpack(status.details[1], retry)
     assert info.reason == "STORE_BUSY"
     assert retry.retry_delay.ToMilliseconds() > 0
-    assert "\n" not in error.details()
+    details = error.details()
+    assert details is not None
+    assert "\n" not in details
 
 
 def _unpack(

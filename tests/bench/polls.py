@@ -17,6 +17,7 @@ from tests.bench.figures import Figure, compare_cpu, compare_rates
 from tests.bench.polling import Poll, poll_for, try_poll
 from tests.bench.sides import REPORT, connect
 from tests.bench.turns import Effort, Stopwatch, Turn, repeat
+from tests.grpc_calls import unary_unary
 from tests.process import running
 
 _DATASETS = 10  # of a batch each
@@ -48,7 +49,7 @@ async def _ingest(address: str) -> list[Work]:
         works = [await make_work(client, _DOCUMENTS) for _ in range(_DATASETS)]
         for work in works:
             for request in islice(work.by_stage(1), _REPORTS):
-                await channel.unary_unary(REPORT)(request)
+                await unary_unary(channel, REPORT)(request)
     return works
 
 

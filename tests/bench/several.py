@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 from stagecast.client import Client
@@ -15,6 +15,7 @@ from tests.bench.figures import Figure, compare_times
 from tests.bench.sides import REPORT, connect
 from tests.bench.turns import Effort, repeat
 from tests.bench.watchers import WATCH
+from tests.grpc_calls import read, unary_stream, unary_unary
 from tests.process import running
 
 _DOCUMENTS = 4  # with a report for each stage, one after the other
@@ -43,12 +44,12 @@ async def _pushed_after(work: Work, reported_to: str, watched_at: str) -> list[f
     """Return how long after the answer to each report the watch has it, in seconds."""
     spans: list[float] = []
     async with connect(reported_to) as reporting, connect(watched_at) as watching:
-        call = reporting.unary_unary(REPORT)
-        stream = watching.unary_stream(WATCH)(work.watch())
+        call = unary_unary(reporting, REPORT)
+        stream = unary_stream(watching, WATCH)(work.watch())
         for number, request in enumerate(work.by_stage(1), start=work.revision + 1):
             await asyncio.sleep(_REST_S)
             answer = asyncio.create_task(_answered_at(call(request)))
-            while s.WatchBatchResponse.FromString(await stream.read()).revision < number:
+            while s.WatchBatchResponse.FromString(await read(stream)).revision < number:
                 pass
             heard_at = time.perf_counter()
             # The push of the same server may overtake the answer.
@@ -57,6 +58,6 @@ async def _pushed_after(work: Work, reported_to: str, watched_at: str) -> list[f
     return spans
 
 
-async def _answered_at(answer: asyncio.Future[bytes]) -> float:
+async def _answered_at(answer: Awaitable[bytes]) -> float:
     await answer
     return time.perf_counter()

@@ -15,6 +15,7 @@ from pathlib import Path
 from grpc import aio
 
 from tests.bench import peer
+from tests.grpc_calls import unary_unary
 from tests.process import running
 
 REPORT = "/stagecast.v1.ReportService/Report"
@@ -34,7 +35,7 @@ class Side:
 
     def call(self, method: str) -> Call:
         """Return a method that takes and gives bytes."""
-        return self.channel.unary_unary(method)
+        return unary_unary(self.channel, method)
 
 
 @contextlib.asynccontextmanager

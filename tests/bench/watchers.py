@@ -17,6 +17,7 @@ from stagecast.cli.loop import run
 from stagecast.v1 import status_service_pb2 as s
 from tests.bench.peer import Peer, answer_lines
 from tests.bench.sides import Side, connect
+from tests.grpc_calls import unary_stream
 
 WATCH = "/stagecast.v1.StatusService/WatchBatch"
 
@@ -49,7 +50,7 @@ class _Watchers:
         connections = -(-watches // _PER_CONNECTION)
         self._channels = [connect(address) for _ in range(connections)]
         self._streams = [
-            self._channels[n % connections].unary_stream(method)(bytes.fromhex(request))
+            unary_stream(self._channels[n % connections], method)(bytes.fromhex(request))
             for n in range(watches)
         ]
         await asyncio.gather(*(stream.initial_metadata() for stream in self._streams))
@@ -65,8 +66,8 @@ class _Watchers:
 
     async def drain(self) -> dict[str, Any]:
         """Read every stream to its end and return what all received."""
-        first, *others = await asyncio.gather(
-            _keep(self._streams[0]), *(_count(stream) for stream in self._streams[1:])
+        first, others = await asyncio.gather(
+            _keep(self._streams[0]), asyncio.gather(*map(_count, self._streams[1:]))
         )
         ended_s = time.perf_counter()
         for channel in self._channels:

@@ -22,6 +22,7 @@ from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
+from tests.grpc_calls import read
 
 BATCH = "b1"
 
@@ -261,7 +262,7 @@ class Calls:
         found: list[r.Transition] = []
         watch = self.client.status.WatchBatch(request, timeout=60)
         while not found or found[-1].revision < now:
-            message = await watch.read()
+            message = await read(watch)
             assert not message.HasField("snapshot")
             found += message.transitions
         watch.cancel()

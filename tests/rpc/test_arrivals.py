@@ -22,6 +22,7 @@ from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
 from tests.clock import Clock
 from tests.conditions import until
+from tests.grpc_calls import stream_stream
 from tests.rpc.calls import BATCH, Calls, Refusal, refused
 from tests.rpc.http2 import raw_connection
 
@@ -61,7 +62,7 @@ async def send_nothing() -> AsyncIterator[bytes]:
 async def ending(channel: aio.Channel, method: str, requests: Any) -> Refusal:
     """Return how a call with these requests is refused."""
     async with asyncio.timeout(60):
-        return await refused(_all(channel.stream_stream(method)(requests)))
+        return await refused(_all(stream_stream(channel, method)(requests)))
 
 
 async def _all(call: Any) -> list[Any]:
@@ -179,7 +180,7 @@ async def test_requests_that_do_not_come_do_not_hold_up_the_end(
     waiting_long = dataclasses.replace(patient, drain_s=600.0)
     async with asyncio.timeout(60), App(waiting_long, clock=clock) as app:
         channel = aio.insecure_channel(app.grpc_address)
-        call = channel.stream_stream(WATCH)(send_nothing())
+        call = stream_stream(channel, WATCH)(send_nothing())
         await until(lambda: app.open_watches == 1)
     refusal = await refused(_all(call))
     assert (refusal.code, refusal.reason) == (Code.UNAVAILABLE, "DRAINING")
@@ -196,13 +197,17 @@ async def test_request_that_is_on_its_way_when_the_server_drains_is_answered(
     async with Client(app.grpc_address) as client, asyncio.timeout(60):
         await Calls(client, dataset_id).create()  # and so it has ended
         async with aio.insecure_channel(app.grpc_address) as channel:
-            sending, names = asyncio.Event(), {"dataset_id": dataset_id, "batch_id": BATCH}
+            sending = asyncio.Event()
+            names: dict[str, Any] = {"dataset_id": dataset_id, "batch_id": BATCH}
 
             async def late() -> AsyncIterator[bytes]:
                 await sending.wait()
                 yield ss.WaitBatchRequest(**names).SerializeToString()
 
-            waiting = channel.stream_stream(WAIT, None, ss.WaitBatchResponse.FromString)(late())
+            wait: aio.StreamStreamMultiCallable[bytes, ss.WaitBatchResponse] = (
+                channel.stream_stream(WAIT, None, ss.WaitBatchResponse.FromString)
+            )
+            waiting = wait(late())
             watch = client.status.WatchDatasets(ss.WatchDatasetsRequest())
             await until(lambda: app.open_watches == 2)
             leaving = asyncio.create_task(app.__aexit__())
@@ -217,7 +222,7 @@ async def test_client_that_leaves_before_its_request_is_forgotten(
     patient: Config, clock: Clock
 ) -> None:
     async with App(patient, clock=clock) as app, aio.insecure_channel(app.grpc_address) as channel:
-        calls = [channel.stream_stream(WATCH)(send_nothing()) for _ in range(20)]
+        calls = [stream_stream(channel, WATCH)(send_nothing()) for _ in range(20)]
         await until(lambda: app.open_watches == 20)
         for call in calls:
             call.cancel()
@@ -231,7 +236,7 @@ async def test_deadline_ends_a_call_whose_request_does_not_come(
     async with App(patient, clock=clock) as app:
         async with aio.insecure_channel(app.grpc_address) as channel:
             with pytest.raises(aio.AioRpcError) as caught:
-                await _all(channel.stream_stream(method)(send_nothing(), timeout=0.2))
+                await _all(stream_stream(channel, method)(send_nothing(), timeout=0.2))
             assert caught.value.code() is Code.DEADLINE_EXCEEDED
         await until(lambda: app.open_watches == 0)
 
@@ -248,7 +253,10 @@ async def test_request_that_comes_piece_by_piece_is_answered(
                 await arriving.wait()
                 yield ss.GetDatasetRequest(dataset_id=dataset_id).SerializeToString()
 
-            call = channel.stream_unary(GET, None, ss.GetDatasetResponse.FromString)(late())
+            get: aio.StreamUnaryMultiCallable[bytes, ss.GetDatasetResponse] = channel.stream_unary(
+                GET, None, ss.GetDatasetResponse.FromString
+            )
+            call = get(late())
             await asyncio.wait((asyncio.ensure_future(call),), timeout=0)
             arriving.set()
             assert (await call).dataset.dataset_id == dataset_id

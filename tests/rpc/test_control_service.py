@@ -18,6 +18,7 @@ from stagecast.app import App
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import START_US, Clock
+from tests.grpc_calls import read
 from tests.rpc.calls import BATCH, Calls, counters, failure, moment, new, refused, stage
 from tests.validator import WatchRecord
 
@@ -173,12 +174,12 @@ async def test_whole_batch_is_settled_by_one_token(calls: Calls) -> None:
     watch = calls.client.status.WatchBatch(request, timeout=60)
     record = WatchRecord()
     while not record.snapshots:
-        record.receive(await watch.read())
+        record.receive(await read(watch))
     before, messages = record.revision, record.messages
     changed = range(before + 1, (await calls.pause()).batch.revision + 1)
     assert len(changed) == 120
     while record.revision < changed[-1]:
-        record.receive(await watch.read())
+        record.receive(await read(watch))
     watch.cancel()
     assert record.messages > messages + 1, "it took several messages"
     record.check_atomic([changed])

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from stagecast.app import App
 from stagecast.client import Client
@@ -21,6 +21,7 @@ from stagecast.watches import waits
 from tests.access import make_key, revoke
 from tests.clock import Clock
 from tests.conditions import until
+from tests.grpc_calls import HealthStub, unary_unary
 from tests.rpc.calls import Calls, Refusal, refused
 from tests.rpc.test_bad_input import SOUND
 
@@ -136,7 +137,7 @@ async def test_good_key_lets_in_whatever_is_beside_it(server: App, key: str) -> 
 
 async def test_credential_is_looked_at_before_the_request(server: App) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
-        call = channel.unary_unary("/stagecast.v1.StatusService/GetDataset")
+        call = unary_unary(channel, "/stagecast.v1.StatusService/GetDataset")
         with pytest.raises(aio.AioRpcError) as error:
             await call(b"\xff\xff")
     assert error.value.code() is UNAUTHENTICATED
@@ -167,7 +168,7 @@ async def test_revoked_key_says_so(server: App, config: Config, key: str) -> Non
 
 async def test_health_and_reflection_stay_open(server: App) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health = HealthStub(channel)
         answer = await health.Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -23,6 +24,7 @@ from stagecast.store.sqlite import connection as store_connection
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
+from tests.grpc_calls import read
 from tests.rpc.calls import (
     BATCH,
     Calls,
@@ -187,7 +189,7 @@ async def test_watch_of_a_batch_that_goes_ends_with_its_deletion(
     await calls.create("a")
     request = ss.WatchBatchRequest(dataset_id=calls.dataset_id, batch_id=BATCH)
     watch = calls.client.status.WatchBatch(request, timeout=60)
-    assert (await watch.read()).snapshot.complete
+    assert (await read(watch)).snapshot.complete
     for table in ("transitions", "documents", "batches"):
         execute(config.db, f"DELETE FROM {table}")  # noqa: S608 - our own
     refusal = await refused(watch.read())
@@ -219,7 +221,7 @@ async def test_watch_of_a_draining_server_is_told_to_come_again(
         await Calls(client, dataset_id).create("a")
         request = ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH)
         watch = client.status.WatchBatch(request, timeout=60)
-        assert (await watch.read()).snapshot.complete
+        assert (await read(watch)).snapshot.complete
         _, refusal = await asyncio.gather(app.__aexit__(), refused(watch.read()))
     assert refusal.code is Code.UNAVAILABLE
     assert refusal.reason == "DRAINING"
@@ -227,7 +229,7 @@ async def test_watch_of_a_draining_server_is_told_to_come_again(
 
 
 @contextlib.asynccontextmanager
-async def _locked(db_path: object) -> AsyncIterator[None]:
+async def _locked(db_path: Path) -> AsyncIterator[None]:
     """Hold the write lock of a file as another process would."""
     with contextlib.closing(sqlite3.connect(db_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -12,7 +12,6 @@ import grpc
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
@@ -21,6 +20,7 @@ from stagecast.errors import Draining, WatchExpired
 from stagecast.rpc.health import HealthServicer
 from stagecast.store.sqlite import connection as store_connection
 from tests.clock import Clock
+from tests.grpc_calls import HealthStub, read, unary_unary
 from tests.rpc.calls import Refusal, refused
 
 SERVICES = [
@@ -69,7 +69,7 @@ async def test_rpc_that_the_library_does_not_implement_says_so(
 ) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
         with pytest.raises(aio.AioRpcError) as caught:
-            await channel.unary_unary("/grpc.health.v1.Health/List")(b"")
+            await unary_unary(channel, "/grpc.health.v1.Health/List")(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
@@ -77,7 +77,7 @@ async def test_rpc_that_the_library_does_not_implement_says_so(
 async def test_watch_of_an_unknown_service_says_so_and_waits(health: HealthStub) -> None:
     watch = health.Watch(_about("nope"))
     async with asyncio.timeout(60):
-        told = await watch.read()
+        told = await read(watch)
     assert told.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
     watch.cancel()
 
@@ -89,12 +89,12 @@ async def test_watch_sees_that_the_store_cannot_be_written_and_can_again(
     watch = health.Watch(_about(service))
     with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
         async with asyncio.timeout(60):
-            assert (await watch.read()).status == SERVING
+            assert (await read(watch)).status == SERVING
             other.execute("BEGIN IMMEDIATE")
-            assert (await watch.read()).status == NOT_SERVING
+            assert (await read(watch)).status == NOT_SERVING
             assert (await health.Check(_about(service))).status == NOT_SERVING
             other.execute("ROLLBACK")
-            assert (await watch.read()).status == SERVING
+            assert (await read(watch)).status == SERVING
     watch.cancel()
 
 
@@ -105,11 +105,11 @@ async def test_loss_of_the_store_is_logged_once_and_so_is_its_return(
     watch = health.Watch(_about(""))
     with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
         async with asyncio.timeout(60):
-            await watch.read()
+            await read(watch)
             other.execute("BEGIN IMMEDIATE")
-            await watch.read()
+            await read(watch)
             other.execute("ROLLBACK")
-            await watch.read()
+            await read(watch)
     watch.cancel()
     told = [
         record.getMessage() for record in caplog.records if record.name == "stagecast.readiness"

@@ -7,14 +7,13 @@ import contextlib
 import dataclasses
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from sqlite_utils.utils import sqlite3
@@ -29,6 +28,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
 from tests.conditions import until
+from tests.grpc_calls import HealthStub, stream_stream, unary_unary
 from tests.rpc.calls import BATCH, Calls, refused, stage
 from tests.rpc.http2 import raw_connection, send_burst
 
@@ -52,9 +52,10 @@ def _watch_batch(channel: aio.Channel, dataset_id: str) -> Any:
 
 
 def _watch_datasets(channel: aio.Channel, _: str) -> Any:
-    return channel.unary_stream(
+    method: aio.UnaryStreamMultiCallable[bytes, ss.WatchDatasetsResponse] = channel.unary_stream(
         "/stagecast.v1.StatusService/WatchDatasets", None, ss.WatchDatasetsResponse.FromString
-    )(b"")
+    )
+    return method(b"")
 
 
 def _wait_batch(channel: aio.Channel, dataset_id: str) -> Any:
@@ -72,7 +73,8 @@ def _reflect(channel: aio.Channel, _: str) -> Any:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
         await asyncio.Event().wait()
 
-    return ServerReflectionStub(channel).ServerReflectionInfo(never_ending())
+    stub: Any = ServerReflectionStub(cast("grpc.Channel", channel))  # its types know no other
+    return stub.ServerReflectionInfo(never_ending())
 
 
 KINDS = (_watch_batch, _watch_datasets, _wait_batch, _watch_health, _reflect)
@@ -257,7 +259,7 @@ async def test_message_and_headers_that_are_too_large_are_refused_by_grpc(
     server: App, config: Config
 ) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
-        report = channel.unary_unary("/stagecast.v1.ReportService/Report")
+        report = unary_unary(channel, "/stagecast.v1.ReportService/Report")
         largest = await refused(report(b"\xff" * config.max_message_bytes))
         assert largest.reason == "FIELD_INVALID", "it has come, and is no message"
         large = (("x-large", "x" * (config.max_header_bytes - 1_000)),)
@@ -283,7 +285,7 @@ async def test_connection_may_have_as_many_calls_as_are_refused_with_a_reason(
 
 async def test_malformed_question_to_reflection_is_told(server: App) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
-        ask = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        ask = stream_stream(channel, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
         refusal = await refused(_first(ask(iter([b"\xff\xff"]))))
         assert refusal.reason == "FIELD_INVALID"
 

@@ -9,6 +9,7 @@ import pytest
 
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
+from tests.grpc_calls import read
 from tests.rpc.calls import BATCH, Calls, counters, failure, new, refused, stage
 
 _MAX_BYTES = 4 * 1024 * 1024  # what a gRPC client receives unless it was told otherwise
@@ -150,7 +151,7 @@ async def test_watch_from_a_page_brings_counters_that_moved_since(calls: Calls) 
         dataset_id=calls.dataset_id, batch_id=BATCH, resume_token=page.resume_token
     )
     watch = calls.client.status.WatchBatch(request, timeout=60)
-    message = await watch.read()
+    message = await read(watch)
     watch.cancel()
     assert [progress.document_id for progress in message.progress] == ["b"]
     assert message.revision == page.revision

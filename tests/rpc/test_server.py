@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -16,6 +17,7 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
+from tests.grpc_calls import unary_unary
 from tests.rpc.calls import Calls
 
 OURS = {
@@ -66,7 +68,7 @@ async def test_two_servers_cannot_share_a_port_silently(
 async def test_servers_that_are_told_to_share_a_port_do(config: Config) -> None:
     shared = dataclasses.replace(config, share_ports=True)
     async with App(shared) as first:
-        addresses = {"grpc": first.grpc_address, "http": first.http_address}
+        addresses: dict[str, Any] = {"grpc": first.grpc_address, "http": first.http_address}
         async with App(dataclasses.replace(shared, **addresses)) as second:
             assert second.grpc_address == first.grpc_address
             assert first.grpc_address in await _start_error(
@@ -120,7 +122,7 @@ async def test_unknown_service_and_unknown_rpc_are_unimplemented(server: App) ->
     async with aio.insecure_channel(server.grpc_address) as channel:
         for path in ("/stagecast.v1.StatusService/Nope", "/stagecast.v2.StatusService/GetBatch"):
             with pytest.raises(aio.AioRpcError) as caught:
-                await channel.unary_unary(path)(b"")
+                await unary_unary(channel, path)(b"")
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

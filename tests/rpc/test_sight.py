@@ -16,9 +16,11 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
+from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
 from tests.conditions import until
+from tests.grpc_calls import read
 from tests.rpc.calls import BATCH, Calls, contents, counters, refused, stage
 from tests.rpc.test_bad_input import FIELDS, IN_DATASET, SOUND
 
@@ -121,7 +123,7 @@ async def test_forbidden_dataset_answers_as_an_unknown_one(
     theirs = Calls(all_seeing, THEIRS)
     await theirs.create("a", "b")
     await theirs.create("a", batch_id="", request_id="again")
-    await theirs.report(stage("a", 2))
+    await theirs.report(stage("a", r.STAGE_PARSING))
     after = [await outcome(client, rpc, **fields) for rpc, fields in ASKED]
     for (rpc, fields), unknown, forbidden in zip(ASKED, before, after, strict=True):
         assert forbidden == unknown, (rpc, fields)
@@ -146,7 +148,7 @@ async def test_key_for_a_dataset_does_everything_in_it(client: Client) -> None:
     await calls.seal()
     await calls.start("a")
     assert await calls.orders("a") == [rs.WORKER_ORDER_GO_ON]
-    await calls.report(stage("a", 6), stage("b", 6))
+    await calls.report(stage("a", r.STAGE_COMPLETED), stage("b", r.STAGE_COMPLETED))
     await calls.stop("c")
     assert (await calls.wait()).done
     assert len((await calls.pages())[0].documents) == 3
@@ -226,16 +228,16 @@ async def test_watch_of_all_datasets_tells_of_those_that_can_be_seen(
         for named in ((), (MINE, THEIRS))
     }
     for watch in watches.values():
-        first = await watch.read()
+        first = await read(watch)
         assert [dataset.dataset_id for dataset in first.datasets] == [MINE]
         assert first.complete
-    await Calls(all_seeing, THEIRS).report(stage("a", 2), batch_id="b0")
+    await Calls(all_seeing, THEIRS).report(stage("a", r.STAGE_PARSING), batch_id="b0")
     await Calls(all_seeing, THEIRS).delete_dataset()
     await Calls(all_seeing, MINE).delete_dataset()
     for watch in watches.values():
         told: list[str] = []
         while not told:
-            message = await watch.read()
+            message = await read(watch)
             assert {dataset.dataset_id for dataset in message.datasets} <= {MINE}
             told = list(message.removed_dataset_ids)
         assert told == [MINE]

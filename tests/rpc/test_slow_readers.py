@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -21,7 +21,11 @@ from stagecast.v1 import status_service_pb2 as ss
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
 from tests.clock import Clock
 from tests.conditions import until, with_more_time
+from tests.grpc_calls import read
 from tests.watches.pipeline import Pipeline
+
+if TYPE_CHECKING:  # it is nowhere else
+    from stagecast.v1.status_service_pb2_grpc import StatusServiceAsyncStub
 
 # Without it a client reads megabytes ahead, whether anybody wants them or not.
 NO_READ_AHEAD = [("grpc.http2.bdp_probe", 0)]
@@ -34,7 +38,7 @@ def config(config: Config) -> Config:
 
 
 @pytest.fixture
-async def lazy(server: App) -> AsyncIterator[StatusServiceStub]:
+async def lazy(server: App) -> AsyncIterator[StatusServiceAsyncStub]:
     """A client that takes of each stream what fits into a window of 64 KiB, until it reads."""
     async with aio.insecure_channel(server.grpc_address, options=NO_READ_AHEAD) as channel:
         yield StatusServiceStub(channel)
@@ -70,7 +74,7 @@ async def read_all(call: aio.UnaryStreamCall[Any, Any]) -> tuple[list[Any], aio.
 
 
 async def test_watch_that_is_not_read_is_ended_and_the_reader_told_when_it_reads_again(
-    large: Pipeline, lazy: StatusServiceStub, caplog: pytest.LogCaptureFixture
+    large: Pipeline, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
     call = lazy.WatchBatch(large.watch_request())
@@ -99,7 +103,7 @@ async def test_reader_that_has_stopped_does_not_hold_up_the_end(
 
 
 async def test_watch_of_datasets_that_is_not_read_is_ended(
-    client: Client, lazy: StatusServiceStub, caplog: pytest.LogCaptureFixture
+    client: Client, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
     for number in range(1_000):
@@ -143,13 +147,13 @@ async def test_reader_that_was_sent_away_goes_on_without_a_gap(
 
 
 async def _stop_and_go_on(
-    pipeline: Pipeline, lazy: StatusServiceStub, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     await pipeline.create(1_000, more_documents_follow=True)
     call = lazy.WatchBatch(pipeline.watch_request())
-    message = await call.read()
+    message = await read(call)
     while not message.resume_token:
-        message = await call.read()
+        message = await read(call)
     first = message.revision
     await until(
         lambda: "stopped reading" in caplog.text,

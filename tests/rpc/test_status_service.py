@@ -18,6 +18,7 @@ from stagecast.v1 import (
 )
 from stagecast.v1 import resources_pb2 as r
 from tests.clock import Clock
+from tests.grpc_calls import unary_stream, unary_unary
 from tests.rpc.calls import BATCH, Calls, counters, failure, moment, refused, stage
 
 
@@ -186,9 +187,9 @@ async def _is_unimplemented(channel: aio.Channel, method: Any) -> bool:
     request = b"\xff"  # the beginning of a message, at most
     try:
         if method.server_streaming:
-            await channel.unary_stream(path)(request).read()
+            await unary_stream(channel, path)(request).read()
         else:
-            await channel.unary_unary(path)(request)
+            await unary_unary(channel, path)(request)
     except aio.AioRpcError as error:
         return error.code() is grpc.StatusCode.UNIMPLEMENTED
     raise AssertionError(f"{path} answered nonsense")

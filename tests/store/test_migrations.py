@@ -19,6 +19,7 @@ import httpx
 import pytest
 from google.protobuf.json_format import MessageToDict
 from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.client import Client
@@ -32,6 +33,7 @@ from stagecast.v1 import status_service_pb2 as ss
 from tests.builders import get_dataset
 from tests.clock import START_US, Clock
 from tests.conditions import until
+from tests.grpc_calls import read
 from tests.keeper.house import House, live, open_house
 from tests.process import running
 from tests.rpc.calls import Calls, contents, execute, new, refused, stage
@@ -161,7 +163,7 @@ async def test_datasets_are_listed_and_watched(client: Client) -> None:
     answer = await client.status.ListDatasets(ss.ListDatasetsRequest())
     assert {each.dataset_id: _plain(each) for each in answer.datasets} == TOLD["datasets"]
     watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(), timeout=60)
-    message = await watch.read()
+    message = await read(watch)
     assert message.complete
     assert {each.dataset_id: _plain(each) for each in message.datasets} == TOLD["datasets"]
     for dataset_id, batch_id in ((C, "failed"), (A, "open"), (B, "waiting")):
@@ -170,10 +172,10 @@ async def test_datasets_are_listed_and_watched(client: Client) -> None:
         await calls.stop(batch_id=batch_id)
         shown = r.Dataset()
         while shown != await calls.dataset():
-            message = await watch.read()
+            message = await read(watch)
             [shown] = message.datasets
     await Calls(client, B).delete_dataset()
-    assert list((await watch.read()).removed_dataset_ids) == [B]
+    assert list((await read(watch)).removed_dataset_ids) == [B]
     watch.cancel()
 
 
@@ -281,7 +283,7 @@ async def test_old_file_is_waited_for_while_another_process_takes_long_over_it(
     """A large one takes minutes, and nobody waits for a lock for so long otherwise."""
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 10)
     caplog.set_level(logging.INFO)
-    with contextlib.closing(connection.sqlite3.connect(config.db, isolation_level=None)) as other:
+    with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         opening = asyncio.create_task(asyncio.to_thread(connection.open_writer, config.db))
         await until(lambda: caplog.text.count("waiting") >= 3 or opening.done())
@@ -295,7 +297,7 @@ def test_foreign_file_that_is_locked_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 10)
     path = tmp_path / "foreign.db"
-    with contextlib.closing(connection.sqlite3.connect(path, isolation_level=None)) as other:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TABLE theirs (id INTEGER)")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StartError, match="not one of stagecast's"):
@@ -318,7 +320,7 @@ def test_step_that_breaks_leaves_the_old_file_as_it_was(
     steps = migrations._migrations
 
     def break_down(_db: Database) -> None:
-        raise connection.sqlite3.OperationalError("disk I/O error")
+        raise sqlite3.OperationalError("disk I/O error")
 
     broken = [*steps[:-1], replace(steps[-1], fn=break_down)]
     monkeypatch.setattr(migrations, "_migrations", broken)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -18,6 +19,7 @@ from stagecast.client import Client, details_of
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
+from tests.grpc_calls import read
 from tests.validator import WatchRecord
 from tests.watches.pipeline import STAGES, Pipeline
 
@@ -32,7 +34,7 @@ async def serving(config: Config, pipeline: Pipeline) -> AsyncIterator[Pipeline]
 @pytest.fixture
 def nowhere(dataset_id: str) -> Pipeline:
     """A pipeline that has no server yet."""
-    return Pipeline(None, dataset_id)
+    return Pipeline(cast("Client", None), dataset_id)
 
 
 async def test_every_token_goes_on_with_exactly_the_next_revision(pipeline: Pipeline) -> None:
@@ -66,7 +68,7 @@ async def test_watch_that_goes_on_is_heard_from_at_once(pipeline: Pipeline) -> N
     request.heartbeat_interval.FromSeconds(300)
     watch = pipeline.client.status.WatchBatch(request)
     async with asyncio.timeout(60):
-        message = await watch.read()
+        message = await read(watch)
     watch.cancel()
     assert not message.HasField("snapshot")
     assert not message.transitions
@@ -251,7 +253,7 @@ async def test_watcher_far_behind_reads_the_log_page_by_page_with_the_batch_of_e
         record.receive(await stream.read())
     for stage in STAGES:
         await pipeline.stage(stage)
-    messages = []
+    messages: list[s.WatchBatchResponse] = []
     async with pipeline.stream(resume_token=record.resume_token) as stream:
         while not messages or messages[-1].revision < 902 + 5 * 900:
             messages.append(await stream.read())

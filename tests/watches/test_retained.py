@@ -25,6 +25,7 @@ from stagecast.watches import BatchWatches
 from tests.builders import BATCH_ID, DATASET_ID, create, move, watch_request
 from tests.clock import Clock
 from tests.conditions import until
+from tests.grpc_calls import read
 from tests.store.history import ended, make_ended, retried
 from tests.validator import WatchRecord
 from tests.watches.pipeline import STAGES, Pipeline
@@ -136,14 +137,14 @@ async def test_waiters_and_watchers_hear_that_a_batch_is_not_kept_any_more(
         datasets = client.status.WatchDatasets(
             s.WatchDatasetsRequest(dataset_ids=[dataset_id]), timeout=60
         )
-        assert (await datasets.read()).datasets[0].batches == 1
+        assert (await read(datasets)).datasets[0].batches == 1
         async with pipeline.stream(follow=True, resume_token=tokens[LAST]) as stream:
             await stream.call.wait_for_connection()
             clock.advance(86_400)
             error = await stream.error()
         assert error.code() is grpc.StatusCode.NOT_FOUND
         assert details_of(error).reason == "BATCH_DELETED"
-        [dataset] = (await datasets.read()).datasets
+        [dataset] = (await read(datasets)).datasets
         datasets.cancel()
         assert (dataset.batches, dataset.counts.total) == (0, 0)
         assert dataset.state == r.DATASET_STATE_SUCCEEDED
@@ -299,7 +300,10 @@ async def test_watch_that_lags_reads_the_rest_of_its_snapshot_or_is_sent_away(
     batch = await create(behind.store, documents=12_000)
     async with behind.watch() as messages:
         assert not (await _next(messages)).snapshot.complete
-        behind.watches._snapshots._all[0]().drop()  # what it is not through with is read again
+        shared = behind.watches._snapshots._all[0]()
+        assert shared is not None
+        shared.drop()  # what it is not through with is read again
+        del shared  # who shares it holds it, and nobody else
         for step in (ended, retried, ended):
             await move(behind.store, batch, *[(number, step) for number in range(12_000)])
         await behind.trim()

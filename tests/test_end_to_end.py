@@ -168,7 +168,7 @@ def _dify(document: r.Document, status: str, **changes: Any) -> dict[str, Any]:
     return entry | changes
 
 
-def _seconds(document: r.Document, field: str) -> int | None:
+def _seconds(document: r.Document, field: Any) -> int | None:
     moment: Timestamp = getattr(document, field)
     return moment.seconds if document.HasField(field) else None
 

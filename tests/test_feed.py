@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 import weakref
+from collections.abc import Callable
 
 import pytest
 
@@ -15,7 +16,7 @@ LONG_S = 30.0  # a deadline: whoever needs it has failed
 SHORT_S = 0.01
 
 
-def gone(seen: weakref.ref[object]) -> bool:
+def gone(seen: Callable[[], object]) -> bool:
     """Tell whether nobody holds it any more."""
     gc.collect()
     return seen() is None

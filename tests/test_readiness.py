@@ -32,7 +32,9 @@ async def test_server_is_not_ready_while_its_store_hangs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(readiness, "_PROBE_S", 0.01)
-    store = Hanging(config.db, clock=clock, on_commit=len, on_foreign_commit=int)
+    store = Hanging(
+        config.db, clock=clock, on_commit=lambda _topics: None, on_foreign_commit=lambda: None
+    )
     told = Readiness()
     assert not told.ready, "nobody has tried"
     told.gain()

@@ -42,7 +42,7 @@ class Site:
     server: ServerProcess
     pipeline: Pipeline
     record: WatchRecord
-    reasons: list[int]
+    reasons: list[s.SnapshotReason.ValueType]
     watching: asyncio.Task[None]
 
     @property

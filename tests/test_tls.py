@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grpc import aio
@@ -243,7 +244,8 @@ async def test_only_clients_with_a_certificate_connect(
         strict.grpc, key=key, ca=authority.ca, cert=mine.cert, cert_key=mine.key
     ) as client:
         assert not (await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets
-    for bad_files in ({}, {"cert": theirs.cert, "cert_key": theirs.key}):
+    wrong: list[dict[str, Any]] = [{}, {"cert": theirs.cert, "cert_key": theirs.key}]
+    for bad_files in wrong:
         async with Client(strict.grpc, key=key, ca=authority.ca, **bad_files) as client:
             with pytest.raises(aio.AioRpcError):
                 await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)

@@ -100,7 +100,7 @@ def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorit
         principal = verifier.verify(token)
         assert principal.name == "token of alice"
         assert principal.scopes == {Scope.READ, Scope.REPORT}
-        assert principal.sight == {DATASET}
+        assert principal.sight == frozenset({DATASET})
         assert principal.expires_at == (end + 30) * 1_000_000
 
 
@@ -167,13 +167,19 @@ def test_token_signed_in_any_other_way_is_refused(
 ) -> None:
     if other == algorithm:
         return
-    signer = {"H": SHARED, "R": rsa_key(), "P": rsa_key(), "E": ec_key(), "n": None}[other[0]]
-    token = jwt.encode(claims(), signer, other)
+    signers: dict[str, Any] = {
+        "H": SHARED,
+        "R": rsa_key(),
+        "P": rsa_key(),
+        "E": ec_key(),
+        "n": None,
+    }
+    token = jwt.encode(claims(), signers[other[0]], other)
     assert isinstance(refusal(verifier, token), CredentialsInvalid)
 
 
 def test_token_signed_with_another_key_is_refused(verifier: TokenVerifier, algorithm: str) -> None:
-    others = {
+    others: dict[str, Any] = {
         "HS256": "another secret that has 32 bytes or more",
         "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
         "ES256": ec.generate_private_key(ec.SECP256R1()),

@@ -73,7 +73,7 @@ async def _serve() -> None:
     bare = _Bare()
     # A burst of streams waits instead of being lost, as it does with us.
     server = aio.server(options=(("grpc.server.max_pending_requests", 20_000),))
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Nothing": grpc.unary_unary_rpc_method_handler(bare.nothing),
         "Watch": grpc.unary_stream_rpc_method_handler(bare.watch),
         "Publish": grpc.unary_unary_rpc_method_handler(bare.publish),

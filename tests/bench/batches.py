@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stagecast.client import Client
 from stagecast.v1 import report_service_pb2 as pb
@@ -56,7 +57,7 @@ class Work:
 
 async def make_work(client: Client, documents: int) -> Work:
     """Create a batch in a dataset of its own."""
-    names = {"dataset_id": str(uuid.uuid4()), "batch_id": "bench"}
+    names: dict[str, Any] = {"dataset_id": str(uuid.uuid4()), "batch_id": "bench"}
     new = [pb.NewDocument(document_id=f"papers/{n:05}.pdf") for n in range(documents)]
     created = await client.reports.CreateBatch(pb.CreateBatchRequest(**names, documents=new))
     page = await client.status.ListDocuments(s.ListDocumentsRequest(**names, page_size=1))

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stagecast.client import Client
 from stagecast.v1 import control_service_pb2 as cs
@@ -80,14 +81,14 @@ async def _timed(work: Awaitable[object]) -> float:
     return time.perf_counter() - began
 
 
-async def _create(client: Client, names: dict[str, str], documents: int) -> None:
+async def _create(client: Client, names: dict[str, Any], documents: int) -> None:
     await client.reports.CreateBatch(rs.CreateBatchRequest(**names, more_documents_follow=True))
     for first in range(0, documents, MOST_DOCUMENTS):
         new = [rs.NewDocument(document_id=_id(n)) for n in range(first, first + MOST_DOCUMENTS)]
         await client.reports.AddDocuments(rs.AddDocumentsRequest(**names, documents=new))
 
 
-async def _report(client: Client, names: dict[str, str], documents: int) -> None:
+async def _report(client: Client, names: dict[str, Any], documents: int) -> None:
     """Report on a hundred documents a call, until cancelled."""
     for stage in (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_SPLITTING, r.STAGE_INDEXING):
         for first in range(0, documents, 100):
@@ -98,7 +99,7 @@ async def _report(client: Client, names: dict[str, str], documents: int) -> None
             await client.reports.Report(rs.ReportRequest(**names, reports=reports))
 
 
-async def _watch(client: Client, names: dict[str, str]) -> _Seen:
+async def _watch(client: Client, names: dict[str, Any]) -> _Seen:
     began, first_s = time.perf_counter(), 0.0
     messages = largest = 0
     call = client.status.WatchBatch(s.WatchBatchRequest(**names))

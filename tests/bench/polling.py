@@ -57,7 +57,11 @@ async def poll_for(seconds: float, poll: Poll) -> int:
     pollers = [_Poller(poll, over) for _ in range(_CONNECTIONS)]
     async with asyncio.timeout(seconds + _PATIENCE_S):
         for poller in pollers:
-            await loop.create_connection(lambda it=poller: it, *split_address(poll.address))
+
+            def same(it: _Poller = poller) -> _Poller:
+                return it
+
+            await loop.create_connection(same, *split_address(poll.address))
         return sum(await asyncio.gather(*(poller.answers for poller in pollers)))
 
 

@@ -30,8 +30,7 @@ from tests.cli.command import Running, command, stagecast
 from tests.cli.test_serve import ANY, READY
 from tests.process import environment, free_address, running
 from tests.validator import WatchRecord
-from tests.watches.pipeline import Pipeline
-from tests.watches.test_faults import check_all
+from tests.watches.pipeline import Pipeline, check_all
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
 
@@ -84,7 +83,7 @@ class Service(Running):
                     return starting
                 await asyncio.sleep(0)
 
-    async def end(self) -> tuple[int, str]:
+    async def end(self) -> tuple[int, str]:  # type: ignore[override]  # what a service says is its log
         """Wait for the end of all its processes; return the exit code and the whole log."""
         ended = await super().end()
         return ended.code, "".join(self.log) + ended.err
@@ -339,6 +338,7 @@ async def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) ->
     async with asyncio.timeout(PATIENCE_S):
         ready = await server.ready()
         assert (ready.grpc, ready.http) == (grpc, http)
+        assert server.id is not None
         os.kill(server.id, signal.SIGSTOP)
         end = await server.stop(0.1)
     assert end == f"process {server.id} died of signal 9, Killed: it did not stop within 0.1 s"
@@ -352,6 +352,7 @@ async def test_a_process_has_the_time_to_drain_and_a_little_more_to_stop(
     async with asyncio.timeout(PATIENCE_S), place_for(tmp_path, drain_s=0.5) as place:
         await place.fill()
         assert place._server is not None
+        assert place._server.id is not None
         os.kill(place._server.id, signal.SIGSTOP)
         end = await place.clear()
     assert end is not None

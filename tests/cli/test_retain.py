@@ -82,7 +82,7 @@ async def test_serve_takes_what_to_keep_from_the_environment(db: Path) -> None:
     ("age", "seconds"), [("45s", 45), ("90m", 5_400), ("12h", 43_200), ("30d", 2_592_000)]
 )
 def test_age_is_a_number_with_its_unit(age: str, seconds: float) -> None:
-    assert check_age(None, None, age) == seconds  # type: ignore[arg-type]
+    assert check_age(None, None, age) == seconds  # type: ignore[arg-type]  # neither is looked at
 
 
 @pytest.mark.parametrize("option", ["--retain-history", "--retain-batches"])

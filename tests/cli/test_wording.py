@@ -24,8 +24,9 @@ def _two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def at(*date: int) -> Timestamp:
-    return Timestamp(seconds=int(datetime(*date, tzinfo=UTC).timestamp()), nanos=5_000_000)
+def at(year: int, month: int, day: int, hour: int, minute: int, second: int) -> Timestamp:
+    date = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    return Timestamp(seconds=int(date.timestamp()), nanos=5_000_000)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -164,7 +165,7 @@ async def test_a_slow_worker_keeps_its_document_from_stalling(
 async def _check_stalls_are_of_what_is_forgotten(
     client: Client, batch: r.Batch, source: Source, index: Index
 ) -> None:
-    names = {"dataset_id": batch.dataset_id, "batch_id": batch.batch_id}
+    names: dict[str, Any] = {"dataset_id": batch.dataset_id, "batch_id": batch.batch_id}
     gate = Gate(index)
     async with asyncio.timeout(600), asyncio.TaskGroup() as group:
         group.create_task(Worker(client, batch, gate, name="w1").ingest(source))

@@ -127,7 +127,8 @@ breaks = aborts(Code.UNAVAILABLE)
 @contextlib.asynccontextmanager
 async def serving(*steps: Step, always: Step | None = None) -> AsyncIterator[Scripted]:
     """Serve a script, and for ever its last step `always`, for as long as the block."""
-    script = ScriptedServer(itertools.chain(steps, itertools.repeat(always) if always else ()))
+    played = itertools.chain(steps, itertools.repeat(always) if always else ())
+    script = ScriptedServer(played)  # type: ignore[abstract]  # in its stub; the rest is UNIMPLEMENTED
     server = aio.server()
     add_StatusServiceServicer_to_server(script, server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stagecast.errors import StagecastError
@@ -41,7 +43,7 @@ def created(documents: int = 0, *, sealed: bool = True, now: int = NOW) -> Batch
     return edit
 
 
-def tell(edit: BatchEdit, found: Document, **said: object) -> Document:
+def tell(edit: BatchEdit, found: Document, **said: Any) -> Document:
     report = Report(document_id=found.document_id, **said)
     return edit.apply(found, apply_report(found, report, now=edit.now))
 
@@ -167,7 +169,7 @@ def test_nothing_said_leaves_nothing_to_write() -> None:
     ],
 )
 def test_report_that_brings_nothing_leaves_nothing_to_write(
-    said: dict[str, object], outcome: ReportOutcome
+    said: dict[str, Any], outcome: ReportOutcome
 ) -> None:
     first = created(1)
     at_work = tell(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -126,11 +127,11 @@ class Ingestion(RuleBasedStateMachine):
             self.save(edit)
 
     @rule(news=said)
-    def report(self, news: dict[str, object]) -> None:
+    def report(self, news: dict[str, Any]) -> None:
         self.report_together([news])
 
     @rule(many=st.lists(said, min_size=2, max_size=4))
-    def report_together(self, many: list[dict[str, object]]) -> None:
+    def report_together(self, many: list[dict[str, Any]]) -> None:
         reports = [self.report_of(**news) for news in many if news["number"] < len(self.documents)]
         edit = self.begin()
         found = list(self.documents)
@@ -143,7 +144,7 @@ class Ingestion(RuleBasedStateMachine):
         for number, report in reports[-1:]:
             self.check_repeat(number, report)
 
-    def report_of(self, *, number: int, attempt: str, **news: object) -> tuple[int, Report]:
+    def report_of(self, *, number: int, attempt: str, **news: Any) -> tuple[int, Report]:
         current = self.documents[number].attempt
         named = {"any": 0, "current": current, "last": current - 1, "next": current + 1}[attempt]
         return number, Report(document_id=f"doc-{number}", attempt=named, **news)

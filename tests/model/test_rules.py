@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -34,7 +36,7 @@ PENDING, RUNNING, PAUSED, SUCCEEDED, FAILED, STOPPED = DocumentState
 APPLIED, DUPLICATE, OVERTAKEN = ReportOutcome
 Kind = TransitionKind
 
-STAGES = {stage.name[0]: stage for stage in Stage if stage is not Stage.COMPLETED}
+STAGES: dict[str, Stage] = {stage.name[0]: stage for stage in Stage if stage is not Stage.COMPLETED}
 STAGES["D"] = Stage.COMPLETED  # done; C is CLEANING
 
 # Rows: where the document is (state, stage; every one at 4 of 10 segments).
@@ -196,7 +198,7 @@ FAILED    I   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/
 STOPPED   P   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
 """  # noqa: E501 - a table is read across
 
-ASKED = {
+ASKED: dict[str, tuple[Kind, Callable[[Document], Change]]] = {
     "same": (Kind.STARTED, lambda found: start_attempt(found, "w1", now=NOW)),
     "other": (Kind.STARTED, lambda found: start_attempt(found, "w2", now=NOW)),
     "pause": (Kind.PAUSED, lambda found: pause(found, now=NOW)),
@@ -401,7 +403,7 @@ def counted(completed: int, total: int | None) -> Progress:
     return Progress(completed_segments=completed, total_segments=total)
 
 
-def told(completed: int, total: int | None, **more: object) -> Report:
+def told(completed: int, total: int | None, **more: Any) -> Report:
     return replace(Report(document_id="doc-0", progress=counted(completed, total)), **more)
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import uuid
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -230,7 +230,7 @@ async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -
             assert await reader.read(10_000)
             await asyncio.sleep(0.01)
 
-        connections = server._server.server_state.connections
+        connections: set[Any] = server._server.server_state.connections
         try:
             await until(lambda: len(connections) == 1, meanwhile=read_on)
             [left] = connections

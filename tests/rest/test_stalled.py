@@ -20,8 +20,9 @@ class Connection:
 
 
 def test_connection_is_stalled_when_nothing_was_taken_for_all_of_the_patience() -> None:
-    stalled, stopped, slow, idle = Stalled(PATIENCE_S), Connection(5), Connection(5), Connection(0)
-    open_ones: list[Any] = [stopped, slow, idle]
+    stalled = Stalled(PATIENCE_S)
+    open_ones: list[Any] = [Connection(5), Connection(5), Connection(0)]
+    stopped, slow, _ = open_ones
     assert stalled.find(open_ones, 100.0) == []
     slow.unsent = 4
     assert stalled.find(open_ones, 109.9) == []

@@ -264,7 +264,8 @@ async def _continue_history(calls: Calls, clock: Clock) -> None:
     rng = random.Random(7)
     for step in range(200):
         clock.advance(rng.random())
-        [answer] = await asyncio.gather(_do_anything(calls, rng, step), return_exceptions=True)
+        answers = await asyncio.gather(_do_anything(calls, rng, step), return_exceptions=True)
+        answer: Any = answers[0]
         if isinstance(answer, BaseException):
             assert isinstance(answer, grpc.aio.AioRpcError)
             assert refusal_of(answer).reason == "ILLEGAL_TRANSITION"

@@ -103,8 +103,12 @@ async def test_peer_that_asks_whether_we_live_is_not_sent_away(
         connection.begin("/stagecast.v1.StatusService/WatchBatch", b"\0")
         for _ in range(6):
             next_s = now() + 0.06
+
+            def passed(at: float = next_s) -> bool:
+                return now() > at
+
             await connection.ping()
-            await until(lambda at=next_s: now() > at)
+            await until(passed)
 
 
 async def test_watches_that_were_opened_and_cancelled_leave_nothing_behind(

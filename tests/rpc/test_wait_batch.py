@@ -34,7 +34,12 @@ BRIEFLY = Duration(nanos=50_000_000)
 async def test_terminal_batch_is_done_at_once(calls: Calls) -> None:
     await calls.create("a", "b")
     await calls.report(stage("a", r.STAGE_COMPLETED), failure("b"))
-    for fields in ({}, {"timeout": AT_ONCE}, {"timeout": Duration(seconds=3_600)}):
+    asked: list[dict[str, Any]] = [
+        {},
+        {"timeout": AT_ONCE},
+        {"timeout": Duration(seconds=3_600)},
+    ]
+    for fields in asked:
         answer = await calls.wait(**fields)
         assert answer.done
         assert answer.batch == await calls.batch()

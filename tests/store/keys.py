@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from stagecast.model import ApiKey, NewKey, Scope
-from stagecast.store import Store
+from stagecast.store import Store, Writing
 from tests.clock import Clock
 
 
-def key(number: int, **fields: object) -> NewKey:
+def key(number: int, **fields: Any) -> NewKey:
     """Return a key to keep."""
-    given = {
+    given: dict[str, Any] = {
         "prefix": f"stagecast_{number:08}",
         "digest": bytes([number]) * 32,
         "name": "",
@@ -17,7 +20,7 @@ def key(number: int, **fields: object) -> NewKey:
         "sight": None,
         "expires_at": None,
     }
-    return NewKey(**(given | fields))  # type: ignore[arg-type]
+    return NewKey(**(given | fields))
 
 
 class KeysContract:
@@ -41,7 +44,10 @@ class KeysContract:
         )
 
     async def test_keys_are_listed_the_oldest_first(self, store: Store) -> None:
-        added = [await store.write(lambda tx, n=n: tx.add_key(key(n))) for n in (3, 1, 2)]  # type: ignore[misc]
+        def adding(number: int) -> Callable[[Writing], ApiKey]:
+            return lambda tx: tx.add_key(key(number))
+
+        added = [await store.write(adding(n)) for n in (3, 1, 2)]
         assert await store.read(lambda tx: tx.list_keys()) == added
 
     async def test_key_is_revoked_once(self, store: Store, clock: Clock) -> None:

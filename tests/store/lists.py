@@ -140,7 +140,7 @@ class ListsContract:
         rng = random.Random(5)
 
         def create_all(tx: Writing) -> list[Batch]:
-            made = []
+            made: list[Batch] = []
             for sealed, *some in itertools.product((False, True), *[(0, 1)] * 6):
                 counts = DocumentCounts(
                     **{

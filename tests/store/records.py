@@ -10,6 +10,7 @@ import pytest
 from stagecast.model import (
     Batch,
     Creation,
+    Dataset,
     DatasetState,
     Document,
     DocumentCounts,
@@ -105,7 +106,8 @@ class RecordsContract:
                 )
             )
             tx.save(edit)
-            return edit.batch, *edit.added.values()
+            [added] = edit.added.values()
+            return edit.batch, added
 
         batch, registered = await store.write(call)
         assert await get_documents(store, batch) == [registered]
@@ -250,7 +252,11 @@ class RecordsContract:
         await create(store, "other", documents=2)
         for wanted in (["doc-7"], ["doc-7", "doc-9"], [f"doc-{n}" for n in range(3_000)]):
             asked = [*wanted, "nobody"] if len(wanted) > 1 else wanted
-            found = await store.read(lambda tx, asked=asked: tx.find_documents(batch, asked))
+
+            def find(tx: Reading, asked: list[str] = asked) -> dict[str, Document]:
+                return tx.find_documents(batch, asked)
+
+            found = await store.read(find)
             assert sorted(found) == sorted(wanted)
             assert all(found[name].document_id == name for name in wanted)
             assert {one.batch_id for one in found.values()} == {"big"}
@@ -328,5 +334,9 @@ class RecordsContract:
             ([], []),
             ([f"{n:08x}-1111-4222-8333-444444444444" for n in range(3_000)], names),
         ):
-            found = await store.read(lambda tx, asked=asked: list(tx.iterate_datasets(asked)))
+
+            def read(tx: Reading, asked: list[str] | None = asked) -> list[Dataset]:
+                return list(tx.iterate_datasets(asked))
+
+            found = await store.read(read)
             assert [one.dataset_id for one in found] == listed

@@ -19,7 +19,7 @@ BUGS = ["ERROR", "CONSTRAINT", "MISMATCH", "MISUSE", "RANGE"]
 
 def errors(name: str) -> list[Exception]:
     """Return errors with a code, by itself and with a byte above it that tells more."""
-    found = []
+    found: list[Exception] = []
     for more in (0, 3 << 8):
         error = sqlite3.OperationalError("what the driver says")
         error.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{name}") | more

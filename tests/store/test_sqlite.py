@@ -21,7 +21,7 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StagecastError, StartError, StoreBusy
 from stagecast.model import Batch
-from stagecast.store import BatchName, Writing
+from stagecast.store import Topic, Writing
 from stagecast.store.sqlite import SqliteStore, connection
 from tests.builders import (
     BATCH_ID,
@@ -46,13 +46,13 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def committed() -> list[set[BatchName]]:
+def committed() -> list[set[Topic]]:
     return []
 
 
 @pytest.fixture
 async def store(
-    path: Path, clock: Clock, committed: list[set[BatchName]]
+    path: Path, clock: Clock, committed: list[set[Topic]]
 ) -> AsyncIterator[SqliteStore]:
     async with opened(path, clock=clock, on_commit=committed.append) as store:
         yield store
@@ -63,7 +63,7 @@ async def opened(
     path: Path,
     *,
     clock: Callable[[], int] | None = None,
-    on_commit: Callable[[set[BatchName]], None] = lambda _names: None,
+    on_commit: Callable[[set[Topic]], None] = lambda _names: None,
     on_foreign_commit: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(
@@ -139,7 +139,7 @@ def no_database(path: Path) -> None:
 def later_release(path: Path) -> None:
     connection.open_writer(path).close()
     with contextlib.closing(Database(path)) as db:
-        db["_sqlite_migrations"].insert(
+        db.table("_sqlite_migrations").insert(
             {"migration_set": "stagecast", "name": "fold_space", "applied_at": "2030-01-01"}
         )
 
@@ -174,12 +174,12 @@ async def test_empty_file_is_a_fresh_one(path: Path) -> None:
 
 
 async def test_commit_of_one_store_rings_the_other(path: Path) -> None:
-    rung = [asyncio.Event(), asyncio.Event()]
+    rung = asyncio.Event(), asyncio.Event()
     async with (
         opened(path, on_foreign_commit=rung[0].set) as one,
         opened(path, on_foreign_commit=rung[1].set) as two,
     ):
-        for writing, reading, own, other in ((one, two, *rung), (two, one, *reversed(rung))):
+        for writing, reading, own, other in ((one, two, *rung), (two, one, *rung[::-1])):
             own.clear()
             batch = await create(writing, f"by-{id(writing)}")
             async with asyncio.timeout(DEADLINE_S):
@@ -308,7 +308,7 @@ def commit_for_ever() -> None:
 
 @pytest.mark.parametrize("answers", [1, 7, 100])
 async def test_what_was_acknowledged_survives_a_kill(path: Path, answers: int) -> None:
-    acknowledged = []
+    acknowledged: list[int] = []
     async with child(COMMIT) as process:
         process.stdin.write(f"{path}\n".encode())
         while len(acknowledged) < answers:
@@ -346,7 +346,8 @@ async def child(code: str) -> AsyncIterator[Any]:
 
 async def line_of(process: Any) -> str:
     async with asyncio.timeout(60):
-        return (await process.stdout.readline()).decode().strip()
+        line: bytes = await process.stdout.readline()
+        return line.decode().strip()
 
 
 # A file that cannot be written.

@@ -15,7 +15,7 @@ from stagecast.model import (
     DocumentState,
     Stage,
 )
-from stagecast.store import BatchName, Reading, Store, Writing
+from stagecast.store import Reading, Store, Topic, Writing
 from tests import builders
 from tests.builders import (
     BATCH_ID,
@@ -57,11 +57,11 @@ class TransactionsContract:
 
     @pytest.mark.parametrize("error", [RuntimeError, ArithmeticError, StopIteration])
     async def test_call_that_breaks_is_rolled_back_and_fails_alone(
-        self, store: Store, committed: list[set[BatchName]], error: type[Exception]
+        self, store: Store, committed: list[set[Topic]], error: type[Exception]
     ) -> None:
         batch = await create(store, documents=20)
 
-        def break_down(tx: Writing) -> None:
+        def break_down(tx: Writing) -> Batch:
             edit = tx.new_batch(builders.batch(key=0, batch_id="broken"), builders.creation())
             edit.create()
             tx.save(edit)
@@ -103,7 +103,7 @@ class TransactionsContract:
         assert len(await get_documents(store, batch)) == 31
 
     async def test_commit_is_told_before_the_call_is_answered(
-        self, store: Store, committed: list[set[BatchName]]
+        self, store: Store, committed: list[set[Topic]]
     ) -> None:
         batch = await create(store, documents=1)
         assert committed == [{(DATASET_ID, BATCH_ID)}]
@@ -111,7 +111,7 @@ class TransactionsContract:
         assert committed == [{(DATASET_ID, BATCH_ID)}] * 2
 
     async def test_call_that_changes_nothing_is_not_told(
-        self, store: Store, committed: list[set[BatchName]]
+        self, store: Store, committed: list[set[Topic]]
     ) -> None:
         batch = await create(store, documents=1)
         committed.clear()

@@ -87,7 +87,8 @@ async def test_pages_of_documents_lead_to_a_watch_that_misses_nothing_of_them(
 ) -> None:
     await pipeline.create(DOCUMENTS)
     async with reporting(pipeline):
-        listed, token = {}, ""
+        listed: dict[str, r.Document] = {}
+        token = ""
         while True:
             page = await pipeline.client.status.ListDocuments(
                 ss.ListDocumentsRequest(
@@ -220,7 +221,7 @@ async def test_snapshot_that_is_no_longer_kept_is_read_again_as_it_was(
         await bench.report(stage)
         fast, other = bench.watch(), WatchRecord()
         await snapshot_of(fast, other)
-        assert other.documents[str(DOCUMENTS - 1)].stage == stage
+        assert other.documents[str(DOCUMENTS - 1)].stage == int(stage)
         await fast.aclose()
     reads = bench.store.reads
     await snapshot_of(slow, record)

@@ -60,7 +60,8 @@ async def test_look_that_is_closed_asks_for_no_more(config: Config) -> None:
 
     async def read() -> int:
         try:
-            return await asyncio.get_running_loop().create_future()
+            never: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            return await never
         finally:
             left.set()
 

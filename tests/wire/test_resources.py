@@ -45,7 +45,7 @@ def test_time_is_exact_to_the_microsecond(microseconds: int) -> None:
 def test_time_of_what_has_not_happened_is_absent() -> None:
     assert resources.to_timestamp(None) is None
     document = wire.to_document(builders.document())
-    absent = (
+    absent: tuple[Any, ...] = (
         *("processing_start_time", "parsing_complete_time", "cleaning_complete_time"),
         *("splitting_complete_time", "complete_time", "pause_time", "stop_time", "error"),
     )

@@ -23,7 +23,11 @@ def test_page_that_says_nothing_is_the_first_hundred_of_all() -> None:
 
 def test_filters_are_sets() -> None:
     query = wire.document_query(
-        ss.ListDocumentsRequest(**NAMES, states=[5, 1, 5], stages=[r.STAGE_INDEXING])
+        ss.ListDocumentsRequest(
+            **NAMES,
+            states=[r.DOCUMENT_STATE_FAILED, r.DOCUMENT_STATE_PENDING, r.DOCUMENT_STATE_FAILED],
+            stages=[r.STAGE_INDEXING],
+        )
     )
     assert query.states == {DocumentState.FAILED, DocumentState.PENDING}
     assert query.stages == {Stage.INDEXING}

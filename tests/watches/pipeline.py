@@ -185,14 +185,14 @@ class Pipeline:
         found: dict[str, r.Document] = {}
         token = ""
         while True:
-            page = await self.client.status.ListDocuments(
-                s.ListDocumentsRequest(
-                    dataset_id=self.dataset_id,
-                    batch_id=self.batch_id,
-                    page_size=1_000,
-                    page_token=token,
-                )
+            request = s.ListDocumentsRequest(
+                dataset_id=self.dataset_id,
+                batch_id=self.batch_id,
+                page_size=1_000,
+                page_token=token,
             )
+            # Its connection may be one to a process that was killed a moment ago.
+            page = await retrying(partial(self.client.status.ListDocuments, request))
             found |= {document.document_id: document for document in page.documents}
             token = page.next_page_token
             if not token:

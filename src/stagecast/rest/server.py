@@ -22,7 +22,7 @@ from stagecast.rest.protocol import BoundedProtocol
 from stagecast.rest.stalled import Stalled
 from stagecast.tls import Tls
 
-_TICKS = 5  # of uvicorn's between two looks for who has stopped reading: half a second
+_LOOK_EVERY_S = 0.5  # for who has stopped reading
 
 
 class HttpServer:
@@ -113,7 +113,7 @@ class HttpServer:
         # `asyncio.wait_for`, which does not.
         over = asyncio.get_running_loop().call_later(grace_s, self._server.hang_up)
         self._server.config.timeout_graceful_shutdown = grace_s + 0.5  # type: ignore[assignment]
-        self._server.should_exit = True
+        self._server.end()
         await self._serving
         over.cancel()
         if self._file:
@@ -126,6 +126,7 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, settings: uvicorn.Config, limits: Config) -> None:
         super().__init__(settings)
         self.listening = asyncio.Event()
+        self._ending = asyncio.Event()
         self._handshake_s = limits.request_s
         self._stalled = Stalled(limits.slow_reader_s)
 
@@ -158,13 +159,27 @@ class _Uvicorn(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state={}
         )
 
+    async def main_loop(self) -> None:
+        """Look for who has stopped reading, until told to end.
+
+        uvicorn's own wakes up ten times a second, and hears of the end at the next.
+        """
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._ending.wait()
+
     async def on_tick(self, counter: int) -> bool:
-        """Do what is to be done ten times a second; tell whether to stop."""
-        if counter % _TICKS == 0:
-            now_s = asyncio.get_running_loop().time()
-            for transport in self._stalled.find(self._transports(), now_s):
-                transport.abort()
+        """Hang up on who has stopped reading; tell whether to end."""
+        now_s = asyncio.get_running_loop().time()
+        for transport in self._stalled.find(self._transports(), now_s):
+            transport.abort()
         return await super().on_tick(counter)
+
+    def end(self) -> None:
+        """Let the main loop end at once."""
+        self.should_exit = True
+        self._ending.set()
 
     def hang_up(self) -> None:
         """Drop all connections, with what is still unsent on them."""

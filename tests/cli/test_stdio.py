@@ -120,6 +120,24 @@ async def test_a_reader_that_has_gone_is_not_told_of(
     assert told == (74, "")
 
 
+@pytest.mark.parametrize("asked", ["watch", "watch --json", "watch --follow"])
+async def test_a_watch_without_news_ends_when_its_reader_has_gone(
+    server: App, batch: Batch, tmp_path: Path, asked: str
+) -> None:
+    reader, writer = os.pipe()
+    with contextlib.closing(os.fdopen(reader, "rb")) as head:
+        arguments = words(asked, tmp_path, *batch.name)
+        watching = asyncio.ensure_future(
+            ended_with(arguments, writer, STAGECAST_GRPC=server.grpc_address)
+        )
+        os.set_blocking(reader, False)
+        await until(lambda: bool(head.readline()))
+    try:
+        assert await watching == (74, "")
+    finally:
+        os.close(writer)
+
+
 @pytest.mark.parametrize("asked", ["--version", "keys list"])
 async def test_a_stdout_that_is_closed_fails_as_well(
     tmp_path: Path, keys_db: Path, asked: str

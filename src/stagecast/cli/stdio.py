@@ -7,6 +7,7 @@ a moment is lost, and ends nothing.
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import contextlib
 import errno
@@ -14,9 +15,10 @@ import io
 import logging
 import os
 import select
+import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from stagecast.escaping import escape_character
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _STDOUT, _STDERR = 1, 2
 _PATIENCE_S = 1.0  # with a stderr that takes nothing, in the whole life of a command
+
+_CHECK_READER_S = 1.0
 
 _ESCAPED = "stagecast.escaped"  # as Python's own has it, a letter would look like a byte
 
@@ -97,8 +101,35 @@ def announce(line: str) -> None:
 
 def is_stuck() -> bool:
     """Tell whether something is being written to stdout that it does not take now."""
+    raw = _guarded()
+    return raw is not None and raw.is_stuck()
+
+
+@contextlib.asynccontextmanager
+async def ended_without_reader() -> AsyncIterator[None]:
+    """End the block soon after the reader of stdout has gone, also while nothing is written.
+
+    Raises:
+        ExceptionGroup: of `OutputFailed`, or of what the block raised.
+    """
+    async with asyncio.TaskGroup() as group:
+        checking = group.create_task(_fail_without_reader())
+        yield
+        checking.cancel()
+
+
+async def _fail_without_reader() -> None:
+    raw = _guarded()
+    if raw is None or not raw.is_pipe():
+        return
+    while raw.has_reader():  # noqa: ASYNC110 - nothing tells of it but the descriptor
+        await asyncio.sleep(_CHECK_READER_S)
+    raise OutputFailed(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
+
+def _guarded() -> _Stdout | None:
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return isinstance(raw, _Stdout) and raw.is_stuck()
+    return raw if isinstance(raw, _Stdout) else None
 
 
 class _Stdout(io.FileIO):
@@ -125,6 +156,20 @@ class _Stdout(io.FileIO):
     def is_stuck(self) -> bool:
         """Tell whether a write is under way, but cannot go on."""
         return self._writing and not _takes(self)
+
+    def is_pipe(self) -> bool:
+        """Tell whether somebody reads the other end; of terminals and files, nobody need."""
+        try:
+            mode = os.fstat(self.fileno()).st_mode
+        except OSError:
+            return False
+        return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+    def has_reader(self) -> bool:
+        """Tell whether the other end of a pipe is open."""
+        poll = select.poll()
+        poll.register(self, 0)  # errors are told of unasked
+        return not poll.poll(0)
 
     def _write(self, data: memoryview) -> int:
         """Write when it takes so much: a pipe that does is not waited for within the call."""

@@ -16,6 +16,7 @@ from stagecast.cli.loop import run
 from stagecast.cli.naming import batch_argument, dataset_argument, examples
 from stagecast.cli.output import is_terminal, print_json
 from stagecast.cli.server import Server, server_option
+from stagecast.cli.stdio import ended_without_reader
 from stagecast.cli.table import LiveTable
 from stagecast.client import Client
 from stagecast.v1 import resources_pb2 as r
@@ -79,11 +80,12 @@ async def follow_batch(
     """Show a batch until the watch ends, and return it as it was last.
 
     Raises:
-        grpc.aio.AioRpcError: the watch was refused, or the server is away; in an `ExceptionGroup`
-            if it was shown in a table.
+        ExceptionGroup: of `grpc.aio.AioRpcError`, when the watch was refused or the server is away;
+            or of `OutputFailed`.
     """
     batch = r.Batch()
     async with (
+        ended_without_reader(),
         _showing(as_json=as_json) as (show, lost),
         # Closed here and now if this is cancelled, not when garbage is collected.
         contextlib.aclosing(

@@ -120,7 +120,7 @@ async def test_a_reader_that_has_gone_is_not_told_of(
     assert told == (74, "")
 
 
-@pytest.mark.parametrize("asked", ["watch", "watch --json", "watch --follow"])
+@pytest.mark.parametrize("asked", ["watch", "watch --follow"])
 async def test_a_watch_without_news_ends_when_its_reader_has_gone(
     server: App, batch: Batch, tmp_path: Path, asked: str
 ) -> None:

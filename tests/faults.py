@@ -1,21 +1,29 @@
 """What can go wrong with a store's file, done to the file of a server that runs.
 
-Each is a context manager: the fault lasts for as long as the block.
+Each is a context manager: the fault lasts for as long as the block. A disk that hangs is one whose
+threads of the store do not come back, which is done to a store of this process.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 # The driver of the store, whose errors and locks are its own.
 from sqlite_utils.utils import sqlite3
 
+from stagecast.app import App
+from stagecast.store.sqlite import SqliteStore
+from stagecast.store.sqlite import store as sqlite_store
 from stagecast.store.sqlite.connection import open_writer
+from tests.conditions import until
 from tests.process import ServerProcess
 
 _PAGE = 4096
@@ -100,6 +108,51 @@ def damaged(_server: ServerProcess, db: Path) -> Iterator[None]:
         yield
     finally:
         overwrite(db, before)
+
+
+class OpenApp(App):
+    """A server of this process whose store can be reached."""
+
+    store: SqliteStore
+
+    def _open_store(self, *given: Any) -> SqliteStore:
+        self.store = super()._open_store(*given)
+        return self.store
+
+
+@contextlib.asynccontextmanager
+async def hanging_writes(store: SqliteStore) -> AsyncIterator[None]:
+    """Let the thread that writes not come back from a transaction."""
+    held, begun = threading.Event(), threading.Semaphore(0)
+    async with _hanging(store.write(lambda _: _hang(held, begun)), held=held):
+        await until(lambda: begun.acquire(blocking=False))
+        yield
+
+
+@contextlib.asynccontextmanager
+async def hanging_reads(store: SqliteStore) -> AsyncIterator[None]:
+    """Let no thread that reads come back."""
+    held, begun = threading.Event(), threading.Semaphore(0)
+    reads = [store.read(lambda _: _hang(held, begun)) for _ in range(sqlite_store._READERS)]
+    async with _hanging(*reads, held=held):
+        for _ in reads:
+            await until(lambda: begun.acquire(blocking=False))
+        yield
+
+
+def _hang(held: threading.Event, begun: threading.Semaphore) -> None:
+    begun.release()
+    held.wait()
+
+
+@contextlib.asynccontextmanager
+async def _hanging(*works: Coroutine[Any, Any, None], held: threading.Event) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        held.set()
+        await asyncio.gather(*tasks)
 
 
 def overwrite(path: Path, content: bytes) -> None:

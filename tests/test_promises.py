@@ -43,6 +43,7 @@ def test_readme_names_the_limits_that_servers_keep_to() -> None:
         f"{ours.request_s:.0f} s",
         f"{ours.request_s:.0f} s; {hurried_s:.0f} s while {few} others are on their way",
         f"{connection.BUSY_TIMEOUT_MS / 1_000:.0f} s",
+        f"{ours.request_s:.0f} s",
         f"{protocol._PIPELINED} more",
         f"{reports._MAX_DOCUMENTS:,}, {reports._MAX_REPORTS:,}",
         f"32, {reports._MAX_MESSAGE:,}",  # labels: at their limit in tests/wire/test_checks.py

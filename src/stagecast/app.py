@@ -232,6 +232,7 @@ class App:
             feed,
             authenticator=authenticator,
             is_ready=lambda: self._readiness.ready,
+            store_s=config.request_s,
             cors_origins=config.cors_origins,
             root_path=config.http_root_path,
         )

@@ -87,7 +87,8 @@ class Config:
     max_message_bytes: int = 4 << 20
     max_header_bytes: int = 32 << 10
     max_url_bytes: int = 64 << 10
-    # How long the whole of a request may take to arrive, of gRPC and of HTTP.
+    # How long the whole of a request may take to arrive, of gRPC and of HTTP; then, how long the
+    # store may take to answer it.
     request_s: float = 20.0
     # How long an HTTP connection may wait for its next request. Clients that poll every few seconds
     # keep theirs; with uvicorn's five seconds it would often be closed under their next request.

@@ -35,7 +35,8 @@ The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
     │   └── UnavailableError    it is the server that cannot
     │       ├── Draining        DRAINING
     │       ├── WatchExpired    WATCH_EXPIRED
-    │       └── StoreBusy       STORE_BUSY
+    │       ├── StoreBusy       STORE_BUSY
+    │       └── StoreTimeout    STORE_TIMEOUT
     └── StartError              the server cannot start; told on the terminal, never to a client
 
 Each transport has one table that turns these classes into its codes.
@@ -282,6 +283,12 @@ class StoreBusy(UnavailableError):
     """The store cannot be read or written now."""
 
     reason = "STORE_BUSY"
+
+
+class StoreTimeout(UnavailableError):
+    """The store did not answer in time, as when a disk hangs; a write may still be recorded."""
+
+    reason = "STORE_TIMEOUT"
 
 
 class StartError(StagecastError):

@@ -18,6 +18,7 @@ def open_app(
     feed: Feed | None = None,
     *,
     is_ready: Callable[[], bool] = lambda: True,
+    store_s: float = 600.0,
     cors_origins: Sequence[str] = (),
     root_path: str = "",
 ) -> Starlette:
@@ -27,6 +28,7 @@ def open_app(
         feed or Feed(),
         authenticator=asking_nobody(store),
         is_ready=is_ready,
+        store_s=store_s,
         cors_origins=cors_origins,
         root_path=root_path,
     )

@@ -46,6 +46,7 @@ async def http(
         feed,
         authenticator=authenticator,
         is_ready=lambda: True,
+        store_s=600.0,
         cors_origins=("http://localhost:3000",),
     )
     transport = httpx.ASGITransport(app)

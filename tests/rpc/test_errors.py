@@ -67,6 +67,7 @@ TABLE: dict[type[errors.StagecastError], tuple[grpc.StatusCode, str, errors.Stag
         (Code.UNAVAILABLE, "DRAINING", errors.Draining("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "WATCH_EXPIRED", errors.WatchExpired("no", retry_after_s=0.25)),
         (Code.UNAVAILABLE, "STORE_BUSY", errors.StoreBusy("no", retry_after_s=0.25)),
+        (Code.UNAVAILABLE, "STORE_TIMEOUT", errors.StoreTimeout("no", retry_after_s=0.25)),
     )
 }
 

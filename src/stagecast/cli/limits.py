@@ -16,7 +16,10 @@ _COUNTS = {
 _SECONDS = {
     "wait_timeout": ("wait_s", "Answer WaitBatch after so long if the call does not say."),
     "watch_life": ("watch_life_s", "End a watch after so long, give or take a tenth."),
-    "request_timeout": ("request_s", "Give up a request that has not arrived after so long."),
+    "request_timeout": (
+        "request_s",
+        "Give up a request that has not arrived, or the store has not answered, after so long.",
+    ),
     "slow_reader": ("slow_reader_s", "Give up a client that took no message for so long."),
     "keepalive": ("keepalive_s", "Ask a gRPC connection that was silent for so long if it lives."),
     "http_idle": ("http_idle_s", "Close a connection without a request or call for so long."),

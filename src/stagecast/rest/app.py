@@ -32,6 +32,7 @@ def make_rest_app(
     *,
     authenticator: Authenticator,
     is_ready: Callable[[], bool],
+    store_s: float,
     cors_origins: Sequence[str] = (),
     root_path: str = "",
 ) -> Starlette:
@@ -42,6 +43,7 @@ def make_rest_app(
         feed: tells when an answer is worth nothing any more.
         authenticator: says who may ask for the two paths; the others are open.
         is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
+        store_s: how long an answer of the two paths may wait for the store.
         cors_origins: whose pages a browser lets read the answers; none if it is empty.
         root_path: what a proxy has before all paths, whether or not it passes it on.
     """
@@ -55,8 +57,8 @@ def make_rest_app(
         return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
     ours = [
-        Route(dify.PATH, dify.IndexingStatus(queries, feed, authenticator)),
-        Route(cognee.PATH, cognee.DatasetsStatus(queries, feed, authenticator)),
+        Route(dify.PATH, dify.IndexingStatus(queries, feed, authenticator, store_s=store_s)),
+        Route(cognee.PATH, cognee.DatasetsStatus(queries, feed, authenticator, store_s=store_s)),
         Route("/openapi.json", show_openapi),
         Route("/healthz", _tell_alive),
         Route("/readyz", tell_ready),

@@ -38,8 +38,10 @@ class DatasetsStatus(Endpoint):
     # The real server knows no HEAD.
     methods = ("GET",)
 
-    def __init__(self, queries: Queries, feed: Feed, authenticator: Authenticator) -> None:
-        super().__init__(authenticator)
+    def __init__(
+        self, queries: Queries, feed: Feed, authenticator: Authenticator, *, store_s: float
+    ) -> None:
+        super().__init__(authenticator, store_s=store_s)
         self._queries = queries
         self._kept = KeptAnswers(feed)
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from stagecast.auth import Authenticator
 from stagecast.errors import CredentialsError, DeniedError, NotFoundError, UnavailableError
 from stagecast.model import Caller, Scope
+from stagecast.store import store_timeout
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ class Endpoint(ABC):
 
     methods: ClassVar[tuple[str, ...]]
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, *, store_s: float) -> None:
         self._authenticator = authenticator
+        self._store_s = store_s
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Answer one request."""
@@ -55,7 +57,8 @@ class Endpoint(ABC):
             allow = {"Allow": ", ".join(self.methods)}
             return self.explain(HTTPException(405, headers=allow))
         try:
-            return await self.answer(request, self._admit(request))
+            async with store_timeout(self._store_s):
+                return await self.answer(request, self._admit(request))
         except _TOLD as error:
             return self.explain(error)
         except Exception as error:

@@ -40,6 +40,7 @@ from stagecast.rpc.door import Door
 from stagecast.rpc.limits import Limits, counted_as
 from stagecast.rpc.pace import Context, Pace, end
 from stagecast.rpc.unread import UnreadAnswers
+from stagecast.store import store_timeout
 
 DOMAIN = "stagecast"
 
@@ -87,16 +88,27 @@ class ErrorInterceptor(aio.ServerInterceptor):
         pace: how streams are written to.
         unread: the answers of unary calls, which grpc itself writes.
         limits: what may be under way at once.
+        store_s: how long a call may wait for the store; those that stay open have limits of
+            their own.
     """
 
     def __init__(
-        self, door: Door, arrivals: Arrivals, pace: Pace, unread: UnreadAnswers, limits: Limits
+        self,
+        door: Door,
+        arrivals: Arrivals,
+        pace: Pace,
+        unread: UnreadAnswers,
+        limits: Limits,
+        *,
+        store_s: float,
     ) -> None:
         self._door = door
         self._arrivals = arrivals
         self._pace = pace
         self._unread = unread
         self._limits = limits
+        self._store_s = store_s
+        self._asking: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(
         self,
@@ -127,7 +139,9 @@ class ErrorInterceptor(aio.ServerInterceptor):
             async with self._answering(context, method):
                 with self._admitting(context, method, lasting=method == _WAIT):
                     request = await self._arrivals.read(context)
-                    with self._waiting(request, method):
+                    if _waits_for_store(method):
+                        message = await self._ask(handler, request, context)
+                    else:
                         message = await handler.unary_unary(_message(request), context)
                     answer: bytes = handler.response_serializer(message)
                     self._unread.add(context, len(answer))
@@ -180,15 +194,39 @@ class ErrorInterceptor(aio.ServerInterceptor):
         with self._limits.watch(counted_as(caller, context), inside=caller is not None):
             yield
 
-    def _waiting(self, request: _Received, method: str) -> contextlib.AbstractContextManager[None]:
-        """Wait for the store for as long as the block, unless the call is none of that kind."""
-        if _is_ours(method) and method != _WAIT:
-            return self._limits.wait(request.size)
-        return contextlib.nullcontext()
+    async def _ask(self, handler: _Handler, request: _Received, context: Context) -> Any:  # noqa: ANN401 - any answer
+        """Return the answer of a call that waits for the store.
+
+        When its time is over it still goes on: the store holds the request, so it keeps its place
+        among those that wait.
+
+        Raises:
+            StoreBusy: too many calls wait.
+            StoreTimeout: the store does not answer.
+        """
+
+        async def ask() -> Any:  # noqa: ANN401 - any answer
+            with self._limits.wait(request.size):
+                return await handler.unary_unary(_message(request), context)
+
+        asking = asyncio.create_task(ask())
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        try:
+            async with store_timeout(self._store_s):
+                return await asyncio.shield(asking)
+        except asyncio.CancelledError:  # the client has left: what is not begun need not be
+            asking.cancel()
+            raise
 
 
 def _is_ours(method: str) -> bool:
     return method.startswith("/stagecast.")
+
+
+def _waits_for_store(method: str) -> bool:
+    """Tell whether a unary call is answered as soon as the store has answered."""
+    return _is_ours(method) and method != _WAIT
 
 
 def _code_of(error: StagecastError) -> grpc.StatusCode:

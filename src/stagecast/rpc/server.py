@@ -121,7 +121,14 @@ class RpcServer:
         door = Door(self._gate, authenticator)
         self._unread = UnreadAnswers(config.slow_reader_s, max_bytes=config.max_waiting_bytes)
         interceptors = [
-            ErrorInterceptor(door, self._arrivals, self._pace, self._unread, self.limits)
+            ErrorInterceptor(
+                door,
+                self._arrivals,
+                self._pace,
+                self._unread,
+                self.limits,
+                store_s=config.request_s,
+            )
         ]
         # By default, two servers on one port would share its connections without a word.
         options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))

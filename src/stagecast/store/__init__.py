@@ -23,6 +23,7 @@ from stagecast.store.protocol import (
     Writing,
 )
 from stagecast.store.sight import SeenStore, see
+from stagecast.store.timeouts import store_timeout
 
 __all__ = [
     "BatchName",
@@ -43,4 +44,5 @@ __all__ = [
     "get_dataset",
     "get_document",
     "see",
+    "store_timeout",
 ]

@@ -36,7 +36,8 @@ class ControlServiceStub(object):
     Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
     the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `DRAINING`; RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
+    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 
     def __init__(self, channel):
@@ -88,7 +89,8 @@ class ControlServiceServicer(object):
     Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
     the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `DRAINING`; RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
+    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 
     def Pause(self, request, context):
@@ -191,7 +193,8 @@ class ControlService(object):
     Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
     the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `DRAINING`; RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
+    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 
     @staticmethod

@@ -37,7 +37,8 @@ class ControlServiceStub:
     Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
     the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `DRAINING`; RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
+    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 
     @_typing.overload
@@ -80,7 +81,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
     the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `DRAINING`; RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
+    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -119,7 +121,8 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
     the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `DRAINING`; RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
+    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 
     @_abc_1.abstractmethod

@@ -39,7 +39,9 @@ class ReportServiceStub(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    be written now, or too many calls wait for it), `STORE_TIMEOUT` (it has not answered for 20 s, or
+    what the server was given: what was sent may or may not be recorded; send it again with the same
+    ids), `DRAINING` (the server is about to stop), or
     RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
     4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
@@ -96,7 +98,9 @@ class ReportServiceServicer(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    be written now, or too many calls wait for it), `STORE_TIMEOUT` (it has not answered for 20 s, or
+    what the server was given: what was sent may or may not be recorded; send it again with the same
+    ids), `DRAINING` (the server is about to stop), or
     RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
     4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """
@@ -245,7 +249,9 @@ class ReportService(object):
 
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `DRAINING` (the server is about to stop), or
+    be written now, or too many calls wait for it), `STORE_TIMEOUT` (it has not answered for 20 s, or
+    what the server was given: what was sent may or may not be recorded; send it again with the same
+    ids), `DRAINING` (the server is about to stop), or
     RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
     4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
     """

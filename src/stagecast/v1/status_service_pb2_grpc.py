@@ -42,7 +42,8 @@ class StatusServiceStub(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
+    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
     in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
@@ -127,7 +128,8 @@ class StatusServiceServicer(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
+    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
     in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
@@ -349,7 +351,8 @@ class StatusService(object):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
+    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
     in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many

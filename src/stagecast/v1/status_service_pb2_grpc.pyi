@@ -43,7 +43,8 @@ class StatusServiceStub:
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
+    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
     in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
@@ -167,7 +168,8 @@ class StatusServiceAsyncStub(StatusServiceStub):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
+    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
     in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
@@ -287,7 +289,8 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
     Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
     `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
     `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `DRAINING`; RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
+    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
+    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
     in time; nothing was done).
     The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
     RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many

@@ -10,7 +10,7 @@ from stagecast.config import Config
 from stagecast.errors import StoreBusy
 from stagecast.feed import Feed
 from stagecast.model import ANY_CALLER, Batch, Caller, batch_state
-from stagecast.store import Store, get_batch, see
+from stagecast.store import Store, get_batch, see, store_timeout
 from stagecast.turns import Turns
 from stagecast.watches.log import find_named
 from stagecast.watches.patience import check_open
@@ -49,13 +49,15 @@ class Waits:
             BatchNotFound: there is no such batch.
             BatchDeleted: the batch went meanwhile.
             Draining: wait again.
-            StoreBusy: the store does not answer, at the beginning or when the time is over.
+            StoreBusy: the store cannot be read, at the beginning or when the time is over.
+            StoreTimeout: the store does not answer.
         """
         loop = asyncio.get_running_loop()
         end_s = loop.time() + _limit_s(self._config, timeout_s, remaining_s)
         name = (dataset_id, batch_id)
         with self._feed.listen(name) as bell:
-            batch = await self._store.read(lambda tx: get_batch(see(tx, caller.sight), *name))
+            async with store_timeout(self._config.request_s):
+                batch = await self._store.read(lambda tx: get_batch(see(tx, caller.sight), *name))
             find = partial(find_named, name=name, key=batch.key)
             # One read for all who wait for the same batch.
             look = partial(self._turns.share, (*name, batch.key), partial(self._store.read, find))
@@ -72,7 +74,8 @@ class Waits:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await look()
+                async with store_timeout(self._config.request_s):
+                    return await look()
             except StoreBusy as fault:
                 left_s = end_s - loop.time()
                 if left_s <= 0:

@@ -1,0 +1,32 @@
+"""For how long an answer of the store is waited for: a disk may hang without an error."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from stagecast.errors import StoreTimeout
+
+_RETRY_AFTER_S = 1.0
+
+
+@contextlib.asynccontextmanager
+async def store_timeout(limit_s: float) -> AsyncIterator[None]:
+    """Cancel the block if it takes longer, and say that the store did not answer.
+
+    Raises:
+        StoreTimeout: the time is over.
+    """
+    timeout = asyncio.timeout(limit_s)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        raise StoreTimeout(
+            f"the store did not answer within {limit_s:g} s; what was sent may or may not be "
+            "recorded: send it again with the same ids",
+            retry_after_s=_RETRY_AFTER_S,
+        ) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 
 from stagecast.store.sqlite import SqliteStore
@@ -16,6 +18,7 @@ async def test_polls_end_in_time(store: SqliteStore, ingestion: Ingestion) -> No
     async with (
         httpx.AsyncClient(transport=transport, base_url="http://stagecast") as http,
         hanging_reads(store),
+        asyncio.timeout(60),
     ):
         dify = await http.get(ingestion.path, headers={"Authorization": "Bearer key"})
         cognee = await http.get(f"/api/v1/datasets/status?dataset={ingestion.dataset_id}")

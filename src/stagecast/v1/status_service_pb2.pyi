@@ -665,12 +665,12 @@ class WatchBatchResponse(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the snapshot, or of the last transition that was sent; 0 in a heartbeat before a
-    snapshot is complete.
+    """The revision of the snapshot, or of the last transition that was sent; 0 in a heartbeat without a
+    token.
     """
     resume_token: _builtins.str
     """Goes on from here. Empty in a message that is a part only, of a snapshot or of what one call
-    changed, and in a heartbeat before a snapshot is complete.
+    changed, and in a heartbeat before a snapshot is complete or the store has answered.
     """
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:

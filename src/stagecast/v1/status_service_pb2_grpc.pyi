@@ -121,7 +121,8 @@ class StatusServiceStub:
        stream that is still behind when the history that it would be sent next is let go.
     6. Alive. There is at most `heartbeat_interval` of silence, and a watch that goes on from a token
        begins with a message at once. A heartbeat bears the token and is never ahead of a transition.
-       Only while a snapshot is prepared there is none to bear yet.
+       Only while a snapshot is prepared, or the store has not answered at all since the watch began,
+       there is none to bear yet.
     7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
        the last message bears that `batch`. Every other end is an error status. A watch lives about
        an hour, then it is asked to reconnect.
@@ -243,7 +244,8 @@ class StatusServiceAsyncStub(StatusServiceStub):
        stream that is still behind when the history that it would be sent next is let go.
     6. Alive. There is at most `heartbeat_interval` of silence, and a watch that goes on from a token
        begins with a message at once. A heartbeat bears the token and is never ahead of a transition.
-       Only while a snapshot is prepared there is none to bear yet.
+       Only while a snapshot is prepared, or the store has not answered at all since the watch began,
+       there is none to bear yet.
     7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
        the last message bears that `batch`. Every other end is an error status. A watch lives about
        an hour, then it is asked to reconnect.
@@ -416,7 +418,8 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
            stream that is still behind when the history that it would be sent next is let go.
         6. Alive. There is at most `heartbeat_interval` of silence, and a watch that goes on from a token
            begins with a message at once. A heartbeat bears the token and is never ahead of a transition.
-           Only while a snapshot is prepared there is none to bear yet.
+           Only while a snapshot is prepared, or the store has not answered at all since the watch began,
+           there is none to bear yet.
         7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
            the last message bears that `batch`. Every other end is an error status. A watch lives about
            an hour, then it is asked to reconnect.

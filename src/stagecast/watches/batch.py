@@ -7,7 +7,6 @@ never a transition.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
@@ -27,7 +26,7 @@ from stagecast.model import (
 )
 from stagecast.store import Reading, Store, get_batch, see
 from stagecast.watches.log import Cursor, Encode, Page, token_expired
-from stagecast.watches.patience import Patience
+from stagecast.watches.patience import Patience, begun
 from stagecast.watches.snapshots import Snapshots
 from stagecast.watches.tail import Tail, Tails
 from stagecast.watches.watcher import Watcher
@@ -72,7 +71,8 @@ class BatchWatches:
 
         Args:
             request: what to watch.
-            on_begun: called when the request was found good, maybe long before there is news.
+            on_begun: called when the request was found good, maybe long before there is news; not
+                if that took so long that a heartbeat was sent before.
             caller: who watches; asked before every message, and at least once in a heartbeat
                 interval, whether they still may.
 
@@ -86,9 +86,17 @@ class BatchWatches:
         watcher = Watcher(self._store, request, encode=self._encode, clock=self._clock)
         with contextlib.closing(watcher), self._tails.follow(watcher.name) as tail:
             patience = Patience(request.heartbeat_s, self._config)
-            start = await self._store.read(partial(_start, request=request, sight=caller.sight))
-            await on_begun()
-            phases = self._phases(watcher, start, tail, patience)
+            reading = self._store.read(partial(_start, request=request, sight=caller.sight))
+            silent = True
+            async with begun(reading) as start:
+                while not await patience.is_done(start, self._feed):
+                    caller.check()
+                    yield watcher.heartbeat()
+                    patience.sent()
+                    silent = False
+            phases = self._phases(watcher, start.result(), tail, patience)
+            if silent:
+                await on_begun()
             while phases:
                 try:
                     async with contextlib.aclosing(phases.pop(0)) as messages:
@@ -117,13 +125,9 @@ class BatchWatches:
         """Yield a snapshot; while a part is waited for, heartbeats, which bear no token yet."""
         async with contextlib.aclosing(self._parts(watcher, reason)) as parts:
             while True:
-                coming = asyncio.ensure_future(anext(parts, None))
-                try:
+                async with begun(anext(parts, None)) as coming:
                     while not await patience.is_done(coming, self._feed):
                         yield watcher.heartbeat()
-                finally:
-                    coming.cancel()
-                    await asyncio.wait((coming,))
                 part = coming.result()
                 if part is None:
                     return

@@ -23,7 +23,7 @@ from stagecast.model import (
 from stagecast.store import DatasetNews, Reading, Store, see
 from stagecast.turns import Turns
 from stagecast.watches.look import Look
-from stagecast.watches.patience import Patience
+from stagecast.watches.patience import Patience, begun
 from stagecast.watches.tick import Tick
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
@@ -54,7 +54,7 @@ class DatasetWatches:
 
         Args:
             request: what to watch.
-            on_begun: called when the watch has begun.
+            on_begun: called when the watch has begun, unless a heartbeat was sent before.
             caller: who watches; asked before every message, and at least once in a heartbeat
                 interval, whether they still may.
 
@@ -65,8 +65,16 @@ class DatasetWatches:
         look: Look[DatasetNews] = Look()
         with contextlib.closing(look), self._feed.listen(*topics) as bell:
             patience = Patience(request.heartbeat_s, self._config)
-            news = await self._read(request, caller.sight, _BEFORE_ALL)
-            await on_begun()
+            silent = True
+            async with begun(self._read(request, caller.sight, _BEFORE_ALL)) as first:
+                while not await patience.is_done(first, self._feed):
+                    caller.check()
+                    yield DatasetsMessage(server_at=self._clock())
+                    patience.sent()
+                    silent = False
+            news = first.result()
+            if silent:
+                await on_begun()
             messages = self._all(news.changed)
             tick = Tick(_TICK_S)
             while True:

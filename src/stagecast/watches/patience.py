@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
 
 from stagecast.config import Config
 from stagecast.errors import Draining, WatchExpired
 from stagecast.feed import Feed
+
+T = TypeVar("T")
 
 _LOOK_EVERY_S = 0.25  # whether the server drains, while there is no bell that would tell
 
@@ -78,6 +82,17 @@ class Patience:
                 "the watch has lived long enough; watch again with the last token",
                 retry_after_s=random.uniform(0.0, 1.0),  # noqa: S311 - spreads reconnects
             )
+
+
+@contextlib.asynccontextmanager
+async def begun(work: Awaitable[T]) -> AsyncIterator[asyncio.Future[T]]:
+    """Let a work go on for as long as the block."""
+    future = asyncio.ensure_future(work)
+    try:
+        yield future
+    finally:
+        future.cancel()
+        await asyncio.wait((future,))
 
 
 def check_open(feed: Feed) -> None:

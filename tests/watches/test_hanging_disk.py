@@ -1,0 +1,85 @@
+"""A watch that begins while the disk hangs is heard from, and begins when it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.v1 import status_service_pb2 as ss
+from tests.clock import Clock
+from tests.faults import OpenApp, hanging_reads
+from tests.watches.pipeline import Pipeline
+
+BEAT = Duration(seconds=1)
+
+
+async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    async with (
+        OpenApp(config, clock=clock) as app,
+        Client(app.grpc_address) as client,
+        asyncio.timeout(60),
+    ):
+        pipeline = Pipeline(client, dataset_id)
+        await pipeline.create(1)
+        name = {"dataset_id": dataset_id, "batch_id": pipeline.batch_id}
+        async with hanging_reads(app.store):
+            watch = client.status.WatchBatch(ss.WatchBatchRequest(**name, heartbeat_interval=BEAT))
+            await watch.initial_metadata()
+            for _ in range(2):
+                beat = await watch.read()
+                assert not beat.resume_token
+                assert not beat.HasField("snapshot")
+        while not (message := await watch.read()).resume_token:
+            pass
+        assert message.snapshot.complete
+        watch.cancel()
+
+
+async def test_watch_of_no_batch_is_refused_behind_its_heartbeats(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    async with (
+        OpenApp(config, clock=clock) as app,
+        Client(app.grpc_address) as client,
+        asyncio.timeout(60),
+    ):
+        async with hanging_reads(app.store):
+            watch = client.status.WatchBatch(
+                ss.WatchBatchRequest(dataset_id=dataset_id, batch_id="no", heartbeat_interval=BEAT)
+            )
+            await watch.initial_metadata()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await _read_all(watch)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def _read_all(watch: aio.UnaryStreamCall[Any, Any]) -> None:
+    async for _ in watch:
+        pass
+
+
+async def test_new_watch_of_datasets_has_heartbeats_before_they_are_read(
+    config: Config, clock: Clock
+) -> None:
+    async with (
+        OpenApp(config, clock=clock) as app,
+        Client(app.grpc_address) as client,
+        asyncio.timeout(60),
+    ):
+        async with hanging_reads(app.store):
+            watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(heartbeat_interval=BEAT))
+            await watch.initial_metadata()
+            for _ in range(2):
+                assert not (await watch.read()).complete
+        while not (await watch.read()).complete:
+            pass
+        watch.cancel()

@@ -2,7 +2,8 @@
 
 grpc sends such an answer by itself, and waits for the client's flow control without a limit. It
 offers no way to give up a single call of a client that neither reads nor leaves: its connection is
-closed, as that of a client that has vanished.
+closed, as that of a client that has vanished. Those of unix sockets have no address to
+be found by, so there is no limit for them.
 """
 
 from __future__ import annotations

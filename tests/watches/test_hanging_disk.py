@@ -15,6 +15,7 @@ from stagecast.config import Config
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
 from tests.faults import OpenApp, hanging_reads
+from tests.grpc_calls import read
 from tests.watches.pipeline import Pipeline
 
 BEAT = Duration(seconds=1)
@@ -30,15 +31,17 @@ async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
     ):
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(1)
-        name = {"dataset_id": dataset_id, "batch_id": pipeline.batch_id}
+        request = ss.WatchBatchRequest(
+            dataset_id=dataset_id, batch_id=pipeline.batch_id, heartbeat_interval=BEAT
+        )
         async with hanging_reads(app.store):
-            watch = client.status.WatchBatch(ss.WatchBatchRequest(**name, heartbeat_interval=BEAT))
+            watch = client.status.WatchBatch(request)
             await watch.initial_metadata()
             for _ in range(2):
-                beat = await watch.read()
+                beat = await read(watch)
                 assert not beat.resume_token
                 assert not beat.HasField("snapshot")
-        while not (message := await watch.read()).resume_token:
+        while not (message := await read(watch)).resume_token:
             pass
         assert message.snapshot.complete
         watch.cancel()
@@ -79,7 +82,7 @@ async def test_new_watch_of_datasets_has_heartbeats_before_they_are_read(
             watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(heartbeat_interval=BEAT))
             await watch.initial_metadata()
             for _ in range(2):
-                assert not (await watch.read()).complete
-        while not (await watch.read()).complete:
+                assert not (await read(watch)).complete
+        while not (await read(watch)).complete:
             pass
         watch.cancel()

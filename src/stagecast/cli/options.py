@@ -68,6 +68,25 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+class _Flag(click.types.BoolParamType):
+    """Yes or no, as an environment says it."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - as click has it
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> bool:
+        """Return whether it is yes.
+
+        Raises:
+            click.BadParameter: it is neither; click itself would name an empty text as a choice.
+        """
+        if isinstance(value, str) and value.strip().lower() not in self.bool_states:
+            self.fail(f"{quote(value)} is neither yes nor no; use 1 or 0", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _Setting(click.Option):
     """An option that also comes from the environment, where blank means not set."""
 
@@ -90,6 +109,8 @@ def setting(flag: str, *names: str, **given: Any) -> Decorator:  # noqa: ANN401 
     """Return an option that also comes from the environment: `--db` as `STAGECAST_DB`."""
     variable = "STAGECAST_" + flag.removeprefix("--").replace("-", "_").upper()
     asked = {"cls": _Setting, "envvar": variable, "show_envvar": True, **given}
+    if given.get("is_flag"):
+        asked["type"] = _Flag()
     return click.option(flag, *names, **asked)
 
 

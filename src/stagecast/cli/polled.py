@@ -26,7 +26,8 @@ from stagecast.escaping import escape_json, lacks_characters
 from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
 from stagecast.v1 import resources_pb2 as r
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 10.0  # of a connection, and of each read
+_WHOLE_S = 30.0  # of an answer that drips
 _NO_HTTP = "what answers there does not speak HTTP and JSON"
 _OTHER_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
@@ -68,7 +69,7 @@ async def fetched(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever J
     """Return what `fetch` does; whoever is cancelled meanwhile does not wait for it.
 
     Raises:
-        OSError: see `fetch`.
+        OSError: see `fetch`; or the answer has not come whole in time.
     """
     answer: Future[Any] = Future()
 
@@ -81,7 +82,11 @@ async def fetched(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever J
     answer.set_running_or_notify_cancel()  # so that nothing cancels it under the thread
     # The loop's own threads are waited for at the end of the program.
     Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(answer)
+    try:
+        async with asyncio.timeout(_WHOLE_S):
+            return await asyncio.wrap_future(answer)
+    except TimeoutError as error:  # those of the socket are an `OSError` with words already
+        raise OSError(f"no whole answer within {_WHOLE_S:g} s") from error
 
 
 def _opener(access: Access) -> OpenerDirector:

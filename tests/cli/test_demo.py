@@ -17,8 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 from stagecast.app import App
-from stagecast.cli import main
+from stagecast.cli import main, polled
 from stagecast.cli.demo import default_delay_s
+from stagecast.cli.server import Access
 from stagecast.cli.sources import SAMPLES
 from tests.cli.command import Ended, on_terminal, stagecast, started
 from tests.cli.command import command as command_line
@@ -280,6 +281,25 @@ async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_
             ended = await command.end()
     assert (ended.code, ended.err) == (128 + signal.SIGTERM, "")
     assert not list(tmp_path.glob("stagecast-demo-*"))
+
+
+async def test_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polled, "_WHOLE_S", 0.1)
+
+    over, closed = asyncio.Event(), asyncio.Event()
+
+    async def begin(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n ")
+        await over.wait()
+        writer.close()
+        closed.set()
+
+    async with await asyncio.start_server(begin, "127.0.0.1", 0) as dripping:
+        url = "http://{}:{}/".format(*dripping.sockets[0].getsockname())
+        with pytest.raises(OSError, match=r"no whole answer within 0\.1 s"):
+            await polled.fetched(url, Access())
+        over.set()
+        await closed.wait()
 
 
 @pytest.mark.parametrize(

@@ -79,3 +79,8 @@ async def test_serve_takes_several_origins_from_the_environment_and_says_how() -
     assert "'*' is no origin" in ended.err
     ended = await stagecast("serve", "--help")
     assert "with commas or blanks" in " ".join(ended.out.split())
+
+
+def test_flag_that_is_neither_yes_nor_no_is_refused_in_our_words() -> None:
+    output = refused(flag="maybe")
+    assert "'maybe' is neither yes nor no; use 1 or 0" in " ".join(output.split())

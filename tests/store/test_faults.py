@@ -8,6 +8,7 @@ import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StoreBusy
+from stagecast.store import Reading
 from stagecast.store.sqlite.connection import check_soundness, is_damage, translate
 from tests.clock import Clock
 from tests.store.test_checking import opened
@@ -54,3 +55,20 @@ async def test_damage_that_raises_nothing_is_found_as_well(tmp_path: Path, clock
         file.write(b"\0\0\0\3")
     with pytest.raises(StoreBusy, match=r"^the store is damaged: .+ should be 3$"):
         check_soundness(path)
+
+
+async def test_read_that_met_a_schema_of_a_moment_ago_is_done_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    met = errors("ERROR")
+
+    def read(_: Reading) -> str:
+        if met:
+            raise met.pop()
+        return "read"
+
+    async with opened(tmp_path / "s.db", clock) as store:
+        with pytest.raises(sqlite3.OperationalError, match="what the driver says"):
+            await store.read(read)  # which is a bug when it comes again
+        met += errors("ERROR")[:1]
+        assert await store.read(read) == "read"

@@ -107,7 +107,8 @@ class SqliteStore:
         except DriverError as error:
             translated = self._explain(error)
             if translated is error:
-                raise
+                # An older copy may have been brought up to date since; a bug shows again.
+                return self._query_in_transaction(query)
             self._on_fault(translated if may_be_schema(error) else error)
             if is_damage(error):
                 forget_pages(self._connection_of_thread())

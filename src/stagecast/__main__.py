@@ -1,7 +1,19 @@
-"""`python -m stagecast` is `stagecast`."""
+"""`stagecast`, and `python -m stagecast`."""
 
 from __future__ import annotations
 
-from stagecast.cli import main
+import signal
+import sys
 
-main(prog_name="stagecast")
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it quietly also while its modules are imported."""
+    try:
+        from stagecast.cli import main as command
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    command(prog_name="stagecast")
+
+
+if __name__ == "__main__":
+    main()

@@ -178,7 +178,7 @@ async def test_demo_says_that_there_is_no_server(server: App, tmp_path: Path) ->
     assert line.startswith(f"Error: cannot get http://{address}/v1/datasets/")
     assert line.endswith(": Connection refused")
     ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", "a..b:1")
-    assert ended.err.endswith(": there is no such host\n")
+    assert "'a..b' is not a host name" in ended.err
     wrong = server.grpc_address
     ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", wrong)
     assert ended.code == 2

@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from stagecast.app import App
 from stagecast.cli import main
-from tests.cli.command import stagecast, started
+from tests.cli.command import Ended, finished, stagecast, started
 from tests.process import free_address
 
 DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -91,3 +92,18 @@ async def test_group_without_a_command_shows_its_help_in_lines() -> None:
     ended = await stagecast("keys")
     assert "\n  Make, list and revoke the keys" in ended.err
     assert r"\n" not in ended.err
+
+
+async def test_ctrl_c_while_modules_are_imported_ends_quietly() -> None:
+    interrupted = """
+import sys
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "stagecast.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from stagecast.__main__ import main
+main()
+"""
+    ended = await finished([sys.executable, "-c", interrupted])
+    assert ended == Ended(code=130, out="", err="")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from stagecast.cli.options import Seconds, setting
 from tests.cli.command import stagecast
 
-CORS = "STAGECAST_CORS_ORIGINS"
+CORS = "STAGECAST_CORS_ORIGIN"
 
 
 @click.command()

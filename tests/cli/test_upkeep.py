@@ -12,7 +12,7 @@ import pytest
 
 from stagecast.client import Client
 from stagecast.store.sqlite import inspect_file
-from tests.cli.command import stagecast, started
+from tests.cli.command import command, finished, stagecast, started
 from tests.conditions import until
 from tests.process import running
 from tests.rpc.calls import execute
@@ -121,3 +121,13 @@ async def test_backup_that_is_ended_leaves_nothing_behind(
         ended = await backup.end()
     assert (ended.code, ended.err) == (128 + number, "")
     assert list(target.iterdir()) == []
+
+
+async def test_backup_that_finds_no_room_names_both_files(tmp_path: Path) -> None:
+    db, copy = tmp_path / "s.db", tmp_path / "copy.db"
+    assert (await stagecast("keys", "create", "--db", db)).code == 0
+    line = command("backup", "--db", db, copy)
+    ended = await finished(["bash", "-c", 'ulimit -f 64; exec "$@"', "bash", *line])
+    assert ended.code == 1
+    assert ended.err.startswith(f"Error: cannot copy {db} to {copy}: ")
+    assert not copy.exists()

@@ -46,7 +46,6 @@ root_path_option = setting(
 origins_option = setting(
     "--cors-origin",
     "cors_origins",
-    envvar="STAGECAST_CORS_ORIGINS",
     metavar="ORIGIN",
     multiple=True,
     callback=_check,

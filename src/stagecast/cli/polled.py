@@ -55,8 +55,6 @@ def fetch(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever JSON it i
         raise OSError(_why(error.reason)) from error
     except TimeoutError as error:
         raise OSError(_why(error)) from error
-    except UnicodeError as error:  # of a host with a label that is empty or too long
-        raise OSError("there is no such host") from error
     except HTTPException as error:
         raise OSError(_NO_HTTP) from error
     try:

@@ -32,9 +32,9 @@ def copy_file(source: Path, target: Path, *, overwrite: bool) -> int:
             written, is there and is not to be overwritten, or may be in use.
     """
     place = _check_target(source, target, overwrite=overwrite)
-    try:
+    with _told(source, target):
         with _beside(place) as whole:
-            with open_stored(source) as connection:
+            with open_stored(source) as connection, _told(source, target):
                 _copy(connection, whole)
             shutil.copymode(source, whole)
             _keep(whole)
@@ -42,6 +42,17 @@ def copy_file(source: Path, target: Path, *, overwrite: bool) -> int:
             whole.replace(place)
         _keep(place.parent)
         return place.stat().st_size
+
+
+@contextlib.contextmanager
+def _told(source: Path, target: Path) -> Iterator[None]:
+    """Name both files where an error does not say which of them it is of.
+
+    Raises:
+        StartError: there was one.
+    """
+    try:
+        yield
     except (DriverError, OSError) as error:
         why = getattr(error, "strerror", None) or error
         raise StartError(f"cannot copy {shown(source)} to {shown(target)}: {why}") from error

@@ -22,11 +22,6 @@ settings.register_profile(
 )
 settings.load_profile("unhurried")
 
-# Whoever runs the tests may ignore these, as a job in the background does, and commands inherit it.
-for _number in (signal.SIGHUP, signal.SIGTERM):
-    signal.signal(_number, signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -34,6 +29,18 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def usual_signals() -> None:
+    """Let signals do what they usually do, in commands under test as well.
+
+    Whoever runs the tests may ignore them, as a job in the background does; so does a server that
+    has ended in this process.
+    """
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

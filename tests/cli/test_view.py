@@ -173,7 +173,7 @@ def test_the_table_shows_states_bars_times_and_errors() -> None:
     assert a.split()[:3] == ["a", "running", "indexing"]
     assert a.split()[-3:] == ["3/12", "1:30", "min"]
     assert b.split() == ["b", "pending", "waiting"]
-    assert r"PARSE_ERROR: page 3 \x1b[31mis [red]no[/red] t" in c
+    assert r"PARSE_ERROR: page 3 \x1b[31mis [red]no[/red] " in c
     assert c.endswith("10.0 s")
     assert d.split()[:3] == ["d", "stalled", "cleaning"]
 

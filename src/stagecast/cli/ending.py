@@ -80,8 +80,9 @@ _WHYS = {
     "CERTIFICATE_VERIFY_FAILED: ([a-z ]+)": r": its certificate is not trusted (\1)",
     "Hostname Verification Check": ": its certificate is for another host",
     "WRONG_VERSION_NUMBER": ": what answers there speaks no TLS; leave out --tls, --ca and --cert",
-    r"Failed parsing HTTP/2|http1\.x server|ALPN": ": what answers there does not speak gRPC; is it the server's "
-    "HTTP port?",
+    r"Failed parsing HTTP/2|http1\.x server|ALPN": (
+        ": what answers there does not speak gRPC; is it the server's HTTP port?"
+    ),
     r"HTTP proxy returned response code (\d+)": r": the proxy that the environment names says \1",
     "Domain name not found|Name or service not known": ": there is no such host",
     "lookup failed": ": its name cannot be looked up",

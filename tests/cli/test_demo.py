@@ -307,7 +307,7 @@ async def test_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     [
         (["EMPTY"], "there are no *.txt or *.md files in"),
         (["--http", "127.0.0.1:8000"], "--http goes with --grpc"),
-        (["--grpc", "unix:/tmp/a"], "--http is wanted with unix:/tmp/a"),
+        (["--grpc", "unix:/tmp/a"], "--http is required with unix:/tmp/a"),
         (["--search", " "], "--search needs words"),
         (["--delay", "-1"], "'--delay'"),
         (["--grpc", "here"], "'here' is not HOST:PORT"),

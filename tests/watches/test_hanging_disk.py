@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -21,14 +22,17 @@ from tests.watches.pipeline import Pipeline
 BEAT = Duration(seconds=1)
 
 
+@pytest.fixture
+async def app(config: Config, clock: Clock) -> AsyncIterator[OpenApp]:
+    """A server whose disk can be made to hang."""
+    async with OpenApp(config, clock=clock) as app:
+        yield app
+
+
 async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
-    config: Config, clock: Clock, dataset_id: str
+    app: OpenApp, dataset_id: str
 ) -> None:
-    async with (
-        OpenApp(config, clock=clock) as app,
-        Client(app.grpc_address) as client,
-        asyncio.timeout(60),
-    ):
+    async with Client(app.grpc_address) as client, asyncio.timeout(60):
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(1)
         request = ss.WatchBatchRequest(
@@ -48,13 +52,9 @@ async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
 
 
 async def test_watch_of_no_batch_is_refused_behind_its_heartbeats(
-    config: Config, clock: Clock, dataset_id: str
+    app: OpenApp, dataset_id: str
 ) -> None:
-    async with (
-        OpenApp(config, clock=clock) as app,
-        Client(app.grpc_address) as client,
-        asyncio.timeout(60),
-    ):
+    async with Client(app.grpc_address) as client, asyncio.timeout(60):
         async with hanging_reads(app.store):
             watch = client.status.WatchBatch(
                 ss.WatchBatchRequest(dataset_id=dataset_id, batch_id="no", heartbeat_interval=BEAT)
@@ -71,13 +71,9 @@ async def _read_all(watch: aio.UnaryStreamCall[Any, Any]) -> None:
 
 
 async def test_new_watch_of_datasets_has_heartbeats_before_they_are_read(
-    config: Config, clock: Clock
+    app: OpenApp,
 ) -> None:
-    async with (
-        OpenApp(config, clock=clock) as app,
-        Client(app.grpc_address) as client,
-        asyncio.timeout(60),
-    ):
+    async with Client(app.grpc_address) as client, asyncio.timeout(60):
         async with hanging_reads(app.store):
             watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(heartbeat_interval=BEAT))
             await watch.initial_metadata()

@@ -109,7 +109,9 @@ def demo(
     if http is not None and grpc is None:
         raise click.UsageError("--http goes with --grpc: without it, the server is in this command")
     if http is None and grpc is not None and socket_path(grpc) is not None:
-        raise click.UsageError(f"--http is wanted with {grpc}: no URL leads to a unix socket")
+        raise click.UsageError(
+            f"--http is required with {grpc}, since a URL cannot name a unix socket"
+        )
     if search is not None and not (search.strip() and is_printable(search)):
         raise click.UsageError("--search needs words to search for")
     try:

@@ -64,7 +64,7 @@ def fetch(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever JSON it i
 
 
 async def fetched(url: str, access: Access) -> Any:  # noqa: ANN401 - whatever JSON it is
-    """Return what `fetch` does; whoever is cancelled meanwhile does not wait for it.
+    """Fetch on a thread of its own, for which a cancelled caller does not wait.
 
     Raises:
         OSError: see `fetch`; or the answer has not come whole in time.

@@ -11,6 +11,7 @@ import signal
 import socket
 import sqlite3
 import urllib.request
+import uuid
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,7 @@ import pytest
 from grpc import aio
 
 from stagecast.client import Client, details_of
+from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import status_service_pb2 as s
 from tests.cli.command import Running, command, stagecast, started
 from tests.conditions import until
@@ -57,6 +59,8 @@ async def test_idle_connections_leave_the_store_its_file_descriptors(tmp_path: P
     async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
         ready = READY.fullmatch((await process.stdout.readline()).decode())
         assert ready is not None
+        client = await stack.enter_async_context(Client(ready[1]))
+        await client.status.ListDatasets(s.ListDatasetsRequest())
         for address in ready.groups():
             for _ in range(70):
                 peer = stack.enter_context(socket.socket())
@@ -67,6 +71,10 @@ async def test_idle_connections_leave_the_store_its_file_descriptors(tmp_path: P
         # The last of HTTP.
         answer = await asyncio.get_running_loop().sock_recv(peer, 1_000)
         assert answer.startswith(b"HTTP/1.1 503 ")
+        # Each read may want a connection to the file, and a write the log beside it.
+        await client.reports.CreateBatch(rs.CreateBatchRequest(dataset_id=str(uuid.uuid4())))
+        reads = (client.status.ListDatasets(s.ListDatasetsRequest()) for _ in range(20))
+        assert all(len(page.datasets) == 1 for page in await asyncio.gather(*reads))
         process.terminate()
         _, log = await process.communicate()
     assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""The README names a test for each promise; those tests are there."""
+"""Each promise names a test, and that is there; limits are documented with their figures."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from stagecast.rest import protocol
 from stagecast.rpc import arrivals, unread
 from stagecast.store.sqlite import connection
 from stagecast.wire import report_requests as reports
-from tests.process import ROOT
+from tests.documents import DOCS
 
-_NAMED = re.compile(r"\[`(test_\w+)`\]\((tests/\S+\.py)\)")
-
-
-def test_readme_names_a_test_that_exists_for_each_of_the_nine_promises() -> None:
-    readme = (ROOT / "README.md").read_text()
-    rows = readme.partition("| promise | held by |")[2].partition("\n\n")[0].splitlines()[2:]
-    assert len(rows) == 9
-    assert all(_NAMED.search(row) for row in rows)
-    for name, path in _NAMED.findall(readme):
-        assert f"def {name}(" in (ROOT / path).read_text(), name
+_NAMED = re.compile(r"\[`(test_\w+)`\]\((\S+\.py)\)")
 
 
-def test_readme_names_the_limits_that_servers_keep_to() -> None:
-    rows = (ROOT / "README.md").read_text().partition("| of | at most |")[2].partition("\n\n")[0]
+def test_every_promise_names_a_test_that_exists() -> None:
+    guarantees = (DOCS / "guarantees.md").read_text()
+    tables = guarantees.split("| promise | held by |")[1:]
+    rows = [table.partition("\n\n")[0].splitlines()[2:] for table in tables]
+    assert [len(table) for table in rows] == [9, 6]
+    assert all(_NAMED.search(row) for table in rows for row in table)
+    for name, path in _NAMED.findall(guarantees):
+        assert f"def {name}(" in (DOCS / path).read_text(), name
+
+
+def test_limits_are_documented_with_the_figures_that_servers_keep_to() -> None:
+    operations = (DOCS / "operations.md").read_text()
+    rows = operations.partition("| what | limit | option |")[2].partition("\n\n")[0]
     said = [row.split(" | ")[1] for row in rows.splitlines()[2:]]
     ours, mib, kib = Config(), 1 << 20, 1 << 10
     answer_s, unread_mib = unread._HURRIED_S, ours.max_waiting_bytes // mib

@@ -1,35 +1,42 @@
-"""The README's examples do what it says.
+"""The examples of README, guide and operations do what these say.
 
-Its shell and Python blocks run one after the other against one server; a text block behind one says
-what it prints: these lines in this order, with `…` for anything.
+The shell and Python blocks of a document run one after the other, against the server that its
+`stagecast serve` has started; a text block behind one says what it prints: these lines in this
+order, with `…` for anything.
 The two lines that install are run by `.ci/run`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.documents import FOR_USERS, name_of
 from tests.process import ROOT, ServerProcess, environment, running
 
 _BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+_READY = "stagecast ready grpc=127.0.0.1:50051 http=127.0.0.1:8000\n"
+
+WITH_EXAMPLES = [document for document in FOR_USERS if "```" in document.read_text()]
 
 
-def _examples() -> list[tuple[str, str, str]]:
+def _examples(document: Path) -> list[tuple[str, str, str]]:
     """Return the language, the text and the expected output of each block."""
     examples: list[tuple[str, str, str]] = []
-    for language, text in _BLOCK.findall((ROOT / "README.md").read_text()):
+    for language, text in _BLOCK.findall(document.read_text()):
         if language == "text":
             before = examples.pop()
             examples.append((before[0], before[1], text))
         else:
             examples.append((language, text, ""))
-    return [example for example in examples if "pip install" not in example[1]]
+    return [example for example in examples if "venv .venv &&" not in example[1]]
 
 
 def _pattern(expected: str) -> re.Pattern[str]:
@@ -60,23 +67,42 @@ async def _run_example(language: str, text: str, server: ServerProcess, cwd: Pat
     return await _run("bash", "-euc", text, cwd=cwd, server=server)
 
 
-async def test_examples_print_what_the_readme_says(tmp_path: Path) -> None:
-    (_, serve, ready), *examples, (_, serve_several, _) = _examples()
-    assert serve == "stagecast serve --db walk.db\n"
-    assert ready == "stagecast ready grpc=127.0.0.1:50051 http=127.0.0.1:8000\n"
-    assert serve_several == "stagecast serve --db walk.db --processes 4\n"
-    assert len(examples) == 14
-    async with running(tmp_path / "walk.db") as server, asyncio.timeout(600):
-        for language, text, expected in examples:
+def _serving(text: str, cwd: Path) -> contextlib.AbstractAsyncContextManager[ServerProcess]:
+    """Return the server that a block starts, on ports of its own."""
+    program, command, *options = shlex.split(text)
+    assert (program, command) == ("stagecast", "serve")
+    db = "stagecast.db"
+    if "--db" in options:
+        at = options.index("--db")
+        _, db = options[at : at + 2]
+        del options[at : at + 2]
+    return running(cwd / db, *options)
+
+
+@pytest.mark.parametrize("document", WITH_EXAMPLES, ids=name_of)
+async def test_examples_print_what_the_document_says(document: Path, tmp_path: Path) -> None:
+    server: ServerProcess | None = None
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(600):
+        for language, text, expected in _examples(document):
+            if text.startswith("stagecast serve"):
+                if "--processes" in text and sys.platform != "linux":
+                    continue
+                assert expected in ("", _READY)
+                assert server is None or await server.stop() == 0
+                server = await stack.enter_async_context(_serving(text, tmp_path))
+                continue
+            assert server is not None, text
             output = await _run_example(language, text, server, tmp_path)
             assert _pattern(expected).search(output), f"{text}\nprinted\n{output}"
-    if sys.platform == "linux":
-        async with running(tmp_path / "walk.db", "--processes", "4") as server:
-            assert await server.stop() == 0
+        assert server is not None
+        assert await server.stop() == 0
 
 
-@pytest.mark.parametrize("document", ["README.md", ".github/CONTRIBUTING.md"])
-def test_links_lead_to_files(document: str) -> None:
-    path = ROOT / document
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+def test_every_block_is_an_example_or_what_one_prints() -> None:
+    found = {name_of(document): len(_examples(document)) for document in WITH_EXAMPLES}
+    assert found == {"README.md": 5, ".github/docs/guide.md": 13, ".github/docs/operations.md": 4}
+    for document in WITH_EXAMPLES:
+        text = document.read_text()
+        fences = re.findall("^```", text, re.MULTILINE)
+        assert len(fences) == 2 * len(_BLOCK.findall(text)), document
+    assert "pip install" in (ROOT / "README.md").read_text()

@@ -9,13 +9,15 @@ import re
 import pytest
 
 from stagecast.auth.secret import digest_of, make_key, prefix_of
+from tests.documents import DOCS
 
-SHOWN_IN_THE_README = r"stagecast_[0-9a-z]{8}_[0-9A-Za-z]{38}"
+DOCUMENTED = r"stagecast_[0-9a-z]{8}_[0-9A-Za-z]{38}"
 
 
 def test_key_looks_as_scanners_are_told() -> None:
+    assert f"`{DOCUMENTED}`" in (DOCS / "operations.md").read_text()
     key = make_key()
-    assert re.fullmatch(SHOWN_IN_THE_README, key)
+    assert re.fullmatch(DOCUMENTED, key)
     assert prefix_of(key) == key[:18]
 
 

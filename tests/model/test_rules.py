@@ -141,6 +141,14 @@ def cells(table: str) -> list[object]:
     ]
 
 
+def test_table_has_a_row_and_a_column_for_every_stage() -> None:
+    assert len(STAGES) == len(Stage)  # no two begin with the same letter
+    head, *rows = (line.split() for line in TABLE.splitlines() if line)
+    assert set(STAGES) <= set(head)
+    for state in ("RUNNING", "PAUSED", "STALLED", "FAILED", "STOPPED"):
+        assert {row[1] for row in rows if row[0] == state} == STAGES.keys() - {"D"}
+
+
 @pytest.mark.parametrize(("start", "column", "cell"), cells(TABLE))
 def test_report_does_what_the_table_says(start: tuple[str, str], column: str, cell: str) -> None:
     before = situation(*start)

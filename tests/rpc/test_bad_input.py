@@ -20,6 +20,7 @@ from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.wire import report_requests
+from tests.corpus import methods
 from tests.rpc.calls import BATCH, Calls, Refusal, contents, new, refused
 
 _YEAR_S = 365 * 86_400
@@ -376,6 +377,10 @@ async def test_bad_id_of_a_dataset_or_batch_is_refused(
             continue  # then one is made
         with subtests.test("batch_id", value=value):
             await _check(calls, config, rpc, {"batch_id": value}, "batch_id", "1 to 128 characters")
+
+
+def test_every_rpc_is_in_the_table() -> None:
+    assert {path.rpartition("/")[2] for path in methods()} == SOUND.keys()
 
 
 def test_every_field_of_every_request_is_in_a_table() -> None:

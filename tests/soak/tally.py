@@ -47,7 +47,7 @@ class Tally:
         return ", ".join(f"{what} {count}" for what, count in self._rows())
 
     def table(self) -> str:
-        """Return a table for the README."""
+        """Return a table for the documentation."""
         rows = [*self._rows(), ("lost, repeated, torn", "0")]
         lines = [f"| {what} | {count} |" for what, count in rows]
         return "\n".join(["| what | how much |", "| --- | --- |", *lines])

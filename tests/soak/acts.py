@@ -250,7 +250,7 @@ SLOW = "documents left alone until they were lost"
 ACTS: dict[str, Callable[[Site], Coroutine[Any, Any, None]]] = {
     "keys revoked under a watch": revoke_a_key,
     "batches and datasets deleted under watches": delete_under_watchers,
-    "histories let go": let_history_go,
+    "histories deleted": let_history_go,
     "readers stopped": stop_reading,
     "copies taken under load": back_up_under_load,
     SLOW: leave_alone,

@@ -184,8 +184,8 @@ def _count(
             "documents seen to recover": kinds[r.TRANSITION_KIND_RECOVERED],
             "clients hung up": watchers.hangups.done,
             "streams broken": watchers.breaks,
-            "watches told DRAINING with their token": watchers.drained,
-            "readers told SLOW_READER": watchers.told["SLOW_READER"],
+            "watches ended by DRAINING with their token": watchers.drained,
+            "readers ended by SLOW_READER": watchers.told["SLOW_READER"],
             "files restored from a copy under watches": 1,
         }
     )

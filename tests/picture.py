@@ -6,6 +6,7 @@ It shows `stagecast watch` in the middle of a batch, by the code that paints it 
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Iterator
@@ -56,8 +57,9 @@ def draw() -> str:
 
 
 def words(svg: str) -> list[str]:
-    """Return the texts in a picture, whatever draws them."""
-    return re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+    """Return the words in a picture; bars and columns differ between releases of rich."""
+    texts = re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+    return re.sub("[━╸╺]", " ", html.unescape(" ".join(texts))).split()
 
 
 def _view() -> View:

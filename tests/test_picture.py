@@ -7,5 +7,5 @@ from tests import picture
 
 def test_picture_shows_what_watch_shows_today() -> None:
     shown = picture.words(picture.FILE.read_text())
-    assert "stalled" in " ".join(shown)
+    assert "stalled" in shown
     assert shown == picture.words(picture.draw()), "run python -m tests.picture"

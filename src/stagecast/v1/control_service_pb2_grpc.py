@@ -26,17 +26,18 @@ if _version_not_supported:
 
 
 class ControlServiceStub(object):
-    """Changes what becomes of documents, one or all of a batch.
+    """Controls documents, one or all of a batch.
 
-    A call on a whole batch changes those documents that it can change and leaves the others as they
-    are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
-    document that it cannot change, a call does nothing as well; `changed_documents` tells.
-    stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
+    A call on a whole batch changes the documents that it applies to and leaves the others as they are,
+    all in one transaction: a watch shows all of it or nothing. A repeat changes nothing, and neither does
+    a call on a single document that it does not apply to; `changed_documents` is 0 then.
+    stagecast itself stops no worker: it records the request, and workers learn of it by `Heartbeat` or by
+    reading the document.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
-    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
-    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    Requires a credential with the scope `control`, if the server requires credentials; see
+    `StatusService` for the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND /
+    `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` /
+    `STORE_BUSY`, `STORE_TIMEOUT` (the change may or may not be recorded; repeat the call), `DRAINING`;
     RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 
@@ -79,55 +80,56 @@ class ControlServiceStub(object):
 
 
 class ControlServiceServicer(object):
-    """Changes what becomes of documents, one or all of a batch.
+    """Controls documents, one or all of a batch.
 
-    A call on a whole batch changes those documents that it can change and leaves the others as they
-    are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
-    document that it cannot change, a call does nothing as well; `changed_documents` tells.
-    stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
+    A call on a whole batch changes the documents that it applies to and leaves the others as they are,
+    all in one transaction: a watch shows all of it or nothing. A repeat changes nothing, and neither does
+    a call on a single document that it does not apply to; `changed_documents` is 0 then.
+    stagecast itself stops no worker: it records the request, and workers learn of it by `Heartbeat` or by
+    reading the document.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
-    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
-    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    Requires a credential with the scope `control`, if the server requires credentials; see
+    `StatusService` for the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND /
+    `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` /
+    `STORE_BUSY`, `STORE_TIMEOUT` (the change may or may not be recorded; repeat the call), `DRAINING`;
     RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 
     def Pause(self, request, context):
-        """Holds documents that are PENDING or RUNNING: they become PAUSED. A worker that works on regardless
-        may still move their stage, or end them.
+        """Pauses documents that are PENDING or RUNNING. A worker that continues regardless may still move
+        their stage, or end them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Resume(self, request, context):
-        """Releases documents that are PAUSED: they are RUNNING again, or PENDING if they never started.
+        """Resumes documents that are PAUSED: they are RUNNING again, or PENDING if they never started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Stop(self, request, context):
-        """Ends documents that are open: they become STOPPED. A later stage or an error that is reported of
-        them is refused with FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
+        """Stops documents that are open. A later report of a stage or an error on them is refused with
+        FAILED_PRECONDITION / `ILLEGAL_TRANSITION`, until another attempt begins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Retry(self, request, context):
-        """Gives documents that FAILED or were STOPPED another attempt; a document that is named, also if
-        it SUCCEEDED. They become PENDING, and the batch is open again.
+        """Retries documents that FAILED or were STOPPED; a single named document, also if it SUCCEEDED. They
+        become PENDING in a new attempt, and the batch is open again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteBatch(self, request, context):
-        """Deletes a batch with its documents and its log. It is gone when the call is answered; its room in
-        the file is freed soon after. Its watches end with NOT_FOUND / `BATCH_DELETED`. The id may be used
-        again, for a batch with a history of its own.
+        """Deletes a batch with its documents and its log. It is gone when the call returns; its space in the
+        file is freed soon after. Its watches end with NOT_FOUND / `BATCH_DELETED`. The id may be used again,
+        for a batch with a history of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,7 +137,7 @@ class ControlServiceServicer(object):
 
     def DeleteDataset(self, request, context):
         """Deletes a dataset with all its batches, whose watches end with NOT_FOUND / `BATCH_DELETED`. Watches
-        of datasets are told.
+        of datasets receive its id as removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,17 +185,18 @@ def add_ControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ControlService(object):
-    """Changes what becomes of documents, one or all of a batch.
+    """Controls documents, one or all of a batch.
 
-    A call on a whole batch changes those documents that it can change and leaves the others as they
-    are, all in one transaction: a watch shows all of it or nothing. A repeat changes none. On a named
-    document that it cannot change, a call does nothing as well; `changed_documents` tells.
-    stagecast itself stops no worker: it records what was asked for, and workers ask or are told.
+    A call on a whole batch changes the documents that it applies to and leaves the others as they are,
+    all in one transaction: a watch shows all of it or nothing. A repeat changes nothing, and neither does
+    a call on a single document that it does not apply to; `changed_documents` is 0 then.
+    stagecast itself stops no worker: it records the request, and workers learn of it by `Heartbeat` or by
+    reading the document.
 
-    Wants a credential with the scope `control`, where the server asks for one; see `StatusService` for
-    the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
-    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY`,
-    `STORE_TIMEOUT` (what was asked for may or may not be done; ask again), `DRAINING`;
+    Requires a credential with the scope `control`, if the server requires credentials; see
+    `StatusService` for the errors. Others: INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND /
+    `DATASET_NOT_FOUND`, `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`; UNAVAILABLE with `google.rpc.RetryInfo` /
+    `STORE_BUSY`, `STORE_TIMEOUT` (the change may or may not be recorded; repeat the call), `DRAINING`;
     RESOURCE_EXHAUSTED with the same / `SLOW_SENDER`.
     """
 

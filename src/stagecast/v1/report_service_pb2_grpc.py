@@ -26,24 +26,24 @@ if _version_not_supported:
 
 
 class ReportServiceStub(object):
-    """What workers and submitters call. Every write is answered after it is on disk.
+    """For workers and submitters. Every write is acknowledged after it is on disk.
 
-    Every call may be repeated after a lost answer. All errors carry `google.rpc.ErrorInfo` with domain
-    `stagecast` and one of these reasons in their details; bad fields also carry
-    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` the id of a document that is meant, see
-    `StatusService`.
+    Every call may be repeated after a lost response. Every error carries `google.rpc.ErrorInfo` with
+    domain `stagecast` and one of these reasons in its details; an invalid field also carries
+    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` may name a similar id, see `StatusService`.
 
-    Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
-    the errors. A batch is created only in a dataset that the credential names, which need not be there
-    yet; elsewhere `CreateBatch` ends with NOT_FOUND / `DATASET_NOT_FOUND`, whether it is there or not.
+    Requires a credential with the scope `report`, if the server requires credentials; see
+    `StatusService` for the errors. A batch can be created only in a dataset that the credential names,
+    which need not exist yet; elsewhere `CreateBatch` fails with NOT_FOUND / `DATASET_NOT_FOUND`, whether
+    the dataset exists or not.
 
-    Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
+    Any call may fail with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `STORE_TIMEOUT` (it has not answered for 20 s, or
-    what the server was given: what was sent may or may not be recorded; send it again with the same
-    ids), `DRAINING` (the server is about to stop), or
-    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
-    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls are waiting for it), `STORE_TIMEOUT` (it did not answer within 20 s,
+    or within `--request-timeout`: the write may or may not be recorded; send it again with the same ids),
+    `DRAINING` (the server is shutting down), or RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the
+    request did not arrive in time). gRPC itself refuses a message over 4 MiB, or headers over 32 KiB,
+    with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel):
@@ -85,33 +85,33 @@ class ReportServiceStub(object):
 
 
 class ReportServiceServicer(object):
-    """What workers and submitters call. Every write is answered after it is on disk.
+    """For workers and submitters. Every write is acknowledged after it is on disk.
 
-    Every call may be repeated after a lost answer. All errors carry `google.rpc.ErrorInfo` with domain
-    `stagecast` and one of these reasons in their details; bad fields also carry
-    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` the id of a document that is meant, see
-    `StatusService`.
+    Every call may be repeated after a lost response. Every error carries `google.rpc.ErrorInfo` with
+    domain `stagecast` and one of these reasons in its details; an invalid field also carries
+    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` may name a similar id, see `StatusService`.
 
-    Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
-    the errors. A batch is created only in a dataset that the credential names, which need not be there
-    yet; elsewhere `CreateBatch` ends with NOT_FOUND / `DATASET_NOT_FOUND`, whether it is there or not.
+    Requires a credential with the scope `report`, if the server requires credentials; see
+    `StatusService` for the errors. A batch can be created only in a dataset that the credential names,
+    which need not exist yet; elsewhere `CreateBatch` fails with NOT_FOUND / `DATASET_NOT_FOUND`, whether
+    the dataset exists or not.
 
-    Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
+    Any call may fail with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `STORE_TIMEOUT` (it has not answered for 20 s, or
-    what the server was given: what was sent may or may not be recorded; send it again with the same
-    ids), `DRAINING` (the server is about to stop), or
-    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
-    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls are waiting for it), `STORE_TIMEOUT` (it did not answer within 20 s,
+    or within `--request-timeout`: the write may or may not be recorded; send it again with the same ids),
+    `DRAINING` (the server is shutting down), or RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the
+    request did not arrive in time). gRPC itself refuses a message over 4 MiB, or headers over 32 KiB,
+    with RESOURCE_EXHAUSTED.
     """
 
     def CreateBatch(self, request, context):
         """Creates a batch, and its dataset if that is new, and registers its documents.
 
-        The batch is sealed at once unless `more_documents_follow`. Creating it again with the same ids
-        and content answers as the first time.
+        The batch is sealed at once unless `more_documents_follow`. Repeating the call with the same ids
+        and content returns the batch again.
 
-        ALREADY_EXISTS / `BATCH_EXISTS`: the id, or the `request_id`, belongs to a batch that was made
+        ALREADY_EXISTS / `BATCH_EXISTS`: the id, or the `request_id`, belongs to a batch that was created
         with other content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,8 +121,8 @@ class ReportServiceServicer(object):
     def AddDocuments(self, request, context):
         """Registers more documents in a batch that is not sealed. Does not seal it.
 
-        Documents that are there already with the same content are passed over, so a repeat does no
-        harm, also after the batch was sealed. Documents without an id are new each time.
+        Documents that are registered already with the same content are skipped, so the call may be
+        repeated, also after the batch was sealed. Documents without an id are new each time.
 
         NOT_FOUND / `BATCH_NOT_FOUND`. ALREADY_EXISTS / `DOCUMENT_EXISTS`: an id belongs to a document
         with other content. FAILED_PRECONDITION / `BATCH_SEALED`: there are new documents and the batch
@@ -133,8 +133,8 @@ class ReportServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SealBatch(self, request, context):
-        """Declares that no more documents follow; only then can the batch become terminal. Sealing a
-        sealed batch changes nothing. A batch with `seal_after` is also sealed by the service itself.
+        """Seals the batch: no more documents can be added, and only then can it become terminal. Sealing a
+        sealed batch changes nothing. The service itself seals a batch with `seal_after`.
 
         NOT_FOUND / `BATCH_NOT_FOUND`.
         """
@@ -143,14 +143,13 @@ class ReportServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StartAttempt(self, request, context):
-        """Takes a document for a named worker: RUNNING, in stage WAITING.
+        """Starts work on a document by a named worker: RUNNING, in stage WAITING.
 
-        Which worker should take which document is for the pipeline to decide; this does not choose, and
-        it takes what it is told to take.
-        The same worker again, while it has the document, gets the same answer. Another worker's call
+        The pipeline decides which worker gets which document; this call does not choose.
+        A repeat by the worker that has the document returns the same attempt. A call by another worker
         takes the document over: the attempt goes up, the stage starts over, and reports that name the
-        older attempt are refused from then on. So does the first call after the document has ended,
-        whoever makes it.
+        older attempt are refused from then on. The first call after the document has ended does the same,
+        whichever worker makes it.
 
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`.
         """
@@ -161,32 +160,31 @@ class ReportServiceServicer(object):
     def Report(self, request, context):
         """Records 1–1,000 reports on documents of one batch, in their order, all or none.
 
-        A refusal names the index and the document of the first report that was refused, in
-        `ErrorInfo.metadata` as `index` and `document_id`.
+        An error names the first refused report in `ErrorInfo.metadata` as `index` and `document_id`.
 
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION /
-        `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a repeat nor overtaken;
+        `ILLEGAL_TRANSITION`: the document is terminal and the report is neither a duplicate nor overtaken;
         `STALE_ATTEMPT`: the report names an attempt older than the current one, which `ErrorInfo.metadata`
-        names as `attempt`. On both, a worker drops the document: it is another's now, or over.
-        `StartAttempt` begins it anew.
+        has as `attempt`. On both, a worker drops the document: another worker has it, or it has ended.
+        `StartAttempt` begins a new attempt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Keeps documents from stalling while a worker has nothing to report, and brings it orders.
+        """Keeps documents from stalling while a worker has nothing to report, and returns orders to it.
 
-        A RUNNING document that is silent for its batch's `stall_after` is shown as stalled, and fails if
-        it is silent for `fail_after` more. (A PENDING one stalls if nobody takes it for `start_after`,
-        whatever heartbeats say.) Signs of life are this, every accepted report, also one that
-        changed nothing, and `StartAttempt` by the worker that has the document. Send one every third of
-        `stall_after` or so. A stalled document recovers by it. Documents that are not RUNNING, and
-        attempts that are not the current one, get their order and nothing else.
+        A RUNNING document that is silent for its batch's `stall_after` counts as stalled, and fails if it
+        is silent for `fail_after` more. (A PENDING one stalls if no worker starts it within `start_after`,
+        regardless of heartbeats.) A heartbeat, every accepted report, also one that changed nothing, and
+        `StartAttempt` by the worker that has the document end the silence. Send one about every third of
+        `stall_after`. A stalled document recovers by it. Documents that are not RUNNING, and attempts that
+        are not the current one, only get their order.
 
-        The order comes from a read. The sign of life is written less than a second later, together with
-        others, so this is cheap; signs of life of a document within a second, or a twentieth of
-        `stall_after` if that is less, count as one. Nothing is refused for what became of one document.
+        The order comes from a read. The heartbeat is written less than a second later, together with
+        others, so this is cheap; heartbeats of a document within a second, or a twentieth of `stall_after`
+        if that is less, count as one. The state of a single document is never an error.
 
         NOT_FOUND / `BATCH_NOT_FOUND`: a worker drops all documents of the batch.
         """
@@ -236,24 +234,24 @@ def add_ReportServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReportService(object):
-    """What workers and submitters call. Every write is answered after it is on disk.
+    """For workers and submitters. Every write is acknowledged after it is on disk.
 
-    Every call may be repeated after a lost answer. All errors carry `google.rpc.ErrorInfo` with domain
-    `stagecast` and one of these reasons in their details; bad fields also carry
-    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` the id of a document that is meant, see
-    `StatusService`.
+    Every call may be repeated after a lost response. Every error carries `google.rpc.ErrorInfo` with
+    domain `stagecast` and one of these reasons in its details; an invalid field also carries
+    `google.rpc.BadRequest`, and `DOCUMENT_NOT_FOUND` may name a similar id, see `StatusService`.
 
-    Wants a credential with the scope `report`, where the server asks for one; see `StatusService` for
-    the errors. A batch is created only in a dataset that the credential names, which need not be there
-    yet; elsewhere `CreateBatch` ends with NOT_FOUND / `DATASET_NOT_FOUND`, whether it is there or not.
+    Requires a credential with the scope `report`, if the server requires credentials; see
+    `StatusService` for the errors. A batch can be created only in a dataset that the credential names,
+    which need not exist yet; elsewhere `CreateBatch` fails with NOT_FOUND / `DATASET_NOT_FOUND`, whether
+    the dataset exists or not.
 
-    Any call may end with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
+    Any call may fail with INVALID_ARGUMENT / `FIELD_INVALID` (a field breaks the rule in its comment;
     nothing was written) or UNAVAILABLE with `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot
-    be written now, or too many calls wait for it), `STORE_TIMEOUT` (it has not answered for 20 s, or
-    what the server was given: what was sent may or may not be recorded; send it again with the same
-    ids), `DRAINING` (the server is about to stop), or
-    RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the request did not arrive in time). A message over
-    4 MiB, or headers over 32 KiB, are refused by gRPC itself with RESOURCE_EXHAUSTED.
+    be written now, or too many calls are waiting for it), `STORE_TIMEOUT` (it did not answer within 20 s,
+    or within `--request-timeout`: the write may or may not be recorded; send it again with the same ids),
+    `DRAINING` (the server is shutting down), or RESOURCE_EXHAUSTED with the same / `SLOW_SENDER` (the
+    request did not arrive in time). gRPC itself refuses a message over 4 MiB, or headers over 32 KiB,
+    with RESOURCE_EXHAUSTED.
     """
 
     @staticmethod

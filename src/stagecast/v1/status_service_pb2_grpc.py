@@ -26,31 +26,30 @@ if _version_not_supported:
 
 
 class StatusServiceStub(object):
-    """What readers call.
+    """Read access.
 
-    All errors carry `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
-    their details; bad fields also carry `google.rpc.BadRequest`.
+    Every error carries `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
+    its details; an invalid field also carries `google.rpc.BadRequest`.
 
-    Wants a credential with the scope `read`, where the server asks for one: metadata
-    `authorization: Bearer KEY`, KEY being a key or a signed token, or `x-api-key: KEY`. A call without a
-    good one ends with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed, forged,
-    unknown, revoked) or `CREDENTIALS_EXPIRED`; so does one that stays open, within a heartbeat interval
-    after its credential has ended. A good one without the scope is PERMISSION_DENIED / `SCOPE_MISSING`.
-    A dataset that the credential does not name is answered as one that is not there, and lists and
-    watches leave it out.
+    Requires a credential with the scope `read`, if the server requires credentials: metadata
+    `authorization: Bearer KEY`, where KEY is a key or a signed token, or `x-api-key: KEY`. A call without
+    a valid one fails with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed,
+    forged, unknown, revoked) or `CREDENTIALS_EXPIRED`; an open stream or wait fails likewise within a
+    heartbeat interval after its credential expires or is revoked. A valid one without the scope is
+    PERMISSION_DENIED / `SCOPE_MISSING`. A dataset that the credential does not name is treated as if it
+    did not exist: NOT_FOUND for it, and lists and watches omit it.
 
-    Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
-    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
-    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
-    in time; nothing was done).
-    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
-    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
-    of them open as may be.
-    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    Any call may fail with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for a name in the request; UNAVAILABLE with
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls are waiting for it),
+    `STORE_TIMEOUT` (it did not answer within 20 s, or within `--request-timeout`), `DRAINING` (the server
+    is shutting down); RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not
+    arrive in time; nothing was done).
+    `WaitBatch`, `WatchBatch` and `WatchDatasets`, which stay open, may fail with RESOURCE_EXHAUSTED and
+    `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has too many of them open.
+    If the batch has a document whose id differs from the requested one only in Unicode normalisation (NFC
     or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
-    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
+    `ErrorInfo.metadata`. A failed document is data, never the status of an RPC.
     """
 
     def __init__(self, channel):
@@ -112,79 +111,78 @@ class StatusServiceStub(object):
 
 
 class StatusServiceServicer(object):
-    """What readers call.
+    """Read access.
 
-    All errors carry `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
-    their details; bad fields also carry `google.rpc.BadRequest`.
+    Every error carries `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
+    its details; an invalid field also carries `google.rpc.BadRequest`.
 
-    Wants a credential with the scope `read`, where the server asks for one: metadata
-    `authorization: Bearer KEY`, KEY being a key or a signed token, or `x-api-key: KEY`. A call without a
-    good one ends with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed, forged,
-    unknown, revoked) or `CREDENTIALS_EXPIRED`; so does one that stays open, within a heartbeat interval
-    after its credential has ended. A good one without the scope is PERMISSION_DENIED / `SCOPE_MISSING`.
-    A dataset that the credential does not name is answered as one that is not there, and lists and
-    watches leave it out.
+    Requires a credential with the scope `read`, if the server requires credentials: metadata
+    `authorization: Bearer KEY`, where KEY is a key or a signed token, or `x-api-key: KEY`. A call without
+    a valid one fails with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed,
+    forged, unknown, revoked) or `CREDENTIALS_EXPIRED`; an open stream or wait fails likewise within a
+    heartbeat interval after its credential expires or is revoked. A valid one without the scope is
+    PERMISSION_DENIED / `SCOPE_MISSING`. A dataset that the credential does not name is treated as if it
+    did not exist: NOT_FOUND for it, and lists and watches omit it.
 
-    Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
-    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
-    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
-    in time; nothing was done).
-    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
-    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
-    of them open as may be.
-    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    Any call may fail with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for a name in the request; UNAVAILABLE with
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls are waiting for it),
+    `STORE_TIMEOUT` (it did not answer within 20 s, or within `--request-timeout`), `DRAINING` (the server
+    is shutting down); RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not
+    arrive in time; nothing was done).
+    `WaitBatch`, `WatchBatch` and `WatchDatasets`, which stay open, may fail with RESOURCE_EXHAUSTED and
+    `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has too many of them open.
+    If the batch has a document whose id differs from the requested one only in Unicode normalisation (NFC
     or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
-    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
+    `ErrorInfo.metadata`. A failed document is data, never the status of an RPC.
     """
 
     def GetDataset(self, request, context):
-        """One dataset.
+        """Returns one dataset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDatasets(self, request, context):
-        """Datasets, in the order of their ids. Those that are named and not there are left out.
+        """Lists datasets in the order of their ids. Requested ids that do not exist are omitted.
 
-        Pages are read when they are asked for: a dataset that is made or deleted meanwhile may or may not
-        be on one.
+        Each page is read when it is requested: a dataset that is created or deleted in between may or may
+        not appear.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBatch(self, request, context):
-        """One batch.
+        """Returns one batch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBatches(self, request, context):
-        """Batches of a dataset or of all, those that were created last first.
+        """Lists the batches of one dataset or of all, newest first.
 
-        Pages are read when they are asked for: batches that are created meanwhile are on none of the
-        further pages, and none that stays is repeated or left out.
+        Each page is read when it is requested: batches created in between appear on none of the later
+        pages, and none that remains is repeated or omitted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDocument(self, request, context):
-        """One document.
+        """Returns one document.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """Documents of a batch, in the order in which they were registered.
+        """Lists the documents of a batch in the order of their registration.
 
-        Each page is read when it is asked for. Every page bears the revision and the resume token of the
-        moment before the first page was read: a watch that begins there misses nothing that any page
+        Each page is read when it is requested. Every page carries the revision and the resume token from
+        just before the first page was read: a watch that resumes there receives every change that a page
         does not show yet.
 
         INVALID_ARGUMENT / `FIELD_INVALID` also for a page token that is malformed or belongs to a request
@@ -195,24 +193,24 @@ class StatusServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTransitions(self, request, context):
-        """The history of a batch or of one document, oldest first.
+        """Lists the transitions of a batch or of one document, oldest first.
 
-        The last page is the last as of when it was read; a watch tells what comes after it. The server
-        may keep the history of a batch that has ended for some time only: then it begins later than
-        with revision 1, and the last transition of the batch is always there.
+        The last page is the last as of when it was read; use a watch for what follows. The server may
+        retain the history of an ended batch for a limited time: then it begins after revision 1, but the
+        last transition of the batch is always retained.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WaitBatch(self, request, context):
-        """Answers when the batch is terminal, or with `done` false when the time is over: a long poll.
+        """Long poll: returns when the batch is terminal, or with `done` false when the timeout expires.
 
-        Without a `timeout` that is after 50 s, which is less than the time-outs that proxies have by
-        default (`stagecast serve --wait-timeout` sets another), or just before the call's deadline if that
-        is earlier: call again while `done` is false. Give a longer `timeout` only where nothing in
-        between hangs up on a call that is silent for so long; `WatchBatch` sends heartbeats.
-        NOT_FOUND / `BATCH_DELETED` if the batch goes while it is waited for.
+        The default `timeout` is 50 s, below the usual timeouts of proxies (set by `stagecast serve
+        --wait-timeout`), or just before the call's deadline if that is earlier: call again while `done` is
+        false. Use a longer `timeout` only if no proxy in between closes a call that is silent for so long;
+        `WatchBatch` sends heartbeats instead.
+        NOT_FOUND / `BATCH_DELETED` if the batch is deleted during the wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,32 +220,31 @@ class StatusServiceServicer(object):
         """Pushes every transition of a batch, exactly once and in order, also across reconnects, server
         restarts and servers on the same store.
 
-        1. Starts whole. Without a token: the snapshot, which is every document as of one revision, in
+        1. Complete start. Without a token: a snapshot, which is every document as of one revision, in
         one or more messages of which the last has `snapshot.complete`; then every later transition.
         2. Ordered, unique, gapless. Revisions in one stream go up by exactly one, from the snapshot's or
         the token's. A watcher that falls behind is never skipped, dropped or merged past a
         transition. Many transitions may share one message.
-        3. Atomic. What one call changed arrives in one message, or in messages of which only the last
-        bears a token. A client that loses the stream in between throws away what came after its last
-        token; it comes again.
-        4. Resumable. With the last token received, the stream goes on with exactly the next revision.
-        5. Honest when it cannot. A token that is older than the retained history, or of another history
-        (the store was restored from a copy, the batch was deleted and made again), gives a new
-        snapshot whose `reason` says so, or OUT_OF_RANGE with `fail_on_expired_token`. So does a
-        stream that is still behind when the history that it would be sent next is let go.
-        6. Alive. There is at most `heartbeat_interval` of silence, and a watch that goes on from a token
-        begins with a message at once. A heartbeat bears the token and is never ahead of a transition.
-        Only while a snapshot is prepared, or the store has not answered at all since the watch began,
-        there is none to bear yet.
-        7. Ends for one reason. Status OK means that the batch is terminal and that everything was sent;
-        the last message bears that `batch`. Every other end is an error status. A watch lives about
-        an hour, then it is asked to reconnect.
-        8. Slow readers cost nobody else anything. A message that the client has not taken for a minute
-        ends the watch with RESOURCE_EXHAUSTED / `SLOW_READER`. It hears that when it reads again,
-        behind the messages that were under way, which are good.
-        9. Committed first. Nothing is pushed that a crash of the server could take back.
+        3. Atomic. The changes of one call arrive in one message, or in several of which only the last
+        carries a token. A client that loses the stream in between discards what it received after its
+        last token; it is sent again.
+        4. Resumable. With the last token received, the stream continues with exactly the next revision.
+        5. Honest when it cannot resume. A token that is older than the retained history, or of another
+        history (the store was restored from a copy, the batch was deleted and created again), results
+        in a new snapshot whose `reason` says why, or in OUT_OF_RANGE with `fail_on_expired_token`. The
+        same holds for an open stream whose next transitions are trimmed before it reads them.
+        6. Alive. The stream is never silent for longer than `heartbeat_interval`, and a resumed watch
+        begins with a message at once. A heartbeat carries the token and is never ahead of a transition.
+        It has no token only while a snapshot is prepared, or before the store has first answered.
+        7. Clear end. Status OK means that the batch is terminal and that everything was sent; the last
+        message carries that `batch`. Every other end is an error status. A watch is ended after about
+        an hour with `WATCH_EXPIRED`; reconnect then.
+        8. Isolated. A slow reader costs others nothing. If the client accepts no message for a minute, the
+        watch ends with RESOURCE_EXHAUSTED / `SLOW_READER`. The client receives that status when it
+        reads on, after the messages already under way, which are valid.
+        9. Durable. Only committed transitions are pushed: a crash of the server revokes none.
 
-        NOT_FOUND / `BATCH_NOT_FOUND`, and `BATCH_DELETED` if it goes while it is watched.
+        NOT_FOUND / `BATCH_NOT_FOUND`, or `BATCH_DELETED` if it is deleted while watched.
         INVALID_ARGUMENT / `TOKEN_INVALID`: the token is malformed or of another batch. OUT_OF_RANGE /
         `TOKEN_EXPIRED`, `HISTORY_CHANGED`: only with `fail_on_expired_token`; watch again without a
         token. With `google.rpc.RetryInfo`, watch again with the last token: UNAVAILABLE /
@@ -258,16 +255,16 @@ class StatusServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchDatasets(self, request, context):
-        """Pushes datasets as they are, then each that changes, and the ids of those that are deleted.
+        """Pushes the current datasets, then each that changes, and the ids of those that are deleted.
 
-        It begins with all that are there, in one or more messages of which the last has `complete`. A
-        dataset that changes often is sent at most some ten times a second, only as it is then. One that is
-        named and not there is sent as soon as it is. There is at most `heartbeat_interval` of silence; a
-        message without datasets and ids is a heartbeat. It does not end, but lives about an hour: watch
-        again, which begins with all that are there.
+        It begins with all existing datasets, in one or more messages of which the last has `complete`. A
+        dataset that changes often is sent at most about ten times a second, only in its latest form. A
+        requested dataset that does not exist yet is sent once it does. The stream is never silent for
+        longer than `heartbeat_interval`; a message without datasets and ids is a heartbeat. It has no
+        end of its own, but is ended after about an hour: watch again, which starts over.
 
         With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
-        RESOURCE_EXHAUSTED / `WATCH_LIMIT`, and `SLOW_READER` for a client that has taken no message for a
+        RESOURCE_EXHAUSTED / `WATCH_LIMIT`, and `SLOW_READER` for a client that accepted no message for a
         minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -336,31 +333,30 @@ def add_StatusServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StatusService(object):
-    """What readers call.
+    """Read access.
 
-    All errors carry `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
-    their details; bad fields also carry `google.rpc.BadRequest`.
+    Every error carries `google.rpc.ErrorInfo` with domain `stagecast` and one of the reasons below in
+    its details; an invalid field also carries `google.rpc.BadRequest`.
 
-    Wants a credential with the scope `read`, where the server asks for one: metadata
-    `authorization: Bearer KEY`, KEY being a key or a signed token, or `x-api-key: KEY`. A call without a
-    good one ends with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed, forged,
-    unknown, revoked) or `CREDENTIALS_EXPIRED`; so does one that stays open, within a heartbeat interval
-    after its credential has ended. A good one without the scope is PERMISSION_DENIED / `SCOPE_MISSING`.
-    A dataset that the credential does not name is answered as one that is not there, and lists and
-    watches leave it out.
+    Requires a credential with the scope `read`, if the server requires credentials: metadata
+    `authorization: Bearer KEY`, where KEY is a key or a signed token, or `x-api-key: KEY`. A call without
+    a valid one fails with UNAUTHENTICATED / `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID` (malformed,
+    forged, unknown, revoked) or `CREDENTIALS_EXPIRED`; an open stream or wait fails likewise within a
+    heartbeat interval after its credential expires or is revoked. A valid one without the scope is
+    PERMISSION_DENIED / `SCOPE_MISSING`. A dataset that the credential does not name is treated as if it
+    did not exist: NOT_FOUND for it, and lists and watches omit it.
 
-    Any call may end with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
-    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for what the request names; UNAVAILABLE with
-    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls wait for it),
-    `STORE_TIMEOUT` (it has not answered for 20 s, or what the server was given), `DRAINING`;
-    RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not arrive
-    in time; nothing was done).
-    The three that stay open, `WaitBatch`, `WatchBatch` and `WatchDatasets`, may end with
-    RESOURCE_EXHAUSTED and `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has as many
-    of them open as may be.
-    If the batch has a document whose id differs from the one asked for in Unicode normalisation only (NFC
+    Any call may fail with INVALID_ARGUMENT / `FIELD_INVALID`; NOT_FOUND / `DATASET_NOT_FOUND`,
+    `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND` for a name in the request; UNAVAILABLE with
+    `google.rpc.RetryInfo` / `STORE_BUSY` (the store cannot be read now, or too many calls are waiting for it),
+    `STORE_TIMEOUT` (it did not answer within 20 s, or within `--request-timeout`), `DRAINING` (the server
+    is shutting down); RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` / `SLOW_SENDER` (the request did not
+    arrive in time; nothing was done).
+    `WaitBatch`, `WatchBatch` and `WatchDatasets`, which stay open, may fail with RESOURCE_EXHAUSTED and
+    `google.rpc.RetryInfo` / `WATCH_LIMIT`: the caller, or the server, has too many of them open.
+    If the batch has a document whose id differs from the requested one only in Unicode normalisation (NFC
     or NFD), the message of `DOCUMENT_NOT_FOUND` names it, and so does `similar_document_id` in
-    `ErrorInfo.metadata`. A document that failed is data, never the status of an RPC.
+    `ErrorInfo.metadata`. A failed document is data, never the status of an RPC.
     """
 
     @staticmethod

@@ -15,9 +15,11 @@ from stagecast.auth import (
     prefix_of,
     revoke_key,
 )
-from stagecast.model import ApiKey, Scope, Sight
+from stagecast.model import ANYBODY, ApiKey, Caller, Scope, Visibility
 from stagecast.store import Store
 from tests.clock import Clock
+
+ANY_CALLER = Caller(principal=ANYBODY)
 
 
 def asking_nobody(store: Store) -> Authenticator:
@@ -27,11 +29,11 @@ def asking_nobody(store: Store) -> Authenticator:
 
 
 async def create_key(
-    store: Store, *, name: str, scopes: frozenset[Scope], sight: Sight, lives_us: int | None
+    store: Store, *, name: str, scopes: frozenset[Scope], visible: Visibility, lives_us: int | None
 ) -> tuple[str, ApiKey]:
     """Make a key, and return it with what is kept of it."""
     secret, key = await make_new_key(
-        store, name=name, scopes=scopes, sight=sight, lives_us=lives_us
+        store, name=name, scopes=scopes, visible=visible, lives_us=lives_us
     )
     return secret, await add_key(store, key)
 
@@ -50,7 +52,7 @@ async def make_key(
             store,
             name=name,
             scopes=frozenset(scopes or Scope),
-            sight=None if datasets is None else frozenset(datasets),
+            visible=Visibility(None if datasets is None else frozenset(datasets)),
             lives_us=None if lives_s is None else round(lives_s * 1_000_000),
         )
     return key

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from stagecast.model import (
+    ALL,
     Batch,
     BatchEdit,
     Creation,
@@ -237,7 +238,7 @@ async def create(
         tx.save(edit)
         return edit.batch
 
-    return await store.write(call)
+    return await store.write(call, visible=ALL)
 
 
 Move = Callable[[Document, int], Any]
@@ -257,7 +258,7 @@ async def move(store: Store, moved: Batch, *moves: tuple[int, Move]) -> Batch:
         tx.save(edit)
         return edit.batch
 
-    return await store.write(call)
+    return await store.write(call, visible=ALL)
 
 
 def says(**said: Any) -> Move:
@@ -276,26 +277,28 @@ def counted(completed: int, total: int | None = None) -> Progress:
 
 
 async def get_batch(store: Store, batch_id: str = BATCH_ID, dataset_id: str = DATASET_ID) -> Batch:
-    found = await store.read(lambda tx: tx.find_batch(dataset_id, batch_id))
+    found = await store.read(lambda tx: tx.find_batch(dataset_id, batch_id), visible=ALL)
     assert found is not None
     return found
 
 
 async def get_dataset(store: Store, dataset_id: str = DATASET_ID) -> Dataset:
-    found = await store.read(lambda tx: tx.find_dataset(dataset_id))
+    found = await store.read(lambda tx: tx.find_dataset(dataset_id), visible=ALL)
     assert found is not None
     return found
 
 
 async def get_documents(store: Store, of: Batch, **query: Any) -> list[Document]:
-    return await store.read(lambda tx: list(tx.iterate_documents(of, **query)))
+    return await store.read(lambda tx: list(tx.iterate_documents(of, **query)), visible=ALL)
 
 
 async def get_log(store: Store, of: Batch, after_revision: int = 0) -> list[Transition]:
     return await store.read(
-        lambda tx: list(tx.iterate_transitions(of, after_revision=after_revision))
+        lambda tx: list(tx.iterate_transitions(of, after_revision=after_revision)), visible=ALL
     )
 
 
 async def get_progress(store: Store, of: Batch, after_serial: int) -> list[tuple[int, Document]]:
-    return await store.read(lambda tx: list(tx.iterate_progress(of, after_serial=after_serial)))
+    return await store.read(
+        lambda tx: list(tx.iterate_progress(of, after_serial=after_serial)), visible=ALL
+    )

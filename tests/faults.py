@@ -20,6 +20,7 @@ from typing import Any
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
+from stagecast.model import ALL
 from stagecast.store.sqlite import SqliteStore
 from stagecast.store.sqlite import store as sqlite_store
 from stagecast.store.sqlite.connection import open_writer
@@ -124,7 +125,7 @@ class OpenApp(App):
 async def hanging_writes(store: SqliteStore) -> AsyncIterator[None]:
     """Let the thread that writes not come back from a transaction."""
     held, begun = threading.Event(), threading.Semaphore(0)
-    async with _hanging(store.write(lambda _: _hang(held, begun)), held=held):
+    async with _hanging(store.write(lambda _: _hang(held, begun), visible=ALL), held=held):
         await until(lambda: begun.acquire(blocking=False))
         yield
 
@@ -133,7 +134,9 @@ async def hanging_writes(store: SqliteStore) -> AsyncIterator[None]:
 async def hanging_reads(store: SqliteStore) -> AsyncIterator[None]:
     """Let no thread that reads come back."""
     held, begun = threading.Event(), threading.Semaphore(0)
-    reads = [store.read(lambda _: _hang(held, begun)) for _ in range(sqlite_store._READERS)]
+    reads = [
+        store.read(lambda _: _hang(held, begun), visible=ALL) for _ in range(sqlite_store._READERS)
+    ]
     async with _hanging(*reads, held=held):
         for _ in reads:
             await until(lambda: begun.acquire(blocking=False))

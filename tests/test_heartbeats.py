@@ -10,7 +10,7 @@ import pytest
 
 from stagecast import heartbeats as heartbeats_module
 from stagecast.errors import BatchNotFound, StoreBusy
-from stagecast.model import Beat, Stage, WorkerOrder
+from stagecast.model import ALL, Beat, Stage, WorkerOrder
 from tests.builders import DATASET_ID
 from tests.clock import Clock
 from tests.keeper.house import BATCH, House, live, open_house
@@ -31,7 +31,7 @@ async def _heard(house: House) -> dict[tuple[str, str], int]:
 async def _say(house: House, *document_ids: str, batch_id: str = BATCH, attempt: int = 0) -> None:
     """Send a heartbeat, which is merged only."""
     beats = [Beat(document_id=document_id, attempt=attempt) for document_id in document_ids]
-    await house.heartbeats.beat(DATASET_ID, batch_id, beats)
+    await house.heartbeats.beat(DATASET_ID, batch_id, beats, visible=ALL)
 
 
 async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -74,7 +74,7 @@ async def test_heartbeat_right_after_another_sign_of_life_writes_nothing(
 async def test_heartbeats_of_what_cannot_stall_write_nothing(house: House, clock: Clock) -> None:
     await house.create("new", "held", "ended", stall_after_s=60)
     await house.start("held", "ended")
-    await house.controls.pause(DATASET_ID, BATCH, "held")
+    await house.controls.pause(DATASET_ID, BATCH, "held", visible=ALL)
     await house.report("ended", Stage.COMPLETED)
     await house.create("a", stall_after_s=0, batch_id="patient")
     await house.start("a", batch_id="patient")
@@ -98,7 +98,7 @@ async def test_heartbeat_is_not_lost_with_what_its_neighbours_are_about(
     await _say(house, "x", batch_id="deleted")
     await _say(house, "a", "b", "c")
     said = clock.now_us
-    await house.controls.delete_batch(DATASET_ID, "deleted")
+    await house.controls.delete_batch(DATASET_ID, "deleted", visible=ALL)
     await house.report("a", Stage.COMPLETED)
     await house.start("b", worker="w2")
     clock.pass_time(2)

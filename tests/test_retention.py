@@ -16,6 +16,7 @@ from stagecast import retention
 from stagecast.app import App
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
+from stagecast.model import ALL, Visibility
 from stagecast.retention import Retention
 from stagecast.store import Writing
 from stagecast.store.sqlite import SqliteStore
@@ -81,7 +82,9 @@ def keep(store: CountingStore, config: Config, clock: Clock) -> Settings:
 
 
 async def batches(store: SqliteStore) -> list[str]:
-    found = await store.read(lambda tx: [each.batch_id for each in tx.iterate_batches(None)])
+    found = await store.read(
+        lambda tx: [each.batch_id for each in tx.iterate_batches(None)], visible=ALL
+    )
     return sorted(found)
 
 
@@ -251,8 +254,8 @@ async def test_others_write_between_two_steps(
     steps: list[int] = []
     write = store.write
 
-    async def count(call: Callable[[Writing], Any]) -> Any:
-        done = await write(call)
+    async def count(call: Callable[[Writing], Any], *, visible: Visibility) -> Any:
+        done = await write(call, visible=visible)
         steps.append(done)
         return done
 
@@ -278,10 +281,10 @@ async def test_failure_is_logged_and_the_next_look_comes(
     errors = [StoreBusy("disk full", retry_after_s=1), RuntimeError("a bug")]
     write = store.write
 
-    async def fail_first(call: Callable[[Writing], Any]) -> Any:
+    async def fail_first(call: Callable[[Writing], Any], *, visible: Visibility) -> Any:
         if errors:
             raise errors.pop(0)
-        return await write(call)
+        return await write(call, visible=visible)
 
     monkeypatch.setattr(store, "write", fail_first)
     running = asyncio.create_task(keep(retain_history_s=HOUR_S, retain_every_s=0.0).run())

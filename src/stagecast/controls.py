@@ -13,17 +13,18 @@ from dataclasses import dataclass
 
 from stagecast.chores import Chore
 from stagecast.model import (
+    ALL,
     Batch,
-    Caller,
     Change,
     Document,
     DocumentState,
+    Visibility,
     pause,
     resume,
     retry,
     stop,
 )
-from stagecast.store import SeenStore, Store, Writing, get_batch, get_dataset, get_document
+from stagecast.store import Store, Writing, get_batch, get_dataset, get_document
 
 # Rows that go in one transaction, which other writers wait for, and the pause in which they write.
 _STEP = 2_000
@@ -53,61 +54,73 @@ class Controls:
     """The operators' side. Every method returns after the commit is on disk.
 
     `document_id` is empty for the whole batch.
-    All raise `BatchNotFound` or `DocumentNotFound` for what is not there.
+    All raise `BatchNotFound` or `DocumentNotFound` for what is not there, or not `visible`.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._deleted = asyncio.Event()
 
-    def seen_by(self, caller: Caller) -> Controls:
-        """Return what somebody may do, to whom other datasets are not there."""
-        if caller.sight is None:
-            return self
-        seen = Controls(SeenStore(self._store, caller.sight))
-        seen._deleted = self._deleted  # who sweeps, sweeps for all
-        return seen
-
-    async def pause(self, dataset_id: str, batch_id: str, document_id: str) -> Controlled:
+    async def pause(
+        self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
+    ) -> Controlled:
         """Hold documents that are PENDING or RUNNING."""
         return await self._apply(
             (dataset_id, batch_id, document_id),
             lambda document, now: pause(document, now=now),
             _HOLDABLE,
+            visible,
         )
 
-    async def resume(self, dataset_id: str, batch_id: str, document_id: str) -> Controlled:
+    async def resume(
+        self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
+    ) -> Controlled:
         """Release documents that are PAUSED."""
         return await self._apply(
-            (dataset_id, batch_id, document_id), lambda document, _: resume(document), _HELD
+            (dataset_id, batch_id, document_id),
+            lambda document, _: resume(document),
+            _HELD,
+            visible,
         )
 
-    async def stop(self, dataset_id: str, batch_id: str, document_id: str) -> Controlled:
+    async def stop(
+        self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
+    ) -> Controlled:
         """End documents that are open."""
         return await self._apply(
             (dataset_id, batch_id, document_id),
             lambda document, now: stop(document, now=now),
             _OPEN,
+            visible,
         )
 
-    async def retry(self, dataset_id: str, batch_id: str, document_id: str) -> Controlled:
+    async def retry(
+        self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
+    ) -> Controlled:
         """Give documents that FAILED or were STOPPED another attempt; a named one in any end."""
         return await self._apply(
-            (dataset_id, batch_id, document_id), lambda document, _: retry(document), _REPEATABLE
+            (dataset_id, batch_id, document_id),
+            lambda document, _: retry(document),
+            _REPEATABLE,
+            visible,
         )
 
-    async def delete_batch(self, dataset_id: str, batch_id: str) -> None:
+    async def delete_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> None:
         """Delete a batch with its documents and its log."""
-        await self._store.write(lambda tx: tx.delete_batch(get_batch(tx, dataset_id, batch_id)))
+        await self._store.write(
+            lambda tx: tx.delete_batch(get_batch(tx, dataset_id, batch_id)), visible=visible
+        )
         self.sweep_soon()
 
-    async def delete_dataset(self, dataset_id: str) -> None:
+    async def delete_dataset(self, dataset_id: str, *, visible: Visibility) -> None:
         """Delete a dataset with all its batches.
 
         Raises:
             DatasetNotFound: it is not there.
         """
-        await self._store.write(lambda tx: tx.delete_dataset(get_dataset(tx, dataset_id)))
+        await self._store.write(
+            lambda tx: tx.delete_dataset(get_dataset(tx, dataset_id)), visible=visible
+        )
         self.sweep_soon()
 
     def sweep_soon(self) -> None:
@@ -129,13 +142,19 @@ class Controls:
                 await asyncio.sleep(again_s)
 
     async def _sweep(self) -> None:
-        while await self._store.write(lambda tx: tx.sweep(_STEP)):  # noqa: ASYNC110 - lets others write
+        while await self._store.write(lambda tx: tx.sweep(_STEP), visible=ALL):  # noqa: ASYNC110 - lets others write
             await asyncio.sleep(_PAUSE_S)
 
     async def _apply(
-        self, name: tuple[str, str, str], rule: Rule, states: Iterable[DocumentState]
+        self,
+        name: tuple[str, str, str],
+        rule: Rule,
+        states: Iterable[DocumentState],
+        visible: Visibility,
     ) -> Controlled:
-        return await self._store.write(lambda tx: _apply(tx, name, rule, frozenset(states)))
+        return await self._store.write(
+            lambda tx: _apply(tx, name, rule, frozenset(states)), visible=visible
+        )
 
 
 def _apply(

@@ -16,15 +16,16 @@ from functools import partial
 from stagecast.chores import Chore
 from stagecast.errors import UnavailableError
 from stagecast.model import (
+    ALL,
     Batch,
     Beat,
-    Sight,
+    Visibility,
     WorkerOrder,
     as_one_us,
     order_for,
     recover,
 )
-from stagecast.store import BatchName, Reading, Store, Writing, get_batch, see
+from stagecast.store import BatchName, Reading, Store, Writing, get_batch
 
 _GATHER_S = 0.2
 _STEP = 1_000  # documents in one transaction, which other writers wait for
@@ -52,7 +53,7 @@ class Heartbeats:
         self._some = asyncio.Event()
 
     async def beat(
-        self, dataset_id: str, batch_id: str, beats: Sequence[Beat], *, sight: Sight = None
+        self, dataset_id: str, batch_id: str, beats: Sequence[Beat], *, visible: Visibility
     ) -> Sequence[WorkerOrder]:
         """Keep documents from stalling, and return an order for each, in their order.
 
@@ -60,7 +61,7 @@ class Heartbeats:
             dataset_id: of the batch.
             batch_id: of all the documents.
             beats: one for each document.
-            sight: the datasets that are there for who asks.
+            visible: the datasets that exist for the caller.
 
         Raises:
             BatchNotFound: there is no such batch.
@@ -68,7 +69,7 @@ class Heartbeats:
         """
         now = self._clock()
         orders, alive = await self._store.read(
-            lambda tx: _look(tx, get_batch(see(tx, sight), dataset_id, batch_id), beats, now)
+            lambda tx: _look(tx, get_batch(tx, dataset_id, batch_id), beats, now), visible=visible
         )
         while alive and len(self._alive) >= _MOST:
             await self.flush()
@@ -95,7 +96,7 @@ class Heartbeats:
         while self._alive:
             some = {key: self._alive.pop(key) for key in [*itertools.islice(self._alive, _STEP)]}
             try:
-                await self._store.write(partial(_keep_alive, alive=some))
+                await self._store.write(partial(_keep_alive, alive=some), visible=ALL)
             except (UnavailableError, asyncio.CancelledError):
                 self._alive = some | self._alive
                 self._some.set()

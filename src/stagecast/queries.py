@@ -11,7 +11,6 @@ from stagecast.errors import BatchNotFound
 from stagecast.model import (
     Batch,
     BatchQuery,
-    Caller,
     Dataset,
     DatasetQuery,
     Document,
@@ -20,6 +19,7 @@ from stagecast.model import (
     ResumeToken,
     Transition,
     TransitionQuery,
+    Visibility,
     batch_size_bound,
     size_bound,
     take_page,
@@ -27,7 +27,6 @@ from stagecast.model import (
 from stagecast.store import (
     BatchName,
     Reading,
-    SeenStore,
     Store,
     get_batch,
     get_call,
@@ -65,63 +64,68 @@ class DocumentPage:
 
 
 class Queries:
-    """The read side. Every method sees one moment of the store."""
+    """The read side. Every method reads one moment of the store, as far as that is `visible`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def seen_by(self, caller: Caller) -> Queries:
-        """Return what somebody may ask, to whom other datasets are not there."""
-        sight = caller.sight
-        return self if sight is None else Queries(SeenStore(self._store, sight))
-
-    async def get_dataset(self, dataset_id: str) -> Dataset:
+    async def get_dataset(self, dataset_id: str, *, visible: Visibility) -> Dataset:
         """Return a dataset.
 
         Raises:
             DatasetNotFound: it is not there.
         """
-        return await self._store.read(lambda tx: get_dataset(tx, dataset_id))
+        return await self._store.read(lambda tx: get_dataset(tx, dataset_id), visible=visible)
 
-    async def find_datasets(self, dataset_ids: Collection[str] | None) -> list[Dataset]:
+    async def find_datasets(
+        self, dataset_ids: Collection[str] | None, *, visible: Visibility
+    ) -> list[Dataset]:
         """Return those of the datasets that are there, or all, in the order of their ids."""
-        return await self._store.read(lambda tx: list(tx.iterate_datasets(dataset_ids)))
+        return await self._store.read(
+            lambda tx: list(tx.iterate_datasets(dataset_ids)), visible=visible
+        )
 
-    async def list_datasets(self, query: DatasetQuery) -> Listed[Dataset]:
+    async def list_datasets(self, query: DatasetQuery, *, visible: Visibility) -> Listed[Dataset]:
         """Return a page of the datasets that are there, in the order of their ids.
 
         Raises:
             FieldInvalid: the page token is malformed, or of another query.
         """
-        return await self._store.read(lambda tx: _list_datasets(tx, query))
+        return await self._store.read(lambda tx: _list_datasets(tx, query), visible=visible)
 
-    async def list_batches(self, query: BatchQuery) -> Listed[Batch]:
+    async def list_batches(self, query: BatchQuery, *, visible: Visibility) -> Listed[Batch]:
         """Return a page of batches, newest first.
 
         Raises:
             DatasetNotFound: the dataset that is named is not there.
             FieldInvalid: the page token is malformed, or of another query.
         """
-        return await self._store.read(lambda tx: _list_batches(tx, query))
+        return await self._store.read(lambda tx: _list_batches(tx, query), visible=visible)
 
-    async def list_transitions(self, query: TransitionQuery) -> Listed[Transition]:
+    async def list_transitions(
+        self, query: TransitionQuery, *, visible: Visibility
+    ) -> Listed[Transition]:
         """Return a page of the history of a batch or document, oldest first.
 
         Raises:
             BatchNotFound, DocumentNotFound: it is not there.
             FieldInvalid: the page token is malformed, or of another query.
         """
-        return await self._store.read(lambda tx: _list_transitions(tx, query))
+        return await self._store.read(lambda tx: _list_transitions(tx, query), visible=visible)
 
-    async def get_batch(self, dataset_id: str, batch_id: str) -> Batch:
+    async def get_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> Batch:
         """Return a batch.
 
         Raises:
             BatchNotFound: it is not there.
         """
-        return await self._store.read(lambda tx: get_batch(tx, dataset_id, batch_id))
+        return await self._store.read(
+            lambda tx: get_batch(tx, dataset_id, batch_id), visible=visible
+        )
 
-    async def get_document(self, dataset_id: str, batch_id: str, document_id: str) -> Document:
+    async def get_document(
+        self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
+    ) -> Document:
         """Return a document.
 
         Raises:
@@ -131,19 +135,24 @@ class Queries:
         def get(tx: Reading) -> Document:
             return get_document(tx, get_batch(tx, dataset_id, batch_id), document_id)
 
-        return await self._store.read(get)
+        return await self._store.read(get, visible=visible)
 
-    async def list_documents(self, query: DocumentQuery) -> DocumentPage:
+    async def list_documents(self, query: DocumentQuery, *, visible: Visibility) -> DocumentPage:
         """Return a page of a batch's documents.
 
         Raises:
             BatchNotFound: there is no such batch.
             FieldInvalid: the page token is malformed, or of another query.
         """
-        return await self._store.read(lambda tx: _list_documents(tx, query))
+        return await self._store.read(lambda tx: _list_documents(tx, query), visible=visible)
 
     async def render_documents(
-        self, dataset_id: str, batch_id: str, render: Callable[[Sequence[Document]], T]
+        self,
+        dataset_id: str,
+        batch_id: str,
+        render: Callable[[Sequence[Document]], T],
+        *,
+        visible: Visibility,
     ) -> AsyncGenerator[tuple[T, bool]]:
         """Let `render` make something of page after page of a batch, off the event loop.
 
@@ -160,7 +169,7 @@ class Queries:
         after: int | None = -1
         while after is not None:
             page = partial(_render_page, (dataset_id, batch_id), start, after, render)
-            start, after, rendered = await self._store.read(page)
+            start, after, rendered = await self._store.read(page, visible=visible)
             yield rendered, after is None
 
 

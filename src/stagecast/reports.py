@@ -13,15 +13,14 @@ from stagecast.errors import FieldInvalid, StagecastError
 from stagecast.model import (
     Batch,
     BatchEdit,
-    Caller,
     Document,
     Report,
     ReportOutcome,
+    Visibility,
     apply_report,
     start_attempt,
 )
 from stagecast.store import (
-    SeenStore,
     Store,
     Writing,
     document_not_found,
@@ -48,18 +47,16 @@ class Reported:
 
 
 class Reports:
-    """The workers' side. Every method returns after the commit is on disk."""
+    """The workers' side. Every method returns after the commit is on disk.
+
+    Datasets that are not `visible` are not there.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def seen_by(self, caller: Caller) -> Reports:
-        """Return what somebody may report, to whom other datasets are not there."""
-        sight = caller.sight
-        return self if sight is None else Reports(SeenStore(self._store, sight))
-
     async def start_attempt(
-        self, dataset_id: str, batch_id: str, document_id: str, worker: str
+        self, dataset_id: str, batch_id: str, document_id: str, worker: str, *, visible: Visibility
     ) -> Document:
         """Take a document for a worker and return it.
 
@@ -76,9 +73,11 @@ class Reports:
             tx.save(edit)
             return taken
 
-        return await self._store.write(start)
+        return await self._store.write(start, visible=visible)
 
-    async def report(self, dataset_id: str, batch_id: str, reports: Sequence[Report]) -> Reported:
+    async def report(
+        self, dataset_id: str, batch_id: str, reports: Sequence[Report], *, visible: Visibility
+    ) -> Reported:
         """Record reports in their order, all or none.
 
         Raises:
@@ -86,7 +85,9 @@ class Reports:
             FieldInvalid, StaleAttempt, IllegalTransition: a report is refused; `metadata` names its
                 `index` and `document_id`.
         """
-        return await self._store.write(lambda tx: _report(tx, dataset_id, batch_id, reports))
+        return await self._store.write(
+            lambda tx: _report(tx, dataset_id, batch_id, reports), visible=visible
+        )
 
 
 def _report(tx: Writing, dataset_id: str, batch_id: str, reports: Sequence[Report]) -> Reported:

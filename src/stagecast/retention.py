@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from stagecast.chores import Chore
 from stagecast.config import Config
+from stagecast.model import ALL
 from stagecast.store import HistoryLimit, Store, Writing
 
 # What goes in one transaction, which other writers wait for, and the pause in which they write.
@@ -89,19 +90,19 @@ class Retention:
                 tx.delete_batch(batch)
             return len(batches)
 
-        while await self._store.read(lambda tx: tx.find_ended(ended_until, 1)):
+        while await self._store.read(lambda tx: tx.find_ended(ended_until, 1), visible=ALL):
             deleted = await self._step(delete)
             self._on_deleted()
             _log.info("batches that are not kept any more: %d", deleted)
 
     async def _trim(self, limit: HistoryLimit) -> None:
         trimmed = 0
-        while await self._store.read(lambda tx: tx.has_excess(limit)):
+        while await self._store.read(lambda tx: tx.has_excess(limit), visible=ALL):
             trimmed += await self._step(lambda tx: tx.trim(limit, _ROWS))
         if trimmed:
             _log.info("transitions that are not kept any more: %d", trimmed)
 
     async def _step(self, step: Callable[[Writing], int]) -> int:
-        done = await self._store.write(step)
+        done = await self._store.write(step, visible=ALL)
         await asyncio.sleep(_PAUSE_S)
         return done

@@ -17,18 +17,18 @@ from stagecast.escaping import quote
 from stagecast.model import (
     Batch,
     BatchEdit,
-    Caller,
     Creation,
     Document,
     DocumentCounts,
     NewBatch,
     NewDocument,
     SegmentTotals,
+    Visibility,
     make_batch_id,
     make_document_id,
     register,
 )
-from stagecast.store import SeenStore, Store, Writing, get_batch
+from stagecast.store import Store, Writing, get_batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,29 +40,30 @@ class Submitted:
 
 
 class Submissions:
-    """The submitters' side. Every method returns after the commit is on disk."""
+    """The submitters' side. Every method returns after the commit is on disk.
+
+    Datasets that are not `visible` are not there.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def seen_by(self, caller: Caller) -> Submissions:
-        """Return what somebody may submit, to whom other datasets are not there.
-
-        To create a batch in one of those raises `DatasetNotFound`.
-        """
-        sight = caller.sight
-        return self if sight is None else Submissions(SeenStore(self._store, sight))
-
-    async def create_batch(self, new: NewBatch) -> Submitted:
+    async def create_batch(self, new: NewBatch, *, visible: Visibility) -> Submitted:
         """Create a batch with its documents; a repeat answers as the first time.
 
         Raises:
             BatchExists: the id, or the request id, belongs to a batch with other content.
+            DatasetNotFound: the dataset is not `visible`.
         """
-        return await self._store.write(lambda tx: _create(tx, new))
+        return await self._store.write(lambda tx: _create(tx, new), visible=visible)
 
     async def add_documents(
-        self, dataset_id: str, batch_id: str, documents: Sequence[NewDocument]
+        self,
+        dataset_id: str,
+        batch_id: str,
+        documents: Sequence[NewDocument],
+        *,
+        visible: Visibility,
     ) -> Submitted:
         """Register more documents; those that are there with the same content are passed over.
 
@@ -71,9 +72,11 @@ class Submissions:
             DocumentExists: an id belongs to a document with other content.
             BatchSealed: there are new documents, and the batch is sealed.
         """
-        return await self._store.write(lambda tx: _add(tx, dataset_id, batch_id, documents))
+        return await self._store.write(
+            lambda tx: _add(tx, dataset_id, batch_id, documents), visible=visible
+        )
 
-    async def seal_batch(self, dataset_id: str, batch_id: str) -> Batch:
+    async def seal_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> Batch:
         """Declare that no more documents follow.
 
         Raises:
@@ -86,7 +89,7 @@ class Submissions:
             tx.save(edit)
             return edit.batch
 
-        return await self._store.write(seal)
+        return await self._store.write(seal, visible=visible)
 
 
 def _create(tx: Writing, new: NewBatch) -> Submitted:

@@ -10,7 +10,7 @@ import pytest
 
 from stagecast.auth import Authenticator, KeyRing, revoke_key
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, ScopeMissing
-from stagecast.model import Scope
+from stagecast.model import ALL, Scope
 from stagecast.store.sqlite import SqliteStore
 from tests.access import create_key
 from tests.auth.test_ring import Watched
@@ -36,7 +36,7 @@ def authenticator(ring: KeyRing, clock: Clock) -> Authenticator:
 
 async def make(store: SqliteStore, scope: Scope, *, lives_us: int | None = None) -> str:
     secret, _ = await create_key(
-        store, name="", scopes=frozenset({scope}), sight=None, lives_us=lives_us
+        store, name="", scopes=frozenset({scope}), visible=ALL, lives_us=lives_us
     )
     return secret
 
@@ -77,7 +77,7 @@ async def test_caller_whose_key_is_revoked_or_gone_may_not_go_on(
     if how == "revoked":
         await revoke_key(store, "1")
     else:
-        await store.write(_forget_all_keys)
+        await store.write(_forget_all_keys, visible=ALL)
     await ring.refresh(whole=True)
     with pytest.raises(CredentialsInvalid):
         caller.check()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stagecast.auth import revoke_key
-from stagecast.model import Scope
+from stagecast.model import ALL, Scope
 from tests.access import create_key
 from tests.clock import Clock
 from tests.store.test_checking import opened
@@ -17,7 +17,9 @@ from tests.store.test_checking import opened
 async def test_part_of_a_name_revokes_nothing(tmp_path: Path, clock: Clock, part: str) -> None:
     async with opened(tmp_path / "s.db", clock) as store:
         secret, _ = await create_key(
-            store, name="", scopes=frozenset(Scope), sight=None, lives_us=None
+            store, name="", scopes=frozenset(Scope), visible=ALL, lives_us=None
         )
         assert await revoke_key(store, part.format(secret)) is None
-        assert [key.revoked_at for key in await store.read(lambda tx: tx.list_keys())] == [None]
+        assert [
+            key.revoked_at for key in await store.read(lambda tx: tx.list_keys(), visible=ALL)
+        ] == [None]

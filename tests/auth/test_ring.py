@@ -14,7 +14,7 @@ import pytest
 from stagecast.auth import KeyRing, revoke_key, ring
 from stagecast.auth.secret import digest_of
 from stagecast.errors import StoreBusy
-from stagecast.model import Scope
+from stagecast.model import ALL, Scope, Visibility
 from stagecast.store import Reading
 from stagecast.store.sqlite import SqliteStore
 from tests.access import create_key
@@ -48,7 +48,7 @@ class Watched:
 
     async def create(self) -> bytes:
         secret, _ = await create_key(
-            self._store, name="", scopes=frozenset(Scope), sight=None, lives_us=None
+            self._store, name="", scopes=frozenset(Scope), visible=ALL, lives_us=None
         )
         return digest_of(secret)
 
@@ -81,10 +81,10 @@ async def test_ring_outlives_whatever_keeps_it_from_reading(
     errors = [StoreBusy("disk full", retry_after_s=0.0), RuntimeError("a bug")]
     read = store.read
 
-    async def fail_first(query: Callable[[Reading], Any]) -> Any:
+    async def fail_first(query: Callable[[Reading], Any], *, visible: Visibility) -> Any:
         if errors:
             raise errors.pop(0)
-        return await read(query)
+        return await read(query, visible=visible)
 
     monkeypatch.setattr(store, "read", fail_first)
     monkeypatch.setattr(ring, "_EVERY_S", 0.01)
@@ -117,7 +117,7 @@ async def test_ring_finds_a_change_that_nobody_told_of(
     watched.committed.set()  # what was told before does not count
     async with watched.running():
         await watched.until_known(second)
-        await store.write(_forget_first_key)
+        await store.write(_forget_first_key, visible=ALL)
         await until(lambda: watched.ring.find(first) is None)
     assert watched.ring.find(second) is not None
 

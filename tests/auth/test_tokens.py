@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from stagecast.auth.secret import digest_of
 from stagecast.auth.tokens import TokenVerifier, load_verifier
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, StartError
-from stagecast.model import Scope
+from stagecast.model import Scope, Visibility
 
 SHARED = "a text that both know, with 64 bytes or more, as the longest of the algorithms wants it"
 DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -100,7 +100,7 @@ def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorit
         principal = verifier.verify(token)
         assert principal.name == "token of alice"
         assert principal.scopes == {Scope.READ, Scope.REPORT}
-        assert principal.sight == frozenset({DATASET})
+        assert principal.visible == Visibility(frozenset({DATASET}))
         assert principal.expires_at == (end + 30) * 1_000_000
 
 
@@ -136,13 +136,13 @@ def test_token_that_is_over_says_so(verifier: TokenVerifier, algorithm: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("datasets", "sight"), [(None, frozenset()), ([], frozenset()), (["*"], None)]
+    ("datasets", "visible"), [(None, frozenset()), ([], frozenset()), (["*"], None)]
 )
 def test_token_sees_what_it_names_and_everything_only_if_it_says_so(
-    verifier: TokenVerifier, algorithm: str, datasets: Any, sight: Any
+    verifier: TokenVerifier, algorithm: str, datasets: Any, visible: Any
 ) -> None:
     token = jwt.encode(claims(datasets=datasets), SIGNERS[algorithm](), algorithm)
-    assert verifier.verify(token).sight == sight
+    assert verifier.verify(token).visible == Visibility(visible)
 
 
 def test_token_without_scope_allows_nothing(verifier: TokenVerifier, algorithm: str) -> None:

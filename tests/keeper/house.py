@@ -16,6 +16,7 @@ from stagecast.errors import StoreBusy
 from stagecast.heartbeats import Heartbeats
 from stagecast.keeper import Keeper
 from stagecast.model import (
+    ALL,
     Beat,
     Document,
     Progress,
@@ -24,6 +25,7 @@ from stagecast.model import (
     Stage,
     Timer,
     TransitionKind,
+    Visibility,
     WorkerOrder,
 )
 from stagecast.reports import Reports
@@ -58,14 +60,14 @@ class HinderedStore(SqliteStore):
         self.waits = asyncio.Event()
         self.broken = False
 
-    async def write(self, call: Callable[[Writing], T]) -> T:
+    async def write(self, call: Callable[[Writing], T], *, visible: Visibility) -> T:
         self.writes += 1
         if not self.go_on.is_set():
             self.waits.set()
         await self.go_on.wait()
         if self.broken:
             raise StoreBusy("the disk is full", retry_after_s=0.01)
-        return await super().write(call)
+        return await super().write(call, visible=visible)
 
 
 class House:
@@ -99,12 +101,12 @@ class House:
             fail_after_us=round(fail_after_s * SECOND_US),
             seal_after_us=round(seal_after_s * SECOND_US),
         )
-        await self.submissions.create_batch(new)
+        await self.submissions.create_batch(new, visible=ALL)
 
     async def start(self, *documents: str, worker: str = "w1", batch_id: str = BATCH) -> None:
         """Take documents for a worker."""
         for document_id in documents:
-            await self.reports.start_attempt(DATASET_ID, batch_id, document_id, worker)
+            await self.reports.start_attempt(DATASET_ID, batch_id, document_id, worker, visible=ALL)
 
     async def report(
         self,
@@ -117,37 +119,42 @@ class House:
         """Report a stage or a counter."""
         progress = None if completed is None else Progress(completed_segments=completed)
         report = Report(document_id=document_id, stage=stage, progress=progress)
-        return (await self.reports.report(DATASET_ID, batch_id, [report])).results[0].outcome
+        return (
+            (await self.reports.report(DATASET_ID, batch_id, [report], visible=ALL))
+            .results[0]
+            .outcome
+        )
 
     async def fail(self, document_id: str) -> None:
         """Report an error."""
         report = Report(document_id=document_id, error=ERROR)
-        await self.reports.report(DATASET_ID, BATCH, [report])
+        await self.reports.report(DATASET_ID, BATCH, [report], visible=ALL)
 
     async def beat(
         self, *documents: str, attempt: int = 0, batch_id: str = BATCH
     ) -> list[WorkerOrder]:
         """Send a heartbeat and let it be written."""
         beats = [Beat(document_id=document_id, attempt=attempt) for document_id in documents]
-        orders = await self.heartbeats.beat(DATASET_ID, batch_id, beats)
+        orders = await self.heartbeats.beat(DATASET_ID, batch_id, beats, visible=ALL)
         await self.heartbeats.flush()
         return list(orders)
 
     async def document(self, document_id: str, batch_id: str = BATCH) -> Document:
         """Return a document."""
         return await self.store.read(
-            lambda tx: get_document(tx, get_batch(tx, DATASET_ID, batch_id), document_id)
+            lambda tx: get_document(tx, get_batch(tx, DATASET_ID, batch_id), document_id),
+            visible=ALL,
         )
 
     async def due(self) -> Sequence[Timer]:
         """Return all timers."""
         return await self.store.write(
-            lambda tx: tx.find_timers(until=None, after=None, most=1_000_000)
+            lambda tx: tx.find_timers(until=None, after=None, most=1_000_000), visible=ALL
         )
 
     async def lease(self) -> Lease:
         """Return who keeps."""
-        return await self.store.read(lambda tx: tx.find_lease())
+        return await self.store.read(lambda tx: tx.find_lease(), visible=ALL)
 
     async def kinds(self, document_id: str, batch_id: str = BATCH) -> list[str]:
         """Return what the history says happened to a document."""
@@ -158,7 +165,7 @@ class House:
             log = tx.iterate_transitions(batch, after_revision=0, document=document)
             return [TransitionKind(entry.kind).name for entry in log]
 
-        return await self.store.read(query)
+        return await self.store.read(query, visible=ALL)
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stagecast.model import (
+    ALL,
     Report,
     Stage,
 )
@@ -156,7 +157,7 @@ async def test_look_with_nothing_due_reads_no_documents(
         names = [f"doc-{number}" for number in range(5_000)]
         await house.create(*names, stall_after_s=3_600, batch_id="large")
         reports = [Report(document_id=name, stage=Stage.PARSING) for name in names]
-        await house.reports.report(DATASET_ID, "large", reports)
+        await house.reports.report(DATASET_ID, "large", reports, visible=ALL)
         assert await steps_of_a_look(house) == of_one > 0
         assert not [sql for sql in written if "documents" in sql]
         assert [sql for sql in written if "keeper" in sql], "it beats"

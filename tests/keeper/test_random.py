@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.model import DocumentState, Stage
+from stagecast.model import ALL, DocumentState, Stage
 from tests.builders import DATASET_ID
 from tests.clock import Clock
 from tests.keeper.house import BATCH, House, open_house
@@ -111,11 +111,11 @@ class _Run:
                 completed = self.chance.randrange(50)
                 await house.report("a", completed=completed, batch_id=batch_id)
             case 5:
-                await house.controls.pause(DATASET_ID, batch_id, "a")
+                await house.controls.pause(DATASET_ID, batch_id, "a", visible=ALL)
             case 6 if expected.state is DocumentState.PAUSED:
-                await house.controls.resume(DATASET_ID, batch_id, "a")
+                await house.controls.resume(DATASET_ID, batch_id, "a", visible=ALL)
             case 7 if expected.state.terminal:
-                await house.controls.retry(DATASET_ID, batch_id, "a")
+                await house.controls.retry(DATASET_ID, batch_id, "a", visible=ALL)
             case _:
                 return
         expected.state = (await house.document("a", batch_id)).state

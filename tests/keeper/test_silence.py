@@ -8,6 +8,7 @@ import pytest
 
 from stagecast.errors import StaleAttempt
 from stagecast.model import (
+    ALL,
     DocumentCounts,
     DocumentState,
     Report,
@@ -97,9 +98,9 @@ async def test_paused_document_does_not_stall_and_resume_begins_anew(
     await house.create("a", stall_after_s=10, fail_after_s=10)
     await house.start("a")
     await live(clock, 9, [house])
-    await house.controls.pause(DATASET_ID, BATCH, "a")
+    await house.controls.pause(DATASET_ID, BATCH, "a", visible=ALL)
     await live(clock, 100, [house])
-    await house.controls.resume(DATASET_ID, BATCH, "a")
+    await house.controls.resume(DATASET_ID, BATCH, "a", visible=ALL)
     await live(clock, 10, [house])
     assert await house.kinds("a") == ["REGISTERED", "STARTED", "PAUSED", "RESUMED"]
     await live(clock, 2, [house])
@@ -110,8 +111,8 @@ async def test_what_is_not_running_never_stalls(house: House, clock: Clock) -> N
     await house.create("waits", "retried", "ended", "last", stall_after_s=5, fail_after_s=5)
     await house.start("retried", "ended")
     await house.report("ended", Stage.COMPLETED)
-    await house.controls.stop(DATASET_ID, BATCH, "retried")
-    await house.controls.retry(DATASET_ID, BATCH, "retried")
+    await house.controls.stop(DATASET_ID, BATCH, "retried", visible=ALL)
+    await house.controls.retry(DATASET_ID, BATCH, "retried", visible=ALL)
     before = [await house.kinds(name) for name in ("waits", "retried", "ended")]
     await live(clock, 60, [house])
     assert [await house.kinds(name) for name in ("waits", "retried", "ended")] == before
@@ -163,7 +164,7 @@ async def test_refused_report_keeps_nothing_alive(house: House, clock: Clock) ->
         Report(document_id="a", attempt=attempt, stage=Stage.WAITING) for attempt in (2, 1)
     )
     with pytest.raises(StaleAttempt):
-        await house.reports.report(DATASET_ID, BATCH, [repeat, stale])
+        await house.reports.report(DATASET_ID, BATCH, [repeat, stale], visible=ALL)
     await live(clock, 2, [house])
     assert (await house.document("a")).stalled, "all of the call was refused"
 
@@ -192,14 +193,14 @@ async def test_deleted_batch_with_due_documents_is_passed_over(
     await house.create("c", stall_after_s=5, batch_id="other")
     await house.start("c", batch_id="other")
     await live(clock, 5, [house])
-    await house.controls.delete_batch(DATASET_ID, BATCH)
+    await house.controls.delete_batch(DATASET_ID, BATCH, visible=ALL)
     if sweeps:
-        await house.store.write(lambda tx: tx.sweep(100))
-        await house.store.write(lambda tx: tx.sweep(1))
+        await house.store.write(lambda tx: tx.sweep(100), visible=ALL)
+        await house.store.write(lambda tx: tx.sweep(1), visible=ALL)
     await live(clock, 2, [house])
     assert (await house.kinds("c", "other"))[-1] == "STALLED"
     assert await house.due() == []
-    while await house.store.write(lambda tx: tx.sweep(100)):
+    while await house.store.write(lambda tx: tx.sweep(100), visible=ALL):
         pass
 
 
@@ -209,7 +210,7 @@ async def test_all_that_is_due_in_a_batch_is_one_call_in_small_steps(
     names = [f"doc-{number}" for number in range(700)]
     await house.create(*names, stall_after_s=60)
     reports = [Report(document_id=name, stage=Stage.PARSING) for name in names]
-    await house.reports.report(DATASET_ID, BATCH, reports)
+    await house.reports.report(DATASET_ID, BATCH, reports, visible=ALL)
     await house.create("x", stall_after_s=60, batch_id="other")
     await house.start("x", batch_id="other")
     await live(clock, 62, [house])

@@ -10,6 +10,7 @@ import pytest
 
 from stagecast.errors import StoreBusy
 from stagecast.model import (
+    ALL,
     Beat,
     DocumentState,
     Report,
@@ -153,7 +154,9 @@ async def test_sign_of_life_that_waits_for_the_same_lock_as_the_keeper_counts(
     await keeping.start("a")
     await live(clock, 9, [keeping])
     clock.pass_time(0.9)
-    await serving.heartbeats.beat(DATASET_ID, BATCH, [Beat(document_id="a", attempt=0)])
+    await serving.heartbeats.beat(
+        DATASET_ID, BATCH, [Beat(document_id="a", attempt=0)], visible=ALL
+    )
     clock.pass_time(1.2)
     keeping.store.go_on.clear()
     looking = asyncio.ensure_future(keeping.keeper.look())
@@ -193,7 +196,7 @@ async def test_many_timers_are_set_back_in_small_steps(house: House, clock: Cloc
     names = [f"doc-{number}" for number in range(700)]
     await house.create(*names, stall_after_s=60)
     reports = [Report(document_id=name, stage=Stage.PARSING) for name in names]
-    await house.reports.report(DATASET_ID, BATCH, reports)
+    await house.reports.report(DATASET_ID, BATCH, reports, visible=ALL)
     await live(clock, 3, [house])
     clock.advance(-3_600)
     before = house.store.writes

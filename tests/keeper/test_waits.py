@@ -8,6 +8,7 @@ import pytest
 
 from stagecast.errors import BatchSealed
 from stagecast.model import (
+    ALL,
     Batch,
     BatchState,
     DocumentState,
@@ -24,7 +25,7 @@ from tests.keeper.house import BATCH, House, live, open_house
 async def add(house: House, *documents: str) -> None:
     """Add documents to the batch."""
     fresh: list[NewDocument] = [new_document(document) for document in documents]
-    await house.submissions.add_documents(DATASET_ID, BATCH, fresh)
+    await house.submissions.add_documents(DATASET_ID, BATCH, fresh, visible=ALL)
 
 
 async def batch(house: House) -> Batch:
@@ -65,11 +66,11 @@ async def test_whatever_takes_or_moves_it_is_one_transition(
         case "stage":
             await house.report("a", Stage.PARSING)
         case "pause":
-            await house.controls.pause(DATASET_ID, BATCH, "a")
+            await house.controls.pause(DATASET_ID, BATCH, "a", visible=ALL)
         case "fail":
             await house.fail("a")
         case _:
-            await house.controls.stop(DATASET_ID, BATCH, "a")
+            await house.controls.stop(DATASET_ID, BATCH, "a", visible=ALL)
     assert not (await house.document("a")).stalled
     assert (await batch(house)).counts.stalled == 0
     assert "RECOVERED" not in await house.kinds("a")
@@ -98,11 +99,11 @@ async def test_wait_begins_anew_with_retry_and_resume_and_rests_while_paused(
     if again == "retry":
         await house.fail("a")
         await live(clock, 60, [house])
-        await house.controls.retry(DATASET_ID, BATCH, "")
+        await house.controls.retry(DATASET_ID, BATCH, "", visible=ALL)
     else:
-        await house.controls.pause(DATASET_ID, BATCH, "")
+        await house.controls.pause(DATASET_ID, BATCH, "", visible=ALL)
         await live(clock, 60, [house])
-        await house.controls.resume(DATASET_ID, BATCH, "")
+        await house.controls.resume(DATASET_ID, BATCH, "", visible=ALL)
     await live(clock, 9, [house])
     assert not (await house.document("a")).stalled
     await live(clock, 3, [house])

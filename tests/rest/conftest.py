@@ -11,6 +11,7 @@ import pytest
 from stagecast import model
 from stagecast.feed import Feed
 from stagecast.model import (
+    ALL,
     Change,
     Document,
     DocumentError,
@@ -48,12 +49,13 @@ class Ingestion:
                 dataset_id=self.dataset_id,
                 batch_id=self.batch_id,
                 more_documents_follow=more,
-            )
+            ),
+            visible=ALL,
         )
 
     async def add(self, *document_ids: str) -> None:
         await self._submissions.add_documents(
-            self.dataset_id, self.batch_id, [*map(new_document, document_ids)]
+            self.dataset_id, self.batch_id, [*map(new_document, document_ids)], visible=ALL
         )
 
     async def report(
@@ -65,7 +67,7 @@ class Ingestion:
         error: DocumentError | None = None,
     ) -> None:
         report = Report(document_id=document_id, stage=stage, progress=progress, error=error)
-        await self._reports.report(self.dataset_id, self.batch_id, [report])
+        await self._reports.report(self.dataset_id, self.batch_id, [report], visible=ALL)
 
     async def pause(self, document_id: str) -> None:
         await self._change(document_id, lambda document, now: model.pause(document, now=now))
@@ -82,7 +84,7 @@ class Ingestion:
             edit.apply(document, rule(document, edit.now))
             tx.save(edit)
 
-        await self._store.write(change)
+        await self._store.write(change, visible=ALL)
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ from functools import partial
 import pytest
 
 from stagecast.feed import Feed
+from stagecast.model import ALL, Visibility
 from stagecast.rest import kept
 from stagecast.rest.content import Body, Content
 from stagecast.rest.kept import KeptAnswers
 
 TOPIC = ("dataset", "batch")
+KEY = (ALL, "k")
 
 
 class Source:
@@ -46,7 +48,8 @@ def source(feed: Feed) -> Source:
     return Source(feed)
 
 
-async def ask(answers: KeptAnswers, source: Source, key: str = "k") -> str:
+async def ask(answers: KeptAnswers, source: Source, asked: str = "k") -> str:
+    key = (ALL, asked)
     content = answers.find(key)
     if content is None:
         content = await answers.make(key, [TOPIC], source.read)
@@ -104,11 +107,11 @@ async def test_what_is_kept_is_bounded_and_the_oldest_goes(
     answers = KeptAnswers(feed)
     for number in range(10):
         await ask(answers, source, f"k{number}")
-    assert [number for number in range(10) if answers.find(f"k{number}")] == [5, 6, 7, 8, 9]
+    assert [number for number in range(10) if answers.find((ALL, f"k{number}"))] == [5, 6, 7, 8, 9]
     source.change()
     for number in range(5):
         await ask(answers, source, f"k{number}")
-    assert [number for number in range(10) if answers.find(f"k{number}")] == [0, 1, 2, 3, 4]
+    assert [number for number in range(10) if answers.find((ALL, f"k{number}"))] == [0, 1, 2, 3, 4]
 
 
 async def test_answer_that_was_asked_for_again_stays_and_what_goes_listens_no_more(
@@ -118,11 +121,11 @@ async def test_answer_that_was_asked_for_again_stays_and_what_goes_listens_no_mo
     size = len("k1" + "0") + kept._PER_ANSWER + kept._PER_TOPIC
     monkeypatch.setattr(kept, "_BYTES", 2 * size)
     for key in ("k1", "k2"):
-        await answers.make(key, [(key,)], partial(make, 1))
-    answers.find("k1")
-    await answers.make("k3", [("k3",)], partial(make, 1))
-    await answers.make("k3", [("k3",)], partial(make, 1))  # in its own place
-    assert [key for key in ("k1", "k2", "k3") if answers.find(key)] == ["k1", "k3"]
+        await answers.make((ALL, key), [(key,)], partial(make, 1))
+    answers.find((ALL, "k1"))
+    await answers.make((ALL, "k3"), [("k3",)], partial(make, 1))
+    await answers.make((ALL, "k3"), [("k3",)], partial(make, 1))  # in its own place
+    assert [key for key in ("k1", "k2", "k3") if answers.find((ALL, key))] == ["k1", "k3"]
     assert feed.topics() == [("k1",), ("k3",)]
 
 
@@ -130,22 +133,22 @@ async def make(size: int) -> Content:
     return Body().end("x" * size)
 
 
-IDS = frozenset(f"{number:036}" for number in range(1_000))
+MANY = Visibility(frozenset(f"{number:036}" for number in range(1_000)))
 
 
 @pytest.mark.parametrize(
     ("key", "size"),
-    [("k", 100_000), ("k" * 100_000, 1), ((IDS, b"k"), 1), ((None, b"k" * 100_000), 1)],
-    ids=["body", "question", "sight", "question_of_one"],
+    [((ALL, "k"), 100_000), ((ALL, "k" * 100_000), 1), ((MANY, b"k"), 1)],
+    ids=["body", "question", "visible"],
 )
 async def test_all_that_an_answer_takes_is_counted(
     feed: Feed, monkeypatch: pytest.MonkeyPatch, key: kept.Key, size: int
 ) -> None:
     monkeypatch.setattr(kept, "_BYTES", 50_000)
     answers = KeptAnswers(feed)
-    await answers.make("small", [TOPIC], partial(make, 1))
+    await answers.make((ALL, "small"), [TOPIC], partial(make, 1))
     await answers.make(key, [TOPIC], partial(make, size))
-    assert answers.find("small") is None, "it made room"
+    assert answers.find((ALL, "small")) is None, "it made room"
 
 
 async def test_small_answers_to_ever_new_questions_are_bounded_in_number(
@@ -155,7 +158,7 @@ async def test_small_answers_to_ever_new_questions_are_bounded_in_number(
     answers = KeptAnswers(feed)
     for number in range(20_000):
         await ask(answers, source, f"_={number}")
-    assert sum(answers.find(f"_={number}") is not None for number in range(20_000)) < 10_000
+    assert sum(answers.find((ALL, f"_={number}")) is not None for number in range(20_000)) < 10_000
 
 
 async def test_large_answer_and_one_that_could_not_be_made_are_not_kept(
@@ -164,13 +167,13 @@ async def test_large_answer_and_one_that_could_not_be_made_are_not_kept(
     monkeypatch.setattr(kept, "_LARGE", 0)
     answers = KeptAnswers(feed)
     assert await ask(answers, source) == "0"
-    assert answers.find("k") is None
+    assert answers.find(KEY) is None
 
     async def fail() -> Content:
         raise LookupError
 
     with pytest.raises(LookupError):
-        await answers.make("k", [TOPIC], fail)
+        await answers.make(KEY, [TOPIC], fail)
     assert feed.topics() == [], "nothing listens any more"
 
 
@@ -179,13 +182,13 @@ async def test_large_answer_is_shared_while_somebody_is_sent_it_and_it_holds(
 ) -> None:
     monkeypatch.setattr(kept, "_LARGE", 0)
     answers = KeptAnswers(feed)
-    sent = await answers.make("k", [TOPIC], source.read)
-    assert answers.find("k") is sent
+    sent = await answers.make(KEY, [TOPIC], source.read)
+    assert answers.find(KEY) is sent
     source.change()
-    assert answers.find("k") is None
-    newer = await answers.make("k", [TOPIC], source.read)
+    assert answers.find(KEY) is None
+    newer = await answers.make(KEY, [TOPIC], source.read)
     del sent
-    assert answers.find("k") is newer
+    assert answers.find(KEY) is newer
     del newer
-    assert answers.find("k") is None
+    assert answers.find(KEY) is None
     assert feed.topics() == [], "nothing listens any more"

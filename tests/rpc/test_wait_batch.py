@@ -17,11 +17,12 @@ from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import CredentialsExpired, Draining, StoreBusy
 from stagecast.feed import Feed
-from stagecast.model import BatchState, Caller, Stage, batch_state
+from stagecast.model import ANYBODY, BatchState, Caller, Stage, batch_state
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
 from stagecast.watches import Waits
 from stagecast.watches import waits as waiting
+from tests.access import ANY_CALLER
 from tests.builders import BATCH_ID, DATASET_ID, create, move, says
 from tests.clock import Clock
 from tests.conditions import with_more_time
@@ -166,8 +167,11 @@ async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
     store = SqliteStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
     waits = Waits(store, feed, config=config)
     batch = await create(store, documents=1)
-    begun = [asyncio.create_task(waits.wait(DATASET_ID, BATCH_ID, 30)) for _ in range(3)]
-    assert not (await waits.wait(DATASET_ID, BATCH_ID, 0.01))[1]
+    begun = [
+        asyncio.create_task(waits.wait(DATASET_ID, BATCH_ID, 30, caller=ANY_CALLER))
+        for _ in range(3)
+    ]
+    assert not (await waits.wait(DATASET_ID, BATCH_ID, 0.01, caller=ANY_CALLER))[1]
     assert feed.topics() == [(DATASET_ID, BATCH_ID)]
     begun[0].cancel()
     await asyncio.gather(begun[0], return_exceptions=True)
@@ -178,7 +182,7 @@ async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
     assert feed.topics() == []
     # What is decided without waiting is answered to the end.
     await move(store, batch, (0, says(stage=Stage.COMPLETED)))
-    ended, done = await waits.wait(DATASET_ID, BATCH_ID, 30)
+    ended, done = await waits.wait(DATASET_ID, BATCH_ID, 30, caller=ANY_CALLER)
     assert (done, batch_state(ended)) == (True, BatchState.SUCCEEDED)
     assert feed.topics() == []
     await store.close()
@@ -196,7 +200,7 @@ async def store(config: Config, clock: Clock) -> AsyncIterator[SqliteStore]:
 async def test_wait_lives_no_longer_than_a_watch(store: SqliteStore, config: Config) -> None:
     waits = Waits(store, Feed(), config=dataclasses.replace(config, watch_life_s=0.05))
     async with asyncio.timeout(60):
-        _, done = await waits.wait(DATASET_ID, BATCH_ID, 600)
+        _, done = await waits.wait(DATASET_ID, BATCH_ID, 600, caller=ANY_CALLER)
     assert not done
 
 
@@ -205,7 +209,7 @@ async def test_wait_that_names_no_time_takes_what_is_configured(
 ) -> None:
     waits = Waits(store, Feed(), config=dataclasses.replace(config, wait_s=0.05))
     async with asyncio.timeout(15):
-        _, done = await waits.wait(DATASET_ID, BATCH_ID, None)
+        _, done = await waits.wait(DATASET_ID, BATCH_ID, None, caller=ANY_CALLER)
     assert not done
 
 
@@ -214,8 +218,8 @@ async def test_wait_that_names_a_longer_time_has_it(config: Config, clock: Clock
     store = SqliteStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
     batch = await create(store, documents=1)
     waits = Waits(store, feed, config=dataclasses.replace(config, wait_s=0.0))
-    waiting = asyncio.create_task(waits.wait(DATASET_ID, BATCH_ID, 600))
-    assert not (await waits.wait(DATASET_ID, BATCH_ID, None))[1]
+    waiting = asyncio.create_task(waits.wait(DATASET_ID, BATCH_ID, 600, caller=ANY_CALLER))
+    assert not (await waits.wait(DATASET_ID, BATCH_ID, None, caller=ANY_CALLER))[1]
     await move(store, batch, (0, says(stage=Stage.COMPLETED)))
     assert (await waiting)[1]
     await store.close()
@@ -238,7 +242,7 @@ async def test_who_may_not_go_on_is_told_although_nothing_happens(
     with pytest.raises(CredentialsExpired):
         async with asyncio.timeout(60):
             await Waits(store, Feed(), config=config).wait(
-                DATASET_ID, BATCH_ID, 600, caller=Caller(check=ask)
+                DATASET_ID, BATCH_ID, 600, caller=Caller(principal=ANYBODY, check=ask)
             )
 
 

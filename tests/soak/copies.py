@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stagecast import wire
 from stagecast.app import opened_store
+from stagecast.model import ALL
 from stagecast.store import Reading
 from stagecast.store.sqlite import inspect_file
 from stagecast.v1 import resources_pb2 as r
@@ -34,4 +35,4 @@ async def _read_log(copy: Path, work: Work) -> list[r.Transition]:
         return [wire.to_transition(transition) for transition in log]
 
     async with opened_store(copy) as store:
-        return await store.read(read)
+        return await store.read(read, visible=ALL)

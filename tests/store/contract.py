@@ -13,6 +13,7 @@ from tests.store.lists import ListsContract
 from tests.store.records import RecordsContract
 from tests.store.timers import TimersContract
 from tests.store.transactions import DEADLINE_S, TransactionsContract
+from tests.store.visibility import VisibilityContract
 
 __all__ = ["DEADLINE_S", "StoreContract"]
 
@@ -25,5 +26,6 @@ class StoreContract(
     KeysContract,
     TimersContract,
     TransactionsContract,
+    VisibilityContract,
 ):
     """Inherit, and give the fixtures."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from stagecast.model import Visibility
 from stagecast.store import Reading, Writing
 from stagecast.store.sqlite import SqliteStore
 
@@ -26,18 +27,18 @@ class CountingStore(SqliteStore):
         self.open.set()
         self._under_way = 0
 
-    async def read(self, query: Callable[[Reading], T]) -> T:
+    async def read(self, query: Callable[[Reading], T], *, visible: Visibility) -> T:
         self.reads += 1
         self._under_way += 1
         self.idle.clear()
         try:
             await self.open.wait()
-            return await super().read(query)
+            return await super().read(query, visible=visible)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self.idle.set()
 
-    async def write(self, call: Callable[[Writing], T]) -> T:
+    async def write(self, call: Callable[[Writing], T], *, visible: Visibility) -> T:
         self.writes += 1
-        return await super().write(call)
+        return await super().write(call, visible=visible)

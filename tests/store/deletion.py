@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from stagecast.model import Batch, BatchState, Creation, DocumentCounts, Stage
+from stagecast.model import ALL, Batch, BatchState, Creation, DocumentCounts, Stage
 from stagecast.store import DatasetNews, Reading, Store, Topic, Writing
 from stagecast.store import get_batch as find_batch
 from stagecast.store import get_dataset as find_dataset
@@ -30,23 +30,23 @@ OTHER_DATASET_ID = "00000000-1111-4222-8333-444444444444"
 
 
 async def delete_batch(store: Store, batch_id: str = BATCH_ID) -> None:
-    await store.write(lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, batch_id)))
+    await store.write(lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, batch_id)), visible=ALL)
 
 
 async def delete_dataset(store: Store, dataset_id: str = DATASET_ID) -> None:
-    await store.write(lambda tx: tx.delete_dataset(find_dataset(tx, dataset_id)))
+    await store.write(lambda tx: tx.delete_dataset(find_dataset(tx, dataset_id)), visible=ALL)
 
 
 async def sweep(store: Store, most: int) -> int:
     """Sweep to the end and return in how many steps."""
     steps = 0
-    while await store.write(lambda tx: tx.sweep(most)):
+    while await store.write(lambda tx: tx.sweep(most), visible=ALL):
         steps += 1
     return steps
 
 
 async def news_of(store: Store, after: int) -> DatasetNews:
-    return await store.read(lambda tx: tx.find_dataset_news(None, after_serial=after))
+    return await store.read(lambda tx: tx.find_dataset_news(None, after_serial=after), visible=ALL)
 
 
 class DeletionContract:
@@ -67,7 +67,7 @@ class DeletionContract:
                 [one.batch_id for one in tx.iterate_batches(DATASET_ID, states=tuple(BatchState))],
             ]
 
-        assert await store.write(query) == [None, None, None, ["stays"], ["stays"]]
+        assert await store.write(query, visible=ALL) == [None, None, None, ["stays"], ["stays"]]
         again = await create(store, documents=1, made_by=made_by)
         assert again.key > stays.key > batch.key
         assert again.revision == 3
@@ -87,7 +87,13 @@ class DeletionContract:
                 [one.dataset_id for one in tx.iterate_batches(None)],
             ]
 
-        assert await store.read(query) == [None, None, [OTHER_DATASET_ID], [], [OTHER_DATASET_ID]]
+        assert await store.read(query, visible=ALL) == [
+            None,
+            None,
+            [OTHER_DATASET_ID],
+            [],
+            [OTHER_DATASET_ID],
+        ]
         await create(store, documents=1)
         assert (await get_dataset(store)).batches == 1
 
@@ -195,7 +201,7 @@ class DeletionContract:
 async def everything_of(store: Store, batch: Batch) -> list[object]:
     """Return all that is kept of a batch, by its key."""
     return [
-        await store.read(lambda tx: tx.find_batch(batch.dataset_id, batch.batch_id)),
+        await store.read(lambda tx: tx.find_batch(batch.dataset_id, batch.batch_id), visible=ALL),
         await get_documents(store, batch),
         await get_log(store, batch),
         await get_progress(store, batch, 0),

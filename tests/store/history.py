@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from stagecast.errors import StoreBusy
-from stagecast.model import Batch, Stage, retry
+from stagecast.model import ALL, Batch, Stage, retry
 from stagecast.store import HistoryLimit, Store
 from stagecast.store import get_batch as find_batch
 from stagecast.store import get_dataset as find_dataset
@@ -39,11 +39,11 @@ async def trim(store: Store, until: int, keep: int, most: int = 1_000) -> list[i
     """Trim to the end and return how many went in each step."""
     limit = HistoryLimit(ended_until=until, keep=keep)
     steps = []
-    while await store.read(lambda tx: tx.has_excess(limit)):
-        steps.append(await store.write(lambda tx: tx.trim(limit, most)))
+    while await store.read(lambda tx: tx.has_excess(limit), visible=ALL):
+        steps.append(await store.write(lambda tx: tx.trim(limit, most), visible=ALL))
         assert steps[-1], "it would go on for ever"
         assert len(steps) < 100, "it would go on for ever"
-    assert await store.write(lambda tx: tx.trim(limit, most)) == 0
+    assert await store.write(lambda tx: tx.trim(limit, most), visible=ALL) == 0
     return steps
 
 
@@ -53,7 +53,7 @@ async def kept(store: Store, batch_id: str = BATCH_ID) -> list[int]:
 
 
 async def ended_until(store: Store, until: int, most: int = 100) -> list[str]:
-    found = await store.read(lambda tx: tx.find_ended(until, most))
+    found = await store.read(lambda tx: tx.find_ended(until, most), visible=ALL)
     return [batch.batch_id for batch in found]
 
 
@@ -111,11 +111,11 @@ class HistoryContract:
         self, store: Store, clock: Clock
     ) -> None:
         batch = await make_ended(store)
-        call = await store.read(lambda tx: tx.find_call(batch, 11))
+        call = await store.read(lambda tx: tx.find_call(batch, 11), visible=ALL)
         await trim(store, clock.now_us, keep=2)
 
         async def find(revision: int) -> int | None:
-            return await store.read(lambda tx: tx.find_call(batch, revision))
+            return await store.read(lambda tx: tx.find_call(batch, revision), visible=ALL)
 
         assert [await find(revision) for revision in (9, 10, 11)] == [None, call, call]
 
@@ -145,7 +145,7 @@ class HistoryContract:
         assert await ended_until(store, clock.now_us) == ["b", "a", "c"]
         assert await ended_until(store, clock.now_us, most=2) == ["b", "a"]
         assert await ended_until(store, clock.now_us - 3_000_000) == ["b", "a"]
-        found = await store.read(lambda tx: tx.find_ended(clock.now_us, 1))
+        found = await store.read(lambda tx: tx.find_ended(clock.now_us, 1), visible=ALL)
         assert found == [await get_batch(store, "b")]
 
     @pytest.mark.parametrize("what", ["batch", "dataset"])
@@ -154,9 +154,13 @@ class HistoryContract:
     ) -> None:
         batch = await make_ended(store)
         if what == "batch":
-            await store.write(lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID)))
+            await store.write(
+                lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID)), visible=ALL
+            )
         else:
-            await store.write(lambda tx: tx.delete_dataset(find_dataset(tx, DATASET_ID)))
+            await store.write(
+                lambda tx: tx.delete_dataset(find_dataset(tx, DATASET_ID)), visible=ALL
+            )
         assert await ended_until(store, clock.now_us) == []
         for keep in (BY_AGE, 2):
             assert await trim(store, clock.now_us, keep) == []

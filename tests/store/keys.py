@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stagecast.model import ApiKey, NewKey, Scope
+from stagecast.model import ALL, ApiKey, NewKey, Scope, Visibility
 from stagecast.store import Store, Writing
 from tests.clock import Clock
 
@@ -17,7 +17,7 @@ def key(number: int, **fields: Any) -> NewKey:
         "digest": bytes([number]) * 32,
         "name": "",
         "scopes": frozenset(Scope),
-        "sight": None,
+        "visible": ALL,
         "expires_at": None,
     }
     return NewKey(**(given | fields))
@@ -31,11 +31,11 @@ class KeysContract:
             1,
             name="Grüße, 'quoted'",
             scopes=frozenset((Scope.READ, Scope.CONTROL)),
-            sight=frozenset(("b", "a")),
+            visible=Visibility(frozenset(("b", "a"))),
             expires_at=clock() + 1,
         )
-        added = await store.write(lambda tx: tx.add_key(given))
-        assert await store.read(lambda tx: tx.list_keys()) == [added]
+        added = await store.write(lambda tx: tx.add_key(given), visible=ALL)
+        assert await store.read(lambda tx: tx.list_keys(), visible=ALL) == [added]
         assert added == ApiKey(
             id=added.id,
             created_at=clock(),
@@ -47,29 +47,29 @@ class KeysContract:
         def adding(number: int) -> Callable[[Writing], ApiKey]:
             return lambda tx: tx.add_key(key(number))
 
-        added = [await store.write(adding(n)) for n in (3, 1, 2)]
-        assert await store.read(lambda tx: tx.list_keys()) == added
+        added = [await store.write(adding(n), visible=ALL) for n in (3, 1, 2)]
+        assert await store.read(lambda tx: tx.list_keys(), visible=ALL) == added
 
     async def test_key_is_revoked_once(self, store: Store, clock: Clock) -> None:
-        added = await store.write(lambda tx: tx.add_key(key(1)))
-        other = await store.write(lambda tx: tx.add_key(key(2)))
+        added = await store.write(lambda tx: tx.add_key(key(1)), visible=ALL)
+        other = await store.write(lambda tx: tx.add_key(key(2)), visible=ALL)
         clock.advance(5)
         revoked_at = clock()
         for _ in range(2):
-            await store.write(lambda tx: tx.revoke_key(added))
+            await store.write(lambda tx: tx.revoke_key(added), visible=ALL)
             clock.advance(5)
-        first, second = await store.read(lambda tx: tx.list_keys())
+        first, second = await store.read(lambda tx: tx.list_keys(), visible=ALL)
         assert first.revoked_at == revoked_at
         assert second == other
 
     async def test_serial_changes_with_every_change_of_a_key(self, store: Store) -> None:
-        serials = [await store.read(lambda tx: tx.get_keys_serial())]
-        first = await store.write(lambda tx: tx.add_key(key(1)))
-        serials.append(await store.read(lambda tx: tx.get_keys_serial()))
-        await store.write(lambda tx: tx.add_key(key(2)))
-        serials.append(await store.read(lambda tx: tx.get_keys_serial()))
-        await store.write(lambda tx: tx.revoke_key(first))
-        serials.append(await store.read(lambda tx: tx.get_keys_serial()))
+        serials = [await store.read(lambda tx: tx.get_keys_serial(), visible=ALL)]
+        first = await store.write(lambda tx: tx.add_key(key(1)), visible=ALL)
+        serials.append(await store.read(lambda tx: tx.get_keys_serial(), visible=ALL))
+        await store.write(lambda tx: tx.add_key(key(2)), visible=ALL)
+        serials.append(await store.read(lambda tx: tx.get_keys_serial(), visible=ALL))
+        await store.write(lambda tx: tx.revoke_key(first), visible=ALL)
+        serials.append(await store.read(lambda tx: tx.get_keys_serial(), visible=ALL))
         assert serials == sorted(set(serials))
         assert len(serials) == 4
-        assert await store.read(lambda tx: tx.get_keys_serial()) == serials[-1]
+        assert await store.read(lambda tx: tx.get_keys_serial(), visible=ALL) == serials[-1]

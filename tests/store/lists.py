@@ -12,6 +12,7 @@ import pytest
 
 from stagecast.errors import StagecastError
 from stagecast.model import (
+    ALL,
     Batch,
     BatchState,
     Document,
@@ -48,7 +49,7 @@ NAMES = [f"{number:08x}-1111-4222-8333-444444444444" for number in range(5)]
 
 
 async def list_batches(store: Store, dataset_id: str | None = None, **query: Any) -> list[Batch]:
-    return await store.read(lambda tx: list(tx.iterate_batches(dataset_id, **query)))
+    return await store.read(lambda tx: list(tx.iterate_batches(dataset_id, **query)), visible=ALL)
 
 
 class ListsContract:
@@ -74,11 +75,13 @@ class ListsContract:
             ) -> list[str]:
                 return [one.dataset_id for one in tx.iterate_datasets(asked, after=after)]
 
-            assert await store.read(query) == listed
+            assert await store.read(query, visible=ALL) == listed
 
     async def test_news_of_datasets_are_those_after_a_serial(self, store: Store) -> None:
         async def news(after: int, named: list[str] | None = None) -> tuple[int, list[str]]:
-            found = await store.read(lambda tx: tx.find_dataset_news(named, after_serial=after))
+            found = await store.read(
+                lambda tx: tx.find_dataset_news(named, after_serial=after), visible=ALL
+            )
             assert found.removed == []
             for one in found.changed:
                 assert one == await get_dataset(store, one.dataset_id)
@@ -110,13 +113,13 @@ class ListsContract:
         made[1] = await move(store, made[1], (0, taken))
         made[2] = await move(store, made[2], (0, says(progress=counted(1))))
         asked = [*names, (OTHER_DATASET_ID, "two"), ("unknown", "one")]
-        found = await store.read(lambda tx: tx.find_heads(asked))
+        found = await store.read(lambda tx: tx.find_heads(asked), visible=ALL)
         assert found == {
             name: (batch.key, batch.revision, batch.progress_serial)
             for name, batch in zip(names, made, strict=True)
         }
         assert len(set(found.values())) == 3
-        assert await store.read(lambda tx: tx.find_heads([])) == {}
+        assert await store.read(lambda tx: tx.find_heads([]), visible=ALL) == {}
 
     async def test_batches_are_listed_newest_first_from_a_key_on(self, store: Store) -> None:
         made = [
@@ -155,7 +158,7 @@ class ListsContract:
                 made.append(edit.batch)
             return made
 
-        made = await store.write(create_all)
+        made = await store.write(create_all, visible=ALL)
         assert {batch_state(batch) for batch in made} == set(BatchState)
         for size in (1, 2, 3):
             for states in itertools.combinations(BatchState, size):
@@ -211,7 +214,9 @@ class ListsContract:
                     found = tx.iterate_transitions(batch, after_revision=after, document=document)
                     return list(found)
 
-                assert await store.read(query) == [t for t in mine if t.revision > after]
+                assert await store.read(query, visible=ALL) == [
+                    t for t in mine if t.revision > after
+                ]
 
 
 MOVES: list[Callable[[Document, int], Any]] = [
@@ -238,7 +243,7 @@ async def make_history(store: Store, rng: random.Random, *, calls: int = 40) -> 
 
     for _ in range(calls):
         if rng.random() < 0.1:
-            await store.write(add)
+            await store.write(add, visible=ALL)
             continue
         documents = (await get_batch(store)).counts.total
         numbers = rng.sample(range(documents), rng.randrange(1, documents))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from stagecast.model import (
+    ALL,
     Batch,
     Creation,
     Dataset,
@@ -88,7 +89,7 @@ class RecordsContract:
                 tx.find_documents(batch, []) or None,
             ]
 
-        assert await store.read(query) == [None] * 6
+        assert await store.read(query, visible=ALL) == [None] * 6
 
     async def test_new_document_comes_back_as_it_was_registered(self, store: Store) -> None:
         def call(tx: Writing) -> tuple[Batch, Document]:
@@ -109,7 +110,7 @@ class RecordsContract:
             [added] = edit.added.values()
             return edit.batch, added
 
-        batch, registered = await store.write(call)
+        batch, registered = await store.write(call, visible=ALL)
         assert await get_documents(store, batch) == [registered]
         assert registered.revision == 2
         [_, transition] = await get_log(store, batch)
@@ -144,7 +145,7 @@ class RecordsContract:
             tx.save(edit)
             return [other, found]
 
-        saved = await store.write(call)
+        saved = await store.write(call, visible=ALL)
         assert await get_documents(store, batch) == saved
 
     async def test_transitions_come_back_as_they_were_saved(
@@ -162,7 +163,7 @@ class RecordsContract:
             tx.save(edit)
             return edit.transitions
 
-        saved = await store.write(call)
+        saved = await store.write(call, visible=ALL)
         assert [(t.kind, t.event_at) for t in saved] == [
             (TransitionKind.STARTED, None),
             (TransitionKind.FAILED, -5),
@@ -201,7 +202,7 @@ class RecordsContract:
             found = [tx.find_batch_by_request(dataset_id, "Anfrage ü") for dataset_id in ids]
             return [*found, tx.find_batch_by_request(DATASET_ID, "?"), tx.get_creation(one)]
 
-        assert await store.write(call) == [one, other, None, made]
+        assert await store.write(call, visible=ALL) == [one, other, None, made]
 
     # Documents.
 
@@ -214,7 +215,7 @@ class RecordsContract:
             tx.save(edit)
             return edit.batch
 
-        batch = await store.write(add)
+        batch = await store.write(add, visible=ALL)
         await move(store, batch, (5, taken))
         numbers = [f"doc-{number}" for number in range(15)]
         assert ids_of(await get_documents(store, batch)) == numbers
@@ -256,7 +257,7 @@ class RecordsContract:
             def find(tx: Reading, asked: list[str] = asked) -> dict[str, Document]:
                 return tx.find_documents(batch, asked)
 
-            found = await store.read(find)
+            found = await store.read(find, visible=ALL)
             assert sorted(found) == sorted(wanted)
             assert all(found[name].document_id == name for name in wanted)
             assert {one.batch_id for one in found.values()} == {"big"}
@@ -292,7 +293,9 @@ class RecordsContract:
         calls = [t.call for t in await get_log(store, batch)]
         assert len(set(calls[:4])) == len(set(calls[4:6])) == 1
         assert len({calls[0], calls[4], calls[6]}) == 3
-        found = await store.read(lambda tx: [tx.find_call(batch, n) for n in range(1, 9)])
+        found = await store.read(
+            lambda tx: [tx.find_call(batch, n) for n in range(1, 9)], visible=ALL
+        )
         assert found == [*calls, None]
 
     # Datasets.
@@ -338,5 +341,5 @@ class RecordsContract:
             def read(tx: Reading, asked: list[str] | None = asked) -> list[Dataset]:
                 return list(tx.iterate_datasets(asked))
 
-            found = await store.read(read)
+            found = await store.read(read, visible=ALL)
             assert [one.dataset_id for one in found] == listed

@@ -14,7 +14,7 @@ import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StartError
-from stagecast.model import Stage, pause, resume, stall
+from stagecast.model import ALL, Stage, pause, resume, stall
 from stagecast.store import HistoryLimit
 from stagecast.store import get_batch as find_batch
 from stagecast.store.sqlite import SqliteStore, checking, inspect_file
@@ -43,11 +43,15 @@ async def path(tmp_path: Path, clock: Clock) -> Path:
     path = tmp_path / "s.db"
     async with opened(path, clock) as store:
         trimmed = await make_ended(store, "trimmed")
-        await store.write(lambda tx: tx.trim(HistoryLimit(ended_until=clock.now_us, keep=2), 100))
+        await store.write(
+            lambda tx: tx.trim(HistoryLimit(ended_until=clock.now_us, keep=2), 100), visible=ALL
+        )
         await move(store, trimmed, (0, retried), (0, taken), (0, ended))
         await make_ended(store, "ended")
         await make_ended(store, "deleted")
-        await store.write(lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, "deleted")))
+        await store.write(
+            lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, "deleted")), visible=ALL
+        )
         clock.advance(5)
         batch = await create(store, "open", documents=6, sealed=False)
         paused, resumed = lambda found, now: pause(found, now=now), lambda found, _: resume(found)

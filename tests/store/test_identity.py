@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stagecast.errors import StoreBusy
+from stagecast.model import ALL
 from stagecast.store.sqlite.connection import open_writer
 from stagecast.store.sqlite.identity import OpenFiles
 from tests.clock import Clock
@@ -44,6 +45,6 @@ async def test_thread_that_reads_for_the_first_time_does_not_take_another_file(
         path.rename(aside)
         other.rename(path)
         with pytest.raises(StoreBusy, match="was deleted or replaced"):
-            await store.read(lambda tx: tx.list_keys())
+            await store.read(lambda tx: tx.list_keys(), visible=ALL)
         aside.rename(path)
-        assert not await store.read(lambda tx: tx.list_keys())
+        assert not await store.read(lambda tx: tx.list_keys(), visible=ALL)

@@ -25,6 +25,7 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.model import ALL
 from stagecast.store import Reading
 from stagecast.store.sqlite import connection
 from stagecast.store.sqlite.migrations import migrations
@@ -260,7 +261,7 @@ async def _stalled(house: House) -> set[str]:
             if document.stalled
         }
 
-    return await house.store.read(query)
+    return await house.store.read(query, visible=ALL)
 
 
 # Opening.

@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StagecastError, StartError, StoreBusy
-from stagecast.model import Batch
+from stagecast.model import ALL, Batch
 from stagecast.store import Topic, Writing
 from stagecast.store.sqlite import SqliteStore, connection
 from tests.builders import (
@@ -114,8 +114,8 @@ async def test_pragmas_are_set(path: Path, store: SqliteStore) -> None:
         names = ("journal_mode", "synchronous", "foreign_keys", "query_only")
         return [tx._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-    assert await store.write(pragmas) == ["wal", 2, 1, 0]
-    journal_mode, _, foreign_keys, query_only = await store.read(pragmas)
+    assert await store.write(pragmas, visible=ALL) == ["wal", 2, 1, 0]
+    journal_mode, _, foreign_keys, query_only = await store.read(pragmas, visible=ALL)
     assert (journal_mode, foreign_keys, query_only) == ("wal", 1, 1)
     with plain(path) as other:
         assert other.execute("PRAGMA application_id").fetchone()[0].to_bytes(4) == b"STGC"
@@ -211,7 +211,7 @@ async def test_call_that_broke_off_does_not_keep_the_next_from_writing(path: Pat
             raise StagecastError(f"enough with {next(documents).document_id}")
 
         with pytest.raises(StagecastError) as caught:
-            await one.write(refuse)
+            await one.write(refuse, visible=ALL)
         await move(two, batch, (0, taken))
         assert (await move(one, batch, (1, taken))).counts.running == 2
         assert caught.value.__traceback__ is not None  # and with it all that the call holds
@@ -387,7 +387,7 @@ async def test_what_was_refused_behind_a_locked_file_is_never_written(path: Path
             assert {type(answer) for answer in answers} == {StoreBusy}
             other.execute("ROLLBACK")
         await store.probe()
-        assert await store.read(lambda tx: list(tx.iterate_datasets(None))) == []
+        assert await store.read(lambda tx: list(tx.iterate_datasets(None)), visible=ALL) == []
 
 
 @pytest.mark.usefixtures("impatient")
@@ -419,12 +419,12 @@ async def test_full_file_is_busy_until_there_is_room(path: Path) -> None:
 
     async with opened(path) as store:
         batch = await create(store, documents=1)
-        await store.write(allow(1))  # no more than there are
+        await store.write(allow(1), visible=ALL)  # no more than there are
         with pytest.raises(StoreBusy, match="full"):
             await create(store, "large", documents=1_000)
         assert await get_batch(store) == batch
         await store.probe()
-        await store.write(allow(1_000_000))
+        await store.write(allow(1_000_000), visible=ALL)
         assert (await create(store, "large", documents=1_000)).counts.total == 1_000
 
 
@@ -476,7 +476,7 @@ async def test_mistake_in_a_statement_is_a_bug_and_not_a_busy_store(store: Sqlit
 
     for run in (store.read, store.write):
         with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-            await run(call)
+            await run(call, visible=ALL)
 
 
 async def test_call_whose_caller_is_gone_does_not_disturb_the_rest(store: SqliteStore) -> None:

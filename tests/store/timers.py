@@ -11,6 +11,7 @@ import pytest
 
 from stagecast.errors import IllegalTransition
 from stagecast.model import (
+    ALL,
     Stage,
     Timer,
     patience_us,
@@ -78,7 +79,9 @@ MOVES: dict[str, tuple[list[Move], int]] = {
 async def timers(
     store: Store, *, until: int | None = None, after: Place | None = None, most: int = 1_000
 ) -> Sequence[Timer]:
-    return await store.write(lambda tx: tx.find_timers(until=until, after=after, most=most))
+    return await store.write(
+        lambda tx: tx.find_timers(until=until, after=after, most=most), visible=ALL
+    )
 
 
 async def hear(store: Store, *numbers: int) -> None:
@@ -92,7 +95,7 @@ async def hear(store: Store, *numbers: int) -> None:
             edit.hear(found)
         tx.save(edit)
 
-    await store.write(call)
+    await store.write(call, visible=ALL)
 
 
 async def make(store: Store, documents: int = 1, **changes: Any) -> Any:
@@ -102,7 +105,7 @@ async def make(store: Store, documents: int = 1, **changes: Any) -> Any:
 
 async def idle(store: Store, until: int, *, limit: int = 1_000) -> list[str]:
     """Return which batches are to be sealed at a time."""
-    found = await store.read(lambda tx: [*tx.find_idle(until, limit)])
+    found = await store.read(lambda tx: [*tx.find_idle(until, limit)], visible=ALL)
     return [one.batch.batch_id for one in found]
 
 
@@ -190,7 +193,7 @@ class TimersContract:
         await move(store, batch, (0, says(progress=counted(3))))
         assert await timers(store) == before
         assert not await store.read(
-            lambda tx: tx.find_unheard(batch, {"doc-0"}, before=clock.now_us)
+            lambda tx: tx.find_unheard(batch, {"doc-0"}, before=clock.now_us), visible=ALL
         )
         await move(store, batch, (0, stalled))
         await move(store, batch, (0, says(progress=counted(4))))
@@ -234,7 +237,11 @@ class TimersContract:
         names = {f"doc-{number}" for number in (*range(5), 77)}
 
         async def unheard(before: int) -> set[str]:
-            return set(await store.read(lambda tx: tx.find_unheard(batch, names, before=before)))
+            return set(
+                await store.read(
+                    lambda tx: tx.find_unheard(batch, names, before=before), visible=ALL
+                )
+            )
 
         assert await unheard(clock.now_us) == {"doc-1"}, "it is stalled for ever"
         assert await unheard(clock.now_us + 1) == {"doc-1", "doc-4"}
@@ -254,7 +261,7 @@ class TimersContract:
         assert await timers(store, after=found[3].place) == []
 
         async def has_due(until: int) -> bool:
-            return await store.read(lambda tx: tx.has_due(until))
+            return await store.read(lambda tx: tx.has_due(until), visible=ALL)
 
         assert not await has_due(found[0].due_at - 1)
         assert await has_due(found[0].due_at)
@@ -268,7 +275,7 @@ class TimersContract:
             tx.set_timer(first, heard_at=7, due_at=99)
             tx.set_timer(second, heard_at=8, due_at=None)
 
-        await store.write(call)
+        await store.write(call, visible=ALL)
         [timer] = await timers(store)
         assert (timer.document_id, timer.heard_at, timer.due_at) == (first.document_id, 7, 99)
 
@@ -276,9 +283,9 @@ class TimersContract:
     async def test_timers_of_what_is_deleted_do_not_count(self, store: Store, what: str) -> None:
         batch = await make(store, documents=3)
         await move(store, batch, (0, taken), (1, taken))
-        await store.write(lambda tx: delete(tx, what))
+        await store.write(lambda tx: delete(tx, what), visible=ALL)
         assert [timer.patience_us for timer in await timers(store)] == [0, 0]
-        while await store.write(lambda tx: tx.sweep(2)):
+        while await store.write(lambda tx: tx.sweep(2), visible=ALL):
             pass
         assert await timers(store) == []
 
@@ -292,8 +299,8 @@ class TimersContract:
         assert await idle(store, clock.now_us + 9_999_999) == []
         assert await idle(store, clock.now_us + 20_000_000) == ["ten", "twenty"]
         assert await idle(store, clock.now_us + 20_000_000, limit=1) == ["ten"]
-        assert await store.read(lambda tx: tx.has_due(clock.now_us + 10_000_000))
-        assert not await store.read(lambda tx: tx.has_due(clock.now_us + 9_999_999))
+        assert await store.read(lambda tx: tx.has_due(clock.now_us + 10_000_000), visible=ALL)
+        assert not await store.read(lambda tx: tx.has_due(clock.now_us + 9_999_999), visible=ALL)
         clock.advance(1)
         await move(store, open_again, (0, ended))
         assert await idle(store, clock.now_us) == ["open"], "nothing was added for long enough"
@@ -310,7 +317,7 @@ class TimersContract:
             edit.apply(added, stop(added, now=edit.now))
             tx.save(edit)
 
-        await store.write(add)
+        await store.write(add, visible=ALL)
         clock.advance(9)
         assert await idle(store, clock.now_us) == []
         clock.advance(1)
@@ -321,20 +328,20 @@ class TimersContract:
     ) -> None:
         batch = await create(store, sealed=False, seal_after_us=10_000_000)
         ahead = clock.now_us + 3_600_000_000
-        await store.write(lambda tx: tx.set_idle_since(batch, ahead))
+        await store.write(lambda tx: tx.set_idle_since(batch, ahead), visible=ALL)
         assert await idle(store, clock.now_us + 10_000_000) == []
-        await store.write(lambda tx: tx.cap_idle_since(clock.now_us))
+        await store.write(lambda tx: tx.cap_idle_since(clock.now_us), visible=ALL)
         assert await idle(store, clock.now_us + 10_000_000) == [BATCH_ID]
 
     @pytest.mark.parametrize("what", ["batch", "dataset"])
     async def test_batch_that_was_deleted_waits_for_nothing(self, store: Store, what: str) -> None:
         await create(store, sealed=False, seal_after_us=1)
-        await store.write(lambda tx: delete(tx, what))
+        await store.write(lambda tx: delete(tx, what), visible=ALL)
         assert await idle(store, START_US + 10**12) == []
 
     async def test_lease_is_nobodys_at_first_and_kept_as_it_was_saved(self, store: Store) -> None:
-        lease = await store.read(lambda tx: tx.find_lease())
+        lease = await store.read(lambda tx: tx.find_lease(), visible=ALL)
         assert lease == Lease(holder=0, beat=0, reached_at=0)
         taken_by = Lease(holder=2**62, beat=3, reached_at=START_US)
-        await store.write(lambda tx: tx.save_lease(taken_by))
-        assert await store.read(lambda tx: tx.find_lease()) == taken_by
+        await store.write(lambda tx: tx.save_lease(taken_by), visible=ALL)
+        assert await store.read(lambda tx: tx.find_lease(), visible=ALL) == taken_by

@@ -9,6 +9,7 @@ import pytest
 
 from stagecast.errors import BatchSealed, StagecastError
 from stagecast.model import (
+    ALL,
     Batch,
     Document,
     DocumentCounts,
@@ -48,7 +49,7 @@ class TransactionsContract:
             raise BatchSealed("no", batch_id=BATCH_ID)
 
         calls = [move(store, batch, (number, taken)) for number in range(40)]
-        refused = [store.write(refuse) for _ in range(40)]
+        refused = [store.write(refuse, visible=ALL) for _ in range(40)]
         mixed = [call for pair in zip(calls, refused, strict=True) for call in pair]
         answers = await asyncio.gather(*mixed, return_exceptions=True)
         assert all(isinstance(answer, Batch) for answer in answers[::2])
@@ -68,13 +69,13 @@ class TransactionsContract:
             raise error("broken")
 
         calls = [move(store, batch, (number, taken)) for number in range(20)]
-        calls.insert(7, store.write(break_down))
+        calls.insert(7, store.write(break_down, visible=ALL))
         async with asyncio.timeout(DEADLINE_S):
             answers = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(answers.pop(7), Exception)
         assert all(isinstance(answer, Batch) for answer in answers)
         await self.check_all_taken(store, 20)
-        assert await store.read(lambda tx: tx.find_batch(DATASET_ID, "broken")) is None
+        assert await store.read(lambda tx: tx.find_batch(DATASET_ID, "broken"), visible=ALL) is None
         assert (await get_dataset(store)).batches == 1
         assert (DATASET_ID, "broken") not in set().union(*committed)
 
@@ -99,7 +100,9 @@ class TransactionsContract:
             tx.save(edit)
             return len(list(tx.iterate_documents(stored)))
 
-        assert await asyncio.gather(*(store.write(add) for _ in range(30))) == [*range(2, 32)]
+        assert await asyncio.gather(*(store.write(add, visible=ALL) for _ in range(30))) == [
+            *range(2, 32)
+        ]
         assert len(await get_documents(store, batch)) == 31
 
     async def test_commit_is_told_before_the_call_is_answered(
@@ -129,7 +132,7 @@ class TransactionsContract:
 
             for run in (store.read, store.write):
                 with pytest.raises(type(error)) as caught:
-                    await run(query)
+                    await run(query, visible=ALL)
                 assert caught.value is error
                 assert error.__cause__ is None
 
@@ -145,7 +148,7 @@ class TransactionsContract:
             wrote.set()
             assert go_on.wait(DEADLINE_S)
 
-        writing = asyncio.create_task(store.write(write_long))
+        writing = asyncio.create_task(store.write(write_long, visible=ALL))
         try:
             assert await asyncio.to_thread(wrote.wait, DEADLINE_S)
             async with asyncio.timeout(DEADLINE_S / 2):
@@ -166,7 +169,7 @@ class TransactionsContract:
             assert go_on.wait(DEADLINE_S)
             return found, list(tx.iterate_documents(batch))
 
-        reading = asyncio.create_task(store.read(query))
+        reading = asyncio.create_task(store.read(query, visible=ALL))
         assert await asyncio.to_thread(looked.wait, DEADLINE_S)
         await move(store, batch, (0, taken))
         go_on.set()
@@ -182,7 +185,7 @@ class TransactionsContract:
 
         for number in range(9):
             with pytest.raises(StagecastError) as caught:
-                await store.read(query)
+                await store.read(query, visible=ALL)
             batch = await move(store, batch, (number, taken))
             assert await get_batch(store) == batch
             assert caught.value.__traceback__ is not None  # and with it all that the query holds

@@ -13,12 +13,14 @@ from stagecast.config import Config
 from stagecast.errors import CredentialsInvalid
 from stagecast.feed import Feed
 from stagecast.model import (
+    ALL,
+    ANYBODY,
     Caller,
     DatasetsMessage,
     DatasetsWatchRequest,
     Principal,
     Scope,
-    Sight,
+    Visibility,
 )
 from stagecast.store.sqlite import SqliteStore
 from stagecast.watches import BatchWatches, DatasetWatches, datasets
@@ -43,7 +45,7 @@ class Patron:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.caller = Caller(check=self._check)
+        self.caller = Caller(principal=ANYBODY, check=self._check)
 
     def _check(self) -> None:
         self.asked += 1
@@ -88,14 +90,14 @@ async def test_who_begins_together_shares_a_read_only_with_who_sees_the_same(
     watches = DatasetWatches(store, Feed(), config=config, clock=clock)
     request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
 
-    async def begin(sight: Sight) -> set[str]:
-        caller = Caller(principal=Principal(name="", scopes=frozenset(Scope), sight=sight))
+    async def begin(visible: Visibility) -> set[str]:
+        caller = Caller(principal=Principal(name="", scopes=frozenset(Scope), visible=visible))
         messages = watches.watch(request, on_begun=begun, caller=caller)
         async with contextlib.aclosing(messages):
             message: DatasetsMessage = await anext(messages)
         return {dataset.dataset_id for dataset in message.datasets}
 
-    sights = [None, frozenset({DATASET_ID}), frozenset({OTHER_DATASET_ID}), frozenset[str]()]
-    told = await asyncio.gather(*map(begin, sights * 3))
+    parts = [frozenset({DATASET_ID}), frozenset({OTHER_DATASET_ID}), frozenset[str]()]
+    told = await asyncio.gather(*map(begin, [ALL, *map(Visibility, parts)] * 3))
     whole = {DATASET_ID, OTHER_DATASET_ID}
-    assert told == [whole if sight is None else sight for sight in sights] * 3
+    assert told == [whole, *parts] * 3

@@ -10,11 +10,12 @@ import pytest
 from stagecast.config import Config
 from stagecast.errors import Draining
 from stagecast.feed import Feed
-from stagecast.model import NewBatch, WatchRequest
+from stagecast.model import ALL, NewBatch, WatchRequest
 from stagecast.submissions import Submissions
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches
 from stagecast.wire import encode_watch_message
+from tests.access import ANY_CALLER
 from tests.builders import new_batch, new_document, watch_request
 from tests.clock import Clock
 from tests.store.counting import CountingStore
@@ -29,20 +30,22 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
     store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
     submissions = Submissions(store)
     for batch_id in ("mine", "other"):
-        await submissions.create_batch(_batch(dataset_id, batch_id))
+        await submissions.create_batch(_batch(dataset_id, batch_id), visible=ALL)
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
-    watchers = [watches.watch(_request(dataset_id), on_begun=_nothing) for _ in range(10)]
+    watchers = [
+        watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER) for _ in range(10)
+    ]
     for watcher in watchers:
         assert ss.WatchBatchResponse.FromString(await anext(watcher)).snapshot.complete
     following = [asyncio.create_task(anext(watcher)) for watcher in watchers]
-    await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT])
+    await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT], visible=ALL)
     # They look, then they wait.
     await store.idle.wait()
     reads = store.reads
     for _ in range(20):
-        await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT])
+        await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT], visible=ALL)
     assert store.reads == reads, "another batch is none of its business"
-    await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
+    await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT], visible=ALL)
     messages = await asyncio.gather(*following)
     assert store.reads == reads + 1, "one ring is one read for all who watch"
     assert len(set(map(id, messages))) == 1, "what all are sent is encoded once"
@@ -57,14 +60,14 @@ async def test_batch_that_nobody_watches_any_more_is_not_read(
     feed = Feed()
     store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
     submissions = Submissions(store)
-    await submissions.create_batch(_batch(dataset_id, "mine"))
+    await submissions.create_batch(_batch(dataset_id, "mine"), visible=ALL)
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
-    watcher = watches.watch(_request(dataset_id), on_begun=_nothing)
+    watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
     await anext(watcher)
     await watcher.aclose()
     await store.idle.wait()
     reads = store.reads
-    await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT])
+    await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT], visible=ALL)
     assert store.reads == reads
     assert feed.topics() == []
     await store.close()
@@ -76,10 +79,10 @@ async def test_drain_in_the_midst_of_a_tick_is_told(
     """A bell that rang for nothing made the tail wait; what rang then was forgotten with it."""
     feed = Feed()
     store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
-    await Submissions(store).create_batch(_batch(dataset_id, "mine"))
+    await Submissions(store).create_batch(_batch(dataset_id, "mine"), visible=ALL)
     slow = replace(config, watch_tick_s=1.0)
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=slow, clock=clock)
-    watcher = watches.watch(_request(dataset_id), on_begun=_nothing)
+    watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
     await anext(watcher)
     following = asyncio.create_task(anext(watcher))
     await asyncio.sleep(0)  # it looks

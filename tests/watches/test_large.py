@@ -20,7 +20,7 @@ from stagecast.app import App
 from stagecast.config import Config
 from stagecast.errors import Draining
 from stagecast.feed import Feed
-from stagecast.model import Report, Stage, WatchRequest, size
+from stagecast.model import ALL, Report, Stage, WatchRequest, size
 from stagecast.reports import Reports
 from stagecast.submissions import Submissions
 from stagecast.v1 import control_service_pb2 as cs
@@ -30,6 +30,7 @@ from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches, snapshots, tail
 from stagecast.watches.snapshots import Snapshot
 from stagecast.wire import encode_watch_message
+from tests.access import ANY_CALLER
 from tests.builders import new_batch, watch_request
 from tests.clock import Clock
 from tests.conditions import until
@@ -146,7 +147,7 @@ class Bench:
     request: WatchRequest
 
     def watch(self) -> AsyncGenerator[bytes]:
-        return self.watches.watch(self.request, on_begun=_nothing)
+        return self.watches.watch(self.request, on_begun=_nothing, caller=ANY_CALLER)
 
     async def report(self, stage: Stage) -> None:
         """Report a stage of the last documents, which a snapshot comes to last."""
@@ -157,6 +158,7 @@ class Bench:
                 Report(document_id=str(number), stage=stage)
                 for number in range(DOCUMENTS - CALL, DOCUMENTS)
             ],
+            visible=ALL,
         )
 
 
@@ -167,7 +169,9 @@ async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[
         config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.topics
     )
     name = {"dataset_id": dataset_id, "batch_id": "large"}
-    await Submissions(store).create_batch(new_batch(*map(str, range(DOCUMENTS)), **name))
+    await Submissions(store).create_batch(
+        new_batch(*map(str, range(DOCUMENTS)), **name), visible=ALL
+    )
     watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
     yield Bench(store, feed, Reports(store), watches, watch_request(**name))
     await store.close()
@@ -294,7 +298,7 @@ async def test_watch_is_heard_from_while_its_snapshot_is_waited_for(bench: Bench
     async def hold_up() -> None:
         bench.store.open.clear()
 
-    watcher = bench.watches.watch(bench.request, on_begun=hold_up)
+    watcher = bench.watches.watch(bench.request, on_begun=hold_up, caller=ANY_CALLER)
     record = WatchRecord()
     for _ in range(3):
         heartbeat = ss.WatchBatchResponse.FromString(await anext(watcher))
@@ -317,7 +321,7 @@ async def test_watch_is_heard_from_while_it_looks_for_the_first_time(bench: Benc
     async def hold_up() -> None:
         bench.store.open.clear()
 
-    resumed = bench.watches.watch(bench.request, on_begun=hold_up)
+    resumed = bench.watches.watch(bench.request, on_begun=hold_up, caller=ANY_CALLER)
     for _ in range(2):
         heartbeat = ss.WatchBatchResponse.FromString(await anext(resumed))
         assert not heartbeat.transitions
@@ -348,7 +352,9 @@ async def test_drain_ends_a_watch_that_waits_for_its_snapshot(bench: Bench) -> N
         bench.store.open.clear()
         begun.set()
 
-    following = asyncio.create_task(anext(bench.watches.watch(bench.request, on_begun=hold_up)))
+    following = asyncio.create_task(
+        anext(bench.watches.watch(bench.request, on_begun=hold_up, caller=ANY_CALLER))
+    )
     await begun.wait()
     for _ in range(10):  # until it waits
         await asyncio.sleep(0)

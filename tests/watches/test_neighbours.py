@@ -16,6 +16,7 @@ from stagecast.config import Config
 from stagecast.controls import Controls
 from stagecast.errors import StoreBusy
 from stagecast.feed import Feed, Topic
+from stagecast.model import ALL, Visibility
 from stagecast.store import Reading
 from stagecast.store.sqlite import SqliteStore
 from stagecast.submissions import Submissions
@@ -31,10 +32,10 @@ class Faulty(SqliteStore):
 
     fault: Exception | None = None
 
-    async def read(self, query: Callable[[Reading], T]) -> T:
+    async def read(self, query: Callable[[Reading], T], *, visible: Visibility) -> T:
         if self.fault is not None:
             raise self.fault
-        return await super().read(query)
+        return await super().read(query, visible=visible)
 
 
 @pytest.mark.parametrize("fault", [StoreBusy("busy", retry_after_s=0.001), LookupError("a bug")])
@@ -86,8 +87,8 @@ async def test_only_who_listens_to_what_has_changed_hears_of_it(
 
         assert await heard() == set(topics)
         assert await heard() == set()
-        await Submissions(store).seal_batch(dataset_id, "one")
+        await Submissions(store).seal_batch(dataset_id, "one", visible=ALL)
         assert await heard() == {(), (dataset_id,), (dataset_id, "one")}
-        await Controls(store).delete_dataset(other_id)
+        await Controls(store).delete_dataset(other_id, visible=ALL)
         assert await heard() == {(), (other_id,)}
     await store.close()

@@ -16,12 +16,13 @@ from stagecast.client import Client, details_of
 from stagecast.config import Config
 from stagecast.errors import StoreBusy, TokenExpired, WatchExpired
 from stagecast.feed import Feed
-from stagecast.model import Batch
+from stagecast.model import ALL, Batch
 from stagecast.store import HistoryLimit
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.watches import BatchWatches
+from tests.access import ANY_CALLER
 from tests.builders import BATCH_ID, DATASET_ID, create, move, watch_request
 from tests.clock import Clock
 from tests.conditions import until
@@ -171,12 +172,14 @@ class Behind:
         async def begun() -> None:
             pass
 
-        async with contextlib.aclosing(self.watches.watch(request, on_begun=begun)) as messages:
+        async with contextlib.aclosing(
+            self.watches.watch(request, on_begun=begun, caller=ANY_CALLER)
+        ) as messages:
             yield messages
 
     async def trim(self, keep: int = 1) -> None:
         limit = HistoryLimit(ended_until=self.clock.now_us, keep=keep)
-        while await self.store.write(lambda tx: tx.trim(limit, 1_000)):
+        while await self.store.write(lambda tx: tx.trim(limit, 1_000), visible=ALL):
             pass
 
     async def until_waiting(self, watches: int) -> None:

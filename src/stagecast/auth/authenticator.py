@@ -107,7 +107,7 @@ def _principal_of(key: ApiKey) -> Principal:
         name=f"key {key.prefix}{named}",
         identity=f"key {key.id}",
         scopes=key.scopes,
-        sight=key.sight,
+        visible=key.visible,
         expires_at=key.expires_at,
         key_id=key.id,
     )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from stagecast.auth.secret import digest_of, make_key, prefix_of
-from stagecast.model import ApiKey, NewKey, Scope, Sight
+from stagecast.model import ALL, ApiKey, NewKey, Scope, Visibility
 from stagecast.store import Store, Writing
 
 
 async def make_new_key(
-    store: Store, *, name: str, scopes: frozenset[Scope], sight: Sight, lives_us: int | None
+    store: Store,
+    *,
+    name: str,
+    scopes: frozenset[Scope],
+    visible: Visibility,
+    lives_us: int | None,
 ) -> tuple[str, NewKey]:
     """Return a key that ends after a time, or never, and what is to be kept of it by `add_key`.
 
@@ -16,20 +21,20 @@ async def make_new_key(
         StoreBusy: the store cannot be written, so nothing could be kept.
     """
     secret = make_key()
-    now = await store.write(lambda tx: tx.now)
+    now = await store.write(lambda tx: tx.now, visible=ALL)
     return secret, NewKey(
         prefix=prefix_of(secret) or "",
         digest=digest_of(secret),
         name=name,
         scopes=scopes,
-        sight=sight,
+        visible=visible,
         expires_at=None if lives_us is None else now + lives_us,
     )
 
 
 async def add_key(store: Store, key: NewKey) -> ApiKey:
     """Let a key open what it allows. The first one turns credentials on for good."""
-    return await store.write(lambda tx: tx.add_key(key))
+    return await store.write(lambda tx: tx.add_key(key), visible=ALL)
 
 
 async def revoke_key(store: Store, named: str) -> ApiKey | None:
@@ -46,4 +51,4 @@ async def revoke_key(store: Store, named: str) -> ApiKey | None:
                 return key
         return None
 
-    return await store.write(revoke)
+    return await store.write(revoke, visible=ALL)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from stagecast.chores import Chore
-from stagecast.model import ApiKey
+from stagecast.model import ALL, ApiKey
 from stagecast.store import Reading, Store
 
 _EVERY_S = 3.0  # also without news from another process
@@ -60,7 +60,7 @@ class KeyRing:
             serial = tx.get_keys_serial()
             return serial, None if serial == self._serial and not whole else tx.list_keys()
 
-        self._serial, keys = await self._store.read(read)
+        self._serial, keys = await self._store.read(read, visible=ALL)
         if keys is None or list(keys) == list(self._by_id.values()):
             return
         self._by_digest = {key.digest: key for key in keys}

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from stagecast.auth.secret import digest_of
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, StartError
 from stagecast.escaping import is_printable
-from stagecast.model import Principal, Scope, Sight, canonical_uuid
+from stagecast.model import ALL, Principal, Scope, Visibility, canonical_uuid
 from stagecast.paths import read_file, shown
 from stagecast.pem import PemError, is_key, read_public_key
 
@@ -169,20 +169,20 @@ def _principal_of(claims: Mapping[str, Any]) -> Principal:
         name=_name(subject),
         identity=f"token of {subject}" if subject else None,
         scopes=frozenset(scope for scope in Scope if scope in words.split()),
-        sight=_sight(claims.get("datasets", [])),
+        visible=_visible(claims.get("datasets", [])),
         expires_at=(int(claims["exp"]) + _LEEWAY_S) * 1_000_000,
     )
 
 
-def _sight(claim: object) -> Sight:
+def _visible(claim: object) -> Visibility:
     if not isinstance(claim, list):
         raise CredentialsInvalid("the token's claim 'datasets' is no list")
     if _EVERY_DATASET in claim:
-        return None
+        return ALL
     dataset_ids = [isinstance(one, str) and canonical_uuid(one) for one in claim]
     if not all(dataset_ids):
         raise CredentialsInvalid("the token's claim 'datasets' has an entry that is no UUID")
-    return frozenset(one for one in dataset_ids if one)
+    return Visibility(frozenset(one for one in dataset_ids if one))
 
 
 def _name(subject: object) -> str:

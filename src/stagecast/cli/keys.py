@@ -17,7 +17,7 @@ from stagecast.cli.naming import examples
 from stagecast.cli.options import db_option
 from stagecast.cli.stdio import echo
 from stagecast.errors import StagecastError
-from stagecast.model import ApiKey, Scope
+from stagecast.model import ApiKey, Scope, Visibility
 from stagecast.paths import shown
 from stagecast.store import Store
 from stagecast.upkeep import list_keys
@@ -95,7 +95,7 @@ def create(
 
     async def make(store: Store) -> None:
         secret, key = await make_new_key(
-            store, name=name, scopes=scopes, sight=datasets, lives_us=lives_us
+            store, name=name, scopes=scopes, visible=Visibility(datasets), lives_us=lives_us
         )
         click.echo(
             f"key {key.prefix}: {scopes_text(key)}; datasets: {datasets_text(key)}; "

@@ -63,12 +63,13 @@ def _row(key: ApiKey, now: float) -> list[str]:
 
 
 def _shown(key: ApiKey, now: float) -> dict[str, Any]:
+    visible = key.visible.dataset_ids
     return {
         "id": key.id,
         "prefix": key.prefix,
         "state": _state(key, now),
         "scopes": sorted(key.scopes),
-        "datasets": None if key.sight is None else sorted(key.sight),
+        "datasets": None if visible is None else sorted(visible),
         "expires_at": moment_text(key.expires_at) or None,
         "created_at": moment_text(key.created_at),
         "revoked_at": moment_text(key.revoked_at) or None,
@@ -89,7 +90,8 @@ def scopes_text(key: ApiKey | NewKey) -> str:
 
 def datasets_text(key: ApiKey | NewKey) -> str:
     """Return the datasets that it allows it for."""
-    return "all" if key.sight is None else ",".join(sorted(key.sight))
+    visible = key.visible.dataset_ids
+    return "all" if visible is None else ",".join(sorted(visible))
 
 
 def moment_text(microseconds: int | None) -> str:

@@ -6,14 +6,14 @@ Nothing here reads a clock or does I/O.
 from __future__ import annotations
 
 from stagecast.model.access import (
-    ANY_CALLER,
+    ALL,
     ANYBODY,
     ApiKey,
     Caller,
     NewKey,
     Principal,
     Scope,
-    Sight,
+    Visibility,
 )
 from stagecast.model.aggregates import (
     batch_at,
@@ -87,8 +87,8 @@ from stagecast.model.size import batch_size_bound, size_bound, take_page
 from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
+    "ALL",
     "ANYBODY",
-    "ANY_CALLER",
     "BATCH_ID",
     "LOST",
     "ApiKey",
@@ -122,7 +122,6 @@ __all__ = [
     "ResumeToken",
     "Scope",
     "SegmentTotals",
-    "Sight",
     "SnapshotPart",
     "SnapshotReason",
     "Stage",
@@ -130,6 +129,7 @@ __all__ = [
     "Transition",
     "TransitionKind",
     "TransitionQuery",
+    "Visibility",
     "WatchMessage",
     "WatchRequest",
     "WorkerOrder",

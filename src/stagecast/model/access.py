@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
 
-Sight: TypeAlias = frozenset[str] | None
-"""The datasets that somebody may see, by their ids; `None` is all of them."""
+
+@dataclass(frozen=True, slots=True)
+class Visibility:
+    """The datasets that exist for a caller, by their ids; `None` is all of them."""
+
+    dataset_ids: frozenset[str] | None
+
+    def only(self, dataset_id: str) -> Visibility:
+        """Return what is left of one dataset: the same for all who may see it."""
+        one = frozenset((dataset_id,))
+        return Visibility(one if self.dataset_ids is None else one & self.dataset_ids)
+
+
+ALL = Visibility(None)
 
 
 class Scope(StrEnum):
@@ -31,7 +42,7 @@ class NewKey:
     digest: bytes = field(repr=False)
     name: str
     scopes: frozenset[Scope]
-    sight: Sight
+    visible: Visibility
     expires_at: int | None
 
 
@@ -52,7 +63,7 @@ class Principal:
         name: for logs and messages.
         identity: what no other has; `None` if nobody can tell.
         scopes: what they may do.
-        sight: the datasets that they may do it to.
+        visible: the datasets that exist for them.
         expires_at: when the credential ends, by the server's clock.
         key_id: the key that the credential is, if it is one.
     """
@@ -60,12 +71,12 @@ class Principal:
     name: str
     identity: str | None = None
     scopes: frozenset[Scope]
-    sight: Sight = None
+    visible: Visibility
     expires_at: int | None = None
     key_id: int | None = None
 
 
-ANYBODY = Principal(name="anybody", scopes=frozenset(Scope))
+ANYBODY = Principal(name="anybody", scopes=frozenset(Scope), visible=ALL)
 """Who asks while no credentials are wanted."""
 
 
@@ -77,14 +88,10 @@ class Caller:
     last.
     """
 
-    principal: Principal = ANYBODY
+    principal: Principal
     check: Callable[[], None] = lambda: None
 
     @property
-    def sight(self) -> Sight:
-        """The datasets that they may see."""
-        return self.principal.sight
-
-
-ANY_CALLER = Caller()
-"""Who calls where nobody is asked."""
+    def visible(self) -> Visibility:
+        """The datasets that exist for them."""
+        return self.principal.visible

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from stagecast.auth import Authenticator, bearer_of
 from stagecast.errors import CredentialsError, DeniedError
 from stagecast.feed import Feed, Topic
-from stagecast.model import Caller, Dataset, DatasetState, dataset_state
+from stagecast.model import Caller, Dataset, DatasetState, Visibility, dataset_state
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
 from stagecast.rest.endpoint import Endpoint
@@ -53,8 +53,8 @@ class DatasetsStatus(Endpoint):
 
     async def answer(self, request: Request, caller: Caller) -> Response:
         """Return the states by id, in the order of the ids; 422 tells what is no UUID."""
-        # Who sees the same is shown the same.
-        query = (caller.sight, request.scope["query_string"])
+        # For all who may see the same.
+        query = (caller.visible, request.scope["query_string"])
         content = self._kept.find(query)
         if content is None:
             dataset_ids, faults = _read_ids(request.query_params.getlist("dataset"))
@@ -62,12 +62,12 @@ class DatasetsStatus(Endpoint):
                 return JSONResponse({"detail": faults}, status_code=422)
             topics: list[Topic] = [(one,) for one in dataset_ids] or [()]
             content = await self._kept.make(
-                query, topics, partial(self._render, caller, dataset_ids)
+                query, topics, partial(self._render, dataset_ids, caller.visible)
             )
         return respond(request, content)
 
-    async def _render(self, caller: Caller, dataset_ids: frozenset[str]) -> Content:
-        datasets = await self._queries.seen_by(caller).find_datasets(dataset_ids or None)
+    async def _render(self, dataset_ids: frozenset[str], visible: Visibility) -> Content:
+        datasets = await self._queries.find_datasets(dataset_ids or None, visible=visible)
         return Body().end(to_json(_show(datasets)))
 
     def explain(self, error: Exception) -> Response:

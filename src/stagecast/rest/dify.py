@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 
 from starlette.exceptions import HTTPException
@@ -28,7 +28,7 @@ from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
 from stagecast.rest.endpoint import Endpoint
 from stagecast.rest.flight import Flight
-from stagecast.rest.kept import KeptAnswers
+from stagecast.rest.kept import KeptAnswers, Key
 from stagecast.store import BatchName
 from stagecast.turns import Turns
 
@@ -107,14 +107,13 @@ class IndexingStatus(Endpoint):
         Raises:
             DatasetNotFound, BatchNotFound: it is not there; also a batch without documents.
         """
-        path = request.scope["path"]
         name = _read_name(request.path_params)
-        # Kept for all who may see it.
-        if caller.sight is not None and name[0] not in caller.sight:
-            raise DatasetNotFound(name[0])
-        content = self._kept.find(path)
+        # One answer for all who may see the dataset, whatever else they may see.
+        visible = caller.visible.only(name[0])
+        query = (visible, request.scope["path"])
+        content = self._kept.find(query)
         if content is None:
-            content = await self._kept.make(path, [name], partial(self._render, path, name))
+            content = await self._kept.make(query, [name], partial(self._render, query, name))
         return respond(request, content)
 
     def explain(self, error: Exception) -> Response:
@@ -124,26 +123,32 @@ class IndexingStatus(Endpoint):
             status, code, message = 401, "unauthorized", error.detail
         return _envelope(status, code, message, _headers(error))
 
-    async def _render(self, path: str, name: BatchName) -> Content:
+    async def _render(self, query: Key, name: BatchName) -> Content:
         """Return the body: of a small batch at once, of a large one in turn."""
         body = Body()
-        pages = self._queries.render_documents(*name, partial(_render, name, body))
+        pages = self._render_pages(query, name, body)
         async with contextlib.aclosing(pages):
             _, complete = await anext(pages)
         if complete:
             return body.end("]}")
-        return await self._turns.share(name, partial(self._make_large, path, name))
+        return await self._turns.share(query, partial(self._make_large, query, name))
 
-    async def _make_large(self, path: str, name: BatchName) -> Content:
+    async def _make_large(self, query: Key, name: BatchName) -> Content:
         # Of the turn before, if nothing has changed since.
-        sent = self._kept.find(path)
-        return sent or await self._flight.make(partial(self._render_large, name))
+        sent = self._kept.find(query)
+        return sent or await self._flight.make(partial(self._render_large, query, name))
 
-    async def _render_large(self, name: BatchName) -> Content:
+    async def _render_large(self, query: Key, name: BatchName) -> Content:
         body = Body()
-        async for _ in self._queries.render_documents(*name, partial(_render, name, body)):
+        async for _ in self._render_pages(query, name, body):
             pass
         return body.end("]}")
+
+    def _render_pages(
+        self, query: Key, name: BatchName, body: Body
+    ) -> AsyncGenerator[tuple[None, bool]]:
+        render = partial(_render, name, body)
+        return self._queries.render_documents(*name, render, visible=query[0])
 
 
 def _envelope(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from stagecast.feed import Bell, Feed, Topic
-from stagecast.model import Sight
+from stagecast.model import Visibility
 from stagecast.rest.content import Content
 
 _BYTES = 16 << 20  # of all answers with their keys, and with what it costs to keep them
@@ -25,8 +25,8 @@ _PER_ANSWER = 2_000  # bytes of a bell and what is around it
 _PER_TOPIC = 500  # bytes of an entry of the feed
 _PER_DATASET = 200  # bytes of an id in a set
 
-Key: TypeAlias = bytes | str | tuple[Sight, bytes]
-"""What was asked; and by whom, as far as they may not see everything."""
+Key: TypeAlias = tuple[Visibility, bytes | str]
+"""The datasets that exist for a caller, and what they asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,5 @@ class KeptAnswers:
 
 
 def _size_of(key: Key) -> int:
-    if not isinstance(key, tuple):
-        return len(key)
-    sight, asked = key
-    return len(asked) + _PER_DATASET * len(sight or ())
+    visible, asked = key
+    return len(asked) + _PER_DATASET * len(visible.dataset_ids or ())

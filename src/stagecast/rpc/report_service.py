@@ -24,7 +24,9 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.CreateBatchRequest, context: Context
     ) -> pb.CreateBatchResponse:
         """Create a batch."""
-        submitted = await self._submissions.seen_by(caller()).create_batch(wire.new_batch(request))
+        submitted = await self._submissions.create_batch(
+            wire.new_batch(request), visible=caller().visible
+        )
         return pb.CreateBatchResponse(
             batch=wire.to_batch(submitted.batch), document_ids=submitted.document_ids
         )
@@ -33,8 +35,10 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.AddDocumentsRequest, context: Context
     ) -> pb.AddDocumentsResponse:
         """Register more documents."""
-        submitted = await self._submissions.seen_by(caller()).add_documents(
-            *wire.batch_name(request), wire.new_documents(request.documents)
+        submitted = await self._submissions.add_documents(
+            *wire.batch_name(request),
+            wire.new_documents(request.documents),
+            visible=caller().visible,
         )
         return pb.AddDocumentsResponse(
             batch=wire.to_batch(submitted.batch), document_ids=submitted.document_ids
@@ -44,15 +48,17 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.SealBatchRequest, context: Context
     ) -> pb.SealBatchResponse:
         """Declare that no more documents follow."""
-        batch = await self._submissions.seen_by(caller()).seal_batch(*wire.batch_name(request))
+        batch = await self._submissions.seal_batch(
+            *wire.batch_name(request), visible=caller().visible
+        )
         return pb.SealBatchResponse(batch=wire.to_batch(batch))
 
     async def StartAttempt(  # noqa: N802 - the proto's name
         self, request: pb.StartAttemptRequest, context: Context
     ) -> pb.StartAttemptResponse:
         """Take a document for a worker."""
-        document = await self._reports.seen_by(caller()).start_attempt(
-            *wire.document_name(request), wire.worker(request)
+        document = await self._reports.start_attempt(
+            *wire.document_name(request), wire.worker(request), visible=caller().visible
         )
         return pb.StartAttemptResponse(
             attempt=document.attempt, document=wire.to_document(document)
@@ -62,8 +68,8 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.ReportRequest, context: Context
     ) -> pb.ReportResponse:
         """Record reports."""
-        reported = await self._reports.seen_by(caller()).report(
-            *wire.batch_name(request), wire.reports(request)
+        reported = await self._reports.report(
+            *wire.batch_name(request), wire.reports(request), visible=caller().visible
         )
         return pb.ReportResponse(
             results=[
@@ -82,7 +88,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
     ) -> pb.HeartbeatResponse:
         """Keep documents from stalling."""
         orders = await self._heartbeats.beat(
-            *wire.batch_name(request), wire.beats(request), sight=caller().sight
+            *wire.batch_name(request), wire.beats(request), visible=caller().visible
         )
         return pb.HeartbeatResponse(
             orders=[

@@ -33,14 +33,18 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetDatasetRequest, context: Context
     ) -> pb.GetDatasetResponse:
         """Return a dataset."""
-        dataset = await self._queries.seen_by(caller()).get_dataset(wire.dataset_id(request))
+        dataset = await self._queries.get_dataset(
+            wire.dataset_id(request), visible=caller().visible
+        )
         return pb.GetDatasetResponse(dataset=wire.to_dataset(dataset))
 
     async def ListDatasets(  # noqa: N802 - the proto's name
         self, request: pb.ListDatasetsRequest, context: Context
     ) -> pb.ListDatasetsResponse:
         """Return a page of datasets."""
-        page = await self._queries.seen_by(caller()).list_datasets(wire.dataset_query(request))
+        page = await self._queries.list_datasets(
+            wire.dataset_query(request), visible=caller().visible
+        )
         return pb.ListDatasetsResponse(
             datasets=map(wire.to_dataset, page.items), next_page_token=page.next_page_token
         )
@@ -49,14 +53,14 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetBatchRequest, context: Context
     ) -> pb.GetBatchResponse:
         """Return a batch."""
-        batch = await self._queries.seen_by(caller()).get_batch(*wire.batch_name(request))
+        batch = await self._queries.get_batch(*wire.batch_name(request), visible=caller().visible)
         return pb.GetBatchResponse(batch=wire.to_batch(batch))
 
     async def ListBatches(  # noqa: N802 - the proto's name
         self, request: pb.ListBatchesRequest, context: Context
     ) -> pb.ListBatchesResponse:
         """Return a page of batches."""
-        page = await self._queries.seen_by(caller()).list_batches(wire.batch_query(request))
+        page = await self._queries.list_batches(wire.batch_query(request), visible=caller().visible)
         return pb.ListBatchesResponse(
             batches=map(wire.to_batch, page.items), next_page_token=page.next_page_token
         )
@@ -65,14 +69,18 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetDocumentRequest, context: Context
     ) -> pb.GetDocumentResponse:
         """Return a document."""
-        document = await self._queries.seen_by(caller()).get_document(*wire.document_name(request))
+        document = await self._queries.get_document(
+            *wire.document_name(request), visible=caller().visible
+        )
         return pb.GetDocumentResponse(document=wire.to_document(document))
 
     async def ListDocuments(  # noqa: N802 - the proto's name
         self, request: pb.ListDocumentsRequest, context: Context
     ) -> pb.ListDocumentsResponse:
         """Return a page of a batch's documents."""
-        page = await self._queries.seen_by(caller()).list_documents(wire.document_query(request))
+        page = await self._queries.list_documents(
+            wire.document_query(request), visible=caller().visible
+        )
         return pb.ListDocumentsResponse(
             documents=map(wire.to_document, page.documents),
             next_page_token=page.next_page_token,
@@ -84,8 +92,8 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.ListTransitionsRequest, context: Context
     ) -> pb.ListTransitionsResponse:
         """Return a page of history."""
-        page = await self._queries.seen_by(caller()).list_transitions(
-            wire.transition_query(request)
+        page = await self._queries.list_transitions(
+            wire.transition_query(request), visible=caller().visible
         )
         return pb.ListTransitionsResponse(
             transitions=map(wire.to_transition, page.items), next_page_token=page.next_page_token

@@ -22,7 +22,6 @@ from stagecast.store.protocol import (
     Topic,
     Writing,
 )
-from stagecast.store.sight import SeenStore, see
 from stagecast.store.timeouts import store_timeout
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "Lease",
     "Place",
     "Reading",
-    "SeenStore",
     "Store",
     "Topic",
     "Writing",
@@ -43,6 +41,5 @@ __all__ = [
     "get_call",
     "get_dataset",
     "get_document",
-    "see",
     "store_timeout",
 ]

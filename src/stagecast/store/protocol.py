@@ -24,6 +24,7 @@ from stagecast.model import (
     Stage,
     Timer,
     Transition,
+    Visibility,
 )
 
 T = TypeVar("T")
@@ -289,9 +290,13 @@ class Writing(Reading, Protocol):
 
 
 class Store(Protocol):
-    """Where everything is kept."""
+    """Where everything is kept.
 
-    async def write(self, call: Callable[[Writing], T]) -> T:
+    Each transaction says which datasets exist for it: those that a caller may see, or all. It finds
+    no others and makes nothing in them; see `visibility`.
+    """
+
+    async def write(self, call: Callable[[Writing], T], *, visible: Visibility) -> T:
         """Run a call in a transaction and return its result after it is on disk.
 
         Calls run one after the other, many in one transaction. One that raises a `StagecastError`
@@ -303,7 +308,7 @@ class Store(Protocol):
         """
         ...
 
-    async def read(self, query: Callable[[Reading], T]) -> T:
+    async def read(self, query: Callable[[Reading], T], *, visible: Visibility) -> T:
         """Run a query on a view of one moment.
 
         Raises:

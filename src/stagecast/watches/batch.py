@@ -16,15 +16,13 @@ from stagecast.errors import HistoryChanged, HistoryError, TokenExpired
 from stagecast.escaping import quote
 from stagecast.feed import Feed
 from stagecast.model import (
-    ANY_CALLER,
     Batch,
     Caller,
     ResumeToken,
-    Sight,
     SnapshotReason,
     WatchRequest,
 )
-from stagecast.store import Reading, Store, get_batch, see
+from stagecast.store import Reading, Store, get_batch
 from stagecast.watches.log import Cursor, Encode, Page, token_expired
 from stagecast.watches.patience import Patience, begun
 from stagecast.watches.snapshots import Snapshots
@@ -65,7 +63,7 @@ class BatchWatches:
         request: WatchRequest,
         *,
         on_begun: Callable[[], Awaitable[None]],
-        caller: Caller = ANY_CALLER,
+        caller: Caller,
     ) -> AsyncGenerator[bytes]:
         """Yield the messages of a watch; it ends when the batch is terminal and all was sent.
 
@@ -83,10 +81,12 @@ class BatchWatches:
             BatchDeleted: the batch went while it was watched.
             Draining, WatchExpired: watch again with the last token.
         """
-        watcher = Watcher(self._store, request, encode=self._encode, clock=self._clock)
+        watcher = Watcher(
+            self._store, request, caller.visible, encode=self._encode, clock=self._clock
+        )
         with contextlib.closing(watcher), self._tails.follow(watcher.name) as tail:
             patience = Patience(request.heartbeat_s, self._config)
-            reading = self._store.read(partial(_start, request=request, sight=caller.sight))
+            reading = self._store.read(partial(_start, request=request), visible=caller.visible)
             silent = True
             async with begun(reading) as start:
                 while not await patience.is_done(start, self._feed):
@@ -166,14 +166,14 @@ class BatchWatches:
                 yield watcher.heartbeat()
 
 
-def _start(tx: Reading, request: WatchRequest, sight: Sight) -> Cursor | SnapshotReason:
+def _start(tx: Reading, request: WatchRequest) -> Cursor | SnapshotReason:
     """Return where to go on from the request's token, or why to begin with a snapshot."""
     token = None
     if request.resume_token:
         token = ResumeToken.decode(
             request.resume_token, dataset_id=request.dataset_id, batch_id=request.batch_id
         )
-    batch = get_batch(see(tx, sight), request.dataset_id, request.batch_id)
+    batch = get_batch(tx, request.dataset_id, request.batch_id)
     if token is None:
         return SnapshotReason.INITIAL
     reason = _why_not(tx, batch, token)

@@ -13,14 +13,13 @@ from functools import partial
 from stagecast.config import Config
 from stagecast.feed import Feed
 from stagecast.model import (
-    ANY_CALLER,
     Caller,
     Dataset,
     DatasetsMessage,
     DatasetsWatchRequest,
-    Sight,
+    Visibility,
 )
-from stagecast.store import DatasetNews, Reading, Store, see
+from stagecast.store import DatasetNews, Reading, Store
 from stagecast.turns import Turns
 from stagecast.watches.look import Look
 from stagecast.watches.patience import Patience, begun
@@ -48,7 +47,7 @@ class DatasetWatches:
         request: DatasetsWatchRequest,
         *,
         on_begun: Callable[[], Awaitable[None]],
-        caller: Caller = ANY_CALLER,
+        caller: Caller,
     ) -> AsyncGenerator[DatasetsMessage]:
         """Yield messages without an end.
 
@@ -66,7 +65,7 @@ class DatasetWatches:
         with contextlib.closing(look), self._feed.listen(*topics) as bell:
             patience = Patience(request.heartbeat_s, self._config)
             silent = True
-            async with begun(self._read(request, caller.sight, _BEFORE_ALL)) as first:
+            async with begun(self._read(request, caller.visible, _BEFORE_ALL)) as first:
                 while not await patience.is_done(first, self._feed):
                     caller.check()
                     yield DatasetsMessage(server_at=self._clock())
@@ -85,18 +84,20 @@ class DatasetWatches:
                 patience.check_alive(self._feed)
                 # What is not known yet is asked for again, whether or not the bell rings.
                 await tick.wait(bell, 0.0 if look.blind else patience.until_due_s)
-                read = partial(self._read, request, caller.sight, news.serial)
+                read = partial(self._read, request, caller.visible, news.serial)
                 found = await look.take(read, patience)
                 messages = self._news(found, heartbeat_due=patience.heartbeat_due)
                 news = found or news
 
-    async def _read(self, request: DatasetsWatchRequest, sight: Sight, serial: int) -> DatasetNews:
+    async def _read(
+        self, request: DatasetsWatchRequest, visible: Visibility, serial: int
+    ) -> DatasetNews:
         def find(tx: Reading) -> DatasetNews:
-            return see(tx, sight).find_dataset_news(request.dataset_ids, after_serial=serial)
+            return tx.find_dataset_news(request.dataset_ids, after_serial=serial)
 
         # One read for all who watch the same and are in step.
-        asked = (request.dataset_ids, sight, serial)
-        return await self._turns.share(asked, partial(self._store.read, find))
+        asked = (request.dataset_ids, visible, serial)
+        return await self._turns.share(asked, partial(self._store.read, find, visible=visible))
 
     def _all(self, datasets: Sequence[Dataset]) -> Iterator[DatasetsMessage]:
         """Yield what is there at the start; the last message says that it is complete."""

@@ -13,6 +13,7 @@ from functools import partial
 
 from stagecast.chores import Chore
 from stagecast.feed import Feed
+from stagecast.model import ALL
 from stagecast.store import BatchName, DatasetNews, Head, Reading, Store
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Neighbours:
         topics = self._feed.topics()
         names = [(topic[0], topic[1]) for topic in topics if len(topic) == 2]
         before = self._heads
-        self._heads, news = await self._store.read(partial(_read, names, self._serial))
+        self._heads, news = await self._store.read(partial(_read, names, self._serial), visible=ALL)
         self._feed.ring_only(name for name in names if self._heads.get(name) != before.get(name, 0))
         if self._serial is None:  # nothing is known of what was before
             self._feed.ring_only(topic for topic in topics if len(topic) < 2)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from stagecast.model import (
+    ALL,
     Batch,
     SnapshotPart,
     SnapshotReason,
@@ -152,7 +153,7 @@ class Snapshots:
             reading = before.reading
             del before  # who waits here does not need it
             await asyncio.wait((reading,))
-        cursor, batch = await self._store.read(partial(_begin, name=name))
+        cursor, batch = await self._store.read(partial(_begin, name=name), visible=ALL)
         read = partial(self._read, cursor, batch, reason)
         snapshot = Snapshot(cursor, batch, read, self._has_room)
         self._newest[name] = snapshot
@@ -175,7 +176,10 @@ class Snapshots:
         following: int | None = after
         while following is not None:
             part = await self._store.read(
-                partial(self._read_part, cursor=cursor, batch=batch, reason=reason, after=following)
+                partial(
+                    self._read_part, cursor=cursor, batch=batch, reason=reason, after=following
+                ),
+                visible=ALL,
             )
             yield part
             following = part.next_after

@@ -1,6 +1,7 @@
 """The end of a batch's log, read and encoded once for all who watch it.
 
-A tail listens to the feed in the place of its followers. It keeps the last pages only; a follower
+A tail listens to the feed in the place of its followers, who have all found the batch themselves.
+ It keeps the last pages only; a follower
 who is further behind reads the log for itself, until it is within reach of the tail.
 """
 
@@ -15,6 +16,7 @@ from functools import partial
 
 from stagecast.errors import BatchDeleted, TokenExpired, UnavailableError
 from stagecast.feed import Bell, Feed
+from stagecast.model import ALL
 from stagecast.store import BatchName, Reading, Store
 from stagecast.watches.log import Cursor, Encode, Page, end_of, read_page
 
@@ -103,7 +105,7 @@ class Tail:
                 self._ring()
             began_s = loop.time()
             if self._end is None:
-                self._end = await self._store.read(partial(_find_end, name=self._name))
+                self._end = await self._store.read(partial(_find_end, name=self._name), visible=ALL)
                 self._lost = False
                 self._ring()
             page = await self._store.read(
@@ -113,7 +115,8 @@ class Tail:
                     cursor=self._end,
                     progress=True,
                     encode=self._encode,
-                )
+                ),
+                visible=ALL,
             )
             if page.after != self._end:
                 self._append(page)

@@ -9,8 +9,8 @@ from functools import partial
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
 from stagecast.feed import Feed
-from stagecast.model import ANY_CALLER, Batch, Caller, batch_state
-from stagecast.store import Store, get_batch, see, store_timeout
+from stagecast.model import ALL, Batch, Caller, batch_state
+from stagecast.store import Store, get_batch, store_timeout
 from stagecast.turns import Turns
 from stagecast.watches.log import find_named
 from stagecast.watches.patience import check_open
@@ -37,7 +37,7 @@ class Waits:
         timeout_s: float | None,
         *,
         remaining_s: float | None = None,
-        caller: Caller = ANY_CALLER,
+        caller: Caller,
     ) -> tuple[Batch, bool]:
         """Return the batch once it is terminal, and True; or as it is when the time is over.
 
@@ -57,10 +57,14 @@ class Waits:
         name = (dataset_id, batch_id)
         with self._feed.listen(name) as bell:
             async with store_timeout(self._config.request_s):
-                batch = await self._store.read(lambda tx: get_batch(see(tx, caller.sight), *name))
+                batch = await self._store.read(
+                    lambda tx: get_batch(tx, *name), visible=caller.visible
+                )
             find = partial(find_named, name=name, key=batch.key)
             # One read for all who wait for the same batch.
-            look = partial(self._turns.share, (*name, batch.key), partial(self._store.read, find))
+            look = partial(
+                self._turns.share, (*name, batch.key), partial(self._store.read, find, visible=ALL)
+            )
             tick = Tick(_TICK_S)
             while not (done := batch_state(batch).terminal) and loop.time() < end_s:
                 check_open(self._feed)

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 from stagecast.errors import TokenExpired, WatchExpired
-from stagecast.model import Batch, SnapshotReason, WatchMessage, WatchRequest, batch_state
+from stagecast.model import (
+    Batch,
+    SnapshotReason,
+    Visibility,
+    WatchMessage,
+    WatchRequest,
+    batch_state,
+)
 from stagecast.store import BatchName, Store
 from stagecast.watches.log import Cursor, Encode, Page, read_page
 from stagecast.watches.look import Look
@@ -27,6 +34,7 @@ class Watcher:
         self,
         store: Store,
         request: WatchRequest,
+        visible: Visibility,
         *,
         encode: Encode,
         clock: Callable[[], int],
@@ -37,6 +45,7 @@ class Watcher:
         self._looked = False  # since it began to follow
         self._settled = True  # what it was sent last bore a token
         self._store = store
+        self._visible = visible
         self._follows = request.follow
         self._fails = request.fail_on_expired_token
         self._progress = not request.transitions_only
@@ -118,7 +127,8 @@ class Watcher:
                 cursor=self.cursor,
                 progress=self._progress,
                 encode=self._encode,
-            )
+            ),
+            visible=self._visible,
         )
 
     async def next(self, tail: Tail, patience: Patience) -> Page | None:

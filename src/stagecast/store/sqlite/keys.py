@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from stagecast.model import ApiKey, NewKey, Scope, Sight
+from stagecast.model import ApiKey, NewKey, Scope, Visibility
 from stagecast.store.sqlite import columns, rows
 from stagecast.store.sqlite.connection import Connection
 
@@ -61,11 +61,12 @@ class KeysWriting:
 
     def add_key(self, key: NewKey) -> ApiKey:
         """Keep a key."""
+        visible = key.visible.dataset_ids
         cursor = self._connection.execute(
             _NEW_KEY,
             (
                 *(key.prefix, key.digest, key.name, " ".join(sorted(key.scopes))),
-                None if key.sight is None else json.dumps(sorted(key.sight)),
+                None if visible is None else json.dumps(sorted(visible)),
                 *(self.now, key.expires_at),
             ),
         )
@@ -79,14 +80,14 @@ class KeysWriting:
 
 def _key_from_row(row: rows.Row) -> ApiKey:
     key_id, prefix, digest, name, scopes, datasets, created_at, expires_at, revoked_at = row
-    sight: Sight = None if datasets is None else frozenset(json.loads(datasets))
+    visible = None if datasets is None else frozenset[str](json.loads(datasets))
     return ApiKey(
         id=key_id,
         prefix=prefix,
         digest=digest,
         name=name,
         scopes=frozenset(map(Scope, scopes.split())),
-        sight=sight,
+        visible=Visibility(visible),
         created_at=created_at,
         expires_at=expires_at,
         revoked_at=revoked_at,

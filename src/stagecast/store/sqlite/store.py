@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stagecast.errors import StoreBusy
+from stagecast.model import Visibility
 from stagecast.store.protocol import Reading, Topic, Writing
 from stagecast.store.sqlite.connection import (
     Connection,
@@ -26,6 +27,7 @@ from stagecast.store.sqlite.identity import OpenFiles
 from stagecast.store.sqlite.reading import SqliteReading
 from stagecast.store.sqlite.schema import OpenSchema, find_schema_fault, may_be_schema
 from stagecast.store.sqlite.writer import Writer
+from stagecast.store.visibility import restrict_read, restrict_write
 
 T = TypeVar("T")
 
@@ -75,13 +77,15 @@ class SqliteStore:
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="stagecast-reader")
         self._writer.start()
 
-    async def write(self, call: Callable[[Writing], T]) -> T:
+    async def write(self, call: Callable[[Writing], T], *, visible: Visibility) -> T:
         """Run a call in a transaction and return its result after it is on disk."""
-        return await self._writer.submit(call)
+        return await self._writer.submit(lambda tx: call(restrict_write(tx, visible)))
 
-    async def read(self, query: Callable[[Reading], T]) -> T:
+    async def read(self, query: Callable[[Reading], T], *, visible: Visibility) -> T:
         """Run a query on a view of one moment."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._query, query)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, self._query, lambda tx: query(restrict_read(tx, visible))
+        )
 
     async def probe(self) -> None:
         """Find out whether the file can be written; after damage was met, also whether it is whole.

@@ -95,7 +95,7 @@ _NEW_TRANSITION = f"""
     VALUES (?, {columns.placeholders(columns.LOG)})
 """
 
-# A batch goes out of sight: no id begins with a slash, the request may be made again, and those
+# A batch vanishes: no id begins with a slash, the request may be made again, and those
 # that have ended, or wait to be sealed, are looked through without it.
 _HIDE_BATCH = """
     UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL, seal_after_us = 0
@@ -109,7 +109,7 @@ _LAST_ENDED = """
     ORDER BY ended_at DESC, state = ? DESC, id DESC LIMIT 1
 """
 
-# A dataset goes out of sight with its batches.
+# A dataset vanishes with its batches.
 _BATCH_IDS = """
     SELECT batch_id FROM batches
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
@@ -123,7 +123,7 @@ _NEW_REMOVAL = f"""
     INSERT INTO removed_datasets (serial, dataset_id) VALUES (1 + ({LAST_SERIAL}), ?)
 """
 
-# What is out of sight goes piece by piece, the batch itself last.
+# What has vanished goes piece by piece, the batch itself last.
 _HIDDEN_BATCH = "SELECT id FROM batches WHERE state = 0 LIMIT 1"
 _SWEEP_TRANSITIONS = """
     DELETE FROM transitions WHERE batch = :batch AND revision < :most

@@ -198,8 +198,8 @@ async def test_page_token_of_somebody_else_shows_nothing_more(
         page = await getattr(all_seeing.status, ask)(kind(page_size=1))
         while page.next_page_token:
             request = kind(page_size=1, page_token=page.next_page_token)
-            seen = await getattr(client.status, ask)(request)
-            assert {item.dataset_id for item in getattr(seen, field)} <= {MINE}
+            shown = await getattr(client.status, ask)(request)
+            assert {item.dataset_id for item in getattr(shown, field)} <= {MINE}
             page = await getattr(all_seeing.status, ask)(request)
 
 

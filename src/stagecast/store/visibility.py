@@ -1,0 +1,110 @@
+"""Transactions that are restricted to what a caller may see: no other datasets exist for them.
+
+So every answer about an invisible dataset is exactly that about one that was never there.
+
+Each method of the protocols is decided on here, in one of three ways: restricted by the datasets
+that it names; passed on, if it takes what another one returned; refused, if it is about the whole
+store. One that is missing fails the type check, and cannot be called.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator
+from typing import Never
+
+from stagecast.errors import DatasetNotFound
+from stagecast.model import Batch, BatchEdit, BatchState, Creation, Dataset, Visibility
+from stagecast.store.protocol import BatchName, DatasetNews, Head, Reading, Writing
+
+
+def restrict_read(tx: Reading, visible: Visibility) -> Reading:
+    """Return the same moment with the visible datasets only."""
+    return tx if visible.dataset_ids is None else _RestrictedRead(tx, visible.dataset_ids)
+
+
+def restrict_write(tx: Writing, visible: Visibility) -> Writing:
+    """Return the same transaction with the visible datasets only."""
+    return tx if visible.dataset_ids is None else _RestrictedWrite(tx, visible.dataset_ids)
+
+
+def _refuse(*_: object, **__: object) -> Never:
+    raise AssertionError("only a transaction that sees all datasets may ask this")
+
+
+class _RestrictedRead:
+    has_due = find_idle = find_lease = has_excess = find_ended = _refuse
+    list_keys = get_keys_serial = _refuse
+
+    def __init__(self, tx: Reading, visible: frozenset[str]) -> None:
+        self._tx = tx
+        self._visible = visible
+        self.find_documents = tx.find_documents
+        self.iterate_documents = tx.iterate_documents
+        self.iterate_transitions = tx.iterate_transitions
+        self.get_page_secret = tx.get_page_secret
+        self.find_call = tx.find_call
+        self.find_serial = tx.find_serial
+        self.iterate_progress = tx.iterate_progress
+        self.find_unheard = tx.find_unheard
+
+    def find_dataset(self, dataset_id: str) -> Dataset | None:
+        return self._tx.find_dataset(dataset_id) if dataset_id in self._visible else None
+
+    def iterate_datasets(
+        self, dataset_ids: Collection[str] | None, *, after: str = ""
+    ) -> Iterator[Dataset]:
+        return self._tx.iterate_datasets(self._visible_of(dataset_ids), after=after)
+
+    def find_dataset_news(
+        self, dataset_ids: Collection[str] | None, *, after_serial: int
+    ) -> DatasetNews:
+        return self._tx.find_dataset_news(self._visible_of(dataset_ids), after_serial=after_serial)
+
+    def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
+        return self._tx.find_batch(dataset_id, batch_id) if dataset_id in self._visible else None
+
+    def find_heads(self, names: Collection[BatchName]) -> dict[BatchName, Head]:
+        return self._tx.find_heads([name for name in names if name[0] in self._visible])
+
+    def iterate_batches(
+        self,
+        dataset_id: str | None,
+        *,
+        states: Collection[BatchState] = (),
+        before_key: int | None = None,
+    ) -> Iterator[Batch]:
+        each = (
+            self._tx.iterate_batches(one, states=states, before_key=before_key)
+            for one in self._visible_of(None if dataset_id is None else [dataset_id])
+        )
+        return heapq.merge(*each, key=lambda batch: -batch.key)
+
+    def _visible_of(self, dataset_ids: Collection[str] | None) -> frozenset[str]:
+        return self._visible if dataset_ids is None else self._visible.intersection(dataset_ids)
+
+
+class _RestrictedWrite(_RestrictedRead):
+    find_timers = set_timer = set_idle_since = cap_idle_since = save_lease = _refuse
+    add_key = revoke_key = trim = sweep = _refuse
+
+    _tx: Writing
+
+    def __init__(self, tx: Writing, visible: frozenset[str]) -> None:
+        super().__init__(tx, visible)
+        self.now = tx.now
+        self.get_creation = tx.get_creation
+        self.edit = tx.edit
+        self.save = tx.save
+        self.delete_batch = tx.delete_batch
+        self.delete_dataset = tx.delete_dataset
+
+    def find_batch_by_request(self, dataset_id: str, request_id: str) -> Batch | None:
+        if dataset_id not in self._visible:
+            return None
+        return self._tx.find_batch_by_request(dataset_id, request_id)
+
+    def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
+        if batch.dataset_id not in self._visible:
+            raise DatasetNotFound(batch.dataset_id)
+        return self._tx.new_batch(batch, creation)

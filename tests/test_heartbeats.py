@@ -197,7 +197,7 @@ async def test_heartbeat_of_an_unknown_batch_is_refused(house: House) -> None:
         await _say(house, "a", batch_id="nope")
 
 
-async def test_heartbeat_at_one_process_is_seen_by_the_keeper_of_another(
+async def test_heartbeat_at_one_process_reaches_the_keeper_of_another(
     house: House, tmp_path: Path, clock: Clock
 ) -> None:
     """Also one that is merged at the last moment, and not written yet when the keeper looks."""

@@ -47,10 +47,7 @@ class Reported:
 
 
 class Reports:
-    """The workers' side. Every method returns after the commit is on disk.
-
-    Datasets that are not `visible` are not there.
-    """
+    """The workers' side. Every method returns after the commit, and finds what is `visible`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

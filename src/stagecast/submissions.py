@@ -40,10 +40,7 @@ class Submitted:
 
 
 class Submissions:
-    """The submitters' side. Every method returns after the commit is on disk.
-
-    Datasets that are not `visible` are not there.
-    """
+    """The submitters' side. Every method returns after the commit, and finds what is `visible`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

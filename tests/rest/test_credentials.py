@@ -21,6 +21,7 @@ from tests.access import make_key, revoke
 from tests.builders import DATASET_ID
 from tests.clock import Clock
 from tests.rest.conftest import Ingestion
+from tests.store.counting import CountingStore
 
 COGNEE = "/api/v1/datasets/status"
 DIFY = "/v1/datasets/{}/documents/b-1/indexing-status"
@@ -28,6 +29,13 @@ DIFY = "/v1/datasets/{}/documents/b-1/indexing-status"
 _START = "Authorization header must be provided and start with 'Bearer'"
 _SCHEME = "Authorization scheme must be 'Bearer'"
 _INVALID = "Access token is invalid"
+
+
+@pytest.fixture
+async def store(db: Path, clock: Clock, feed: Feed) -> AsyncIterator[CountingStore]:
+    store = CountingStore(db, clock=clock, on_commit=feed.ring, on_foreign_commit=lambda: None)
+    yield store
+    await store.close()
 
 
 @pytest.fixture
@@ -211,6 +219,24 @@ async def test_kept_answer_is_shown_only_to_those_who_see_the_same(
             for one in (mine, theirs):
                 status = (await http.get(one.path, headers=bearer(given))).status_code
                 assert status == (200 if one.dataset_id in seen else 404)
+
+
+async def test_answer_is_read_once_for_all_who_may_see_the_dataset(
+    http: httpx.AsyncClient,
+    db: Path,
+    ring: KeyRing,
+    store: CountingStore,
+    ingestion: Ingestion,
+    key: str,
+) -> None:
+    await ingestion.submit("a")
+    mine = ingestion.dataset_id
+    keys = [key, *[await make_key(db, datasets=[mine, *other]) for other in ([], [DATASET_ID])]]
+    await ring.refresh()
+    before = store.reads
+    answers = [await http.get(ingestion.path, headers=bearer(one)) for one in keys]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert store.reads == before + 1
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from starlette.exceptions import HTTPException
@@ -126,12 +126,13 @@ class IndexingStatus(Endpoint):
     async def _render(self, query: Key, name: BatchName) -> Content:
         """Return the body: of a small batch at once, of a large one in turn."""
         body = Body()
-        pages = self._render_pages(query, name, body)
+        render = partial(_render, name, body)
+        pages = self._queries.render_documents(*name, render, visible=query[0])
         async with contextlib.aclosing(pages):
             _, complete = await anext(pages)
         if complete:
             return body.end("]}")
-        return await self._turns.share(query, partial(self._make_large, query, name))
+        return await self._turns.share(name, partial(self._make_large, query, name))
 
     async def _make_large(self, query: Key, name: BatchName) -> Content:
         # Of the turn before, if nothing has changed since.
@@ -140,15 +141,10 @@ class IndexingStatus(Endpoint):
 
     async def _render_large(self, query: Key, name: BatchName) -> Content:
         body = Body()
-        async for _ in self._render_pages(query, name, body):
+        render = partial(_render, name, body)
+        async for _ in self._queries.render_documents(*name, render, visible=query[0]):
             pass
         return body.end("]}")
-
-    def _render_pages(
-        self, query: Key, name: BatchName, body: Body
-    ) -> AsyncGenerator[tuple[None, bool]]:
-        render = partial(_render, name, body)
-        return self._queries.render_documents(*name, render, visible=query[0])
 
 
 def _envelope(

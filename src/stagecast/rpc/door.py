@@ -10,7 +10,7 @@ import logging
 from contextvars import ContextVar
 
 from stagecast.auth import Authenticator, bearer_of
-from stagecast.model import Caller, Scope
+from stagecast.model import Caller, Scope, Visibility
 from stagecast.rpc.gate import Gate
 from stagecast.rpc.pace import Context
 
@@ -67,6 +67,11 @@ class Door:
 def caller() -> Caller:
     """Return who makes the call that is being answered."""
     return _caller.get()
+
+
+def visible() -> Visibility:
+    """Return which datasets exist for them."""
+    return caller().visible
 
 
 def _credentials(context: Context) -> list[str]:

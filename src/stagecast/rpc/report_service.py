@@ -5,7 +5,7 @@ from __future__ import annotations
 from stagecast import wire
 from stagecast.heartbeats import Heartbeats
 from stagecast.reports import Reports
-from stagecast.rpc.door import caller
+from stagecast.rpc.door import visible
 from stagecast.rpc.pace import Context
 from stagecast.submissions import Submissions
 from stagecast.v1 import report_service_pb2 as pb
@@ -24,9 +24,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.CreateBatchRequest, context: Context
     ) -> pb.CreateBatchResponse:
         """Create a batch."""
-        submitted = await self._submissions.create_batch(
-            wire.new_batch(request), visible=caller().visible
-        )
+        submitted = await self._submissions.create_batch(wire.new_batch(request), visible=visible())
         return pb.CreateBatchResponse(
             batch=wire.to_batch(submitted.batch), document_ids=submitted.document_ids
         )
@@ -36,9 +34,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
     ) -> pb.AddDocumentsResponse:
         """Register more documents."""
         submitted = await self._submissions.add_documents(
-            *wire.batch_name(request),
-            wire.new_documents(request.documents),
-            visible=caller().visible,
+            *wire.batch_name(request), wire.new_documents(request.documents), visible=visible()
         )
         return pb.AddDocumentsResponse(
             batch=wire.to_batch(submitted.batch), document_ids=submitted.document_ids
@@ -48,9 +44,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.SealBatchRequest, context: Context
     ) -> pb.SealBatchResponse:
         """Declare that no more documents follow."""
-        batch = await self._submissions.seal_batch(
-            *wire.batch_name(request), visible=caller().visible
-        )
+        batch = await self._submissions.seal_batch(*wire.batch_name(request), visible=visible())
         return pb.SealBatchResponse(batch=wire.to_batch(batch))
 
     async def StartAttempt(  # noqa: N802 - the proto's name
@@ -58,7 +52,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
     ) -> pb.StartAttemptResponse:
         """Take a document for a worker."""
         document = await self._reports.start_attempt(
-            *wire.document_name(request), wire.worker(request), visible=caller().visible
+            *wire.document_name(request), wire.worker(request), visible=visible()
         )
         return pb.StartAttemptResponse(
             attempt=document.attempt, document=wire.to_document(document)
@@ -69,7 +63,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
     ) -> pb.ReportResponse:
         """Record reports."""
         reported = await self._reports.report(
-            *wire.batch_name(request), wire.reports(request), visible=caller().visible
+            *wire.batch_name(request), wire.reports(request), visible=visible()
         )
         return pb.ReportResponse(
             results=[
@@ -88,7 +82,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
     ) -> pb.HeartbeatResponse:
         """Keep documents from stalling."""
         orders = await self._heartbeats.beat(
-            *wire.batch_name(request), wire.beats(request), visible=caller().visible
+            *wire.batch_name(request), wire.beats(request), visible=visible()
         )
         return pb.HeartbeatResponse(
             orders=[

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from stagecast import wire
 from stagecast.queries import Queries
-from stagecast.rpc.door import caller
+from stagecast.rpc.door import caller, visible
 from stagecast.rpc.pace import Context
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
@@ -33,18 +33,14 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetDatasetRequest, context: Context
     ) -> pb.GetDatasetResponse:
         """Return a dataset."""
-        dataset = await self._queries.get_dataset(
-            wire.dataset_id(request), visible=caller().visible
-        )
+        dataset = await self._queries.get_dataset(wire.dataset_id(request), visible=visible())
         return pb.GetDatasetResponse(dataset=wire.to_dataset(dataset))
 
     async def ListDatasets(  # noqa: N802 - the proto's name
         self, request: pb.ListDatasetsRequest, context: Context
     ) -> pb.ListDatasetsResponse:
         """Return a page of datasets."""
-        page = await self._queries.list_datasets(
-            wire.dataset_query(request), visible=caller().visible
-        )
+        page = await self._queries.list_datasets(wire.dataset_query(request), visible=visible())
         return pb.ListDatasetsResponse(
             datasets=map(wire.to_dataset, page.items), next_page_token=page.next_page_token
         )
@@ -53,14 +49,14 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetBatchRequest, context: Context
     ) -> pb.GetBatchResponse:
         """Return a batch."""
-        batch = await self._queries.get_batch(*wire.batch_name(request), visible=caller().visible)
+        batch = await self._queries.get_batch(*wire.batch_name(request), visible=visible())
         return pb.GetBatchResponse(batch=wire.to_batch(batch))
 
     async def ListBatches(  # noqa: N802 - the proto's name
         self, request: pb.ListBatchesRequest, context: Context
     ) -> pb.ListBatchesResponse:
         """Return a page of batches."""
-        page = await self._queries.list_batches(wire.batch_query(request), visible=caller().visible)
+        page = await self._queries.list_batches(wire.batch_query(request), visible=visible())
         return pb.ListBatchesResponse(
             batches=map(wire.to_batch, page.items), next_page_token=page.next_page_token
         )
@@ -69,18 +65,14 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.GetDocumentRequest, context: Context
     ) -> pb.GetDocumentResponse:
         """Return a document."""
-        document = await self._queries.get_document(
-            *wire.document_name(request), visible=caller().visible
-        )
+        document = await self._queries.get_document(*wire.document_name(request), visible=visible())
         return pb.GetDocumentResponse(document=wire.to_document(document))
 
     async def ListDocuments(  # noqa: N802 - the proto's name
         self, request: pb.ListDocumentsRequest, context: Context
     ) -> pb.ListDocumentsResponse:
         """Return a page of a batch's documents."""
-        page = await self._queries.list_documents(
-            wire.document_query(request), visible=caller().visible
-        )
+        page = await self._queries.list_documents(wire.document_query(request), visible=visible())
         return pb.ListDocumentsResponse(
             documents=map(wire.to_document, page.documents),
             next_page_token=page.next_page_token,
@@ -93,7 +85,7 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> pb.ListTransitionsResponse:
         """Return a page of history."""
         page = await self._queries.list_transitions(
-            wire.transition_query(request), visible=caller().visible
+            wire.transition_query(request), visible=visible()
         )
         return pb.ListTransitionsResponse(
             transitions=map(wire.to_transition, page.items), next_page_token=page.next_page_token

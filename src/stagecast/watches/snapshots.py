@@ -2,7 +2,7 @@
 
 All pieces are as of one revision: a document that has changed since is read from the log as it was.
 So no read is held open, and what a slow watcher has not been sent yet can be read again instead of
-being kept.
+being kept. Each watcher has found the batch with its own visibility before.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The end of a batch's log, read and encoded once for all who watch it.
 
-A tail listens to the feed in the place of its followers, who have all found the batch themselves.
- It keeps the last pages only; a follower
-who is further behind reads the log for itself, until it is within reach of the tail.
+A tail listens to the feed in the place of its followers. It keeps the last pages only; a follower
+who is further behind reads the log for itself, until it is within reach of the tail. It reads for
+all: each follower has found the batch with its own visibility before.
 """
 
 from __future__ import annotations

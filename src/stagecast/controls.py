@@ -65,45 +65,29 @@ class Controls:
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
     ) -> Controlled:
         """Hold documents that are PENDING or RUNNING."""
-        return await self._apply(
-            (dataset_id, batch_id, document_id),
-            lambda document, now: pause(document, now=now),
-            _HOLDABLE,
-            visible,
-        )
+        name = (dataset_id, batch_id, document_id)
+        return await self._apply(name, lambda one, now: pause(one, now=now), _HOLDABLE, visible)
 
     async def resume(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
     ) -> Controlled:
         """Release documents that are PAUSED."""
-        return await self._apply(
-            (dataset_id, batch_id, document_id),
-            lambda document, _: resume(document),
-            _HELD,
-            visible,
-        )
+        name = (dataset_id, batch_id, document_id)
+        return await self._apply(name, lambda one, _: resume(one), _HELD, visible)
 
     async def stop(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
     ) -> Controlled:
         """End documents that are open."""
-        return await self._apply(
-            (dataset_id, batch_id, document_id),
-            lambda document, now: stop(document, now=now),
-            _OPEN,
-            visible,
-        )
+        name = (dataset_id, batch_id, document_id)
+        return await self._apply(name, lambda one, now: stop(one, now=now), _OPEN, visible)
 
     async def retry(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
     ) -> Controlled:
         """Give documents that FAILED or were STOPPED another attempt; a named one in any end."""
-        return await self._apply(
-            (dataset_id, batch_id, document_id),
-            lambda document, _: retry(document),
-            _REPEATABLE,
-            visible,
-        )
+        name = (dataset_id, batch_id, document_id)
+        return await self._apply(name, lambda one, _: retry(one), _REPEATABLE, visible)
 
     async def delete_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> None:
         """Delete a batch with its documents and its log."""

@@ -214,6 +214,12 @@ class Stream:
         assert isinstance(message, s.WatchBatchResponse), "the stream has ended"
         return message
 
+    async def read_transitions(self) -> s.WatchBatchResponse:
+        """Return the next message with transitions: a heartbeat may come before it."""
+        while not (message := await self.read()).transitions:
+            pass
+        return message
+
     async def read_to_revision(self, revision: int) -> list[s.WatchBatchResponse]:
         """Return the messages up to the one that reaches a revision."""
         messages = [await self.read()]

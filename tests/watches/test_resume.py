@@ -275,12 +275,12 @@ async def test_batch_that_was_terminal_in_between_does_not_end_a_watcher_behind(
     await pipeline.stage(r.STAGE_COMPLETED)
     await pipeline.start("doc-0", "again")
     async with pipeline.stream(resume_token=token) as stream:
-        message = await stream.read()
+        message = await stream.read_transitions()
         assert message.batch.state == r.BATCH_STATE_SUCCEEDED, "a page ends in that very moment"
-        message = await stream.read()
+        message = await stream.read_transitions()
         assert message.batch.state == r.BATCH_STATE_RUNNING
         await pipeline.stage(r.STAGE_COMPLETED, "doc-0")
-        assert (await stream.read()).batch.state == r.BATCH_STATE_SUCCEEDED
+        assert (await stream.read_transitions()).batch.state == r.BATCH_STATE_SUCCEEDED
         assert await stream.end() is grpc.StatusCode.OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 import httpx
@@ -80,6 +81,10 @@ async def test_other_methods_on_the_small_paths_are_refused(
 async def test_no_cors_header_is_sent(http: httpx.AsyncClient) -> None:
     response = await http.get(COGNEE, headers={"Origin": "https://example.org"})
     assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+async def test_openapi_has_the_version_of_the_package(http: httpx.AsyncClient) -> None:
+    assert (await described(http))["info"]["version"] == metadata.version("stagecast")
 
 
 async def test_openapi_names_the_operations_of_the_seeds(http: httpx.AsyncClient) -> None:

@@ -21,21 +21,20 @@ from functools import partial
 from typing import TypeVar
 
 from stagecast.chores import Chore
-from stagecast.model import ALL, deadline, give_up
+from stagecast.model import ALL, SECOND_US, deadline, give_up
 from stagecast.store import BatchName, Lease, Place, Store, Writing, get_batch
 
 _STEP = 300  # timers in one transaction, which other writers wait for
 _PAUSE_S = 0.01
 _BEAT_S = 2.0
 _DEAD_AFTER_S = 6.0  # without a beat, the keeper is dead or hangs
-_SECOND_US = 1_000_000
 # What is not yet a pause, or a jump of the clock.
 _UNEVEN_S = 2.0
-_UNEVEN_US = round(_UNEVEN_S * _SECOND_US)
+_UNEVEN_US = round(_UNEVEN_S * SECOND_US)
 # Longer than a process keeps signs of life to itself before it writes them.
-_MERGED_US = _SECOND_US
+_MERGED_US = SECOND_US
 # Longer than it waits for the lock of the store, and until it tries again.
-_LOCKED_US = 8 * _SECOND_US
+_LOCKED_US = 8 * SECOND_US
 _NOBODY = 0
 
 T = TypeVar("T")
@@ -185,7 +184,7 @@ class _Course:
         if last is None:
             return False
         passed_s = now_s - last[1]
-        jumped_us = self.now - last[0] - passed_s * _SECOND_US
+        jumped_us = self.now - last[0] - passed_s * SECOND_US
         return passed_s <= self._most_s and abs(jumped_us) <= _UNEVEN_US
 
     def forget(self) -> None:

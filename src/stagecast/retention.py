@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from stagecast.chores import Chore
 from stagecast.config import Config
-from stagecast.model import ALL
+from stagecast.model import ALL, SECOND_US
 from stagecast.store import HistoryLimit, Store, Writing
 
 # What goes in one transaction, which other writers wait for, and the pause in which they write.
@@ -24,7 +24,6 @@ _PAUSE_S = 0.01
 # Whatever is asked for, a batch that has ended stays whole for so long: for those who watch its
 # end, and for snapshots that are being read as of a revision before it.
 MIN_AGE_S = 600.0
-_SECOND_US = 1_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class Retention:
 
     def _before(self, age_s: float) -> int:
         """Return until when a batch has to have ended to be so old, and settled."""
-        return self._clock() - round(max(age_s, MIN_AGE_S) * _SECOND_US)
+        return self._clock() - round(max(age_s, MIN_AGE_S) * SECOND_US)
 
     async def _delete(self, ended_until: int) -> None:
         def delete(tx: Writing) -> int:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from stagecast.auth.secret import digest_of
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, StartError
 from stagecast.escaping import is_printable
-from stagecast.model import ALL, Principal, Scope, Visibility, canonical_uuid
+from stagecast.model import ALL, SECOND_US, Principal, Scope, Visibility, canonical_uuid
 from stagecast.paths import read_file, shown
 from stagecast.pem import PemError, is_key, read_public_key
 
@@ -170,7 +170,7 @@ def _principal_of(claims: Mapping[str, Any]) -> Principal:
         identity=f"token of {subject}" if subject else None,
         scopes=frozenset(scope for scope in Scope if scope in words.split()),
         visible=_visible(claims.get("datasets", [])),
-        expires_at=(int(claims["exp"]) + _LEEWAY_S) * 1_000_000,
+        expires_at=(int(claims["exp"]) + _LEEWAY_S) * SECOND_US,
     )
 
 

@@ -6,7 +6,7 @@ import click
 
 from stagecast.cli.ages import seconds_of
 from stagecast.escaping import is_printable, quote
-from stagecast.model import Scope, canonical_uuid
+from stagecast.model import SECOND_US, Scope, canonical_uuid
 
 _MOST_S = seconds_of("100y", units="y")
 _MOST_NAME = 100
@@ -42,7 +42,7 @@ def check_span(context: click.Context, parameter: click.Parameter, value: str | 
     seconds = seconds_of(value, units="hdwy")
     if not 0 < seconds <= _MOST_S:
         raise click.BadParameter(f"{quote(value)} is not a time such as 12h, 90d, 4w or 1y")
-    return seconds * 1_000_000
+    return seconds * SECOND_US
 
 
 def check_name(context: click.Context, parameter: click.Parameter, value: str) -> str:

@@ -14,12 +14,12 @@ from rich.text import Text
 from stagecast.cli import wording
 from stagecast.cli.output import is_terminal, print_rows
 from stagecast.cli.stdio import echo
-from stagecast.model import ApiKey, NewKey, Scope
+from stagecast.model import SECOND_US, ApiKey, NewKey, Scope
 
 
 def print_keys(keys: Iterable[ApiKey], *, as_json: bool) -> None:
     """Print keys: as JSON, as a table on a terminal, as fields between tabs in a pipe."""
-    now = datetime.now(UTC).timestamp() * 1e6
+    now = datetime.now(UTC).timestamp() * SECOND_US
     if as_json:
         for key in keys:
             echo(json.dumps(_shown(key, now)))
@@ -98,4 +98,4 @@ def moment_text(microseconds: int | None) -> str:
     """Return a time in UTC, empty if there is none."""
     if microseconds is None:
         return ""
-    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.fromtimestamp(microseconds // SECOND_US, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain, islice
 
+from stagecast.cli import wording
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -69,7 +70,7 @@ class View:
             if document.attempt == counted.attempt:
                 document.progress.CopyFrom(counted.progress)
         self.batch = message.batch
-        self.now_s = message.server_time.ToMicroseconds() / 1e6
+        self.now_s = wording.seconds(message.server_time)
 
     def add(self, documents: Iterable[r.Document]) -> None:
         """Take in documents as they are now."""

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.escaping import escape, escape_for
+from stagecast.model import SECOND_US
 from stagecast.v1 import resources_pb2 as r
 
 
@@ -140,7 +141,7 @@ def timestamp(time: Timestamp) -> str:
 
 def seconds(time: Timestamp) -> float:
     """Return a time in seconds since the epoch."""
-    return time.ToMicroseconds() / 1e6
+    return time.ToMicroseconds() / SECOND_US
 
 
 def _local(seconds: float) -> datetime:

@@ -37,6 +37,7 @@ from stagecast.model.liveness import (
 )
 from stagecast.model.messages import DatasetsMessage, SnapshotPart, WatchMessage
 from stagecast.model.records import (
+    SECOND_US,
     Batch,
     BatchState,
     Creation,
@@ -91,6 +92,7 @@ __all__ = [
     "ANYBODY",
     "BATCH_ID",
     "LOST",
+    "SECOND_US",
     "ApiKey",
     "Batch",
     "BatchEdit",

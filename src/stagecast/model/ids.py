@@ -7,6 +7,8 @@ import re
 import uuid
 from datetime import UTC, datetime
 
+from stagecast.model.records import SECOND_US
+
 BATCH_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -27,5 +29,5 @@ def make_batch_id(now: int) -> str:
 
     The caller tries again if it is taken.
     """
-    moment = datetime.fromtimestamp(now / 1e6, UTC)
+    moment = datetime.fromtimestamp(now / SECOND_US, UTC)
     return f"{moment:%Y%m%d%H%M%S}{random.randrange(10**6):06}"  # noqa: S311 - a name, no secret

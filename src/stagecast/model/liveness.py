@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stagecast.model.records import Document, DocumentState, WorkerOrder
+from stagecast.model.records import SECOND_US, Document, DocumentState, WorkerOrder
 from stagecast.model.rules import Change, lose, stall
 
 # Signs of life closer together than this count as one, and so close to each other by the patience
 # of the batch: who gives them all the time shall not have all of them written.
-_AS_ONE_US = 1_000_000
+_AS_ONE_US = SECOND_US
 _AS_ONE_PART = 20
 
 

@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 R = TypeVar("R")
 
+SECOND_US = 1_000_000
+"""The microseconds of a second."""
+
 
 class Stage(IntEnum):
     """Where in the pipeline a document is; the order is the pipeline's."""

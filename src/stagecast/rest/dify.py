@@ -23,7 +23,7 @@ from stagecast.errors import (
     UnavailableError,
 )
 from stagecast.feed import Feed
-from stagecast.model import Caller, Document, DocumentState, Stage, canonical_uuid
+from stagecast.model import SECOND_US, Caller, Document, DocumentState, Stage, canonical_uuid
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond, to_json
 from stagecast.rest.endpoint import Endpoint
@@ -204,7 +204,7 @@ def _entry(document: Document) -> str:
 
 
 def _seconds(microseconds: int | None) -> int | str:
-    return "null" if microseconds is None else microseconds // 1_000_000
+    return "null" if microseconds is None else microseconds // SECOND_US
 
 
 def _error_text(document: Document) -> str | None:

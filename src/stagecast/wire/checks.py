@@ -12,9 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.errors import FieldInvalid
 from stagecast.escaping import is_printable, quote
-from stagecast.model import BATCH_ID, canonical_uuid
-
-MICROSECONDS = 1_000_000
+from stagecast.model import BATCH_ID, SECOND_US, canonical_uuid
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -97,10 +95,10 @@ def span_us(field: str, value: Duration, *, least_s: int, most_s: int, zero: boo
     """Return a duration in microseconds; `zero` also lets 0 through."""
     if abs(value.nanos) >= 10**9 or value.seconds * value.nanos < 0:
         raise FieldInvalid(field, "must have nanos of less than a second, of the sign of seconds")
-    span = value.seconds * MICROSECONDS + value.nanos // 1_000
+    span = value.seconds * SECOND_US + value.nanos // 1_000
     if zero and not value.seconds and not value.nanos:
         return 0
-    if not least_s * MICROSECONDS <= span <= most_s * MICROSECONDS:
+    if not least_s * SECOND_US <= span <= most_s * SECOND_US:
         or_zero = "0, or " if zero else ""
         raise FieldInvalid(field, f"must be {or_zero}{_spoken(least_s)} to {_spoken(most_s)}")
     return span
@@ -110,7 +108,7 @@ def moment_us(field: str, value: Timestamp) -> int:
     """Return a time in microseconds since the epoch."""
     if not _MIN_SECONDS <= value.seconds <= _MAX_SECONDS or not 0 <= value.nanos < 10**9:
         raise FieldInvalid(field, "must be a time in the years 1 to 9999")
-    return value.seconds * MICROSECONDS + value.nanos // 1_000
+    return value.seconds * SECOND_US + value.nanos // 1_000
 
 
 def _spoken(seconds: int) -> str:

@@ -11,6 +11,7 @@ from stagecast.errors import FieldInvalid
 from stagecast.escaping import quote
 from stagecast.model import (
     LOST,
+    SECOND_US,
     Beat,
     DocumentError,
     NewBatch,
@@ -27,7 +28,7 @@ _MAX_REPORTS = 1_000
 _MAX_MESSAGE = 4_096  # characters of an error's text
 _MAX_SEGMENTS = 2**31 - 1  # so that the sum over a batch fits 64 bits
 _MAX_ID_BYTES = 3 << 20  # of all documents of a call: the answer repeats them
-_DEFAULT_STALL_AFTER_US = 300 * checks.MICROSECONDS
+_DEFAULT_STALL_AFTER_US = 300 * SECOND_US
 _YEAR_S = 365 * 86_400
 
 

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.model import (
+    SECOND_US,
     Batch,
     Dataset,
     Document,
@@ -20,14 +21,13 @@ from stagecast.model import (
     dataset_state,
 )
 from stagecast.v1 import resources_pb2 as _pb
-from stagecast.wire.checks import MICROSECONDS
 
 
 def to_timestamp(moment_us: int | None) -> Timestamp | None:
     """Return a time; what has not happened is absent."""
     if moment_us is None:
         return None
-    seconds, rest = divmod(moment_us, MICROSECONDS)
+    seconds, rest = divmod(moment_us, SECOND_US)
     return Timestamp(seconds=seconds, nanos=rest * 1_000)
 
 
@@ -131,5 +131,5 @@ def to_transition(transition: Transition) -> _pb.Transition:
 
 
 def _to_duration(span_us: int) -> Duration:
-    seconds, rest = divmod(span_us, MICROSECONDS)
+    seconds, rest = divmod(span_us, SECOND_US)
     return Duration(seconds=seconds, nanos=rest * 1_000)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from stagecast.errors import FieldInvalid
 from stagecast.model import (
+    SECOND_US,
     BatchQuery,
     BatchState,
     DatasetQuery,
@@ -83,7 +84,7 @@ def wait_timeout_s(request: status_service_pb2.WaitBatchRequest) -> float | None
     if not request.HasField("timeout"):
         return None
     span = checks.span_us("timeout", request.timeout, least_s=0, most_s=_HOUR_S, zero=False)
-    return span / checks.MICROSECONDS
+    return span / SECOND_US
 
 
 def watch_request(request: status_service_pb2.WatchBatchRequest) -> WatchRequest:
@@ -133,7 +134,7 @@ def _heartbeat_s(request: _Beats) -> float:
     span = checks.span_us(
         "heartbeat_interval", request.heartbeat_interval, least_s=1, most_s=300, zero=False
     )
-    return span / checks.MICROSECONDS
+    return span / SECOND_US
 
 
 def _members(field: str, enum: type[E], values: Iterable[int]) -> frozenset[E]:

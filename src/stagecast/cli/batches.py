@@ -14,7 +14,7 @@ from stagecast.cli.listing import batch_fields, batches_table
 from stagecast.cli.loop import run
 from stagecast.cli.naming import check_id, examples
 from stagecast.cli.output import is_terminal, print_things
-from stagecast.cli.paging import pages_of_batches
+from stagecast.cli.paging import pages
 from stagecast.cli.server import Server, server_option
 from stagecast.cli.status import OPEN
 from stagecast.client import Client
@@ -70,7 +70,9 @@ async def _print(
     client: Client, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
 ) -> None:
     fields = partial(batch_fields, now_s=time.time())
-    async for page in pages_of_batches(client.status, request, most=limit):
+    async for page in pages(
+        client.status.ListBatches, request, lambda page: page.batches, limit=limit
+    ):
         print_things(page, fields, as_json=as_json)
 
 
@@ -79,7 +81,9 @@ async def _show(
 ) -> None:
     """Print the table; one batch more than it may have is fetched, to know whether there is one."""
     found: list[r.Batch] = []
-    async for page in pages_of_batches(client.status, request, most=limit + 1):
+    async for page in pages(
+        client.status.ListBatches, request, lambda page: page.batches, limit=limit + 1
+    ):
         found += page
     if not found:
         console.print(Text("no batch is open" if request.states else "no batches", "dim"))

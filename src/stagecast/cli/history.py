@@ -16,7 +16,7 @@ from stagecast.cli.ending import told_in_one_line
 from stagecast.cli.loop import run
 from stagecast.cli.naming import batch_argument, dataset_argument, document_argument, examples
 from stagecast.cli.output import is_terminal, print_things
-from stagecast.cli.paging import pages_of_transitions
+from stagecast.cli.paging import pages
 from stagecast.cli.server import Server, server_option
 from stagecast.cli.table import name_text, state_text
 from stagecast.v1 import resources_pb2 as r
@@ -59,7 +59,9 @@ async def _history(server: Server, request: pb.ListTransitionsRequest, *, as_jso
     states = _Before()
     first = True
     async with server.connect() as client:
-        async for page in pages_of_transitions(client.status, request):
+        async for page in pages(
+            client.status.ListTransitions, request, lambda page: page.transitions
+        ):
             if is_terminal(console) and not as_json:
                 console.print(_table(page, states, time.time(), head=first))
             else:

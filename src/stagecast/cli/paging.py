@@ -1,56 +1,44 @@
-"""Lists of a server, page by page, of which the next is fetched when it is wanted."""
+"""Lists of a server, page by page; the next page is fetched when it is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
-from stagecast.v1 import resources_pb2 as r
-from stagecast.v1 import status_service_pb2 as pb
-
-if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the other
-    from stagecast.v1.status_service_pb2_grpc import StatusServiceAsyncStub
-
-_PAGE = 1_000  # the most that a page may have
+_MAX_PAGE_SIZE = 1_000  # of the server
 
 
-async def pages_of_batches(
-    status: StatusServiceAsyncStub, request: pb.ListBatchesRequest, *, most: int | None = None
-) -> AsyncGenerator[list[r.Batch]]:
-    """Yield pages of batches, newest first, until there were `most`."""
-    left = most
-    while left is None or left > 0:
-        request.page_size = _PAGE if left is None else min(left, _PAGE)
-        page = await status.ListBatches(request)
-        yield list(islice(page.batches, left))
+class _Request(Protocol):
+    page_size: int
+    page_token: str
+
+
+class _Response(Protocol):
+    next_page_token: str
+
+
+RequestT = TypeVar("RequestT", bound=_Request)
+ResponseT = TypeVar("ResponseT", bound=_Response)
+ItemT = TypeVar("ItemT")
+
+
+async def pages(
+    call: Callable[[RequestT], Awaitable[ResponseT]],
+    request: RequestT,
+    items_of: Callable[[ResponseT], Iterable[ItemT]],
+    *,
+    limit: int | None = None,
+) -> AsyncGenerator[list[ItemT]]:
+    """Yield the items of each page of a list, at most `limit` in all."""
+    left = sys.maxsize if limit is None else limit
+    while left > 0:
+        request.page_size = min(left, _MAX_PAGE_SIZE)
+        page = await call(request)
+        items = list(islice(items_of(page), left))
+        yield items
         request.page_token = page.next_page_token
         if not request.page_token:
             return
-        left = None if left is None else left - len(page.batches)
-
-
-async def pages_of_documents(
-    status: StatusServiceAsyncStub, request: pb.ListDocumentsRequest
-) -> AsyncGenerator[list[r.Document]]:
-    """Yield pages of the documents of a batch, in the order in which they were registered."""
-    request.page_size = _PAGE
-    while True:
-        page = await status.ListDocuments(request)
-        yield list(page.documents)
-        request.page_token = page.next_page_token
-        if not request.page_token:
-            return
-
-
-async def pages_of_transitions(
-    status: StatusServiceAsyncStub, request: pb.ListTransitionsRequest
-) -> AsyncGenerator[list[r.Transition]]:
-    """Yield pages of the history of a batch or a document, oldest first."""
-    request.page_size = _PAGE
-    while True:
-        page = await status.ListTransitions(request)
-        yield list(page.transitions)
-        request.page_token = page.next_page_token
-        if not request.page_token:
-            return
+        left -= len(items)

@@ -17,7 +17,7 @@ from stagecast.cli.listing import batch_fields, batches_table
 from stagecast.cli.loop import run
 from stagecast.cli.naming import check_id, dataset_argument, examples
 from stagecast.cli.output import is_terminal, print_things
-from stagecast.cli.paging import pages_of_batches, pages_of_documents
+from stagecast.cli.paging import pages
 from stagecast.cli.server import Server, server_option
 from stagecast.cli.table import documents_table, failures, state_text, summary
 from stagecast.cli.view import View
@@ -88,7 +88,7 @@ async def _print_dataset(client: Client, dataset: r.Dataset, *, as_json: bool) -
     print_things([dataset], _dataset_fields, as_json=as_json)
     fields = partial(batch_fields, now_s=time.time())
     request = pb.ListBatchesRequest(dataset_id=dataset.dataset_id)
-    async for page in pages_of_batches(client.status, request):
+    async for page in pages(client.status.ListBatches, request, lambda page: page.batches):
         print_things(page, fields, as_json=as_json)
 
 
@@ -97,7 +97,7 @@ async def _print_batch(client: Client, batch: r.Batch, *, as_json: bool) -> None
     print_things([batch], partial(batch_fields, now_s=now_s), as_json=as_json)
     fields = partial(_document_fields, now_s=now_s)
     request = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
-    async for page in pages_of_documents(client.status, request):
+    async for page in pages(client.status.ListDocuments, request, lambda page: page.documents):
         print_things(page, fields, as_json=as_json)
 
 
@@ -122,7 +122,9 @@ async def _most_wanted(client: Client, dataset: r.Dataset, most: int) -> Sequenc
     found: dict[str, r.Batch] = {}
     for states in (OPEN, ()):
         asked = pb.ListBatchesRequest(dataset_id=dataset.dataset_id, states=states)
-        async for page in pages_of_batches(client.status, asked, most=most):
+        async for page in pages(
+            client.status.ListBatches, asked, lambda page: page.batches, limit=most
+        ):
             for batch in page:
                 if len(found) < most:
                     found.setdefault(batch.batch_id, batch)
@@ -150,7 +152,7 @@ async def _view_of(client: Client, batch: r.Batch) -> View:
     view = View()
     view.apply(pb.WatchBatchResponse(batch=batch, server_time=now))
     asked = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
-    async for page in pages_of_documents(client.status, asked):
+    async for page in pages(client.status.ListDocuments, asked, lambda page: page.documents):
         view.add(page)
     return view
 

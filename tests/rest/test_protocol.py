@@ -384,43 +384,6 @@ async def test_body_in_many_chunks_is_ignored(address: str) -> None:
     assert told.count(b"HTTP/1.1 200 ") == 2
 
 
-H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
-WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
-
-
-def offering(offer: tuple[str, ...], *headers: str) -> bytes:
-    """Return a request that offers another protocol, on a connection that stays."""
-    return get("/healthz", *offer, *headers).replace(b"Connection: close\r\n", b"")
-
-
-@pytest.mark.parametrize("offer", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
-@pytest.mark.parametrize(
-    ("header", "body"),
-    [
-        ("Content-Length: 0", b""),
-        ("Content-Length: 11", b"hello\r\nhi\r\n"),
-        ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\nX-More: y\r\n\r\n"),
-    ],
-    ids=["none", "plain", "chunked"],
-)
-async def test_offer_of_another_protocol_is_answered_in_this_one_without_a_word(
-    address: str, caplog: pytest.LogCaptureFixture, offer: tuple[str, ...], header: str, body: bytes
-) -> None:
-    """Also several times on a connection, and whatever body it has."""
-    request = offering(offer, header) + body
-    told = await answer(address, request + request, request[:60], request[60:], get("/healthz"))
-    assert told.count(b"HTTP/1.1 200 ") == 4
-    assert told.count(b"HTTP/1.1 ") == 4
-    assert not [record for record in caplog.records if record.levelname != "INFO"]
-
-
-async def test_limits_hold_for_who_offers_another_protocol(address: str) -> None:
-    told = await answer(address, offering(H2C, "X-Large: " + "x" * 40 * KIB))
-    assert told.startswith(b"HTTP/1.1 431 ")
-    told = await answer(address, offering(H2C) * 20)
-    assert told.count(b"HTTP/1.1 200 ") <= 17
-
-
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

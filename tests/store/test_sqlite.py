@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import resource
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +18,7 @@ from sqlite_utils import Database
 # The driver of the store: two SQLite libraries in one process would drop each other's locks.
 from sqlite_utils.utils import sqlite3
 
-from stagecast.errors import StagecastError, StartError, StoreBusy
+from stagecast.errors import StagecastError, StartError
 from stagecast.model import ALL, Batch
 from stagecast.store import Topic, Writing
 from stagecast.store.sqlite import SqliteStore, connection
@@ -350,124 +349,7 @@ async def line_of(process: Any) -> str:
         return line.decode().strip()
 
 
-# A file that cannot be written.
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 30)
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_locked_file_is_busy_until_the_lock_is_gone(path: Path) -> None:
-    async with opened(path) as store:
-        batch = await create(store, documents=1)
-        with plain(path) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StoreBusy) as busy:
-                await move(store, batch, (0, taken))
-            assert busy.value.retry_after_s > 0
-            with pytest.raises(StoreBusy):
-                await store.probe()
-            assert await get_batch(store) == batch  # reading goes on
-            other.execute("ROLLBACK")
-        await store.probe()
-        assert (await move(store, batch, (0, taken))).revision == batch.revision + 1
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_what_was_refused_behind_a_locked_file_is_never_written(path: Path) -> None:
-    async with opened(path) as store:
-        with plain(path) as other:
-            other.execute("BEGIN IMMEDIATE")
-            answers = await asyncio.gather(
-                *(create(store, batch_id=f"b{number}") for number in range(600)),
-                return_exceptions=True,
-            )
-            assert {type(answer) for answer in answers} == {StoreBusy}
-            other.execute("ROLLBACK")
-        await store.probe()
-        assert await store.read(lambda tx: list(tx.iterate_datasets(None)), visible=ALL) == []
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_every_call_that_meets_a_locked_file_is_answered(path: Path) -> None:
-    async with opened(path) as store:
-        await create(store)
-        with plain(path) as other:
-            other.execute("BEGIN IMMEDIATE")
-            calls = [create(store, f"b-{number}") for number in range(50)]
-            answers = await asyncio.gather(*calls, return_exceptions=True)
-            other.execute("ROLLBACK")
-        assert all(isinstance(answer, StoreBusy) for answer in answers)
-        assert (await get_dataset(store)).batches == 1
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_file_that_stays_locked_is_refused_at_the_start(path: Path) -> None:
-    connection.open_writer(path).close()
-    with plain(path) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StartError, match="locked; another program has kept it"):
-            async with opened(path):
-                pass
-
-
-async def test_full_file_is_busy_until_there_is_room(path: Path) -> None:
-    def allow(pages: int) -> Callable[[Any], None]:
-        return lambda tx: tx._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
-
-    async with opened(path) as store:
-        batch = await create(store, documents=1)
-        await store.write(allow(1), visible=ALL)  # no more than there are
-        with pytest.raises(StoreBusy, match="full"):
-            await create(store, "large", documents=1_000)
-        assert await get_batch(store) == batch
-        await store.probe()
-        await store.write(allow(1_000_000), visible=ALL)
-        assert (await create(store, "large", documents=1_000)).counts.total == 1_000
-
-
-@contextlib.contextmanager
-def full_disk(path: Path) -> Iterator[None]:
-    """Let no file grow beyond the log of this one, so that nothing can be appended to it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{path}-wal").stat().st_size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-async def test_probe_after_a_fault_proves_that_a_commit_reaches_the_disk(path: Path) -> None:
-    """The lock alone proves nothing: it can be had on a full disk as well."""
-    async with opened(path) as store:
-        batch = await create(store, documents=1)
-        with full_disk(path):
-            with pytest.raises(StoreBusy):
-                await move(store, batch, (0, taken))
-            for _ in range(3):
-                with pytest.raises(StoreBusy):
-                    await store.probe()
-        await store.probe()
-        assert (await move(store, batch, (0, taken))).revision == batch.revision + 1
-
-
-async def test_fault_is_told_once_it_is_met(path: Path) -> None:
-    told: list[Exception] = []
-    store = SqliteStore(
-        path,
-        clock=Clock(),
-        on_commit=lambda _: None,
-        on_foreign_commit=lambda: None,
-        on_fault=told.append,
-    )
-    path.rename(path.with_suffix(".aside"))
-    with pytest.raises(StoreBusy, match="deleted or replaced"):
-        await create(store)
-    await store.close()
-    [fault] = told
-    assert isinstance(fault, StoreBusy)
+# Calls.
 
 
 async def test_mistake_in_a_statement_is_a_bug_and_not_a_busy_store(store: SqliteStore) -> None:

@@ -19,7 +19,7 @@ from stagecast.auth import Authenticator
 from stagecast.feed import Feed
 from stagecast.queries import Queries
 from stagecast.rest import cognee, dify
-from stagecast.rest.content import respond
+from stagecast.rest.content import Content, respond
 from stagecast.rest.openapi import describe
 
 # All but Dify's, which is not found with a slash behind it.
@@ -47,21 +47,10 @@ def make_rest_app(
         cors_origins: whose pages a browser lets read the answers; none if it is empty.
         root_path: what a proxy has before all paths, whether or not it passes it on.
     """
-    description = describe(root_path)
-
-    async def show_openapi(request: Request) -> Response:
-        return respond(request, description)
-
-    async def tell_ready(_request: Request) -> Response:
-        ready = is_ready()
-        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
-
     ours = [
         Route(dify.PATH, dify.IndexingStatus(queries, feed, authenticator, store_s=store_s)),
         Route(cognee.PATH, cognee.DatasetsStatus(queries, feed, authenticator, store_s=store_s)),
-        Route("/openapi.json", show_openapi),
-        Route("/healthz", _tell_alive),
-        Route("/readyz", tell_ready),
+        *_open_routes(describe(root_path), is_ready),
         *(Route(path + "/", _ToPath(path)) for path in _WITHOUT_SLASH),
     ]
     app = Starlette(
@@ -78,6 +67,26 @@ def make_rest_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _open_routes(openapi: Content, is_ready: Callable[[], bool]) -> list[Route]:
+    """Return the routes that need no credentials."""
+
+    async def get_openapi(request: Request) -> Response:
+        return respond(request, openapi)
+
+    async def get_liveness(_request: Request) -> Response:
+        return JSONResponse({"alive": True})
+
+    async def get_readiness(_request: Request) -> Response:
+        ready = is_ready()
+        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+    return [
+        Route("/openapi.json", get_openapi),
+        Route("/healthz", get_liveness),
+        Route("/readyz", get_readiness),
+    ]
 
 
 class _RootPath:
@@ -140,10 +149,6 @@ def _allow(origins: Sequence[str]) -> Middleware:
         allow_headers=("*",),
         expose_headers=("ETag", "Retry-After", "WWW-Authenticate"),
     )
-
-
-async def _tell_alive(_request: Request) -> Response:
-    return JSONResponse({"alive": True})
 
 
 async def _explain(request: Request, error: Exception) -> Response:

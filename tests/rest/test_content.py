@@ -11,8 +11,8 @@ from stagecast.rest.content import Body, Content, respond
 def body(*pieces: str) -> Content:
     growing = Body()
     for piece in pieces[:-1]:
-        growing.add(piece)
-    return growing.end(pieces[-1])
+        growing.add(piece.encode())
+    return growing.end(pieces[-1].encode())
 
 
 CONTENT = body("{", "}")

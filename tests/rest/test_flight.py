@@ -17,7 +17,7 @@ SIZE = 1_000
 
 async def make() -> Content:
     await asyncio.sleep(0)
-    return Body().end("x" * SIZE)
+    return Body().end(b"x" * SIZE)
 
 
 @pytest.fixture(autouse=True)

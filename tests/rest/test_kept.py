@@ -35,7 +35,7 @@ class Source:
         self.made += 1
         value = self.value
         await self.hold.wait()
-        return Body().end(f"{value}")
+        return Body().end(f"{value}".encode())
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ async def test_answer_that_was_asked_for_again_stays_and_what_goes_listens_no_mo
 
 
 async def make(size: int) -> Content:
-    return Body().end("x" * size)
+    return Body().end(b"x" * size)
 
 
 MANY = Visibility(frozenset(f"{number:036}" for number in range(1_000)))

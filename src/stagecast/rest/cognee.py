@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,7 +18,7 @@ from stagecast.errors import CredentialsError, DeniedError
 from stagecast.feed import Feed, Topic
 from stagecast.model import Caller, Dataset, DatasetState, Visibility, dataset_state
 from stagecast.queries import Queries
-from stagecast.rest.content import Body, Content, respond, to_json
+from stagecast.rest.content import Body, Content, respond
 from stagecast.rest.endpoint import Endpoint
 from stagecast.rest.kept import KeptAnswers
 from stagecast.rest.uuids import BadUuid, read_uuid
@@ -68,7 +69,7 @@ class DatasetsStatus(Endpoint):
 
     async def _render(self, dataset_ids: frozenset[str], visible: Visibility) -> Content:
         datasets = await self._queries.find_datasets(dataset_ids or None, visible=visible)
-        return Body().end(to_json(_show(datasets)))
+        return Body().end(orjson.dumps(_show(datasets)))
 
     def explain(self, error: Exception) -> Response:
         """Return what this path says of an error: one body for whatever kept it from answering."""

@@ -7,7 +7,6 @@ sent it again.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-
-to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _OPAQUE_TAG = re.compile(r'"[^"]*"')
 
@@ -42,15 +39,14 @@ class Body:
         """Whether there is a chunk."""
         return bool(self._chunks)
 
-    def add(self, text: str) -> None:
+    def add(self, chunk: bytes) -> None:
         """Add a chunk, which is not empty."""
-        chunk = text.encode()
         self._digest.update(chunk)
         self._chunks.append(chunk)
 
-    def end(self, text: str) -> Content:
-        """Add the last text and return the whole."""
-        self.add(text)
+    def end(self, chunk: bytes) -> Content:
+        """Add the last chunk and return the whole."""
+        self.add(chunk)
         if len(self._chunks) > 1:
             last = self._chunks.pop()
             self._chunks[-1] += last

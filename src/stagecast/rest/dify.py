@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,7 +26,7 @@ from stagecast.errors import (
 from stagecast.feed import Feed
 from stagecast.model import SECOND_US, Caller, Document, DocumentState, Stage, canonical_uuid
 from stagecast.queries import Queries
-from stagecast.rest.content import Body, Content, respond, to_json
+from stagecast.rest.content import Body, Content, respond
 from stagecast.rest.endpoint import Endpoint
 from stagecast.rest.flight import Flight
 from stagecast.rest.kept import KeptAnswers, Key
@@ -49,27 +50,18 @@ _ERRORS: dict[type[Exception], tuple[int, str, str]] = {
     Exception: (500, "unknown", "Internal Server Error"),
 }
 
-# The twelve keys that clients know, in their order. A batch may have 100,000 documents, and filling
-# a pattern takes a third of the time that encoding a dictionary does.
-_KEYS = (
-    *("id", "indexing_status", "processing_started_at", "parsing_completed_at"),
-    *("cleaning_completed_at", "splitting_completed_at", "completed_at", "paused_at", "error"),
-    *("stopped_at", "completed_segments", "total_segments"),
-)
-_ENTRY = "{" + ",".join(f'"{key}":%s' for key in _KEYS) + "}"
-
 # What is told of any other path below `/v1`, as the real server tells it: before it asks for a key.
 _NO_PATH = (
     "The requested URL was not found on the server. "
     "If you entered the URL manually please check your spelling and try again."
 )
 
-# In JSON. Known clients end on `completed` and `error` alone.
-_STAGES = {stage: f'"{stage.name.lower()}"' for stage in Stage}
+# Known clients end on `completed` and `error` alone.
+_STAGES = {stage: stage.name.lower() for stage in Stage}
 _STATES = {
-    DocumentState.PAUSED: '"paused"',
-    DocumentState.FAILED: '"error"',
-    DocumentState.STOPPED: '"error"',
+    DocumentState.PAUSED: "paused",
+    DocumentState.FAILED: "error",
+    DocumentState.STOPPED: "error",
 }
 
 
@@ -131,7 +123,7 @@ class IndexingStatus(Endpoint):
         async with contextlib.aclosing(pages):
             _, complete = await anext(pages)
         if complete:
-            return body.end("]}")
+            return body.end(b"]}")
         return await self._turns.share(name, partial(self._make_large, query, name))
 
     async def _make_large(self, query: Key, name: BatchName) -> Content:
@@ -144,7 +136,7 @@ class IndexingStatus(Endpoint):
         render = partial(_render, name, body)
         async for _ in self._queries.render_documents(*name, render, visible=query[0]):
             pass
-        return body.end("]}")
+        return body.end(b"]}")
 
 
 def _envelope(
@@ -182,29 +174,30 @@ def _render(name: BatchName, body: Body, documents: Sequence[Document]) -> None:
     """
     if not documents:
         raise BatchNotFound(*name)
-    body.add(("," if body.begun else '{"data":[') + ",".join(map(_entry, documents)))
+    entries = orjson.dumps([_entry(document) for document in documents])
+    body.add((b"," if body.begun else b'{"data":[') + entries[1:-1])
 
 
-def _entry(document: Document) -> str:
-    error = _error_text(document)
-    return _ENTRY % (
-        to_json(document.document_id),
-        _STATES.get(document.state) or _STAGES[document.stage],
-        _seconds(document.processing_started_at),
-        _seconds(document.parsing_completed_at),
-        _seconds(document.cleaning_completed_at),
-        _seconds(document.splitting_completed_at),
-        _seconds(document.completed_at),
-        _seconds(document.paused_at),
-        "null" if error is None else to_json(error),
-        _seconds(document.stopped_at),
-        document.progress.completed_segments,
-        document.progress.total_segments or 0,
-    )
+def _entry(document: Document) -> dict[str, object]:
+    """Return the twelve keys that clients know, in their order."""
+    return {
+        "id": document.document_id,
+        "indexing_status": _STATES.get(document.state) or _STAGES[document.stage],
+        "processing_started_at": _seconds(document.processing_started_at),
+        "parsing_completed_at": _seconds(document.parsing_completed_at),
+        "cleaning_completed_at": _seconds(document.cleaning_completed_at),
+        "splitting_completed_at": _seconds(document.splitting_completed_at),
+        "completed_at": _seconds(document.completed_at),
+        "paused_at": _seconds(document.paused_at),
+        "error": _error_text(document),
+        "stopped_at": _seconds(document.stopped_at),
+        "completed_segments": document.progress.completed_segments,
+        "total_segments": document.progress.total_segments or 0,
+    }
 
 
-def _seconds(microseconds: int | None) -> int | str:
-    return "null" if microseconds is None else microseconds // SECOND_US
+def _seconds(microseconds: int | None) -> int | None:
+    return None if microseconds is None else microseconds // SECOND_US
 
 
 def _error_text(document: Document) -> str | None:

@@ -8,16 +8,17 @@ Both fit into OpenAPI 3.0, the older version of the two.
 
 from __future__ import annotations
 
-import json
 from importlib import metadata, resources
 
-from stagecast.rest.content import Body, Content, to_json
+import orjson
+
+from stagecast.rest.content import Body, Content
 
 
 def describe(root_path: str) -> Content:
     """Return the document, with the path prefix of a proxy as its server."""
-    document = json.loads(resources.files("stagecast.rest").joinpath("openapi.json").read_bytes())
+    document = orjson.loads(resources.files("stagecast.rest").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = metadata.version("stagecast")
     if root_path:
         document["servers"] = [{"url": root_path}]
-    return Body().end(to_json(document))
+    return Body().end(orjson.dumps(document))

@@ -46,11 +46,9 @@ class HistoryReading:
     _connection: Connection
 
     def has_excess(self, limit: HistoryLimit) -> bool:
-        """Tell whether a batch has more history than a limit lets it keep."""
         return self._find_excess(limit) is not None
 
     def find_ended(self, until: int, most: int) -> Sequence[Batch]:
-        """Return batches that had ended at a time and still are, those that ended first."""
         found = self._connection.execute(_ENDED, (until, most))
         return [rows.batch_from_row(tuple(row), dataset_id) for dataset_id, *row in found]
 
@@ -69,7 +67,6 @@ class HistoryWriting(HistoryReading):
     """What a transaction that writes lets go."""
 
     def trim(self, limit: HistoryLimit, most: int) -> int:
-        """Let go of the oldest transitions beyond a limit, some at a time, and return how many."""
         left = most
         while left > 0 and (excess := self._find_excess(limit)):
             key, revision, kept_from = excess

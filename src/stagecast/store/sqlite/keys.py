@@ -44,11 +44,9 @@ class KeysReading:
     _connection: Connection
 
     def list_keys(self) -> Sequence[ApiKey]:
-        """Return all keys, the oldest first; also those that were revoked or have expired."""
         return [_key_from_row(row) for row in self._connection.execute(_KEYS)]
 
     def get_keys_serial(self) -> int:
-        """Return a number that changes with every change of a key."""
         [(serial,)] = self._connection.execute(_SERIAL)
         return int(serial)
 
@@ -60,7 +58,6 @@ class KeysWriting:
     now: int
 
     def add_key(self, key: NewKey) -> ApiKey:
-        """Keep a key."""
         visible = key.visible.dataset_ids
         cursor = self._connection.execute(
             _NEW_KEY,
@@ -74,7 +71,6 @@ class KeysWriting:
         return _key_from_row(row)
 
     def revoke_key(self, key: ApiKey) -> None:
-        """Let a key open nothing any more; one that was revoked before stays as it is."""
         self._connection.execute(_REVOKE_KEY, (self.now, key.id))
 
 

@@ -124,7 +124,10 @@ _SERIAL = "SELECT serial FROM progress_marks WHERE batch = ? AND mark = ?"
 
 
 class SqliteReading(KeysReading, TimersReading, HistoryReading):
-    """Reads on one connection, inside a transaction that somebody else began."""
+    """Reads on one connection, inside a transaction that somebody else began.
+
+    The protocol `Reading` documents its methods.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -140,14 +143,12 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
             cursor.close()
 
     def find_dataset(self, dataset_id: str) -> Dataset | None:
-        """Return the dataset, if it is there."""
         row = self._connection.execute(_DATASET, (dataset_id,)).fetchone()
         return rows.dataset_from_row(row) if row else None
 
     def iterate_datasets(
         self, dataset_ids: Collection[str] | None, *, after: str = ""
     ) -> Iterator[Dataset]:
-        """Yield those of the datasets that are there, or all, in the order of their ids."""
         named = () if dataset_ids is None else (json.dumps(list(dataset_ids)),)
         found = self._iterate(
             f"{_DATASETS}{_OF_LIST if named else ''} ORDER BY dataset_id",
@@ -158,7 +159,6 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
     def find_dataset_news(
         self, dataset_ids: Collection[str] | None, *, after_serial: int
     ) -> DatasetNews:
-        """Return what became of the datasets, or of all, since a serial."""
         named = () if dataset_ids is None else (json.dumps(list(dataset_ids)),)
         of_list = _OF_LIST if named else ""
         asked = (after_serial, *named)
@@ -174,12 +174,10 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
         )
 
     def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
-        """Return the batch, if it is there."""
         row = self._connection.execute(_BATCH, (dataset_id, batch_id)).fetchone()
         return rows.batch_from_row(row, dataset_id) if row else None
 
     def find_heads(self, names: Collection[BatchName]) -> dict[BatchName, Head]:
-        """Return how far those of the batches are that are there."""
         found = self._connection.execute(_HEADS, (json.dumps(list(names)),))
         return {(dataset_id, batch_id): tuple(head) for dataset_id, batch_id, *head in found}
 
@@ -190,7 +188,6 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
         states: Collection[BatchState] = (),
         before_key: int | None = None,
     ) -> Iterator[Batch]:
-        """Yield batches of a dataset, or of all, newest first; an empty filter lets all through."""
         of_dataset = () if dataset_id is None else (dataset_id,)
         one = _KEYS_IN_STATE_OF_DATASET if of_dataset else _KEYS_IN_STATE
         before = _NEWEST if before_key is None else before_key
@@ -204,7 +201,6 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
             yield rows.batch_from_row(tuple(row), dataset_id)
 
     def find_documents(self, batch: Batch, document_ids: Collection[str]) -> dict[str, Document]:
-        """Return those of the documents that are there, by id."""
         if len(document_ids) == 1:
             found = self._connection.execute(_DOCUMENT, (batch.key, *document_ids))
         else:
@@ -222,10 +218,6 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
         stages: Collection[Stage] = (),
         as_of: int | None = None,
     ) -> Iterator[Document]:
-        """Yield documents in the order of registration; an empty filter lets all through.
-
-        With `as_of` they are as they were at that revision, those that joined later left out.
-        """
         where = _is_one_of("state", states) + _is_one_of("stage", stages)
         found = self._iterate(
             f"{_DOCUMENTS}{where} ORDER BY position", (batch.key, after_position, *states, *stages)
@@ -240,7 +232,6 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
     def iterate_transitions(
         self, batch: Batch, *, after_revision: int, document: Document | None = None
     ) -> Iterator[Transition]:
-        """Yield the log of the batch, or of one of its documents, after a revision."""
         identity: rows.Row = ()
         if document is None:
             found = self._iterate(_LOG, (batch.key, after_revision))
@@ -251,24 +242,20 @@ class SqliteReading(KeysReading, TimersReading, HistoryReading):
             yield rows.transition_from_row((*row, *identity), batch.dataset_id, batch.batch_id)
 
     def get_page_secret(self) -> bytes:
-        """Return the secret of page tokens."""
         [(secret,)] = self._connection.execute(_PAGE_SECRET)
         return bytes(secret)
 
     def find_call(self, batch: Batch, revision: int) -> int | None:
-        """Return the call that made a transition, if the log still has it."""
         row = self._connection.execute(_CALL, (batch.key, revision)).fetchone()
         return row[0] if row else None
 
     def find_serial(self, batch: Batch, mark: int) -> int:
-        """Return the last progress serial that the server with this mark gave, or 0."""
         row = self._connection.execute(_SERIAL, (batch.key, mark)).fetchone()
         return row[0] if row else 0
 
     def iterate_progress(
         self, batch: Batch, *, after_serial: int
     ) -> Iterator[tuple[int, Document]]:
-        """Yield documents whose counters changed without a transition, with their serials."""
         for serial, *row in self._iterate(_PROGRESSED, (batch.key, after_serial)):
             yield serial, rows.document_from_row(tuple(row), batch.dataset_id, batch.batch_id)
 

@@ -119,18 +119,15 @@ class TimersReading:
     def find_unheard(
         self, batch: Batch, document_ids: Collection[str], *, before: int
     ) -> Collection[str]:
-        """Return those of the documents that want a sign of life."""
         names = json.dumps(list(document_ids))
         found = self._connection.execute(_UNHEARD, (batch.key, names, before))
         return {document_id for (document_id,) in found}
 
     def has_due(self, until: int) -> bool:
-        """Tell whether a timer, or a batch to seal, is due at a time."""
         [(due,)] = self._connection.execute(_HAS_DUE, {"until": until})
         return bool(due)
 
     def find_idle(self, until: int, limit: int) -> Sequence[IdleBatch]:
-        """Return batches that are to be sealed at a time, those first that are due first."""
         found = self._connection.execute(_IDLE_BATCHES, {"until": until, "limit": limit})
         return [
             IdleBatch(batch=rows.batch_from_row(tuple(row), dataset_id), since=since)
@@ -138,7 +135,6 @@ class TimersReading:
         ]
 
     def find_lease(self) -> Lease:
-        """Return who looks after what is due."""
         [(holder, beat, reached_at)] = self._connection.execute(_LEASE)
         return Lease(holder=holder, beat=beat, reached_at=reached_at)
 
@@ -149,24 +145,19 @@ class TimersWriting:
     _connection: Connection
 
     def find_timers(self, *, until: int | None, after: Place | None, most: int) -> Sequence[Timer]:
-        """Return timers by their places: those that are due at a time, or all, behind a place."""
         asked = (_NEVER if until is None else until, *(after or _FIRST), most)
         return [_timer_from_row(row) for row in self._connection.execute(_TIMERS, asked)]
 
     def set_timer(self, timer: Timer, *, heard_at: int, due_at: int | None) -> None:
-        """Say when the silence of a document began, and when to look at it, if ever."""
         self._connection.execute(_SET_TIMER, (heard_at, due_at, *timer.place[1:]))
 
     def set_idle_since(self, batch: Batch, since: int) -> None:
-        """Say since when nothing was added to a batch."""
         self._connection.execute(_SET_IDLE_SINCE, (since, batch.key))
 
     def cap_idle_since(self, now: int) -> None:
-        """Let batches that wait since a time to come wait since now: the clock was set back."""
         self._connection.execute(_CAP_IDLE_SINCE, {"now": now})
 
     def save_lease(self, lease: Lease) -> None:
-        """Say who looks after what is due."""
         self._connection.execute(_SAVE_LEASE, (lease.holder, lease.beat, lease.reached_at))
 
     def _save_heard(self, batch: Batch, documents: Iterable[Document], now: int) -> None:

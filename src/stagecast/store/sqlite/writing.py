@@ -145,7 +145,7 @@ _SWEEP_DATASET = """
 
 
 class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
-    """Also writes.
+    """Also writes; the protocol `Writing` documents its methods.
 
     Args:
         connection: where to write.
@@ -164,17 +164,14 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
         self.touched: set[Topic] = set()
 
     def get_creation(self, batch: Batch) -> Creation:
-        """Return what is known of the call that created the batch."""
         [(fingerprint, documents, request_id)] = self._connection.execute(_CREATION, (batch.key,))
         return Creation(fingerprint=fingerprint, documents=documents, request_id=request_id)
 
     def find_batch_by_request(self, dataset_id: str, request_id: str) -> Batch | None:
-        """Return the batch that was created with this request id."""
         row = self._connection.execute(_BATCH_BY_REQUEST, (dataset_id, request_id)).fetchone()
         return rows.batch_from_row(row, dataset_id) if row else None
 
     def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
-        """Make the row of a new batch, which gives it its `key`; and its dataset's, if need be."""
         if self.find_dataset(batch.dataset_id) is None:
             self._connection.execute(
                 _NEW_DATASET, rows.dataset_to_row(_first_seen(batch.dataset_id, self.now))
@@ -201,11 +198,9 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
         return BatchEdit(keyed, new=True, now=self.now, call=random_number(), mark=self._mark)
 
     def edit(self, batch: Batch) -> BatchEdit:
-        """Begin to change a batch that is there."""
         return BatchEdit(batch, new=False, now=self.now, call=random_number(), mark=self._mark)
 
     def save(self, edit: BatchEdit) -> None:
-        """Write rows, log and counts, and set the timers of what changed."""
         if edit.heard:
             self._save_heard(edit.batch, edit.heard.values(), self.now)
         if not edit.dirty:
@@ -226,7 +221,6 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
         self.touched.add((batch.dataset_id, batch.batch_id))
 
     def delete_batch(self, batch: Batch) -> None:
-        """Make a batch vanish; its rows are swept later."""
         self._connection.execute(_HIDE_BATCH, (batch.key,))
         dataset = get_dataset(self, batch.dataset_id)
         asked = (batch.dataset_id, dataset.last_ended)
@@ -236,7 +230,6 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
         self.touched.add((batch.dataset_id, batch.batch_id))
 
     def delete_dataset(self, dataset: Dataset) -> None:
-        """Make a dataset vanish with all its batches; their rows are swept later."""
         dataset_id = dataset.dataset_id
         names = self._connection.execute(_BATCH_IDS, (dataset_id,)).fetchall()
         self._connection.execute(_HIDE_BATCHES, (dataset_id,))
@@ -245,7 +238,6 @@ class SqliteWriting(SqliteReading, KeysWriting, TimersWriting, HistoryWriting):
         self.touched |= {(dataset_id, batch_id) for (batch_id,) in names} | {(dataset_id,)}
 
     def sweep(self, most: int) -> bool:
-        """Delete some rows of what has vanished; False if there was nothing to delete."""
         left = most
         while left > 0 and (swept := self._sweep_piece(left)):
             left -= swept

@@ -109,7 +109,7 @@ async def test_request_that_cannot_be_decoded_is_told_so(server: App) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
         refusal = await ending(channel, GET, iter([b"\x0a\x7fcut"]))
     assert (refusal.code, refusal.reason) == (Code.INVALID_ARGUMENT, "FIELD_INVALID")
-    assert refusal.message == "request: its 5 bytes cannot be decoded"
+    assert refusal.message == "request: cannot be decoded (size in bytes: 5)"
 
 
 @pytest.mark.parametrize("method", [GET, WAIT, WATCH, REPORT])

@@ -156,7 +156,7 @@ FAULTS = {
     "hole": (
         "DELETE FROM transitions WHERE batch = :open AND revision = 4",
         OF_OPEN,
-        "its log has 17 transitions from revision 1 to 18",
+        "its log from revision 1 to 18 has gaps (transitions: 17)",
     ),
     "begin_of_log": (
         "DELETE FROM transitions WHERE batch = :open AND revision = 1",

@@ -100,7 +100,7 @@ class _Writer:
             self._write(data)
             if self._lost and self._queue.qsize() < _MAX_QUEUED // 2:
                 lost, self._lost = self._lost, 0
-                self._write(f"… {lost} records were lost: stderr did not take them\n".encode())
+                self._write(f"… records lost, since stderr did not take them: {lost}\n".encode())
 
     def _write(self, data: bytes) -> None:
         try:

@@ -303,7 +303,7 @@ def _message(received: _Received) -> Any:  # noqa: ANN401 - any request
         FieldInvalid: it could not be decoded.
     """
     if isinstance(received.message, DecodeError):
-        raise FieldInvalid("request", f"its {received.size} bytes cannot be decoded")
+        raise FieldInvalid("request", f"cannot be decoded (size in bytes: {received.size})")
     return received.message
 
 

@@ -163,8 +163,8 @@ INVARIANTS: Sequence[Invariant] = (
     ),
     _never(
         _BATCH,
-        "its log has {} transitions from revision {} to {}",
-        ["found.rows", "found.first", "found.last"],
+        "its log from revision {} to {} has gaps (transitions: {})",
+        ["found.first", "found.last", "found.rows"],
         f"{_BATCHES} JOIN {_LOGS}",
         "found.rows <> found.last - found.first + 1",
     ),

@@ -97,6 +97,27 @@ async def test_who_speaks_no_tls_is_not_answered(server: ServerProcess, key: str
     assert read.code != 0
 
 
+async def test_handshakes_that_never_end_count_as_connections(
+    tmp_path: Path, authority: Authority, ours: Certificate
+) -> None:
+    options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
+    limits = ("--max-connections", "4", "--request-timeout", "3600")
+    async with running(tmp_path / "s.db", *options, *limits) as server:
+        peers = [await asyncio.open_connection(*server.http.split(":")) for _ in range(20)]
+        async with asyncio.timeout(60):
+            closed = [await reader.read() for reader, _ in peers[5:]]
+        assert closed == 15 * [b""]
+        assert not any(reader.at_eof() for reader, _ in peers[:5])
+        for _, writer in peers:
+            writer.close()
+        asked = ("--cacert", authority.ca, f"https://{server.http}/healthz")
+        async with asyncio.timeout(60):
+            while (await curl(*asked)).out != '{"alive":true}':
+                pass
+        assert await server.stop() == 0
+        assert "ERROR" not in (tmp_path / "s.db.log").read_text()
+
+
 async def test_client_and_commands_watch_over_tls(
     server: ServerProcess, authority: Authority, key: str, dataset_id: str
 ) -> None:

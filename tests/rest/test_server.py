@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import signal
 import socket
+import ssl
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sized
+from functools import partial
 from typing import Any, cast
 
 import httpx
@@ -20,7 +23,7 @@ from stagecast.errors import StartError
 from stagecast.rest import HttpServer
 from stagecast.store.sqlite import SqliteStore
 from stagecast.tls import load_tls
-from tests.certificates import Certificate
+from tests.certificates import Authority, Certificate
 from tests.conditions import until, with_more_time
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
@@ -63,6 +66,40 @@ async def test_handshake_that_never_ends_is_closed_in_time(
         assert await reader.read() == b""
     writer.close()
     await server.stop(1)
+
+
+async def test_handshakes_count_as_connections_while_they_last(
+    store: SqliteStore, authority: Authority, ours: Certificate
+) -> None:
+    limited = Config(http="127.0.0.1:0", max_connections=2, request_s=600.0)
+    config = dataclasses.replace(limited, tls_cert=ours.cert, tls_key=ours.key)
+    server = HttpServer(open_app(store), config, tls=load_tls(config))
+    await server.start()
+    connections = server._server.server_state.connections
+    half_open = [await _connected(server) for _ in range(3)]
+    await until(lambda: len(connections) == 3)
+    reader, writer = await _connected(server)
+    async with asyncio.timeout(60):
+        assert await reader.read() == b""
+    writer.close()
+    trust = ssl.create_default_context(cafile=authority.ca)
+    async with httpx.AsyncClient(verify=trust, timeout=60) as http:
+        for left, status in ((2, 503), (1, 200)):
+            half_open.pop()[1].close()
+            await until(partial(_are, connections, left))
+            answer = await http.get(f"https://{server.address}/healthz")
+            assert answer.status_code == status
+    await server.stop(1)
+    assert not connections
+    half_open.pop()[1].close()
+
+
+def _are(connections: Sized, number: int) -> bool:
+    return len(connections) == number
+
+
+async def _connected(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*server.address.split(":"))
 
 
 async def test_port_0_picks_a_free_one_and_address_names_it(served: HttpServer) -> None:

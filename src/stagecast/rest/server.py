@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
-from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -23,6 +23,9 @@ from stagecast.rest.stalled import Stalled
 from stagecast.tls import Tls
 
 _LOOK_EVERY_S = 0.5  # for who has stopped reading
+_ACCEPT_AGAIN_S = 1.0  # after the system had no room for a connection
+
+_log = logging.getLogger(__name__)
 
 
 class HttpServer:
@@ -42,7 +45,7 @@ class HttpServer:
         self._share_port = config.share_ports
         settings = uvicorn.Config(
             app,
-            http=partial(BoundedProtocol, limits=config),  # type: ignore[arg-type]  # makes one
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -127,7 +130,9 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(settings)
         self.listening = asyncio.Event()
         self._ending = asyncio.Event()
-        self._handshake_s = limits.request_s
+        self._limits = limits
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._stalled = Stalled(limits.slow_reader_s)
 
     @contextlib.contextmanager
@@ -136,27 +141,75 @@ class _Uvicorn(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and tell.
-
-        uvicorn would leave it to asyncio how long a TLS handshake may take: a minute.
-        """
-        loop, ssl_context = asyncio.get_running_loop(), self.config.ssl
-        self.servers = [
-            await loop.create_server(
-                self._make_protocol,
-                sock=listener,
-                ssl=ssl_context,
-                ssl_handshake_timeout=self._handshake_s if ssl_context else None,
-                backlog=self.config.backlog,
-            )
-            for listener in sockets or ()
-        ]
+        """Listen, and tell."""
+        self.servers = []
+        for listener in sockets or ():
+            if self.config.ssl:
+                listener.listen(self.config.backlog)
+                listener.setblocking(False)
+                self._accepting.append(asyncio.create_task(self._accept(listener)))
+            else:
+                self.servers.append(await self._serve_plainly(listener))
         self.started = True
         self.listening.set()
 
-    def _make_protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]  # ours takes these
-            config=self.config, server_state=self.server_state, app_state={}
+    async def _serve_plainly(self, listener: socket.socket) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            self._make_protocol, sock=listener, backlog=self.config.backlog
+        )
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Take connections, and begin TLS with each; more than there may be are closed.
+
+        asyncio would take any number of them, and tell of none before its handshake is over. One
+        too many is let through, to be told so.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except ConnectionError:  # gone before it was taken
+                continue
+            except OSError as error:
+                _log.error("cannot take a connection for HTTP: %s", error.strerror)
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                continue
+            if len(self.server_state.connections) > self._limits.max_connections:
+                connection.close()
+                continue
+            handshake = asyncio.create_task(self._begin_tls(connection))
+            self._handshakes.add(handshake)
+            handshake.add_done_callback(self._handshakes.discard)
+
+    async def _begin_tls(self, connection: socket.socket) -> None:
+        """Do a handshake; the connection counts from now on, and not if nothing comes of it."""
+        protocol = self._make_protocol()
+        connections = self.server_state.connections
+        connections.add(protocol)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=self._limits.request_s,
+            )
+        except OSError as error:  # what peers do is not for the log
+            _log.debug("no TLS with a client: %s", error)
+        finally:
+            if protocol.transport is None:
+                connections.discard(protocol)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, and hang up where a handshake is under way."""
+        tasks = [*self._accepting, *self._handshakes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    def _make_protocol(self) -> BoundedProtocol:
+        return BoundedProtocol(
+            limits=self._limits, config=self.config, server_state=self.server_state, app_state={}
         )
 
     async def main_loop(self) -> None:
@@ -187,7 +240,9 @@ class _Uvicorn(uvicorn.Server):
             transport.abort()
 
     def _transports(self) -> list[asyncio.Transport]:
-        return [connection.transport for connection in self.server_state.connections]
+        """Return those of connections; of one that begins with TLS there is none yet."""
+        transports = (connection.transport for connection in self.server_state.connections)
+        return [transport for transport in transports if transport]
 
 
 async def _bind(address: str, *, share_port: bool) -> socket.socket:

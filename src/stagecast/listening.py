@@ -24,6 +24,7 @@ from typing import Any
 
 from stagecast.config import MAX_SOCKET_PATH, Config, socket_path, split_address
 from stagecast.errors import StartError
+from stagecast.failures import reason_of
 
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -76,7 +77,7 @@ def told_if_it_cannot_listen(face: str, address: str) -> Iterator[None]:
         yield
     except (OSError, UnicodeError) as error:
         # Python adds the address once more to what the system says.
-        reason = (getattr(error, "strerror", None) or str(error)).partition(" (")[0]
+        reason = reason_of(error).partition(" (")[0]
         raise StartError(f"cannot listen for {face} on {address}: {reason}") from error
     except ValueError as error:
         raise StartError(f"cannot listen for {face}: {error}") from error

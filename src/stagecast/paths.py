@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stagecast.errors import StartError
 from stagecast.escaping import escape
+from stagecast.failures import reason_of
 
 _MAX_BYTES = 16 << 20  # no certificate and no key is so long, nor all that a system trusts
 _PART = 1 << 16
@@ -31,7 +32,7 @@ def read_file(path: Path) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:  # noqa: PTH123 - takes a descriptor
             return b"".join(_parts(file.fileno()))
     except OSError as error:
-        raise StartError(f"cannot read {shown(path)}: {error.strerror or error}") from error
+        raise StartError(f"cannot read {shown(path)}: {reason_of(error)}") from error
 
 
 def _parts(descriptor: int) -> Iterator[bytes]:

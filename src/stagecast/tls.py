@@ -22,6 +22,7 @@ from typing import IO
 from stagecast.certificates import read_certificates, read_pair
 from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.failures import reason_of
 from stagecast.paths import shown
 from stagecast.pem import load_certificate
 
@@ -143,7 +144,7 @@ def _ask_clients(tls: Tls) -> None:
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
-    return error.strerror or str(error)
+    return reason_of(error)
 
 
 def _warn_of_dates(tls: Tls) -> None:

@@ -20,6 +20,7 @@ import click
 from stagecast.app import App
 from stagecast.cli import hints, polled
 from stagecast.cli.address import check_called, check_called_by_http
+from stagecast.cli.descriptors import take_descriptors
 from stagecast.cli.ending import Unusable, told_in_one_line
 from stagecast.cli.index import Index
 from stagecast.cli.logs import log_to_stderr
@@ -37,6 +38,7 @@ from stagecast.client import Client
 from stagecast.config import Config, socket_path
 from stagecast.errors import StartError
 from stagecast.escaping import is_printable
+from stagecast.failures import reason_of
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -44,6 +46,7 @@ _SAMPLE_SEARCH = "resume token"  # what the samples are searched for
 _DELAY_S = 0.05  # on a terminal
 _TO_FOLLOW = 100  # so many documents at most can be followed by the eye
 _DOCUMENTS_ON_SCREEN = 20  # of a REST answer; a file or a pipe gets all
+_DESCRIPTORS = 100  # for a server, and for workers with two temporary files each
 _DEFAULTS = Config()
 
 
@@ -124,6 +127,7 @@ def demo(
         delay = default_delay_s(len(sources), terminal=sys.stdout.isatty())
     log_to_stderr(level=logging.WARNING)
     try:
+        take_descriptors("the demo", _DESCRIPTORS)
         with told_in_one_line(grpc or "the server in this command", tls=access.speaks_tls):
             server = partial(_server, grpc, http, access)
             batch = run(_demo(sources, server, delay_s=delay, search=search))
@@ -147,8 +151,7 @@ def _kept_if_told() -> Iterator[Path]:
     try:
         directory = Path(tempfile.mkdtemp(prefix="stagecast-demo-"))
     except OSError as error:
-        why = error.strerror or error
-        raise Unusable(f"cannot make a temporary directory: {why}") from error
+        raise Unusable(f"cannot make a temporary directory: {reason_of(error)}") from error
     try:
         yield directory
     except BaseException:
@@ -213,7 +216,7 @@ async def _show_rest(server: _Server, batch: r.Batch) -> None:
         try:
             answer = await polled.fetched(url, server.access)
         except OSError as error:
-            raise Unusable(f"cannot get {url}: {error.strerror or error}") from error
+            raise Unusable(f"cannot get {url}: {reason_of(error)}") from error
         echo(f"GET {url}\n{polled.layout(answer, most=most)}\n")
 
 

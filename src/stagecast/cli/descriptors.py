@@ -21,15 +21,10 @@ def fit_connections(config: Config) -> Config:
     Raises:
         StartError: they are too few for a server.
     """
-    limit = _raise_limit()
+    limit = take_descriptors("a server", _RESERVED + 2)
     room = (limit - _RESERVED) // 2  # gRPC and HTTP have as many connections each
     if limit == resource.RLIM_INFINITY or room >= config.max_connections:
         return config
-    if room < 1:
-        raise StartError(
-            f"the limit of open files is {limit}, and a server needs at least {_RESERVED + 2}; "
-            "raise it with 'ulimit -n'"
-        )
     _log.warning(
         "the limit of open files is %d, so that gRPC and HTTP take %d connections each instead "
         "of %d; raise it with 'ulimit -n'",
@@ -40,9 +35,19 @@ def fit_connections(config: Config) -> Config:
     return dataclasses.replace(config, max_connections=room)
 
 
-def _raise_limit() -> int:
-    """Take all descriptors that the system grants, not the usual 1,024; return how many."""
+def take_descriptors(what: str, needed: int) -> int:
+    """Take all descriptors that the system grants, not the usual 1,024; return how many.
+
+    Raises:
+        StartError: they are fewer than are needed, for what is named.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # macOS grants fewer than it says
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < needed and limit != resource.RLIM_INFINITY:
+        raise StartError(
+            f"the limit of open files is {limit}, and {what} needs at least {needed}; raise it "
+            "with 'ulimit -n'"
+        )
+    return limit

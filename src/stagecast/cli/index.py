@@ -18,6 +18,7 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from stagecast.cli.stages import IngestionError
+from stagecast.failures import reason_of
 
 T = TypeVar("T")
 
@@ -82,7 +83,9 @@ class Index:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
         except sqlite3.Error as error:
-            raise IngestionError("INDEX_ERROR", f"cannot use {self.path}: {error}") from error
+            raise IngestionError(
+                "INDEX_ERROR", f"cannot use {self.path}: {reason_of(error)}"
+            ) from error
 
 
 def _open(path: Path) -> Database:

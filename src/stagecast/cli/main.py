@@ -19,6 +19,7 @@ from stagecast.cli.stdio import guarded_output
 from stagecast.cli.upkeep import backup, check
 from stagecast.cli.watch import watch
 from stagecast.escaping import escape_controls
+from stagecast.failures import is_too_many_files, reason_of
 
 
 class _Program(click.Group):
@@ -38,6 +39,10 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
+        except OSError as error:
+            if not is_too_many_files(error):
+                raise
+            raise click.ClickException(reason_of(error)) from error
         except click.exceptions.NoArgsIsHelpError:  # its message is the help
             raise
         except click.ClickException as error:

@@ -23,6 +23,7 @@ from urllib.request import (
 
 from stagecast.cli.server import Access
 from stagecast.escaping import escape_json, lacks_characters
+from stagecast.failures import reason_of
 from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
 from stagecast.v1 import resources_pb2 as r
 
@@ -114,8 +115,8 @@ def _why(reason: str | BaseException) -> str:
             return f"no answer for {_TIMEOUT_S:g} s"
         case socket.gaierror():
             return "there is no such host"
-        case OSError(strerror=str(words)):
-            return words
+        case OSError():
+            return reason_of(reason)
     return str(reason)
 
 

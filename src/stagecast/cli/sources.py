@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stagecast.cli.worker import Source
 from stagecast.escaping import escape
+from stagecast.failures import reason_of
 from stagecast.paths import shown
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -64,7 +65,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _tell_left_out(error: OSError) -> None:
-    _log.warning("left out %s: %s", shown(error.filename), error.strerror)
+    _log.warning("left out %s: %s", shown(error.filename), reason_of(error))
 
 
 def _source(path: Path, name: Path) -> Source:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, AnyStr
 
 from stagecast.cli import text
+from stagecast.failures import reason_of
 
 _BLOCK = 65_536  # bytes or characters
 _IN_MEMORY = 262_144  # bytes
@@ -71,7 +72,7 @@ def _text_of(path: Path) -> Iterator[str]:
         with path.open("rb") as file:
             yield from text.decode(_blocks(file))
     except OSError as error:
-        raise IngestionError("READ_ERROR", error.strerror or str(error)) from error
+        raise IngestionError("READ_ERROR", reason_of(error)) from error
     except ValueError as error:
         raise IngestionError("DECODE_ERROR", str(error)) from error
 

@@ -25,6 +25,7 @@ from stagecast.cli.stdio import announce
 from stagecast.client import Backoff
 from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.failures import reason_of
 from stagecast.listening import held_ports
 
 # Beyond the time to drain: calls that are just arriving, and a last write that waits for a lock.
@@ -178,7 +179,7 @@ class ServerProcess:
             with theirs, _stop_signals_held_back():
                 self._process.start()
         except OSError as error:
-            raise StartError(f"cannot start a process: {error.strerror or error}") from error
+            raise StartError(f"cannot start a process: {reason_of(error)}") from error
         self.id = self._process.ident
 
     async def ready(self) -> Ready:

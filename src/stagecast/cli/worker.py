@@ -25,6 +25,7 @@ from stagecast.cli.calls import call
 from stagecast.cli.stages import IngestionError, scratch
 from stagecast.client import Client
 from stagecast.escaping import quote
+from stagecast.failures import reason_of
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 
@@ -147,7 +148,7 @@ class Worker:
             except IngestionError as error:
                 await attempt.fail(error.reason, str(error))
             except OSError as error:  # such as no room on the disk
-                await attempt.fail("TEMPORARY_FILE_ERROR", error.strerror or str(error))
+                await attempt.fail("TEMPORARY_FILE_ERROR", reason_of(error))
 
     async def _process(self, attempt: Attempt, path: Path) -> None:
         with scratch() as parsed, scratch() as cleaned, scratch() as chunks:

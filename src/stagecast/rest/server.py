@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from stagecast.config import Config, socket_path, split_address
+from stagecast.failures import reason_of
 from stagecast.listening import SocketFile, told_if_it_cannot_listen
 from stagecast.rest.protocol import BoundedProtocol
 from stagecast.rest.stalled import Stalled
@@ -171,7 +172,7 @@ class _Uvicorn(uvicorn.Server):
             except ConnectionError:  # gone before it was taken
                 continue
             except OSError as error:
-                _log.error("cannot take a connection for HTTP: %s", error.strerror)
+                _log.error("cannot take a connection for HTTP: %s", reason_of(error))
                 await asyncio.sleep(_ACCEPT_AGAIN_S)
                 continue
             if len(self.server_state.connections) > self._limits.max_connections:

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from stagecast.errors import StartError
+from stagecast.failures import reason_of
 from stagecast.paths import shown
 
 _LONGEST_SUFFIX = len("-journal")  # of the companions that lie beside a file
@@ -39,7 +40,7 @@ def find_place(path: Path, *, doing: str = "open") -> Path:
     except FileNotFoundError:
         return place
     except OSError as error:
-        raise StartError(f"{cannot}: {error.strerror}") from error
+        raise StartError(f"{cannot}: {reason_of(error)}") from error
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise StartError(f"{cannot}: it is {kind}")
@@ -86,7 +87,7 @@ def _check_directory(directory: Path, cannot: str) -> None:
     except FileNotFoundError as error:
         raise StartError(f"{cannot}: there is no directory {shown(directory)}") from error
     except OSError as error:
-        raise StartError(f"{cannot}: {error.strerror}") from error
+        raise StartError(f"{cannot}: {reason_of(error)}") from error
     if not stat.S_ISDIR(mode):
         raise StartError(f"{cannot}: {shown(directory)} is not a directory")
     if not os.access(directory, os.X_OK):

@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StartError
+from stagecast.failures import reason_of
 from stagecast.paths import shown
 from stagecast.store.sqlite.access import check_length, find_place
 from stagecast.store.sqlite.connection import Connection, DriverError
@@ -54,7 +55,7 @@ def _told(source: Path, target: Path) -> Iterator[None]:
     try:
         yield
     except (DriverError, OSError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = reason_of(error)
         raise StartError(f"cannot copy {shown(source)} to {shown(target)}: {why}") from error
 
 

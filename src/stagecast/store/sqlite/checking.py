@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from stagecast.failures import reason_of
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection, DriverError
 from stagecast.store.sqlite.files import check_current, open_stored
@@ -53,7 +54,7 @@ def inspect_file(path: Path) -> Inspection:
             for fault in _find_faults(connection):
                 faults.append(fault)  # noqa: PERF402 - those before an error count
         except DriverError as error:
-            faults.append(f"it cannot be read to the end: {error}")
+            faults.append(f"it cannot be read to the end: {reason_of(error)}")
     datasets, batches, documents, transitions = map(int, held)
     return Inspection(
         datasets=datasets,

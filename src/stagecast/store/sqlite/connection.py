@@ -17,6 +17,7 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StartError, StoreBusy
 from stagecast.escaping import quote
+from stagecast.failures import reason_of
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
 from stagecast.paths import shown
 from stagecast.store.sqlite.access import check_access
@@ -66,7 +67,7 @@ def open_writer(path: Path) -> Connection:
     try:
         connection = _connect(place.as_uri())
     except sqlite3.Error as error:
-        raise StartError(f"cannot open {shown(path)}: {error}") from error
+        raise StartError(f"cannot open {shown(path)}: {reason_of(error)}") from error
     try:
         # A foreign file must stay as it is, so WAL comes after the look at it.
         _migrate(Database(connection), path)
@@ -129,7 +130,9 @@ def translate(error: Exception) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None or _primary(code) not in _FAULTS:
         return error
-    return StoreBusy(f"the store cannot be used now: {error}", retry_after_s=RETRY_AFTER_S)
+    return StoreBusy(
+        f"the store cannot be used now: {reason_of(error)}", retry_after_s=RETRY_AFTER_S
+    )
 
 
 def explain(error: sqlite3.Error) -> str:
@@ -142,7 +145,7 @@ def explain(error: sqlite3.Error) -> str:
             f"{error}; another program has kept it from being written for "
             f"{BUSY_TIMEOUT_MS / 1000:g} s"
         )
-    return str(error)
+    return reason_of(error)
 
 
 def is_damage(error: BaseException) -> bool:

@@ -1,0 +1,112 @@
+"""What is told where the system has no more files, and where SQLite does not say why it failed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlite_utils.utils import sqlite3
+
+from stagecast.app import App
+from stagecast.certificates import read_pair
+from stagecast.cli.stages import IngestionError, parse, scratch
+from stagecast.config import Config
+from stagecast.errors import StartError
+from stagecast.failures import reason_of
+from stagecast.listening import check_ports
+from stagecast.store.sqlite import SqliteStore, copy_file, inspect_file, list_keys
+from stagecast.tls import load_tls
+from tests.certificates import Certificate
+
+
+@contextlib.contextmanager
+def files_left(number: int) -> Iterator[str]:
+    """Let so many files more be open in the block; give what is to be told of the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + number, hard))
+    try:
+        yield f"the limit of open files, {free + number}, is reached; raise it with 'ulimit -n'"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _open_store(path: Path) -> None:
+    SqliteStore(path, clock=int, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+
+
+def _make_tls(config: Config) -> None:
+    load_tls(config)
+
+
+@pytest.fixture
+async def used(config: Config) -> Config:
+    """Settings of a server that has stopped."""
+    async with App(config):
+        return config
+
+
+@pytest.mark.parametrize(
+    ("use", "left"), [(_open_store, 0), (_open_store, 1), (inspect_file, 0), (list_keys, 0)]
+)
+async def test_store_that_cannot_be_opened_for_lack_of_files_is_told_so(
+    used: Config, use: Callable[[Path], object], left: int
+) -> None:
+    with files_left(left) as told, pytest.raises(StartError) as failed:
+        use(used.db)
+    assert str(failed.value).endswith(told)
+
+
+@pytest.mark.parametrize("left", range(5))
+async def test_copy_that_cannot_be_made_for_lack_of_files_is_told_so(
+    used: Config, tmp_path: Path, left: int
+) -> None:
+    with files_left(left) as told, pytest.raises(StartError) as failed:
+        copy_file(used.db, tmp_path / "copy.db", overwrite=False)
+    assert str(failed.value).endswith(told)
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_files_and_ports_of_a_server_are_told_to_lack_files(
+    config: Config, ours: Certificate
+) -> None:
+    secured = dataclasses.replace(config, tls_cert=ours.cert, tls_key=ours.key)
+    for left, use in (
+        (0, partial(read_pair, ours.cert, ours.key)),
+        (1, partial(_make_tls, secured)),
+        (0, partial(check_ports, config)),
+    ):
+        with files_left(left) as told, pytest.raises(StartError) as failed:
+            use()
+        assert str(failed.value).endswith(told)
+
+
+def test_text_that_cannot_be_read_for_lack_of_files_is_told_so() -> None:
+    with scratch() as parsed, files_left(0) as told, pytest.raises(IngestionError) as failed:
+        parse(Path(__file__), parsed)
+    assert str(failed.value) == told
+
+
+def test_files_of_the_whole_system_are_told_apart_from_those_of_the_process() -> None:
+    error = OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+    assert reason_of(error) == "the limit of open files of the whole system is reached"
+
+
+def test_limit_is_not_blamed_for_another_failure() -> None:
+    for error, told in (
+        (sqlite3.OperationalError("unable to open database file"), "unable to open database file"),
+        (OSError(errno.EACCES, "Permission denied", "a.db"), "Permission denied"),
+        (OSError(None, "it has no end"), "it has no end"),
+        (OSError("no number"), "no number"),
+    ):
+        assert reason_of(error) == told
+    with files_left(0):
+        assert reason_of(OSError(errno.EACCES, "Permission denied")) == "Permission denied"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from stagecast.auth import Authenticator, KeyRing, TokenVerifier, load_verifier
 from stagecast.config import Config, is_loopback
 from stagecast.controls import Controls
 from stagecast.errors import StartError, StoreBusy
-from stagecast.escaping import quote_for_shell
+from stagecast.escaping import encoding_of, quote_for_shell
 from stagecast.feed import Feed
 from stagecast.heartbeats import Heartbeats
 from stagecast.keeper import Keeper
@@ -186,10 +187,11 @@ class App:
         config, exposed = self._config, self._find_exposed()
         if exposed is None or config.insecure or config.jwt_key or has_keys(config.db):
             return
+        db = quote_for_shell(str(config.db), encoding_of(sys.stderr))
         raise StartError(
             f"{exposed} can be reached by others, and there is no key that they would need; make "
-            f"one with 'stagecast keys create --db {quote_for_shell(str(config.db))}', give "
-            "--jwt-key, or say --insecure"
+            f"one with 'stagecast keys create --db {db}', give --jwt-key, or say "
+            "--insecure"
         )
 
     def _find_exposed(self) -> str | None:

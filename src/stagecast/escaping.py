@@ -10,6 +10,7 @@ import shlex
 import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TextIO
 
 _TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
@@ -47,7 +48,17 @@ def escape_for(text: str, encoding: str) -> str:
     """
     if not lacks_characters(encoding):
         return escape_controls(text)
-    return "".join(c if _encodes(encoding, c) else escape_character(c) for c in escape(text))
+    return escape_lacking(escape(text), encoding)
+
+
+def escape_lacking(text: str, encoding: str) -> str:
+    r"""Return a text, which may be escaped already, with `\u00e9` for what an encoding lacks."""
+    return "".join(c if _encodes(encoding, c) else escape_character(c) for c in text)
+
+
+def encoding_of(output: TextIO | None) -> str:
+    """Return the encoding of stdout or stderr, also if there is none."""
+    return (output and output.encoding) or "utf-8"
 
 
 @lru_cache

@@ -21,8 +21,9 @@ def record(
     return logging.LogRecord(name, level, "code.py", line, message, arguments, None)
 
 
-def formatted(logged: logging.LogRecord) -> list[str]:
-    return logs._Formatter("%(levelname)s %(name)s: %(message)s").format(logged).split("\n")
+def formatted(logged: logging.LogRecord, encoding: str = "utf-8") -> list[str]:
+    line = "%(levelname)s %(name)s: %(message)s"
+    return logs._Formatter(line, encoding).format(logged).split("\n")
 
 
 class Seconds:
@@ -159,3 +160,17 @@ async def test_a_log_that_cannot_be_written_is_tried_again() -> None:
     first, second = read.splitlines()
     assert first == "written"
     assert "records lost" in second
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("utf-8", r"é \u20ac €"),
+        ("latin-1", r"é \\u20ac \u20ac"),
+        ("ascii", r"\u00e9 \\u20ac \u20ac"),
+    ],
+)
+def test_what_the_encoding_of_stderr_lacks_is_escaped_and_no_two_look_alike(
+    encoding: str, shown: str
+) -> None:
+    assert formatted(record("%s", r"é \u20ac €"), encoding) == [f"INFO a: {shown}"]

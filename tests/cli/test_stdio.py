@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import re
 import signal
 import sqlite3
 import sys
@@ -440,3 +441,45 @@ async def test_what_stdout_cannot_encode_is_escaped_and_no_two_ids_look_alike(
         ended = await status.end()
     assert (ended.code, ended.err) == (0, "")
     assert [line.split("\t")[0] for line in lines[1:]] == ids
+
+
+async def told_on_stderr(encoding: str, *arguments: str | Path) -> str:
+    """Return what a command that fails tells, on a terminal of an encoding."""
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(PYTHONIOENCODING=encoding),
+    )
+    async with asyncio.timeout(240):
+        _, told = await process.communicate()
+    assert process.returncode == 1
+    return told.decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+async def test_command_in_an_error_can_be_typed_whatever_stderr_can_encode(
+    tmp_path: Path, encoding: str
+) -> None:
+    db = tmp_path / "é € '.db"
+    told = await told_on_stderr(encoding, "serve", "--db", db, "--grpc", "0.0.0.0:0")
+    typed = re.search("keys create --db (.*)', give --jwt-key", told)
+    assert typed is not None, told
+    echo = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"printf %s {typed[1]}"), stdout=asyncio.subprocess.PIPE
+    )
+    assert (await echo.communicate())[0] == os.fsencode(db)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("utf-8", "é €.db"), ("latin-1", r"é \u20ac.db"), ("ascii", r"\u00e9 \u20ac.db")],
+)
+async def test_what_stderr_cannot_encode_is_escaped(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
+    db = tmp_path / "é €.db"
+    db.write_bytes(b"x" * 10_000)
+    serve = ("serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    for arguments in (("check",), serve):
+        told = await told_on_stderr(encoding, *arguments, "--db", db)
+        assert told.startswith(f"Error: cannot use {tmp_path}/{name}: ")

@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 
 from stagecast.client import details_of
-from stagecast.escaping import escape_for
+from stagecast.escaping import encoding_of, escape_for
 
 INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
@@ -51,7 +51,7 @@ def describe(error: aio.AioRpcError, address: str, *, tls: bool) -> str:
         return f"{address} wants a key: --key or STAGECAST_KEY ({reason})"
     if reason:
         # What the server says names ids as they are.
-        details = escape_for(error.details() or "", sys.stderr.encoding or "utf-8")
+        details = escape_for(error.details() or "", encoding_of(sys.stderr))
         return f"{details} ({reason})"
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_REACHED.match(details):

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TextIO
 
-from stagecast.escaping import escape_controls
+from stagecast.cli.stdio import as_text
+from stagecast.escaping import encoding_of, escape_for
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -48,15 +49,15 @@ def log_to_stderr(*, level: int = logging.INFO, name_process: bool = False) -> N
     writer = _Writer(os.dup(_STDERR))
     atexit.register(writer.close)
     process = " [%(process)d]" if name_process else ""
-    handler = _Handler(writer)
-    handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)s{process} %(name)s: %(message)s"))
+    encoding = encoding_of(sys.stderr)
+    handler = _Handler(writer, encoding)
+    line = f"%(asctime)s %(levelname)s{process} %(name)s: %(message)s"
+    handler.setFormatter(_Formatter(line, encoding))
     logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(True)
     sys.unraisablehook = _log_unraisable
     if _is_descriptor(sys.stderr):
-        sys.stderr = io.TextIOWrapper(
-            io.BufferedWriter(_Stderr(writer)), errors="backslashreplace", line_buffering=True
-        )
+        sys.stderr = as_text(_Stderr(writer), sys.stderr)
     # It tells what the ready line tells, under the name of its errors.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
@@ -100,7 +101,7 @@ class _Writer:
             self._write(data)
             if self._lost and self._queue.qsize() < _MAX_QUEUED // 2:
                 lost, self._lost = self._lost, 0
-                self._write(f"… records lost, since stderr did not take them: {lost}\n".encode())
+                self._write(f"... records lost, since stderr did not take them: {lost}\n".encode())
 
     def _write(self, data: bytes) -> None:
         try:
@@ -135,9 +136,10 @@ class _Stderr(io.RawIOBase):
 
 
 class _Handler(logging.Handler):
-    def __init__(self, writer: _Writer) -> None:
+    def __init__(self, writer: _Writer, encoding: str) -> None:
         super().__init__()
         self._writer = writer
+        self._encoding = encoding
         self._limit = RateLimit()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -145,17 +147,25 @@ class _Handler(logging.Handler):
             left_out = self._limit.admit(record)
             if left_out is not None:
                 record.left_out = left_out
-                self._writer.put(f"{self.format(record)}\n".encode(errors="backslashreplace"))
+                line = f"{self.format(record)}\n"
+                self._writer.put(line.encode(self._encoding, errors="backslashreplace"))
         except Exception:
             self.handleError(record)
 
 
 class _Formatter(logging.Formatter):
-    """Makes one line of a record, and indents what follows it: no text can pass for a record."""
+    """Makes one line of a record, and indents what follows it: no text can pass for a record.
+
+    What the encoding of stderr lacks is escaped.
+    """
+
+    def __init__(self, line: str, encoding: str = "utf-8") -> None:
+        super().__init__(line)
+        self._encoding = encoding
 
     def format(self, record: logging.LogRecord) -> str:
         record.asctime = self.formatTime(record)
-        record.message = escape_controls(_cut(record.getMessage(), _MAX_MESSAGE))
+        record.message = escape_for(_cut(record.getMessage(), _MAX_MESSAGE), self._encoding)
         if left_out := getattr(record, "left_out", 0):
             record.message += f" (… {left_out} more like this before it)"
         return "\n".join([self.formatMessage(record), *self._behind(record)])
@@ -163,7 +173,7 @@ class _Formatter(logging.Formatter):
     def _behind(self, record: logging.LogRecord) -> Iterator[str]:
         for text in (record.exc_info and self.formatException(record.exc_info), record.stack_info):
             for line in _cut(text or "", _MAX_TRACEBACK).splitlines():
-                yield f"  {escape_controls(line)}"
+                yield f"  {escape_for(line, self._encoding)}"
 
 
 class RateLimit:

@@ -18,7 +18,7 @@ from stagecast.cli.status import status
 from stagecast.cli.stdio import guarded_output
 from stagecast.cli.upkeep import backup, check
 from stagecast.cli.watch import watch
-from stagecast.escaping import escape_controls
+from stagecast.escaping import encoding_of, escape_controls, escape_lacking
 from stagecast.failures import is_too_many_files, reason_of
 
 
@@ -46,7 +46,9 @@ class _Program(click.Group):
         except click.exceptions.NoArgsIsHelpError:  # its message is the help
             raise
         except click.ClickException as error:
-            vars(error).update(message=escape_controls(error.message))  # final for type checkers
+            # click would write UTF-8 to an output that takes ASCII only.
+            message = escape_lacking(escape_controls(error.message), encoding_of(sys.stderr))
+            vars(error).update(message=message)  # final for type checkers
             raise
 
 

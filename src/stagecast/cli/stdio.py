@@ -21,7 +21,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from stagecast.escaping import escape_character
+from stagecast.escaping import encoding_of, escape_character
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -65,8 +65,8 @@ def guarded_output() -> Iterator[None]:
 
     A reader that has gone, such as `head`, is no error to be told of.
     """
-    sys.stdout = _text(_Stdout(_STDOUT, "w", closefd=False), sys.stdout)
-    sys.stderr = _text(_Stderr(_STDERR, "w", closefd=False), sys.stderr)
+    sys.stdout = as_text(_Stdout(_STDOUT, "w", closefd=False), sys.stdout)
+    sys.stderr = as_text(_Stderr(_STDERR, "w", closefd=False), sys.stderr)
     try:
         try:
             yield
@@ -206,12 +206,12 @@ def _takes(file: io.FileIO, timeout_s: float | None = 0.0) -> bool:
     return bool(select.select((), (file,), (), timeout_s)[1])
 
 
-def _text(raw: io.FileIO, before: TextIO | None) -> io.TextIOWrapper:
+def as_text(raw: io.RawIOBase, before: TextIO | None) -> io.TextIOWrapper:
     """Return a text stream like the one before, in which what the encoding lacks is escaped."""
     codecs.register_error(_ESCAPED, _escape_lacking)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=before.encoding if before else "utf-8",
+        encoding=encoding_of(before),
         errors=_ESCAPED,
         line_buffering=True,
     )

@@ -71,6 +71,36 @@ async def test_page_of_another_origin_may_not(open_http: httpx.AsyncClient, orig
         assert "access-control-allow-origin" not in headers
 
 
+@pytest.mark.parametrize("root_path", ["", "/ingestion", "/v1"])
+@pytest.mark.parametrize(
+    ("origin", "method", "message"),
+    [
+        ("http://other", "GET", "Disallowed CORS origin"),
+        (PAGE, "DELETE", "Disallowed CORS method"),
+    ],
+)
+async def test_page_that_may_not_ask_is_told_so_in_the_style_of_the_path(
+    store: SqliteStore, origin: str, method: str, message: str, root_path: str
+) -> None:
+    app = open_app(store, cors_origins=(PAGE,), root_path=root_path)
+    headers = preflight(origin) | {"Access-Control-Request-Method": method}
+    envelope = {"status": 400, "code": "bad_request", "message": message}
+    documents = "/v1/datasets/7c9e6679-7425-40de-944b-e07fc1f90ae7/documents/b1/indexing-status"
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
+        for path, body in (
+            (documents, envelope),
+            (root_path + documents, envelope),
+            (root_path + "/v1/unknown", envelope),
+            (COGNEE, {"detail": message}),
+            (root_path + COGNEE, {"detail": message}),
+        ):
+            refused = await client.options(path, headers=headers)
+            assert (refused.status_code, refused.json()) == (400, body)
+            assert refused.headers["content-type"] == "application/json"
+            assert "Origin" in refused.headers["vary"]
+
+
 async def test_no_page_may_ask_while_no_origin_is_configured(http: httpx.AsyncClient) -> None:
     refused = await http.options(COGNEE, headers=preflight(PAGE))
     assert refused.status_code == 405

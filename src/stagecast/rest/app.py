@@ -56,8 +56,8 @@ def make_rest_app(
     app = Starlette(
         routes=[
             *ours,
-            Route("/v1", dify.UNKNOWN_PATH),
-            Route("/v1/{path:path}", dify.UNKNOWN_PATH),
+            Route(dify.PREFIX, dify.UNKNOWN_PATH),
+            Route(dify.PREFIX + "/{path:path}", dify.UNKNOWN_PATH),
         ],
         middleware=[
             *([Middleware(_RootPath, unquote(root_path), ours)] if root_path else []),
@@ -116,12 +116,28 @@ class _Cors(CORSMiddleware):
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer what a browser asks before a page's request."""
         response = super().preflight_response(request_headers)
-        if response.status_code < 400:
-            return response
-        refused = JSONResponse({"detail": bytes(response.body).decode()}, status_code=400)
-        kept = [field for field in response.raw_headers if not field[0].startswith(b"content-")]
-        refused.raw_headers.extend(kept)
-        return refused
+        return response if response.status_code < 400 else _RefusedPreflight(response)
+
+
+class _RefusedPreflight(Response):
+    """Says why a page may not ask, in the style of the errors of the path that it is asked of."""
+
+    def __init__(self, refused: Response) -> None:
+        super().__init__(status_code=refused.status_code)
+        self._reason = bytes(refused.body).decode()
+        self._kept = {
+            name: value
+            for name, value in refused.headers.items()
+            if not name.startswith("content-")
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path == dify.PREFIX or path.startswith(dify.PREFIX + "/"):
+            response = dify.envelope(400, "bad_request", self._reason, self._kept)
+        else:
+            response = JSONResponse({"detail": self._reason}, 400, self._kept)
+        await response(scope, receive, send)
 
 
 class _ToPath:

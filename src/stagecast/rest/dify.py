@@ -33,7 +33,8 @@ from stagecast.rest.kept import KeptAnswers, Key
 from stagecast.store import BatchName
 from stagecast.turns import Turns
 
-PATH = "/v1/datasets/{dataset_id}/documents/{batch}/indexing-status"
+PREFIX = "/v1"  # unknown paths below it are answered in the same style
+PATH = PREFIX + "/datasets/{dataset_id}/documents/{batch}/indexing-status"
 # What is wrong with a header, as the real server says it.
 _NO_BEARER = "Authorization header must be provided and start with 'Bearer'"
 _OTHER_SCHEME = "Authorization scheme must be 'Bearer'"
@@ -113,7 +114,7 @@ class IndexingStatus(Endpoint):
         status, code, message = next(_ERRORS[base] for base in type(error).mro() if base in _ERRORS)
         if isinstance(error, HTTPException) and error.status_code == 401:
             status, code, message = 401, "unauthorized", error.detail
-        return _envelope(status, code, message, _headers(error))
+        return envelope(status, code, message, _headers(error))
 
     async def _render(self, query: Key, name: BatchName) -> Content:
         """Return the body: of a small batch at once, of a large one in turn."""
@@ -139,14 +140,15 @@ class IndexingStatus(Endpoint):
         return body.end(b"]}")
 
 
-def _envelope(
+def envelope(
     status: int, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
+    """Return an error as the real server tells it."""
     envelope = {"status": status, "code": code, "message": message}
     return JSONResponse(envelope, status_code=status, headers=headers)
 
 
-UNKNOWN_PATH = _envelope(404, "not_found", _NO_PATH)
+UNKNOWN_PATH = envelope(404, "not_found", _NO_PATH)
 
 
 def _read_name(path: Mapping[str, str]) -> BatchName:

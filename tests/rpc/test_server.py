@@ -17,6 +17,7 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.rpc.server import _limiting
 from tests.grpc_calls import unary_unary
 from tests.rpc.calls import Calls
 
@@ -166,3 +167,15 @@ async def test_reflection_of_an_unknown_symbol_is_an_answer(server: App, package
     asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol="stagecast.v1.Nope")
     response = await _reflect(server, package, asked)
     assert response.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_durations_below_a_millisecond_are_not_rounded_to_none() -> None:
+    """With none for an idle connection grpc closes each before its first call."""
+    short = 0.0001
+    config = Config(
+        http_idle_s=short, request_s=short, keepalive_s=short, keepalive_timeout_s=short
+    )
+    limits = {name: value for name, value in _limiting(config) if name.endswith("_ms")}
+    assert len(limits) == 5
+    assert set(limits.values()) == {1}
+    assert dict(_limiting(Config(http_idle_s=1.5)))["grpc.max_connection_idle_ms"] == 1_500

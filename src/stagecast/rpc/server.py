@@ -62,14 +62,14 @@ _OPTIONS = (
 
 def _limiting(config: Config) -> Iterator[tuple[str, int]]:
     """Yield the limits that grpc keeps to by itself."""
-    yield "grpc.keepalive_time_ms", round(config.keepalive_s * 1_000)
+    yield "grpc.keepalive_time_ms", _ms(config.keepalive_s)
     # Without the second, the answer to a ping is waited for a minute, whatever the first says.
-    yield "grpc.keepalive_timeout_ms", round(config.keepalive_timeout_s * 1_000)
-    yield "grpc.http2.ping_timeout_ms", round(config.keepalive_timeout_s * 1_000)
+    yield "grpc.keepalive_timeout_ms", _ms(config.keepalive_timeout_s)
+    yield "grpc.http2.ping_timeout_ms", _ms(config.keepalive_timeout_s)
     # A watch is a call: who has one open is not idle.
-    yield "grpc.max_connection_idle_ms", round(config.http_idle_s * 1_000)
+    yield "grpc.max_connection_idle_ms", _ms(config.http_idle_s)
     # Without it, who connects and never begins to speak HTTP/2 or TLS is waited for two minutes.
-    yield "grpc.server_handshake_timeout_ms", round(config.request_s * 1_000)
+    yield "grpc.server_handshake_timeout_ms", _ms(config.request_s)
     yield "grpc.max_receive_message_length", config.max_message_bytes
     # The soft limit refuses some of the calls below the other; one that is as high has no say.
     yield "grpc.max_metadata_size", config.max_header_bytes
@@ -78,6 +78,11 @@ def _limiting(config: Config) -> Iterator[tuple[str, int]]:
     # Of a connection. What has ended is kept until the client reads its status, so that must not be
     # any number; beyond it a client hears no reason, so it is above what is refused with one.
     yield "grpc.max_concurrent_streams", config.max_watches + config.max_waiting_calls
+
+
+def _ms(seconds: float) -> int:
+    """Return milliseconds; at least one, since with none grpc ends what has not begun."""
+    return max(1, round(seconds * 1_000))
 
 
 class RpcServer:

@@ -12,18 +12,23 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from grpc import aio
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.certificates import read_pair
+from stagecast.cli.ending import describe
 from stagecast.cli.stages import IngestionError, parse, scratch
+from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.failures import reason_of
 from stagecast.listening import check_ports
 from stagecast.store.sqlite import SqliteStore, copy_file, inspect_file, list_keys
 from stagecast.tls import load_tls
+from stagecast.v1 import status_service_pb2 as ss
 from tests.certificates import Certificate
+from tests.process import free_address
 
 
 @contextlib.contextmanager
@@ -93,6 +98,16 @@ def test_text_that_cannot_be_read_for_lack_of_files_is_told_so() -> None:
     with scratch() as parsed, files_left(0) as told, pytest.raises(IngestionError) as failed:
         parse(Path(__file__), parsed)
     assert str(failed.value) == told
+
+
+async def test_call_that_cannot_be_made_for_lack_of_files_is_told_so() -> None:
+    address = free_address()
+    async with Client(address) as client:
+        with files_left(0), pytest.raises(aio.AioRpcError) as failed:
+            await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
+        with files_left(0) as told:
+            line = describe(failed.value, address, tls=False)
+    assert line == f"cannot reach {address}: {told}"
 
 
 def test_files_of_the_whole_system_are_told_apart_from_those_of_the_process() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from grpc import aio
 
 from stagecast.client import details_of
 from stagecast.escaping import encoding_of, escape_for
+from stagecast.failures import reason_of
 
 INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
@@ -99,6 +102,8 @@ _HUNG_UP = {
 
 
 def _why(details: str, *, tls: bool) -> str:
+    if os.strerror(errno.EMFILE) in details:
+        return f": {reason_of(OSError(errno.EMFILE, details))}"
     for said, why in _WHYS.items():
         if found := re.search(said, details):
             return found.expand(why)

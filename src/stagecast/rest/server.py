@@ -205,7 +205,8 @@ class _Uvicorn(uvicorn.Server):
         tasks = [*self._accepting, *self._handshakes]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)
         await super().shutdown(sockets)
 
     def _make_protocol(self) -> BoundedProtocol:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import pytest
+
 from tests.process import ROOT, environment
+
+pytestmark = pytest.mark.slow
 
 
 async def _collect(seed: int) -> str:

@@ -38,6 +38,7 @@ from tests.watches.pipeline import (
 )
 
 
+@pytest.mark.slow
 async def test_sigterm_under_load_finishes_or_refuses_every_call_with_a_reason(
     tmp_path: Path, dataset_id: str
 ) -> None:
@@ -135,6 +136,7 @@ async def test_server_that_ends_writes_the_last_heartbeats_and_lets_another_keep
         assert not (await other.lease()).holder
 
 
+@pytest.mark.slow
 async def test_sigterm_ends_1000_watches_with_their_token_and_stopped_readers_hold_up_nothing(
     tmp_path: Path, dataset_id: str
 ) -> None:
@@ -165,6 +167,7 @@ async def test_sigterm_ends_1000_watches_with_their_token_and_stopped_readers_ho
         assert len(pauses) > 100, "they do not come back together"
 
 
+@pytest.mark.slow
 async def test_restart_under_2000_watches_gives_each_the_next_revision_once(
     tmp_path: Path, dataset_id: str
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.client import Client
@@ -24,6 +25,7 @@ BROKEN = "docs/broken scan.pdf"
 BUSY = "docs/büro.md"
 
 
+@pytest.mark.slow
 async def test_every_face_tells_the_same_before_and_after_a_kill(tmp_path: Path) -> None:
     db = tmp_path / "stagecast.db"
     async with running(db) as first:

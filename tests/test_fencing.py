@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import pytest
 
 from stagecast.client import Client
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from tests.process import running
 from tests.rpc.calls import BATCH, Calls, counters, failure, refused, stage
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,8 @@ from tests.test_restored import SQLITE_BACKUP
 from tests.test_store_faults import foreign, newer
 from tests.watches.pipeline import Pipeline, retrying
 
+pytestmark = pytest.mark.slow
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 

@@ -23,6 +23,8 @@ from tests.process import ServerProcess, free_address, running
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 SQLITE_BACKUP = """
 import sqlite3, sys
 source, target = map(sqlite3.connect, sys.argv[1:])

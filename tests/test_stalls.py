@@ -23,6 +23,8 @@ from tests.conditions import until, with_more_time
 from tests.process import ServerProcess, running
 from tests.rpc.calls import BATCH, Calls, refused, stage
 
+pytestmark = pytest.mark.slow
+
 _SECOND = Duration(seconds=1)
 
 

@@ -174,6 +174,7 @@ async def _start(db: Path) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [("-shm",), (), ("-shm", "-journal")])
 async def test_log_that_a_kill_left_behind_is_taken_up(
     tmp_path: Path, dataset_id: str, gone: tuple[str, ...]
@@ -251,6 +252,7 @@ Fault = Callable[[ServerProcess, Path], AbstractContextManager[None]]
 FAULTS = [full_disk, locked, moved_away, replaced, without_log, damaged]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_fault_is_told_to_all_and_over_when_it_is_gone(
     scene: Scene, db: Path, fault: Fault
@@ -286,6 +288,7 @@ async def test_fault_is_told_to_all_and_over_when_it_is_gone(
         assert await restarted.documents() == stored, "what was acknowledged is on disk"
 
 
+@pytest.mark.slow
 async def test_watch_of_datasets_outlives_a_fault(scene: Scene, db: Path) -> None:
     pipeline = scene.pipeline
     request = ss.WatchDatasetsRequest(heartbeat_interval=Duration(seconds=1))
@@ -345,6 +348,7 @@ async def test_damage_is_told_on_the_rest_paths_as_their_clients_know_it(
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_server_with_a_fault_still_ends_when_it_is_told_to(
     scene: Scene, db: Path, fault: Fault

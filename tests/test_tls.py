@@ -118,6 +118,7 @@ async def test_handshakes_that_never_end_count_as_connections(
         assert "ERROR" not in (tmp_path / "s.db.log").read_text()
 
 
+@pytest.mark.slow
 async def test_client_and_commands_watch_over_tls(
     server: ServerProcess, authority: Authority, key: str, dataset_id: str
 ) -> None:
@@ -139,6 +140,7 @@ async def test_client_and_commands_watch_over_tls(
     assert ended.code == 0, ended.err
 
 
+@pytest.mark.slow
 async def test_demo_uses_a_server_with_tls_and_keys(
     server: ServerProcess, authority: Authority, key: str
 ) -> None:
@@ -150,6 +152,7 @@ async def test_demo_uses_a_server_with_tls_and_keys(
     assert key not in ended.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -165,6 +168,7 @@ async def test_command_without_a_good_key_says_so_in_one_line(
     assert ended.err == line.format(grpc=server.grpc)
 
 
+@pytest.mark.slow
 async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
     server: ServerProcess, tmp_path: Path, key: str
 ) -> None:
@@ -188,6 +192,7 @@ async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
     assert (half.code, half.err) == (2, "Error: --cert and --cert-key go together\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("face", "trusting", "why"),
     [
@@ -216,6 +221,7 @@ async def test_rest_answers_that_tls_keeps_from_demo_are_told_in_our_words(
                 await fetched(f"https://{http}/", access)
 
 
+@pytest.mark.slow
 async def test_command_without_the_certificate_that_is_wanted_is_told_what_it_may_be(
     strict: ServerProcess, authority: Authority
 ) -> None:
@@ -224,6 +230,7 @@ async def test_command_without_the_certificate_that_is_wanted_is_told_what_it_ma
     await _is_told(f"cannot reach {strict.grpc}: {why}?", *asked)
 
 
+@pytest.mark.slow
 async def test_command_that_speaks_tls_with_a_server_without_is_told_so(
     tmp_path: Path, authority: Authority
 ) -> None:
@@ -233,6 +240,7 @@ async def test_command_that_speaks_tls_with_a_server_without_is_told_so(
             await _is_told(told, "--grpc", server.grpc, *trust)
 
 
+@pytest.mark.slow
 async def test_command_is_told_that_the_certificate_is_for_another_host(
     tmp_path: Path, authority: Authority, ours: Certificate
 ) -> None:
@@ -282,6 +290,7 @@ async def test_certificate_is_no_key(
     assert "CREDENTIALS_MISSING" in ended.err
 
 
+@pytest.mark.slow
 async def test_serve_refuses_files_that_make_no_tls(
     tmp_path: Path, authority: Authority, ours: Certificate
 ) -> None:
@@ -310,6 +319,7 @@ async def test_serve_refuses_files_that_make_no_tls(
         assert why in line
 
 
+@pytest.mark.slow
 async def test_several_processes_speak_tls(
     tmp_path: Path, authority: Authority, ours: Certificate, key: str
 ) -> None:

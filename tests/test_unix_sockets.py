@@ -196,6 +196,7 @@ async def test_one_socket_is_not_for_both_faces(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 async def test_demo_uses_a_server_on_a_socket_and_tells_what_to_type(tmp_path: Path) -> None:
     async with running(tmp_path / "s.db", grpc=f"unix:{tmp_path}/g") as server:
         ended = await stagecast(

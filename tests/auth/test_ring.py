@@ -72,6 +72,7 @@ def watched(store: SqliteStore) -> Watched:
     return Watched(store)
 
 
+@pytest.mark.slow
 async def test_ring_outlives_whatever_keeps_it_from_reading(
     store: SqliteStore,
     watched: Watched,

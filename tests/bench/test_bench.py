@@ -10,6 +10,8 @@ import pytest
 
 from tests.process import ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 _TINY = ("--seconds", "0.05", "--rounds", "1", "--watches", "1", "--watches", "30")
 
 # What is left of a difference may drown in the noise of a run as short as this.

@@ -45,6 +45,7 @@ async def test_a_pipe_gets_a_line_for_each_batch(server: App, three: list[Batch]
     assert [row[5] for row in rows] == ["1 pending", "1 failed", "1 pending"]
 
 
+@pytest.mark.slow
 async def test_options_leave_batches_out(server: App, three: list[Batch]) -> None:
     newest, ended, oldest = three
     for options, expected in [
@@ -57,6 +58,7 @@ async def test_options_leave_batches_out(server: App, three: list[Batch]) -> Non
         assert [(row[0], row[1]) for row in rows] == [batch.name for batch in expected], options
 
 
+@pytest.mark.slow
 async def test_json_is_a_line_for_each_batch(server: App, three: list[Batch]) -> None:
     found = [Parse(line, r.Batch()) for line in await listed(server, "--json", "--open")]
     assert [(batch.dataset_id, batch.batch_id) for batch in found] == [
@@ -92,6 +94,7 @@ async def test_a_terminal_says_how_to_see_more(
     assert terminal.lines()[-1] == "… and older ones; --limit 100 shows more"
 
 
+@pytest.mark.slow
 async def test_a_terminal_is_told_that_there_is_nothing(server: App) -> None:
     for options, said in [((), "no batches"), (("--open",), "no batch is open")]:
         async with on_terminal("batches", *options, "--grpc", server.grpc_address) as terminal:

@@ -26,6 +26,7 @@ async def state_of(client: Client, batch: Batch) -> r.BatchState.ValueType:
     return (await client.status.GetBatch(request)).batch.state
 
 
+@pytest.mark.slow
 async def test_each_order_says_what_has_become_of_the_batch(
     server: App, client: Client, batch: Batch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import shlex
 from itertools import pairwise
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import Parse
 from rich.cells import cell_len
@@ -78,6 +79,7 @@ async def test_a_long_history_is_told_whole_and_in_order(
     assert revisions == list(range(1, 3_003))
 
 
+@pytest.mark.slow
 async def test_whoever_reads_only_the_beginning_is_not_told_of_it(
     server: App, client: Client, dataset_id: str
 ) -> None:
@@ -124,6 +126,7 @@ async def test_a_terminal_gets_a_table(server: App, client: Client, dataset_id: 
         assert " ".join(words.split()) in " ".join(row.split())
 
 
+@pytest.mark.slow
 async def test_what_has_stalled_shows_as_stalled_before_and_after(
     server: App, client: Client, dataset_id: str
 ) -> None:

@@ -41,6 +41,7 @@ async def fields_of(server: App, *arguments: str) -> list[list[str]]:
     return [line.split("\t") for line in ended.out.removesuffix("\n").split("\n")]
 
 
+@pytest.mark.slow
 async def test_every_command_prints_ids_as_they_are(server: App, batch: Batch) -> None:
     await batch.succeed(*IDS)
     for name, column, first, last in [
@@ -52,6 +53,7 @@ async def test_every_command_prints_ids_as_they_are(server: App, batch: Batch) -
         assert [row[column] for row in rows[first:last]] == IDS, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 4, 6, 11])
 async def test_a_document_is_stopped_by_the_id_that_was_printed(
     server: App, client: Client, batch: Batch, number: int
@@ -94,6 +96,7 @@ async def test_a_worker_is_printed_as_it_is(server: App, client: Client, batch: 
     assert started[9] == " w  1 "
 
 
+@pytest.mark.slow
 async def test_a_message_of_the_server_names_an_id_as_it_is(server: App, batch: Batch) -> None:
     for name in (r"C:\other", "no  such\u3000file", "isn't"):
         ended = await stagecast("stop", *batch.name, name, "--grpc", server.grpc_address)

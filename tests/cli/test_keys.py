@@ -56,6 +56,7 @@ async def test_create_keeps_no_more_of_a_key_than_its_digest(tmp_path: Path) -> 
         assert key[19:].encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 async def test_list_tells_everything_but_the_key(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     wide = await create(db, "--name", "Wide, and 'quoted'")
@@ -82,6 +83,7 @@ async def test_list_tells_everything_but_the_key(tmp_path: Path) -> None:
     assert narrow[:18] in terminal.shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["prefix", "bare prefix", "id", "key"])
 async def test_revoke_takes_any_name_of_a_key(tmp_path: Path, named: str) -> None:
     db = tmp_path / "k.db"
@@ -133,6 +135,7 @@ async def test_revoke_does_not_repeat_what_may_be_a_secret(tmp_path: Path) -> No
     assert key[18:-1] not in ended.err
 
 
+@pytest.mark.slow
 async def test_running_server_takes_and_drops_keys(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     async with running(db) as server:
@@ -167,6 +170,7 @@ def assert_names_the_ways_out(ended: Ended, db: Path) -> None:
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--grpc", "--http"])
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
 async def test_serve_shows_itself_to_others_only_with_a_key(
@@ -183,6 +187,7 @@ async def test_serve_shows_itself_to_others_only_with_a_key(
         await _until(f"127.0.0.1:{port}", "CREDENTIALS_MISSING", key=None)
 
 
+@pytest.mark.slow
 async def test_serve_of_several_processes_wants_a_key_as_well(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
     asked = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")

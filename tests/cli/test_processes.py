@@ -165,6 +165,7 @@ def is_broken(connection: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.slow
 async def test_connections_are_spread_over_processes_and_what_dies_is_replaced(
     tmp_path: Path,
 ) -> None:
@@ -192,6 +193,7 @@ async def test_connections_are_spread_over_processes_and_what_dies_is_replaced(
         assert (await service.end())[0] == 0
 
 
+@pytest.mark.slow
 async def test_clients_go_on_whichever_process_dies(tmp_path: Path, dataset_id: str) -> None:
     async with serving(tmp_path / "s.db") as service:
         processes = await service.ready(3)
@@ -228,6 +230,7 @@ async def watch(client: Client, pipeline: Pipeline, record: WatchRecord) -> None
         record.receive(message)
 
 
+@pytest.mark.slow
 async def test_sigterm_drains_all_processes_however_often_it_comes(
     tmp_path: Path, dataset_id: str
 ) -> None:
@@ -256,6 +259,7 @@ async def test_sigterm_drains_all_processes_however_often_it_comes(
             socket.create_server(split_address(address)).close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("early", [False, True])
 async def test_ctrl_c_and_the_end_of_a_terminal_end_all_processes_well(
@@ -270,6 +274,7 @@ async def test_ctrl_c_and_the_end_of_a_terminal_end_all_processes_well(
     assert "KeyboardInterrupt" not in log
 
 
+@pytest.mark.slow
 async def test_processes_end_by_themselves_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     async with serving(tmp_path / "s.db", processes=2) as service:
         await service.ready(2)
@@ -282,6 +287,7 @@ async def test_processes_end_by_themselves_when_the_supervisor_is_killed(tmp_pat
         socket.create_server(split_address(address)).close()
 
 
+@pytest.mark.slow
 async def test_port_of_another_service_is_refused_as_by_one_process(tmp_path: Path) -> None:
     async with running(tmp_path / "s.db", "--processes", "2") as service:
         for option, face, taken in (
@@ -297,6 +303,7 @@ async def test_port_of_another_service_is_refused_as_by_one_process(tmp_path: Pa
             assert line.startswith(f"Error: cannot listen for {face} on {taken}: ")
 
 
+@pytest.mark.slow
 async def test_what_keeps_it_from_starting_is_told_once_as_by_one_process(tmp_path: Path) -> None:
     foreign, missing = tmp_path / "foreign.db", tmp_path / "missing" / "s.db"
     foreign.write_text("This is no database at all.")
@@ -307,6 +314,7 @@ async def test_what_keeps_it_from_starting_is_told_once_as_by_one_process(tmp_pa
         assert several.code == 1
 
 
+@pytest.mark.slow
 async def test_a_process_that_dies_before_it_is_ready_ends_the_service(tmp_path: Path) -> None:
     async with serving(tmp_path / "s.db") as service:
         [process, *_] = await service.starting()
@@ -316,6 +324,7 @@ async def test_a_process_that_dies_before_it_is_ready_ends_the_service(tmp_path:
     assert f"Error: process {process} died of signal 9, Killed before it was ready\n" in log
 
 
+@pytest.mark.slow
 async def test_a_process_that_cannot_be_replaced_is_tried_again(tmp_path: Path) -> None:
     directory, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     directory.mkdir()
@@ -402,6 +411,7 @@ async def place_for(tmp_path: Path, **settings: Any) -> AsyncIterator[_Place]:
             place._server.close()
 
 
+@pytest.mark.slow
 async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
     config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.5)
     async with serving(config.db, config=config, processes=2) as service:
@@ -416,6 +426,7 @@ async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
     assert f"process {other} hangs" not in log
 
 
+@pytest.mark.slow
 async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
     config = Config(
         db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", replaced_within_s=15.0
@@ -433,6 +444,7 @@ async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Pat
         assert (await service.end())[0] == 0
 
 
+@pytest.mark.slow
 async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> None:
     """Each is watched for longer than it may be silent, while a call keeps it from ending."""
     config = Config(
@@ -450,6 +462,7 @@ async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> N
     assert f"process {second} ended" not in log
 
 
+@pytest.mark.slow
 async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path: Path) -> None:
     config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", beat_s=0.5)
     async with serving(config.db, config=config, processes=2) as service:

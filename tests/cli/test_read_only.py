@@ -63,6 +63,7 @@ def media(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.slow
 async def test_copy_on_read_only_media_is_checked_copied_and_listed(
     written: Path, media: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ async def test_commits_in_the_log_are_read_or_missed(
         assert line.startswith(f"Error: cannot use {db}: its newest commits are in s.db-wal")
 
 
+@pytest.mark.slow
 async def test_file_of_a_server_that_runs_is_read_with_its_log(tmp_path: Path) -> None:
     """Who may only read it still sees what was committed a moment ago."""
     db = tmp_path / "served" / "s.db"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from google.protobuf.json_format import Parse
 from rich.cells import cell_len
 
@@ -90,6 +91,7 @@ async def test_json_is_a_line_for_the_whole_and_one_for_each_part(
     assert [Parse(part, r.Document()).document_id for part in parts] == ["a", "b"]
 
 
+@pytest.mark.slow
 async def test_a_pipe_gets_thousands_of_documents_and_a_terminal_one_screen(
     server: App, client: Client, dataset_id: str
 ) -> None:
@@ -125,6 +127,7 @@ async def test_a_terminal_shows_open_batches_however_old(
     assert screen[-1].startswith(f"… and {40 - len(rows)} more")
 
 
+@pytest.mark.slow
 async def test_a_terminal_shows_the_end_of_long_names(
     server: App, client: Client, dataset_id: str
 ) -> None:
@@ -140,6 +143,7 @@ async def test_a_terminal_shows_the_end_of_long_names(
     assert [fields[0] for fields in documents[:3]] == paths
 
 
+@pytest.mark.slow
 async def test_texts_from_elsewhere_move_neither_cursor_nor_fields(
     server: App, batch: Batch
 ) -> None:
@@ -151,6 +155,7 @@ async def test_texts_from_elsewhere_move_neither_cursor_nor_fields(
     assert r"a: PARSE_ERROR: one two \x1b[2Jthree\x07" in screen
 
 
+@pytest.mark.slow
 async def test_status_says_what_is_not_there(server: App, batch: Batch) -> None:
     missing = "00000000-0000-4000-8000-000000000000"
     for names, why in [

@@ -89,6 +89,7 @@ async def keys_db(tmp_path: Path) -> Path:
     return db
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", OFFLINE)
 async def test_a_full_disk_is_told_in_one_line(tmp_path: Path, keys_db: Path, asked: str) -> None:
     with full_disk() as stdout:
@@ -275,6 +276,7 @@ async def serving_unread(
                 await process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
 async def test_a_log_that_nobody_reads_stops_neither_serving_nor_the_end(
     tmp_path: Path, processes: str
@@ -320,6 +322,7 @@ def sleeps(process: asyncio.subprocess.Process) -> bool:
     return where.startswith(("poll_schedule", "pipe_write", "n_tty"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("stdout", [full_pipe, stopped_terminal])
 @pytest.mark.parametrize("asked", ["keys create", "check", "batches", "status", "watch"])
@@ -353,6 +356,7 @@ async def test_a_command_whose_stdout_is_not_read_ends_at_the_first_signal(
     assert code in (128 + number, -number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["status", "keys create", "serve"])
 async def test_a_stderr_that_nobody_reads_is_not_waited_for(
     server: App, tmp_path: Path, asked: str
@@ -381,6 +385,7 @@ async def test_a_stderr_that_nobody_reads_is_not_waited_for(
     assert out.startswith(b"stagecast_") == (asked == "keys create")
 
 
+@pytest.mark.slow
 async def test_a_key_that_cannot_be_printed_is_not_made(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     async with running(db) as server:
@@ -392,6 +397,7 @@ async def test_a_key_that_cannot_be_printed_is_not_made(tmp_path: Path) -> None:
         assert (await stagecast("batches", "--grpc", server.grpc)).code == 0
 
 
+@pytest.mark.slow
 async def test_a_key_that_was_printed_and_cannot_be_made_is_told_of(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     first = await stagecast("keys", "create", "--db", db)

@@ -209,6 +209,7 @@ def test_what_is_said_to_stand_alone_is_never_composed_with_what_is_before_it() 
     assert not [c for c in alone if unicodedata.combining(c) or f"{ord(c):04X}" in seconds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part",
     [b"word ", b"x", b" ", b"\r", b"\0", b"-\n", b"a-", b"\xcc\x81", b"\xc2\xad", b"\n \0"],

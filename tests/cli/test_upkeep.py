@@ -69,6 +69,7 @@ async def test_file_is_named_by_the_environment_as_well(db: Path) -> None:
     assert ended.code == 0
 
 
+@pytest.mark.slow
 async def test_backup_says_where_the_copy_is_and_keeps_what_is_there(db: Path) -> None:
     copy = db.with_name("copy.db")
     ended = await stagecast("backup", copy, "--db", db)
@@ -82,6 +83,7 @@ async def test_backup_says_where_the_copy_is_and_keeps_what_is_there(db: Path) -
     assert (await stagecast("check", "--db", copy)).code == 0
 
 
+@pytest.mark.slow
 async def test_servers_go_on_while_their_file_is_copied_and_checked(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
     async with (
@@ -108,6 +110,7 @@ async def test_servers_go_on_while_their_file_is_copied_and_checked(tmp_path: Pa
     assert list(inspect_file(db).faults) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_backup_that_is_ended_leaves_nothing_behind(
     db: Path, tmp_path: Path, number: signal.Signals

@@ -59,6 +59,7 @@ async def test_json_tells_each_message_when_it_comes(server: App, batch: Batch) 
     assert (ended.code, ended.err) == (1, "")
 
 
+@pytest.mark.slow
 async def test_json_goes_on_without_gap_after_the_server_was_killed(
     dataset_id: str, tmp_path: Path
 ) -> None:

@@ -141,6 +141,7 @@ async def test_a_worker_drops_a_document_that_another_has_taken_over(
     }
 
 
+@pytest.mark.slow
 async def test_a_slow_worker_keeps_its_document_from_stalling(
     real_server: Client, dataset_id: str, index: Index, tmp_path: Path
 ) -> None:
@@ -214,6 +215,7 @@ async def test_many_documents_are_submitted_in_several_calls(
     assert batch.counts.total == 2_001
 
 
+@pytest.mark.slow
 async def test_reports_survive_a_server_that_is_killed(
     dataset_id: str, index: Index, tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ async def test_call_that_the_server_lets_go_of_is_made_again() -> None:
     assert scripted.script.tokens == ["", "t1"]
 
 
+@pytest.mark.slow
 async def test_pauses_between_vain_reconnects_grow() -> None:
     vain = [sends(then=breaks)] * 3
     async with serving(sends(whole(1), then=breaks), *vain, sends(whole(2))) as scripted:

@@ -141,6 +141,7 @@ class _Run:
         assert not must, "too late"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 async def test_documents_stall_and_fail_when_the_model_says(
     path: Path, clock: Clock, seed: int

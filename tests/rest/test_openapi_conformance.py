@@ -22,6 +22,8 @@ from tests.access import make_key
 from tests.rpc.calls import BATCH, Calls, counters, failure, stage
 from tests.rpc.commands import Command
 
+pytestmark = pytest.mark.slow
+
 # Fixed, since the requests depend on them.
 DATASET_IDS = (
     "0a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11",

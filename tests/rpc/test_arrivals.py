@@ -174,6 +174,7 @@ async def test_nobody_has_more_time_when_many_do_not_send(
         await connection.read_until_reset(connection.begin(GET, HALF))
 
 
+@pytest.mark.slow
 async def test_requests_that_do_not_come_do_not_hold_up_the_end(
     patient: Config, clock: Clock
 ) -> None:

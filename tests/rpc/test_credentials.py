@@ -196,6 +196,7 @@ async def _end(call: Any) -> None:
     await call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rpc", LASTING)
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_running_call_ends_with_its_key(
@@ -244,6 +245,7 @@ async def test_waiting_call_hears_at_once_of_a_revoked_key(
         assert (await refused(_end(call))).reason == "CREDENTIALS_INVALID"
 
 
+@pytest.mark.slow
 async def test_first_key_turns_credentials_on_also_for_running_calls(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:

@@ -340,6 +340,7 @@ async def test_rows_of_what_is_deleted_are_swept(calls: Calls, config: Config, w
     assert (await other.dataset()).batches == 1
 
 
+@pytest.mark.slow
 async def test_next_server_sweeps_what_a_kill_left_behind(tmp_path: Path) -> None:
     db, dataset_id = tmp_path / "stagecast.db", str(uuid.uuid4())
     ids = [f"doc-{number}" for number in range(10_000)]

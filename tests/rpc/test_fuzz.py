@@ -115,6 +115,7 @@ async def _answer(channel: aio.Channel, rpc: str, request: bytes) -> grpc.Status
     return grpc.StatusCode.OK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rpc", RPCS)
 @settings(
     max_examples=150,

@@ -227,6 +227,7 @@ async def _raise(error: BaseException) -> None:
     raise error
 
 
+@pytest.mark.slow
 async def test_burst_of_calls_waits_until_the_server_comes_to_it_and_none_is_lost(
     config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

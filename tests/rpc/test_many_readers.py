@@ -33,6 +33,7 @@ MIB = 1 << 20
 KEEPALIVE = "grpc.keepalive_time_ms"
 
 
+@pytest.mark.slow
 async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_they_miss(
     tmp_path: Path, dataset_id: str
 ) -> None:
@@ -61,6 +62,7 @@ async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_th
             call.cancel()
 
 
+@pytest.mark.slow
 async def test_connection_that_vanished_without_a_word_is_let_go_of(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
@@ -111,6 +113,7 @@ async def test_peer_that_asks_whether_we_live_is_not_sent_away(
             await until(passed)
 
 
+@pytest.mark.slow
 async def test_watches_that_were_opened_and_cancelled_leave_nothing_behind(
     server: App, client: Client
 ) -> None:

@@ -86,6 +86,7 @@ async def test_watch_that_is_not_read_is_ended_and_the_reader_told_when_it_reads
     assert details_of(error).retry_after_s == 1.0
 
 
+@pytest.mark.slow
 async def test_reader_that_has_stopped_does_not_hold_up_the_end(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ async def test_reader_that_has_stopped_does_not_hold_up_the_end(
     await channel.close()
 
 
+@pytest.mark.slow
 async def test_watch_of_datasets_that_is_not_read_is_ended(
     client: Client, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,6 +129,7 @@ def _change_all(client: Client) -> Callable[[], Awaitable[object]]:
     return change
 
 
+@pytest.mark.slow
 async def test_reader_that_was_sent_away_goes_on_without_a_gap(
     config: Config, clock: Clock, dataset_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:

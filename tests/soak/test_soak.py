@@ -11,9 +11,10 @@ from tests.soak.acts import ACTS, SLOW
 from tests.soak.run import Plan, run
 from tests.soak.servers import FAULTS
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="faults are made by what Linux offers"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="faults are made by what Linux offers"),
+]
 
 
 async def test_nothing_is_lost_on_two_servers_through_every_kind_of_fault(tmp_path: Path) -> None:

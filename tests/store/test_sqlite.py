@@ -246,6 +246,7 @@ def open_when_told() -> None:
         print(batch.revision, flush=True)  # noqa: T201 - the parent reads it
 
 
+@pytest.mark.slow
 async def test_processes_may_open_a_fresh_file_together(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         running = [await stack.enter_async_context(child(OPEN_TOGETHER)) for _ in range(4)]

@@ -150,6 +150,7 @@ async def test_all_datasets_include_those_that_come_later(
             await view.read_to(await calls.dataset())
 
 
+@pytest.mark.slow
 async def test_every_change_of_state_and_counts_arrives(
     client: Client, three: Sequence[Calls]
 ) -> None:
@@ -241,6 +242,7 @@ async def test_dataset_that_is_removed_and_made_again_is_shown_as_it_is(
             await view.read()
 
 
+@pytest.mark.slow
 async def test_thousands_of_datasets_come_in_several_messages(
     config: Config, clock: Clock, server: App, client: Client
 ) -> None:
@@ -278,6 +280,7 @@ async def test_change_during_the_first_messages_is_not_lost(
             await view.read_to(await calls.dataset())
 
 
+@pytest.mark.slow
 async def test_silence_is_broken_by_heartbeats(client: Client, three: Sequence[Calls]) -> None:
     await three[0].create("a")
     async with watching(client, heartbeat=Duration(seconds=1)) as view:

@@ -6,6 +6,8 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
+
 from stagecast.client import Client
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
@@ -14,6 +16,7 @@ from tests.validator import WatchRecord
 from tests.watches.pipeline import Hangups, Pipeline, check_all, watch_with_hangups
 
 
+@pytest.mark.slow
 async def test_watches_opened_while_reports_run_receive_every_transition(
     pipeline: Pipeline,
 ) -> None:
@@ -31,6 +34,7 @@ async def test_watches_opened_while_reports_run_receive_every_transition(
     assert len(pipeline.acknowledged) > 500
 
 
+@pytest.mark.slow
 async def test_random_hangups_lose_and_repeat_nothing(pipeline: Pipeline) -> None:
     rng = random.Random(2)
     await pipeline.create(300, more_documents_follow=True)
@@ -44,6 +48,7 @@ async def test_random_hangups_lose_and_repeat_nothing(pipeline: Pipeline) -> Non
     assert sum(record.hangups for record in records) >= 50
 
 
+@pytest.mark.slow
 async def test_server_killed_under_load_loses_nothing_that_was_acknowledged(
     tmp_path: Path, dataset_id: str
 ) -> None:

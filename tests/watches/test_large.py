@@ -62,6 +62,7 @@ async def reporting(pipeline: Pipeline) -> AsyncIterator[None]:
         enough.set()
 
 
+@pytest.mark.slow
 async def test_snapshots_that_are_taken_while_writes_go_on_are_each_of_one_revision(
     pipeline: Pipeline,
 ) -> None:
@@ -186,6 +187,7 @@ async def snapshot_of(watcher: AsyncGenerator[bytes], record: WatchRecord) -> in
     return messages
 
 
+@pytest.mark.slow
 async def test_snapshot_is_shared_by_those_who_begin_together(bench: Bench) -> None:
     watchers = [bench.watch() for _ in range(30)]
     before = bench.store.reads
@@ -243,6 +245,7 @@ def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(size, "MESSAGE_BYTES", 64 << 10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_small_parts")
 async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
@@ -291,6 +294,7 @@ async def test_snapshot_that_everybody_has_left_is_read_no_further(bench: Bench)
         assert bench.store.reads - before < parts / 2
 
 
+@pytest.mark.slow
 async def test_watch_is_heard_from_while_its_snapshot_is_waited_for(bench: Bench) -> None:
     """Its heartbeats bear no token: there is nothing yet to go on from."""
     bench.request = replace(bench.request, heartbeat_s=1)
@@ -312,6 +316,7 @@ async def test_watch_is_heard_from_while_its_snapshot_is_waited_for(bench: Bench
     await watcher.aclose()
 
 
+@pytest.mark.slow
 async def test_watch_is_heard_from_while_it_looks_for_the_first_time(bench: Bench) -> None:
     watcher, record = bench.watch(), WatchRecord()
     await snapshot_of(watcher, record)
@@ -390,6 +395,7 @@ async def test_watch_keeps_nothing_of_its_snapshot(bench: Bench) -> None:
     await bench.store.idle.wait()
 
 
+@pytest.mark.slow
 async def test_call_on_a_whole_batch_is_one_to_its_watchers(pipeline: Pipeline) -> None:
     await pipeline.create(DOCUMENTS)
     async with pipeline.stream() as stream:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -65,6 +66,7 @@ async def test_demo_ingests_the_samples(tmp_path: Path) -> None:
     assert "for: resume token\nsamples/watch.md, chunk " in ended.out
 
 
+@pytest.mark.slow
 async def test_what_demo_leaves_behind_can_be_served_and_asked(tmp_path: Path) -> None:
     """The hints are run as they stand, on another port."""
     ended = await demo(tmp_path)
@@ -127,6 +129,7 @@ async def test_demo_says_that_there_is_nothing_to_search(tmp_path: Path) -> None
     assert "Nothing to search for" in ended.out
 
 
+@pytest.mark.slow
 async def test_demo_searches_for_what_it_is_told(tmp_path: Path) -> None:
     found = await demo(tmp_path, "--search", "crème gruyère")
     assert "for: crème gruyère\nsamples/onion-tart.md, chunk " in found.out
@@ -147,6 +150,7 @@ async def test_demo_uses_the_server_that_it_is_told(server: App, tmp_path: Path)
     assert again.code == 0
 
 
+@pytest.mark.slow
 async def test_demo_survives_a_server_that_is_killed(tmp_path: Path) -> None:
     db, grpc, http = tmp_path / "s.db", free_address(), free_address()
     server = await ServerProcess.start(db, grpc=grpc, http=http)
@@ -167,6 +171,7 @@ async def test_demo_survives_a_server_that_is_killed(tmp_path: Path) -> None:
     assert "for: resume token\nsamples/watch.md, chunk " in ended.out
 
 
+@pytest.mark.slow
 async def test_demo_says_that_there_is_no_server(server: App, tmp_path: Path) -> None:
     address = free_address()
     ended = await demo(tmp_path, "--grpc", address)
@@ -185,6 +190,7 @@ async def test_demo_says_that_there_is_no_server(server: App, tmp_path: Path) ->
     assert ended.err.endswith("does not speak HTTP and JSON\n")
 
 
+@pytest.mark.slow
 async def test_demo_shows_a_live_table_on_a_terminal(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("One sentence after another. " * 300)
@@ -214,6 +220,7 @@ def memory_of_demo(tmp_path: Path, text: Path) -> int:
     return size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["some words and more, ", '{"a":1},'])
 def test_memory_does_not_grow_with_a_text(tmp_path: Path, words: str) -> None:
     """One of them is a single line without a space, as JSON from a program is."""
@@ -324,7 +331,10 @@ def test_demo_refuses_what_makes_no_sense(tmp_path: Path, arguments: list[str], 
 
 
 def test_every_option_of_every_command_has_help() -> None:
-    for command in main.commands.values():
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command
         assert command.help
         for parameter in command.params:
             assert parameter.param_type_name == "argument" or parameter.to_info_dict()["help"]

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -16,6 +17,7 @@ from stagecast.cli import main
 from tests.cli.command import Ended, finished, stagecast, started
 from tests.process import free_address
 
+CONTEXT = click.Context(main)
 DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 ASKING = [
     ("watch", DATASET, "x"),
@@ -39,13 +41,15 @@ def test_commands_are_listed_in_the_order_in_which_they_are_needed() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", list(main.commands))
+@pytest.mark.parametrize("name", main.list_commands(CONTEXT))
 def test_every_command_has_help_with_examples(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"], terminal_width=80)
     assert result.exit_code == 0
     assert f"Examples:\n    stagecast {name}" in result.output
-    arguments = [p.name for p in main.commands[name].params if p.param_type_name == "argument"]
-    text = main.commands[name].help or ""
+    command = main.get_command(CONTEXT, name)
+    assert command
+    arguments = [p.name for p in command.params if p.param_type_name == "argument"]
+    text = command.help or ""
     assert all(str(argument).upper().removesuffix("S") in text for argument in arguments)
 
 
@@ -94,16 +98,32 @@ async def test_group_without_a_command_shows_its_help_in_lines() -> None:
     assert r"\n" not in ended.err
 
 
-async def test_ctrl_c_while_modules_are_imported_ends_quietly() -> None:
-    interrupted = """
+@pytest.mark.parametrize("module", ["stagecast.cli.main", "stagecast.cli.status"])
+@pytest.mark.parametrize("asked", [("status", DATASET), ("--help",)], ids=" ".join)
+async def test_ctrl_c_while_modules_are_imported_ends_quietly(
+    module: str, asked: tuple[str, ...]
+) -> None:
+    interrupted = f"""
 import sys
 class Interrupting:
     def find_spec(self, name, path, target=None):
-        if name == "stagecast.cli.main":
+        if name == "{module}":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupting())
 from stagecast.__main__ import main
 main()
 """
-    ended = await finished([sys.executable, "-c", interrupted])
+    ended = await finished([sys.executable, "-c", interrupted, *asked])
     assert ended == Ended(code=130, out="", err="")
+
+
+async def test_commands_that_ask_a_server_import_nothing_of_one() -> None:
+    asking = """
+import sys
+from click.testing import CliRunner
+from stagecast.cli import main
+for name in ("watch", "status", "batches", "history", "pause"):
+    assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
+print(*{"stagecast.app", "stagecast.rpc", "sqlite_utils", "uvicorn"} & set(sys.modules))
+"""
+    assert (await finished([sys.executable, "-c", asking])).out == "\n"

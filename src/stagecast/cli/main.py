@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
 
-from stagecast.cli.batches import batches
-from stagecast.cli.control import pause, resume, retry, stop
-from stagecast.cli.demo import demo
 from stagecast.cli.ending import INTERRUPTED
-from stagecast.cli.history import history
-from stagecast.cli.keys import keys
-from stagecast.cli.serve import serve
-from stagecast.cli.status import status
 from stagecast.cli.stdio import guarded_output
-from stagecast.cli.upkeep import backup, check
-from stagecast.cli.watch import watch
 from stagecast.escaping import encoding_of, escape_controls, escape_lacking
 from stagecast.failures import is_too_many_files, reason_of
 
+# A command's module is imported when the command is asked for: one that calls a server needs
+# nothing of a server's.
+_MODULES = {
+    "demo": "stagecast.cli.demo",
+    "serve": "stagecast.cli.serve",
+    "watch": "stagecast.cli.watch",
+    "status": "stagecast.cli.status",
+    "batches": "stagecast.cli.batches",
+    "history": "stagecast.cli.history",
+    "pause": "stagecast.cli.control",
+    "resume": "stagecast.cli.control",
+    "stop": "stagecast.cli.control",
+    "retry": "stagecast.cli.control",
+    "keys": "stagecast.cli.keys",
+    "backup": "stagecast.cli.upkeep",
+    "check": "stagecast.cli.upkeep",
+}
+
 
 class _Program(click.Group):
-    """All commands, listed as they were added, not by the alphabet; each ends in the same way."""
+    """All commands, listed in the order of the table above; each ends in the same way."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return None
+        try:
+            command: click.Command = getattr(import_module(_MODULES[cmd_name]), cmd_name)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        return command
 
     def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - as click has it
         if sys.stdout is not sys.__stdout__:  # whoever has replaced it looks after it
@@ -59,11 +78,3 @@ def main() -> None:
 
     Every command ends with exit code 74 if its output cannot be written.
     """
-
-
-for command in (
-    *(demo, serve, watch, status, batches, history),
-    *(pause, resume, stop, retry),
-    *(keys, backup, check),
-):
-    main.add_command(command)

@@ -40,7 +40,7 @@ async def connected(
     store: SqliteStore, *, request_s: float
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, str]]:
     """Serve, and give a connection and the address that it leads to."""
-    async with serving(store, Config(http=ANY, request_s=request_s)) as address:
+    async with serving(store, Config(http=ANY, linger_s=0.0, request_s=request_s)) as address:
         reader, writer = await asyncio.open_connection(*address.split(":"))
         with contextlib.closing(writer):
             async with asyncio.timeout(60):
@@ -49,7 +49,7 @@ async def connected(
 
 @pytest.fixture
 async def address(store: SqliteStore) -> AsyncIterator[str]:
-    async with serving(store, Config(http=ANY)) as address:
+    async with serving(store, Config(http=ANY, linger_s=0.0)) as address:
         yield address
 
 
@@ -133,7 +133,7 @@ async def test_body_of_a_get_is_ignored(address: str) -> None:
     ids=["nothing", "empty_line", "line", "headers"],
 )
 async def test_request_that_never_ends_is_closed_in_time(store: SqliteStore, begun: bytes) -> None:
-    async with serving(store, Config(http=ANY, request_s=0.2)) as address:
+    async with serving(store, Config(http=ANY, linger_s=0.0, request_s=0.2)) as address:
         assert (await answer(address, begun)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
@@ -158,7 +158,7 @@ async def test_body_that_never_ends_is_closed_in_time(store: SqliteStore) -> Non
     request = get("/healthz", "Content-Length: 1000").replace(b"close", b"keep-alive")
 
     async def ask(timer_s: float) -> None:
-        async with serving(store, Config(http=ANY, request_s=timer_s)) as address:
+        async with serving(store, Config(http=ANY, linger_s=0.0, request_s=timer_s)) as address:
             assert (await answer(address, request + b"x")).startswith(b"HTTP/1.1 200 ")
 
     await with_more_time(ask, 0.2)
@@ -179,7 +179,7 @@ async def test_connection_lives_on_between_requests(store: SqliteStore) -> None:
 async def test_connections_beyond_the_limit_are_told_when_to_come_again(
     store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(store, Config(http=ANY, max_connections=2)) as address:
+    async with serving(store, Config(http=ANY, linger_s=0.0, max_connections=2)) as address:
         opened = [await asyncio.open_connection(*address.split(":")) for _ in range(2)]
         told = await answer(address, get("/healthz"))
         assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
@@ -199,7 +199,7 @@ async def test_client_that_is_told_and_stays_is_hung_up_on(
     monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
     monkeypatch.setattr(protocol, "_HANG_UP_S", 0.01)
-    server = HttpServer(open_app(store), Config(http=ANY, request_s=0.2))
+    server = HttpServer(open_app(store), Config(http=ANY, linger_s=0.0, request_s=0.2))
     await server.start()
     _, writer = await asyncio.open_connection(*server.address.split(":"))
     connections = server._server.server_state.connections
@@ -215,7 +215,7 @@ async def test_client_that_is_told_may_go_on_sending_for_a_while(
     """Were it hung up on at once, what it sends would take the answer from it."""
     assert protocol._HANG_UP_S > 0
     monkeypatch.setattr(protocol, "_HANG_UP_S", 3_600.0)
-    server = HttpServer(open_app(store), Config(http=ANY))
+    server = HttpServer(open_app(store), Config(http=ANY, linger_s=0.0))
     await server.start()
     reader, writer = await asyncio.open_connection(*server.address.split(":"))
     connections = server._server.server_state.connections
@@ -235,7 +235,7 @@ async def test_client_that_is_told_may_go_on_sending_for_a_while(
 
 
 async def test_nothing_is_left_of_a_connection_that_is_gone(store: SqliteStore) -> None:
-    server = HttpServer(open_app(store), Config(http=ANY, request_s=600.0))
+    server = HttpServer(open_app(store), Config(http=ANY, linger_s=0.0, request_s=600.0))
     await server.start()
     _, writer = await asyncio.open_connection(*server.address.split(":"))
     connections = server._server.server_state.connections
@@ -253,7 +253,7 @@ async def answer_by_halves(_scope: Scope, _receive: Receive, send: Send) -> None
 
 
 async def test_answer_that_is_under_way_is_broken_off_and_no_other_sent_into_it() -> None:
-    server = HttpServer(answer_by_halves, Config(http=ANY))
+    server = HttpServer(answer_by_halves, Config(http=ANY, linger_s=0.0))
     await server.start()
     reader, writer = await asyncio.open_connection(*server.address.split(":"))
     async with asyncio.timeout(60):
@@ -279,7 +279,7 @@ async def test_request_that_begins_behind_a_slow_one_is_timed_when_that_is_answe
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"all"})
 
-        server = HttpServer(answer_slowly, Config(http=ANY, request_s=timer_s))
+        server = HttpServer(answer_slowly, Config(http=ANY, linger_s=0.0, request_s=timer_s))
         await server.start()
         requests = keep_alive("/") * before + b"GET / HT"
         telling = asyncio.create_task(answer(server.address, requests))
@@ -330,7 +330,7 @@ CHUNKED = keep_alive("/healthz", "Transfer-Encoding: chunked") + b"5\r\nhello\r\
 async def test_headers_behind_a_body_without_an_end_are_cut_off(
     store: SqliteStore, endless: bytes
 ) -> None:
-    async with serving(store, Config(http=ANY, request_s=600)) as address:
+    async with serving(store, Config(http=ANY, linger_s=0.0, request_s=600)) as address:
         told = await answer(address, CHUNKED, b"0\r\nX-More: y\r\nX-Long: y", *[endless] * 20)
         assert b"HTTP/1.1 200 " in told or told == b""
 
@@ -350,7 +350,7 @@ async def show_headers(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def test_headers_behind_a_body_are_none_of_the_request() -> None:
-    server = HttpServer(show_headers, Config(http=ANY))
+    server = HttpServer(show_headers, Config(http=ANY, linger_s=0.0))
     await server.start()
     told = await answer(
         server.address, CHUNKED.replace(b"keep-alive", b"close"), b"0\r\nX-More: y\r\n\r\n"
@@ -374,7 +374,7 @@ async def test_longer_url_behind_another_request_is_told_to_be_too_long(address:
 async def test_longer_url_in_one_piece_with_another_request_is_cut_off(store: SqliteStore) -> None:
     """At once: what is behind a request that is not answered yet is told nothing."""
     longer = get(url_of(200 * KIB))[: 150 * KIB]
-    async with serving(store, Config(http=ANY, request_s=600.0)) as address:
+    async with serving(store, Config(http=ANY, linger_s=0.0, request_s=600.0)) as address:
         assert b"HTTP/1.1 408 " not in await answer(address, keep_alive("/healthz") + longer)
 
 

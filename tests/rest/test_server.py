@@ -48,7 +48,7 @@ class SlowApp:
 
 @pytest.fixture
 async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
-    server = HttpServer(open_app(store), Config(http="127.0.0.1:0"))
+    server = HttpServer(open_app(store), Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
     yield server
     async with asyncio.timeout(60):
@@ -58,7 +58,9 @@ async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
 async def test_handshake_that_never_ends_is_closed_in_time(
     store: SqliteStore, ours: Certificate
 ) -> None:
-    config = Config(http="127.0.0.1:0", request_s=0.2, tls_cert=ours.cert, tls_key=ours.key)
+    config = Config(
+        http="127.0.0.1:0", linger_s=0.0, request_s=0.2, tls_cert=ours.cert, tls_key=ours.key
+    )
     server = HttpServer(open_app(store), config, tls=load_tls(config))
     await server.start()
     reader, writer = await asyncio.open_connection(*server.address.split(":"))
@@ -116,7 +118,7 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("no IPv6 here")
-    server = HttpServer(open_app(store), Config(http="[::1]:0"))
+    server = HttpServer(open_app(store), Config(http="[::1]:0", linger_s=0.0))
     await server.start()
     assert server.address.startswith("[::1]:")
     async with httpx.AsyncClient(timeout=60) as http:
@@ -144,45 +146,45 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
 )
 async def test_malformed_address_is_told(address: str) -> None:
     with pytest.raises(StartError, match="is not HOST:PORT") as refusal:
-        await HttpServer(SlowApp(), Config(http=address)).start()
+        await HttpServer(SlowApp(), Config(http=address, linger_s=0.0)).start()
     assert repr(address) in str(refusal.value)
 
 
 @pytest.mark.parametrize("address", ["[::z]:0", "256.256.256.256:0"])
 async def test_host_that_cannot_be_resolved_is_told(address: str) -> None:
     with pytest.raises(StartError, match="cannot listen for HTTP on") as refusal:
-        await HttpServer(SlowApp(), Config(http=address)).start()
+        await HttpServer(SlowApp(), Config(http=address, linger_s=0.0)).start()
     assert address in str(refusal.value)
 
 
 async def test_taken_address_is_told(served: HttpServer) -> None:
     with pytest.raises(StartError, match="already in use") as refusal:
-        await HttpServer(SlowApp(), Config(http=served.address)).start()
+        await HttpServer(SlowApp(), Config(http=served.address, linger_s=0.0)).start()
     assert served.address in str(refusal.value)
 
 
 async def test_servers_that_share_a_port_listen_together() -> None:
-    first = HttpServer(SlowApp(), Config(http="127.0.0.1:0", share_ports=True))
+    first = HttpServer(SlowApp(), Config(http="127.0.0.1:0", linger_s=0.0, share_ports=True))
     await first.start()
-    second = HttpServer(SlowApp(), Config(http=first.address, share_ports=True))
+    second = HttpServer(SlowApp(), Config(http=first.address, linger_s=0.0, share_ports=True))
     await second.start()
     with pytest.raises(StartError, match="already in use"):
-        await HttpServer(SlowApp(), Config(http=first.address)).start()
+        await HttpServer(SlowApp(), Config(http=first.address, linger_s=0.0)).start()
     await first.stop(1)
     await second.stop(1)
 
 
 async def test_address_is_free_again_after_stop() -> None:
-    first = HttpServer(SlowApp(), Config(http="127.0.0.1:0"))
+    first = HttpServer(SlowApp(), Config(http="127.0.0.1:0", linger_s=0.0))
     await first.start()
     await first.stop(1)
-    second = HttpServer(SlowApp(), Config(http=first.address))
+    second = HttpServer(SlowApp(), Config(http=first.address, linger_s=0.0))
     await second.start()
     await second.stop(1)
 
 
 async def test_stop_before_start_and_twice_does_nothing() -> None:
-    server = HttpServer(SlowApp(), Config(http="127.0.0.1:0"))
+    server = HttpServer(SlowApp(), Config(http="127.0.0.1:0", linger_s=0.0))
     await server.stop(1)
     await server.start()
     await server.stop(1)
@@ -191,7 +193,7 @@ async def test_stop_before_start_and_twice_does_nothing() -> None:
 
 async def test_signals_stay_with_who_runs_the_process() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    server = HttpServer(SlowApp(), Config(http="127.0.0.1:0"))
+    server = HttpServer(SlowApp(), Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
     assert [signal.getsignal(number) for number in SIGNALS] == before
     await server.stop(1)
@@ -199,7 +201,7 @@ async def test_signals_stay_with_who_runs_the_process() -> None:
 
 
 async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
-    server = HttpServer(open_app(store), Config(http="127.0.0.1:0"))
+    server = HttpServer(open_app(store), Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
     host, _, port = server.address.rpartition(":")
     _, silent = await asyncio.open_connection(host, int(port))
@@ -212,7 +214,7 @@ async def test_idle_connections_do_not_delay_stop(store: SqliteStore) -> None:
 
 async def test_request_under_way_is_answered_within_the_grace() -> None:
     app = SlowApp()
-    server = HttpServer(app, Config(http="127.0.0.1:0"))
+    server = HttpServer(app, Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
     async with httpx.AsyncClient(timeout=60) as http:
         request = asyncio.create_task(http.get(f"http://{server.address}/"))
@@ -225,7 +227,7 @@ async def test_request_under_way_is_answered_within_the_grace() -> None:
 
 async def test_request_that_outlives_the_grace_is_hung_up_on() -> None:
     app = SlowApp()
-    server = HttpServer(app, Config(http="127.0.0.1:0"))
+    server = HttpServer(app, Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
     async with httpx.AsyncClient(timeout=60) as http:
         request = asyncio.create_task(http.get(f"http://{server.address}/"))
@@ -256,9 +258,10 @@ async def ask_slowly(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.
     return reader, writer
 
 
+@pytest.mark.slow
 async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -> None:
     async def read_slowly(timer_s: float) -> None:
-        server = HttpServer(flood, Config(http="127.0.0.1:0", slow_reader_s=timer_s))
+        server = HttpServer(flood, Config(http="127.0.0.1:0", linger_s=0.0, slow_reader_s=timer_s))
         await server.start()
         _, stopped = await ask_slowly(server)
         reader, slow = await ask_slowly(server)
@@ -281,7 +284,7 @@ async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -
 
 
 def test_client_may_stop_reading_for_as_long_as_the_settings_say() -> None:
-    server = HttpServer(flood, Config(http="127.0.0.1:0", slow_reader_s=17.0))
+    server = HttpServer(flood, Config(http="127.0.0.1:0", linger_s=0.0, slow_reader_s=17.0))
     find, stopped = server._server._stalled.find, [cast("asyncio.Transport", Connection(5))]
     assert find(stopped, 100.0) == find(stopped, 116.9) == []
     assert find(stopped, 117.0) == stopped
@@ -290,7 +293,7 @@ def test_client_may_stop_reading_for_as_long_as_the_settings_say() -> None:
 async def test_client_that_reads_nothing_does_not_delay_stop(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    server = HttpServer(flood, Config(http="127.0.0.1:0"))
+    server = HttpServer(flood, Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
     _, writer = await ask_slowly(server)
     async with asyncio.timeout(60):
@@ -327,7 +330,7 @@ async def test_logs_go_where_the_root_logger_goes_and_requests_are_not_logged(
         caplog.set_level(logging.INFO, logger)
     app = SlowApp()
     app.allowed.set()
-    server = HttpServer(app, Config(http="127.0.0.1:0"))
+    server = HttpServer(app, Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
     async with httpx.AsyncClient(timeout=60) as http:
         await http.get(f"http://{server.address}/")

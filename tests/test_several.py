@@ -33,6 +33,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[tuple[Client, Client]]:
         yield here, there
 
 
+@pytest.mark.slow
 async def test_report_to_one_server_is_pushed_by_the_other(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
@@ -53,6 +54,7 @@ async def test_report_to_one_server_is_pushed_by_the_other(
     assert record.documents == await reported.documents()
 
 
+@pytest.mark.slow
 async def test_token_of_one_server_goes_on_at_the_other(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
@@ -78,6 +80,7 @@ async def test_token_of_one_server_goes_on_at_the_other(
     assert record.snapshots == 1
 
 
+@pytest.mark.slow
 async def test_watch_that_begins_here_after_a_retry_there_does_not_find_the_batch_over(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
@@ -97,13 +100,14 @@ async def test_watch_that_begins_here_after_a_retry_there_does_not_find_the_batc
             )
             await there.client.controls.Retry(retried)
             async with here.stream(resume_token=token) as stream:
-                message = await stream.read()
+                message = await stream.read_answer()
                 assert message.transitions, "it went on instead of ending"
             await there.report(rs.DocumentReport(document_id="doc-0", stage=r.STAGE_COMPLETED))
             async with there.stream(resume_token=token) as stream:
                 token = (await stream.read_to_revision(message.revision + 1))[-1].resume_token
 
 
+@pytest.mark.slow
 async def test_waiting_and_watching_datasets_hear_of_the_other_server(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
@@ -142,6 +146,7 @@ async def test_batch_deleted_at_one_server_ends_its_watch_at_the_other(
         assert "was deleted" in str((await stream.error()).details())
 
 
+@pytest.mark.slow
 async def test_no_server_starves_while_the_others_write_at_full_speed(tmp_path: Path) -> None:
     """Before writers left the lock to each other, one of three had 1 % of the commits."""
     db = tmp_path / "stagecast.db"

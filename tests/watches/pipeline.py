@@ -227,6 +227,16 @@ class Stream:
             messages.append(await self.read())
         return messages
 
+    async def read_answer(self) -> s.WatchBatchResponse:
+        """Return the next message with an answer of the store.
+
+        A watch that goes on from a token begins with a heartbeat if that takes a moment.
+        """
+        while True:
+            message = await self.read()
+            if message.HasField("batch") or message.HasField("snapshot") or message.transitions:
+                return message
+
     async def end(self) -> grpc.StatusCode:
         """Read the rest and return the status."""
         async with asyncio.timeout(600):

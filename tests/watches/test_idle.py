@@ -18,6 +18,7 @@ from stagecast.wire import encode_watch_message
 from tests.access import ANY_CALLER
 from tests.builders import new_batch, new_document, watch_request
 from tests.clock import Clock
+from tests.conditions import until
 from tests.store.counting import CountingStore
 
 NEW_DOCUMENT = new_document("")
@@ -37,9 +38,11 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
     ]
     for watcher in watchers:
         assert ss.WatchBatchResponse.FromString(await anext(watcher)).snapshot.complete
+    reads = store.reads
     following = [asyncio.create_task(anext(watcher)) for watcher in watchers]
     await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT], visible=ALL)
     # They look, then they wait.
+    await until(lambda: store.reads == reads + len(watchers))
     await store.idle.wait()
     reads = store.reads
     for _ in range(20):

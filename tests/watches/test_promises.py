@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from stagecast.client import details_of
@@ -88,6 +89,7 @@ async def test_call_too_large_for_a_message_is_cut_and_only_its_end_bears_a_toke
     record.check_atomic([range(2, 5_002)])
 
 
+@pytest.mark.slow
 async def test_stream_lost_inside_a_call_brings_that_call_again_from_its_beginning(
     pipeline: Pipeline,
 ) -> None:
@@ -132,7 +134,7 @@ async def test_resumed_watch_gets_the_progress_that_changed_meanwhile(pipeline: 
     await pipeline.count("doc-1", 4, 10)
     await pipeline.count("doc-1", 5, 10)
     async with pipeline.stream(resume_token=token) as stream:
-        message = await stream.read()
+        message = await stream.read_answer()
     assert [(p.document_id, p.progress.completed_segments) for p in message.progress] == [
         ("doc-1", 5)
     ]
@@ -149,6 +151,7 @@ async def test_transitions_only_leaves_progress_out(pipeline: Pipeline) -> None:
     assert not message.progress
 
 
+@pytest.mark.slow
 async def test_heartbeat_bears_the_token_and_nothing_new(pipeline: Pipeline) -> None:
     await pipeline.create(1)
     async with pipeline.stream(heartbeat_interval=Duration(seconds=1)) as stream:
@@ -189,7 +192,7 @@ async def test_resumed_at_the_end_gets_the_terminal_batch_once_and_ok(pipeline: 
     await pipeline.stage(r.STAGE_COMPLETED)
     record = await pipeline.record()
     async with pipeline.stream(resume_token=record.resume_token) as stream:
-        message = await stream.read()
+        message = await stream.read_answer()
         assert not message.transitions
         assert message.batch.state == r.BATCH_STATE_SUCCEEDED
         assert await stream.end() is grpc.StatusCode.OK
@@ -249,6 +252,7 @@ async def test_unknown_batch_is_not_found(pipeline: Pipeline) -> None:
     assert details_of(error).reason == "BATCH_NOT_FOUND"
 
 
+@pytest.mark.slow
 async def test_hundred_watchers_of_a_busy_batch_all_receive_the_same(pipeline: Pipeline) -> None:
     await pipeline.create(20)
     watching = [asyncio.create_task(pipeline.record()) for _ in range(100)]

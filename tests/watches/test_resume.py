@@ -157,7 +157,7 @@ async def test_token_older_than_the_retained_history_gets_a_snapshot_that_says_s
     with Database(config.db) as file, file.atomic():
         file.execute("DELETE FROM transitions WHERE revision < 5")
     async with pipeline.stream(resume_token=token) as stream:
-        message = await stream.read()
+        message = await stream.read_answer()
     assert message.snapshot.reason == s.SNAPSHOT_REASON_TOKEN_EXPIRED
     assert message.snapshot.complete
     assert message.revision == 6
@@ -216,7 +216,7 @@ async def test_counters_go_on_from_the_token_on_whichever_server(
         for completed, server in enumerate((one, other, one, other), start=2):
             await server.count("doc-1", completed, 9)
             async with other.stream(resume_token=token) as stream:
-                message = await stream.read()
+                message = await stream.read_answer()
             assert not message.HasField("snapshot")
             token = message.resume_token
 
@@ -256,7 +256,7 @@ async def test_watcher_far_behind_reads_the_log_page_by_page_with_the_batch_of_e
     messages: list[s.WatchBatchResponse] = []
     async with pipeline.stream(resume_token=record.resume_token) as stream:
         while not messages or messages[-1].revision < 902 + 5 * 900:
-            messages.append(await stream.read())
+            messages.append(await stream.read_answer())
             record.receive(messages[-1])
         assert await stream.end() is grpc.StatusCode.OK
     assert len(messages) > 2, "it did not all fit into one page"
@@ -331,7 +331,7 @@ def _copy(source: Path, target: Path) -> None:
 
 async def _expect_history_changed(pipeline: Pipeline, token: str, *, revision: int) -> None:
     async with pipeline.stream(resume_token=token) as stream:
-        message = await stream.read()
+        message = await stream.read_answer()
     assert message.snapshot.reason == s.SNAPSHOT_REASON_HISTORY_CHANGED
     assert message.revision == revision
     async with pipeline.stream(resume_token=token, fail_on_expired_token=True) as stream:

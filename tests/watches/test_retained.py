@@ -124,7 +124,7 @@ async def test_open_batch_keeps_everything(pipeline: Pipeline, clock: Clock) -> 
     await _until_history_begins_at(pipeline, 6)
     pipeline.batch_id, pipeline.document_ids = first
     async with pipeline.stream(resume_token=token) as stream:
-        message = await stream.read()
+        message = await stream.read_answer()
     assert [t.revision for t in message.transitions] == [*range(5, 10)]
 
 
@@ -296,6 +296,7 @@ async def test_watch_in_the_midst_of_a_call_ends_so_that_its_part_is_forgotten(
     assert record.snapshots == 2
 
 
+@pytest.mark.slow
 async def test_watch_that_lags_reads_the_rest_of_its_snapshot_or_is_sent_away(
     behind: Behind,
 ) -> None:

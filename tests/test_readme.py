@@ -79,6 +79,7 @@ def _serving(text: str, cwd: Path) -> contextlib.AbstractAsyncContextManager[Ser
     return running(cwd / db, *options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", WITH_EXAMPLES, ids=name_of)
 async def test_examples_print_what_the_document_says(document: Path, tmp_path: Path) -> None:
     server: ServerProcess | None = None

@@ -112,6 +112,18 @@ async def test_port_0_picks_a_free_one_and_address_names_it(served: HttpServer) 
         assert (await http.get(f"http://{served.address}/healthz")).status_code == 200
 
 
+async def test_server_that_nobody_is_connected_to_stops_without_a_timer(
+    store: SqliteStore,
+) -> None:
+    server = HttpServer(open_app(store), Config(http="127.0.0.1:0", linger_s=0.0))
+    await server.start()
+    stopping = asyncio.create_task(server.stop(60))
+    for _ in range(30):  # turns of the loop
+        await asyncio.sleep(0)
+    assert stopping.done()
+    await stopping
+
+
 async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
     with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
         try:

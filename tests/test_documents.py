@@ -51,7 +51,10 @@ def test_tests_that_are_named_are_there(document: Path) -> None:
 
 
 def _commands(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         yield " ".join((*names, name)), command
         if isinstance(command, click.Group):
             yield from _commands(command, *names, name)

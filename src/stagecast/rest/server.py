@@ -211,8 +211,8 @@ class _Uvicorn(uvicorn.Server):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for server in self.servers:
-            server.close()
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
         if not self.server_state.connections:
             await asyncio.sleep(self._linger_s)  # for who is just connecting
         if self.server_state.connections or self.server_state.tasks:

@@ -32,7 +32,12 @@ class ServerProcess:
 
     @classmethod
     async def start(
-        cls, db: Path, *options: str, grpc: str = "127.0.0.1:0", http: str = "127.0.0.1:0"
+        cls,
+        db: Path,
+        *options: str,
+        grpc: str = "127.0.0.1:0",
+        http: str = "127.0.0.1:0",
+        program: str = "stagecast",
     ) -> ServerProcess:
         """Start a server and wait until it is ready; its log goes to `<db>.log`.
 
@@ -40,7 +45,7 @@ class ServerProcess:
         """
         with Path(f"{db}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *command_line(db, *options, grpc=grpc, http=http),
+                *command_line(db, *options, grpc=grpc, http=http, program=program),
                 env=environment(),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -72,9 +77,9 @@ class ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def running(db: Path, *options: str, **addresses: str) -> AsyncIterator[ServerProcess]:
+async def running(db: Path, *options: str, **how: str) -> AsyncIterator[ServerProcess]:
     """Run a server for as long as the block, whatever happens in it."""
-    server = await ServerProcess.start(db, *options, **addresses)
+    server = await ServerProcess.start(db, *options, **how)
     try:
         yield server
     finally:
@@ -83,10 +88,14 @@ async def running(db: Path, *options: str, **addresses: str) -> AsyncIterator[Se
 
 
 def command_line(
-    db: Path, *options: str, grpc: str = "127.0.0.1:0", http: str = "127.0.0.1:0"
+    db: Path,
+    *options: str,
+    grpc: str = "127.0.0.1:0",
+    http: str = "127.0.0.1:0",
+    program: str = "stagecast",
 ) -> list[str]:
-    """Return what starts a server."""
-    serve = [sys.executable, "-m", "stagecast", "serve"]
+    """Return what starts a server; `program` is the module that is run."""
+    serve = [sys.executable, "-m", program, "serve"]
     return [*serve, "--db", str(db), "--grpc", grpc, "--http", http, *options]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from stagecast import app
 from stagecast.config import Config
 from stagecast.rest import protocol
 from stagecast.rpc import arrivals, unread
-from stagecast.store.sqlite import connection
+from stagecast.store.sqlite import connection, store
 from stagecast.wire import report_requests as reports
 from tests.documents import DOCS
 
@@ -52,4 +53,5 @@ def test_limits_are_documented_with_the_figures_that_servers_keep_to() -> None:
         f"{ours.keepalive_s + ours.keepalive_timeout_s:.0f} s",
         f"{ours.http_idle_s:.0f} s",
         f"{ours.drain_s:.0f} s",
+        f"{app.LAST_WRITES_S:.0f} s, {store.CLOSE_S:.0f} s",
     ]

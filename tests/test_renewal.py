@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,29 @@ async def test_renewal_that_failed_for_what_has_passed_is_tried_again(
 
 def _fail(_path: Path) -> bytes:
     raise StartError("too many open files")
+
+
+async def test_server_does_not_wait_at_its_end_for_a_certificate_that_is_being_read(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk may hang."""
+    reading: list[threading.Thread] = []
+    held = threading.Event()
+
+    def hang(_path: Path) -> bytes:
+        reading.append(threading.current_thread())
+        held.wait()
+        raise StartError("the disk hangs")
+
+    async with asyncio.timeout(60):
+        async with App(config):
+            monkeypatch.setattr(certificates, "read_file", hang)
+            await until(lambda: len(reading) > 0)
+        [thread] = reading
+        assert thread.is_alive()
+        assert thread.daemon, "the process does not wait for it either"
+        held.set()
+        await until(lambda: not thread.is_alive())
 
 
 async def test_renewal_does_not_ask_for_whom_to_trust(

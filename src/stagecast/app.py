@@ -15,7 +15,7 @@ from stagecast import wire
 from stagecast.auth import Authenticator, KeyRing, TokenVerifier, load_verifier
 from stagecast.config import Config, is_loopback
 from stagecast.controls import Controls
-from stagecast.errors import StartError, StoreBusy
+from stagecast.errors import StartError, UnavailableError
 from stagecast.escaping import encoding_of, quote_for_shell
 from stagecast.feed import Feed
 from stagecast.heartbeats import Heartbeats
@@ -27,13 +27,15 @@ from stagecast.reports import Reports
 from stagecast.rest import HttpServer, make_rest_app
 from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
-from stagecast.store import Store
+from stagecast.store import Store, store_timeout
 from stagecast.store.sqlite import SqliteStore, has_keys
 from stagecast.submissions import Submissions
 from stagecast.tls import Tls, keep_renewed, load_tls
 from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
 
 _log = logging.getLogger(__name__)
+
+LAST_WRITES_S = 6.0  # when the server stops: longer than a lock is waited for
 
 
 def wall_clock() -> int:
@@ -168,8 +170,9 @@ class App:
         """Read the keys."""
         config = self._config
         try:
-            await ring.refresh()
-        except StoreBusy as error:
+            async with store_timeout(config.request_s):
+                await ring.refresh()
+        except UnavailableError as error:
             raise StartError(f"cannot use {shown(config.db)}: {error}") from error
         return Authenticator(
             ring,
@@ -269,12 +272,13 @@ class App:
 
 
 async def _hand_over(heartbeats: Heartbeats, keeper: Keeper) -> None:
-    """Write the last heartbeats, and let another process keep at once."""
-    for last in (heartbeats.flush, keeper.release):
-        try:
-            await last()
-        except StoreBusy as error:
-            _log.warning("%s", error)
+    """Write the last heartbeats, and let another process keep at once, if the store can do so."""
+    try:
+        async with store_timeout(LAST_WRITES_S):
+            await heartbeats.flush()
+            await keeper.release()
+    except UnavailableError as error:
+        _log.warning("cannot write the last heartbeats, nor let another process keep: %s", error)
 
 
 async def _stop_together(servers: Sequence[RpcServer | HttpServer], grace_s: float) -> None:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +26,7 @@ from stagecast.errors import StartError
 from stagecast.failures import reason_of
 from stagecast.paths import shown
 from stagecast.pem import load_certificate
+from stagecast.threads import run_in_daemon
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ async def keep_renewed(tls: Tls, on_renewed: Callable[[Tls], None], *, every_s: 
         await asyncio.sleep(every_s)
         try:
             # What stands in the place of a file by now may keep whoever reads it waiting.
-            newest = await asyncio.to_thread(_read_again, tls)
+            newest = await run_in_daemon(partial(_read_again, tls))
         except StartError as error:
             if str(error) != told:
                 _log.error("the certificate in use stays: %s", error)

@@ -203,9 +203,12 @@ async def test_store_that_cannot_answer_is_500(
 
 
 async def test_bug_is_logged_in_full_and_answered_in_one_line(
-    http: httpx.AsyncClient, store: SqliteStore, caplog: pytest.LogCaptureFixture
+    http: httpx.AsyncClient, begin: Begin, store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await store.close()  # whoever asks after that has a bug
+    await begin(ONE).submit("a")
+    # Whoever writes such a row has a bug.
+    mistake = "UPDATE datasets SET open_batches = 0, last_ended = 99"
+    await store.write(lambda tx: tx._connection.execute(mistake))  # type: ignore[attr-defined]
     response = await http.get(PATH)
     assert response.status_code == 500
     assert response.text == '{"error":"Unable to retrieve dataset statuses."}'

@@ -321,7 +321,9 @@ async def test_bug_is_logged_in_full_and_answered_in_one_line(
     store: SqliteStore,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await store.close()  # whoever asks after that has a bug
+    await ingestion.submit("a")
+    # Whoever writes such a row has a bug.
+    await store.write(lambda tx: tx._connection.execute("UPDATE documents SET stage = 99"))  # type: ignore[attr-defined]
     response = await http.get(ingestion.path)
     assert response.status_code == 500
     assert response.json() == {"status": 500, "code": "unknown", "message": "Internal Server Error"}

@@ -28,8 +28,9 @@ from stagecast.errors import StartError
 from stagecast.failures import reason_of
 from stagecast.listening import held_ports
 
-# Beyond the time to drain: calls that are just arriving, and a last write that waits for a lock.
-_MARGIN_S = 10.0
+# Beyond the time to drain: calls that are just arriving, and the last writes and the closing of the
+# file, each of which a server waits for in vain if its disk hangs.
+_MARGIN_S = 15.0
 # Who has lived for so long did not die at once.
 _STEADY_S = 10.0
 

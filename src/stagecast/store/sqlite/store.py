@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stagecast.errors import StoreBusy
 from stagecast.model import Visibility
 from stagecast.store.protocol import Reading, Topic, Writing
+from stagecast.store.sqlite.calls import CallQueue
 from stagecast.store.sqlite.connection import (
     Connection,
     DriverError,
@@ -28,10 +29,14 @@ from stagecast.store.sqlite.reading import SqliteReading
 from stagecast.store.sqlite.schema import OpenSchema, find_schema_fault, may_be_schema
 from stagecast.store.sqlite.writer import Writer
 from stagecast.store.visibility import restrict_read, restrict_write
+from stagecast.threads import answered_by, call_on_loop, run_in_daemon
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 _READERS = 4  # threads; a read is short, and more would only wait for the interpreter's lock
+CLOSE_S = 5.0  # for what has begun to end, and the file to be closed: its disk may hang
 
 
 class SqliteStore:
@@ -74,8 +79,13 @@ class SqliteStore:
         )
         self._local = threading.local()
         self._reading: list[Connection] = []
-        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="stagecast-reader")
-        self._writer.start()
+        self._reads: CallQueue[Callable[[], Any]] = CallQueue()
+        self._readers = [
+            threading.Thread(target=self._run_reads, name=f"stagecast-reader-{n}", daemon=True)
+            for n in range(_READERS)
+        ]
+        for thread in (self._writer, *self._readers):
+            thread.start()
 
     async def write(self, call: Callable[[Writing], T], *, visible: Visibility) -> T:
         """Run a call in a transaction and return its result after it is on disk."""
@@ -83,9 +93,10 @@ class SqliteStore:
 
     async def read(self, query: Callable[[Reading], T], *, visible: Visibility) -> T:
         """Run a query on a view of one moment."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, self._query, lambda tx: query(restrict_read(tx, visible))
+        result: T = await self._reads.ask(
+            partial(self._query, lambda tx: query(restrict_read(tx, visible)))
         )
+        return result
 
     async def probe(self) -> None:
         """Find out whether the file can be written; after damage was met, also whether it is whole.
@@ -95,15 +106,51 @@ class SqliteStore:
         await self._writer.probe()
         if self._damaged:
             self._damaged = False
-            await self._loop.run_in_executor(self._pool, self._check_soundness)
+            await self._reads.ask(self._check_soundness)
 
     async def close(self) -> None:
-        """Finish what was asked for and close all connections."""
+        """Finish what was asked for and close all connections, or leave what takes too long.
+
+        What is left was not acknowledged, and ends with the process: after that, the log beside the
+        file says what was committed, as after a crash.
+        """
         self._writer.stop()
-        await asyncio.to_thread(self._writer.join)
-        await asyncio.to_thread(self._pool.shutdown)
+        self._reads.close()
+        closing = asyncio.create_task(run_in_daemon(self._close))
+        await asyncio.wait((closing,), timeout=CLOSE_S)
+        if closing.done():
+            await closing
+        else:
+            closing.cancel()
+            _log.error(
+                "the store was not closed within %g s: %s; nothing is lost that was acknowledged",
+                CLOSE_S,
+                " and ".join(self._find_running()) or "the file is still being closed",
+            )
+
+    def _close(self) -> None:
+        for thread in (self._writer, *self._readers):
+            thread.join()
         for connection in (*self._reading, self._connection):
             connection.close()
+
+    def _find_running(self) -> Iterator[str]:
+        """Yield what has not come back from the disk."""
+        if self._writer.is_alive():
+            yield "a write has not ended"
+        reads = sum(thread.is_alive() for thread in self._readers)
+        if reads:
+            yield f"{reads} of {_READERS} reads have not ended"
+
+    def _run_reads(self) -> None:
+        """Answer one read after the other, until there will be no more."""
+        while not self._reads.is_over:
+            self._run_read()
+
+    def _run_read(self) -> None:
+        for asked in self._reads.take(1):
+            if not asked.is_abandoned:
+                call_on_loop(self._loop, answered_by(asked.answer, asked.call))
 
     def _query(self, query: Callable[[Reading], T]) -> T:
         try:
@@ -159,5 +206,4 @@ class SqliteStore:
         """Take note of what kept a thread from reading or writing."""
         if is_damage(error):
             self._damaged = True
-        with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody left to tell
-            self._loop.call_soon_threadsafe(self._tell_fault, translate(error))
+        call_on_loop(self._loop, partial(self._tell_fault, translate(error)))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 
 from stagecast.errors import StagecastError, StoreBusy
 from stagecast.store.protocol import Topic, Writing
+from stagecast.store.sqlite.calls import CallQueue, WaitingCall
 from stagecast.store.sqlite.connection import (
     RETRY_AFTER_S,
     Connection,
@@ -32,6 +32,7 @@ from stagecast.store.sqlite.connection import (
 from stagecast.store.sqlite.identity import OpenFiles
 from stagecast.store.sqlite.schema import OpenSchema
 from stagecast.store.sqlite.writing import SqliteWriting, random_number
+from stagecast.threads import call_on_loop, settle
 
 T = TypeVar("T")
 
@@ -41,11 +42,7 @@ _LOOK_EVERY_S = 0.02  # for commits of other processes
 _GAP_S = 0.002
 _NEIGHBOURS_S = 1.0  # for how long they are remembered
 
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    call: Callable[[Writing], Any]
-    answer: asyncio.Future[Any]
+_Asked = WaitingCall[Callable[[Writing], Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ class Writer(threading.Thread):
         self._on_fault = on_fault
         self._files = files
         self._schema = schema
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._calls: CallQueue[Callable[[Writing], Any]] = CallQueue()
         self._loop = asyncio.get_running_loop()
         self._data_version = self._read_data_version()
         self._mark = random_number()
@@ -96,15 +93,15 @@ class Writer(threading.Thread):
         self._gap_until_s = 0.0
         self._failed = False
         self._fault = ""
-        self._stopped = False
 
     async def submit(self, call: Callable[[Writing], T]) -> T:
-        """Queue a call and wait for its commit."""
-        if self._stopped:
-            raise StoreBusy("the store is closed", retry_after_s=RETRY_AFTER_S)
-        answer: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Asked(call, answer))
-        return await answer
+        """Queue a call and wait for its commit; to leave before it is begun undoes it.
+
+        Raises:
+            StoreBusy: the store is closed, or cannot be written now.
+        """
+        answer: T = await self._calls.ask(call)
+        return answer
 
     async def probe(self) -> None:
         """Take the write lock and let go of it; after a failure, also prove it by a commit.
@@ -116,37 +113,25 @@ class Writer(threading.Thread):
 
     def stop(self) -> None:
         """End the thread once everything queued has been answered."""
-        self._stopped = True
-        self._queue.put(None)
+        self._calls.close()
 
     def run(self) -> None:
         """Commit group after group, until told to stop."""
-        running = True
-        while running:
-            group, running = self._gather(wait_s=_LOOK_EVERY_S, most=_GROUP)
+        while not self._calls.is_over:
+            group = self._take(_GROUP, timeout_s=_LOOK_EVERY_S)
             if group:
                 answered, touched = self._commit(group)
                 if self._failed:
                     # Each group would wait for the same lock, while its callers give up. Before the
                     # first is answered: who asks after that is not told of a fault that is over.
-                    waiting, went_on = self._gather(wait_s=0, most=self._queue.qsize())
-                    running = running and went_on
-                    answered += map(self._refuse, waiting)
+                    answered += map(self._refuse, self._take(len(self._calls), timeout_s=0))
                 self._answer(answered, touched)
             self._look_for_foreign_commits()
 
-    def _gather(self, *, wait_s: float, most: int) -> tuple[list[_Asked], bool]:
-        """Wait for a call and take those behind it; False if the last is the order to stop."""
-        group: list[_Asked] = []
-        with contextlib.suppress(queue.Empty):
-            while len(group) < most:
-                asked = self._queue.get(timeout=0 if group else wait_s)
-                if asked is None:
-                    return group, False
-                # Whoever has left is not written for.
-                if not asked.answer.done():
-                    group.append(asked)
-        return group, True
+    def _take(self, max_calls: int, *, timeout_s: float) -> list[_Asked]:
+        """Take calls whose callers have not left."""
+        taken = self._calls.take(max_calls, timeout_s=timeout_s)
+        return [asked for asked in taken if not asked.is_abandoned]
 
     def _commit(self, group: list[_Asked]) -> tuple[list[_Answered], set[Topic]]:
         try:
@@ -172,7 +157,7 @@ class Writer(threading.Thread):
                 forget_pages(self._connection)
         if busy or len(group) == 1:
             # An error for each: whoever raises it adds to its traceback.
-            return [_Answered(asked, error=_for_caller(error)) for asked in group], set()
+            return [_Answered(asked, error=translate(error)) for asked in group], set()
         answered: list[_Answered] = []
         touched: set[Topic] = set()
         for asked in group:
@@ -221,19 +206,13 @@ class Writer(threading.Thread):
             self._connection.execute("PRAGMA user_version = 0")
 
     def _answer(self, answered: list[_Answered], touched: set[Topic]) -> None:
-        self._call_on_loop(lambda: self._deliver(answered, touched))
+        call_on_loop(self._loop, lambda: self._deliver(answered, touched))
 
     def _deliver(self, answered: list[_Answered], touched: set[Topic]) -> None:
         if touched:
             self._on_commit(touched)
-        for answer in answered:
-            future = answer.asked.answer
-            if future.done():  # its caller is gone
-                continue
-            if answer.error is not None:
-                future.set_exception(answer.error)
-            else:
-                future.set_result(answer.result)
+        for one in answered:
+            settle(one.asked.answer, one.result, one.error)
 
     def _look_for_foreign_commits(self) -> None:
         try:
@@ -243,21 +222,9 @@ class Writer(threading.Thread):
         if version != self._data_version:
             self._data_version = version
             self._neighbours_until_s = time.monotonic() + _NEIGHBOURS_S
-            self._call_on_loop(self._on_foreign_commit)
+            call_on_loop(self._loop, self._on_foreign_commit)
 
     def _read_data_version(self) -> int:
         """Return a number that changes when another connection has committed."""
         [(version,)] = self._connection.execute("PRAGMA data_version")
         return int(version)
-
-    def _call_on_loop(self, call: Callable[[], None]) -> None:
-        # A loop that is closed has nobody left to tell.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(call)
-
-
-def _for_caller(error: Exception) -> Exception:
-    """Return what a caller is told; a future takes no `StopIteration`, and would never be done."""
-    if isinstance(error, StopIteration):
-        return RuntimeError("a call ended in StopIteration")
-    return translate(error)

@@ -1,0 +1,52 @@
+"""`stagecast` with a disk that hangs from when its process is sent SIGUSR1, until it ends.
+
+Such a disk is one whose threads of the store do not come back. Processes under a supervisor import
+this as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from typing import Self
+
+import stagecast.cli.process
+import stagecast.cli.serve
+from stagecast.__main__ import main
+from stagecast.store.sqlite import store as sqlite_store
+from tests.conditions import until
+from tests.faults import OpenApp
+
+HANGS = "the disk hangs"
+
+
+class _HangingApp(OpenApp):
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._begin_to_hang)
+        return self
+
+    def _begin_to_hang(self) -> None:
+        self._hanging = asyncio.create_task(self._hang())
+
+    async def _hang(self) -> None:
+        begun = threading.Semaphore(0)
+
+        def hang(_: object) -> None:
+            begun.release()
+            threading.Event().wait()
+
+        reads = (self.store.read(hang) for _ in range(sqlite_store._READERS))
+        self._calls = asyncio.gather(self.store.write(hang), *reads)
+        for _ in range(1 + sqlite_store._READERS):
+            await until(lambda: begun.acquire(blocking=False))
+        logging.getLogger(__name__).warning(HANGS)
+
+
+for module in (stagecast.cli.process, stagecast.cli.serve):
+    vars(module).update(App=_HangingApp)
+
+if __name__ == "__main__":
+    main()

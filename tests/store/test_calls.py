@@ -1,0 +1,114 @@
+"""Calls that wait for a disk that hangs, and whose callers leave."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stagecast.errors import StoreBusy
+from stagecast.store import Writing
+from stagecast.store.sqlite import SqliteStore
+from tests.builders import create, get_batch, get_documents, move, taken
+from tests.clock import Clock
+from tests.conditions import until
+from tests.faults import hanging_reads, hanging_writes
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(
+        tmp_path / "s.db",
+        clock=clock,
+        on_commit=lambda _: None,
+        on_foreign_commit=lambda: None,
+    )
+    yield store
+    await store.close()
+
+
+async def _begin(work: Any) -> asyncio.Task[Any]:
+    """Begin a call and let it wait."""
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0)
+    return task
+
+
+async def _leave(*callers: asyncio.Task[Any]) -> None:
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+
+
+async def test_write_whose_caller_left_before_it_was_begun_is_not_begun(
+    store: SqliteStore,
+) -> None:
+    batch = await create(store, documents=3)
+    async with hanging_writes(store):
+        leaving = [await _begin(move(store, batch, (n, taken))) for n in (0, 1)]
+        staying = await _begin(move(store, batch, (2, taken)))
+        await _leave(*leaving)
+        assert len(store._writer._calls) == 1, "who stays"
+    await staying
+    assert (await get_batch(store)).counts.running == 1
+
+
+@pytest.mark.parametrize("hanging", [hanging_reads, hanging_writes])
+async def test_call_whose_caller_left_is_held_by_nobody(
+    store: SqliteStore, hanging: Callable[[SqliteStore], Any]
+) -> None:
+    ask = store.read if hanging is hanging_reads else store.write
+
+    class Query:
+        def __call__(self, _tx: object) -> None:
+            raise AssertionError("nobody waits for it")
+
+    query = Query()
+    held = weakref.ref(query)
+    async with hanging(store):
+        await _leave(await _begin(ask(query)))
+        del query
+        assert held() is None
+
+
+async def test_write_that_has_begun_is_committed_although_its_caller_leaves(
+    store: SqliteStore,
+) -> None:
+    batch = await create(store, documents=1)
+    begun, held = threading.Event(), threading.Event()
+    [document] = await get_documents(store, batch)
+
+    def take(tx: Writing) -> None:
+        edit = tx.edit(batch)
+        edit.apply(document, taken(document, edit.now))
+        tx.save(edit)
+        begun.set()
+        held.wait()
+
+    leaving = await _begin(store.write(take))
+    await until(begun.is_set)
+    await _leave(leaving)
+    held.set()
+    await store.write(lambda _: None)  # it is behind
+    assert (await get_batch(store)).counts.running == 1
+
+
+async def test_closed_store_takes_no_calls_and_answers_those_that_it_has(
+    tmp_path: Path, clock: Clock
+) -> None:
+    store = SqliteStore(
+        tmp_path / "s.db", clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
+    )
+    async with hanging_writes(store), hanging_reads(store):
+        asked = [await _begin(ask(lambda _: 1)) for ask in (store.read, store.write)]
+        closing = await _begin(store.close())
+        for ask in (store.read, store.write):
+            with pytest.raises(StoreBusy, match="closed"):
+                await ask(lambda _: 1)
+    assert await asyncio.gather(*asked) == [1, 1]
+    await closing

@@ -1,0 +1,98 @@
+"""A server whose disk hangs ends when it is told to, and says what it left."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import aio
+
+from stagecast import app as app_module
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.errors import StartError
+from stagecast.store.sqlite import store as sqlite_store
+from stagecast.v1 import resources_pb2 as r
+from tests.clock import Clock
+from tests.conditions import until
+from tests.faults import OpenApp, hanging_reads, hanging_writes
+from tests.hanging import HANGS
+from tests.process import ServerProcess, running
+from tests.watches.pipeline import Pipeline
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=linux)])
+async def test_process_whose_disk_hangs_ends_well_and_keeps_what_was_acknowledged(
+    tmp_path: Path, dataset_id: str, processes: int
+) -> None:
+    """Of several, the one whose transaction hangs keeps the others from writing."""
+    db = tmp_path / "s.db"
+    log = Path(f"{db}.log")
+    options = ("--processes", str(processes), "--drain", "0.1")
+    async with (
+        running(db, *options, program="tests.hanging") as server,
+        Client(server.grpc) as client,
+    ):
+        pipeline = Pipeline(client, dataset_id)
+        await pipeline.create(3)
+        await pipeline.stage(r.STAGE_PARSING)
+        acknowledged = await pipeline.documents()
+        os.kill(_serving(server)[0], signal.SIGUSR1)
+        await until(lambda: HANGS in log.read_text())
+        waiting = asyncio.create_task(pipeline.stage(r.STAGE_COMPLETED))
+        await asyncio.sleep(0)  # it is sent
+        assert await server.stop() == 0
+        with pytest.raises(aio.AioRpcError):
+            await waiting
+    left = "the store was not closed within 5 s: a write has not ended and 4 of 4 reads have not"
+    assert log.read_text().count(left) == 1
+    assert "Traceback" not in log.read_text()
+    async with running(db) as again, Client(again.grpc) as client:
+        assert await Pipeline(client, dataset_id, pipeline.batch_id).documents() == acknowledged
+
+
+def _serving(server: ServerProcess) -> list[int]:
+    """Return the processes that serve: those that a supervisor has started, or the only one."""
+    pid = server.process.pid
+    if sys.platform != "linux":
+        return [pid]
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    commands = {one: Path(f"/proc/{one}/cmdline").read_bytes() for one in children}
+    return [one for one, command in commands.items() if b"spawn_main" in command] or [pid]
+
+
+async def test_store_that_hangs_is_left_and_the_log_says_why(
+    config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app_module, "LAST_WRITES_S", 0.1)
+    monkeypatch.setattr(sqlite_store, "CLOSE_S", 0.1)
+    async with asyncio.timeout(60):
+        app = OpenApp(dataclasses.replace(config, drain_s=0.1), clock=clock)
+        await app.__aenter__()
+        async with hanging_writes(app.store), hanging_reads(app.store):
+            await app.__aexit__()
+    assert "a write has not ended and 4 of 4 reads have not ended" in caplog.text
+    assert "the last heartbeats, nor let another process keep: the store did not" in caplog.text
+
+
+class _StartingApp(OpenApp):
+    """A server whose disk hangs when it is about to read its keys."""
+
+    async def _make_authenticator(self, *given: Any) -> Any:
+        async with hanging_reads(self.store):
+            return await super()._make_authenticator(*given)
+
+
+async def test_server_whose_disk_hangs_at_the_start_gives_up(config: Config, clock: Clock) -> None:
+    brief = dataclasses.replace(config, request_s=0.1)
+    with pytest.raises(StartError, match=r"the store did not answer within 0\.1 s"):
+        async with asyncio.timeout(60), _StartingApp(brief, clock=clock):
+            pass

@@ -87,6 +87,25 @@ async def test_asker_that_leaves_takes_nothing_from_the_others() -> None:
     assert await staying == 1
 
 
+async def test_work_that_nobody_waits_for_any_more_is_ended() -> None:
+    turns, work = Turns[int](), Work()
+    running, waiting = (asyncio.create_task(turns.share("a", work)) for _ in range(2))
+    await work.has_begun(1)
+    others = asyncio.all_tasks() - {running, waiting, asyncio.current_task()}
+    for leaving in (waiting, running):
+        leaving.cancel()
+    # Not the one that ends.
+    asked = asyncio.create_task(turns.share("a", work))
+    await asyncio.wait((running, waiting, *others), timeout=60)
+    await work.has_begun(2)
+    work.end_one()
+    assert await asked == 2
+    assert work.running == 1, "the first did not go on"
+    assert not turns._running
+    assert not turns._waiting
+    assert not turns._askers
+
+
 async def test_work_that_fails_tells_its_askers_and_lets_the_next_begin() -> None:
     turns = Turns[int]()
 

@@ -8,6 +8,7 @@ else.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -24,12 +25,21 @@ class Turns(Generic[T]):
     def __init__(self) -> None:
         self._running: dict[Hashable, asyncio.Task[T]] = {}
         self._waiting: dict[Hashable, asyncio.Task[T]] = {}
+        self._askers: Counter[asyncio.Task[T]] = Counter()
 
     async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the work with this key; it goes on if one of the askers leaves."""
+        """Return the result of the work with this key; it goes on until all askers have left."""
         if key not in self._waiting:
             self._waiting[key] = asyncio.create_task(self._take_turn(key, work))
-        return await asyncio.shield(self._waiting[key])
+        task = self._waiting[key]
+        self._askers[task] += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self._askers[task] -= 1
+            if not self._askers[task]:
+                del self._askers[task]
+                self._abandon(key, task)
 
     async def _take_turn(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
         before = self._running.get(key)
@@ -39,7 +49,8 @@ class Turns(Generic[T]):
                 await asyncio.wait((before,))
         finally:
             before = None  # nor what it made
-            del self._waiting[key]
+            if self._waiting.get(key) is this:
+                del self._waiting[key]
         if this is not None:
             self._running[key] = this
         try:
@@ -47,3 +58,9 @@ class Turns(Generic[T]):
         finally:
             if self._running.get(key) is this:
                 del self._running[key]
+
+    def _abandon(self, key: Hashable, task: asyncio.Task[T]) -> None:
+        """End a work that nobody waits for, so that a disk that hangs does not gather them."""
+        if self._waiting.get(key) is task:  # whoever asks now is not to share it
+            del self._waiting[key]
+        task.cancel()

@@ -108,7 +108,6 @@ class ErrorInterceptor(aio.ServerInterceptor):
         self._unread = unread
         self._limits = limits
         self._store_s = store_s
-        self._asking: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(
         self,
@@ -197,27 +196,16 @@ class ErrorInterceptor(aio.ServerInterceptor):
     async def _ask(self, handler: _Handler, request: _Received, context: Context) -> Any:  # noqa: ANN401 - any answer
         """Return the answer of a call that waits for the store.
 
-        When its time is over it still goes on: the store holds the request, so it keeps its place
-        among those that wait.
+        A write that has begun goes on when the time is over, or the client has left; one that has
+        not is undone.
 
         Raises:
             StoreBusy: too many calls wait.
             StoreTimeout: the store does not answer.
         """
-
-        async def ask() -> Any:  # noqa: ANN401 - any answer
-            with self._limits.wait(request.size):
-                return await handler.unary_unary(_message(request), context)
-
-        asking = asyncio.create_task(ask())
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
-        try:
+        with self._limits.wait(request.size):
             async with store_timeout(self._store_s):
-                return await asyncio.shield(asking)
-        except asyncio.CancelledError:  # the client has left: what is not begun need not be
-            asking.cancel()
-            raise
+                return await handler.unary_unary(_message(request), context)
 
 
 def _is_ours(method: str) -> bool:

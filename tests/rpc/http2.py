@@ -12,6 +12,7 @@ from typing import cast
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
+_WINDOW_UPDATE = 8
 _NO_SETTINGS = bytes((0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0))
 _MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE = 3, 4
 _ACK = 1
@@ -74,6 +75,10 @@ class RawConnection:
             if kind == _PING and flags & _ACK:
                 return
 
+    def open_window(self, stream: int, size: int) -> None:
+        """Let the server send so many bytes more of an answer."""
+        self._send(_WINDOW_UPDATE, 0, stream, size.to_bytes(4))
+
     async def _read_and_acknowledge(self) -> tuple[int, int]:
         """Read a frame and return its kind and its stream."""
         kind, flags, stream, payload = await self._read_frame()
@@ -119,8 +124,7 @@ async def raw_connection(
         address: of the server.
         window: how many bytes of each answer the server may send.
     """
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), port)
+    reader, writer = await _connect(address)
     connection = RawConnection(reader, writer)
     writer.write(_PREFACE)
     settings = b"" if window is None else struct.pack(">HI", _INITIAL_WINDOW_SIZE, window)
@@ -129,6 +133,13 @@ async def raw_connection(
         yield connection
     finally:
         writer.close()
+
+
+async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.startswith("unix:"):
+        return await asyncio.open_unix_connection(address.removeprefix("unix:"))
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host.strip("[]"), port)
 
 
 def _text(text: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
@@ -82,10 +83,30 @@ async def test_answers_beyond_the_bytes_that_may_be_unread_have_little_time(
             await stopped.read_until_closed()
 
 
-async def test_answer_that_was_read_is_counted_no_more(server: App, calls: Calls) -> None:
-    await calls.create("a")
+async def test_answer_is_counted_until_it_was_read(server: App, dataset_id: str) -> None:
+    request = await fill(server, dataset_id, 1_000)
     answers = server._rpc._unread
-    await until(lambda: not answers._bytes)
+    async with raw_connection(server.grpc_address, window=0) as stopped:
+        stream = stopped.begin(LIST, request)
+        await until(lambda: answers._bytes > 1_000)
+        stopped.open_window(stream, 1 << 20)
+        await until(lambda: not answers._bytes)
+
+
+async def test_client_of_a_unix_socket_is_left_alone_and_the_log_says_so(
+    config: Config, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="stagecast")
+    impatient = dataclasses.replace(config, grpc=f"unix:{tmp_path}/g", slow_reader_s=SOON_S)
+    async with (
+        asyncio.timeout(60),
+        App(impatient, clock=clock) as app,
+        raw_connection(app.grpc_address, window=0) as stopped,
+    ):
+        stopped.begin(CHECK, bytes(5))
+        await until(lambda: "is left alone" in caplog.text)
+        await stopped.ping()
+    assert "closing" not in caplog.text
 
 
 async def test_connection_without_a_call_is_closed_in_time_and_one_with_a_watch_is_not(

@@ -2,8 +2,9 @@
 
 grpc sends such an answer by itself, and waits for the client's flow control without a limit. It
 offers no way to give up a single call of a client that neither reads nor leaves: its connection is
-closed, as that of a client that has vanished. Those of unix sockets have no address to
-be found by, so there is no limit for them.
+closed, as that of a client that has vanished. Those of unix sockets have no address to be found by,
+and what such a client has left unread waits in grpc, where the kernel does not know of it. So there
+is no limit for them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import cast
 from urllib.parse import unquote
 
 from stagecast.rpc.pace import Context
+from stagecast.threads import run_in_daemon
 
 _HURRIED_S = 5.0  # for each answer beyond the bytes that may take their time
 
@@ -66,8 +68,15 @@ class UnreadAnswers:
         try:
             while self._overdue:
                 peers, self._overdue = self._overdue, set()
-                _log.info("%s: answers are not read; closing", ", ".join(sorted(peers)))
-                await asyncio.to_thread(_close, {_parse(peer) for peer in peers} - {None})
+                found = {peer: address for peer in peers if (address := _parse(peer))}
+                if found:
+                    _log.info("%s: answers are not read; closing", ", ".join(sorted(found)))
+                    await run_in_daemon(partial(_close, set(found.values())))
+                if len(found) < len(peers):
+                    _log.info(
+                        "answers to a client on the unix socket are not read; it is left alone, as "
+                        "grpc does not tell such clients apart"
+                    )
         finally:
             self._closing = None
 
@@ -87,14 +96,14 @@ def _peer(host: str, port: int) -> _Peer:
     return address, port
 
 
-def _close(peers: set[_Peer | None]) -> None:
+def _close(peers: set[_Peer]) -> None:
     """Shut down this process's connections to these peers; grpc sees that as their hanging up."""
     for descriptor in Path("/dev/fd").iterdir():
         with contextlib.suppress(OSError):  # it is no connection, or has just been closed
             _close_if_of(peers, os.dup(int(descriptor.name)))
 
 
-def _close_if_of(peers: set[_Peer | None], copy: int) -> None:
+def _close_if_of(peers: set[_Peer], copy: int) -> None:
     """Shut a connection down if it is to one of the peers; its copy is closed in any case.
 
     Raises:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
@@ -23,7 +24,7 @@ from stagecast.store.sqlite import inspect_file
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.cli.command import stagecast
-from tests.grpc_calls import HealthStub
+from tests.grpc_calls import HealthStub, read
 from tests.process import ServerProcess, running
 from tests.rpc.calls import Refusal, refusal_of
 from tests.store.test_migrations import FILES, TOLD
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.slow
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+NEVER = Duration(seconds=300)  # no heartbeat hides a lost bell
 
 
 class Scene:
@@ -109,6 +111,31 @@ async def test_older_copy_is_brought_up_to_date_while_the_server_goes_on(scene: 
     assert list(inspect_file(scene.db).faults) == []
     assert "bringing an older copy up to date" in scene.log()
     assert "Traceback" not in scene.log()
+
+
+async def test_watch_of_datasets_ends_when_an_older_copy_is_written(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """Nothing in the copy says which datasets are not there any more."""
+    copy = tmp_path / "copy.db"
+    assert (await stagecast("backup", copy, "--db", scene.db)).code == 0
+    await scene.write()
+    watches = [
+        scene.client.status.WatchDatasets(
+            ss.WatchDatasetsRequest(dataset_ids=ids, heartbeat_interval=NEVER)
+        )
+        for ids in ([], [scene.pipeline.dataset_id])
+    ]
+    for watch in watches:
+        assert (await read(watch)).complete
+    await scene.overwrite(copy)
+    for watch in watches:
+        with pytest.raises(aio.AioRpcError) as caught:
+            async with asyncio.timeout(60):
+                await watch.read()
+        refusal = refusal_of(caught.value)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "WATCH_EXPIRED")
+        assert "older copy" in refusal.message
 
 
 @pytest.mark.parametrize(

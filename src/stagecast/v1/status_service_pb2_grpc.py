@@ -261,7 +261,8 @@ class StatusServiceServicer(object):
         dataset that changes often is sent at most about ten times a second, only in its latest form. A
         requested dataset that does not exist yet is sent once it does. The stream is never silent for
         longer than `heartbeat_interval`; a message without datasets and ids is a heartbeat. It has no
-        end of its own, but is ended after about an hour: watch again, which starts over.
+        end of its own, but is ended after about an hour, or when an older copy is written into the store:
+        watch again, which starts over.
 
         With `google.rpc.RetryInfo`: UNAVAILABLE / `WATCH_EXPIRED`, `DRAINING`, `STORE_BUSY`;
         RESOURCE_EXHAUSTED / `WATCH_LIMIT`, and `SLOW_READER` for a client that accepted no message for a

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from functools import partial
 
 from stagecast.config import Config
+from stagecast.errors import WatchExpired
 from stagecast.feed import Feed
 from stagecast.model import (
     Caller,
@@ -58,7 +59,8 @@ class DatasetWatches:
                 interval, whether they still may.
 
         Raises:
-            Draining, WatchExpired: watch again.
+            Draining, WatchExpired: watch again; the latter also when an older copy was written into
+                the store, in which nothing says what is not there any more.
         """
         topics = [()] if request.dataset_ids is None else [(one,) for one in request.dataset_ids]
         look: Look[DatasetNews] = Look()
@@ -86,6 +88,12 @@ class DatasetWatches:
                 await tick.wait(bell, 0.0 if look.blind else patience.until_due_s)
                 read = partial(self._read, request, caller.visible, news.serial)
                 found = await look.take(read, patience)
+                if found and found.serial < news.serial:
+                    raise WatchExpired(
+                        "an older copy was written into the store; watch again, which begins with "
+                        "all that are there",
+                        retry_after_s=0,
+                    )
                 messages = self._news(found, heartbeat_due=patience.heartbeat_due)
                 news = found or news
 

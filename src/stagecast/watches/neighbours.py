@@ -52,7 +52,8 @@ class Neighbours:
         before = self._heads
         self._heads, news = await self._store.read(partial(_read, names, self._serial), visible=ALL)
         self._feed.ring_only(name for name in names if self._heads.get(name) != before.get(name, 0))
-        if self._serial is None:  # nothing is known of what was before
+        # Nothing is known of what was before, or it was of another history.
+        if self._serial is None or news.serial < self._serial:
             self._feed.ring_only(topic for topic in topics if len(topic) < 2)
         elif news.serial != self._serial:
             changed = (*(dataset.dataset_id for dataset in news.changed), *news.removed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,35 +15,28 @@ from stagecast.readiness import Readiness
 from stagecast.store.sqlite import SqliteStore
 from tests.clock import Clock
 from tests.conditions import until
+from tests.faults import hanging_reads, hanging_writes
 
 
-class Hanging(SqliteStore):
-    """Hangs, for as long as it does, with whatever is written."""
-
-    hangs = True
-
-    async def probe(self) -> None:
-        while self.hangs:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.001)
-
-
+@pytest.mark.parametrize("hanging", [hanging_writes, hanging_reads])
 async def test_server_is_not_ready_while_its_store_hangs(
     config: Config,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    hanging: Callable[[SqliteStore], Any],
 ) -> None:
-    monkeypatch.setattr(readiness, "_PROBE_S", 0.01)
-    store = Hanging(
+    monkeypatch.setattr(readiness, "_PROBE_S", 0.1)
+    store = SqliteStore(
         config.db, clock=clock, on_commit=lambda _topics: None, on_foreign_commit=lambda: None
     )
     told = Readiness()
     assert not told.ready, "nobody has tried"
     told.gain()
-    keeping = asyncio.create_task(told.keep(store, every_s=0.01))
-    await until(lambda: not told.ready)
-    assert "not ready: the store did not answer within 0.01 s" in caplog.messages
-    store.hangs = False
+    async with hanging(store):
+        keeping = asyncio.create_task(told.keep(store, every_s=0.01))
+        await until(lambda: not told.ready)
+        assert "not ready: the store did not answer within 0.1 s" in caplog.messages
     await until(lambda: told.ready)
     keeping.cancel()
     with contextlib.suppress(asyncio.CancelledError):

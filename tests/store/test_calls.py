@@ -98,6 +98,15 @@ async def test_write_that_has_begun_is_committed_although_its_caller_leaves(
     assert (await get_batch(store)).counts.running == 1
 
 
+async def test_store_whose_reads_hang_does_not_answer_a_probe(store: SqliteStore) -> None:
+    async with hanging_reads(store):
+        probing = await _begin(store.probe())
+        for _ in range(2):  # whatever it writes is before these
+            await store.write(lambda _: None)
+        assert not probing.done()
+    await probing
+
+
 async def test_closed_store_takes_no_calls_and_answers_those_that_it_has(
     tmp_path: Path, clock: Clock
 ) -> None:

@@ -99,11 +99,13 @@ class SqliteStore:
         return result
 
     async def probe(self) -> None:
-        """Find out whether the file can be written; after damage was met, also whether it is whole.
+        """Find out whether the file can be written, and a reading thread comes back from it.
 
-        Only then, since that takes time: a second or so for each gigabyte.
+        After damage was met, also whether it is whole: only then, since that takes time, a second
+        or so for each gigabyte.
         """
         await self._writer.probe()
+        await self._reads.ask(partial(self._query, lambda _: None))
         if self._damaged:
             self._damaged = False
             await self._reads.ask(self._check_soundness)

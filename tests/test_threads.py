@@ -1,0 +1,61 @@
+"""Work on threads that the process does not wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from stagecast.threads import run_in_daemon
+from tests.conditions import until
+
+
+async def test_result_and_error_of_the_work_reach_who_waits() -> None:
+    assert (await run_in_daemon(threading.current_thread)).daemon
+    with pytest.raises(ValueError, match="broken"):
+        await run_in_daemon(_raise(ValueError("broken")))
+
+
+async def test_error_that_a_future_does_not_take_is_told_as_a_bug() -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await run_in_daemon(_raise(StopIteration()))
+
+
+async def test_who_leaves_does_not_wait_for_the_work() -> None:
+    begun, held = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        held.wait()
+
+    leaving = asyncio.create_task(run_in_daemon(work))
+    await until(begun.is_set)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    held.set()
+
+
+def test_work_may_end_after_the_loop() -> None:
+    held, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        held.wait()
+        ended.set()
+
+    async def leave() -> None:
+        asyncio.create_task(run_in_daemon(work))  # noqa: RUF006 - it ends with the loop
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    held.set()
+    assert ended.wait(60)
+
+
+def _raise(error: Exception) -> Callable[[], None]:
+    def work() -> None:
+        raise error
+
+    return work

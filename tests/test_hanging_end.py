@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpc import aio
+from grpc import StatusCode, aio
 
 from stagecast import app as app_module
 from stagecast.client import Client
@@ -24,6 +24,7 @@ from tests.conditions import until
 from tests.faults import OpenApp, hanging_reads, hanging_writes
 from tests.hanging import HANGS
 from tests.process import ServerProcess, running
+from tests.rpc.calls import Calls, refused
 from tests.watches.pipeline import Pipeline
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
@@ -69,16 +70,31 @@ def _serving(server: ServerProcess) -> list[int]:
     return [one for one, command in commands.items() if b"spawn_main" in command] or [pid]
 
 
-async def test_store_that_hangs_is_left_and_the_log_says_why(
-    config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_store_that_hangs_is_left_and_whoever_waits_for_it_is_told(
+    config: Config,
+    clock: Clock,
+    dataset_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(app_module, "LAST_WRITES_S", 0.1)
     monkeypatch.setattr(sqlite_store, "CLOSE_S", 0.1)
     async with asyncio.timeout(60):
         app = OpenApp(dataclasses.replace(config, drain_s=0.1), clock=clock)
         await app.__aenter__()
-        async with hanging_writes(app.store), hanging_reads(app.store):
+        async with (
+            Client(app.grpc_address) as client,
+            hanging_writes(app.store),
+            hanging_reads(app.store),
+        ):
+            calls = Calls(client, dataset_id)
+            under_way = [calls.create("a"), calls.batch(), calls.wait()]
+            asking = [asyncio.create_task(refused(call, within_s=60)) for call in under_way]
+            await until(lambda: app._rpc._gate._inside == len(asking))
             await app.__aexit__()
+            for refusal in await asyncio.gather(*asking):
+                assert (refusal.code, refusal.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
+                assert refusal.retry_after_s
     assert "a write has not ended and 4 of 4 reads have not ended" in caplog.text
     assert "the last heartbeats, nor let another process keep: the store did not" in caplog.text
 

@@ -50,6 +50,10 @@ class Door:
         """Be inside for as long as the block, which also tells who may not come in."""
         return self._gate.inside()
 
+    def until_over(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """End the block with `Draining` when there is no more time for calls under way."""
+        return self._gate.until_over()
+
     def admit(self, method: str, context: Context) -> Caller:
         """Let a call of our own services begin; return who calls, as `caller()` does from then on.
 

@@ -178,9 +178,12 @@ class ErrorInterceptor(aio.ServerInterceptor):
     @contextlib.asynccontextmanager
     async def _answering(self, context: Context, method: str) -> AsyncGenerator[None]:
         """Answer what the block raises; who drains waits for that as well."""
-        inside = self._door.inside() if _is_ours(method) else contextlib.nullcontext()
-        with inside:
+        if not _is_ours(method):
             async with _answering_errors(context, method):
+                yield
+            return
+        with self._door.inside():
+            async with _answering_errors(context, method), self._door.until_over():
                 yield
 
     @contextlib.contextmanager

@@ -243,10 +243,12 @@ class RpcServer:
     async def stop(self, grace_s: float) -> None:
         """Give calls under way so many seconds, then let go of every connection.
 
-        Calls that are just arriving still hear `DRAINING` before that: grpc itself would end them
-        without a reason.
+        Those that have not ended by then, and those that are just arriving, still hear `DRAINING`
+        before that: grpc itself would end them without a reason.
         """
         await self._gate.wait_until_empty(grace_s)
+        self._gate.end()
+        await self._gate.wait_until_empty(_STOPPED_READERS_S)
         await asyncio.sleep(self._linger_s)
         # With no time at all, grpc would hang up in a way that clients log as an error.
         await self._server.stop(_HANG_UP_S)

@@ -15,6 +15,7 @@ from typing import Self
 import stagecast.cli.process
 import stagecast.cli.serve
 from stagecast.__main__ import main
+from stagecast.model import ALL
 from stagecast.store.sqlite import store as sqlite_store
 from tests.conditions import until
 from tests.faults import OpenApp
@@ -38,8 +39,8 @@ class _HangingApp(OpenApp):
             begun.release()
             threading.Event().wait()
 
-        reads = (self.store.read(hang) for _ in range(sqlite_store._READERS))
-        self._calls = asyncio.gather(self.store.write(hang), *reads)
+        reads = (self.store.read(hang, visible=ALL) for _ in range(sqlite_store._READERS))
+        self._calls = asyncio.gather(self.store.write(hang, visible=ALL), *reads)
         for _ in range(1 + sqlite_store._READERS):
             await until(lambda: begun.acquire(blocking=False))
         logging.getLogger(__name__).warning(HANGS)

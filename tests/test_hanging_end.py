@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from grpc import StatusCode, aio
 
@@ -17,6 +18,7 @@ from stagecast import app as app_module
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
+from stagecast.rest import HttpServer
 from stagecast.store.sqlite import store as sqlite_store
 from stagecast.v1 import resources_pb2 as r
 from tests.clock import Clock
@@ -24,7 +26,7 @@ from tests.conditions import until
 from tests.faults import OpenApp, hanging_reads, hanging_writes
 from tests.hanging import HANGS
 from tests.process import ServerProcess, running
-from tests.rpc.calls import Calls, refused
+from tests.rpc.calls import BATCH, Calls, refused
 from tests.watches.pipeline import Pipeline
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
@@ -70,6 +72,16 @@ def _serving(server: ServerProcess) -> list[int]:
     return [one for one, command in commands.items() if b"spawn_main" in command] or [pid]
 
 
+class _EndingApp(OpenApp):
+    """A server whose requests under way can be seen."""
+
+    http: HttpServer
+
+    def _make_http(self, *given: Any) -> HttpServer:
+        self.http = super()._make_http(*given)
+        return self.http
+
+
 async def test_store_that_hangs_is_left_and_whoever_waits_for_it_is_told(
     config: Config,
     clock: Clock,
@@ -80,21 +92,27 @@ async def test_store_that_hangs_is_left_and_whoever_waits_for_it_is_told(
     monkeypatch.setattr(app_module, "LAST_WRITES_S", 0.1)
     monkeypatch.setattr(sqlite_store, "CLOSE_S", 0.1)
     async with asyncio.timeout(60):
-        app = OpenApp(dataclasses.replace(config, drain_s=0.1), clock=clock)
+        app = _EndingApp(dataclasses.replace(config, drain_s=0.1), clock=clock)
         await app.__aenter__()
         async with (
             Client(app.grpc_address) as client,
+            httpx.AsyncClient(timeout=60) as http,
             hanging_writes(app.store),
             hanging_reads(app.store),
         ):
             calls = Calls(client, dataset_id)
             under_way = [calls.create("a"), calls.batch(), calls.wait()]
             asking = [asyncio.create_task(refused(call, within_s=60)) for call in under_way]
+            name = f"datasets/{dataset_id}/documents/{BATCH}/indexing-status"
+            polling = asyncio.create_task(http.get(f"http://{app.http_address}/v1/{name}"))
             await until(lambda: app._rpc._gate._inside == len(asking))
+            await until(lambda: bool(app.http._server.server_state.tasks))
             await app.__aexit__()
+            assert (await polling).status_code == 503
             for refusal in await asyncio.gather(*asking):
                 assert (refusal.code, refusal.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
                 assert refusal.retry_after_s
+    assert "Traceback" not in caplog.text
     assert "a write has not ended and 4 of 4 reads have not ended" in caplog.text
     assert "the last heartbeats, nor let another process keep: the store did not" in caplog.text
 

@@ -18,6 +18,7 @@ from stagecast.controls import Controls
 from stagecast.errors import StartError, UnavailableError
 from stagecast.escaping import encoding_of, quote_for_shell
 from stagecast.feed import Feed
+from stagecast.grace import Grace
 from stagecast.heartbeats import Heartbeats
 from stagecast.keeper import Keeper
 from stagecast.paths import shown
@@ -231,17 +232,18 @@ class App:
     def _make_http(
         self, tls: Tls | None, authenticator: Authenticator, feed: Feed, queries: Queries
     ) -> HttpServer:
-        config = self._config
+        config, grace = self._config, Grace()
         app = make_rest_app(
             queries,
             feed,
             authenticator=authenticator,
             is_ready=lambda: self._readiness.ready,
             store_s=config.request_s,
+            grace=grace,
             cors_origins=config.cors_origins,
             root_path=config.http_root_path,
         )
-        return HttpServer(app, config, tls=tls)
+        return HttpServer(app, config, tls=tls, grace=grace)
 
     async def _listen(
         self, stack: contextlib.AsyncExitStack, rpc: RpcServer, http: HttpServer

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from starlette.applications import Starlette
 
 from stagecast.feed import Feed
+from stagecast.grace import Grace
 from stagecast.queries import Queries
 from stagecast.rest import make_rest_app
 from stagecast.store.sqlite import SqliteStore
@@ -29,6 +30,7 @@ def open_app(
         authenticator=asking_nobody(store),
         is_ready=is_ready,
         store_s=store_s,
+        grace=Grace(),
         cors_origins=cors_origins,
         root_path=root_path,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stagecast.model import DocumentError, Stage
+from stagecast.model import ALL, DocumentError, Stage
 from stagecast.store.sqlite import SqliteStore
 from tests.rest.conftest import Ingestion
 
@@ -208,7 +208,7 @@ async def test_bug_is_logged_in_full_and_answered_in_one_line(
     await begin(ONE).submit("a")
     # Whoever writes such a row has a bug.
     mistake = "UPDATE datasets SET open_batches = 0, last_ended = 99"
-    await store.write(lambda tx: tx._connection.execute(mistake))  # type: ignore[attr-defined]
+    await store.write(lambda tx: tx._connection.execute(mistake), visible=ALL)  # type: ignore[attr-defined]
     response = await http.get(PATH)
     assert response.status_code == 500
     assert response.text == '{"error":"Unable to retrieve dataset statuses."}'

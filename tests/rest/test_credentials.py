@@ -13,6 +13,7 @@ import pytest
 
 from stagecast.auth import Authenticator, KeyRing
 from stagecast.feed import Feed
+from stagecast.grace import Grace
 from stagecast.model import Scope
 from stagecast.queries import Queries
 from stagecast.rest import make_rest_app
@@ -55,6 +56,7 @@ async def http(
         authenticator=authenticator,
         is_ready=lambda: True,
         store_s=600.0,
+        grace=Grace(),
         cors_origins=("http://localhost:3000",),
     )
     transport = httpx.ASGITransport(app)

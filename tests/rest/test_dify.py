@@ -15,7 +15,7 @@ import pytest
 from starlette.types import Message
 
 from stagecast.feed import Feed
-from stagecast.model import DocumentError, Progress, Stage
+from stagecast.model import ALL, DocumentError, Progress, Stage
 from stagecast.store.sqlite import SqliteStore
 from tests.clock import START_US, Clock
 from tests.conditions import until
@@ -323,7 +323,8 @@ async def test_bug_is_logged_in_full_and_answered_in_one_line(
 ) -> None:
     await ingestion.submit("a")
     # Whoever writes such a row has a bug.
-    await store.write(lambda tx: tx._connection.execute("UPDATE documents SET stage = 99"))  # type: ignore[attr-defined]
+    mistake = "UPDATE documents SET stage = 99"
+    await store.write(lambda tx: tx._connection.execute(mistake), visible=ALL)  # type: ignore[attr-defined]
     response = await http.get(ingestion.path)
     assert response.status_code == 500
     assert response.json() == {"status": 500, "code": "unknown", "message": "Internal Server Error"}

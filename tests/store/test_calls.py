@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from stagecast.errors import StoreBusy
+from stagecast.model import ALL
 from stagecast.store import Writing
 from stagecast.store.sqlite import SqliteStore
 from tests.builders import create, get_batch, get_documents, move, taken
@@ -71,7 +72,7 @@ async def test_call_whose_caller_left_is_held_by_nobody(
     query = Query()
     held = weakref.ref(query)
     async with hanging(store):
-        await _leave(await _begin(ask(query)))
+        await _leave(await _begin(ask(query, visible=ALL)))
         del query
         assert held() is None
 
@@ -90,11 +91,11 @@ async def test_write_that_has_begun_is_committed_although_its_caller_leaves(
         begun.set()
         held.wait()
 
-    leaving = await _begin(store.write(take))
+    leaving = await _begin(store.write(take, visible=ALL))
     await until(begun.is_set)
     await _leave(leaving)
     held.set()
-    await store.write(lambda _: None)  # it is behind
+    await store.write(lambda _: None, visible=ALL)  # it is behind
     assert (await get_batch(store)).counts.running == 1
 
 
@@ -102,7 +103,7 @@ async def test_store_whose_reads_hang_does_not_answer_a_probe(store: SqliteStore
     async with hanging_reads(store):
         probing = await _begin(store.probe())
         for _ in range(2):  # whatever it writes is before these
-            await store.write(lambda _: None)
+            await store.write(lambda _: None, visible=ALL)
         assert not probing.done()
     await probing
 
@@ -114,10 +115,10 @@ async def test_closed_store_takes_no_calls_and_answers_those_that_it_has(
         tmp_path / "s.db", clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
     )
     async with hanging_writes(store), hanging_reads(store):
-        asked = [await _begin(ask(lambda _: 1)) for ask in (store.read, store.write)]
+        asked = [await _begin(ask(lambda _: 1, visible=ALL)) for ask in (store.read, store.write)]
         closing = await _begin(store.close())
         for ask in (store.read, store.write):
             with pytest.raises(StoreBusy, match="closed"):
-                await ask(lambda _: 1)
+                await ask(lambda _: 1, visible=ALL)
     assert await asyncio.gather(*asked) == [1, 1]
     await closing

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stagecast.auth import Authenticator
 from stagecast.feed import Feed
+from stagecast.grace import Grace
 from stagecast.queries import Queries
 from stagecast.rest import cognee, dify
 from stagecast.rest.content import Content, respond
@@ -33,6 +34,7 @@ def make_rest_app(
     authenticator: Authenticator,
     is_ready: Callable[[], bool],
     store_s: float,
+    grace: Grace,
     cors_origins: Sequence[str] = (),
     root_path: str = "",
 ) -> Starlette:
@@ -44,12 +46,19 @@ def make_rest_app(
         authenticator: says who may ask for the two paths; the others are open.
         is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
         store_s: how long an answer of the two paths may wait for the store.
+        grace: how long when the server stops.
         cors_origins: whose pages a browser lets read the answers; none if it is empty.
         root_path: what a proxy has before all paths, whether or not it passes it on.
     """
     ours = [
-        Route(dify.PATH, dify.IndexingStatus(queries, feed, authenticator, store_s=store_s)),
-        Route(cognee.PATH, cognee.DatasetsStatus(queries, feed, authenticator, store_s=store_s)),
+        Route(
+            dify.PATH,
+            dify.IndexingStatus(queries, feed, authenticator, store_s=store_s, grace=grace),
+        ),
+        Route(
+            cognee.PATH,
+            cognee.DatasetsStatus(queries, feed, authenticator, store_s=store_s, grace=grace),
+        ),
         *_open_routes(describe(root_path), is_ready),
         *(Route(path + "/", _ToPath(path)) for path in _WITHOUT_SLASH),
     ]

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from stagecast.auth import Authenticator, bearer_of
 from stagecast.errors import CredentialsError, DeniedError
 from stagecast.feed import Feed, Topic
+from stagecast.grace import Grace
 from stagecast.model import Caller, Dataset, DatasetState, Visibility, dataset_state
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond
@@ -40,9 +41,15 @@ class DatasetsStatus(Endpoint):
     methods = ("GET",)
 
     def __init__(
-        self, queries: Queries, feed: Feed, authenticator: Authenticator, *, store_s: float
+        self,
+        queries: Queries,
+        feed: Feed,
+        authenticator: Authenticator,
+        *,
+        store_s: float,
+        grace: Grace,
     ) -> None:
-        super().__init__(authenticator, store_s=store_s)
+        super().__init__(authenticator, store_s=store_s, grace=grace)
         self._queries = queries
         self._kept = KeptAnswers(feed)
 

@@ -24,6 +24,7 @@ from stagecast.errors import (
     UnavailableError,
 )
 from stagecast.feed import Feed
+from stagecast.grace import Grace
 from stagecast.model import SECOND_US, Caller, Document, DocumentState, Stage, canonical_uuid
 from stagecast.queries import Queries
 from stagecast.rest.content import Body, Content, respond
@@ -72,9 +73,15 @@ class IndexingStatus(Endpoint):
     methods = ("GET", "HEAD")
 
     def __init__(
-        self, queries: Queries, feed: Feed, authenticator: Authenticator, *, store_s: float
+        self,
+        queries: Queries,
+        feed: Feed,
+        authenticator: Authenticator,
+        *,
+        store_s: float,
+        grace: Grace,
     ) -> None:
-        super().__init__(authenticator, store_s=store_s)
+        super().__init__(authenticator, store_s=store_s, grace=grace)
         self._queries = queries
         self._kept = KeptAnswers(feed)
         self._turns: Turns[Content] = Turns()

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from stagecast.auth import Authenticator
 from stagecast.errors import CredentialsError, DeniedError, NotFoundError, UnavailableError
+from stagecast.grace import Grace
 from stagecast.model import Caller, Scope
 from stagecast.store import store_timeout
 
@@ -27,13 +28,19 @@ class Endpoint(ABC):
 
     Everything that goes wrong is answered by `explain`: clients know the style of their own server
     and no other.
+
+    Args:
+        authenticator: says who may ask.
+        store_s: how long an answer may wait for the store.
+        grace: how long when the server stops.
     """
 
     methods: ClassVar[tuple[str, ...]]
 
-    def __init__(self, authenticator: Authenticator, *, store_s: float) -> None:
+    def __init__(self, authenticator: Authenticator, *, store_s: float, grace: Grace) -> None:
         self._authenticator = authenticator
         self._store_s = store_s
+        self._grace = grace
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Answer one request."""
@@ -57,7 +64,7 @@ class Endpoint(ABC):
             allow = {"Allow": ", ".join(self.methods)}
             return self.explain(HTTPException(405, headers=allow))
         try:
-            async with store_timeout(self._store_s):
+            async with self._grace.until_over(), store_timeout(self._store_s):
                 return await self.answer(request, self._admit(request))
         except _TOLD as error:
             return self.explain(error)

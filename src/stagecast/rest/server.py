@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from stagecast.config import Config, socket_path, split_address
 from stagecast.failures import reason_of
+from stagecast.grace import Grace
 from stagecast.listening import SocketFile, told_if_it_cannot_listen
 from stagecast.rest.protocol import BoundedProtocol
 from stagecast.rest.stalled import Stalled
@@ -25,6 +26,8 @@ from stagecast.tls import Tls
 
 _LOOK_EVERY_S = 0.5  # for who has stopped reading
 _ACCEPT_AGAIN_S = 1.0  # after the system had no room for a connection
+
+_LAST_ANSWERS_S = 0.5  # for who is told that the server stops to take that
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +39,22 @@ class HttpServer:
         app: the ASGI application.
         config: where to listen, and the limits.
         tls: certificate and private key, if it speaks HTTPS.
+        grace: of the application, for what waits for the store.
 
     Attributes:
         address: where it listens, with the real port once it has started.
     """
 
-    def __init__(self, app: ASGIApp, config: Config, *, tls: Tls | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config,
+        *,
+        tls: Tls | None = None,
+        grace: Grace | None = None,
+    ) -> None:
         self.address = config.http
+        self._grace = grace or Grace()
         self._share_port = config.share_ports
         settings = uvicorn.Config(
             app,
@@ -112,14 +124,18 @@ class HttpServer:
         """
         if self._serving is None:
             return
-        # What waits for its client ends when that is gone. uvicorn's own grace is the last resort:
-        # it cancels, with a traceback in the log. It asks for whole seconds, but hands them to
-        # `asyncio.wait_for`, which does not.
-        over = asyncio.get_running_loop().call_later(grace_s, self._server.hang_up)
-        self._server.config.timeout_graceful_shutdown = grace_s + 0.5  # type: ignore[assignment]
+        # What waits for the store is told, and what waits for its client ends when that is gone.
+        # uvicorn's own grace is the last resort: it cancels, with a traceback in the log. It asks
+        # for whole seconds, but hands them to `asyncio.wait_for`, which does not.
+        loop = asyncio.get_running_loop()
+        over = loop.call_later(grace_s, self._grace.end)
+        hang_up = loop.call_later(grace_s + _LAST_ANSWERS_S, self._server.hang_up)
+        uvicorn_s = grace_s + 2 * _LAST_ANSWERS_S
+        self._server.config.timeout_graceful_shutdown = uvicorn_s  # type: ignore[assignment]
         self._server.end()
         await self._serving
         over.cancel()
+        hang_up.cancel()
         if self._file:
             self._file.remove()
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 from stagecast.errors import Draining
+from stagecast.grace import Grace
 
 
-class Gate:
+class Gate(Grace):
     """Counts calls until their status is out; once it is closed, it refuses new ones."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._closed = False
         self._inside = 0
-        self._under_way: set[asyncio.Timeout] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -34,35 +35,6 @@ class Gate:
             self._inside -= 1
             if not self._inside:
                 self._empty.set()
-
-    @contextlib.asynccontextmanager
-    async def until_over(self) -> AsyncIterator[None]:
-        """Let the block go on until there is no more time for calls under way.
-
-        Raises:
-            Draining: there is none.
-        """
-        timeout = asyncio.timeout(None)
-        try:
-            async with timeout:
-                self._under_way.add(timeout)
-                yield
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            raise Draining(
-                "the server stops; what was sent may or may not be recorded: send it again with "
-                "the same ids",
-                retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
-            ) from None
-        finally:
-            self._under_way.discard(timeout)
-
-    def end(self) -> None:
-        """Tell calls that are still under way that there is no more time."""
-        for timeout in self._under_way:
-            if not timeout.expired():
-                timeout.reschedule(0)
 
     def check(self) -> None:
         """Let a call begin.

@@ -9,7 +9,7 @@ from pathlib import Path
 from stagecast.app import opened_store, wall_clock
 from stagecast.auth import (
     Authenticator,
-    KeyRing,
+    KeyCache,
     add_key,
     make_new_key,
     prefix_of,
@@ -24,8 +24,8 @@ ANY_CALLER = Caller(principal=ANYBODY)
 
 def asking_nobody(store: Store) -> Authenticator:
     """Return what lets everybody in."""
-    ring = KeyRing(store, asyncio.Event(), on_change=lambda: None)
-    return Authenticator(ring, verifier=None, clock=Clock(), required=False)
+    key_cache = KeyCache(store, asyncio.Event(), on_change=lambda: None)
+    return Authenticator(key_cache, verifier=None, clock=Clock(), required=False)
 
 
 async def create_key(

@@ -32,7 +32,7 @@ from stagecast.model import (
     register,
     start_attempt,
 )
-from stagecast.store import Store, Writing
+from stagecast.store import Store, WriteTransaction
 
 DATASET_ID = "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 BATCH_ID = "20261122093015482913"
@@ -117,8 +117,8 @@ def batch(**changes: Any) -> Batch:
         counts=DocumentCounts(),
         segments=SegmentTotals(),
         revision=0,
-        progress_serial=0,
-        progress_mark=0,
+        progress_seq=0,
+        server_epoch=0,
         updated_at=1_000,
         ended_at=None,
     )
@@ -192,7 +192,7 @@ def transition(**changes: Any) -> Transition:
         committed_at=1_000,
         counts=DocumentCounts(),
         sealed=False,
-        call=7,
+        write_id=7,
     )
     return replace(created, **changes)
 
@@ -228,7 +228,7 @@ async def create(
 ) -> Batch:
     """Create a batch with documents `doc-0`, `doc-1` … and return it."""
 
-    def call(tx: Writing) -> Batch:
+    def call(tx: WriteTransaction) -> Batch:
         fresh = batch(key=0, batch_id=batch_id, created_at=tx.now, updated_at=tx.now, **changes)
         edit = tx.new_batch(fresh, made_by or creation(documents=documents))
         edit.create()
@@ -247,7 +247,7 @@ Move = Callable[[Document, int], Any]
 async def move(store: Store, moved: Batch, *moves: tuple[int, Move]) -> Batch:
     """Do one call that moves documents, by their numbers, one move after the other."""
 
-    def call(tx: Writing) -> Batch:
+    def call(tx: WriteTransaction) -> Batch:
         stored = tx.find_batch(moved.dataset_id, moved.batch_id)
         assert stored is not None
         edit = tx.edit(stored)
@@ -261,15 +261,15 @@ async def move(store: Store, moved: Batch, *moves: tuple[int, Move]) -> Batch:
     return await store.write(call, visible=ALL)
 
 
-def says(**said: Any) -> Move:
+def report_of(**said: Any) -> Move:
     """Return what a report that says this does."""
-    return lambda found, now: apply_report(
-        found, Report(document_id=found.document_id, **said), now=now
+    return lambda actual, now: apply_report(
+        actual, Report(document_id=actual.document_id, **said), now=now
     )
 
 
-def taken(found: Document, now: int) -> Any:
-    return start_attempt(found, "wörker-1", now=now)
+def started(actual: Document, now: int) -> Any:
+    return start_attempt(actual, "wörker-1", now=now)
 
 
 def counted(completed: int, total: int | None = None) -> Progress:
@@ -277,15 +277,15 @@ def counted(completed: int, total: int | None = None) -> Progress:
 
 
 async def get_batch(store: Store, batch_id: str = BATCH_ID, dataset_id: str = DATASET_ID) -> Batch:
-    found = await store.read(lambda tx: tx.find_batch(dataset_id, batch_id), visible=ALL)
-    assert found is not None
-    return found
+    actual = await store.read(lambda tx: tx.find_batch(dataset_id, batch_id), visible=ALL)
+    assert actual is not None
+    return actual
 
 
 async def get_dataset(store: Store, dataset_id: str = DATASET_ID) -> Dataset:
-    found = await store.read(lambda tx: tx.find_dataset(dataset_id), visible=ALL)
-    assert found is not None
-    return found
+    actual = await store.read(lambda tx: tx.find_dataset(dataset_id), visible=ALL)
+    assert actual is not None
+    return actual
 
 
 async def get_documents(store: Store, of: Batch, **query: Any) -> list[Document]:
@@ -298,7 +298,7 @@ async def get_log(store: Store, of: Batch, after_revision: int = 0) -> list[Tran
     )
 
 
-async def get_progress(store: Store, of: Batch, after_serial: int) -> list[tuple[int, Document]]:
+async def get_progress(store: Store, of: Batch, after_seq: int) -> list[tuple[int, Document]]:
     return await store.read(
-        lambda tx: list(tx.iterate_progress(of, after_serial=after_serial)), visible=ALL
+        lambda tx: list(tx.iterate_progress(of, after_seq=after_seq)), visible=ALL
     )

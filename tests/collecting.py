@@ -32,10 +32,10 @@ def pytest_configure() -> None:
 
 
 def _watched(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
-    def watched(*given: Any, **named: Any) -> Any:
+    def watched(*value: Any, **named: Any) -> Any:
         if asker := _test_module():
             raise RuntimeError(f"{asker} asks for {name} when tests are collected")
-        return ask(*given, **named)
+        return ask(*value, **named)
 
     return watched
 

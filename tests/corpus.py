@@ -46,14 +46,14 @@ _DEEP = 2  # of messages in messages
 
 def methods() -> dict[str, MethodDescriptor]:
     """Return all RPCs of stagecast by their paths."""
-    found = {}
+    actual = {}
     for module in pkgutil.iter_modules(stagecast.v1.__path__, "stagecast.v1."):
         if module.name.endswith("_pb2"):
             file = importlib.import_module(module.name).DESCRIPTOR
             for service in file.services_by_name.values():
                 for method in service.methods:
-                    found[f"/{service.full_name}/{method.name}"] = method
-    return found
+                    actual[f"/{service.full_name}/{method.name}"] = method
+    return actual
 
 
 def bad_requests(

@@ -116,8 +116,8 @@ class OpenApp(App):
 
     store: SqliteStore
 
-    def _open_store(self, *given: Any) -> SqliteStore:
-        self.store = super()._open_store(*given)
+    def _open_store(self, *value: Any) -> SqliteStore:
+        self.store = super()._open_store(*value)
         return self.store
 
 

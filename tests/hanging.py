@@ -12,8 +12,8 @@ import signal
 import threading
 from typing import Self
 
-import stagecast.cli.process
 import stagecast.cli.serve
+import stagecast.supervisor.process
 from stagecast.__main__ import main
 from stagecast.model import ALL
 from stagecast.store.sqlite import store as sqlite_store
@@ -46,7 +46,7 @@ class _HangingApp(OpenApp):
         logging.getLogger(__name__).warning(HANGS)
 
 
-for module in (stagecast.cli.process, stagecast.cli.serve):
+for module in (stagecast.supervisor.process, stagecast.cli.serve):
     vars(module).update(App=_HangingApp)
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.text import Text
 
-from stagecast.cli.table import picture
-from stagecast.cli.view import View
+from stagecast.cli.render.table import picture
+from stagecast.cli.render.view import View
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 from tests.process import ROOT

@@ -15,17 +15,17 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from sqlite_utils.utils import sqlite3
 
-from stagecast import heartbeats
 from stagecast.app import App
 from stagecast.client import Client, details_of
 from stagecast.config import Config
 from stagecast.rpc import server as rpc_server
+from stagecast.service import heartbeats
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.background.node import open_node
 from tests.clock import START_US, Clock
 from tests.conditions import until
 from tests.grpc_calls import HealthStub, read
-from tests.keeper.house import open_house
 from tests.process import free_address, running
 from tests.rpc.calls import Calls, refused
 from tests.rpc.test_slow_readers import NO_READ_AHEAD
@@ -106,7 +106,7 @@ async def test_call_that_waits_for_the_store_is_finished_and_acknowledged(
             starting = asyncio.create_task(calls.start("a"))
             await until(lambda: app._rpc.limits._waiting == 1)
             leaving = asyncio.create_task(app.__aexit__())
-            await until(lambda: app._rpc._gate._closed)
+            await until(lambda: app._rpc._in_flight._closed)
             for _ in range(20):
                 assert (await refused(calls.batch())).reason == "DRAINING"
             assert not starting.done()
@@ -120,8 +120,8 @@ async def test_server_that_ends_writes_the_last_heartbeats_and_lets_another_keep
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeats, "_GATHER_S", 3_600.0)
-    app = App(replace(config, keep_every_s=0.01), clock=clock, monotonic=clock.monotonic)
-    async with open_house(config.db, clock) as other:
+    app = App(replace(config, scan_every_s=0.01), clock=clock, monotonic=clock.monotonic)
+    async with open_node(config.db, clock) as other:
         async with app, Client(app.grpc_address) as client:
             calls = Calls(client, dataset_id)
             await calls.create("a", stall_after=Duration(seconds=60))
@@ -160,9 +160,9 @@ async def test_sigterm_ends_1000_watches_with_their_token_and_stopped_readers_ho
             assert (await read(health)).status == health_pb2.HealthCheckResponse.NOT_SERVING
             errors = [await stream.error() for stream in streams]
         assert all(message.resume_token for message in messages)
-        told = [details_of(error) for error in errors]
-        assert {detail.reason for detail in told} == {"DRAINING"}
-        pauses = {detail.retry_after_s for detail in told}
+        reported = [details_of(error) for error in errors]
+        assert {detail.reason for detail in reported} == {"DRAINING"}
+        pauses = {detail.retry_after_s for detail in reported}
         assert None not in pauses
         assert len(pauses) > 100, "they do not come back together"
 

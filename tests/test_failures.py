@@ -17,10 +17,10 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
 from stagecast.certificates import read_pair
-from stagecast.cli.ending import describe
-from stagecast.cli.stages import IngestionError, parse, scratch
+from stagecast.cli.errors import describe
 from stagecast.client import Client
 from stagecast.config import Config
+from stagecast.demo.stages import IngestionError, parse, scratch
 from stagecast.errors import StartError
 from stagecast.failures import reason_of
 from stagecast.listening import check_ports
@@ -65,18 +65,18 @@ async def used(config: Config) -> Config:
 async def test_store_that_cannot_be_opened_for_lack_of_files_is_told_so(
     used: Config, use: Callable[[Path], object], left: int
 ) -> None:
-    with files_left(left) as told, pytest.raises(StartError) as failed:
+    with files_left(left) as reported, pytest.raises(StartError) as failed:
         use(used.db)
-    assert str(failed.value).endswith(told)
+    assert str(failed.value).endswith(reported)
 
 
 @pytest.mark.parametrize("left", range(5))
 async def test_copy_that_cannot_be_made_for_lack_of_files_is_told_so(
     used: Config, tmp_path: Path, left: int
 ) -> None:
-    with files_left(left) as told, pytest.raises(StartError) as failed:
+    with files_left(left) as reported, pytest.raises(StartError) as failed:
         copy_file(used.db, tmp_path / "copy.db", overwrite=False)
-    assert str(failed.value).endswith(told)
+    assert str(failed.value).endswith(reported)
     assert not (tmp_path / "copy.db").exists()
 
 
@@ -89,15 +89,15 @@ def test_files_and_ports_of_a_server_are_told_to_lack_files(
         (1, partial(_make_tls, secured)),
         (0, partial(check_ports, config)),
     ):
-        with files_left(left) as told, pytest.raises(StartError) as failed:
+        with files_left(left) as reported, pytest.raises(StartError) as failed:
             use()
-        assert str(failed.value).endswith(told)
+        assert str(failed.value).endswith(reported)
 
 
 def test_text_that_cannot_be_read_for_lack_of_files_is_told_so() -> None:
-    with scratch() as parsed, files_left(0) as told, pytest.raises(IngestionError) as failed:
+    with scratch() as parsed, files_left(0) as reported, pytest.raises(IngestionError) as failed:
         parse(Path(__file__), parsed)
-    assert str(failed.value) == told
+    assert str(failed.value) == reported
 
 
 async def test_call_that_cannot_be_made_for_lack_of_files_is_told_so() -> None:
@@ -105,9 +105,9 @@ async def test_call_that_cannot_be_made_for_lack_of_files_is_told_so() -> None:
     async with Client(address) as client:
         with files_left(0), pytest.raises(aio.AioRpcError) as failed:
             await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
-        with files_left(0) as told:
+        with files_left(0) as reported:
             line = describe(failed.value, address, tls=False)
-    assert line == f"cannot reach {address}: {told}"
+    assert line == f"cannot reach {address}: {reported}"
 
 
 def test_files_of_the_whole_system_are_told_apart_from_those_of_the_process() -> None:
@@ -116,12 +116,12 @@ def test_files_of_the_whole_system_are_told_apart_from_those_of_the_process() ->
 
 
 def test_limit_is_not_blamed_for_another_failure() -> None:
-    for error, told in (
+    for error, reported in (
         (sqlite3.OperationalError("unable to open database file"), "unable to open database file"),
         (OSError(errno.EACCES, "Permission denied", "a.db"), "Permission denied"),
         (OSError(None, "it has no end"), "it has no end"),
         (OSError("no number"), "no number"),
     ):
-        assert reason_of(error) == told
+        assert reason_of(error) == reported
     with files_left(0):
         assert reason_of(OSError(errno.EACCES, "Permission denied")) == "Permission denied"

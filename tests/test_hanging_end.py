@@ -77,8 +77,8 @@ class _EndingApp(OpenApp):
 
     http: HttpServer
 
-    def _make_http(self, *given: Any) -> HttpServer:
-        self.http = super()._make_http(*given)
+    def _make_http(self, *value: Any) -> HttpServer:
+        self.http = super()._make_http(*value)
         return self.http
 
 
@@ -105,7 +105,7 @@ async def test_store_that_hangs_is_left_and_whoever_waits_for_it_is_told(
             asking = [asyncio.create_task(refused(call, within_s=60)) for call in under_way]
             name = f"datasets/{dataset_id}/documents/{BATCH}/indexing-status"
             polling = asyncio.create_task(http.get(f"http://{app.http_address}/v1/{name}"))
-            await until(lambda: app._rpc._gate._inside == len(asking))
+            await until(lambda: app._rpc._in_flight._inside == len(asking))
             await until(lambda: bool(app.http._server.server_state.tasks))
             await app.__aexit__()
             assert (await polling).status_code == 503
@@ -120,9 +120,9 @@ async def test_store_that_hangs_is_left_and_whoever_waits_for_it_is_told(
 class _StartingApp(OpenApp):
     """A server whose disk hangs when it is about to read its keys."""
 
-    async def _make_authenticator(self, *given: Any) -> Any:
+    async def _make_authenticator(self, *value: Any) -> Any:
         async with hanging_reads(self.store):
-            return await super()._make_authenticator(*given)
+            return await super()._make_authenticator(*value)
 
 
 async def test_server_whose_disk_hangs_at_the_start_gives_up(config: Config, clock: Clock) -> None:

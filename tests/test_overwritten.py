@@ -27,7 +27,7 @@ from tests.cli.command import stagecast
 from tests.grpc_calls import HealthStub, read
 from tests.process import ServerProcess, running
 from tests.rpc.calls import Refusal, refusal_of
-from tests.store.test_migrations import FILES, TOLD
+from tests.store.test_migrations import EXPECTED, FILES
 from tests.test_restored import SQLITE_BACKUP
 from tests.test_store_faults import foreign, newer
 from tests.watches.pipeline import Pipeline, retrying
@@ -105,8 +105,8 @@ async def test_older_copy_is_brought_up_to_date_while_the_server_goes_on(scene: 
         while await scene.health() != SERVING:
             pass
     assert {refusal.reason for refusal in scene.refusals} <= {"STORE_BUSY"}
-    assert set(TOLD["datasets"]) <= set(await scene.list_datasets())
-    assert set(TOLD["batches"]) <= await scene.list_batches()
+    assert set(EXPECTED["datasets"]) <= set(await scene.list_datasets())
+    assert set(EXPECTED["batches"]) <= await scene.list_batches()
     assert await scene.server.stop() == 0
     assert list(inspect_file(scene.db).faults) == []
     assert "bringing an older copy up to date" in scene.log()

@@ -7,7 +7,7 @@ import re
 from stagecast import app
 from stagecast.config import Config
 from stagecast.rest import protocol
-from stagecast.rpc import arrivals, unread
+from stagecast.rpc import request_reader, unread_answers
 from stagecast.store.sqlite import connection, store
 from stagecast.wire import report_requests as reports
 from tests.documents import DOCS
@@ -30,8 +30,8 @@ def test_limits_are_documented_with_the_figures_that_servers_keep_to() -> None:
     rows = operations.partition("| what | limit | option |")[2].partition("\n\n")[0]
     said = [row.split(" | ")[1] for row in rows.splitlines()[2:]]
     ours, mib, kib = Config(), 1 << 20, 1 << 10
-    answer_s, unread_mib = unread._HURRIED_S, ours.max_waiting_bytes // mib
-    few, hurried_s = arrivals._FEW, arrivals._HURRIED_S
+    answer_s, unread_mib = unread_answers._HURRIED_S, ours.max_waiting_bytes // mib
+    few, hurried_s = request_reader._FEW, request_reader._HURRIED_S
     assert said == [
         f"{ours.max_watches_per_caller:,}",
         f"{ours.max_watches:,}",

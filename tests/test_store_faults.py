@@ -210,8 +210,8 @@ class Scene:
         """Wait until health says so."""
         watch = self.health.Watch(health_pb2.HealthCheckRequest())
         async with asyncio.timeout(240):
-            async for told in watch:
-                if told.status == status:
+            async for reported in watch:
+                if reported.status == status:
                     break
         watch.cancel()
 
@@ -258,8 +258,8 @@ async def test_fault_is_told_to_all_and_over_when_it_is_gone(
     scene: Scene, db: Path, fault: Fault
 ) -> None:
     pipeline = scene.pipeline
-    beat = Duration(seconds=1)
-    async with pipeline.stream(heartbeat_interval=beat) as stream:
+    heartbeat = Duration(seconds=1)
+    async with pipeline.stream(heartbeat_interval=heartbeat) as stream:
         scene.record.receive(await stream.read())
         with fault(scene.server, db):
             with pytest.raises(aio.AioRpcError) as caught:

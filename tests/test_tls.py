@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from stagecast.cli.polled import fetched
-from stagecast.cli.server import Access
+from stagecast.cli.rest_poll import fetched
+from stagecast.cli.target import Credentials
 from stagecast.client import Client
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
@@ -110,9 +110,9 @@ async def test_handshakes_that_never_end_count_as_connections(
         assert not any(reader.at_eof() for reader, _ in peers[:5])
         for _, writer in peers:
             writer.close()
-        asked = ("--cacert", authority.ca, f"https://{server.http}/healthz")
+        requested = ("--cacert", authority.ca, f"https://{server.http}/healthz")
         async with asyncio.timeout(60):
-            while (await curl(*asked)).out != '{"alive":true}':
+            while (await curl(*requested)).out != '{"alive":true}':
                 pass
         assert await server.stop() == 0
         assert "ERROR" not in (tmp_path / "s.db.log").read_text()
@@ -129,10 +129,10 @@ async def test_client_and_commands_watch_over_tls(
         request = ss.WatchBatchRequest(dataset_id=dataset_id, batch_id="b1")
         messages = [message async for message in client.watch(request)]
     assert messages[-1].batch.state
-    given = {"STAGECAST_KEY": key, "STAGECAST_CA": str(authority.ca), "STAGECAST_GRPC": server.grpc}
+    value = {"STAGECAST_KEY": key, "STAGECAST_CA": str(authority.ca), "STAGECAST_GRPC": server.grpc}
     for command in ("status", "history", "retry", "batches"):
         names = () if command == "batches" else (dataset_id, "b1")
-        ended = await stagecast(command, *names, **given)
+        ended = await stagecast(command, *names, **value)
         assert (ended.code, ended.err) == (0, "")
         assert ended.out
     named = ("--key", key, "--ca", authority.ca, "--grpc", server.grpc)
@@ -144,8 +144,8 @@ async def test_client_and_commands_watch_over_tls(
 async def test_demo_uses_a_server_with_tls_and_keys(
     server: ServerProcess, authority: Authority, key: str
 ) -> None:
-    asked = ("demo", "--grpc", server.grpc, "--http", server.http, "--ca", authority.ca)
-    ended = await stagecast(*asked, STAGECAST_KEY=key)
+    requested = ("demo", "--grpc", server.grpc, "--http", server.http, "--ca", authority.ca)
+    ended = await stagecast(*requested, STAGECAST_KEY=key)
     assert (ended.code, ended.err) == (0, "")
     assert f"GET https://{server.http}{COGNEE}" in ended.out
     assert f"grpcurl -cacert {authority.ca} -H" in ended.out
@@ -177,15 +177,15 @@ async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
         ended = await stagecast("batches", "--grpc", server.grpc, *trust, STAGECAST_KEY=key)
         assert ended.code == 2
         [line] = ended.err.splitlines()
-        told = f"Error: cannot reach {server.grpc}: its certificate is not trusted ("
-        assert line.startswith(told)
+        reported = f"Error: cannot reach {server.grpc}: its certificate is not trusted ("
+        assert line.startswith(reported)
     missing = await stagecast("batches", "--ca", tmp_path / "missing")
     assert (missing.code, missing.err) == (
         2,
         f"Error: cannot read {tmp_path / 'missing'}: No such file or directory\n",
     )
-    for given in (("--ca", __file__), ("--cert", __file__, "--cert-key", other)):
-        no_pem = await stagecast("batches", *given)
+    for value in (("--ca", __file__), ("--cert", __file__, "--cert-key", other)):
+        no_pem = await stagecast("batches", *value)
         assert no_pem.code == 2
         assert no_pem.err.startswith(f"Error: {__file__} holds no certificate in PEM: ")
     half = await stagecast("batches", "--cert", other)
@@ -214,8 +214,8 @@ async def test_rest_answers_that_tls_keeps_from_demo_are_told_in_our_words(
     async with running(tmp_path / "plain.db") as plain:
         other = Authority(tmp_path, "other")
         for http, access, why in [
-            (server.http, Access(ca=other.ca), "its certificate is not trusted ("),
-            (plain.http, Access(tls=True), "what answers there speaks no TLS; "),
+            (server.http, Credentials(ca=other.ca), "its certificate is not trusted ("),
+            (plain.http, Credentials(tls=True), "what answers there speaks no TLS; "),
         ]:
             with pytest.raises(OSError, match="^" + re.escape(why)):
                 await fetched(f"https://{http}/", access)
@@ -226,8 +226,8 @@ async def test_command_without_the_certificate_that_is_wanted_is_told_what_it_ma
     strict: ServerProcess, authority: Authority
 ) -> None:
     why = "it hung up at once; does it want a certificate of yours (--cert), or another one"
-    asked = ("--grpc", strict.grpc, "--ca", authority.ca)
-    await _is_told(f"cannot reach {strict.grpc}: {why}?", *asked)
+    requested = ("--grpc", strict.grpc, "--ca", authority.ca)
+    await _is_told(f"cannot reach {strict.grpc}: {why}?", *requested)
 
 
 @pytest.mark.slow
@@ -236,8 +236,8 @@ async def test_command_that_speaks_tls_with_a_server_without_is_told_so(
 ) -> None:
     async with running(tmp_path / "plain.db") as server:
         for trust in (("--tls",), ("--ca", authority.ca)):
-            told = f"cannot reach {server.grpc}: what answers there speaks no TLS; "
-            await _is_told(told, "--grpc", server.grpc, *trust)
+            reported = f"cannot reach {server.grpc}: what answers there speaks no TLS; "
+            await _is_told(reported, "--grpc", server.grpc, *trust)
 
 
 @pytest.mark.slow
@@ -246,8 +246,8 @@ async def test_command_is_told_that_the_certificate_is_for_another_host(
 ) -> None:
     options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
     async with running(tmp_path / "s.db", *options, grpc="[::1]:0") as server:
-        told = f"cannot reach {server.grpc}: its certificate is for another host"
-        await _is_told(told, "--grpc", server.grpc, "--ca", authority.ca)
+        reported = f"cannot reach {server.grpc}: its certificate is for another host"
+        await _is_told(reported, "--grpc", server.grpc, "--ca", authority.ca)
 
 
 async def _is_told(beginning: str, *options: str | Path) -> None:
@@ -284,8 +284,8 @@ async def test_certificate_is_no_key(
     strict: ServerProcess, authority: Authority, tmp_path: Path
 ) -> None:
     mine = authority.issue("client")
-    given = ("--ca", authority.ca, "--cert", mine.cert, "--cert-key", mine.key)
-    ended = await stagecast("batches", "--grpc", strict.grpc, *given)
+    value = ("--ca", authority.ca, "--cert", mine.cert, "--cert-key", mine.key)
+    ended = await stagecast("batches", "--grpc", strict.grpc, *value)
     assert ended.code == 2
     assert "CREDENTIALS_MISSING" in ended.err
 

@@ -60,8 +60,8 @@ async def test_both_faces_are_served_and_the_files_go_at_the_end(
         async with Client(server.grpc_address) as client:
             await client.status.ListDatasets(LIST)
         assert (await get(server.http_address, "/healthz")).startswith(b"HTTP/1.1 200 ")
-        found = {path.name for path in tmp_path.iterdir() if path.is_socket()}
-        assert found == {"g", "h"}
+        actual = {path.name for path in tmp_path.iterdir() if path.is_socket()}
+        assert actual == {"g", "h"}
     assert not [path for path in tmp_path.iterdir() if path.is_socket()]
 
 
@@ -81,8 +81,8 @@ async def test_socket_of_a_living_server_is_left_alone(
 ) -> None:
     async with App(sockets):
         other = Config(db=tmp_path / "other.db", grpc="127.0.0.1:0", http="127.0.0.1:0")
-        taken = at(other, face, getattr(sockets, face))
-        assert (await why_not(taken)).endswith(f"{getattr(sockets, face)}: Address already in use")
+        start = at(other, face, getattr(sockets, face))
+        assert (await why_not(start)).endswith(f"{getattr(sockets, face)}: Address already in use")
         async with Client(sockets.grpc) as client:
             await client.status.ListDatasets(LIST)
         assert (await get(sockets.http, "/healthz")).startswith(b"HTTP/1.1 200 ")
@@ -110,8 +110,8 @@ async def test_what_is_no_socket_is_never_removed(
         there.mkdir()
     else:
         there.symlink_to(tmp_path / "elsewhere")
-    told = await why_not(at(sockets, face, f"unix:{there}"))
-    assert told.endswith("there: a file is there that is no socket")
+    reported = await why_not(at(sockets, face, f"unix:{there}"))
+    assert reported.endswith("there: a file is there that is no socket")
     assert there.is_symlink() or there.exists()
 
 
@@ -121,10 +121,10 @@ async def test_what_keeps_a_server_from_listening_is_told(
 ) -> None:
     name = {"grpc": "gRPC", "http": "HTTP"}[face]
     missing = f"unix:{tmp_path}/missing/x"
-    told = await why_not(at(sockets, face, missing))
-    assert told == f"cannot listen for {name} on {missing}: No such file or directory"
-    told = await why_not(at(sockets, face, f"unix:{tmp_path}/{'x' * 107}"))
-    assert "is too long for a socket: " in told
+    reported = await why_not(at(sockets, face, missing))
+    assert reported == f"cannot listen for {name} on {missing}: No such file or directory"
+    reported = await why_not(at(sockets, face, f"unix:{tmp_path}/{'x' * 107}"))
+    assert "is too long for a socket: " in reported
 
 
 async def test_name_that_is_as_long_as_can_be_is_taken(sockets: Config, tmp_path: Path) -> None:
@@ -134,16 +134,16 @@ async def test_name_that_is_as_long_as_can_be_is_taken(sockets: Config, tmp_path
         await client.status.ListDatasets(LIST)
 
 
-@pytest.mark.parametrize("taken", ["a", "ab"])
+@pytest.mark.parametrize("start", ["a", "ab"])
 async def test_short_name_is_taken_beside_files_of_short_names(
-    sockets: Config, tmp_path: Path, taken: str
+    sockets: Config, tmp_path: Path, start: str
 ) -> None:
     for first in "0123456789abcdef":
         for second in "0123456789abcdef":
             (tmp_path / f".{first}{second}").touch()
-    config = dataclasses.replace(sockets, grpc=f"unix:{tmp_path}/{taken}")
+    config = dataclasses.replace(sockets, grpc=f"unix:{tmp_path}/{start}")
     async with App(config):
-        assert (tmp_path / taken).is_socket()
+        assert (tmp_path / start).is_socket()
 
 
 async def test_file_that_is_another_servers_by_now_stays(sockets: Config, tmp_path: Path) -> None:

@@ -114,10 +114,10 @@ class WatchRecord:
         assert not any(part.transitions or part.progress for part in parts)
         assert [p.snapshot.complete for p in parts] == [False] * (len(parts) - 1) + [True]
         assert len({part.revision for part in parts}) == 1, "a snapshot is as of one revision"
-        found = [document for part in parts for document in part.snapshot.documents]
-        self.documents = {document.document_id: document for document in found}
-        assert len(self.documents) == len(found), "a snapshot has each document once"
-        assert all(document.revision <= parts[-1].revision for document in found)
+        actual = [document for part in parts for document in part.snapshot.documents]
+        self.documents = {document.document_id: document for document in actual}
+        assert len(self.documents) == len(actual), "a snapshot has each document once"
+        assert all(document.revision <= parts[-1].revision for document in actual)
         self.transitions.clear()
         self.revision = self.began = parts[-1].revision
         self.snapshots += 1
@@ -166,11 +166,11 @@ class WatchRecord:
             known.progress.CopyFrom(news.progress)
 
     def _check_counts(self, batch: r.Batch) -> None:
-        found = dict.fromkeys(_COUNTED.values(), 0)
+        actual = dict.fromkeys(_COUNTED.values(), 0)
         for document in self.documents.values():
-            found[_COUNTED[document.state]] += 1
-        told = {name: getattr(batch.counts, name) for name in found}
-        assert told == found, "the batch's counts are those of its documents"
+            actual[_COUNTED[document.state]] += 1
+        reported = {name: getattr(batch.counts, name) for name in actual}
+        assert reported == actual, "the batch's counts are those of its documents"
         assert batch.counts.total == len(self.documents)
 
 

@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import Any, Self
 
 from stagecast import wire
-from stagecast.auth import Authenticator, KeyRing, TokenVerifier, load_verifier
+from stagecast.auth import Authenticator, KeyCache, TokenVerifier, load_verifier
+from stagecast.background.readiness import Readiness
+from stagecast.background.retention import Retention
+from stagecast.background.stall_detector import StallDetector
 from stagecast.config import Config, is_loopback
-from stagecast.controls import Controls
 from stagecast.errors import StartError, UnavailableError
 from stagecast.escaping import encoding_of, quote_for_shell
-from stagecast.feed import Feed
 from stagecast.grace import Grace
-from stagecast.heartbeats import Heartbeats
-from stagecast.keeper import Keeper
+from stagecast.notifier import Notifier
 from stagecast.paths import shown
-from stagecast.queries import Queries
-from stagecast.readiness import Readiness
-from stagecast.reports import Reports
 from stagecast.rest import HttpServer, make_rest_app
-from stagecast.retention import Retention
 from stagecast.rpc import RpcServer
+from stagecast.service.controls import Controls
+from stagecast.service.heartbeats import Heartbeats
+from stagecast.service.queries import Queries
+from stagecast.service.reports import Reports
+from stagecast.service.submissions import Submissions
 from stagecast.store import Store, store_timeout
 from stagecast.store.sqlite import SqliteStore, has_keys
-from stagecast.submissions import Submissions
 from stagecast.tls import Tls, keep_renewed, load_tls
-from stagecast.watches import BatchWatches, DatasetWatches, Neighbours, Waits
+from stagecast.watches import BatchWatches, ChangePoller, DatasetWatches, Waits
 
 _log = logging.getLogger(__name__)
 
@@ -102,38 +102,40 @@ class App:
         """Start from the store upwards; what was started is stopped in the opposite order."""
         tls, verifier = load_tls(self._config), self._load_verifier()
         self._check_exposure()
-        feed = Feed()
+        notifier = Notifier()
         committed_elsewhere, maybe_keys = asyncio.Event(), asyncio.Event()
-        store = self._open_store(feed, committed_elsewhere, maybe_keys)
+        store = self._open_store(notifier, committed_elsewhere, maybe_keys)
         stack.push_async_callback(store.close)
-        ring = KeyRing(store, maybe_keys, on_change=lambda: feed.ring_only(feed.topics()))
-        authenticator = await self._make_authenticator(ring, verifier)
+        key_cache = KeyCache(
+            store, maybe_keys, on_change=lambda: notifier.notify_only(notifier.topics())
+        )
+        authenticator = await self._make_authenticator(key_cache, verifier)
         queries, controls = Queries(store), Controls(store)
         heartbeats = Heartbeats(store, clock=self._clock)
-        keeper = self._make_keeper(store)
-        stack.push_async_callback(_hand_over, heartbeats, keeper)
+        stall_detector = self._make_stall_detector(store)
+        stack.push_async_callback(_hand_over, heartbeats, stall_detector)
         rpc = self._rpc = self._make_rpc(
-            tls, authenticator, store, feed, queries, controls, heartbeats
+            tls, authenticator, store, notifier, queries, controls, heartbeats
         )
-        http = self._make_http(tls, authenticator, feed, queries)
+        http = self._make_http(tls, authenticator, notifier, queries)
         await self._listen(stack, rpc, http)
-        stack.callback(self._drain, rpc, feed)
+        stack.callback(self._drain, rpc, notifier)
         self._readiness.on_change = rpc.set_serving
         self._readiness.gain()
-        chores = (
-            self._readiness.keep(store, every_s=self._config.probe_every_s),
-            Neighbours(store, feed, committed_elsewhere).run(),
+        tasks = (
+            self._readiness.run(store, every_s=self._config.probe_every_s),
+            ChangePoller(store, notifier, committed_elsewhere).run(),
             controls.sweep(),
             heartbeats.run(),
-            ring.run(),
+            key_cache.run(),
             *self._renewing(tls, http),
-            keeper.run(),
+            stall_detector.run(),
             self._make_retention(store, controls).run(),
         )
-        for chore in chores:
-            stack.push_async_callback(_cancel, asyncio.create_task(chore))
+        for task in tasks:
+            stack.push_async_callback(_cancel, asyncio.create_task(task))
 
-    def _open_store(self, feed: Feed, *committed_elsewhere: asyncio.Event) -> SqliteStore:
+    def _open_store(self, notifier: Notifier, *committed_elsewhere: asyncio.Event) -> SqliteStore:
         """Open the file; the events are set when another process has written."""
 
         def on_foreign_commit() -> None:
@@ -143,17 +145,17 @@ class App:
         return SqliteStore(
             self._config.db,
             clock=self._clock,
-            on_commit=feed.ring,
+            on_commit=notifier.notify,
             on_foreign_commit=on_foreign_commit,
             on_fault=self._readiness.lose,
         )
 
-    def _make_keeper(self, store: Store) -> Keeper:
-        return Keeper(
+    def _make_stall_detector(self, store: Store) -> StallDetector:
+        return StallDetector(
             store,
             clock=self._clock,
             monotonic=self._monotonic,
-            every_s=self._config.keep_every_s,
+            every_s=self._config.scan_every_s,
         )
 
     def _make_retention(self, store: Store, controls: Controls) -> Retention:
@@ -166,17 +168,17 @@ class App:
         return load_verifier(key, self._config.jwt_audience) if key else None
 
     async def _make_authenticator(
-        self, ring: KeyRing, verifier: TokenVerifier | None
+        self, key_cache: KeyCache, verifier: TokenVerifier | None
     ) -> Authenticator:
         """Read the keys."""
         config = self._config
         try:
             async with store_timeout(config.request_s):
-                await ring.refresh()
+                await key_cache.refresh()
         except UnavailableError as error:
             raise StartError(f"cannot use {shown(config.db)}: {error}") from error
         return Authenticator(
-            ring,
+            key_cache,
             verifier=verifier,
             clock=self._clock,
             required=self._find_exposed() is not None and not config.insecure,
@@ -207,7 +209,7 @@ class App:
         tls: Tls | None,
         authenticator: Authenticator,
         store: SqliteStore,
-        feed: Feed,
+        notifier: Notifier,
         queries: Queries,
         controls: Controls,
         heartbeats: Heartbeats,
@@ -223,19 +225,19 @@ class App:
             controls=controls,
             queries=queries,
             batch_watches=BatchWatches(
-                store, feed, encode=wire.encode_watch_message, config=config, clock=clock
+                store, notifier, encode=wire.encode_watch_message, config=config, clock=clock
             ),
-            dataset_watches=DatasetWatches(store, feed, config=config, clock=clock),
-            waits=Waits(store, feed, config=config),
+            dataset_watches=DatasetWatches(store, notifier, config=config, clock=clock),
+            waits=Waits(store, notifier, config=config),
         )
 
     def _make_http(
-        self, tls: Tls | None, authenticator: Authenticator, feed: Feed, queries: Queries
+        self, tls: Tls | None, authenticator: Authenticator, notifier: Notifier, queries: Queries
     ) -> HttpServer:
         config, grace = self._config, Grace()
         app = make_rest_app(
             queries,
-            feed,
+            notifier,
             authenticator=authenticator,
             is_ready=lambda: self._readiness.ready,
             store_s=config.request_s,
@@ -267,18 +269,18 @@ class App:
         if tls:
             yield keep_renewed(tls, renew, every_s=self._config.tls_every_s)
 
-    def _drain(self, rpc: RpcServer, feed: Feed) -> None:
+    def _drain(self, rpc: RpcServer, notifier: Notifier) -> None:
         self._readiness.lose()
         rpc.drain()
-        feed.close()
+        notifier.close()
 
 
-async def _hand_over(heartbeats: Heartbeats, keeper: Keeper) -> None:
+async def _hand_over(heartbeats: Heartbeats, stall_detector: StallDetector) -> None:
     """Write the last heartbeats, and let another process keep at once, if the store can do so."""
     try:
         async with store_timeout(LAST_WRITES_S):
             await heartbeats.flush()
-            await keeper.release()
+            await stall_detector.release()
     except UnavailableError as error:
         _log.warning("cannot write the last heartbeats, nor let another process keep: %s", error)
 

@@ -58,9 +58,9 @@ class Config:
     # A watch ends after this, give or take a tenth, so that watches spread over servers again.
     watch_life_s: float = 3600.0
     # After a message, a watch gathers what follows for so long before it sends the next.
-    watch_tick_s: float = 0.005
+    watch_throttle_s: float = 0.005
     # How often documents are looked for that have been silent for too long.
-    keep_every_s: float = 1.0
+    scan_every_s: float = 1.0
     # For how long the history of a batch is kept after its end, and how many transitions at most;
     # for how long the whole batch is. Without a number, for ever.
     retain_history_s: float | None = None
@@ -100,7 +100,7 @@ class Config:
     probe_every_s: float = 5.0
     # How often one of several processes tells its supervisor that it lives; one that has missed six
     # times in a row hangs, and is replaced.
-    beat_s: float = 5.0
+    process_heartbeat_s: float = 5.0
     # How long a process that replaces another may take until it is ready. Those that start with the
     # service have all the time that an older file takes to be brought up to date; this one may find
     # such a file in the place of its own, and waits ten minutes for another that does so.

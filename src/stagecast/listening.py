@@ -40,9 +40,9 @@ def held_ports(config: Config) -> Iterator[Config]:
         StartError: an address is unknown or taken, in the words of a server that shares nothing.
     """
     with contextlib.ExitStack() as stack:
-        with told_if_it_cannot_listen("gRPC", config.grpc):
+        with reporting_listen_errors("gRPC", config.grpc):
             grpc = _hold(config.grpc, _targets_of_grpc(config.grpc), stack)
-        with told_if_it_cannot_listen("HTTP", config.http):
+        with reporting_listen_errors("HTTP", config.http):
             http = _hold(config.http, _resolve(config.http)[:1], stack)
         yield dataclasses.replace(config, grpc=grpc, http=http, share_ports=True)
 
@@ -57,7 +57,7 @@ def check_ports(config: Config) -> None:
         raise StartError(f"gRPC and HTTP cannot both listen on {config.http}")
     with contextlib.ExitStack() as stack:
         for face, address in (("gRPC", config.grpc), ("HTTP", config.http)):
-            with told_if_it_cannot_listen(face, address):
+            with reporting_listen_errors(face, address):
                 path = socket_path(address)
                 if path is not None:
                     SocketFile(path).check()
@@ -67,7 +67,7 @@ def check_ports(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def told_if_it_cannot_listen(face: str, address: str) -> Iterator[None]:
+def reporting_listen_errors(face: str, address: str) -> Iterator[None]:
     """Turn what keeps the block from listening into what is told of it.
 
     Raises:
@@ -149,15 +149,15 @@ class SocketFile:
 
     def publish(self) -> None:
         """Give the draft its name, in the place of what a server left that is gone."""
-        found = self.draft.lstat()
+        status = self.draft.lstat()
         self.draft.replace(self.path)
-        self._identity = found.st_dev, found.st_ino
+        self._identity = status.st_dev, status.st_ino
 
     def remove(self) -> None:
         """Remove the file, unless it is not ours any more."""
         with contextlib.suppress(OSError):
-            found = self.path.lstat()
-            if (found.st_dev, found.st_ino) == self._identity:
+            status = self.path.lstat()
+            if (status.st_dev, status.st_ino) == self._identity:
                 self.path.unlink()
 
 
@@ -190,9 +190,9 @@ def _targets_of_grpc(address: str) -> list[_Target]:
 
 def _resolve(address: str) -> list[_Target]:
     host, port = split_address(address)
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    status = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # A hosts file may name an address twice, and it can be held only once.
-    return list(dict.fromkeys((family, target) for family, _, _, _, target in found))
+    return list(dict.fromkeys((family, target) for family, _, _, _, target in status))
 
 
 def _hold(address: str, targets: Iterable[_Target], stack: contextlib.ExitStack) -> str:

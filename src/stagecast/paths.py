@@ -13,7 +13,7 @@ from stagecast.failures import reason_of
 
 _MAX_BYTES = 16 << 20  # no certificate and no key is so long, nor all that a system trusts
 _PART = 1 << 16
-_PATIENCE_S = 5.0  # for a pipe, such as a shell makes of `<(command)`
+_TIMEOUT_S = 5.0  # for a pipe, such as a shell makes of `<(command)`
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -49,7 +49,7 @@ def _part(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, _PART)
     except BlockingIOError:
-        ready, _, _ = select.select([descriptor], [], [], _PATIENCE_S)
+        ready, _, _ = select.select([descriptor], [], [], _TIMEOUT_S)
     if not ready:
-        raise TimeoutError(None, f"nothing came from it for {_PATIENCE_S:g} s")
+        raise TimeoutError(None, f"nothing came from it for {_TIMEOUT_S:g} s")
     return os.read(descriptor, _PART)

@@ -80,18 +80,18 @@ async def keep_renewed(tls: Tls, on_renewed: Callable[[Tls], None], *, every_s: 
     What is no good is tried again at each look, since what is wrong may pass, and told once. Whom
     the certificates of clients have to come from stays as it was at the start.
     """
-    told = ""
+    reported = ""
     while True:
         await asyncio.sleep(every_s)
         try:
             # What stands in the place of a file by now may keep whoever reads it waiting.
             newest = await run_in_daemon(partial(_read_again, tls))
         except StartError as error:
-            if str(error) != told:
+            if str(error) != reported:
                 _log.error("the certificate in use stays: %s", error)
-            told = str(error)
+            reported = str(error)
             continue
-        told = ""
+        reported = ""
         if newest != tls:
             tls = newest
             on_renewed(tls)

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from stagecast.auth import Authenticator, KeyRing, revoke_key
+from stagecast.auth import Authenticator, KeyCache, revoke_key
 from stagecast.errors import CredentialsError, CredentialsExpired, CredentialsInvalid, ScopeMissing
 from stagecast.model import ALL, Scope
 from stagecast.store.sqlite import SqliteStore
 from tests.access import create_key
-from tests.auth.test_ring import Watched
+from tests.auth.test_key_cache import Watched
 from tests.clock import Clock
-from tests.store.test_checking import opened
+from tests.store.test_integrity import opened
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
 
 
 @pytest.fixture
-def ring(store: SqliteStore) -> KeyRing:
-    return Watched(store).ring
+def key_cache(store: SqliteStore) -> KeyCache:
+    return Watched(store).key_cache
 
 
 @pytest.fixture
-def authenticator(ring: KeyRing, clock: Clock) -> Authenticator:
-    return Authenticator(ring, verifier=None, clock=clock, required=False)
+def authenticator(key_cache: KeyCache, clock: Clock) -> Authenticator:
+    return Authenticator(key_cache, verifier=None, clock=clock, required=False)
 
 
 async def make(store: SqliteStore, scope: Scope, *, lives_us: int | None = None) -> str:
@@ -42,13 +42,13 @@ async def make(store: SqliteStore, scope: Scope, *, lives_us: int | None = None)
 
 
 async def test_first_good_credential_decides_and_else_the_first_bad_one_is_told(
-    store: SqliteStore, ring: KeyRing, authenticator: Authenticator, clock: Clock
+    store: SqliteStore, key_cache: KeyCache, authenticator: Authenticator, clock: Clock
 ) -> None:
     good, other = [await make(store, Scope.READ) for _ in range(2)]
     reporter = await make(store, Scope.REPORT)
     ended = await make(store, Scope.READ, lives_us=1)
     clock.advance(1)
-    await ring.refresh()
+    await key_cache.refresh()
     for credentials, expected in (
         ((ended, "unknown"), CredentialsExpired),
         (("unknown", ended), CredentialsInvalid),
@@ -67,18 +67,18 @@ async def test_first_good_credential_decides_and_else_the_first_bad_one_is_told(
 
 @pytest.mark.parametrize("how", ["revoked", "gone"])
 async def test_caller_whose_key_is_revoked_or_gone_may_not_go_on(
-    store: SqliteStore, ring: KeyRing, authenticator: Authenticator, how: str
+    store: SqliteStore, key_cache: KeyCache, authenticator: Authenticator, how: str
 ) -> None:
     """A key is gone when somebody has put another file, or other rows, in the place of its own."""
     key = await make(store, Scope.READ)
-    await ring.refresh()
+    await key_cache.refresh()
     caller = authenticator.admit([key], Scope.READ)
     caller.check()
     if how == "revoked":
         await revoke_key(store, "1")
     else:
         await store.write(_forget_all_keys, visible=ALL)
-    await ring.refresh(whole=True)
+    await key_cache.refresh(whole=True)
     with pytest.raises(CredentialsInvalid):
         caller.check()
 

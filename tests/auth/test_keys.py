@@ -10,7 +10,7 @@ from stagecast.auth import revoke_key
 from stagecast.model import ALL, Scope
 from tests.access import create_key
 from tests.clock import Clock
-from tests.store.test_checking import opened
+from tests.store.test_integrity import opened
 
 
 @pytest.mark.parametrize("part", ["", "stagecast_", "stagecast", "{0:.17}", "{0:.19}", "11", "0"])

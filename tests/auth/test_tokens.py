@@ -50,14 +50,14 @@ def pem(key: Any) -> bytes:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    given = {
+    argument = {
         "aud": "stagecast",
         "exp": time.time() + 600,
         "scope": "read openid report",
         "datasets": [DATASET.upper()],
         "sub": "alice",
     } | changes
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in argument.items() if value is not None}
 
 
 def forge(header: dict[str, Any], payload: Any, secret: bytes) -> str:

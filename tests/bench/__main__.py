@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from sqlite_utils.utils import sqlite3
 
-from stagecast.cli.loop import run
+from stagecast.runtime.event_loop import run
 from tests.bench import fanout, large, latency, polls, reports, several
 from tests.bench.figures import HEAD, Figure
 from tests.bench.turns import Effort

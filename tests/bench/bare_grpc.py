@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from stagecast.cli.loop import run
+from stagecast.runtime.event_loop import run
 from tests.bench.peer import answer_lines
 
 NOTHING = "/bench.Bare/Nothing"

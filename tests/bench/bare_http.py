@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stagecast.cli.loop import run
 from stagecast.config import Config
 from stagecast.rest import HttpServer
+from stagecast.runtime.event_loop import run
 from tests.bench.peer import answer_lines
 
 BODY = "/body"

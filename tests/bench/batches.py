@@ -12,7 +12,7 @@ from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import status_service_pb2 as s
 from tests.watches.pipeline import STAGES
 
-MOST_DOCUMENTS = 10_000  # that one call creates
+MAX_DOCUMENTS = 10_000  # that one call creates
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from stagecast.client import Client
 from tests.bench import bare_grpc, peer, watchers
-from tests.bench.batches import MOST_DOCUMENTS, Work, check_applied, make_work
+from tests.bench.batches import MAX_DOCUMENTS, Work, check_applied, make_work
 from tests.bench.figures import Figure, compare_cpu, compare_rates
 from tests.bench.peer import Peer
 from tests.bench.sides import REPORT, Side, both, drive
@@ -25,7 +25,7 @@ from tests.watches.pipeline import STAGES
 
 _DOCUMENTS = 20  # that a call brings through all stages
 _IN_FLIGHT = 4
-_MOST_CALLS = MOST_DOCUMENTS // _DOCUMENTS
+_MAX_CALLS = MAX_DOCUMENTS // _DOCUMENTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +108,7 @@ class _Load:
         again = await make_work(self._client, len(work.document_ids))
         reported = await self._report(again)
         written = await self._write(received["messages"], received["bytes"])
-        self._calls = min(_MOST_CALLS, _fitting(self._calls, sent.elapsed_s / self._seconds))
+        self._calls = min(_MAX_CALLS, _fitting(self._calls, sent.elapsed_s / self._seconds))
         return _Round(
             deliveries=self._watches * received["transitions"],
             message_bytes=received["bytes"] // received["messages"],

@@ -16,7 +16,7 @@ from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
-from tests.bench.batches import MOST_DOCUMENTS
+from tests.bench.batches import MAX_DOCUMENTS
 from tests.bench.figures import Figure
 from tests.bench.turns import Effort
 from tests.process import ServerProcess, running
@@ -38,7 +38,7 @@ class _Seen:
 
 async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
     """Yield figures that have no floor, but one watch for many."""
-    documents = _DOCUMENTS if effort.seconds > _QUICK_S else MOST_DOCUMENTS
+    documents = _DOCUMENTS if effort.seconds > _QUICK_S else MAX_DOCUMENTS
     db = directory / "large.db"
     async with running(db) as server, Client(server.grpc) as client:
         names = {"dataset_id": str(uuid.uuid4()), "batch_id": "large"}
@@ -83,8 +83,8 @@ async def _timed(work: Awaitable[object]) -> float:
 
 async def _create(client: Client, names: dict[str, Any], documents: int) -> None:
     await client.reports.CreateBatch(rs.CreateBatchRequest(**names, more_documents_follow=True))
-    for first in range(0, documents, MOST_DOCUMENTS):
-        new = [rs.NewDocument(document_id=_id(n)) for n in range(first, first + MOST_DOCUMENTS)]
+    for first in range(0, documents, MAX_DOCUMENTS):
+        new = [rs.NewDocument(document_id=_id(n)) for n in range(first, first + MAX_DOCUMENTS)]
         await client.reports.AddDocuments(rs.AddDocumentsRequest(**names, documents=new))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stagecast.client import Client
 from tests.bench import bare_grpc, blind_rows
-from tests.bench.batches import MOST_DOCUMENTS, check_applied, make_work
+from tests.bench.batches import MAX_DOCUMENTS, check_applied, make_work
 from tests.bench.figures import Figure, compare_cpu, compare_rates
 from tests.bench.sides import REPORT, Side, both, drive
 from tests.bench.turns import Effort, Stopwatch, Turn, repeat
@@ -94,7 +94,7 @@ class _Load:
         # A stage of all documents takes more calls than are under way.
         documents = max(2 * manner.at_once, self._expected // len(STAGES))
         documents -= documents % manner.per_call
-        work = await make_work(self._client, min(documents, MOST_DOCUMENTS))
+        work = await make_work(self._client, min(documents, MAX_DOCUMENTS))
         requests = list(work.by_stage(manner.per_call))
         watch = Stopwatch(self._ours.pid)
         answers = await drive(

@@ -49,7 +49,7 @@ async def test_each_part_prints_every_figure_beside_its_floor(part: str, lines: 
         # CPU can only be told on Linux, and where it does not drown in the noise.
         if "CPU" in figure and _UNKNOWN.fullmatch(figure):
             continue
-        found = _FIGURE.fullmatch(figure) or _WITHOUT_FLOOR.fullmatch(figure)
-        assert found, figure
-        numbers = [each for each in found.groups() if each[0].isdigit()]
+        actual = _FIGURE.fullmatch(figure) or _WITHOUT_FLOOR.fullmatch(figure)
+        assert actual, figure
+        numbers = [each for each in actual.groups() if each[0].isdigit()]
         assert all(float(number.replace(",", "")) > 0 for number in numbers), figure

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 10  # times the length of a turn that a round may take
+_TIMEOUT = 10  # times the length of a turn that a round may take
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ class Stopwatch:
 
 async def repeat(one_round: Callable[[], Awaitable[T]], effort: Effort) -> list[T]:
     """Return what the rounds gave: fewer than wanted where they take too long, but at least one."""
-    over = time.monotonic() + _PATIENCE * effort.rounds * effort.seconds
+    over = time.monotonic() + _TIMEOUT * effort.rounds * effort.seconds
     rounds = [await one_round()]
     while len(rounds) < effort.rounds and time.monotonic() < over:
         rounds.append(await one_round())

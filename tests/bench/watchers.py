@@ -13,7 +13,7 @@ from typing import Any
 
 from grpc import aio
 
-from stagecast.cli.loop import run
+from stagecast.runtime.event_loop import run
 from stagecast.v1 import status_service_pb2 as s
 from tests.bench.peer import Peer, answer_lines
 from tests.bench.sides import Side, connect
@@ -60,7 +60,7 @@ class _Watchers:
         self._awaited = [asyncio.create_task(_arrival(stream)) for stream in self._streams]
         await asyncio.sleep(0)
 
-    async def arrivals(self) -> list[float]:
+    async def request_reader(self) -> list[float]:
         """Return when those messages arrived, by `perf_counter`."""
         return await asyncio.gather(*self._awaited)
 

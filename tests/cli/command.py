@@ -87,10 +87,10 @@ class Running:
 
     async def lines(self) -> list[str]:
         """Return the rest of its lines."""
-        found = []
+        actual = []
         while line := await self.line():
-            found.append(line)
-        return found
+            actual.append(line)
+        return actual
 
     async def end(self) -> Ended:
         """Wait for the end; `out` is what was not read yet."""

@@ -60,8 +60,8 @@ async def test_options_leave_batches_out(server: App, three: list[Batch]) -> Non
 
 @pytest.mark.slow
 async def test_json_is_a_line_for_each_batch(server: App, three: list[Batch]) -> None:
-    found = [Parse(line, r.Batch()) for line in await listed(server, "--json", "--open")]
-    assert [(batch.dataset_id, batch.batch_id) for batch in found] == [
+    actual = [Parse(line, r.Batch()) for line in await listed(server, "--json", "--open")]
+    assert [(batch.dataset_id, batch.batch_id) for batch in actual] == [
         three[0].name,
         three[2].name,
     ]
@@ -112,7 +112,7 @@ def test_batches_refuses_options_that_make_no_sense(option: tuple[str, str]) -> 
 async def test_terminal_without_a_size_has_a_usual_one(
     server: App, three: list[Batch], size: str
 ) -> None:
-    asked = ("batches", "--grpc", server.grpc_address)
-    async with on_terminal(*asked, COLUMNS=size, LINES=size) as terminal:
+    requested = ("batches", "--grpc", server.grpc_address)
+    async with on_terminal(*requested, COLUMNS=size, LINES=size) as terminal:
         assert await terminal.end() == 0
     assert all(any(batch.name[1] in line for line in terminal.lines()) for batch in three)

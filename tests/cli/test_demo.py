@@ -18,10 +18,10 @@ import pytest
 from click.testing import CliRunner
 
 from stagecast.app import App
-from stagecast.cli import main, polled
+from stagecast.cli import main, rest_poll
 from stagecast.cli.demo import default_delay_s
-from stagecast.cli.server import Access
-from stagecast.cli.sources import SAMPLES
+from stagecast.cli.target import Credentials
+from stagecast.demo.sources import SAMPLES
 from tests.cli.command import Ended, on_terminal, stagecast, started
 from tests.cli.command import command as command_line
 from tests.process import ServerProcess, environment, free_address, running
@@ -77,8 +77,8 @@ async def test_what_demo_leaves_behind_can_be_served_and_asked(tmp_path: Path) -
         again = await stagecast(*watch, STAGECAST_GRPC=server.grpc)
         assert again.code == 0
         assert again.out.endswith(": 6 succeeded\n")
-        asked = hint(ended.out, "GetBatch")
-        ids = json.loads(asked[asked.index("-d") + 1])
+        requested = hint(ended.out, "GetBatch")
+        ids = json.loads(requested[requested.index("-d") + 1])
         assert ids == dict(zip(("dataset_id", "batch_id"), watch[1:], strict=True))
 
 
@@ -91,14 +91,14 @@ async def test_a_file_that_cannot_be_decoded_fails_alone(tmp_path: Path) -> None
     ended = await demo(tmp_path, texts, texts / "missing.txt")
     assert (ended.code, ended.err) == (1, "")
     documents, datasets = answers_of(ended.out)
-    told = {Path(row["id"]).name: row for row in documents["data"]}
-    assert {name: row["indexing_status"] for name, row in told.items()} == {
+    reported = {Path(row["id"]).name: row for row in documents["data"]}
+    assert {name: row["indexing_status"] for name, row in reported.items()} == {
         "bad.txt": "error",
         "missing.txt": "error",
         "one.txt": "completed",
         "two.md": "completed",
     }
-    assert "byte 0xe9 at offset 3, line 1" in told["bad.txt"]["error"]
+    assert "byte 0xe9 at offset 3, line 1" in reported["bad.txt"]["error"]
     assert "DECODE_ERROR: " in ended.out
     assert "READ_ERROR: No such file or directory" in ended.out
     assert set(datasets.values()) == {"DATASET_PROCESSING_ERRORED"}
@@ -131,8 +131,8 @@ async def test_demo_says_that_there_is_nothing_to_search(tmp_path: Path) -> None
 
 @pytest.mark.slow
 async def test_demo_searches_for_what_it_is_told(tmp_path: Path) -> None:
-    found = await demo(tmp_path, "--search", "crème gruyère")
-    assert "for: crème gruyère\nsamples/onion-tart.md, chunk " in found.out
+    actual = await demo(tmp_path, "--search", "crème gruyère")
+    assert "for: crème gruyère\nsamples/onion-tart.md, chunk " in actual.out
     nothing = await demo(tmp_path, "--search", "xyzzy")
     assert nothing.code == 0
     assert "has all of the words: xyzzy" in nothing.out
@@ -268,11 +268,11 @@ async def test_signal_ends_demo_quietly_and_nothing_is_left(
 
 async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_path: Path) -> None:
     """The answer never ends, and never pauses for so long that it would be given up."""
-    asked = asyncio.Event()
+    requested = asyncio.Event()
 
     async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-        asked.set()
+        requested.set()
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             while True:
                 writer.write(b" ")
@@ -283,7 +283,7 @@ async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_
         http = "{}:{}".format(*dripping.sockets[0].getsockname())
         options = ("--grpc", server.grpc_address, "--http", http)
         async with started("demo", *options, TMPDIR=str(tmp_path)) as command:
-            await asked.wait()
+            await requested.wait()
             command.process.send_signal(signal.SIGTERM)
             ended = await command.end()
     assert (ended.code, ended.err) == (128 + signal.SIGTERM, "")
@@ -291,7 +291,7 @@ async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_
 
 
 async def test_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polled, "_WHOLE_S", 0.1)
+    monkeypatch.setattr(rest_poll, "_WHOLE_S", 0.1)
 
     over, closed = asyncio.Event(), asyncio.Event()
 
@@ -304,7 +304,7 @@ async def test_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     async with await asyncio.start_server(begin, "127.0.0.1", 0) as dripping:
         url = "http://{}:{}/".format(*dripping.sockets[0].getsockname())
         with pytest.raises(OSError, match=r"no whole answer within 0\.1 s"):
-            await polled.fetched(url, Access())
+            await rest_poll.fetched(url, Credentials())
         over.set()
         await closed.wait()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stagecast.cli import hints
-from stagecast.cli.server import Access
+from stagecast.cli.target import Credentials
 from stagecast.v1 import resources_pb2 as r
 
 BATCH = r.Batch(dataset_id="7c9e6679-7425-40de-944b-e07fc1f90ae7", batch_id="b1")
@@ -28,9 +28,11 @@ def test_program_that_is_not_on_the_path_is_told_by_where_it_is(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "argv", [started])
-    told = hints.look_further(BATCH, grpc="127.0.0.1:1", access=Access(), db=Path("/tmp/x.db"))  # noqa: S108 - never opened
-    assert f"  {typed} serve --db /tmp/x.db\n" in told
-    assert f"  {typed} watch {BATCH.dataset_id} b1\n" in told
+    reported = hints.suggest_commands(
+        BATCH, grpc="127.0.0.1:1", access=Credentials(), db=Path("/tmp/x.db")
+    )  # noqa: S108 - never opened
+    assert f"  {typed} serve --db /tmp/x.db\n" in reported
+    assert f"  {typed} watch {BATCH.dataset_id} b1\n" in reported
 
 
 def test_program_that_is_on_the_path_is_told_by_its_name(
@@ -39,21 +41,27 @@ def test_program_that_is_on_the_path_is_told_by_its_name(
     program = tmp_path / "stagecast"
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    told = hints.look_further(BATCH, grpc="127.0.0.1:1", access=Access(), db=Path("/tmp/x.db"))  # noqa: S108 - never opened
-    assert "  stagecast serve --db /tmp/x.db\n" in told
+    reported = hints.suggest_commands(
+        BATCH, grpc="127.0.0.1:1", access=Credentials(), db=Path("/tmp/x.db")
+    )  # noqa: S108 - never opened
+    assert "  stagecast serve --db /tmp/x.db\n" in reported
 
 
 def test_commands_are_let_in_as_the_demo_was_and_the_key_does_not_show() -> None:
-    access = Access(key="secret", ca=Path("my ca.pem"), cert=Path("c.pem"), cert_key=Path("k.pem"))
-    told = hints.look_further(BATCH, grpc="127.0.0.1:1", access=access, db=None)
+    access = Credentials(
+        key="secret", ca=Path("my ca.pem"), cert=Path("c.pem"), cert_key=Path("k.pem")
+    )
+    reported = hints.suggest_commands(BATCH, grpc="127.0.0.1:1", access=access, db=None)
     ours = "--ca 'my ca.pem' --cert c.pem --cert-key k.pem --key \"$STAGECAST_KEY\""
-    assert f"watch {BATCH.dataset_id} b1 --grpc 127.0.0.1:1 {ours}\n" in told
+    assert f"watch {BATCH.dataset_id} b1 --grpc 127.0.0.1:1 {ours}\n" in reported
     theirs = (
         "-cacert 'my ca.pem' -cert c.pem -key k.pem -H \"authorization: Bearer $STAGECAST_KEY\""
     )
-    assert f"grpcurl {theirs} " in told
-    assert "secret" not in told
-    assert " --tls\n" in hints.look_further(BATCH, grpc="h:1", access=Access(tls=True), db=None)
+    assert f"grpcurl {theirs} " in reported
+    assert "secret" not in reported
+    assert " --tls\n" in hints.suggest_commands(
+        BATCH, grpc="h:1", access=Credentials(tls=True), db=None
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,8 +77,8 @@ def test_commands_are_let_in_as_the_demo_was_and_the_key_does_not_show() -> None
     ],
 )
 def test_a_shell_takes_any_path_as_it_is_told(name: bytes) -> None:
-    told = hints.clean_up(Path(os.fsdecode(b"/nowhere/" + name))).rpartition("rm -r ")[2]
-    assert "\n" not in told
-    assert told.isprintable() or "\u3000" in told
-    shell = subprocess.run(["bash", "-c", f"printf %s {told}"], capture_output=True, check=True)
+    reported = hints.clean_up(Path(os.fsdecode(b"/nowhere/" + name))).rpartition("rm -r ")[2]
+    assert "\n" not in reported
+    assert reported.isprintable() or "\u3000" in reported
+    shell = subprocess.run(["bash", "-c", f"printf %s {reported}"], capture_output=True, check=True)
     assert shell.stdout == b"/nowhere/" + name

@@ -21,7 +21,7 @@ from tests.process import environment
 from tests.rpc.calls import BATCH, Calls, stage
 
 
-async def told(server: App, *arguments: str) -> list[str]:
+async def reported(server: App, *arguments: str) -> list[str]:
     ended = await stagecast("history", *arguments, "--grpc", server.grpc_address)
     assert (ended.code, ended.err) == (0, "")
     return ended.out.splitlines()
@@ -41,7 +41,7 @@ async def test_a_pipe_gets_a_line_for_each_transition(
     await start(client, batch, "a", "worker-1")
     await batch.report(pb.DocumentReport(document_id="a", stage=r.STAGE_PARSING))
     await batch.fail("a")
-    rows = [line.split("\t") for line in await told(server, *batch.name)]
+    rows = [line.split("\t") for line in await reported(server, *batch.name)]
     a, at_work = ("a", "running", "parsing"), ("1", "worker-1")
     assert [[row[0], *row[2:]] for row in rows] == [
         ["1", "created", *[""] * 8],
@@ -56,7 +56,7 @@ async def test_a_pipe_gets_a_line_for_each_transition(
 
 async def test_a_document_has_a_history_of_its_own(server: App, batch: Batch) -> None:
     await batch.succeed("a", "b")
-    rows = [line.split("\t") for line in await told(server, *batch.name, "b")]
+    rows = [line.split("\t") for line in await reported(server, *batch.name, "b")]
     assert [(row[0], row[2], row[3]) for row in rows] == [
         ("3", "registered", "b"),
         ("6", "succeeded", "b"),
@@ -65,9 +65,9 @@ async def test_a_document_has_a_history_of_its_own(server: App, batch: Batch) ->
 
 async def test_json_is_a_line_for_each_transition(server: App, batch: Batch) -> None:
     await batch.succeed("a")
-    found = [Parse(line, r.Transition()) for line in await told(server, *batch.name, "--json")]
-    assert [transition.revision for transition in found] == [1, 2, 3, 4, 5]
-    assert found[-1].document.state == r.DOCUMENT_STATE_SUCCEEDED
+    actual = [Parse(line, r.Transition()) for line in await reported(server, *batch.name, "--json")]
+    assert [transition.revision for transition in actual] == [1, 2, 3, 4, 5]
+    assert actual[-1].document.state == r.DOCUMENT_STATE_SUCCEEDED
 
 
 async def test_a_long_history_is_told_whole_and_in_order(
@@ -75,7 +75,7 @@ async def test_a_long_history_is_told_whole_and_in_order(
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create(*(f"d{n}" for n in range(3_000)))
-    revisions = [int(line.split("\t")[0]) for line in await told(server, *batch.name)]
+    revisions = [int(line.split("\t")[0]) for line in await reported(server, *batch.name)]
     assert revisions == list(range(1, 3_003))
 
 
@@ -85,10 +85,10 @@ async def test_whoever_reads_only_the_beginning_is_not_told_of_it(
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create(*(f"d{n}" for n in range(5_000)))
-    asked = shlex.join(command("history", *batch.name, "--grpc", server.grpc_address))
+    requested = shlex.join(command("history", *batch.name, "--grpc", server.grpc_address))
     for option in ("", " --json"):
         process = await asyncio.create_subprocess_shell(
-            f"{asked}{option} | head -n 1",
+            f"{requested}{option} | head -n 1",
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment(),
@@ -104,8 +104,8 @@ async def test_a_terminal_gets_a_table(server: App, client: Client, dataset_id: 
     await start(client, batch, path, "worker-1")
     await batch.fail(path)
     await start(client, batch, path, "worker-2")
-    asked = ("history", *batch.name, "--grpc", server.grpc_address)
-    async with on_terminal(*asked) as terminal:
+    requested = ("history", *batch.name, "--grpc", server.grpc_address)
+    async with on_terminal(*requested) as terminal:
         assert await terminal.end() == 0
     head, *rows = terminal.lines()
     assert all(cell_len(line) <= 80 for line in rows)
@@ -138,7 +138,7 @@ async def test_what_has_stalled_shows_as_stalled_before_and_after(
     await _wait_for_transitions(calls, 5)
     await calls.report(stage("a", r.STAGE_PARSING), stage("a", r.STAGE_COMPLETED))
     name = (dataset_id, BATCH, "a")
-    rows = [line.split("\t") for line in await told(server, *name)]
+    rows = [line.split("\t") for line in await reported(server, *name)]
     assert [(row[2], row[4], row[6]) for row in rows] == [
         ("registered", "", "pending"),
         ("started", "pending", "running"),

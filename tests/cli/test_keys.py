@@ -121,8 +121,8 @@ async def test_create_refuses_what_it_does_not_understand(
 
 async def test_list_and_revoke_make_no_file(tmp_path: Path) -> None:
     db = tmp_path / "missing.db"
-    for asked in (("list",), ("revoke", "1")):
-        ended = await stagecast("keys", asked[0], "--db", db, *asked[1:])
+    for requested in (("list",), ("revoke", "1")):
+        ended = await stagecast("keys", requested[0], "--db", db, *requested[1:])
         assert (ended.code, ended.err) == (1, f"Error: cannot open {db}: there is no such file\n")
     assert not db.exists()
 
@@ -152,14 +152,14 @@ async def test_running_server_takes_and_drops_keys(tmp_path: Path) -> None:
 
 async def _until(address: str, reason: str, *, key: str | None) -> None:
     """Wait until a read is refused for a reason."""
-    told: list[str] = []
+    reported: list[str] = []
 
     async def look() -> None:
         request = s.GetDatasetRequest(dataset_id=DATASET)
         async with Client(address, key=key) as client:
-            told.append((await refused(client.status.GetDataset(request))).reason)
+            reported.append((await refused(client.status.GetDataset(request))).reason)
 
-    await until(lambda: told[-1:] == [reason], meanwhile=look)
+    await until(lambda: reported[-1:] == [reason], meanwhile=look)
 
 
 def assert_names_the_ways_out(ended: Ended, db: Path) -> None:
@@ -178,8 +178,8 @@ async def test_serve_shows_itself_to_others_only_with_a_key(
 ) -> None:
     db = tmp_path / "s.db"
     addresses = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0"} | {option[2:]: address}
-    asked = [part for name, at in addresses.items() for part in (f"--{name}", at)]
-    assert_names_the_ways_out(await stagecast("serve", "--db", db, *asked), db)
+    requested = [part for name, at in addresses.items() for part in (f"--{name}", at)]
+    assert_names_the_ways_out(await stagecast("serve", "--db", db, *requested), db)
     assert not list(tmp_path.iterdir()), "a start that is refused makes no file"
     await create(db)
     async with running(db, **addresses) as server:
@@ -190,8 +190,8 @@ async def test_serve_shows_itself_to_others_only_with_a_key(
 @pytest.mark.slow
 async def test_serve_of_several_processes_wants_a_key_as_well(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
-    asked = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
-    assert_names_the_ways_out(await stagecast(*asked, "--processes", "2"), db)
+    requested = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
+    assert_names_the_ways_out(await stagecast(*requested, "--processes", "2"), db)
     assert not list(tmp_path.iterdir())
 
 
@@ -200,8 +200,8 @@ async def test_start_that_is_refused_leaves_a_file_as_it_was(tmp_path: Path, old
     db = tmp_path / "s.db"
     before = (FILES / "main_path.sqlite").read_bytes() if older else b""
     db.write_bytes(before)
-    asked = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
-    assert_names_the_ways_out(await stagecast(*asked), db)
+    requested = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
+    assert_names_the_ways_out(await stagecast(*requested), db)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
 

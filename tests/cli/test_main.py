@@ -53,21 +53,21 @@ def test_every_command_has_help_with_examples(name: str) -> None:
     assert all(str(argument).upper().removesuffix("S") in text for argument in arguments)
 
 
-@pytest.mark.parametrize("asked", ASKING, ids=" ".join)
-def test_no_server_is_told_in_one_line(asked: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("requested", ASKING, ids=" ".join)
+def test_no_server_is_told_in_one_line(requested: tuple[str, ...]) -> None:
     address = free_address()
-    result = CliRunner().invoke(main, asked, env={"STAGECAST_GRPC": address})
+    result = CliRunner().invoke(main, requested, env={"STAGECAST_GRPC": address})
     assert (result.exit_code, result.output) == (2, f"Error: cannot reach {address}\n")
 
 
-@pytest.mark.parametrize("asked", ASKING, ids=" ".join)
-def test_what_is_no_address_or_no_id_is_refused(asked: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(main, [*asked, "--grpc", "here"])
+@pytest.mark.parametrize("requested", ASKING, ids=" ".join)
+def test_what_is_no_address_or_no_id_is_refused(requested: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*requested, "--grpc", "here"])
     assert result.exit_code == 2
     assert "'here' is not HOST:PORT" in result.output
     for bad, why in [("", "must not be empty"), (os.fsdecode(b"caf\xe9"), "must be UTF-8")]:
-        if asked != ("batches",):
-            result = CliRunner().invoke(main, [*asked[:-1], bad])
+        if requested != ("batches",):
+            result = CliRunner().invoke(main, [*requested[:-1], bad])
             assert result.exit_code == 2
             assert why in result.output
 
@@ -79,12 +79,12 @@ async def test_the_address_of_the_rest_paths_is_told_in_one_line(server: App) ->
     assert line.startswith("Error: ")
 
 
-@pytest.mark.parametrize("asked", [("status", DATASET), ("stop", DATASET, "x")], ids=" ".join)
-async def test_interrupt_ends_a_command_that_waits(asked: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("requested", [("status", DATASET), ("stop", DATASET, "x")], ids=" ".join)
+async def test_interrupt_ends_a_command_that_waits(requested: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        async with started(*asked, "--grpc", address) as command:
+        async with started(*requested, "--grpc", address) as command:
             connection, _ = await asyncio.get_running_loop().sock_accept(silent)
             with connection:
                 command.process.send_signal(signal.SIGINT)
@@ -99,9 +99,9 @@ async def test_group_without_a_command_shows_its_help_in_lines() -> None:
 
 
 @pytest.mark.parametrize("module", ["stagecast.cli.main", "stagecast.cli.status"])
-@pytest.mark.parametrize("asked", [("status", DATASET), ("--help",)], ids=" ".join)
+@pytest.mark.parametrize("requested", [("status", DATASET), ("--help",)], ids=" ".join)
 async def test_ctrl_c_while_modules_are_imported_ends_quietly(
-    module: str, asked: tuple[str, ...]
+    module: str, requested: tuple[str, ...]
 ) -> None:
     interrupted = f"""
 import sys
@@ -113,7 +113,7 @@ sys.meta_path.insert(0, Interrupting())
 from stagecast.__main__ import main
 main()
 """
-    ended = await finished([sys.executable, "-c", interrupted, *asked])
+    ended = await finished([sys.executable, "-c", interrupted, *requested])
     assert ended == Ended(code=130, out="", err="")
 
 

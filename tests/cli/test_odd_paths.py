@@ -210,7 +210,7 @@ def test_directory_that_was_deleted_under_a_command_is_told(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (("--grpc", "unix:s"), "no path of 'unix:s': the current directory was deleted"),
         (
@@ -220,7 +220,7 @@ def test_directory_that_was_deleted_under_a_command_is_told(
     ],
 )
 def test_server_in_a_directory_that_was_deleted_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], reported: str
 ) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -228,7 +228,7 @@ def test_server_in_a_directory_that_was_deleted_says_so(
     gone.rmdir()
     result = run("serve", "--db", tmp_path / "s.db", "--http", "127.0.0.1:0", *options)
     assert isinstance(result.exception, SystemExit), result.exc_info
-    assert result.stderr.splitlines()[-1].endswith(told)
+    assert result.stderr.splitlines()[-1].endswith(reported)
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,15 @@ def show(**settings: object) -> None:
 
 
 def shown(*arguments: str, **variables: str) -> dict[str, Any]:
-    given = {f"STAGECAST_{name.upper()}": value for name, value in variables.items()}
-    ended = CliRunner().invoke(show, arguments, env=given)
+    argument = {f"STAGECAST_{name.upper()}": value for name, value in variables.items()}
+    ended = CliRunner().invoke(show, arguments, env=argument)
     assert ended.exit_code == 0, ended.output
     return dict(line.split("=", 1) for line in ended.output.splitlines())
 
 
 def refused(*arguments: str, **variables: str) -> str:
-    given = {f"STAGECAST_{name.upper()}": value for name, value in variables.items()}
-    ended = CliRunner().invoke(show, arguments, env=given)
+    argument = {f"STAGECAST_{name.upper()}": value for name, value in variables.items()}
+    ended = CliRunner().invoke(show, arguments, env=argument)
     assert ended.exit_code == 2, ended.output
     return ended.output
 
@@ -49,9 +49,9 @@ def test_blank_variable_counts_as_not_set(blank: str) -> None:
 
 
 def test_blanks_around_a_value_do_not_matter_but_to_a_path() -> None:
-    given = shown(text=" a b ", number=" 7 ", seconds="2.5\n", flag=" true ", file=" a ")
-    assert (given["text"], given["number"], given["seconds"]) == ("'a b'", "7", "2.5")
-    assert (given["flag"], given["file"]) == ("True", "PosixPath(' a ')")
+    argument = shown(text=" a b ", number=" 7 ", seconds="2.5\n", flag=" true ", file=" a ")
+    assert (argument["text"], argument["number"], argument["seconds"]) == ("'a b'", "7", "2.5")
+    assert (argument["flag"], argument["file"]) == ("True", "PosixPath(' a ')")
 
 
 @pytest.mark.parametrize("value", ["0", "false", "No", "off"])
@@ -59,9 +59,9 @@ def test_flag_can_be_set_to_no(value: str) -> None:
     assert shown(flag=value)["flag"] == "False"
 
 
-@pytest.mark.parametrize("given", ["a,b", "a b", " a, b ", "a,,b,", "a\nb"])
-def test_several_values_have_commas_or_blanks_between_them(given: str) -> None:
-    assert shown(many=given)["many"] == "('a', 'b')"
+@pytest.mark.parametrize("argument", ["a,b", "a b", " a, b ", "a,,b,", "a\nb"])
+def test_several_values_have_commas_or_blanks_between_them(argument: str) -> None:
+    assert shown(many=argument)["many"] == "('a', 'b')"
 
 
 def test_option_wins_over_the_environment_and_may_be_given_more_than_once() -> None:

@@ -15,7 +15,7 @@ from stagecast.client import Client
 from stagecast.errors import StartError
 from stagecast.store.sqlite import copy_file
 from stagecast.store.sqlite.connection import open_writer
-from stagecast.store.sqlite.files import open_stored
+from stagecast.store.sqlite.database_files import open_stored
 from tests.access import make_key
 from tests.cli.command import Ended, command, finished
 from tests.faults import obeying_modes

@@ -40,9 +40,9 @@ async def test_too_few_file_descriptors_are_told_in_one_line(tmp_path: Path) -> 
         *limited(40, tmp_path / "s.db"), env=environment(), stderr=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(60):
-        _, told = await process.communicate()
+        _, reported = await process.communicate()
     assert process.returncode == 1
-    assert told.decode() == (
+    assert reported.decode() == (
         "Error: the limit of open files is 40, and a server needs at least 102; raise it with "
         "'ulimit -n'\n"
     )
@@ -158,11 +158,11 @@ async def test_serve_takes_its_settings_from_the_environment(tmp_path: Path) -> 
 @pytest.mark.parametrize(("option", "face"), [("--grpc", "gRPC"), ("--http", "HTTP")])
 async def test_serve_says_which_address_is_taken(tmp_path: Path, option: str, face: str) -> None:
     async with running(tmp_path / "s.db") as other:
-        taken = other.grpc if option == "--grpc" else other.http
-        ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, option, taken)
+        start = other.grpc if option == "--grpc" else other.http
+        ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, option, start)
     assert (ended.code, ended.out) == (1, "")
     [line] = ended.err.splitlines()
-    assert line.startswith(f"Error: cannot listen for {face} on {taken}: ")
+    assert line.startswith(f"Error: cannot listen for {face} on {start}: ")
     assert "(" not in line  # Python would name the address once more
 
 
@@ -172,9 +172,9 @@ async def test_serve_leaves_no_file_behind_where_an_address_is_taken(
     tmp_path: Path, option: str, processes: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        start = f"127.0.0.1:{other.getsockname()[1]}"
         ended = await stagecast(
-            "serve", "--db", tmp_path / "t.db", *ANY, option, taken, "--processes", processes
+            "serve", "--db", tmp_path / "t.db", *ANY, option, start, "--processes", processes
         )
     assert (ended.code, ended.out) == (1, "")
     assert not list(tmp_path.iterdir())

@@ -29,9 +29,9 @@ OFFLINE = ["--help", "--version", "keys list", "keys create", "check", "backup",
 ASKING = ["status", "batches", "history", "watch", "watch --json", "status --json", "pause"]
 
 
-def words(asked: str, tmp_path: Path, *names: str) -> list[str]:
+def words(requested: str, tmp_path: Path, *names: str) -> list[str]:
     """Return the whole of a command, with what it needs behind."""
-    name, *options = asked.split()
+    name, *options = requested.split()
     if name in ("keys", "check"):
         return [name, *options, "--db", str(tmp_path / "k.db")]
     if name == "backup":
@@ -90,45 +90,47 @@ async def keys_db(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", OFFLINE)
-async def test_a_full_disk_is_told_in_one_line(tmp_path: Path, keys_db: Path, asked: str) -> None:
+@pytest.mark.parametrize("requested", OFFLINE)
+async def test_a_full_disk_is_told_in_one_line(
+    tmp_path: Path, keys_db: Path, requested: str
+) -> None:
     with full_disk() as stdout:
-        code, err = await ended_with(words(asked, tmp_path), stdout, TMPDIR=str(tmp_path))
+        code, err = await ended_with(words(requested, tmp_path), stdout, TMPDIR=str(tmp_path))
     assert (code, err[-len(FULL) :]) == (74, FULL)
     assert "Traceback" not in err
     assert not list(tmp_path.glob("stagecast-demo-*"))
 
 
-@pytest.mark.parametrize("asked", ASKING)
+@pytest.mark.parametrize("requested", ASKING)
 async def test_a_full_disk_is_told_in_one_line_by_what_asks_a_server(
-    server: App, batch: Batch, tmp_path: Path, asked: str
+    server: App, batch: Batch, tmp_path: Path, requested: str
 ) -> None:
-    arguments = words(asked, tmp_path, *batch.name)
+    arguments = words(requested, tmp_path, *batch.name)
     with full_disk() as stdout:
-        told = await ended_with(arguments, stdout, STAGECAST_GRPC=server.grpc_address)
-    assert told == (74, FULL)
+        reported = await ended_with(arguments, stdout, STAGECAST_GRPC=server.grpc_address)
+    assert reported == (74, FULL)
 
 
-@pytest.mark.parametrize("asked", ["--help", "keys list", "demo"])
+@pytest.mark.parametrize("requested", ["--help", "keys list", "demo"])
 async def test_a_reader_that_has_gone_is_not_told_of(
-    tmp_path: Path, keys_db: Path, asked: str
+    tmp_path: Path, keys_db: Path, requested: str
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        told = await ended_with(words(asked, tmp_path), writer, TMPDIR=str(tmp_path))
+        reported = await ended_with(words(requested, tmp_path), writer, TMPDIR=str(tmp_path))
     finally:
         os.close(writer)
-    assert told == (74, "")
+    assert reported == (74, "")
 
 
-@pytest.mark.parametrize("asked", ["watch", "watch --follow"])
+@pytest.mark.parametrize("requested", ["watch", "watch --follow"])
 async def test_a_watch_without_news_ends_when_its_reader_has_gone(
-    server: App, batch: Batch, tmp_path: Path, asked: str
+    server: App, batch: Batch, tmp_path: Path, requested: str
 ) -> None:
     reader, writer = os.pipe()
     with contextlib.closing(os.fdopen(reader, "rb")) as head:
-        arguments = words(asked, tmp_path, *batch.name)
+        arguments = words(requested, tmp_path, *batch.name)
         watching = asyncio.ensure_future(
             ended_with(arguments, writer, STAGECAST_GRPC=server.grpc_address)
         )
@@ -140,12 +142,12 @@ async def test_a_watch_without_news_ends_when_its_reader_has_gone(
         os.close(writer)
 
 
-@pytest.mark.parametrize("asked", ["--version", "keys list"])
+@pytest.mark.parametrize("requested", ["--version", "keys list"])
 async def test_a_stdout_that_is_closed_fails_as_well(
-    tmp_path: Path, keys_db: Path, asked: str
+    tmp_path: Path, keys_db: Path, requested: str
 ) -> None:
-    told = await ended_with(words(asked, tmp_path), None, redirection=">&-")
-    assert told == (74, "Error: cannot write to stdout: Bad file descriptor\n")
+    reported = await ended_with(words(requested, tmp_path), None, redirection=">&-")
+    assert reported == (74, "Error: cannot write to stdout: Bad file descriptor\n")
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "<&- >&- 2>&-"])
@@ -325,7 +327,7 @@ def sleeps(process: asyncio.subprocess.Process) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("stdout", [full_pipe, stopped_terminal])
-@pytest.mark.parametrize("asked", ["keys create", "check", "batches", "status", "watch"])
+@pytest.mark.parametrize("requested", ["keys create", "check", "batches", "status", "watch"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 async def test_a_command_whose_stdout_is_not_read_ends_at_the_first_signal(
     server: App,
@@ -333,12 +335,12 @@ async def test_a_command_whose_stdout_is_not_read_ends_at_the_first_signal(
     keys_db: Path,
     tmp_path: Path,
     stdout: Callable[[], contextlib.AbstractContextManager[tuple[int, int]]],
-    asked: str,
+    requested: str,
     number: signal.Signals,
 ) -> None:
     with stdout() as (_, unread):
         process = await asyncio.create_subprocess_exec(
-            *command(*words(asked, tmp_path, *batch.name)),
+            *command(*words(requested, tmp_path, *batch.name)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=unread,
             stderr=asyncio.subprocess.DEVNULL,
@@ -357,9 +359,9 @@ async def test_a_command_whose_stdout_is_not_read_ends_at_the_first_signal(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", ["status", "keys create", "serve"])
+@pytest.mark.parametrize("requested", ["status", "keys create", "serve"])
 async def test_a_stderr_that_nobody_reads_is_not_waited_for(
-    server: App, tmp_path: Path, asked: str
+    server: App, tmp_path: Path, requested: str
 ) -> None:
     arguments = {
         "status": ["status", "7c9e6679-7425-40de-944b-e07fc1f90ae7", "nope"],
@@ -368,7 +370,7 @@ async def test_a_stderr_that_nobody_reads_is_not_waited_for(
     }
     with full_pipe() as (_, unread):
         process = await asyncio.create_subprocess_exec(
-            *command(*arguments[asked]),
+            *command(*arguments[requested]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=unread,
@@ -381,8 +383,8 @@ async def test_a_stderr_that_nobody_reads_is_not_waited_for(
             if process.returncode is None:
                 process.kill()
     expected = {"status": 2, "keys create": 0, "serve": 1}
-    assert process.returncode == expected[asked]
-    assert out.startswith(b"stagecast_") == (asked == "keys create")
+    assert process.returncode == expected[requested]
+    assert out.startswith(b"stagecast_") == (requested == "keys create")
 
 
 @pytest.mark.slow
@@ -457,9 +459,9 @@ async def told_on_stderr(encoding: str, *arguments: str | Path) -> str:
         env=environment(PYTHONIOENCODING=encoding),
     )
     async with asyncio.timeout(240):
-        _, told = await process.communicate()
+        _, reported = await process.communicate()
     assert process.returncode == 1
-    return told.decode(encoding)
+    return reported.decode(encoding)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
@@ -467,9 +469,9 @@ async def test_command_in_an_error_can_be_typed_whatever_stderr_can_encode(
     tmp_path: Path, encoding: str
 ) -> None:
     db = tmp_path / "é € '.db"
-    told = await told_on_stderr(encoding, "serve", "--db", db, "--grpc", "0.0.0.0:0")
-    typed = re.search("keys create --db (.*)', give --jwt-key", told)
-    assert typed is not None, told
+    reported = await told_on_stderr(encoding, "serve", "--db", db, "--grpc", "0.0.0.0:0")
+    typed = re.search("keys create --db (.*)', give --jwt-key", reported)
+    assert typed is not None, reported
     echo = await asyncio.create_subprocess_exec(
         *("bash", "-c", f"printf %s {typed[1]}"), stdout=asyncio.subprocess.PIPE
     )
@@ -487,5 +489,5 @@ async def test_what_stderr_cannot_encode_is_escaped(
     db.write_bytes(b"x" * 10_000)
     serve = ("serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
     for arguments in (("check",), serve):
-        told = await told_on_stderr(encoding, *arguments, "--db", db)
-        assert told.startswith(f"Error: cannot use {tmp_path}/{name}: ")
+        reported = await told_on_stderr(encoding, *arguments, "--db", db)
+        assert reported.startswith(f"Error: cannot use {tmp_path}/{name}: ")

@@ -33,11 +33,11 @@ async def test_json_of_a_batch_that_has_ended_is_its_snapshot(server: App, batch
     ended = await stagecast("watch", *batch.name, "--grpc", server.grpc_address, "--json")
     assert (ended.code, ended.err) == (0, "")
     [line] = ended.out.splitlines()
-    told = json.loads(line)
-    assert told["snapshot"]["complete"] is True
-    assert [d["document_id"] for d in told["snapshot"]["documents"]] == ["a", "b"]
-    assert told["batch"]["state"] == "BATCH_STATE_SUCCEEDED"
-    assert told["resume_token"]
+    reported = json.loads(line)
+    assert reported["snapshot"]["complete"] is True
+    assert [d["document_id"] for d in reported["snapshot"]["documents"]] == ["a", "b"]
+    assert reported["batch"]["state"] == "BATCH_STATE_SUCCEEDED"
+    assert reported["resume_token"]
 
 
 async def test_json_tells_each_message_when_it_comes(server: App, batch: Batch) -> None:

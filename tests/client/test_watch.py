@@ -130,8 +130,8 @@ async def test_every_call_asks_for_heartbeats_that_come_well_before_silence_coun
     async with serving(sends(whole(1), then=breaks), sends(whole(2))) as scripted:
         async for _ in scripted.client.watch(request):
             pass
-    for asked in scripted.script.requests:
-        interval_s = asked.heartbeat_interval.ToMilliseconds() / 1_000
+    for requested in scripted.script.requests:
+        interval_s = requested.heartbeat_interval.ToMilliseconds() / 1_000
         assert 1 <= interval_s <= 300, "the server takes no other"
         assert 2 * interval_s <= watch_module._SILENCE_S, "one may be late"
 

@@ -129,9 +129,9 @@ def test_segments_move_by_one_document(
 def test_batch_state_is_the_first_that_fits(
     sealed: bool, counts: DocumentCounts, state: BatchState
 ) -> None:
-    found = batch_state(batch(sealed=sealed, counts=counts))
-    assert found is state
-    assert found.terminal == (sealed and not counts.open)
+    actual = batch_state(batch(sealed=sealed, counts=counts))
+    assert actual is state
+    assert actual.terminal == (sealed and not counts.open)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_batch_state_is_the_first_that_fits(
 def test_batch_progress_knows_its_total_when_every_document_does(
     documents: int, totals: SegmentTotals, progress: tuple[int, int | None]
 ) -> None:
-    found = batch_progress(batch(counts=some(running=documents), segments=totals))
-    assert (found.completed_segments, found.total_segments) == progress
+    actual = batch_progress(batch(counts=some(running=documents), segments=totals))
+    assert (actual.completed_segments, actual.total_segments) == progress
 
 
 NEWEST = batch(
@@ -155,8 +155,8 @@ NEWEST = batch(
     counts=some(succeeded=2),
     segments=SegmentTotals(completed=5, total=5, unknown=0),
     revision=9,
-    progress_serial=4,
-    progress_mark=1,
+    progress_seq=4,
+    server_epoch=1,
     updated_at=9_000,
     ended_at=9_000,
 )
@@ -288,11 +288,11 @@ def test_dataset_moves_by_one_batch(
     last_ended: BatchState,
     moved: dict[str, int],
 ) -> None:
-    found = move_dataset(BUSY, before, after)
-    assert (found.batches, found.open_batches, found.pending_batches) == batches
-    assert found.last_ended is last_ended
-    assert found.counts == replace(BUSY.counts, **moved)
-    assert found.dataset_id == BUSY.dataset_id
+    actual = move_dataset(BUSY, before, after)
+    assert (actual.batches, actual.open_batches, actual.pending_batches) == batches
+    assert actual.last_ended is last_ended
+    assert actual.counts == replace(BUSY.counts, **moved)
+    assert actual.dataset_id == BUSY.dataset_id
 
 
 def test_dataset_time_never_falls() -> None:

@@ -32,7 +32,7 @@ def counted(completed: int, total: int | None) -> Progress:
     return Progress(completed_segments=completed, total_segments=total)
 
 
-def told(completed: int, total: int | None, **more: Any) -> Report:
+def received(completed: int, total: int | None, **more: Any) -> Report:
     return replace(Report(document_id="doc-0", progress=counted(completed, total)), **more)
 
 
@@ -67,13 +67,13 @@ def test_counters_never_fall(
     after: tuple[int, int | None],
 ) -> None:
     before = document_in(state, progress=counted(*known))
-    change = apply_report(before, told(*reported), now=NOW)
+    change = apply_report(before, received(*reported), now=NOW)
     assert (change.kind, change.outcome) == (None, outcome)
     assert change.document == replace(before, progress=counted(*after))
 
 
 def test_counters_lead_to_the_same_end_in_whatever_order_they_arrive() -> None:
-    reports = [told(3, 5), told(6, 10), told(8, None), told(2, None)]
+    reports = [received(3, 5), received(6, 10), received(8, None), received(2, None)]
     for order in itertools.permutations(reports):
         after = document_in(RUNNING)
         for report in order:
@@ -94,7 +94,7 @@ def test_stage_counters_and_error_of_one_report_are_one_transition(
     more: dict[str, object], kind: TransitionKind
 ) -> None:
     before = document_in(RUNNING, Stage.SPLITTING, progress=COUNTED)
-    change = apply_report(before, told(5, 10, **more), now=NOW)
+    change = apply_report(before, received(5, 10, **more), now=NOW)
     assert (change.kind, change.outcome) == (kind, APPLIED)
     assert change.document.progress == MORE
 

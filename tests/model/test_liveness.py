@@ -9,11 +9,11 @@ from stagecast.model import (
     Timer,
     TransitionKind,
     WorkerOrder,
-    as_one_us,
+    coalesce_us,
     deadline,
     give_up,
     order_for,
-    patience_us,
+    timeout_us,
 )
 from tests.builders import document_in
 
@@ -50,7 +50,7 @@ def test_document_that_is_not_there_is_to_be_dropped() -> None:
 def test_only_what_waits_or_runs_is_timed(state: DocumentState, stalled: bool) -> None:
     timed = {_STATE.PENDING: (90, 0), _STATE.RUNNING: (60, 20)}
     spans = {"start_after_us": 90, "stall_after_us": 60, "fail_after_us": 20}
-    assert patience_us(state, stalled, **spans) == timed.get(state, (0, 0))[stalled]
+    assert timeout_us(state, stalled, **spans) == timed.get(state, (0, 0))[stalled]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_deadline_counts_from_the_last_sign_of_life_or_the_grace(
     assert deadline(_timer(heard_at, 0), now=now, grace_from=grace_from) is None
 
 
-def _timer(heard_at: int, patience: int) -> Timer:
+def _timer(heard_at: int, timeout: int) -> Timer:
     return Timer(
         dataset_id="",
         batch_id="",
         document_id="",
-        place=(1, 1, 1),
+        key=(1, 1, 1),
         heard_at=heard_at,
         due_at=1,
-        patience_us=patience,
+        timeout_us=timeout,
     )
 
 
@@ -115,4 +115,4 @@ def test_what_neither_waits_nor_runs_is_not_given_up(state: DocumentState) -> No
 def test_signs_of_life_count_as_one_within_a_second_or_a_twentieth(
     stall_after_us: int, as_one: int
 ) -> None:
-    assert as_one_us(stall_after_us) == as_one
+    assert coalesce_us(stall_after_us) == as_one

@@ -56,13 +56,13 @@ said = st.fixed_dictionaries(
 ).filter(lambda news: news["error"] is None or news["stage"] is not Stage.COMPLETED)
 
 MOVES: dict[str, Callable[[Document, int], Change]] = {
-    "pause": lambda found, now: pause(found, now=now),
-    "resume": lambda found, _now: resume(found),
-    "stop": lambda found, now: stop(found, now=now),
-    "retry": lambda found, _now: retry(found),
-    "stall": lambda found, _now: stall(found),
-    "recover": lambda found, _now: recover(found),
-    "lose": lambda found, now: lose(found, now=now),
+    "pause": lambda actual, now: pause(actual, now=now),
+    "resume": lambda actual, _now: resume(actual),
+    "stop": lambda actual, now: stop(actual, now=now),
+    "retry": lambda actual, _now: retry(actual),
+    "stall": lambda actual, _now: stall(actual),
+    "recover": lambda actual, _now: recover(actual),
+    "lose": lambda actual, now: lose(actual, now=now),
 }
 
 LEFT = {
@@ -115,15 +115,15 @@ class Ingestion(RuleBasedStateMachine):
     @rule(number=numbers, worker=st.sampled_from(["w1", "w2"]))
     def take(self, number: int, worker: str) -> None:
         if number < len(self.documents):
-            edit, found = self.begin(), self.documents[number]
-            edit.apply(found, start_attempt(found, worker, now=edit.now))
+            edit, actual = self.begin(), self.documents[number]
+            edit.apply(actual, start_attempt(actual, worker, now=edit.now))
             self.save(edit)
 
     @rule(number=numbers, move=st.sampled_from(sorted(MOVES)))
     def move(self, number: int, move: str) -> None:
         if number < len(self.documents):
-            edit, found = self.begin(), self.documents[number]
-            edit.apply(found, MOVES[move](found, edit.now))
+            edit, actual = self.begin(), self.documents[number]
+            edit.apply(actual, MOVES[move](actual, edit.now))
             self.save(edit)
 
     @rule(news=said)
@@ -134,10 +134,10 @@ class Ingestion(RuleBasedStateMachine):
     def report_together(self, many: list[dict[str, Any]]) -> None:
         reports = [self.report_of(**news) for news in many if news["number"] < len(self.documents)]
         edit = self.begin()
-        found = list(self.documents)
+        actual = list(self.documents)
         try:
             for number, report in reports:
-                found[number] = self.tell(edit, found[number], report)
+                actual[number] = self.tell(edit, actual[number], report)
         except StagecastError:
             return  # nothing was saved; the invariants look at what is stored
         self.save(edit)
@@ -165,7 +165,7 @@ class Ingestion(RuleBasedStateMachine):
 
     def begin(self, *, new: bool = False) -> BatchEdit:
         self.calls += 1
-        return BatchEdit(self.batch, new=new, now=self.clock, call=self.calls, mark=1)
+        return BatchEdit(self.batch, new=new, now=self.clock, write_id=self.calls, server_epoch=1)
 
     def save(self, edit: BatchEdit) -> None:
         if not edit.dirty:
@@ -178,9 +178,9 @@ class Ingestion(RuleBasedStateMachine):
             else:
                 check_step(self.documents[after.position], after)
                 self.documents[after.position] = after
-        serials = sorted(edit.serials.values())
-        assert all(serial > self.batch.progress_serial for serial in serials)
-        assert edit.batch.progress_serial == max([self.batch.progress_serial, *serials])
+        progress_seqs = sorted(edit.progress_seqs.values())
+        assert all(progress_seq > self.batch.progress_seq for progress_seq in progress_seqs)
+        assert edit.batch.progress_seq == max([self.batch.progress_seq, *progress_seqs])
         self.batch = edit.batch
 
     def check_log(self, edit: BatchEdit) -> None:
@@ -196,7 +196,7 @@ class Ingestion(RuleBasedStateMachine):
                 assert after.updated_at == transition.committed_at
                 latest[after.position] = after
                 assert transition.counts == recount(latest.values())
-            assert transition.call == self.calls
+            assert transition.write_id == self.calls
         self.log += edit.transitions
 
     # What holds after every call.
@@ -208,11 +208,11 @@ class Ingestion(RuleBasedStateMachine):
 
     @invariant()
     def segments_are_those_of_the_documents(self) -> None:
-        told = [found.progress for found in self.documents]
+        reported = [actual.progress for actual in self.documents]
         assert self.batch.segments == SegmentTotals(
-            completed=sum(one.completed_segments for one in told),
-            total=sum(one.total_segments or 0 for one in told),
-            unknown=sum(one.total_segments is None for one in told),
+            completed=sum(one.completed_segments for one in reported),
+            total=sum(one.total_segments or 0 for one in reported),
+            unknown=sum(one.total_segments is None for one in reported),
         )
 
     @invariant()
@@ -226,7 +226,7 @@ class Ingestion(RuleBasedStateMachine):
 
     @invariant()
     def batch_has_ended_if_sealed_and_nothing_is_open(self) -> None:
-        done = all(found.state.terminal for found in self.documents)
+        done = all(actual.state.terminal for actual in self.documents)
         assert (self.batch.ended_at is not None) == (self.batch.sealed and done)
 
     @invariant()
@@ -236,43 +236,43 @@ class Ingestion(RuleBasedStateMachine):
 
     @invariant()
     def documents_are_sound(self) -> None:
-        for found in self.documents:
-            check_state(found)
-            check_times(found, self.batch.updated_at)
+        for actual in self.documents:
+            check_state(actual)
+            check_times(actual, self.batch.updated_at)
 
 
 def recount(documents: Iterable[Document]) -> DocumentCounts:
-    found = list(documents)
-    states = Counter(one.state.name.lower() for one in found)
-    return DocumentCounts(**states, stalled=sum(one.stalled for one in found))
+    actual = list(documents)
+    states = Counter(one.state.name.lower() for one in actual)
+    return DocumentCounts(**states, stalled=sum(one.stalled for one in actual))
 
 
-def check_state(found: Document) -> None:
-    state, progress = found.state, found.progress
-    assert (found.error is not None) == (state is DocumentState.FAILED)
-    assert (found.stage is Stage.COMPLETED) == (state is DocumentState.SUCCEEDED)
-    assert not found.stalled or state in (DocumentState.PENDING, DocumentState.RUNNING)
+def check_state(actual: Document) -> None:
+    state, progress = actual.state, actual.progress
+    assert (actual.error is not None) == (state is DocumentState.FAILED)
+    assert (actual.stage is Stage.COMPLETED) == (state is DocumentState.SUCCEEDED)
+    assert not actual.stalled or state in (DocumentState.PENDING, DocumentState.RUNNING)
     if progress.total_segments is not None:
         assert progress.completed_segments <= progress.total_segments
     if state is DocumentState.PENDING:
-        assert (found.stage, found.worker) == (Stage.WAITING, "")
+        assert (actual.stage, actual.worker) == (Stage.WAITING, "")
 
 
-def check_times(found: Document, newest: int) -> None:
-    state, started = found.state, found.processing_started_at
+def check_times(actual: Document, newest: int) -> None:
+    state, started = actual.state, actual.processing_started_at
     ended_badly = state in (DocumentState.FAILED, DocumentState.STOPPED)
-    assert (found.paused_at is not None) == (state is DocumentState.PAUSED)
-    assert (found.stopped_at is not None) == ended_badly
-    assert (found.completed_at is not None) == (state is DocumentState.SUCCEEDED)
+    assert (actual.paused_at is not None) == (state is DocumentState.PAUSED)
+    assert (actual.stopped_at is not None) == ended_badly
+    assert (actual.completed_at is not None) == (state is DocumentState.SUCCEEDED)
     for stage, name in LEFT.items():
-        assert (getattr(found, name) is not None) == (found.stage > stage)
-    if found.stage > Stage.WAITING or state is DocumentState.RUNNING:
+        assert (getattr(actual, name) is not None) == (actual.stage > stage)
+    if actual.stage > Stage.WAITING or state is DocumentState.RUNNING:
         assert started is not None
     if state is DocumentState.PENDING:
         assert started is None
-    left = [getattr(found, name) for name in LEFT.values()]
-    check_order(found.created_at, started, *left, found.completed_at, found.stopped_at, newest)
-    check_order(found.created_at, found.paused_at, newest)  # stages go on while it is paused
+    left = [getattr(actual, name) for name in LEFT.values()]
+    check_order(actual.created_at, started, *left, actual.completed_at, actual.stopped_at, newest)
+    check_order(actual.created_at, actual.paused_at, newest)  # stages go on while it is paused
 
 
 def check_order(*times: int | None) -> None:

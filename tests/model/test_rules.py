@@ -108,16 +108,16 @@ def situation(state: str, letter: str) -> Document:
     stage = STAGES[letter]
     match state:
         case "UNTAKEN":
-            found = document_in(PAUSED, stage, worker="", processing_started_at=None)
+            actual = document_in(PAUSED, stage, worker="", processing_started_at=None)
         case "OVERDUE":
-            found = document_in(PENDING, stage, stalled=True)
+            actual = document_in(PENDING, stage, stalled=True)
         case "STALLED":
-            found = document_in(RUNNING, stage, stalled=True)
+            actual = document_in(RUNNING, stage, stalled=True)
         case "FAILED'":
-            found = document_in(FAILED, stage, error=OTHER_ERROR)
+            actual = document_in(FAILED, stage, error=OTHER_ERROR)
         case _:
-            found = document_in(DocumentState[state], stage)
-    return replace(found, progress=COUNTED)
+            actual = document_in(DocumentState[state], stage)
+    return replace(actual, progress=COUNTED)
 
 
 def news(column: str) -> Report:
@@ -204,23 +204,23 @@ FAILED    I   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/
 STOPPED   P   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
 """  # noqa: E501 - a table is read across
 
-ASKED: dict[str, tuple[Kind, Callable[[Document], Change]]] = {
-    "same": (Kind.STARTED, lambda found: start_attempt(found, "w1", now=NOW)),
-    "other": (Kind.STARTED, lambda found: start_attempt(found, "w2", now=NOW)),
-    "pause": (Kind.PAUSED, lambda found: pause(found, now=NOW)),
+REQUESTED: dict[str, tuple[Kind, Callable[[Document], Change]]] = {
+    "same": (Kind.STARTED, lambda actual: start_attempt(actual, "w1", now=NOW)),
+    "other": (Kind.STARTED, lambda actual: start_attempt(actual, "w2", now=NOW)),
+    "pause": (Kind.PAUSED, lambda actual: pause(actual, now=NOW)),
     "resume": (Kind.RESUMED, resume),
-    "stop": (Kind.STOPPED, lambda found: stop(found, now=NOW)),
+    "stop": (Kind.STOPPED, lambda actual: stop(actual, now=NOW)),
     "retry": (Kind.RETRIED, retry),
     "stall": (Kind.STALLED, stall),
     "recover": (Kind.RECOVERED, recover),
-    "lose": (Kind.FAILED, lambda found: lose(found, now=NOW)),
+    "lose": (Kind.FAILED, lambda actual: lose(actual, now=NOW)),
 }
 
 
-@pytest.mark.parametrize(("start", "asked", "cell"), cells(MOVES))
-def test_move_does_what_the_table_says(start: tuple[str, str], asked: str, cell: str) -> None:
+@pytest.mark.parametrize(("start", "requested", "cell"), cells(MOVES))
+def test_move_does_what_the_table_says(start: tuple[str, str], requested: str, cell: str) -> None:
     before = situation(*start)
-    kind, ask = ASKED[asked]
+    kind, ask = REQUESTED[requested]
     change = ask(before)
     after = change.document
     if cell == "=":
@@ -229,7 +229,7 @@ def test_move_does_what_the_table_says(start: tuple[str, str], asked: str, cell:
         return
     state, _, stage = cell.rstrip("^").partition("/")
     # The one cell of two meanings: the worker that a stalled document has is heard from again.
-    recovered = asked == "same" and start[0] == "STALLED"
+    recovered = requested == "same" and start[0] == "STALLED"
     assert change.kind is (Kind.RECOVERED if recovered else kind)
     assert change.outcome is APPLIED
     assert after.state.name == state.replace("STALLED", "RUNNING").replace("OVERDUE", "PENDING")
@@ -266,25 +266,25 @@ TIMES = (
     "paused_at",
     "stopped_at",
 )
-TAKEN, PARSED, CLEANED, SPLIT, COMPLETED_AT, PAUSED_AT, STOPPED_AT = TIMES
+ACCEPTED, PARSED, CLEANED, SPLIT, COMPLETED_AT, PAUSED_AT, STOPPED_AT = TIMES
 
 
-def times_of(found: Document) -> dict[str, int]:
-    times = {name: getattr(found, name) for name in TIMES}
+def times_of(actual: Document) -> dict[str, int]:
+    times = {name: getattr(actual, name) for name in TIMES}
     return {name: time for name, time in times.items() if time is not None}
 
 
 @pytest.mark.parametrize(
     ("stage", "passed"),
     [
-        ("P", [TAKEN]),
-        ("C", [TAKEN, PARSED]),
-        ("S", [TAKEN, PARSED, CLEANED]),
-        ("I", [TAKEN, PARSED, CLEANED, SPLIT]),
-        ("D", [TAKEN, PARSED, CLEANED, SPLIT, COMPLETED_AT]),
-        ("eP", [TAKEN, STOPPED_AT]),
-        ("eC", [TAKEN, PARSED, STOPPED_AT]),
-        ("eI", [TAKEN, PARSED, CLEANED, SPLIT, STOPPED_AT]),
+        ("P", [ACCEPTED]),
+        ("C", [ACCEPTED, PARSED]),
+        ("S", [ACCEPTED, PARSED, CLEANED]),
+        ("I", [ACCEPTED, PARSED, CLEANED, SPLIT]),
+        ("D", [ACCEPTED, PARSED, CLEANED, SPLIT, COMPLETED_AT]),
+        ("eP", [ACCEPTED, STOPPED_AT]),
+        ("eC", [ACCEPTED, PARSED, STOPPED_AT]),
+        ("eI", [ACCEPTED, PARSED, CLEANED, SPLIT, STOPPED_AT]),
         ("e", [STOPPED_AT]),
         (">", []),
     ],
@@ -296,7 +296,7 @@ def test_skipped_stages_get_the_time_at_which_they_were_left(stage: str, passed:
 
 def test_time_of_a_stage_left_before_stays() -> None:
     splitting = document_in(RUNNING, Stage.SPLITTING)
-    assert times_of(splitting) == {TAKEN: 2_000, PARSED: 3_000, CLEANED: 4_000}
+    assert times_of(splitting) == {ACCEPTED: 2_000, PARSED: 3_000, CLEANED: 4_000}
     after = apply_report(splitting, news("D"), now=NOW).document
     assert times_of(after) == {
         **times_of(splitting),
@@ -316,7 +316,7 @@ def test_pause_sets_its_time_and_resume_clears_it(state: DocumentState) -> None:
 def test_stage_entered_while_paused_keeps_the_pause_and_counts_as_started() -> None:
     untaken = situation("UNTAKEN", "W")
     moved = apply_report(untaken, news("P"), now=NOW).document
-    assert times_of(moved) == {TAKEN: NOW, PAUSED_AT: 9_000}
+    assert times_of(moved) == {ACCEPTED: NOW, PAUSED_AT: 9_000}
     assert resume(moved).document.state is RUNNING
 
 
@@ -324,15 +324,15 @@ def test_stage_entered_while_paused_keeps_the_pause_and_counts_as_started() -> N
 def test_end_clears_the_time_of_the_pause(column: str, ended: str) -> None:
     paused = situation("PAUSED", "I")
     after = apply_report(paused, news(column), now=NOW).document
-    assert times_of(after).keys() == {TAKEN, PARSED, CLEANED, SPLIT, ended}
+    assert times_of(after).keys() == {ACCEPTED, PARSED, CLEANED, SPLIT, ended}
 
 
 @pytest.mark.parametrize("start", [("PENDING", "W"), ("STALLED", "P"), ("PAUSED", "P")])
 def test_stop_sets_its_time_and_clears_the_pause(start: tuple[str, str]) -> None:
     before = situation(*start)
     after = stop(before, now=NOW).document
-    kept = {name: time for name, time in times_of(before).items() if name != PAUSED_AT}
-    assert times_of(after) == {**kept, STOPPED_AT: NOW}
+    cache = {name: time for name, time in times_of(before).items() if name != PAUSED_AT}
+    assert times_of(after) == {**cache, STOPPED_AT: NOW}
     assert (after.error, after.stalled, after.progress) == (None, False, COUNTED)
 
 
@@ -340,7 +340,7 @@ def test_lost_document_fails_where_it_is_with_worker_lost() -> None:
     after = lose(situation("STALLED", "C"), now=NOW).document
     assert after.error is not None
     assert after.error.reason == "WORKER_LOST"
-    assert times_of(after) == {TAKEN: 2_000, PARSED: 3_000, STOPPED_AT: NOW}
+    assert times_of(after) == {ACCEPTED: 2_000, PARSED: 3_000, STOPPED_AT: NOW}
 
 
 def test_stalling_touches_nothing_but_the_flag() -> None:
@@ -352,7 +352,7 @@ def test_stalling_touches_nothing_but_the_flag() -> None:
 
 def test_taking_a_document_sets_worker_and_start() -> None:
     after = start_attempt(document(progress=MORE), "w1", now=NOW).document
-    assert (after.worker, times_of(after)) == ("w1", {TAKEN: NOW})
+    assert (after.worker, times_of(after)) == ("w1", {ACCEPTED: NOW})
     assert after.progress == MORE  # the attempt that waited is the one that begins
 
 

@@ -67,7 +67,7 @@ def decode_page(text: str) -> PageToken:
     return PageToken.decode(text, *QUESTION)
 
 
-GIVEN = {
+VALUE = {
     "resume": (resume_token().encode(), decode_resume, TokenInvalid),
     "page": (
         PageToken(after="5", resume_token=SHORT).encode(*QUESTION),
@@ -81,7 +81,7 @@ GIVEN = {
     ),
 }
 given_tokens = pytest.mark.parametrize(
-    ("text", "decode", "refusal"), GIVEN.values(), ids=list(GIVEN)
+    ("text", "decode", "refusal"), VALUE.values(), ids=list(VALUE)
 )
 
 
@@ -249,8 +249,8 @@ def test_page_token_tells_nothing_to_who_does_not_know_the_secret() -> None:
         PageToken.decode(texts[7], bytes(32), *QUESTION[1:])
 
 
-@pytest.mark.parametrize("says", [b"", b"\xff", b'["1",""]', bytes(16), bytes(40)])
-def test_page_token_that_nobody_has_sealed_is_refused(says: bytes) -> None:
+@pytest.mark.parametrize("report_of", [b"", b"\xff", b'["1",""]', bytes(16), bytes(40)])
+def test_page_token_that_nobody_has_sealed_is_refused(report_of: bytes) -> None:
     with pytest.raises(FieldInvalid) as caught:
-        decode_page(tokens._pack(says))
+        decode_page(tokens._pack(report_of))
     assert caught.value.field == "page_token"

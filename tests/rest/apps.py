@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 
-from stagecast.feed import Feed
 from stagecast.grace import Grace
-from stagecast.queries import Queries
+from stagecast.notifier import Notifier
 from stagecast.rest import make_rest_app
+from stagecast.service.queries import Queries
 from stagecast.store.sqlite import SqliteStore
 from tests.access import asking_nobody
 
 
 def open_app(
     store: SqliteStore,
-    feed: Feed | None = None,
+    notifier: Notifier | None = None,
     *,
     is_ready: Callable[[], bool] = lambda: True,
     store_s: float = 600.0,
@@ -26,7 +26,7 @@ def open_app(
     """Return it; without a feed nothing is heard of commits."""
     return make_rest_app(
         Queries(store),
-        feed or Feed(),
+        notifier or Notifier(),
         authenticator=asking_nobody(store),
         is_ready=is_ready,
         store_s=store_s,

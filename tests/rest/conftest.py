@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from stagecast import model
-from stagecast.feed import Feed
 from stagecast.model import (
     ALL,
     Change,
@@ -19,10 +18,11 @@ from stagecast.model import (
     Report,
     Stage,
 )
-from stagecast.reports import Reports
-from stagecast.store import Writing
+from stagecast.notifier import Notifier
+from stagecast.service.reports import Reports
+from stagecast.service.submissions import Submissions
+from stagecast.store import WriteTransaction
 from stagecast.store.sqlite import SqliteStore
-from stagecast.submissions import Submissions
 from tests.builders import new_batch, new_document
 from tests.clock import Clock
 from tests.rest.apps import open_app
@@ -76,7 +76,7 @@ class Ingestion:
         await self._change(document_id, lambda document, now: model.stop(document, now=now))
 
     async def _change(self, document_id: str, rule: Callable[[Document, int], Change]) -> None:
-        def change(tx: Writing) -> None:
+        def change(tx: WriteTransaction) -> None:
             batch = tx.find_batch(self.dataset_id, self.batch_id)
             assert batch is not None
             edit = tx.edit(batch)
@@ -93,13 +93,15 @@ def db(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def feed() -> Feed:
-    return Feed()
+def notifier() -> Notifier:
+    return Notifier()
 
 
 @pytest.fixture
-async def store(db: Path, clock: Clock, feed: Feed) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+async def store(db: Path, clock: Clock, notifier: Notifier) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(
+        db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
     yield store
     await store.close()
 
@@ -116,8 +118,8 @@ def begin(store: SqliteStore) -> Callable[..., Ingestion]:
 
 
 @pytest.fixture
-async def http(store: SqliteStore, feed: Feed) -> AsyncIterator[httpx.AsyncClient]:
-    app = open_app(store, feed)
+async def http(store: SqliteStore, notifier: Notifier) -> AsyncIterator[httpx.AsyncClient]:
+    app = open_app(store, notifier)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         yield client

@@ -101,9 +101,9 @@ class Connection:
         async with asyncio.timeout(600):
             first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().splitlines()
             fields = (line.split(": ", 1) for line in lines if line)
-            found = {name.lower(): value for name, value in fields}
-            body = await self._reader.readexactly(int(found.get("content-length", 0)))
-        return Answer(code=int(first.split()[1]), headers=found, body=body)
+            actual = {name.lower(): value for name, value in fields}
+            body = await self._reader.readexactly(int(actual.get("content-length", 0)))
+        return Answer(code=int(first.split()[1]), headers=actual, body=body)
 
 
 @pytest.fixture

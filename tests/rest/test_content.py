@@ -19,7 +19,7 @@ CONTENT = body("{", "}")
 OTHER = body("[]")
 
 
-def asked(*conditions: str) -> Request:
+def requested(*conditions: str) -> Request:
     headers = [(b"if-none-match", condition.encode()) for condition in conditions]
     return Request({"type": "http", "method": "GET", "path": "/", "headers": headers})
 
@@ -51,7 +51,7 @@ def test_etag_is_strong_and_of_the_bytes_however_they_were_cut() -> None:
     ],
 )
 def test_body_that_the_client_has_is_not_sent(conditions: tuple[str, ...]) -> None:
-    response = respond(asked(*conditions), CONTENT)
+    response = respond(requested(*conditions), CONTENT)
     assert response.status_code == 304
     assert response.headers["etag"] == CONTENT.etag
     assert "content-type" not in response.headers
@@ -71,7 +71,7 @@ def test_body_that_the_client_has_is_not_sent(conditions: tuple[str, ...]) -> No
     ],
 )
 def test_body_that_the_client_has_not_is_sent(conditions: tuple[str, ...]) -> None:
-    response = respond(asked(*conditions), CONTENT)
+    response = respond(requested(*conditions), CONTENT)
     assert response.status_code == 200
     assert response.headers["etag"] == CONTENT.etag
     assert response.headers["content-length"] == "2"

@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stagecast.auth import Authenticator, KeyRing
-from stagecast.feed import Feed
+from stagecast.auth import Authenticator, KeyCache
 from stagecast.grace import Grace
 from stagecast.model import Scope
-from stagecast.queries import Queries
+from stagecast.notifier import Notifier
 from stagecast.rest import make_rest_app
+from stagecast.service.queries import Queries
 from stagecast.store.sqlite import SqliteStore
 from tests.access import make_key, revoke
 from tests.builders import DATASET_ID
@@ -33,26 +33,30 @@ _INVALID = "Access token is invalid"
 
 
 @pytest.fixture
-async def store(db: Path, clock: Clock, feed: Feed) -> AsyncIterator[CountingStore]:
-    store = CountingStore(db, clock=clock, on_commit=feed.ring, on_foreign_commit=lambda: None)
+async def store(db: Path, clock: Clock, notifier: Notifier) -> AsyncIterator[CountingStore]:
+    store = CountingStore(
+        db, clock=clock, on_commit=notifier.notify, on_foreign_commit=lambda: None
+    )
     yield store
     await store.close()
 
 
 @pytest.fixture
-async def ring(store: SqliteStore, feed: Feed) -> KeyRing:
-    return KeyRing(store, asyncio.Event(), on_change=lambda: feed.ring_only(feed.topics()))
+async def key_cache(store: SqliteStore, notifier: Notifier) -> KeyCache:
+    return KeyCache(
+        store, asyncio.Event(), on_change=lambda: notifier.notify_only(notifier.topics())
+    )
 
 
 @pytest.fixture
 async def http(
-    store: SqliteStore, feed: Feed, clock: Clock, ring: KeyRing, key: str
+    store: SqliteStore, notifier: Notifier, clock: Clock, key_cache: KeyCache, key: str
 ) -> AsyncIterator[httpx.AsyncClient]:
-    authenticator = Authenticator(ring, verifier=None, clock=clock, required=False)
-    await ring.refresh()
+    authenticator = Authenticator(key_cache, verifier=None, clock=clock, required=False)
+    await key_cache.refresh()
     app = make_rest_app(
         Queries(store),
-        feed,
+        notifier,
         authenticator=authenticator,
         is_ready=lambda: True,
         store_s=600.0,
@@ -95,8 +99,8 @@ def envelope(message: str) -> dict[str, object]:
 async def test_dify_path_says_what_is_wrong_before_it_looks_at_anything(
     http: httpx.AsyncClient, key: str, headers: dict[str, str], message: str, dataset_id: str
 ) -> None:
-    given = {name: value.replace("KEY", key) for name, value in headers.items()}
-    answer = await http.get(DIFY.format(dataset_id), headers=given)
+    argument = {name: value.replace("KEY", key) for name, value in headers.items()}
+    answer = await http.get(DIFY.format(dataset_id), headers=argument)
     assert answer.status_code == 401
     assert answer.json() == envelope(message)
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
@@ -124,8 +128,8 @@ async def test_dify_path_takes_the_scheme_in_any_case(
 async def test_cognee_path_is_open_to_any_good_credential(
     http: httpx.AsyncClient, key: str, headers: dict[str, str]
 ) -> None:
-    given = {name: value.replace("KEY", key) for name, value in headers.items()}
-    answer = await http.get(COGNEE, headers=given)
+    argument = {name: value.replace("KEY", key) for name, value in headers.items()}
+    answer = await http.get(COGNEE, headers=argument)
     assert (answer.status_code, answer.json()) == (200, {})
 
 
@@ -136,17 +140,17 @@ async def test_cognee_path_is_open_to_any_good_credential(
 async def test_cognee_path_refuses_before_it_looks_at_the_query(
     http: httpx.AsyncClient, key: str, headers: dict[str, str]
 ) -> None:
-    given = {name: value.replace("KEY", key) for name, value in headers.items()}
-    answer = await http.get(COGNEE, params={"dataset": "bad"}, headers=given)
+    argument = {name: value.replace("KEY", key) for name, value in headers.items()}
+    answer = await http.get(COGNEE, params={"dataset": "bad"}, headers=argument)
     assert (answer.status_code, answer.json()) == (401, {"detail": "Unauthorized"})
     assert "WWW-Authenticate" not in answer.headers
 
 
 async def test_key_without_the_scope_reads_nothing(
-    http: httpx.AsyncClient, db: Path, ring: KeyRing, dataset_id: str
+    http: httpx.AsyncClient, db: Path, key_cache: KeyCache, dataset_id: str
 ) -> None:
     writer = await make_key(db, Scope.REPORT, Scope.CONTROL)
-    await ring.refresh()
+    await key_cache.refresh()
     dify = await http.get(DIFY.format(dataset_id), headers=bearer(writer))
     assert dify.status_code == 403
     assert dify.json() == {
@@ -159,12 +163,12 @@ async def test_key_without_the_scope_reads_nothing(
 
 
 async def test_ended_key_is_as_good_as_none(
-    http: httpx.AsyncClient, db: Path, ring: KeyRing, clock: Clock, dataset_id: str
+    http: httpx.AsyncClient, db: Path, key_cache: KeyCache, clock: Clock, dataset_id: str
 ) -> None:
     brief = await make_key(db, lives_s=60, clock=clock)
     gone = await make_key(db)
     await revoke(db, gone)
-    await ring.refresh()
+    await key_cache.refresh()
     clock.advance(60)
     for ended in (brief, gone):
         answer = await http.get(DIFY.format(dataset_id), headers=bearer(ended))
@@ -176,19 +180,19 @@ async def test_ended_key_is_as_good_as_none(
 async def test_forbidden_dataset_answers_as_an_unknown_one(
     http: httpx.AsyncClient,
     db: Path,
-    ring: KeyRing,
+    key_cache: KeyCache,
     ingestion: Ingestion,
     key: str,
     seen: list[str],
 ) -> None:
     other = await make_key(db, datasets=seen)
-    await ring.refresh()
-    asked = [ingestion.path, f"{COGNEE}?dataset={ingestion.dataset_id}", COGNEE]
-    before = [await http.get(path, headers=bearer(other)) for path in asked]
+    await key_cache.refresh()
+    requested = [ingestion.path, f"{COGNEE}?dataset={ingestion.dataset_id}", COGNEE]
+    before = [await http.get(path, headers=bearer(other)) for path in requested]
     await ingestion.submit("a")
-    for path in asked:  # and is kept for those who may
+    for path in requested:  # and is kept for those who may
         assert ingestion.dataset_id in (await http.get(path, headers=bearer(key))).text + path
-    after = [await http.get(path, headers=bearer(other)) for path in asked]
+    after = [await http.get(path, headers=bearer(other)) for path in requested]
     for unknown, forbidden in zip(before, after, strict=True):
         assert forbidden.status_code == unknown.status_code
         assert forbidden.headers.raw == unknown.headers.raw
@@ -199,7 +203,7 @@ async def test_forbidden_dataset_answers_as_an_unknown_one(
 async def test_kept_answer_is_shown_only_to_those_who_see_the_same(
     http: httpx.AsyncClient,
     db: Path,
-    ring: KeyRing,
+    key_cache: KeyCache,
     begin: Callable[..., Ingestion],
     key: str,
 ) -> None:
@@ -211,22 +215,22 @@ async def test_kept_answer_is_shown_only_to_those_who_see_the_same(
         await make_key(db, datasets=[mine.dataset_id]): {mine.dataset_id},
         await make_key(db, datasets=[theirs.dataset_id]): {theirs.dataset_id},
     }
-    await ring.refresh()
+    await key_cache.refresh()
     named = f"{COGNEE}?dataset={mine.dataset_id}&dataset={theirs.dataset_id}"
     for _ in range(2):
-        for given, seen in keys.items():
+        for argument, seen in keys.items():
             for path in (COGNEE, named):
-                answer = await http.get(path, headers={"X-Api-Key": given})
+                answer = await http.get(path, headers={"X-Api-Key": argument})
                 assert answer.json().keys() == seen
             for one in (mine, theirs):
-                status = (await http.get(one.path, headers=bearer(given))).status_code
+                status = (await http.get(one.path, headers=bearer(argument))).status_code
                 assert status == (200 if one.dataset_id in seen else 404)
 
 
 async def test_answer_is_read_once_for_all_who_may_see_the_dataset(
     http: httpx.AsyncClient,
     db: Path,
-    ring: KeyRing,
+    key_cache: KeyCache,
     store: CountingStore,
     ingestion: Ingestion,
     key: str,
@@ -234,7 +238,7 @@ async def test_answer_is_read_once_for_all_who_may_see_the_dataset(
     await ingestion.submit("a")
     mine = ingestion.dataset_id
     keys = [key, *[await make_key(db, datasets=[mine, *other]) for other in ([], [DATASET_ID])]]
-    await ring.refresh()
+    await key_cache.refresh()
     before = store.reads
     answers = [await http.get(ingestion.path, headers=bearer(one)) for one in keys]
     assert [answer.status_code for answer in answers] == [200] * 3
@@ -262,9 +266,9 @@ async def test_nothing_of_a_credential_is_logged(
     http: httpx.AsyncClient, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for given in (key, key + "x"):
+    for argument in (key, key + "x"):
         for path in (COGNEE, DIFY.format("malformed")):
-            answer = await http.get(path, headers=bearer(given))
+            answer = await http.get(path, headers=bearer(argument))
             assert key[18:] not in answer.text
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("stage")]
     assert key[18:] not in "".join(ours)

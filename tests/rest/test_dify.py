@@ -14,8 +14,8 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from stagecast.feed import Feed
 from stagecast.model import ALL, DocumentError, Progress, Stage
+from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
 from tests.clock import START_US, Clock
 from tests.conditions import until
@@ -360,12 +360,14 @@ async def test_large_batch_holds_nobody_up(
 
 
 async def test_large_body_is_made_once_for_all_who_ask_while_it_is_sent(
-    db: Path, clock: Clock, feed: Feed, dataset_id: str
+    db: Path, clock: Clock, notifier: Notifier, dataset_id: str
 ) -> None:
-    store = CountingStore(db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    store = CountingStore(
+        db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
     ingestion, pages, polls = Ingestion(store, dataset_id), 10, 8
     await ingestion.submit(*(f"doc-{number}" for number in range(pages * 1_000)))
-    app, slow = open_app(store, feed), asyncio.Event()
+    app, slow = open_app(store, notifier), asyncio.Event()
     bodies: list[bytes] = []
 
     async def poll() -> None:

@@ -188,12 +188,12 @@ async def test_sdk_reads_with_a_key_and_is_refused_without(
     await calls.create("a")
     url = f"http://{server.http_address}"
     key = await make_key(config.db, Scope.READ, datasets=[calls.dataset_id])
-    told: list[str] = []
+    reported: list[str] = []
 
     async def look() -> None:
-        told.append((await refused(calls.batch(batch_id="none"))).reason)
+        reported.append((await refused(calls.batch(batch_id="none"))).reason)
 
-    await until(lambda: told[-1:] == ["CREDENTIALS_MISSING"], meanwhile=look)
+    await until(lambda: reported[-1:] == ["CREDENTIALS_MISSING"], meanwhile=look)
     with DifyDatasetClient(api_key=key, base_url=url) as sdk:
         read = await asyncio.to_thread(sdk.documents.get_indexing_status, calls.dataset_id, BATCH)
         assert [status.id for status in read.data] == ["a"]

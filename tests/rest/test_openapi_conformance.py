@@ -77,8 +77,8 @@ async def test_every_answer_is_as_the_document_says(
     if keys != "off":
         key = await make_key(config.db)
         await until_asked_for_keys(server)
-        given = {"right": key, "wrong": f"{key}x"}.get(keys)
-        options = ["--header", f"Authorization: Bearer {given}"] if given else []
+        value = {"right": key, "wrong": f"{key}x"}.get(keys)
+        options = ["--header", f"Authorization: Bearer {value}"] if value else []
     if keys == "off":
         # While there is no key, nobody is asked for one, nor refused without; the document says
         # what is so as soon as there is one.

@@ -84,34 +84,34 @@ async def test_url_of_64_kib_is_answered(address: str) -> None:
 
 @pytest.mark.parametrize("size", [64 * KIB + 1, 100 * KIB, 1_000 * KIB])
 async def test_longer_url_is_told_to_be_too_long(address: str, size: int) -> None:
-    told = await answer(address, get(url_of(size)))
-    assert told.startswith(b"HTTP/1.1 414 URI Too Long\r\n")
-    assert b"connection: close" in told
+    reported = await answer(address, get(url_of(size)))
+    assert reported.startswith(b"HTTP/1.1 414 URI Too Long\r\n")
+    assert b"connection: close" in reported
 
 
 @pytest.mark.parametrize("header", ["X-Large: " + "x" * 200 * KIB, "X: y\r\n" * 30_000 + "X: y"])
 async def test_headers_that_are_too_large_are_told(address: str, header: str) -> None:
-    told = await answer(address, get("/healthz", header))
-    assert told.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    reported = await answer(address, get("/healthz", header))
+    assert reported.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
 
 
 @pytest.mark.parametrize(
-    ("more", "told"), [(0, b"HTTP/1.1 200 "), (1, b"HTTP/1.1 431 ")], ids=["most", "one_more"]
+    ("more", "reported"), [(0, b"HTTP/1.1 200 "), (1, b"HTTP/1.1 431 ")], ids=["most", "one_more"]
 )
 async def test_headers_of_32_kib_are_answered_and_no_larger_ones(
-    address: str, more: int, told: bytes
+    address: str, more: int, reported: bytes
 ) -> None:
     """Counted as they are sent: the colon, the blank and the end of the line as well."""
     few = len("Host: x\r\n" + "Connection: close\r\n" + "X: \r\n")
     large = "X: " + "x" * (32 * KIB - few + more)
-    assert (await answer(address, get("/healthz", large))).startswith(told)
+    assert (await answer(address, get("/healthz", large))).startswith(reported)
 
 
 async def test_headers_without_an_end_are_cut_off(address: str) -> None:
-    told = await answer(
+    reported = await answer(
         address, b"GET /healthz HTTP/1.1\r\n", *[b"X-More: " + b"x" * 1_000] * 1_000
     )
-    assert told == b"" or told.startswith(b"HTTP/1.1 431 ")
+    assert reported == b"" or reported.startswith(b"HTTP/1.1 431 ")
 
 
 async def test_what_is_no_http_is_told(address: str) -> None:
@@ -181,10 +181,10 @@ async def test_connections_beyond_the_limit_are_told_when_to_come_again(
 ) -> None:
     async with serving(store, Config(http=ANY, linger_s=0.0, max_connections=2)) as address:
         opened = [await asyncio.open_connection(*address.split(":")) for _ in range(2)]
-        told = await answer(address, get("/healthz"))
-        assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert told.count(b"HTTP/1.1 ") == 1, "what it sends is not looked at"
-        assert b"retry-after: 5\r\n" in told
+        reported = await answer(address, get("/healthz"))
+        assert reported.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert reported.count(b"HTTP/1.1 ") == 1, "what it sends is not looked at"
+        assert b"retry-after: 5\r\n" in reported
         for reader, writer in opened:
             writer.write(get("/healthz"))
             async with asyncio.timeout(60):
@@ -222,12 +222,12 @@ async def test_client_that_is_told_may_go_on_sending_for_a_while(
     writer.write(b"no HTTP\r\n\r\n")
     async with asyncio.timeout(60):
         assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
-        [told] = connections
+        [reported] = connections
         for _ in range(5):
             writer.write(b"x" * KIB)
             # Some time passes: another connection is answered.
             assert (await answer(server.address, get("/healthz"))).startswith(b"HTTP/1.1 200 ")
-            assert told in connections
+            assert reported in connections
         assert await reader.read()
     writer.close()
     await until(lambda: not connections)
@@ -286,22 +286,22 @@ async def test_request_that_begins_behind_a_slow_one_is_timed_when_that_is_answe
         # Longer than a request may take; another connection tells when that is over.
         assert (await answer(server.address, b"")).startswith(b"HTTP/1.1 408 ")
         over.set()
-        told = await telling
+        reported = await telling
         await server.stop(0)
-        assert told.count(b"HTTP/1.1 200 ") == before
-        assert b"HTTP/1.1 408 " in told
+        assert reported.count(b"HTTP/1.1 200 ") == before
+        assert b"HTTP/1.1 408 " in reported
 
     await with_more_time(ask_and_begin, 0.2)
 
 
 async def test_fragment_of_a_url_is_no_part_of_the_question(address: str) -> None:
-    told = await answer(address, get(f"{DATASETS_STATUS_PATH}?dataset={DATASET_ID}#f"))
-    assert told.startswith(b"HTTP/1.1 200 ")
+    reported = await answer(address, get(f"{DATASETS_STATUS_PATH}?dataset={DATASET_ID}#f"))
+    assert reported.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_empty_lines_without_an_end_are_cut_off(address: str) -> None:
-    told = await answer(address, *[b"\r\n" * 1_000] * 100)
-    assert told.startswith(b"HTTP/1.1 431 ")
+    reported = await answer(address, *[b"\r\n" * 1_000] * 100)
+    assert reported.startswith(b"HTTP/1.1 431 ")
 
 
 def keep_alive(path: str, *headers: str) -> bytes:
@@ -309,14 +309,14 @@ def keep_alive(path: str, *headers: str) -> bytes:
 
 
 async def test_requests_that_are_sent_at_once_are_answered_in_turn(address: str) -> None:
-    told = await answer(address, keep_alive("/healthz") * 16 + get("/healthz"))
-    assert told.count(b"HTTP/1.1 200 ") == 17
+    reported = await answer(address, keep_alive("/healthz") * 16 + get("/healthz"))
+    assert reported.count(b"HTTP/1.1 200 ") == 17
 
 
 @pytest.mark.parametrize("number", [18, 1_000])
 async def test_too_many_requests_at_once_are_cut_off(address: str, number: int) -> None:
-    told = await answer(address, keep_alive("/healthz") * (number - 1) + get("/healthz"))
-    assert told.count(b"HTTP/1.1 200 ") <= 17
+    reported = await answer(address, keep_alive("/healthz") * (number - 1) + get("/healthz"))
+    assert reported.count(b"HTTP/1.1 200 ") <= 17
 
 
 CHUNKED = keep_alive("/healthz", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n"
@@ -331,13 +331,13 @@ async def test_headers_behind_a_body_without_an_end_are_cut_off(
     store: SqliteStore, endless: bytes
 ) -> None:
     async with serving(store, Config(http=ANY, linger_s=0.0, request_s=600)) as address:
-        told = await answer(address, CHUNKED, b"0\r\nX-More: y\r\nX-Long: y", *[endless] * 20)
-        assert b"HTTP/1.1 200 " in told or told == b""
+        reported = await answer(address, CHUNKED, b"0\r\nX-More: y\r\nX-Long: y", *[endless] * 20)
+        assert b"HTTP/1.1 200 " in reported or reported == b""
 
 
 async def test_headers_behind_a_body_are_ignored(address: str) -> None:
-    told = await answer(address, CHUNKED + b"0\r\nX-More: y\r\n\r\n" + get("/healthz"))
-    assert told.count(b"HTTP/1.1 200 ") == 2
+    reported = await answer(address, CHUNKED + b"0\r\nX-More: y\r\n\r\n" + get("/healthz"))
+    assert reported.count(b"HTTP/1.1 200 ") == 2
 
 
 async def show_headers(scope: Scope, receive: Receive, send: Send) -> None:
@@ -352,11 +352,11 @@ async def show_headers(scope: Scope, receive: Receive, send: Send) -> None:
 async def test_headers_behind_a_body_are_none_of_the_request() -> None:
     server = HttpServer(show_headers, Config(http=ANY, linger_s=0.0))
     await server.start()
-    told = await answer(
+    reported = await answer(
         server.address, CHUNKED.replace(b"keep-alive", b"close"), b"0\r\nX-More: y\r\n\r\n"
     )
-    assert b"host connection transfer-encoding" in told
-    assert b"x-more" not in told
+    assert b"host connection transfer-encoding" in reported
+    assert b"x-more" not in reported
     await server.stop(0)
 
 
@@ -380,8 +380,8 @@ async def test_longer_url_in_one_piece_with_another_request_is_cut_off(store: Sq
 
 async def test_body_in_many_chunks_is_ignored(address: str) -> None:
     chunk = b"100;a=b\r\n" + b"x" * 256 + b"\r\n"
-    told = await answer(address, CHUNKED, *[chunk * 100] * 20, b"0\r\n\r\n" + get("/healthz"))
-    assert told.count(b"HTTP/1.1 200 ") == 2
+    reported = await answer(address, CHUNKED, *[chunk * 100] * 20, b"0\r\n\r\n" + get("/healthz"))
+    assert reported.count(b"HTTP/1.1 200 ") == 2
 
 
 @pytest.mark.parametrize(
@@ -402,9 +402,9 @@ async def test_what_is_refused_before_its_path_is_known_is_told_in_both_styles_a
     head, _, body = (await answer(address, request_)).partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"content-type: application/json" in head
-    told = json.loads(body)
-    assert told["status"] == status
-    assert told["message"] == told["detail"]
+    reported = json.loads(body)
+    assert reported["status"] == status
+    assert reported["message"] == reported["detail"]
     assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
@@ -447,9 +447,9 @@ async def test_other_path_is_not_found(address: str, target: str) -> None:
 async def test_what_peers_send_as_a_matter_of_course_is_taken(
     address: str, request_: bytes
 ) -> None:
-    told = await answer(address, request_)
-    assert told.startswith(b"HTTP/1.1 200 ")
-    assert told.endswith(b'{"alive":true}')
+    reported = await answer(address, request_)
+    assert reported.startswith(b"HTTP/1.1 200 ")
+    assert reported.endswith(b'{"alive":true}')
 
 
 async def test_head_is_answered_without_a_body(address: str) -> None:
@@ -459,7 +459,7 @@ async def test_head_is_answered_without_a_body(address: str) -> None:
 
 
 async def test_options_of_the_whole_server_are_told(address: str) -> None:
-    told = await answer(address, get("*").replace(b"GET", b"OPTIONS"))
-    assert told.startswith(b"HTTP/1.1 204 ")
-    assert b"allow: GET, HEAD\r\n" in told
+    reported = await answer(address, get("*").replace(b"GET", b"OPTIONS"))
+    assert reported.startswith(b"HTTP/1.1 204 ")
+    assert b"allow: GET, HEAD\r\n" in reported
     assert (await answer(address, get("*"))).startswith(b"HTTP/1.1 4")

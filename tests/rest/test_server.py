@@ -27,7 +27,7 @@ from tests.certificates import Authority, Certificate
 from tests.conditions import until, with_more_time
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
-from tests.rest.test_stalled import Connection
+from tests.rest.test_slow_readers import Connection
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,11 +36,11 @@ class SlowApp:
     """Answers as soon as it is allowed to."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.allowed = asyncio.Event()
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        self.asked.set()
+        self.requested.set()
         await self.allowed.wait()
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -230,7 +230,7 @@ async def test_request_under_way_is_answered_within_the_grace() -> None:
     await server.start()
     async with httpx.AsyncClient(timeout=60) as http:
         request = asyncio.create_task(http.get(f"http://{server.address}/"))
-        await app.asked.wait()
+        await app.requested.wait()
         stopping = asyncio.create_task(server.stop(60))
         app.allowed.set()
         assert (await request).status_code == 204
@@ -243,7 +243,7 @@ async def test_request_that_outlives_the_grace_is_hung_up_on() -> None:
     await server.start()
     async with httpx.AsyncClient(timeout=60) as http:
         request = asyncio.create_task(http.get(f"http://{server.address}/"))
-        await app.asked.wait()
+        await app.requested.wait()
         async with asyncio.timeout(60):
             await server.stop(0.1)
             outcome = await asyncio.gather(request, return_exceptions=True)
@@ -297,7 +297,7 @@ async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -
 
 def test_client_may_stop_reading_for_as_long_as_the_settings_say() -> None:
     server = HttpServer(flood, Config(http="127.0.0.1:0", linger_s=0.0, slow_reader_s=17.0))
-    find, stopped = server._server._stalled.find, [cast("asyncio.Transport", Connection(5))]
+    find, stopped = server._server._slow_readers.find, [cast("asyncio.Transport", Connection(5))]
     assert find(stopped, 100.0) == find(stopped, 116.9) == []
     assert find(stopped, 117.0) == stopped
 

@@ -41,14 +41,14 @@ async def test_offer_of_another_protocol_is_answered_in_this_one_without_a_word(
 ) -> None:
     """Also several times on a connection, and whatever body it has."""
     request = offering(offer, header) + body
-    told = await answer(address, request + request, request[:60], request[60:], get("/healthz"))
-    assert told.count(b"HTTP/1.1 200 ") == 4
-    assert told.count(b"HTTP/1.1 ") == 4
+    reported = await answer(address, request + request, request[:60], request[60:], get("/healthz"))
+    assert reported.count(b"HTTP/1.1 200 ") == 4
+    assert reported.count(b"HTTP/1.1 ") == 4
     assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
 async def test_limits_hold_for_who_offers_another_protocol(address: str) -> None:
-    told = await answer(address, offering(H2C, "X-Large: " + "x" * 40 * KIB))
-    assert told.startswith(b"HTTP/1.1 431 ")
-    told = await answer(address, offering(H2C) * 20)
-    assert told.count(b"HTTP/1.1 200 ") <= 17
+    reported = await answer(address, offering(H2C, "X-Large: " + "x" * 40 * KIB))
+    assert reported.startswith(b"HTTP/1.1 431 ")
+    reported = await answer(address, offering(H2C) * 20)
+    assert reported.count(b"HTTP/1.1 200 ") <= 17

@@ -59,10 +59,10 @@ def refusal_of(error: aio.AioRpcError) -> Refusal:
     packed = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
     status = Status.FromString(packed)
     info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
-    found = {detail.TypeName(): detail for detail in status.details}
+    actual = {detail.TypeName(): detail for detail in status.details}
     for message in (info, bad, retry):
-        if message.DESCRIPTOR.full_name in found:
-            found[message.DESCRIPTOR.full_name].Unpack(message)
+        if message.DESCRIPTOR.full_name in actual:
+            actual[message.DESCRIPTOR.full_name].Unpack(message)
     if packed:
         assert status.code == error.code().value[0]
         assert status.message == error.details()
@@ -75,7 +75,7 @@ def refusal_of(error: aio.AioRpcError) -> Refusal:
         fields={violation.field: violation.description for violation in bad.field_violations},
         retry_after_s=(
             retry.retry_delay.ToTimedelta().total_seconds()
-            if RetryInfo.DESCRIPTOR.full_name in found
+            if RetryInfo.DESCRIPTOR.full_name in actual
             else None
         ),
     )
@@ -162,14 +162,14 @@ class Calls:
         self, *documents: str | rs.HeartbeatDocument, **fields: Any
     ) -> list[rs.WorkerOrder.ValueType]:
         """Send a heartbeat of documents, each given by its id or whole, and return the orders."""
-        beats = [
+        heartbeats = [
             rs.HeartbeatDocument(document_id=item) if isinstance(item, str) else item
             for item in documents
         ]
-        request = rs.HeartbeatRequest(**self._names({"documents": beats} | fields))
+        request = rs.HeartbeatRequest(**self._names({"documents": heartbeats} | fields))
         response = await self.client.reports.Heartbeat(request)
         assert [order.document_id for order in response.orders] == [
-            beat.document_id for beat in beats
+            heartbeat.document_id for heartbeat in heartbeats
         ]
         return [order.order for order in response.orders]
 
@@ -259,14 +259,14 @@ class Calls:
         request = ss.WatchBatchRequest(
             **self._names({"resume_token": token, "follow": True} | fields)
         )
-        found: list[r.Transition] = []
+        actual: list[r.Transition] = []
         watch = self.client.status.WatchBatch(request, timeout=60)
-        while not found or found[-1].revision < now:
+        while not actual or actual[-1].revision < now:
             message = await read(watch)
             assert not message.HasField("snapshot")
-            found += message.transitions
+            actual += message.transitions
         watch.cancel()
-        return found
+        return actual
 
 
 def contents(db: Path) -> dict[str, list[tuple[Any, ...]]]:

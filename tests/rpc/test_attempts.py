@@ -192,10 +192,12 @@ async def test_clock_that_jumped_back_does_not_turn_back_other_times_of_the_data
 async def test_event_time_is_the_workers_and_only_shown(calls: Calls, clock: Clock) -> None:
     await calls.create("a", "b")
     token = await calls.token()
-    told = moment(123_456_789)
-    await calls.report(stage("a", r.STAGE_PARSING, event_time=told), stage("b", r.STAGE_PARSING))
+    reported = moment(123_456_789)
+    await calls.report(
+        stage("a", r.STAGE_PARSING, event_time=reported), stage("b", r.STAGE_PARSING)
+    )
     first, second = await calls.since(token)
-    assert first.event_time == told
+    assert first.event_time == reported
     assert first.commit_time == moment(clock.now_us)
     assert first.document.processing_start_time == moment(clock.now_us)
     assert not second.HasField("event_time")

@@ -24,7 +24,7 @@ from tests.corpus import methods
 from tests.rpc.calls import BATCH, Calls, Refusal, contents, new, refused
 
 _YEAR_S = 365 * 86_400
-_MOST_SEGMENTS = report_requests._MAX_SEGMENTS
+_MAX_SEGMENTS = report_requests._MAX_SEGMENTS
 
 # A sound request of every RPC, but for the ids of its dataset and batch.
 SOUND: dict[str, Message] = {
@@ -70,7 +70,7 @@ def _report(**fields: Any) -> dict[str, Any]:
     return {"reports": [sound, bad]}
 
 
-def _beat(**fields: Any) -> dict[str, Any]:
+def _heartbeat(**fields: Any) -> dict[str, Any]:
     bad = rs.HeartbeatDocument(**{"document_id": "a"} | fields)
     return {"documents": [rs.HeartbeatDocument(document_id="a"), bad]}
 
@@ -256,7 +256,7 @@ BAD: dict[str, dict[str, Row]] = {
             "must be 0",
         ),
         "total_huge": (
-            _progress(0, _MOST_SEGMENTS + 1),
+            _progress(0, _MAX_SEGMENTS + 1),
             "reports[1].progress.total_segments",
             "must be 0",
         ),
@@ -288,10 +288,14 @@ BAD: dict[str, dict[str, Row]] = {
             "documents",
             "has 1001",
         ),
-        "document_empty": (_beat(document_id=""), "documents[1].document_id", "1 to 256"),
-        "document_long": (_beat(document_id="d" * 257), "documents[1].document_id", "1 to 256"),
-        "document_tab": (_beat(document_id="\t"), "documents[1].document_id", "printable"),
-        "attempt_negative": (_beat(attempt=-1), "documents[1].attempt", "0 or more"),
+        "document_empty": (_heartbeat(document_id=""), "documents[1].document_id", "1 to 256"),
+        "document_long": (
+            _heartbeat(document_id="d" * 257),
+            "documents[1].document_id",
+            "1 to 256",
+        ),
+        "document_tab": (_heartbeat(document_id="\t"), "documents[1].document_id", "printable"),
+        "attempt_negative": (_heartbeat(attempt=-1), "documents[1].attempt", "0 or more"),
     },
 }
 
@@ -342,12 +346,12 @@ async def _check(
     refusal = await _refused(calls.client, rpc, calls.dataset_id, fields)
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, refusal
     assert refusal.reason == "FIELD_INVALID"
-    [(field, told)] = refusal.fields.items()
+    [(field, reported)] = refusal.fields.items()
     # A bad label is told by its key behind the path of the labels.
     assert field == path or (path.endswith("labels") and field.startswith(path))
-    assert rule in told
+    assert rule in reported
     assert refusal.metadata["field"] == field
-    assert refusal.message == f"{field}: {told}"
+    assert refusal.message == f"{field}: {reported}"
     assert contents(config.db) == before, "nothing was written"
 
 

@@ -152,15 +152,15 @@ async def test_each_change_is_a_transition_in_the_order_of_registration(
     await _create_all_states(calls)
     token = await calls.token()
     await _control(calls, call)()
-    told = await calls.since(token)
-    assert [each.document.document_id for each in told] == [
+    reported = await calls.since(token)
+    assert [each.document.document_id for each in reported] == [
         name for name in NAMES if name in WHOLE[call]
     ]
-    for transition in told:
+    for transition in reported:
         assert transition.kind == KINDS[call]
         assert transition.previous_state == BEFORE[transition.document.document_id]
         assert transition.document == await calls.document(transition.document.document_id)
-    assert (await calls.history())[-len(told) :] == told
+    assert (await calls.history())[-len(reported) :] == reported
 
 
 async def test_whole_batch_is_settled_by_one_token(calls: Calls) -> None:

@@ -82,9 +82,9 @@ async def test_paused_document_stays_with_its_worker_and_goes_to_another(calls: 
     again = await calls.start("a", "w1")
     assert (again.attempt, again.document.state) == (1, PAUSED)
     assert (await calls.batch()).revision == revision
-    taken = await calls.start("a", "w2")
-    assert (taken.attempt, taken.document.state) == (2, RUNNING)
-    assert not taken.document.HasField("pause_time")
+    started = await calls.start("a", "w2")
+    assert (started.attempt, started.document.state) == (2, RUNNING)
+    assert not started.document.HasField("pause_time")
 
 
 @pytest.mark.parametrize("worker", ["w1", "w2"])
@@ -94,9 +94,13 @@ async def test_stopped_document_begins_anew_with_whoever_takes_it(
     await calls.create("a")
     await calls.start("a", "w1")
     await calls.stop()
-    taken = await calls.start("a", worker)
-    assert (taken.attempt, taken.document.state, taken.document.worker) == (2, RUNNING, worker)
-    assert not taken.document.HasField("stop_time")
+    started = await calls.start("a", worker)
+    assert (started.attempt, started.document.state, started.document.worker) == (
+        2,
+        RUNNING,
+        worker,
+    )
+    assert not started.document.HasField("stop_time")
     assert (await calls.batch()).state == r.BATCH_STATE_RUNNING
 
 

@@ -28,14 +28,14 @@ SHARED = "a text that both know, of 32 bytes or more"
 
 def token(number: int, **claims: str) -> str:
     """Return a token that is like no other."""
-    given = {
+    value = {
         "aud": "stagecast",
         "exp": time.time() + 600,
         "scope": "read",
         "datasets": ["*"],
         "jti": str(number),
     }
-    return jwt.encode(given | claims, SHARED, "HS256")
+    return jwt.encode(value | claims, SHARED, "HS256")
 
 
 @pytest.fixture

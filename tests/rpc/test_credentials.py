@@ -100,12 +100,12 @@ async def test_every_rpc_wants_the_scope_of_its_service_and_no_other(
 
 async def known(server: App, key: str) -> None:
     """Wait until the server knows a key."""
-    found: list[str] = []
+    actual: list[str] = []
 
     async def look() -> None:
-        found[:] = [(await refusal(server.grpc_address, ("x-api-key", key))).reason]
+        actual[:] = [(await refusal(server.grpc_address, ("x-api-key", key))).reason]
 
-    await until(lambda: bool(found) and found[0] != "CREDENTIALS_INVALID", meanwhile=look)
+    await until(lambda: bool(actual) and actual[0] != "CREDENTIALS_INVALID", meanwhile=look)
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {} ", "{}", " {} "])
@@ -116,14 +116,14 @@ async def test_key_is_taken_from_either_header(server: App, key: str, form: str)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "argument",
     ["Basic {}", "Bearer", "Bearer {}x", "Bearer stagecast_00000000", "{}", "Bearer a.b.c"],
 )
 async def test_what_is_no_good_is_refused_without_being_repeated(
-    server: App, key: str, given: str, caplog: pytest.LogCaptureFixture
+    server: App, key: str, argument: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    bad = await refusal(server.grpc_address, ("authorization", given.format(key)))
+    bad = await refusal(server.grpc_address, ("authorization", argument.format(key)))
     assert (bad.code, bad.reason) == (UNAUTHENTICATED, "CREDENTIALS_INVALID")
     assert bad.metadata == {}
     assert key[18:] not in f"{bad} {caplog.text}"

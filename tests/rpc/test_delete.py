@@ -54,12 +54,12 @@ def _check_gone(refusal: Refusal, reason: str) -> None:
 async def _until_swept(db: Path, **left: int) -> None:
     """Wait until only so many rows are left in the file."""
     wanted = dict.fromkeys(ROWS, 0) | left
-    found: dict[str, int] = {}
+    actual: dict[str, int] = {}
     async with asyncio.timeout(60):
-        while found != wanted:
+        while actual != wanted:
             await asyncio.sleep(0.01)  # the sweep has a thread of its own, or a process
             tables = contents(db)
-            found = {name: len(tables[name]) for name in ROWS}
+            actual = {name: len(tables[name]) for name in ROWS}
 
 
 # Gone at once.
@@ -72,7 +72,7 @@ async def test_what_is_deleted_is_gone_for_every_rpc(
     await calls.create("a", more_documents_follow=True)
     await _deletion(calls, whole)
     status, names = calls.client.status, {"dataset_id": calls.dataset_id, "batch_id": BATCH}
-    asked: dict[str, Callable[[], Awaitable[Any]]] = {
+    requested: dict[str, Callable[[], Awaitable[Any]]] = {
         "GetBatch": calls.batch,
         "GetDocument": lambda: calls.document("a"),
         "ListDocuments": calls.page,
@@ -89,7 +89,7 @@ async def test_what_is_deleted_is_gone_for_every_rpc(
         "Retry": calls.retry,
         "DeleteBatch": calls.delete_batch,
     }
-    for name, ask in asked.items():
+    for name, ask in requested.items():
         with subtests.test(name):
             refusal = await refused(ask())
             _check_gone(refusal, "BATCH_NOT_FOUND")
@@ -118,8 +118,8 @@ async def test_what_is_deleted_is_gone_on_both_rest_paths(
         path = f"/v1/datasets/{calls.dataset_id}/documents/{BATCH}/indexing-status"
         what = "Dataset" if whole else "Documents"
         assert (await http.get(path)).json()["message"] == f"{what} not found."
-        for asked in ({}, {"dataset": calls.dataset_id}):
-            response = await http.get("/api/v1/datasets/status", params=asked)
+        for requested in ({}, {"dataset": calls.dataset_id}):
+            response = await http.get("/api/v1/datasets/status", params=requested)
             assert (response.status_code, response.json()) == (200, {})
 
 
@@ -327,14 +327,14 @@ async def test_rows_of_what_is_deleted_are_swept(calls: Calls, config: Config, w
     await calls.create("a", batch_id="second")
     await calls.report(counters("a", 1), batch_id="second")
     await _deletion(calls, whole)
-    kept = 1 if whole else 2  # batches, of one document each
+    cache = 1 if whole else 2  # batches, of one document each
     await _until_swept(
         config.db,
-        datasets=kept,
-        batches=kept,
-        documents=kept,
-        transitions=3 * kept,
-        progress_marks=kept,
+        datasets=cache,
+        batches=cache,
+        documents=cache,
+        transitions=3 * cache,
+        progress_marks=cache,
     )
     assert (await other.document("a")).progress.completed_segments == 1
     assert (await other.dataset()).batches == 1

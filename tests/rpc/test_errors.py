@@ -19,7 +19,7 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.model import tokens
-from stagecast.rpc.errors import DOMAIN, status_of
+from stagecast.rpc.interceptor import DOMAIN, status_of
 from stagecast.store.sqlite import connection as store_connection
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss

@@ -102,8 +102,8 @@ async def test_message_of_an_error_may_be_any_text(calls: Calls) -> None:
             for each, text in zip(ids, texts, strict=True)
         )
     )
-    found = [(await calls.document(each)).error.message for each in ids]
-    assert found == texts
+    actual = [(await calls.document(each)).error.message for each in ids]
+    assert actual == texts
 
 
 async def test_values_at_their_limits_are_accepted(calls: Calls) -> None:
@@ -123,10 +123,10 @@ async def test_values_at_their_limits_are_accepted(calls: Calls) -> None:
     assert request_only.batch.batch_id
     await calls.create("a", "b", "c")
     assert (await calls.start("a", worker="w" * 256)).document.worker == "w" * 256
-    most = report_requests._MAX_SEGMENTS
+    limit = report_requests._MAX_SEGMENTS
     error = r.DocumentError(reason="R" * 64, message="m" * 4_096)
-    await calls.report(counters("a", most, most), stage("b", r.STAGE_INDEXING, error=error))
-    assert (await calls.document("a")).progress.total_segments == most
+    await calls.report(counters("a", limit, limit), stage("b", r.STAGE_INDEXING, error=error))
+    assert (await calls.document("a")).progress.total_segments == limit
     assert (await calls.document("b")).error == error
 
 

@@ -81,13 +81,13 @@ async def test_grpcurl_describes_everything_that_is_listed(grpcurl: Grpcurl) -> 
 
 
 async def test_grpcurl_asks_for_health(grpcurl: Grpcurl) -> None:
-    asked = await grpcurl("grpc.health.v1.Health/Check")
-    assert asked.code == 0, asked.err
-    assert asked.answers == [{"status": "SERVING"}]
-    asked = await grpcurl.call("grpc.health.v1.Health/Check", service=STATUS)
-    assert asked.answers == [{"status": "SERVING"}]
-    asked = await grpcurl.call("grpc.health.v1.Health/Check", service="nope")
-    assert asked.code == _NOT_FOUND
+    requested = await grpcurl("grpc.health.v1.Health/Check")
+    assert requested.code == 0, requested.err
+    assert requested.answers == [{"status": "SERVING"}]
+    requested = await grpcurl.call("grpc.health.v1.Health/Check", service=STATUS)
+    assert requested.answers == [{"status": "SERVING"}]
+    requested = await grpcurl.call("grpc.health.v1.Health/Check", service="nope")
+    assert requested.code == _NOT_FOUND
 
 
 async def test_grpcurl_creates_reports_and_reads(grpcurl: Grpcurl, dataset_id: str) -> None:

@@ -77,8 +77,8 @@ async def test_rpc_that_the_library_does_not_implement_says_so(
 async def test_watch_of_an_unknown_service_says_so_and_waits(health: HealthStub) -> None:
     watch = health.Watch(_about("nope"))
     async with asyncio.timeout(60):
-        told = await read(watch)
-    assert told.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        reported = await read(watch)
+    assert reported.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
     watch.cancel()
 
 
@@ -111,12 +111,14 @@ async def test_loss_of_the_store_is_logged_once_and_so_is_its_return(
             other.execute("ROLLBACK")
             await read(watch)
     watch.cancel()
-    told = [
-        record.getMessage() for record in caplog.records if record.name == "stagecast.readiness"
+    reported = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "stagecast.background.readiness"
     ]
-    assert len(told) == 2
-    assert "locked" in told[0]
-    assert "again" in told[1]
+    assert len(reported) == 2
+    assert "locked" in reported[0]
+    assert "again" in reported[1]
 
 
 async def test_draining_server_is_not_serving_while_it_finishes(

@@ -18,7 +18,7 @@ _PAUSE, _STOP = rs.WORKER_ORDER_PAUSE, rs.WORKER_ORDER_STOP
 _SECOND = Duration(seconds=1)
 
 
-def _beat(document_id: str, attempt: int) -> rs.HeartbeatDocument:
+def _heartbeat(document_id: str, attempt: int) -> rs.HeartbeatDocument:
     return rs.HeartbeatDocument(document_id=document_id, attempt=attempt)
 
 
@@ -37,10 +37,10 @@ async def test_attempt_that_is_not_the_current_one_is_told_to_drop(calls: Calls)
     await calls.create("a")
     await calls.start("a", "w1")
     await calls.start("a", "w2")
-    beats = [_beat("a", attempt) for attempt in (1, 2, 3, 0)]
-    assert await calls.orders(*beats) == [_DROP, _GO_ON, _DROP, _GO_ON]
+    heartbeats = [_heartbeat("a", attempt) for attempt in (1, 2, 3, 0)]
+    assert await calls.orders(*heartbeats) == [_DROP, _GO_ON, _DROP, _GO_ON]
     await calls.stop("a")
-    assert await calls.orders(_beat("a", 1), _beat("a", 2)) == [_DROP, _STOP]
+    assert await calls.orders(_heartbeat("a", 1), _heartbeat("a", 2)) == [_DROP, _STOP]
 
 
 async def test_heartbeat_of_an_unknown_batch_is_refused(calls: Calls) -> None:

@@ -22,7 +22,7 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config, split_address
 from stagecast.errors import StoreBusy, WatchLimit
-from stagecast.rpc import arrivals
+from stagecast.rpc import request_reader
 from stagecast.rpc.limits import Limits
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -158,12 +158,12 @@ def test_watches_of_one_caller_are_not_counted_for_another() -> None:
 
 
 def test_those_who_are_refused_do_not_come_again_together() -> None:
-    limits, told = Limits(Config(max_waiting_calls=0)), set()
+    limits, reported = Limits(Config(max_waiting_calls=0)), set()
     for _ in range(20):
         with pytest.raises(StoreBusy) as caught, limits.wait(0):
             pass
-        told.add(caught.value.retry_after_s)
-    assert len(told) > 10
+        reported.add(caught.value.retry_after_s)
+    assert len(reported) > 10
 
 
 def test_watches_that_need_no_key_may_have_half_of_all_places_again_and_again() -> None:
@@ -232,7 +232,7 @@ async def test_burst_of_calls_waits_until_the_server_comes_to_it_and_none_is_los
     config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Grpc itself would refuse some beyond a thousand that nobody has looked at yet."""
-    monkeypatch.setattr(arrivals, "_HURRIED_S", 600.0)
+    monkeypatch.setattr(request_reader, "_HURRIED_S", 600.0)
     many = dataclasses.replace(
         config, request_s=600.0, max_waiting_calls=BURST, max_watches_per_caller=BURST
     )

@@ -41,15 +41,15 @@ async def test_pages_follow_each_other_without_gap_or_repeat(calls: Calls, size:
 
 
 @pytest.mark.parametrize(
-    ("asked", "first"),
+    ("requested", "first"),
     [({}, 100), ({"page_size": 0}, 100), ({"page_size": 1_000}, 1_000), ({"page_size": 1}, 1)],
     ids=["left_out", "zero", "most", "least"],
 )
 async def test_page_has_a_hundred_documents_unless_asked_for_more(
-    calls: Calls, asked: dict[str, int], first: int
+    calls: Calls, requested: dict[str, int], first: int
 ) -> None:
     await calls.create(*[""] * 1_100)
-    page = await calls.page(**asked)
+    page = await calls.page(**requested)
     assert len(page.documents) == first
     assert page.next_page_token
 
@@ -95,13 +95,13 @@ FILTERS: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("filters", "found"), FILTERS.values(), ids=FILTERS.keys())
+@pytest.mark.parametrize(("filters", "actual"), FILTERS.values(), ids=FILTERS.keys())
 @pytest.mark.parametrize("size", [0, 1])
 async def test_filters_let_through_what_fits(
-    calls: Calls, filters: dict[str, Any], found: list[str], size: int
+    calls: Calls, filters: dict[str, Any], actual: list[str], size: int
 ) -> None:
     await _create_many_kinds(calls)
-    assert _ids(*await calls.pages(**filters, page_size=size)) == found
+    assert _ids(*await calls.pages(**filters, page_size=size)) == actual
 
 
 async def test_every_page_bears_revision_and_token_of_the_first(calls: Calls) -> None:

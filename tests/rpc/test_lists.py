@@ -92,10 +92,10 @@ async def test_only_named_datasets_that_are_there_are_listed_each_once(
     client: Client, lists: Lists
 ) -> None:
     ids = await _create_datasets(client, 5)
-    asked = [ids[3], UNKNOWN, ids[1].upper(), ids[1], ids[3]]
-    assert _ids(await lists.datasets(dataset_ids=asked)) == [ids[1], ids[3]]
+    requested = [ids[3], UNKNOWN, ids[1].upper(), ids[1], ids[3]]
+    assert _ids(await lists.datasets(dataset_ids=requested)) == [ids[1], ids[3]]
     assert _ids(await lists.datasets(dataset_ids=[UNKNOWN])) == []
-    assert _ids(*await pages_of(lists.datasets, dataset_ids=asked, page_size=1)) == [
+    assert _ids(*await pages_of(lists.datasets, dataset_ids=requested, page_size=1)) == [
         ids[1],
         ids[3],
     ]
@@ -184,11 +184,11 @@ async def test_batches_are_listed_newest_first_by_their_states(
     await other.delete_batch(batch_id="doomed")
     for states, names in FILTERS.items():
         for size in (0, 1, 2):
-            asked = {"states": states, "page_size": size}
-            of_one = await pages_of(lists.batches, dataset_id=calls.dataset_id.upper(), **asked)
+            requested = {"states": states, "page_size": size}
+            of_one = await pages_of(lists.batches, dataset_id=calls.dataset_id.upper(), **requested)
             assert _names(*of_one) == names
             newest = ["pending"] if "pending" in names else []
-            assert _names(*await pages_of(lists.batches, **asked)) == newest + names
+            assert _names(*await pages_of(lists.batches, **requested)) == newest + names
     [batch] = (await lists.batches(states=[r.BATCH_STATE_PAUSED])).batches
     assert batch == await calls.batch(batch_id="paused")
 
@@ -224,12 +224,12 @@ async def test_batches_that_come_move_and_go_between_pages_disturb_no_other(
 async def test_batches_that_end_between_pages_leave_the_filter(calls: Calls, lists: Lists) -> None:
     for number in range(6):
         await calls.create("a", batch_id=f"b-{number}")
-    asked = {"states": [r.BATCH_STATE_PENDING], "page_size": 2}
-    first = await lists.batches(**asked)
+    requested = {"states": [r.BATCH_STATE_PENDING], "page_size": 2}
+    first = await lists.batches(**requested)
     for name in ("b-3", "b-5"):
         await calls.stop(batch_id=name)
-    rest = await pages_of(lists.batches, **asked | {"page_size": 100})
-    second = await lists.batches(**asked, page_token=first.next_page_token)
+    rest = await pages_of(lists.batches, **requested | {"page_size": 100})
+    second = await lists.batches(**requested, page_token=first.next_page_token)
     assert _names(first) == ["b-5", "b-4"]
     assert _names(second) == ["b-2", "b-1"]
     assert _names(*rest) == ["b-4", "b-2", "b-1", "b-0"]
@@ -317,8 +317,8 @@ async def test_history_is_what_a_watch_from_the_first_revision_shows(
     }
     for document_id, document in record.documents.items():
         mine = [each for each in listed if each.document.document_id == document_id]
-        asked = names | {"document_id": document_id}
-        of_one = await pages_of(lists.transitions, **asked, page_size=3)
+        requested = names | {"document_id": document_id}
+        of_one = await pages_of(lists.transitions, **requested, page_size=3)
         assert [each for page in of_one for each in page.transitions] == mine
         assert mine[-1].document == await calls.document(document_id)
         assert mine[-1].revision == document.revision
@@ -362,8 +362,8 @@ async def test_pages_of_very_large_transitions_fit_a_message(calls: Calls, lists
     await calls.create(new("a", labels=labels))
     for number in range(120):
         await calls.start("a", f"worker-{number}")
-    asked = {"dataset_id": calls.dataset_id, "batch_id": BATCH, "page_size": 1_000}
-    pages = await pages_of(lists.transitions, **asked)
+    requested = {"dataset_id": calls.dataset_id, "batch_id": BATCH, "page_size": 1_000}
+    pages = await pages_of(lists.transitions, **requested)
     assert _revisions(*pages) == [*range(1, 124)]
     assert len(pages) > 1
     assert all(page.ByteSize() < _MAX_BYTES for page in pages)
@@ -399,14 +399,14 @@ async def _ask_each(calls: Calls, lists: Lists) -> dict[str, Asked]:
 async def test_page_token_that_is_malformed_or_foreign_is_a_bad_field(
     calls: Calls, lists: Lists, subtests: pytest.Subtests
 ) -> None:
-    asked = await _ask_each(calls, lists)
-    given = {
+    requested = await _ask_each(calls, lists)
+    value = {
         name: (await page(**fields, page_size=1)).next_page_token
-        for name, (page, fields, _) in asked.items()
+        for name, (page, fields, _) in requested.items()
     }
-    for name, (page, fields, others) in asked.items():
-        token = given[name]
-        foreign = [given[other] for other in given if other != name]
+    for name, (page, fields, others) in requested.items():
+        token = value[name]
+        foreign = [value[other] for other in value if other != name]
         for bad in ("nonsense", "§", "A", " ", token[:-1], token[:-4], token + "A", *foreign):
             with subtests.test(name, token=bad):
                 await _check_refused(page(**fields, page_token=bad), "page_token")
@@ -426,9 +426,9 @@ async def test_forged_page_token_is_a_bad_field(
 ) -> None:
     """Nobody gets such a token from the server; whoever forges one is told what is wrong."""
     for name, (page, fields, _) in (await _ask_each(calls, lists)).items():
-        for says in FORGED:
-            with subtests.test(name, says=says[:40]):
-                forged = tokens._pack(says)
+        for report_of in FORGED:
+            with subtests.test(name, report_of=report_of[:40]):
+                forged = tokens._pack(report_of)
                 await _check_refused(page(**fields, page_token=forged), "page_token")
 
 

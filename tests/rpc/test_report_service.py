@@ -250,8 +250,8 @@ async def test_concurrent_creates_of_other_content_give_one_batch_and_refusals(
         except grpc.aio.AioRpcError as error:
             return error.code().name
 
-    found = await asyncio.gather(*(create(number) for number in range(16)))
-    [winner] = [answer for answer in found if answer != "ALREADY_EXISTS"]
+    actual = await asyncio.gather(*(create(number) for number in range(16)))
+    [winner] = [answer for answer in actual if answer != "ALREADY_EXISTS"]
     page = await calls.page()
     assert [document.document_id for document in page.documents] == [winner]
 

@@ -289,8 +289,8 @@ async def test_highest_counters_of_very_many_documents_add_up(calls: Calls) -> N
     """Each may be as high as its rule allows, and the sum still has to fit."""
     ids = [f"doc-{number}" for number in range(2_000)]
     await calls.create(*ids)
-    most = report_requests._MAX_SEGMENTS
+    limit = report_requests._MAX_SEGMENTS
     for first in (0, 1_000):
         chosen = ids[first : first + 1_000]
-        await calls.report(*(counters(each, most, most) for each in chosen))
-    assert (await calls.batch()).progress.total_segments == 2_000 * most
+        await calls.report(*(counters(each, limit, limit) for each in chosen))
+    assert (await calls.batch()).progress.total_segments == 2_000 * limit

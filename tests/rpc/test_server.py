@@ -78,8 +78,8 @@ async def test_servers_that_are_told_to_share_a_port_do(config: Config) -> None:
 
 
 async def test_address_that_is_taken_is_told_in_one_clear_line(config: Config) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as started:
+        address = f"127.0.0.1:{started.getsockname()[1]}"
         message = await _start_error(dataclasses.replace(config, grpc=address))
     assert address in message
     assert "\n" not in message
@@ -103,8 +103,8 @@ async def test_address_that_is_malformed_is_told_in_one_clear_line(
 
 
 async def test_server_can_be_started_after_a_failed_start(config: Config) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as started:
+        address = f"127.0.0.1:{started.getsockname()[1]}"
         await _start_error(dataclasses.replace(config, grpc=address))
     async with App(dataclasses.replace(config, grpc=address)) as app:
         assert app.grpc_address == address
@@ -142,8 +142,8 @@ async def _reflect(
 
 @pytest.mark.parametrize("package", REFLECTIONS)
 async def test_reflection_lists_all_services(server: App, package: str) -> None:
-    asked = reflection_pb2.ServerReflectionRequest(list_services="")
-    response = await _reflect(server, package, asked)
+    requested = reflection_pb2.ServerReflectionRequest(list_services="")
+    response = await _reflect(server, package, requested)
     listed = [service.name for service in response.list_services_response.service]
     assert len(listed) == len(set(listed))
     assert set(listed) == OURS | STANDARD
@@ -154,18 +154,18 @@ async def test_reflection_lists_all_services(server: App, package: str) -> None:
 async def test_reflection_shows_every_service_that_it_lists_with_all_it_needs(
     server: App, package: str, service: str
 ) -> None:
-    asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)
-    response = await _reflect(server, package, asked)
+    requested = reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)
+    response = await _reflect(server, package, requested)
     shown = response.file_descriptor_response.file_descriptor_proto
     files = [FileDescriptorProto.FromString(each) for each in shown]
-    assert service in {f"{each.package}.{found.name}" for each in files for found in each.service}
+    assert service in {f"{each.package}.{actual.name}" for each in files for actual in each.service}
     assert {needed for each in files for needed in each.dependency} <= {each.name for each in files}
 
 
 @pytest.mark.parametrize("package", REFLECTIONS)
 async def test_reflection_of_an_unknown_symbol_is_an_answer(server: App, package: str) -> None:
-    asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol="stagecast.v1.Nope")
-    response = await _reflect(server, package, asked)
+    requested = reflection_pb2.ServerReflectionRequest(file_containing_symbol="stagecast.v1.Nope")
+    response = await _reflect(server, package, requested)
     assert response.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 

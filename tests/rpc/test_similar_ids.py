@@ -26,22 +26,22 @@ NAMING: dict[str, Callable[[Calls, str], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("call", NAMING.values(), ids=NAMING)
-@pytest.mark.parametrize(("there", "asked", "form"), [(NFD, NFC, "NFD"), (NFC, NFD, "NFC")])
+@pytest.mark.parametrize(("there", "requested", "form"), [(NFD, NFC, "NFD"), (NFC, NFD, "NFC")])
 async def test_an_id_that_differs_only_in_normalisation_is_named(
     calls: Calls,
     call: Callable[[Calls, str], Awaitable[Any]],
     there: str,
-    asked: str,
+    requested: str,
     form: str,
 ) -> None:
     await calls.create("other", there)
-    refusal = await refused(call(calls, asked))
+    refusal = await refused(call(calls, requested))
     assert refusal.reason == "DOCUMENT_NOT_FOUND"
     assert refusal.message.removeprefix("reports[0]: ") == (
-        f"no document '{asked}' in batch '{BATCH}' of dataset '{calls.dataset_id}'; "
+        f"no document '{requested}' in batch '{BATCH}' of dataset '{calls.dataset_id}'; "
         f"there is '{there}', which differs only in Unicode normalisation ({form})"
     )
-    assert refusal.metadata["document_id"] == asked
+    assert refusal.metadata["document_id"] == requested
     assert refusal.metadata["similar_document_id"] == there
 
 
@@ -68,11 +68,11 @@ async def test_a_heartbeat_drops_what_is_not_there_under_this_very_id(calls: Cal
 
 
 async def test_longest_ids_that_look_the_same_are_both_named_in_the_details(calls: Calls) -> None:
-    there, asked = "🗎" * 254 + "e\u0301", "🗎" * 254 + "\u00e9"
+    there, requested = "🗎" * 254 + "e\u0301", "🗎" * 254 + "\u00e9"
     await calls.create(there)
     for call in NAMING.values():
-        refusal = await refused(call(calls, asked))
+        refusal = await refused(call(calls, requested))
         assert refusal.reason == "DOCUMENT_NOT_FOUND"
-        assert refusal.metadata["document_id"] == asked
+        assert refusal.metadata["document_id"] == requested
         assert refusal.metadata["similar_document_id"] == there
         assert refusal.message.endswith("…")

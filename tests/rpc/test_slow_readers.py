@@ -98,7 +98,7 @@ async def test_reader_that_has_stopped_does_not_hold_up_the_end(
             await pipeline.create(3_000, more_documents_follow=True)
         channel = aio.insecure_channel(app.grpc_address, options=NO_READ_AHEAD)
         call = StatusServiceStub(channel).WatchBatch(pipeline.watch_request())
-        await until(lambda: bool(app._rpc._pace._writes))
+        await until(lambda: bool(app._rpc._writer._writes))
     call.cancel()
     await channel.close()
 

@@ -29,13 +29,13 @@ COGNEE = "/api/v1/datasets/status"
 
 
 def sign(dataset_id: str = "*", *, lives_s: float = 600, key: str = SHARED, **claims: Any) -> str:
-    given = {
+    value = {
         "aud": "us",
         "exp": time.time() + lives_s,
         "scope": "read report",
         "datasets": [dataset_id],
     }
-    return jwt.encode(given | claims, key, "HS256")
+    return jwt.encode(value | claims, key, "HS256")
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ ODD: dict[str, list[dict[str, Any]]] = {
     "StartAttempt": [{"document_id": "nobody"}, {"worker": ""}],
     "Pause": [{"document_id": "a"}, {"document_id": "nobody"}],
 }
-ASKED = [
+REQUESTED = [
     (rpc, {"batch_id": batch_id} | odd if "batch_id" in FIELDS[rpc] else odd)
     for rpc in IN_DATASET
     for batch_id in (BATCH, "unknown")
@@ -74,16 +74,18 @@ async def client(config: Config, server: App) -> AsyncIterator[Client]:
 
 async def until_let_in(client: Client) -> None:
     """Wait until the server knows the client's key."""
-    found: list[int] = []
+    actual: list[int] = []
 
     async def look() -> None:
         try:
-            found.append(len((await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets))
+            actual.append(
+                len((await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets)
+            )
         except aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
                 raise
 
-    await until(lambda: bool(found), meanwhile=look)
+    await until(lambda: bool(actual), meanwhile=look)
 
 
 def _request(rpc: str, fields: dict[str, Any]) -> Message:
@@ -119,15 +121,15 @@ async def outcome(client: Client, rpc: str, **fields: Any) -> tuple[Any, ...]:
 async def test_forbidden_dataset_answers_as_an_unknown_one(
     client: Client, all_seeing: Client
 ) -> None:
-    before = [await outcome(client, rpc, **fields) for rpc, fields in ASKED]
+    before = [await outcome(client, rpc, **fields) for rpc, fields in REQUESTED]
     theirs = Calls(all_seeing, THEIRS)
     await theirs.create("a", "b")
     await theirs.create("a", batch_id="", request_id="again")
     await theirs.report(stage("a", r.STAGE_PARSING))
-    after = [await outcome(client, rpc, **fields) for rpc, fields in ASKED]
-    for (rpc, fields), unknown, forbidden in zip(ASKED, before, after, strict=True):
+    after = [await outcome(client, rpc, **fields) for rpc, fields in REQUESTED]
+    for (rpc, fields), unknown, forbidden in zip(REQUESTED, before, after, strict=True):
         assert forbidden == unknown, (rpc, fields)
-    assert {rpc for rpc, _ in ASKED} == set(IN_DATASET)
+    assert {rpc for rpc, _ in REQUESTED} == set(IN_DATASET)
     assert (await theirs.batch()).revision == 5
 
 
@@ -207,16 +209,16 @@ async def test_page_token_tells_nothing_of_what_cannot_be_seen(
     client: Client, all_seeing: Client
 ) -> None:
     """Neither in plain words nor by its length, however many batches others make."""
-    told = []
+    reported = []
     for rounds in range(2):
         for number in range(3):
             await Calls(all_seeing, THEIRS).create("a", batch_id=f"theirs-{rounds}-{number}")
         for number in range(2):
             await Calls(all_seeing, MINE).create("a", batch_id=f"mine-{rounds}-{number}")
         page = await client.status.ListBatches(ss.ListBatchesRequest(page_size=1))
-        told.append(base64.urlsafe_b64decode(page.next_page_token + "=="))
-    assert len({len(raw) for raw in told}) == 1
-    assert not any(b'",""]' in raw for raw in told)  # as it would stand there unhidden
+        reported.append(base64.urlsafe_b64decode(page.next_page_token + "=="))
+    assert len({len(raw) for raw in reported}) == 1
+    assert not any(b'",""]' in raw for raw in reported)  # as it would stand there unhidden
 
 
 async def test_watch_of_all_datasets_tells_of_those_that_can_be_seen(
@@ -235,12 +237,12 @@ async def test_watch_of_all_datasets_tells_of_those_that_can_be_seen(
     await Calls(all_seeing, THEIRS).delete_dataset()
     await Calls(all_seeing, MINE).delete_dataset()
     for watch in watches.values():
-        told: list[str] = []
-        while not told:
+        reported: list[str] = []
+        while not reported:
             message = await read(watch)
             assert {dataset.dataset_id for dataset in message.datasets} <= {MINE}
-            told = list(message.removed_dataset_ids)
-        assert told == [MINE]
+            reported = list(message.removed_dataset_ids)
+        assert reported == [MINE]
         watch.cancel()
 
 

@@ -16,14 +16,14 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import CredentialsExpired, Draining, StoreBusy
-from stagecast.feed import Feed
 from stagecast.model import ANYBODY, BatchState, Caller, Stage, batch_state
+from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
 from stagecast.watches import Waits
 from stagecast.watches import waits as waiting
 from tests.access import ANY_CALLER
-from tests.builders import BATCH_ID, DATASET_ID, create, move, says
+from tests.builders import BATCH_ID, DATASET_ID, create, move, report_of
 from tests.clock import Clock
 from tests.conditions import with_more_time
 from tests.rpc.calls import Calls, counters, failure, refused, stage
@@ -35,12 +35,12 @@ BRIEFLY = Duration(nanos=50_000_000)
 async def test_terminal_batch_is_done_at_once(calls: Calls) -> None:
     await calls.create("a", "b")
     await calls.report(stage("a", r.STAGE_COMPLETED), failure("b"))
-    asked: list[dict[str, Any]] = [
+    requested: list[dict[str, Any]] = [
         {},
         {"timeout": AT_ONCE},
         {"timeout": Duration(seconds=3_600)},
     ]
-    for fields in asked:
+    for fields in requested:
         answer = await calls.wait(**fields)
         assert answer.done
         assert answer.batch == await calls.batch()
@@ -80,14 +80,14 @@ async def test_wait_whose_time_is_over_tells_how_it_is_then(calls: Calls) -> Non
     await with_more_time(wait, 0.2)
 
 
-@pytest.mark.parametrize("asked", [{}, {"timeout": Duration(seconds=3_600)}])
+@pytest.mark.parametrize("requested", [{}, {"timeout": Duration(seconds=3_600)}])
 async def test_wait_is_answered_just_before_its_deadline(
-    calls: Calls, asked: dict[str, Any]
+    calls: Calls, requested: dict[str, Any]
 ) -> None:
     await calls.create("a")
 
     async def wait(timer_s: float) -> None:
-        answer = await calls.wait(within_s=timer_s, **asked)
+        answer = await calls.wait(within_s=timer_s, **requested)
         assert (answer.done, answer.batch) == (False, await calls.batch())
 
     await with_more_time(wait, 0.4)
@@ -163,42 +163,46 @@ async def test_client_that_hangs_up_harms_nobody(calls: Calls) -> None:
 
 
 async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
-    feed = Feed()
-    store = SqliteStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
-    waits = Waits(store, feed, config=config)
+    notifier = Notifier()
+    store = SqliteStore(
+        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
+    waits = Waits(store, notifier, config=config)
     batch = await create(store, documents=1)
     begun = [
         asyncio.create_task(waits.wait(DATASET_ID, BATCH_ID, 30, caller=ANY_CALLER))
         for _ in range(3)
     ]
     assert not (await waits.wait(DATASET_ID, BATCH_ID, 0.01, caller=ANY_CALLER))[1]
-    assert feed.topics() == [(DATASET_ID, BATCH_ID)]
+    assert notifier.topics() == [(DATASET_ID, BATCH_ID)]
     begun[0].cancel()
     await asyncio.gather(begun[0], return_exceptions=True)
-    feed.close()
+    notifier.close()
     for task in begun[1:]:
         with pytest.raises(Draining):
             await task
-    assert feed.topics() == []
+    assert notifier.topics() == []
     # What is decided without waiting is answered to the end.
-    await move(store, batch, (0, says(stage=Stage.COMPLETED)))
+    await move(store, batch, (0, report_of(stage=Stage.COMPLETED)))
     ended, done = await waits.wait(DATASET_ID, BATCH_ID, 30, caller=ANY_CALLER)
     assert (done, batch_state(ended)) == (True, BatchState.SUCCEEDED)
-    assert feed.topics() == []
+    assert notifier.topics() == []
     await store.close()
 
 
 @pytest.fixture
 async def store(config: Config, clock: Clock) -> AsyncIterator[SqliteStore]:
-    feed = Feed()
-    store = SqliteStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    notifier = Notifier()
+    store = SqliteStore(
+        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
     await create(store, documents=1)
     yield store
     await store.close()
 
 
 async def test_wait_lives_no_longer_than_a_watch(store: SqliteStore, config: Config) -> None:
-    waits = Waits(store, Feed(), config=dataclasses.replace(config, watch_life_s=0.05))
+    waits = Waits(store, Notifier(), config=dataclasses.replace(config, watch_life_s=0.05))
     async with asyncio.timeout(60):
         _, done = await waits.wait(DATASET_ID, BATCH_ID, 600, caller=ANY_CALLER)
     assert not done
@@ -207,20 +211,22 @@ async def test_wait_lives_no_longer_than_a_watch(store: SqliteStore, config: Con
 async def test_wait_that_names_no_time_takes_what_is_configured(
     store: SqliteStore, config: Config
 ) -> None:
-    waits = Waits(store, Feed(), config=dataclasses.replace(config, wait_s=0.05))
+    waits = Waits(store, Notifier(), config=dataclasses.replace(config, wait_s=0.05))
     async with asyncio.timeout(15):
         _, done = await waits.wait(DATASET_ID, BATCH_ID, None, caller=ANY_CALLER)
     assert not done
 
 
 async def test_wait_that_names_a_longer_time_has_it(config: Config, clock: Clock) -> None:
-    feed = Feed()
-    store = SqliteStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    notifier = Notifier()
+    store = SqliteStore(
+        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
     batch = await create(store, documents=1)
-    waits = Waits(store, feed, config=dataclasses.replace(config, wait_s=0.0))
+    waits = Waits(store, notifier, config=dataclasses.replace(config, wait_s=0.0))
     waiting = asyncio.create_task(waits.wait(DATASET_ID, BATCH_ID, 600, caller=ANY_CALLER))
     assert not (await waits.wait(DATASET_ID, BATCH_ID, None, caller=ANY_CALLER))[1]
-    await move(store, batch, (0, says(stage=Stage.COMPLETED)))
+    await move(store, batch, (0, report_of(stage=Stage.COMPLETED)))
     assert (await waiting)[1]
     await store.close()
 
@@ -233,15 +239,15 @@ async def test_who_may_not_go_on_is_told_although_nothing_happens(
     store: SqliteStore, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "_ASK_EVERY_S", 0.01)
-    asked = iter((None, None, CredentialsExpired("it has ended")))
+    requested = iter((None, None, CredentialsExpired("it has ended")))
 
     def ask() -> None:
-        if error := next(asked):
+        if error := next(requested):
             raise error
 
     with pytest.raises(CredentialsExpired):
         async with asyncio.timeout(60):
-            await Waits(store, Feed(), config=config).wait(
+            await Waits(store, Notifier(), config=config).wait(
                 DATASET_ID, BATCH_ID, 600, caller=Caller(principal=ANYBODY, check=ask)
             )
 
@@ -250,7 +256,7 @@ async def test_who_may_not_go_on_is_told_although_nothing_happens(
 async def test_store_that_does_not_answer_is_told_when_the_time_is_over(
     store: SqliteStore, config: Config, answers_after: int, left_s: float
 ) -> None:
-    waits = Waits(store, Feed(), config=config)
+    waits = Waits(store, Notifier(), config=config)
     look = Faults(answers_after)
     with pytest.raises(StoreBusy):
         async with asyncio.timeout(60):
@@ -260,11 +266,11 @@ async def test_store_that_does_not_answer_is_told_when_the_time_is_over(
 async def test_drain_is_told_while_the_store_does_not_answer(
     store: SqliteStore, config: Config
 ) -> None:
-    feed = Feed()
-    feed.close()
+    notifier = Notifier()
+    notifier.close()
     with pytest.raises(Draining):
         async with asyncio.timeout(60):
-            await Waits(store, feed, config=config)._outlast_faults(
+            await Waits(store, notifier, config=config)._outlast_faults(
                 Faults(10**6, retry_after_s=0.01), asyncio.get_running_loop().time() + 600
             )
 
@@ -272,8 +278,8 @@ async def test_drain_is_told_while_the_store_does_not_answer(
 class Faults:
     """A look at a store that does not answer at first."""
 
-    def __init__(self, most: int, *, retry_after_s: float = 600.0) -> None:
-        self._left = most
+    def __init__(self, limit: int, *, retry_after_s: float = 600.0) -> None:
+        self._left = limit
         self._retry_after_s = retry_after_s
 
     async def __call__(self) -> Any:

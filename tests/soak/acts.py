@@ -19,11 +19,11 @@ from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from stagecast.app import opened_store, wall_clock
+from stagecast.background.retention import Retention
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
 from stagecast.model import Scope
-from stagecast.retention import Retention
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
@@ -109,9 +109,11 @@ async def _delete_under_watchers(site: Site, *, whole: bool) -> bool:
         async with _watched(site, pipeline) as (records, watching):
             await until(lambda: pipeline.dataset_id in view.known)
             await retrying(partial(_delete, pipeline, whole))
-            for record, told in zip(records, await asyncio.gather(*watching), strict=True):
+            for record, reported in zip(records, await asyncio.gather(*watching), strict=True):
                 # Who was not there at that moment finds nothing when it comes again.
-                assert told == "BATCH_DELETED" or (record.hangups and told == "BATCH_NOT_FOUND")
+                assert reported == "BATCH_DELETED" or (
+                    record.hangups and reported == "BATCH_NOT_FOUND"
+                )
         left = None if whole else 0
         await until(lambda: view.complete and view.batches(pipeline.dataset_id) == left)
         return view.streams == 1
@@ -161,14 +163,14 @@ async def _let_go(db: Path) -> None:
             config=Config(db=db, retain_transitions=1),
             clock=lambda: wall_clock() + _LATER_US,
             on_deleted=lambda: None,
-        ).look()
+        ).run_once()
 
 
 async def stop_reading(site: Site) -> None:
     """Readers that stop are sent away, and hear of it when they read again."""
-    told = site.watchers.told
-    before = told["SLOW_READER"]
-    while told["SLOW_READER"] == before:  # their server may have died instead
+    reported = site.watchers.reported
+    before = reported["SLOW_READER"]
+    while reported["SLOW_READER"] == before:  # their server may have died instead
         await _stop_and_read_on(site)
 
 
@@ -229,12 +231,12 @@ async def leave_alone(site: Site) -> None:
     watching = _begin(site.watchers.watch(pipeline, record))
     await retrying(partial(pipeline.start, "doc-0", "w"))
     await until(partial(_has_stalled_or_ended, record, watching), within_s=_WITHIN_S)
-    beat = pb.HeartbeatRequest(
+    heartbeat = pb.HeartbeatRequest(
         dataset_id=pipeline.dataset_id,
         batch_id=pipeline.batch_id,
         documents=[pb.HeartbeatDocument(document_id="doc-0")],
     )
-    await retrying(lambda: site.anywhere.reports.Heartbeat(beat))
+    await retrying(lambda: site.anywhere.reports.Heartbeat(heartbeat))
     assert await watching == ""
     assert record.documents["doc-0"].error.reason == "WORKER_LOST"
 

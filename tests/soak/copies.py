@@ -7,7 +7,7 @@ from pathlib import Path
 from stagecast import wire
 from stagecast.app import opened_store
 from stagecast.model import ALL
-from stagecast.store import Reading
+from stagecast.store import ReadTransaction
 from stagecast.store.sqlite import inspect_file
 from stagecast.v1 import resources_pb2 as r
 from tests.soak.work import Acknowledged, Work
@@ -28,7 +28,7 @@ async def check_copy(copy: Path, work: Work, acknowledged: Acknowledged) -> None
 
 
 async def _read_log(copy: Path, work: Work) -> list[r.Transition]:
-    def read(tx: Reading) -> list[r.Transition]:
+    def read(tx: ReadTransaction) -> list[r.Transition]:
         batch = tx.find_batch(work.dataset_id, work.batch_id)
         assert batch is not None
         log = tx.iterate_transitions(batch, after_revision=0)

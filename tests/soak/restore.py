@@ -23,13 +23,13 @@ async def go_back(site: Site, work: Work, documents: int, rng: random.Random) ->
     async with asyncio.timeout(_WITHIN_S), asyncio.TaskGroup() as group:
         watching = [group.create_task(site.watchers.watch(work, record)) for record in records]
         await work.round(0, rng)
-        kept = list(work.acknowledged), list(work.calls)
+        cache = list(work.acknowledged), list(work.calls)
         await site.servers.back_up(copy)
         await work.round(1, rng)  # this is what the copy does not have
         given_up = work.acknowledged[-1][0]
         await until(lambda: all(record.revision >= given_up for record in records))
         await site.servers.restore(copy)
-        work.acknowledged, work.calls = kept
+        work.acknowledged, work.calls = cache
         await work.round(2, rng)
         await work.seal()
     assert {task.result() for task in watching} == {""}

@@ -113,8 +113,8 @@ async def _work_and_watch(site: Site, plan: Plan, rng: random.Random, tally: Tal
     async with asyncio.TaskGroup() as group:
         group.create_task(_drive(site, plan, rng, tally))
         for number in range(plan.watches):
-            kept, work = records[number % _BATCHES], site.works[number % _BATCHES]
-            kept.append(record := Record())
+            cache, work = records[number % _BATCHES], site.works[number % _BATCHES]
+            cache.append(record := Record())
             group.create_task(_watch_to_the_end(site, work, record))
             if number % 20 == 0:
                 await asyncio.sleep(0)  # they are opened while reports run
@@ -124,8 +124,8 @@ async def _work_and_watch(site: Site, plan: Plan, rng: random.Random, tally: Tal
 
 
 async def _watch_to_the_end(site: Site, work: Work, record: Record) -> None:
-    told = await site.watchers.watch(work, record)
-    assert not told, f"the watch of a batch that goes on has ended: {told}"
+    reported = await site.watchers.watch(work, record)
+    assert not reported, f"the watch of a batch that goes on has ended: {reported}"
 
 
 async def _drive(site: Site, plan: Plan, rng: random.Random, tally: Tally) -> None:
@@ -172,7 +172,7 @@ def _count(
     """Say how much was done."""
     watchers = site.watchers
     kinds = Counter(transition.kind for log in logs for transition in log)
-    tally.at_once = watchers.most
+    tally.at_once = watchers.limit
     tally.done.update(
         {
             "runs": 1,
@@ -185,7 +185,7 @@ def _count(
             "clients hung up": watchers.hangups.done,
             "streams broken": watchers.breaks,
             "watches ended by DRAINING with their token": watchers.drained,
-            "readers ended by SLOW_READER": watchers.told["SLOW_READER"],
+            "readers ended by SLOW_READER": watchers.reported["SLOW_READER"],
             "files restored from a copy under watches": 1,
         }
     )

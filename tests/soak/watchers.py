@@ -48,10 +48,10 @@ class Watchers:
     """
 
     hangups: Hangups
-    told: Counter[str] = field(default_factory=Counter)
+    reported: Counter[str] = field(default_factory=Counter)
     drained: int = 0
     breaks: int = 0
-    most: int = 0
+    limit: int = 0
     _open: int = 0
 
     async def watch(self, pipeline: Pipeline, record: Record, **fields: Any) -> str:
@@ -79,7 +79,7 @@ class Watchers:
     def note(self, error: aio.AioRpcError) -> str:
         """Count an error that a stream ended with, and return its reason."""
         reason = details_of(error).reason or error.code().name
-        self.told[reason] += 1
+        self.reported[reason] += 1
         return reason
 
     async def _read(self, pipeline: Pipeline, record: Record, fields: dict[str, Any]) -> bool:
@@ -88,11 +88,11 @@ class Watchers:
         call = pipeline.client.status.WatchBatch(
             pipeline.watch_request(**fields | known), wait_for_ready=True
         )
-        patience = self.hangups.deal()
+        timeout = self.hangups.deal()
         try:
             async for message in call:
                 record.receive(message)
-                if patience is not None and (patience := patience - 1) == 0:
+                if timeout is not None and (timeout := timeout - 1) == 0:
                     self.hangups.done += 1
                     return False
         finally:
@@ -102,7 +102,7 @@ class Watchers:
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
         self._open += 1
-        self.most = max(self.most, self._open)
+        self.limit = max(self.limit, self._open)
         try:
             yield
         finally:
@@ -165,8 +165,8 @@ async def _stored_datasets(client: Any) -> dict[str, r.Dataset]:
     every = s.ListDatasetsRequest(page_size=1_000)
     listed = await retrying(lambda: client.status.ListDatasets(every))
     assert not listed.next_page_token
-    found = {}
+    actual = {}
     for dataset_id in [each.dataset_id for each in listed.datasets]:
         request = s.GetDatasetRequest(dataset_id=dataset_id)
-        found[dataset_id] = (await client.status.GetDataset(request)).dataset
-    return found
+        actual[dataset_id] = (await client.status.GetDataset(request)).dataset
+    return actual

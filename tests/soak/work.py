@@ -49,12 +49,12 @@ class Work(Pipeline):
     async def _one_round(self, share: list[str], number: int, rng: random.Random) -> None:
         for document_id in share if number else ():
             await retrying(partial(self.start, document_id, f"worker-{number}"))
-        await self._beat(share)
+        await self._heartbeat(share)
         for document_id in rng.sample(share, len(share) // 3):
             await self._control(document_id)
         await self._work(share, rng)
 
-    async def _beat(self, share: list[str]) -> None:
+    async def _heartbeat(self, share: list[str]) -> None:
         request = pb.HeartbeatRequest(
             **self._name(), documents=[pb.HeartbeatDocument(document_id=d) for d in share]
         )
@@ -89,15 +89,15 @@ class Work(Pipeline):
 
     async def history(self) -> list[r.Transition]:
         """Return the whole log."""
-        found: list[r.Transition] = []
+        actual: list[r.Transition] = []
         token = ""
         while True:
             request = ss.ListTransitionsRequest(**self._name(), page_size=1_000, page_token=token)
             page = await retrying(partial(self.client.status.ListTransitions, request))
-            found += page.transitions
+            actual += page.transitions
             token = page.next_page_token
             if not token:
-                return found
+                return actual
 
 
 async def talk_nonsense(address: str, key: str, requests: int, rng: random.Random) -> Counter[str]:

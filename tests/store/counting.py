@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from stagecast.model import Visibility
-from stagecast.store import Reading, Writing
+from stagecast.store import ReadTransaction, WriteTransaction
 from stagecast.store.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class CountingStore(SqliteStore):
         self.open.set()
         self._under_way = 0
 
-    async def read(self, query: Callable[[Reading], T], *, visible: Visibility) -> T:
+    async def read(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
         self.reads += 1
         self._under_way += 1
         self.idle.clear()
@@ -39,6 +39,6 @@ class CountingStore(SqliteStore):
             if not self._under_way:
                 self.idle.set()
 
-    async def write(self, call: Callable[[Writing], T], *, visible: Visibility) -> T:
+    async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
         self.writes += 1
         return await super().write(call, visible=visible)

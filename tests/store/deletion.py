@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from stagecast.model import ALL, Batch, BatchState, Creation, DocumentCounts, Stage
-from stagecast.store import DatasetNews, Reading, Store, Topic, Writing
+from stagecast.store import DatasetNews, ReadTransaction, Store, Topic, WriteTransaction
 from stagecast.store import get_batch as find_batch
 from stagecast.store import get_dataset as find_dataset
 from tests.builders import (
@@ -22,7 +22,7 @@ from tests.builders import (
     get_log,
     get_progress,
     move,
-    says,
+    report_of,
 )
 from tests.clock import START_US, Clock
 
@@ -37,16 +37,16 @@ async def delete_dataset(store: Store, dataset_id: str = DATASET_ID) -> None:
     await store.write(lambda tx: tx.delete_dataset(find_dataset(tx, dataset_id)), visible=ALL)
 
 
-async def sweep(store: Store, most: int) -> int:
+async def sweep(store: Store, limit: int) -> int:
     """Sweep to the end and return in how many steps."""
     steps = 0
-    while await store.write(lambda tx: tx.sweep(most), visible=ALL):
+    while await store.write(lambda tx: tx.sweep(limit), visible=ALL):
         steps += 1
     return steps
 
 
 async def news_of(store: Store, after: int) -> DatasetNews:
-    return await store.read(lambda tx: tx.find_dataset_news(None, after_serial=after), visible=ALL)
+    return await store.read(lambda tx: tx.find_dataset_news(None, after_seq=after), visible=ALL)
 
 
 class DeletionContract:
@@ -58,7 +58,7 @@ class DeletionContract:
         stays = await create(store, "stays", documents=1)
         await delete_batch(store)
 
-        def query(tx: Writing) -> list[object]:
+        def query(tx: WriteTransaction) -> list[object]:
             return [
                 tx.find_batch(DATASET_ID, BATCH_ID),
                 tx.find_batch_by_request(DATASET_ID, "r1"),
@@ -78,7 +78,7 @@ class DeletionContract:
         await create(store, dataset_id=OTHER_DATASET_ID)
         await delete_dataset(store)
 
-        def query(tx: Reading) -> list[object]:
+        def query(tx: ReadTransaction) -> list[object]:
             return [
                 tx.find_dataset(DATASET_ID),
                 tx.find_batch(DATASET_ID, BATCH_ID),
@@ -100,9 +100,9 @@ class DeletionContract:
     async def test_dataset_goes_on_without_the_batch(self, store: Store, clock: Clock) -> None:
         ended: dict[str, Batch] = {}
         for batch_id, report in (
-            ("well", says(stage=Stage.COMPLETED)),
-            ("badly", says(error=ERROR)),
-            ("last", says(stage=Stage.COMPLETED)),
+            ("well", report_of(stage=Stage.COMPLETED)),
+            ("badly", report_of(error=ERROR)),
+            ("last", report_of(stage=Stage.COMPLETED)),
         ):
             clock.advance(1)
             ended[batch_id] = await create(store, batch_id, documents=1)
@@ -126,19 +126,19 @@ class DeletionContract:
         self, store: Store, clock: Clock
     ) -> None:
         """Also of two that ended in one commit, which share its time."""
-        end = says(stage=Stage.COMPLETED)
+        end = report_of(stage=Stage.COMPLETED)
         await move(store, await create(store, "old", documents=1), (0, end))
         clock.advance(1)
         first, second = [await create(store, name, documents=1) for name in ("first", "second")]
         await move(store, second, (0, end))
-        await move(store, first, (0, says(error=ERROR)))
+        await move(store, first, (0, report_of(error=ERROR)))
         await delete_batch(store, "old")
         assert (await get_dataset(store)).last_ended is BatchState.FAILED
 
     async def test_news_name_what_was_removed_unless_it_is_there_again(self, store: Store) -> None:
         await create(store)
         await create(store, dataset_id=OTHER_DATASET_ID)
-        start = (await news_of(store, 0)).serial
+        start = (await news_of(store, 0)).change_seq
         await delete_dataset(store)
         await delete_dataset(store, OTHER_DATASET_ID)
         await create(store)
@@ -149,12 +149,14 @@ class DeletionContract:
         assert (await news_of(store, start)) == news
         await delete_dataset(store)
         await sweep(store, 100)
-        later = await news_of(store, news.serial)
+        later = await news_of(store, news.change_seq)
         assert (later.changed, later.removed) == ([], [DATASET_ID])
-        assert later.serial > news.serial
-        assert (await news_of(store, later.serial)).removed == []
+        assert later.change_seq > news.change_seq
+        assert (await news_of(store, later.change_seq)).removed == []
         await create(store)
-        assert (await news_of(store, later.serial)).serial > later.serial, "serials never fall"
+        assert (await news_of(store, later.change_seq)).change_seq > later.change_seq, (
+            "serials never fall"
+        )
 
     async def test_deletion_is_told_by_the_names_that_go(
         self, store: Store, committed: list[set[Topic]]
@@ -173,26 +175,26 @@ class DeletionContract:
         await sweep(store, 100)
         assert committed == [], "what is swept was told before"
 
-    @pytest.mark.parametrize("most", [1, 3, 1_000])
+    @pytest.mark.parametrize("limit", [1, 3, 1_000])
     async def test_sweep_takes_a_few_rows_at_a_time_and_nothing_else(
-        self, store: Store, most: int
+        self, store: Store, limit: int
     ) -> None:
-        assert await sweep(store, most) == 0
+        assert await sweep(store, limit) == 0
         stays = await create(store, "stays", documents=3)
-        stays = await move(store, stays, (0, says(progress=counted(1))))
+        stays = await move(store, stays, (0, report_of(progress=counted(1))))
         await create(store, documents=7)
         await create(store, dataset_id=OTHER_DATASET_ID, documents=2)
         counting = await get_batch(store)
-        await move(store, counting, (1, says(progress=counted(1))))
+        await move(store, counting, (1, report_of(progress=counted(1))))
         await delete_batch(store)
         await delete_dataset(store, OTHER_DATASET_ID)
         again = await create(store, documents=2)
-        kept = [await everything_of(store, one) for one in (stays, again)]
-        steps = await sweep(store, most)
+        cache = [await everything_of(store, one) for one in (stays, again)]
+        steps = await sweep(store, limit)
         # Log, documents, a mark, the batch; and the dataset.
-        assert steps == -(-sum((9, 7, 1, 1, 4, 2, 0, 1, 1)) // most)
-        assert await sweep(store, most) == 0
-        assert [await everything_of(store, one) for one in (stays, again)] == kept
+        assert steps == -(-sum((9, 7, 1, 1, 4, 2, 0, 1, 1)) // limit)
+        assert await sweep(store, limit) == 0
+        assert [await everything_of(store, one) for one in (stays, again)] == cache
         for key in (counting.key, counting.key + 1):
             gone = await everything_of(store, replace(stays, key=key))
             assert gone[1:] == [[], [], []]

@@ -19,42 +19,42 @@ from tests.builders import (
     get_documents,
     get_log,
     move,
-    says,
-    taken,
+    report_of,
+    started,
 )
 from tests.clock import Clock
 
-ended, retried = says(stage=Stage.COMPLETED), lambda found, _: retry(found)
+ended, retried = report_of(stage=Stage.COMPLETED), lambda actual, _: retry(actual)
 BY_AGE = 1
 
 
 async def make_ended(store: Store, batch_id: str = BATCH_ID, documents: int = 3) -> Batch:
     """Make a batch that has ended at this time, with 2 + 3 * documents transitions."""
     batch = await create(store, batch_id, documents=documents)
-    moves = [(number, step) for step in (taken, ended) for number in range(documents)]
+    moves = [(number, step) for step in (started, ended) for number in range(documents)]
     return await move(store, batch, *moves)
 
 
-async def trim(store: Store, until: int, keep: int, most: int = 1_000) -> list[int]:
+async def trim(store: Store, until: int, keep: int, maximum: int = 1_000) -> list[int]:
     """Trim to the end and return how many went in each step."""
     limit = HistoryLimit(ended_until=until, keep=keep)
     steps = []
     while await store.read(lambda tx: tx.has_excess(limit), visible=ALL):
-        steps.append(await store.write(lambda tx: tx.trim(limit, most), visible=ALL))
+        steps.append(await store.write(lambda tx: tx.trim(limit, maximum), visible=ALL))
         assert steps[-1], "it would go on for ever"
         assert len(steps) < 100, "it would go on for ever"
-    assert await store.write(lambda tx: tx.trim(limit, most), visible=ALL) == 0
+    assert await store.write(lambda tx: tx.trim(limit, maximum), visible=ALL) == 0
     return steps
 
 
-async def kept(store: Store, batch_id: str = BATCH_ID) -> list[int]:
+async def cache(store: Store, batch_id: str = BATCH_ID) -> list[int]:
     """Return which revisions the log still has."""
     return [each.revision for each in await get_log(store, await get_batch(store, batch_id))]
 
 
-async def ended_until(store: Store, until: int, most: int = 100) -> list[str]:
-    found = await store.read(lambda tx: tx.find_ended(until, most), visible=ALL)
-    return [batch.batch_id for batch in found]
+async def ended_until(store: Store, until: int, maximum: int = 100) -> list[str]:
+    actual = await store.read(lambda tx: tx.find_ended(until, maximum), visible=ALL)
+    return [batch.batch_id for batch in actual]
 
 
 class HistoryContract:
@@ -89,33 +89,33 @@ class HistoryContract:
     ) -> None:
         batch = await make_ended(store)
         await trim(store, clock.now_us, keep)
-        await move(store, batch, (0, retried), (0, taken))
-        assert await kept(store) == [*range(12 - keep, 14)]
+        await move(store, batch, (0, retried), (0, started))
+        assert await cache(store) == [*range(12 - keep, 14)]
         await move(store, batch, (0, ended))
         await trim(store, clock.now_us, keep)
-        assert await kept(store) == [*range(15 - keep, 15)]
+        assert await cache(store) == [*range(15 - keep, 15)]
 
-    @pytest.mark.parametrize("most", [1, 4, 7, 1_000])
+    @pytest.mark.parametrize("maximum", [1, 4, 7, 1_000])
     async def test_trim_takes_a_few_transitions_at_a_time_whosever_they_are(
-        self, store: Store, clock: Clock, most: int
+        self, store: Store, clock: Clock, maximum: int
     ) -> None:
         stays = await create(store, "open", documents=9)
         for batch_id in ("first", "second", "third"):
             await make_ended(store, batch_id, documents=2)
-        steps = await trim(store, clock.now_us, keep=2, most=most)
-        assert (sum(steps), len(steps)) == (18, -(-18 // most))
-        assert [await kept(store, each) for each in ("first", "second", "third")] == [[7, 8]] * 3
+        steps = await trim(store, clock.now_us, keep=2, maximum=maximum)
+        assert (sum(steps), len(steps)) == (18, -(-18 // maximum))
+        assert [await cache(store, each) for each in ("first", "second", "third")] == [[7, 8]] * 3
         assert len(await get_log(store, stays)) == 11
 
     async def test_call_of_a_transition_is_known_for_as_long_as_that_is_kept(
         self, store: Store, clock: Clock
     ) -> None:
         batch = await make_ended(store)
-        call = await store.read(lambda tx: tx.find_call(batch, 11), visible=ALL)
+        call = await store.read(lambda tx: tx.find_write_id(batch, 11), visible=ALL)
         await trim(store, clock.now_us, keep=2)
 
         async def find(revision: int) -> int | None:
-            return await store.read(lambda tx: tx.find_call(batch, revision), visible=ALL)
+            return await store.read(lambda tx: tx.find_write_id(batch, revision), visible=ALL)
 
         assert [await find(revision) for revision in (9, 10, 11)] == [None, call, call]
 
@@ -143,10 +143,10 @@ class HistoryContract:
         await create(store, "open", documents=1)
         await move(store, await get_batch(store, "again"), (0, retried))
         assert await ended_until(store, clock.now_us) == ["b", "a", "c"]
-        assert await ended_until(store, clock.now_us, most=2) == ["b", "a"]
+        assert await ended_until(store, clock.now_us, maximum=2) == ["b", "a"]
         assert await ended_until(store, clock.now_us - 3_000_000) == ["b", "a"]
-        found = await store.read(lambda tx: tx.find_ended(clock.now_us, 1), visible=ALL)
-        assert found == [await get_batch(store, "b")]
+        actual = await store.read(lambda tx: tx.find_ended(clock.now_us, 1), visible=ALL)
+        assert actual == [await get_batch(store, "b")]
 
     @pytest.mark.parametrize("what", ["batch", "dataset"])
     async def test_what_was_deleted_is_no_more_let_go(

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from stagecast.model import ALL, ApiKey, NewKey, Scope, Visibility
-from stagecast.store import Store, Writing
+from stagecast.store import Store, WriteTransaction
 from tests.clock import Clock
 
 
 def key(number: int, **fields: Any) -> NewKey:
     """Return a key to keep."""
-    given: dict[str, Any] = {
+    value: dict[str, Any] = {
         "prefix": f"stagecast_{number:08}",
         "digest": bytes([number]) * 32,
         "name": "",
@@ -20,31 +20,31 @@ def key(number: int, **fields: Any) -> NewKey:
         "visible": ALL,
         "expires_at": None,
     }
-    return NewKey(**(given | fields))
+    return NewKey(**(value | fields))
 
 
 class KeysContract:
     """Keys are kept as they were given, and end by being revoked."""
 
     async def test_key_is_kept_as_it_was_given(self, store: Store, clock: Clock) -> None:
-        given = key(
+        value = key(
             1,
             name="Grüße, 'quoted'",
             scopes=frozenset((Scope.READ, Scope.CONTROL)),
             visible=Visibility(frozenset(("b", "a"))),
             expires_at=clock() + 1,
         )
-        added = await store.write(lambda tx: tx.add_key(given), visible=ALL)
+        added = await store.write(lambda tx: tx.add_key(value), visible=ALL)
         assert await store.read(lambda tx: tx.list_keys(), visible=ALL) == [added]
         assert added == ApiKey(
             id=added.id,
             created_at=clock(),
             revoked_at=None,
-            **{name: getattr(given, name) for name in NewKey.__dataclass_fields__},
+            **{name: getattr(value, name) for name in NewKey.__dataclass_fields__},
         )
 
     async def test_keys_are_listed_the_oldest_first(self, store: Store) -> None:
-        def adding(number: int) -> Callable[[Writing], ApiKey]:
+        def adding(number: int) -> Callable[[WriteTransaction], ApiKey]:
             return lambda tx: tx.add_key(key(number))
 
         added = [await store.write(adding(n), visible=ALL) for n in (3, 1, 2)]
@@ -63,13 +63,13 @@ class KeysContract:
         assert second == other
 
     async def test_serial_changes_with_every_change_of_a_key(self, store: Store) -> None:
-        serials = [await store.read(lambda tx: tx.get_keys_serial(), visible=ALL)]
+        versions = [await store.read(lambda tx: tx.get_keys_version(), visible=ALL)]
         first = await store.write(lambda tx: tx.add_key(key(1)), visible=ALL)
-        serials.append(await store.read(lambda tx: tx.get_keys_serial(), visible=ALL))
+        versions.append(await store.read(lambda tx: tx.get_keys_version(), visible=ALL))
         await store.write(lambda tx: tx.add_key(key(2)), visible=ALL)
-        serials.append(await store.read(lambda tx: tx.get_keys_serial(), visible=ALL))
+        versions.append(await store.read(lambda tx: tx.get_keys_version(), visible=ALL))
         await store.write(lambda tx: tx.revoke_key(first), visible=ALL)
-        serials.append(await store.read(lambda tx: tx.get_keys_serial(), visible=ALL))
-        assert serials == sorted(set(serials))
-        assert len(serials) == 4
-        assert await store.read(lambda tx: tx.get_keys_serial(), visible=ALL) == serials[-1]
+        versions.append(await store.read(lambda tx: tx.get_keys_version(), visible=ALL))
+        assert versions == sorted(set(versions))
+        assert len(versions) == 4
+        assert await store.read(lambda tx: tx.get_keys_version(), visible=ALL) == versions[-1]

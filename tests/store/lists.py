@@ -26,7 +26,7 @@ from stagecast.model import (
     retry,
     stop,
 )
-from stagecast.store import Reading, Store, Writing
+from stagecast.store import ReadTransaction, Store, WriteTransaction
 from tests import builders
 from tests.builders import (
     BATCH_ID,
@@ -40,8 +40,8 @@ from tests.builders import (
     get_log,
     move,
     register_documents,
-    says,
-    taken,
+    report_of,
+    started,
 )
 
 OTHER_DATASET_ID = "00000000-1111-4222-8333-444444444444"
@@ -60,7 +60,7 @@ class ListsContract:
     async def test_datasets_are_listed_from_an_id_on(self, store: Store) -> None:
         for name in reversed(NAMES):
             await create(store, dataset_id=name)
-        for asked, after, listed in (
+        for requested, after, listed in (
             (None, "", NAMES),
             (None, NAMES[1], NAMES[2:]),
             (None, NAMES[4], []),
@@ -71,35 +71,35 @@ class ListsContract:
         ):
 
             def query(
-                tx: Reading, asked: list[str] | None = asked, after: str = after
+                tx: ReadTransaction, requested: list[str] | None = requested, after: str = after
             ) -> list[str]:
-                return [one.dataset_id for one in tx.iterate_datasets(asked, after=after)]
+                return [one.dataset_id for one in tx.iterate_datasets(requested, after=after)]
 
             assert await store.read(query, visible=ALL) == listed
 
     async def test_news_of_datasets_are_those_after_a_serial(self, store: Store) -> None:
         async def news(after: int, named: list[str] | None = None) -> tuple[int, list[str]]:
-            found = await store.read(
-                lambda tx: tx.find_dataset_news(named, after_serial=after), visible=ALL
+            actual = await store.read(
+                lambda tx: tx.find_dataset_news(named, after_seq=after), visible=ALL
             )
-            assert found.removed == []
-            for one in found.changed:
+            assert actual.removed == []
+            for one in actual.changed:
                 assert one == await get_dataset(store, one.dataset_id)
-            return found.serial, sorted(one.dataset_id for one in found.changed)
+            return actual.change_seq, sorted(one.dataset_id for one in actual.changed)
 
         assert await news(0) == (0, [])
         batches = [await create(store, dataset_id=name, documents=2) for name in NAMES]
-        start, found = await news(0)
-        assert found == NAMES
+        start, actual = await news(0)
+        assert actual == NAMES
         assert await news(start) == (start, [])
-        await move(store, batches[3], (0, taken))
-        await move(store, batches[1], (0, taken))
-        await move(store, batches[3], (1, taken))
-        later, found = await news(start)
-        assert (later > start, found) == (True, [NAMES[1], NAMES[3]])
+        await move(store, batches[3], (0, started))
+        await move(store, batches[1], (0, started))
+        await move(store, batches[3], (1, started))
+        later, actual = await news(start)
+        assert (later > start, actual) == (True, [NAMES[1], NAMES[3]])
         assert await news(start, [NAMES[1], "unknown"]) == (later, [NAMES[1]])
         assert await news(start, [NAMES[0]]) == (later, [])
-        await move(store, batches[0], (0, says(progress=counted(1))))
+        await move(store, batches[0], (0, report_of(progress=counted(1))))
         assert await news(later) == (later, []), "counters alone are no news of a dataset"
 
     # Batches.
@@ -110,15 +110,15 @@ class ListsContract:
             await create(store, batch_id, dataset_id=dataset_id, documents=1)
             for dataset_id, batch_id in names
         ]
-        made[1] = await move(store, made[1], (0, taken))
-        made[2] = await move(store, made[2], (0, says(progress=counted(1))))
-        asked = [*names, (OTHER_DATASET_ID, "two"), ("unknown", "one")]
-        found = await store.read(lambda tx: tx.find_heads(asked), visible=ALL)
-        assert found == {
-            name: (batch.key, batch.revision, batch.progress_serial)
+        made[1] = await move(store, made[1], (0, started))
+        made[2] = await move(store, made[2], (0, report_of(progress=counted(1))))
+        requested = [*names, (OTHER_DATASET_ID, "two"), ("unknown", "one")]
+        actual = await store.read(lambda tx: tx.find_heads(requested), visible=ALL)
+        assert actual == {
+            name: (batch.key, batch.revision, batch.progress_seq)
             for name, batch in zip(names, made, strict=True)
         }
-        assert len(set(found.values())) == 3
+        assert len(set(actual.values())) == 3
         assert await store.read(lambda tx: tx.find_heads([]), visible=ALL) == {}
 
     async def test_batches_are_listed_newest_first_from_a_key_on(self, store: Store) -> None:
@@ -142,7 +142,7 @@ class ListsContract:
         """For every batch, whether each of its counts is zero or not, sealed or not."""
         rng = random.Random(5)
 
-        def create_all(tx: Writing) -> list[Batch]:
+        def create_all(tx: WriteTransaction) -> list[Batch]:
             made: list[Batch] = []
             for sealed, *some in itertools.product((False, True), *[(0, 1)] * 6):
                 counts = DocumentCounts(
@@ -180,15 +180,15 @@ class ListsContract:
         for transition in log:
             if transition.document:
                 then[transition.document.position] = transition.document
-            found = await get_documents(store, batch, as_of=transition.revision)
+            actual = await get_documents(store, batch, as_of=transition.revision)
             # One that has not changed since shows its newest counters.
             assert [
-                replace(one, progress=then[place].progress) for place, one in enumerate(found)
+                replace(one, progress=then[place].progress) for place, one in enumerate(actual)
             ] == list(then.values())
-            for one in found:
+            for one in actual:
                 logged = then[one.position].progress
                 assert one.progress.completed_segments >= logged.completed_segments
-        assert found == await get_documents(store, batch)
+        assert actual == await get_documents(store, batch)
         middle = batch.revision // 2
         whole = await get_documents(store, batch, as_of=middle)
         for place, one in enumerate(whole, 1):
@@ -209,10 +209,10 @@ class ListsContract:
             for after in (0, mine[0].revision, mine[-1].revision - 1, mine[-1].revision):
 
                 def query(
-                    tx: Reading, document: Document = document, after: int = after
+                    tx: ReadTransaction, document: Document = document, after: int = after
                 ) -> list[Transition]:
-                    found = tx.iterate_transitions(batch, after_revision=after, document=document)
-                    return list(found)
+                    actual = tx.iterate_transitions(batch, after_revision=after, document=document)
+                    return list(actual)
 
                 assert await store.read(query, visible=ALL) == [
                     t for t in mine if t.revision > after
@@ -220,15 +220,15 @@ class ListsContract:
 
 
 MOVES: list[Callable[[Document, int], Any]] = [
-    taken,
-    *(says(stage=stage) for stage in Stage),
-    says(error=ERROR),
-    says(stage=Stage.CLEANING, progress=counted(2, 9)),
-    says(progress=counted(5)),
-    lambda found, now: pause(found, now=now),
-    lambda found, _: resume(found),
-    lambda found, now: stop(found, now=now),
-    lambda found, _: retry(found),
+    started,
+    *(report_of(stage=stage) for stage in Stage),
+    report_of(error=ERROR),
+    report_of(stage=Stage.CLEANING, progress=counted(2, 9)),
+    report_of(progress=counted(5)),
+    lambda actual, now: pause(actual, now=now),
+    lambda actual, _: resume(actual),
+    lambda actual, now: stop(actual, now=now),
+    lambda actual, _: retry(actual),
 ]
 
 
@@ -236,7 +236,7 @@ async def make_history(store: Store, rng: random.Random, *, calls: int = 40) -> 
     """Make a batch by random calls, of which some are refused, and return it."""
     batch = await create(store, documents=3, sealed=False)
 
-    def add(tx: Writing) -> None:
+    def add(tx: WriteTransaction) -> None:
         edit = tx.edit(found_again(tx))
         register_documents(edit, 1)
         tx.save(edit)
@@ -255,7 +255,7 @@ async def make_history(store: Store, rng: random.Random, *, calls: int = 40) -> 
     return await get_batch(store)
 
 
-def found_again(tx: Reading) -> Batch:
+def found_again(tx: ReadTransaction) -> Batch:
     batch = tx.find_batch(DATASET_ID, BATCH_ID)
     assert batch is not None
     return batch

@@ -27,7 +27,7 @@ from stagecast.model import (
     stall,
     stop,
 )
-from stagecast.store import Reading, Store, Writing
+from stagecast.store import ReadTransaction, Store, WriteTransaction
 from tests import builders
 from tests.builders import (
     BATCH_ID,
@@ -43,8 +43,8 @@ from tests.builders import (
     get_progress,
     move,
     register_documents,
-    says,
-    taken,
+    report_of,
+    started,
 )
 from tests.clock import START_US, Clock
 
@@ -53,7 +53,7 @@ OTHER_DATASET_ID = "00000000-1111-4222-8333-444444444444"
 
 
 def ids_of(documents: Sequence[Document]) -> list[str]:
-    return [found.document_id for found in documents]
+    return [actual.document_id for actual in documents]
 
 
 class RecordsContract:
@@ -69,8 +69,8 @@ class RecordsContract:
         assert saved.labels == LABELS
         assert (saved.revision, saved.created_at, saved.ended_at) == (4, START_US, None)
         clock.advance(1.5)
-        done = says(stage=Stage.COMPLETED, progress=counted(3, 4))
-        ended = await move(store, saved, (0, done), (1, says(error=ERROR)))
+        done = report_of(stage=Stage.COMPLETED, progress=counted(3, 4))
+        ended = await move(store, saved, (0, done), (1, report_of(error=ERROR)))
         assert await get_batch(store) == ended
         assert ended.ended_at == ended.updated_at == START_US + 1_500_000
         assert ended.segments == SegmentTotals(completed=3, total=4, unknown=1)
@@ -79,12 +79,12 @@ class RecordsContract:
     async def test_what_is_not_there_is_none(self, store: Store) -> None:
         batch = await create(store, documents=1)
 
-        def query(tx: Reading) -> list[object]:
+        def query(tx: ReadTransaction) -> list[object]:
             return [
                 tx.find_dataset(OTHER_DATASET_ID),
                 tx.find_batch(OTHER_DATASET_ID, BATCH_ID),
                 tx.find_batch(DATASET_ID, "other"),
-                tx.find_call(batch, 99) or None,
+                tx.find_write_id(batch, 99) or None,
                 tx.find_documents(batch, ["nobody"]) or None,
                 tx.find_documents(batch, []) or None,
             ]
@@ -92,7 +92,7 @@ class RecordsContract:
         assert await store.read(query, visible=ALL) == [None] * 6
 
     async def test_new_document_comes_back_as_it_was_registered(self, store: Store) -> None:
-        def call(tx: Writing) -> tuple[Batch, Document]:
+        def call(tx: WriteTransaction) -> tuple[Batch, Document]:
             edit = tx.new_batch(builders.batch(key=0), builders.creation())
             edit.create()
             edit.register(
@@ -119,16 +119,16 @@ class RecordsContract:
     @pytest.mark.parametrize(
         "moves",
         [
-            [taken],
-            [taken, says(stage=Stage.INDEXING, progress=counted(3, 2**40))],
-            [says(progress=counted(0, 0))],
-            [taken, lambda found, _now: stall(found)],
-            [taken, lambda found, now: pause(found, now=now)],
-            [says(stage=Stage.COMPLETED)],
-            [says(stage=Stage.PARSING, error=replace(ERROR, message="«Seite 3»\n\t漢字 🗂"))],
-            [says(error=replace(ERROR, message=""))],
-            [lambda found, now: stop(found, now=now)],
-            [says(stage=Stage.COMPLETED), lambda found, _now: retry(found)],
+            [started],
+            [started, report_of(stage=Stage.INDEXING, progress=counted(3, 2**40))],
+            [report_of(progress=counted(0, 0))],
+            [started, lambda actual, _now: stall(actual)],
+            [started, lambda actual, now: pause(actual, now=now)],
+            [report_of(stage=Stage.COMPLETED)],
+            [report_of(stage=Stage.PARSING, error=replace(ERROR, message="«Seite 3»\n\t漢字 🗂"))],
+            [report_of(error=replace(ERROR, message=""))],
+            [lambda actual, now: stop(actual, now=now)],
+            [report_of(stage=Stage.COMPLETED), lambda actual, _now: retry(actual)],
         ],
     )
     async def test_document_comes_back_as_it_was_saved(
@@ -137,13 +137,13 @@ class RecordsContract:
         batch = await create(store, documents=2)
         clock.advance(1)
 
-        def call(tx: Writing) -> list[Document]:
+        def call(tx: WriteTransaction) -> list[Document]:
             edit = tx.edit(batch)
-            other, found = tx.find_documents(batch, ["doc-0", "doc-1"]).values()
+            other, actual = tx.find_documents(batch, ["doc-0", "doc-1"]).values()
             for change in moves:
-                found = edit.apply(found, change(found, edit.now))
+                actual = edit.apply(actual, change(actual, edit.now))
             tx.save(edit)
-            return [other, found]
+            return [other, actual]
 
         saved = await store.write(call, visible=ALL)
         assert await get_documents(store, batch) == saved
@@ -154,12 +154,12 @@ class RecordsContract:
         batch = await create(store, documents=2)
         clock.advance(1)
 
-        def call(tx: Writing) -> list[Transition]:
+        def call(tx: WriteTransaction) -> list[Transition]:
             edit = tx.edit(batch)
-            found = tx.find_documents(batch, ["doc-1"])["doc-1"]
-            found = edit.apply(found, taken(found, edit.now))
-            failed = says(error=ERROR, progress=counted(1, 9))(found, edit.now)
-            edit.apply(found, failed, event_at=-5)
+            actual = tx.find_documents(batch, ["doc-1"])["doc-1"]
+            actual = edit.apply(actual, started(actual, edit.now))
+            failed = report_of(error=ERROR, progress=counted(1, 9))(actual, edit.now)
+            edit.apply(actual, failed, event_at=-5)
             tx.save(edit)
             return edit.transitions
 
@@ -174,11 +174,11 @@ class RecordsContract:
 
     async def test_transition_bears_its_document_as_of_that_revision(self, store: Store) -> None:
         batch = await create(store, documents=1)
-        await move(store, batch, (0, taken))
-        await move(store, batch, (0, says(progress=counted(1, 5))))
-        await move(store, batch, (0, says(stage=Stage.INDEXING, progress=counted(3))))
-        await move(store, batch, (0, says(error=ERROR)))
-        await move(store, batch, (0, lambda found, _now: retry(found)))
+        await move(store, batch, (0, started))
+        await move(store, batch, (0, report_of(progress=counted(1, 5))))
+        await move(store, batch, (0, report_of(stage=Stage.INDEXING, progress=counted(3))))
+        await move(store, batch, (0, report_of(error=ERROR)))
+        await move(store, batch, (0, lambda actual, _now: retry(actual)))
         then = [t.document for t in await get_log(store, batch) if t.document]
         assert [(d.revision, d.state.name, d.stage.name, d.attempt) for d in then] == [
             (2, "PENDING", "WAITING", 1),
@@ -197,10 +197,10 @@ class RecordsContract:
         other = await create(store, "one", made_by=made, dataset_id=OTHER_DATASET_ID)
         await create(store, "two")
 
-        def call(tx: Writing) -> list[object]:
+        def call(tx: WriteTransaction) -> list[object]:
             ids = (DATASET_ID, OTHER_DATASET_ID)
-            found = [tx.find_batch_by_request(dataset_id, "Anfrage ü") for dataset_id in ids]
-            return [*found, tx.find_batch_by_request(DATASET_ID, "?"), tx.get_creation(one)]
+            actual = [tx.find_batch_by_request(dataset_id, "Anfrage ü") for dataset_id in ids]
+            return [*actual, tx.find_batch_by_request(DATASET_ID, "?"), tx.get_creation(one)]
 
         assert await store.write(call, visible=ALL) == [one, other, None, made]
 
@@ -209,14 +209,14 @@ class RecordsContract:
     async def test_documents_come_in_the_order_of_registration(self, store: Store) -> None:
         batch = await create(store, documents=12, sealed=False)
 
-        def add(tx: Writing) -> Batch:
+        def add(tx: WriteTransaction) -> Batch:
             edit = tx.edit(batch)
             register_documents(edit, 3)
             tx.save(edit)
             return edit.batch
 
         batch = await store.write(add, visible=ALL)
-        await move(store, batch, (5, taken))
+        await move(store, batch, (5, started))
         numbers = [f"doc-{number}" for number in range(15)]
         assert ids_of(await get_documents(store, batch)) == numbers
         assert ids_of(await get_documents(store, batch, after_position=9)) == numbers[10:]
@@ -227,10 +227,10 @@ class RecordsContract:
         await move(
             store,
             batch,
-            (1, says(stage=Stage.PARSING)),
-            (2, says(stage=Stage.INDEXING)),
-            (3, says(stage=Stage.INDEXING, error=ERROR)),
-            (4, taken),
+            (1, report_of(stage=Stage.PARSING)),
+            (2, report_of(stage=Stage.INDEXING)),
+            (3, report_of(stage=Stage.INDEXING, error=ERROR)),
+            (4, started),
         )
         for states, stages, numbers in (
             ({DocumentState.RUNNING}, {}, [1, 2, 4]),
@@ -241,8 +241,8 @@ class RecordsContract:
             ({DocumentState.STOPPED}, {}, []),
             (set(DocumentState), set(Stage), [0, 1, 2, 3, 4]),
         ):
-            found = await get_documents(store, batch, states=states, stages=stages)
-            assert ids_of(found) == [f"doc-{number}" for number in numbers]
+            actual = await get_documents(store, batch, states=states, stages=stages)
+            assert ids_of(actual) == [f"doc-{number}" for number in numbers]
         later = await get_documents(
             store, batch, after_position=2, states={DocumentState.RUNNING}, stages={Stage.WAITING}
         )
@@ -252,51 +252,51 @@ class RecordsContract:
         batch = await create(store, "big", documents=3_000)
         await create(store, "other", documents=2)
         for wanted in (["doc-7"], ["doc-7", "doc-9"], [f"doc-{n}" for n in range(3_000)]):
-            asked = [*wanted, "nobody"] if len(wanted) > 1 else wanted
+            requested = [*wanted, "nobody"] if len(wanted) > 1 else wanted
 
-            def find(tx: Reading, asked: list[str] = asked) -> dict[str, Document]:
-                return tx.find_documents(batch, asked)
+            def find(tx: ReadTransaction, requested: list[str] = requested) -> dict[str, Document]:
+                return tx.find_documents(batch, requested)
 
-            found = await store.read(find, visible=ALL)
-            assert sorted(found) == sorted(wanted)
-            assert all(found[name].document_id == name for name in wanted)
-            assert {one.batch_id for one in found.values()} == {"big"}
+            actual = await store.read(find, visible=ALL)
+            assert sorted(actual) == sorted(wanted)
+            assert all(actual[name].document_id == name for name in wanted)
+            assert {one.batch_id for one in actual.values()} == {"big"}
 
     # Progress and calls.
 
     async def test_progress_is_found_by_its_serial(self, store: Store) -> None:
         batch = await create(store, documents=3)
-        assert await get_progress(store, batch, after_serial=0) == []
-        batch = await move(store, batch, (2, says(progress=counted(1))))
-        batch = await move(store, batch, (0, says(progress=counted(2, 9))))
-        batch = await move(store, batch, (1, says(stage=Stage.PARSING, progress=counted(3))))
-        batch = await move(store, batch, (2, says(progress=counted(4))))
-        assert (batch.progress_serial, await get_batch(store)) == (3, batch)
+        assert await get_progress(store, batch, after_seq=0) == []
+        batch = await move(store, batch, (2, report_of(progress=counted(1))))
+        batch = await move(store, batch, (0, report_of(progress=counted(2, 9))))
+        batch = await move(store, batch, (1, report_of(stage=Stage.PARSING, progress=counted(3))))
+        batch = await move(store, batch, (2, report_of(progress=counted(4))))
+        assert (batch.progress_seq, await get_batch(store)) == (3, batch)
         assert batch.segments == SegmentTotals(completed=9, total=9, unknown=2)
         # doc-1's counters came with a transition; of doc-2 only the newest are kept.
-        found = await get_progress(store, batch, after_serial=0)
-        assert [(serial, one.document_id, one.progress) for serial, one in found] == [
+        actual = await get_progress(store, batch, after_seq=0)
+        assert [(progress_seq, one.document_id, one.progress) for progress_seq, one in actual] == [
             (2, "doc-0", counted(2, 9)),
             (3, "doc-2", counted(4)),
         ]
-        for after, serials in ((-1, [2, 3]), (1, [2, 3]), (2, [3]), (3, [])):
-            found = await get_progress(store, batch, after_serial=after)
-            assert [serial for serial, _ in found] == serials
-        await move(store, batch, (0, taken))  # a transition leaves the serial
-        [(serial, one), _] = await get_progress(store, batch, after_serial=1)
-        assert (serial, one.state) == (2, DocumentState.RUNNING)
+        for after, progress_seqs in ((-1, [2, 3]), (1, [2, 3]), (2, [3]), (3, [])):
+            actual = await get_progress(store, batch, after_seq=after)
+            assert [progress_seq for progress_seq, _ in actual] == progress_seqs
+        await move(store, batch, (0, started))  # a transition leaves the serial
+        [(progress_seq, one), _] = await get_progress(store, batch, after_seq=1)
+        assert (progress_seq, one.state) == (2, DocumentState.RUNNING)
 
     async def test_transitions_of_one_call_share_its_mark(self, store: Store) -> None:
         batch = await create(store, documents=2)
-        await move(store, batch, (0, taken), (1, taken))
-        await move(store, batch, (0, says(stage=Stage.PARSING)))
-        calls = [t.call for t in await get_log(store, batch)]
+        await move(store, batch, (0, started), (1, started))
+        await move(store, batch, (0, report_of(stage=Stage.PARSING)))
+        calls = [t.write_id for t in await get_log(store, batch)]
         assert len(set(calls[:4])) == len(set(calls[4:6])) == 1
         assert len({calls[0], calls[4], calls[6]}) == 3
-        found = await store.read(
-            lambda tx: [tx.find_call(batch, n) for n in range(1, 9)], visible=ALL
+        actual = await store.read(
+            lambda tx: [tx.find_write_id(batch, n) for n in range(1, 9)], visible=ALL
         )
-        assert found == [*calls, None]
+        assert actual == [*calls, None]
 
     # Datasets.
 
@@ -311,35 +311,35 @@ class RecordsContract:
         )
         two = await create(store, "two", documents=2)
         await create(store, "elsewhere", documents=9, dataset_id=OTHER_DATASET_ID)
-        await move(store, one, (0, taken), (1, says(error=ERROR)))
-        await move(store, one, (0, lambda found, _now: stall(found)))
-        found = await get_dataset(store)
-        assert (found.batches, found.open_batches, found.pending_batches) == (2, 2, 1)
-        assert found.counts == DocumentCounts(pending=3, running=1, failed=1, stalled=1)
-        assert dataset_state(found) is DatasetState.RUNNING
-        await move(store, one, *((n, says(stage=Stage.COMPLETED)) for n in (0, 2)))
-        await move(store, two, *((n, says(stage=Stage.COMPLETED)) for n in (0, 1)))
-        found = await get_dataset(store)
-        assert (found.batches, found.open_batches, found.pending_batches) == (2, 0, 0)
-        assert found.counts == DocumentCounts(succeeded=4, failed=1)
-        assert dataset_state(found) is DatasetState.SUCCEEDED  # `two` ended last
-        await move(store, one, (1, lambda found, _now: retry(found)))
-        await move(store, one, (1, says(error=ERROR)))
+        await move(store, one, (0, started), (1, report_of(error=ERROR)))
+        await move(store, one, (0, lambda actual, _now: stall(actual)))
+        actual = await get_dataset(store)
+        assert (actual.batches, actual.open_batches, actual.pending_batches) == (2, 2, 1)
+        assert actual.counts == DocumentCounts(pending=3, running=1, failed=1, stalled=1)
+        assert dataset_state(actual) is DatasetState.RUNNING
+        await move(store, one, *((n, report_of(stage=Stage.COMPLETED)) for n in (0, 2)))
+        await move(store, two, *((n, report_of(stage=Stage.COMPLETED)) for n in (0, 1)))
+        actual = await get_dataset(store)
+        assert (actual.batches, actual.open_batches, actual.pending_batches) == (2, 0, 0)
+        assert actual.counts == DocumentCounts(succeeded=4, failed=1)
+        assert dataset_state(actual) is DatasetState.SUCCEEDED  # `two` ended last
+        await move(store, one, (1, lambda actual, _now: retry(actual)))
+        await move(store, one, (1, report_of(error=ERROR)))
         assert dataset_state(await get_dataset(store)) is DatasetState.FAILED
 
     async def test_datasets_are_listed_in_the_order_of_their_ids(self, store: Store) -> None:
         names = sorted(f"{number:08x}-1111-4222-8333-444444444444" for number in range(5))
         for name in reversed(names):
             await create(store, dataset_id=name)
-        for asked, listed in (
+        for requested, listed in (
             (None, names),
             ([names[3], "unknown", names[1]], [names[1], names[3]]),
             ([], []),
             ([f"{n:08x}-1111-4222-8333-444444444444" for n in range(3_000)], names),
         ):
 
-            def read(tx: Reading, asked: list[str] | None = asked) -> list[Dataset]:
-                return list(tx.iterate_datasets(asked))
+            def read(tx: ReadTransaction, requested: list[str] | None = requested) -> list[Dataset]:
+                return list(tx.iterate_datasets(requested))
 
-            found = await store.read(read, visible=ALL)
-            assert [one.dataset_id for one in found] == listed
+            actual = await store.read(read, visible=ALL)
+            assert [one.dataset_id for one in actual] == listed

@@ -12,10 +12,10 @@ import pytest
 from stagecast.errors import StartError
 from stagecast.store.sqlite import backup, copy_file, inspect_file
 from stagecast.store.sqlite.connection import Connection
-from tests.builders import create, get_batch, get_documents, get_log, move, taken
+from tests.builders import create, get_batch, get_documents, get_log, move, started
 from tests.clock import Clock
 from tests.store.history import ended, make_ended, retried
-from tests.store.test_checking import change, opened
+from tests.store.test_integrity import change, opened
 from tests.store.test_migrations import FILES
 
 
@@ -62,7 +62,7 @@ async def test_copies_are_sound_while_the_file_is_written(
             nonlocal revision
             while not done.is_set():
                 number = random.randrange(3)
-                moves = [(number, step) for step in (retried, taken, ended)]
+                moves = [(number, step) for step in (retried, started, ended)]
                 revision = (await move(store, batch, *moves)).revision
 
         writing = asyncio.create_task(write())
@@ -150,7 +150,7 @@ def test_copy_that_fails_midway_leaves_nothing(
 def test_copy_is_on_disk_before_it_has_its_name_and_then_the_name_is(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, kept = tmp_path / "c.db", []
+    target, cache = tmp_path / "c.db", []
     copy, keep = backup._copy, backup._keep
 
     def copy_in_secret(source: Connection, part: Path) -> None:
@@ -158,13 +158,13 @@ def test_copy_is_on_disk_before_it_has_its_name_and_then_the_name_is(
         copy(source, part)
 
     def keep_in_order(what: Path) -> None:
-        kept.append((what == tmp_path, target.exists()))
+        cache.append((what == tmp_path, target.exists()))
         keep(what)
 
     monkeypatch.setattr(backup, "_copy", copy_in_secret)
     monkeypatch.setattr(backup, "_keep", keep_in_order)
     copy_file(path, target, overwrite=False)
-    assert kept == [(False, False), (True, True)]
+    assert cache == [(False, False), (True, True)]
 
 
 def test_what_comes_while_the_file_is_copied_stays(

@@ -13,9 +13,9 @@ import pytest
 
 from stagecast.errors import StoreBusy
 from stagecast.model import ALL
-from stagecast.store import Writing
+from stagecast.store import WriteTransaction
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import create, get_batch, get_documents, move, taken
+from tests.builders import create, get_batch, get_documents, move, started
 from tests.clock import Clock
 from tests.conditions import until
 from tests.faults import hanging_reads, hanging_writes
@@ -51,8 +51,8 @@ async def test_write_whose_caller_left_before_it_was_begun_is_not_begun(
 ) -> None:
     batch = await create(store, documents=3)
     async with hanging_writes(store):
-        leaving = [await _begin(move(store, batch, (n, taken))) for n in (0, 1)]
-        staying = await _begin(move(store, batch, (2, taken)))
+        leaving = [await _begin(move(store, batch, (n, started))) for n in (0, 1)]
+        staying = await _begin(move(store, batch, (2, started)))
         await _leave(*leaving)
         assert len(store._writer._calls) == 1, "who stays"
     await staying
@@ -84,9 +84,9 @@ async def test_write_that_has_begun_is_committed_although_its_caller_leaves(
     begun, held = threading.Event(), threading.Event()
     [document] = await get_documents(store, batch)
 
-    def take(tx: Writing) -> None:
+    def take(tx: WriteTransaction) -> None:
         edit = tx.edit(batch)
-        edit.apply(document, taken(document, edit.now))
+        edit.apply(document, started(document, edit.now))
         tx.save(edit)
         begun.set()
         held.wait()
@@ -115,10 +115,12 @@ async def test_closed_store_takes_no_calls_and_answers_those_that_it_has(
         tmp_path / "s.db", clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
     )
     async with hanging_writes(store), hanging_reads(store):
-        asked = [await _begin(ask(lambda _: 1, visible=ALL)) for ask in (store.read, store.write)]
+        requested = [
+            await _begin(ask(lambda _: 1, visible=ALL)) for ask in (store.read, store.write)
+        ]
         closing = await _begin(store.close())
         for ask in (store.read, store.write):
             with pytest.raises(StoreBusy, match="closed"):
                 await ask(lambda _: 1, visible=ALL)
-    assert await asyncio.gather(*asked) == [1, 1]
+    assert await asyncio.gather(*requested) == [1, 1]
     await closing

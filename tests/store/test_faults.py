@@ -9,10 +9,10 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StoreBusy
 from stagecast.model import ALL
-from stagecast.store import Reading
+from stagecast.store import ReadTransaction
 from stagecast.store.sqlite.connection import check_soundness, is_damage, translate
 from tests.clock import Clock
-from tests.store.test_checking import opened
+from tests.store.test_integrity import opened
 
 DAMAGE = ["CORRUPT", "NOTADB"]
 FAULTS = ["BUSY", "LOCKED", "NOMEM", "READONLY", "IOERR", "FULL", "CANTOPEN", "PROTOCOL", *DAMAGE]
@@ -21,21 +21,21 @@ BUGS = ["ERROR", "CONSTRAINT", "MISMATCH", "MISUSE", "RANGE"]
 
 def errors(name: str) -> list[Exception]:
     """Return errors with a code, by itself and with a byte above it that tells more."""
-    found: list[Exception] = []
+    actual: list[Exception] = []
     for more in (0, 3 << 8):
         error = sqlite3.OperationalError("what the driver says")
         error.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{name}") | more
-        found.append(error)
-    return found
+        actual.append(error)
+    return actual
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_of_the_file_is_a_busy_store(name: str) -> None:
     for error in errors(name):
-        told = translate(error)
-        assert isinstance(told, StoreBusy)
-        assert told.retry_after_s > 0
-        assert "what the driver says" in str(told)
+        reported = translate(error)
+        assert isinstance(reported, StoreBusy)
+        assert reported.retry_after_s > 0
+        assert "what the driver says" in str(reported)
         assert is_damage(error) is (name in DAMAGE)
 
 
@@ -63,7 +63,7 @@ async def test_read_that_met_a_schema_of_a_moment_ago_is_done_again(
 ) -> None:
     met = errors("ERROR")
 
-    def read(_: Reading) -> str:
+    def read(_: ReadTransaction) -> str:
         if met:
             raise met.pop()
         return "read"

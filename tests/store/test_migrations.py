@@ -26,25 +26,25 @@ from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.model import ALL
-from stagecast.store import Reading
+from stagecast.store import ReadTransaction
 from stagecast.store.sqlite import connection
 from stagecast.store.sqlite.migrations import migrations
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
+from tests.background.node import Node, live, open_node
 from tests.builders import get_dataset
 from tests.clock import START_US, Clock
 from tests.conditions import until
 from tests.grpc_calls import read
-from tests.keeper.house import House, live, open_house
 from tests.process import running
 from tests.rpc.calls import Calls, contents, execute, new, refused, stage
 from tests.validator import WatchRecord
 
 FILES = Path(__file__).parent / "files"
-TOLD: dict[str, Any] = json.loads((FILES / "main_path.json").read_text())
-for _batch in TOLD["batches"].values():  # what that version did not know yet is off
+EXPECTED: dict[str, Any] = json.loads((FILES / "main_path.json").read_text())
+for _batch in EXPECTED["batches"].values():  # what that version did not know yet is off
     _batch |= {"start_after": "0s", "seal_after": "0s"}
-A, B, C = sorted(TOLD["datasets"])
+A, B, C = sorted(EXPECTED["datasets"])
 
 # Newest first, with the states that the column has to give them.
 BATCHES = {
@@ -83,9 +83,9 @@ def _plain(message: Any) -> Any:
 async def _answers(client: Client) -> dict[str, Any]:
     """Ask what the old server was asked."""
     datasets, batches, documents = {}, {}, {}
-    for dataset_id in TOLD["datasets"]:
+    for dataset_id in EXPECTED["datasets"]:
         datasets[dataset_id] = _plain(await Calls(client, dataset_id).dataset())
-    for name in TOLD["batches"]:
+    for name in EXPECTED["batches"]:
         dataset_id, batch_id = name.split("/")
         calls = Calls(client, dataset_id)
         batches[name] = _plain(await calls.batch(batch_id=batch_id))
@@ -98,14 +98,14 @@ async def _answers(client: Client) -> dict[str, Any]:
 async def test_every_answer_is_as_it_was(config: Config, clock: Clock, times: int) -> None:
     for _ in range(times):
         async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
-            found = await _answers(client)
-    assert found == {key: TOLD[key] for key in found}
+            actual = await _answers(client)
+    assert actual == {key: EXPECTED[key] for key in actual}
 
 
-@pytest.mark.parametrize("name", TOLD["tokens"])
+@pytest.mark.parametrize("name", EXPECTED["tokens"])
 async def test_old_token_goes_on_without_snapshot_or_gap(old: Calls, name: str) -> None:
-    batch_id, last = name.split()[0], TOLD["batches"][f"{A}/open"]["revision"]
-    token = TOLD["tokens"][name]
+    batch_id, last = name.split()[0], EXPECTED["batches"][f"{A}/open"]["revision"]
+    token = EXPECTED["tokens"][name]
     begun = old.client.status.WatchBatch(
         ss.WatchBatchRequest(
             dataset_id=A, batch_id=batch_id, resume_token=token, fail_on_expired_token=True
@@ -114,27 +114,27 @@ async def test_old_token_goes_on_without_snapshot_or_gap(old: Calls, name: str) 
     )
     await begun.initial_metadata()
     await old.stop(batch_id=batch_id)
-    found: list[r.Transition] = []
+    actual: list[r.Transition] = []
     messages: list[ss.WatchBatchResponse] = []
     async for message in begun:
         messages.append(message)
-        found += message.transitions
+        actual += message.transitions
     assert not any(message.HasField("snapshot") for message in messages)
     history = await old.history(batch_id=batch_id)
     assert int(last) < history[-1].revision
-    assert found == history[found[0].revision - 1 :], "to the end, without a gap"
+    assert actual == history[actual[0].revision - 1 :], "to the end, without a gap"
     first = {"open at 7": 8, "open midway": 11, "open last": 15}[name]
-    assert found[0].revision == first
+    assert actual[0].revision == first
     assert messages[-1].batch == await old.batch(batch_id=batch_id)
 
 
 async def test_history_is_listed_of_batches_and_documents(client: Client) -> None:
-    for name, told in TOLD["batches"].items():
+    for name, reported in EXPECTED["batches"].items():
         dataset_id, batch_id = name.split("/")
         calls = Calls(client, dataset_id)
         history = await calls.history(batch_id=batch_id)
-        assert [each.revision for each in history] == [*range(1, int(told["revision"]) + 1)]
-        for document in TOLD["documents"][name]:
+        assert [each.revision for each in history] == [*range(1, int(reported["revision"]) + 1)]
+        for document in EXPECTED["documents"][name]:
             document_id = document["document_id"]
             mine = await calls.history(document_id, batch_id=batch_id)
             assert mine == [each for each in history if each.document.document_id == document_id]
@@ -147,8 +147,8 @@ async def test_snapshot_shows_the_old_documents(old: Calls) -> None:
     record = WatchRecord()
     for message in await old.watch(batch_id="badly"):
         record.receive(message)
-    found = [_plain(each) for each in record.documents.values()]
-    assert found == TOLD["documents"][f"{A}/badly"]
+    actual = [_plain(each) for each in record.documents.values()]
+    assert actual == EXPECTED["documents"][f"{A}/badly"]
 
 
 async def test_batches_are_listed_by_their_states(client: Client) -> None:
@@ -157,16 +157,16 @@ async def test_batches_are_listed_by_their_states(client: Client) -> None:
         assert {(each.dataset_id, each.batch_id) for each in answer.batches} == names
         assert {each.state for each in answer.batches} <= {state}
     answer = await client.status.ListBatches(ss.ListBatchesRequest())
-    assert len(answer.batches) == len(TOLD["batches"])
+    assert len(answer.batches) == len(EXPECTED["batches"])
 
 
 async def test_datasets_are_listed_and_watched(client: Client) -> None:
     answer = await client.status.ListDatasets(ss.ListDatasetsRequest())
-    assert {each.dataset_id: _plain(each) for each in answer.datasets} == TOLD["datasets"]
+    assert {each.dataset_id: _plain(each) for each in answer.datasets} == EXPECTED["datasets"]
     watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(), timeout=60)
     message = await read(watch)
     assert message.complete
-    assert {each.dataset_id: _plain(each) for each in message.datasets} == TOLD["datasets"]
+    assert {each.dataset_id: _plain(each) for each in message.datasets} == EXPECTED["datasets"]
     for dataset_id, batch_id in ((C, "failed"), (A, "open"), (B, "waiting")):
         calls = Calls(client, dataset_id)
         await calls.retry(batch_id=batch_id)
@@ -185,7 +185,7 @@ async def test_old_documents_are_held_released_ended_and_repeated(old: Calls) ->
     assert (await old.pause(**named)).changed_documents == 4
     assert (await old.batch(**named)).state == r.BATCH_STATE_PAUSED
     assert (await old.resume(**named)).changed_documents == 4
-    assert _plain((await old.batch(**named)).counts) == TOLD["batches"][f"{A}/open"]["counts"]
+    assert _plain((await old.batch(**named)).counts) == EXPECTED["batches"][f"{A}/open"]["counts"]
     assert (await old.stop(**named)).changed_documents == 4
     assert (await old.retry(**named)).changed_documents == 4
     assert (await old.retry("one", batch_id="well")).changed_documents == 1
@@ -200,8 +200,8 @@ async def test_old_batches_and_datasets_are_deleted(
     await Calls(client, B).delete_batch(batch_id="waiting")
     await Calls(client, A).delete_dataset()
     async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:
-        found = (await http.get("/api/v1/datasets/status")).json()
-    assert found == {C: "DATASET_PROCESSING_ERRORED"}
+        actual = (await http.get("/api/v1/datasets/status")).json()
+    assert actual == {C: "DATASET_PROCESSING_ERRORED"}
     async with asyncio.timeout(60):
         while len(contents(config.db)["transitions"]) > 4:
             await asyncio.to_thread(contents, config.db)
@@ -209,17 +209,17 @@ async def test_old_batches_and_datasets_are_deleted(
 
 
 async def test_repeated_calls_are_answered_as_the_first_time(old: Calls) -> None:
-    well = TOLD["batches"][f"{A}/well"]
+    well = EXPECTED["batches"][f"{A}/well"]
     again = await old.create("one", "two", batch_id="well")
     assert _plain(again.batch) == well
     assert list(again.document_ids) == ["one", "two"]
     labels = {"team": "search"}
     documents = [
         new(each["document_id"], display_name=each["display_name"], labels=each["labels"])
-        for each in TOLD["documents"][f"{A}/open"]
+        for each in EXPECTED["documents"][f"{A}/open"]
     ]
     again = await old.create(*documents, batch_id="open", labels=labels)
-    assert _plain(again.batch) == TOLD["batches"][f"{A}/open"]
+    assert _plain(again.batch) == EXPECTED["batches"][f"{A}/open"]
     assert (await refused(old.create("one", batch_id="well"))).reason == "BATCH_EXISTS"
 
 
@@ -228,32 +228,32 @@ async def test_old_request_is_answered_as_the_first_time(config: Config, clock: 
     execute(config.db, "UPDATE batches SET request_id = 'r1' WHERE batch_id = 'badly'")
     async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
         again = await Calls(client, A).create("one", "two", batch_id="", request_id="r1")
-        assert _plain(again.batch) == TOLD["batches"][f"{A}/badly"]
+        assert _plain(again.batch) == EXPECTED["batches"][f"{A}/badly"]
 
 
 async def test_old_batch_goes_on(old: Calls) -> None:
     await old.add("late", batch_id="growing")
     await old.report(stage("late", r.STAGE_COMPLETED), batch_id="growing")
     assert (await old.batch(batch_id="growing")).state == r.BATCH_STATE_RUNNING
-    assert (await old.dataset()).counts.total == int(TOLD["datasets"][A]["counts"]["total"]) + 1
+    assert (await old.dataset()).counts.total == int(EXPECTED["datasets"][A]["counts"]["total"]) + 1
 
 
 async def test_old_running_documents_stall_when_they_are_silent_from_now_on(
     config: Config, clock: Clock
 ) -> None:
-    async with open_house(config.db, clock) as house:
-        await house.keeper.look()
-        await live(clock, 300, [house])
-        assert await _stalled(house) == set()
-        await live(clock, 2, [house])
-        assert await _stalled(house) == {"doc-1", "doc-2", "doc-3"}
-        assert (await get_dataset(house.store, A)).counts.stalled == 3
+    async with open_node(config.db, clock) as node:
+        await node.detector.scan()
+        await live(clock, 300, [node])
+        assert await _stalled(node) == set()
+        await live(clock, 2, [node])
+        assert await _stalled(node) == {"doc-1", "doc-2", "doc-3"}
+        assert (await get_dataset(node.store, A)).counts.stalled == 3
 
 
-async def _stalled(house: House) -> set[str]:
+async def _stalled(node: Node) -> set[str]:
     """Return which documents are stalled, of all batches."""
 
-    def query(tx: Reading) -> set[str]:
+    def query(tx: ReadTransaction) -> set[str]:
         return {
             document.document_id
             for batch in tx.iterate_batches(None)
@@ -261,7 +261,7 @@ async def _stalled(house: House) -> set[str]:
             if document.stalled
         }
 
-    return await house.store.read(query, visible=ALL)
+    return await node.store.read(query, visible=ALL)
 
 
 # Opening.
@@ -274,8 +274,8 @@ async def test_two_processes_may_open_an_old_file_together(config: Config) -> No
         )
         for server in servers:
             async with Client(server.grpc) as client:
-                found = await _answers(client)
-                assert found == {key: TOLD[key] for key in found}
+                actual = await _answers(client)
+                assert actual == {key: EXPECTED[key] for key in actual}
 
 
 async def test_old_file_is_waited_for_while_another_process_takes_long_over_it(

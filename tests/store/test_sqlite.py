@@ -20,7 +20,7 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StagecastError, StartError
 from stagecast.model import ALL, Batch
-from stagecast.store import Topic, Writing
+from stagecast.store import Topic, WriteTransaction
 from stagecast.store.sqlite import SqliteStore, connection
 from tests.builders import (
     BATCH_ID,
@@ -31,7 +31,7 @@ from tests.builders import (
     get_documents,
     get_log,
     move,
-    taken,
+    started,
 )
 from tests.clock import Clock
 from tests.store.contract import DEADLINE_S, StoreContract
@@ -91,8 +91,8 @@ class TestSqliteStore(StoreContract):
 async def test_file_that_is_opened_again_keeps_everything(path: Path) -> None:
     async with opened(path) as store:
         batch = await create(store, documents=3, labels={"k": "ü"})
-        batch = await move(store, batch, (1, taken))
-        kept = [
+        batch = await move(store, batch, (1, started))
+        cache = [
             batch,
             await get_dataset(store),
             await get_documents(store, batch),
@@ -104,8 +104,8 @@ async def test_file_that_is_opened_again_keeps_everything(path: Path) -> None:
             await get_dataset(store),
             await get_documents(store, batch),
             await get_log(store, batch),
-        ] == kept
-        assert (await move(store, batch, (2, taken))).revision == batch.revision + 1
+        ] == cache
+        assert (await move(store, batch, (2, started))).revision == batch.revision + 1
 
 
 async def test_pragmas_are_set(path: Path, store: SqliteStore) -> None:
@@ -153,7 +153,7 @@ async def test_file_that_is_not_ours_is_refused_and_left_as_it_was(
         async with opened(path):
             pass
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
-    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    assert [actual.name for actual in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("name", ["", "no/such/directory.db"])
@@ -173,12 +173,12 @@ async def test_empty_file_is_a_fresh_one(path: Path) -> None:
 
 
 async def test_commit_of_one_store_rings_the_other(path: Path) -> None:
-    rung = asyncio.Event(), asyncio.Event()
+    notified = asyncio.Event(), asyncio.Event()
     async with (
-        opened(path, on_foreign_commit=rung[0].set) as one,
-        opened(path, on_foreign_commit=rung[1].set) as two,
+        opened(path, on_foreign_commit=notified[0].set) as one,
+        opened(path, on_foreign_commit=notified[1].set) as two,
     ):
-        for writing, reading, own, other in ((one, two, *rung), (two, one, *rung[::-1])):
+        for writing, reading, own, other in ((one, two, *notified), (two, one, *notified[::-1])):
             own.clear()
             batch = await create(writing, f"by-{id(writing)}")
             async with asyncio.timeout(DEADLINE_S):
@@ -193,7 +193,7 @@ async def test_two_stores_hand_out_the_revisions_of_one_batch(path: Path) -> Non
     async with opened(path) as one, opened(path) as two:
         batch = await create(one, documents=60)
         await asyncio.gather(
-            *(move((one, two)[number % 2], batch, (number, taken)) for number in range(60))
+            *(move((one, two)[number % 2], batch, (number, started)) for number in range(60))
         )
         batch = await get_batch(one)
         assert batch == await get_batch(two)
@@ -205,14 +205,14 @@ async def test_call_that_broke_off_does_not_keep_the_next_from_writing(path: Pat
     async with opened(path) as one, opened(path) as two:
         batch = await create(one, documents=2)
 
-        def refuse(tx: Writing) -> None:
+        def refuse(tx: WriteTransaction) -> None:
             documents = tx.iterate_documents(batch)
             raise StagecastError(f"enough with {next(documents).document_id}")
 
         with pytest.raises(StagecastError) as caught:
             await one.write(refuse, visible=ALL)
-        await move(two, batch, (0, taken))
-        assert (await move(one, batch, (1, taken))).counts.running == 2
+        await move(two, batch, (0, started))
+        assert (await move(one, batch, (1, started))).counts.running == 2
         assert caught.value.__traceback__ is not None  # and with it all that the call holds
 
 
@@ -232,7 +232,7 @@ def test_threads_may_open_a_fresh_file_together(tmp_path: Path) -> None:
 OPEN_TOGETHER = "from tests.store.test_sqlite import open_when_told; open_when_told()"
 
 
-def open_when_told() -> None:
+def open_on_signal() -> None:
     """Open each file that stdin names, as soon as it does."""
 
     async def open_once(path: Path, number: int) -> Batch:
@@ -297,7 +297,7 @@ def commit_for_ever() -> None:
 
             async def take(number: int) -> None:
                 while number < 5_000:
-                    after = await move(store, batch, (number, taken))
+                    after = await move(store, batch, (number, started))
                     print(after.revision, flush=True)  # noqa: T201 - the parent reads it
                     number += 4
 
@@ -364,11 +364,11 @@ async def test_mistake_in_a_statement_is_a_bug_and_not_a_busy_store(store: Sqlit
 
 async def test_call_whose_caller_is_gone_does_not_disturb_the_rest(store: SqliteStore) -> None:
     batch = await create(store, documents=2)
-    gone = asyncio.create_task(move(store, batch, (0, taken)))
+    gone = asyncio.create_task(move(store, batch, (0, started)))
     await asyncio.sleep(0)  # it has asked
     gone.cancel()
     # Written for or not, as the race went.
-    assert (await move(store, batch, (1, taken))).counts.running in (1, 2)
+    assert (await move(store, batch, (1, started))).counts.running in (1, 2)
     with pytest.raises(asyncio.CancelledError):
         await gone
 

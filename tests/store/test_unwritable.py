@@ -14,7 +14,7 @@ import pytest
 from stagecast.errors import StartError, StoreBusy
 from stagecast.model import ALL
 from stagecast.store.sqlite import SqliteStore, connection
-from tests.builders import create, get_batch, get_dataset, move, taken
+from tests.builders import create, get_batch, get_dataset, move, started
 from tests.clock import Clock
 from tests.store.test_sqlite import opened, plain
 
@@ -36,14 +36,14 @@ async def test_locked_file_is_busy_until_the_lock_is_gone(path: Path) -> None:
         with plain(path) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreBusy) as busy:
-                await move(store, batch, (0, taken))
+                await move(store, batch, (0, started))
             assert busy.value.retry_after_s > 0
             with pytest.raises(StoreBusy):
                 await store.probe()
             assert await get_batch(store) == batch  # reading goes on
             other.execute("ROLLBACK")
         await store.probe()
-        assert (await move(store, batch, (0, taken))).revision == batch.revision + 1
+        assert (await move(store, batch, (0, started))).revision == batch.revision + 1
 
 
 @pytest.mark.usefixtures("impatient")
@@ -116,26 +116,26 @@ async def test_probe_after_a_fault_proves_that_a_commit_reaches_the_disk(path: P
         batch = await create(store, documents=1)
         with full_disk(path):
             with pytest.raises(StoreBusy):
-                await move(store, batch, (0, taken))
+                await move(store, batch, (0, started))
             for _ in range(3):
                 with pytest.raises(StoreBusy):
                     await store.probe()
         await store.probe()
-        assert (await move(store, batch, (0, taken))).revision == batch.revision + 1
+        assert (await move(store, batch, (0, started))).revision == batch.revision + 1
 
 
 async def test_fault_is_told_once_it_is_met(path: Path) -> None:
-    told: list[Exception] = []
+    reported: list[Exception] = []
     store = SqliteStore(
         path,
         clock=Clock(),
         on_commit=lambda _: None,
         on_foreign_commit=lambda: None,
-        on_fault=told.append,
+        on_fault=reported.append,
     )
     path.rename(path.with_suffix(".aside"))
     with pytest.raises(StoreBusy, match="deleted or replaced"):
         await create(store)
     await store.close()
-    [fault] = told
+    [fault] = reported
     assert isinstance(fault, StoreBusy)

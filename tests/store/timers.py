@@ -14,7 +14,6 @@ from stagecast.model import (
     ALL,
     Stage,
     Timer,
-    patience_us,
     pause,
     recover,
     resume,
@@ -22,8 +21,9 @@ from stagecast.model import (
     stall,
     start_attempt,
     stop,
+    timeout_us,
 )
-from stagecast.store import Lease, Place, Store, Topic, Writing
+from stagecast.store import Lease, Store, TimerKey, Topic, WriteTransaction
 from stagecast.store import get_batch as find_batch
 from tests.builders import (
     BATCH_ID,
@@ -35,81 +35,81 @@ from tests.builders import (
     get_documents,
     move,
     register_documents,
-    says,
-    taken,
+    report_of,
+    started,
 )
 from tests.clock import START_US, Clock
 
 START_AFTER_US, STALL_US, FAIL_US = 90_000_000, 60_000_000, 20_000_000
 
-stalled: Move = lambda found, _: stall(found)  # noqa: E731 - one of a row of moves
-recovered: Move = lambda found, _: recover(found)  # noqa: E731
-paused: Move = lambda found, now: pause(found, now=now)  # noqa: E731
-resumed: Move = lambda found, _: resume(found)  # noqa: E731
-stopped: Move = lambda found, now: stop(found, now=now)  # noqa: E731
-retried: Move = lambda found, _: retry(found)  # noqa: E731
-taken_over: Move = lambda found, now: start_attempt(found, "another", now=now)  # noqa: E731
-entered, ended = says(stage=Stage.INDEXING), says(stage=Stage.COMPLETED)
+stalled: Move = lambda actual, _: stall(actual)  # noqa: E731 - one of a row of moves
+recovered: Move = lambda actual, _: recover(actual)  # noqa: E731
+paused: Move = lambda actual, now: pause(actual, now=now)  # noqa: E731
+resumed: Move = lambda actual, _: resume(actual)  # noqa: E731
+stopped: Move = lambda actual, now: stop(actual, now=now)  # noqa: E731
+retried: Move = lambda actual, _: retry(actual)  # noqa: E731
+taken_over: Move = lambda actual, now: start_attempt(actual, "another", now=now)  # noqa: E731
+entered, ended = report_of(stage=Stage.INDEXING), report_of(stage=Stage.COMPLETED)
 
 # Moves, and how long nothing may happen to the document after them.
 MOVES: dict[str, tuple[list[Move], int]] = {
     "registered": ([], START_AFTER_US),
     "overdue": ([stalled], 0),
-    "taken_when_overdue": ([stalled, taken], STALL_US),
+    "taken_when_overdue": ([stalled, started], STALL_US),
     "paused_when_overdue": ([stalled, paused], 0),
     "resumed_when_overdue": ([stalled, paused, resumed], START_AFTER_US),
-    "taken": ([taken], STALL_US),
+    "taken": ([started], STALL_US),
     "reported": ([entered], STALL_US),
-    "counted": ([taken, says(progress=counted(3))], STALL_US),
-    "stalled": ([taken, stalled], FAIL_US),
-    "recovered": ([taken, stalled, recovered], STALL_US),
-    "recovered_by_a_stage": ([taken, stalled, entered], STALL_US),
-    "taken_over_when_stalled": ([taken, stalled, taken_over], STALL_US),
-    "paused": ([taken, paused], 0),
-    "paused_when_stalled": ([taken, stalled, paused], 0),
-    "resumed": ([taken, paused, resumed], STALL_US),
+    "counted": ([started, report_of(progress=counted(3))], STALL_US),
+    "stalled": ([started, stalled], FAIL_US),
+    "recovered": ([started, stalled, recovered], STALL_US),
+    "recovered_by_a_stage": ([started, stalled, entered], STALL_US),
+    "taken_over_when_stalled": ([started, stalled, taken_over], STALL_US),
+    "paused": ([started, paused], 0),
+    "paused_when_stalled": ([started, stalled, paused], 0),
+    "resumed": ([started, paused, resumed], STALL_US),
     "resumed_before_it_began": ([paused, resumed], START_AFTER_US),
-    "ended": ([taken, ended], 0),
-    "stopped_when_stalled": ([taken, stalled, stopped], 0),
-    "retried": ([taken, ended, retried], START_AFTER_US),
-    "retried_and_taken": ([taken, ended, retried, taken], STALL_US),
+    "ended": ([started, ended], 0),
+    "stopped_when_stalled": ([started, stalled, stopped], 0),
+    "retried": ([started, ended, retried], START_AFTER_US),
+    "retried_and_taken": ([started, ended, retried, started], STALL_US),
 }
 
 
 async def timers(
-    store: Store, *, until: int | None = None, after: Place | None = None, most: int = 1_000
+    store: Store, *, until: int | None = None, after: TimerKey | None = None, maximum: int = 1_000
 ) -> Sequence[Timer]:
     return await store.write(
-        lambda tx: tx.find_timers(until=until, after=after, most=most), visible=ALL
+        lambda tx: tx.find_timers(until=until, after=after, limit=maximum), visible=ALL
     )
 
 
 async def hear(store: Store, *numbers: int) -> None:
     """Note signs of life of documents, which change nothing else."""
 
-    def call(tx: Writing) -> None:
+    def call(tx: WriteTransaction) -> None:
         edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
-        for found in tx.find_documents(
+        for actual in tx.find_documents(
             edit.batch, {f"doc-{number}" for number in numbers}
         ).values():
-            edit.hear(found)
+            edit.hear(actual)
         tx.save(edit)
 
     await store.write(call, visible=ALL)
 
 
 async def make(store: Store, documents: int = 1, **changes: Any) -> Any:
-    patience = {"stall_after_us": STALL_US, "fail_after_us": FAIL_US}
-    return await create(store, documents=documents, **patience | changes)
+    timeout = {"stall_after_us": STALL_US, "fail_after_us": FAIL_US}
+    return await create(store, documents=documents, **timeout | changes)
 
 
 async def idle(store: Store, until: int, *, limit: int = 1_000) -> list[str]:
     """Return which batches are to be sealed at a time."""
-    found = await store.read(lambda tx: [*tx.find_idle(until, limit)], visible=ALL)
-    return [one.batch.batch_id for one in found]
+    actual = await store.read(lambda tx: [*tx.find_idle(until, limit)], visible=ALL)
+    return [one.batch.batch_id for one in actual]
 
 
-def delete(tx: Writing, what: str) -> None:
+def delete(tx: WriteTransaction, what: str) -> None:
     if what == "batch":
         tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID))
     else:
@@ -135,21 +135,21 @@ class TimersContract:
         self, store: Store, clock: Clock, name: str
     ) -> None:
         """In as many calls, and in one."""
-        moves, patience = MOVES[name]
+        moves, timeout = MOVES[name]
         batch = await make(store, documents=2, start_after_us=START_AFTER_US)
         for step in moves:
             clock.advance(1)
             await move(store, batch, (0, step))
         if moves:
             await move(store, batch, *[(1, step) for step in moves])
-        found = await timers(store)
-        timed = sorted(timer.document_id for timer in found)
-        assert timed == (["doc-0", "doc-1"] if patience else [])
-        for timer in found:
+        actual = await timers(store)
+        timed = sorted(timer.document_id for timer in actual)
+        assert timed == (["doc-0", "doc-1"] if timeout else [])
+        for timer in actual:
             assert (timer.dataset_id, timer.batch_id) == (DATASET_ID, BATCH_ID)
             assert timer.heard_at == clock.now_us
-            assert timer.patience_us == patience
-            assert timer.due_at == timer.place[0] <= clock.now_us + patience
+            assert timer.timeout_us == timeout
+            assert timer.due_at == timer.key[0] <= clock.now_us + timeout
 
     @pytest.mark.parametrize("name", ["registered", "retried", "taken", "stalled", "recovered"])
     async def test_without_patience_nothing_is_timed(self, store: Store, name: str) -> None:
@@ -171,14 +171,14 @@ class TimersContract:
             clock.advance(chance.choice([0, 0, 1, 30, -20]))
             with contextlib.suppress(IllegalTransition):
                 await move(store, batch, (chance.randrange(4), chance.choice(steps)))
-            found = {timer.document_id: timer for timer in await timers(store)}
+            actual = {timer.document_id: timer for timer in await timers(store)}
             for document in await get_documents(store, await get_batch(store)):
-                patience = patience_us(document.state, document.stalled, **spans)
-                timer = found.get(document.document_id)
-                assert bool(timer) == bool(patience)
+                timeout = timeout_us(document.state, document.stalled, **spans)
+                timer = actual.get(document.document_id)
+                assert bool(timer) == bool(timeout)
                 if timer is not None:
-                    assert timer.patience_us == patience
-                    assert timer.due_at <= timer.heard_at + patience
+                    assert timer.timeout_us == timeout
+                    assert timer.due_at <= timer.heard_at + timeout
 
     @pytest.mark.parametrize("name", ["registered", "retried"])
     async def test_signs_of_life_do_not_move_the_wait_for_a_worker(
@@ -190,20 +190,20 @@ class TimersContract:
         before = await timers(store)
         clock.advance(30)
         await hear(store, 0)
-        await move(store, batch, (0, says(progress=counted(3))))
+        await move(store, batch, (0, report_of(progress=counted(3))))
         assert await timers(store) == before
         assert not await store.read(
-            lambda tx: tx.find_unheard(batch, {"doc-0"}, before=clock.now_us), visible=ALL
+            lambda tx: tx.find_silent(batch, {"doc-0"}, before=clock.now_us), visible=ALL
         )
         await move(store, batch, (0, stalled))
-        await move(store, batch, (0, says(progress=counted(4))))
+        await move(store, batch, (0, report_of(progress=counted(4))))
         assert await timers(store) == []
 
     async def test_sign_of_life_is_kept_and_rings_nobody(
         self, store: Store, clock: Clock, committed: list[set[Topic]]
     ) -> None:
         batch = await make(store, documents=3)
-        await move(store, batch, (0, taken), (1, taken))
+        await move(store, batch, (0, started), (1, started))
         before = await get_documents(store, batch)
         committed.clear()
         clock.advance(30)
@@ -220,7 +220,7 @@ class TimersContract:
         self, store: Store, clock: Clock, stall_after_s: float, as_one_s: float
     ) -> None:
         batch = await make(store, stall_after_us=stall_after_s * 1_000_000)
-        await move(store, batch, (0, taken))
+        await move(store, batch, (0, started))
         clock.advance(as_one_s)
         await hear(store, 0)
         assert (await timers(store))[0].heard_at == START_US
@@ -232,46 +232,46 @@ class TimersContract:
         self, store: Store, clock: Clock
     ) -> None:
         batch = await make(store, documents=6, fail_after_us=0)
-        await move(store, batch, *[(number, taken) for number in range(1, 5)])
+        await move(store, batch, *[(number, started) for number in range(1, 5)])
         await move(store, batch, (1, stalled), (2, paused), (3, ended))
         names = {f"doc-{number}" for number in (*range(5), 77)}
 
-        async def unheard(before: int) -> set[str]:
+        async def silent(before: int) -> set[str]:
             return set(
                 await store.read(
-                    lambda tx: tx.find_unheard(batch, names, before=before), visible=ALL
+                    lambda tx: tx.find_silent(batch, names, before=before), visible=ALL
                 )
             )
 
-        assert await unheard(clock.now_us) == {"doc-1"}, "it is stalled for ever"
-        assert await unheard(clock.now_us + 1) == {"doc-1", "doc-4"}
+        assert await silent(clock.now_us) == {"doc-1"}, "it is stalled for ever"
+        assert await silent(clock.now_us + 1) == {"doc-1", "doc-4"}
 
     async def test_timers_are_told_by_their_places(self, store: Store, clock: Clock) -> None:
         batch = await make(store, documents=5)
         for number in (3, 1, 4, 0):
-            await move(store, batch, (number, taken))
+            await move(store, batch, (number, started))
             clock.advance(1)
-        found = await timers(store)
-        assert [timer.document_id for timer in found] == ["doc-3", "doc-1", "doc-4", "doc-0"]
-        assert [timer.place for timer in found] == sorted(timer.place for timer in found)
-        until = found[2].due_at
-        assert await timers(store, until=until) == found[:3]
-        assert await timers(store, until=until - 1, most=1) == found[:1]
-        assert await timers(store, after=found[0].place, most=2) == found[1:3]
-        assert await timers(store, after=found[3].place) == []
+        actual = await timers(store)
+        assert [timer.document_id for timer in actual] == ["doc-3", "doc-1", "doc-4", "doc-0"]
+        assert [timer.key for timer in actual] == sorted(timer.key for timer in actual)
+        until = actual[2].due_at
+        assert await timers(store, until=until) == actual[:3]
+        assert await timers(store, until=until - 1, maximum=1) == actual[:1]
+        assert await timers(store, after=actual[0].key, maximum=2) == actual[1:3]
+        assert await timers(store, after=actual[3].key) == []
 
         async def has_due(until: int) -> bool:
             return await store.read(lambda tx: tx.has_due(until), visible=ALL)
 
-        assert not await has_due(found[0].due_at - 1)
-        assert await has_due(found[0].due_at)
+        assert not await has_due(actual[0].due_at - 1)
+        assert await has_due(actual[0].due_at)
 
     async def test_timer_is_set_and_ended(self, store: Store) -> None:
         batch = await make(store, documents=2)
-        await move(store, batch, (0, taken), (1, taken))
+        await move(store, batch, (0, started), (1, started))
         [first, second] = await timers(store)
 
-        def call(tx: Writing) -> None:
+        def call(tx: WriteTransaction) -> None:
             tx.set_timer(first, heard_at=7, due_at=99)
             tx.set_timer(second, heard_at=8, due_at=None)
 
@@ -282,9 +282,9 @@ class TimersContract:
     @pytest.mark.parametrize("what", ["batch", "dataset"])
     async def test_timers_of_what_is_deleted_do_not_count(self, store: Store, what: str) -> None:
         batch = await make(store, documents=3)
-        await move(store, batch, (0, taken), (1, taken))
+        await move(store, batch, (0, started), (1, started))
         await store.write(lambda tx: delete(tx, what), visible=ALL)
-        assert [timer.patience_us for timer in await timers(store)] == [0, 0]
+        assert [timer.timeout_us for timer in await timers(store)] == [0, 0]
         while await store.write(lambda tx: tx.sweep(2), visible=ALL):
             pass
         assert await timers(store) == []
@@ -309,7 +309,7 @@ class TimersContract:
         await create(store, sealed=False, seal_after_us=10_000_000)
         clock.advance(9)
 
-        def add(tx: Writing) -> None:
+        def add(tx: WriteTransaction) -> None:
             edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
             [added] = register_documents(edit, 1)
             tx.save(edit)
@@ -341,7 +341,7 @@ class TimersContract:
 
     async def test_lease_is_nobodys_at_first_and_kept_as_it_was_saved(self, store: Store) -> None:
         lease = await store.read(lambda tx: tx.find_lease(), visible=ALL)
-        assert lease == Lease(holder=0, beat=0, reached_at=0)
-        taken_by = Lease(holder=2**62, beat=3, reached_at=START_US)
+        assert lease == Lease(holder=0, renewals=0, reached_at=0)
+        taken_by = Lease(holder=2**62, renewals=3, reached_at=START_US)
         await store.write(lambda tx: tx.save_lease(taken_by), visible=ALL)
         assert await store.read(lambda tx: tx.find_lease(), visible=ALL) == taken_by

@@ -16,7 +16,7 @@ from stagecast.model import (
     DocumentState,
     Stage,
 )
-from stagecast.store import Reading, Store, Topic, Writing
+from stagecast.store import ReadTransaction, Store, Topic, WriteTransaction
 from tests import builders
 from tests.builders import (
     BATCH_ID,
@@ -29,8 +29,8 @@ from tests.builders import (
     get_log,
     move,
     register_documents,
-    says,
-    taken,
+    report_of,
+    started,
 )
 
 DEADLINE_S = 60.0
@@ -42,13 +42,13 @@ class TransactionsContract:
     async def test_refused_call_leaves_its_neighbours_committed(self, store: Store) -> None:
         batch = await create(store, documents=40)
 
-        def refuse(tx: Writing) -> None:
+        def refuse(tx: WriteTransaction) -> None:
             edit = tx.edit(batch)
-            found = tx.find_documents(batch, ["doc-0"])["doc-0"]
-            edit.apply(found, taken(found, edit.now))
+            actual = tx.find_documents(batch, ["doc-0"])["doc-0"]
+            edit.apply(actual, started(actual, edit.now))
             raise BatchSealed("no", batch_id=BATCH_ID)
 
-        calls = [move(store, batch, (number, taken)) for number in range(40)]
+        calls = [move(store, batch, (number, started)) for number in range(40)]
         refused = [store.write(refuse, visible=ALL) for _ in range(40)]
         mixed = [call for pair in zip(calls, refused, strict=True) for call in pair]
         answers = await asyncio.gather(*mixed, return_exceptions=True)
@@ -62,13 +62,13 @@ class TransactionsContract:
     ) -> None:
         batch = await create(store, documents=20)
 
-        def break_down(tx: Writing) -> Batch:
+        def break_down(tx: WriteTransaction) -> Batch:
             edit = tx.new_batch(builders.batch(key=0, batch_id="broken"), builders.creation())
             edit.create()
             tx.save(edit)
             raise error("broken")
 
-        calls = [move(store, batch, (number, taken)) for number in range(20)]
+        calls = [move(store, batch, (number, started)) for number in range(20)]
         calls.insert(7, store.write(break_down, visible=ALL))
         async with asyncio.timeout(DEADLINE_S):
             answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -87,12 +87,12 @@ class TransactionsContract:
             batch.counts == (await get_dataset(store)).counts == DocumentCounts(running=documents)
         )
         assert [t.revision for t in log] == list(range(1, 2 * documents + 3))
-        assert len({t.call for t in log}) == documents + 1
+        assert len({t.write_id for t in log}) == documents + 1
 
     async def test_call_sees_what_the_one_before_it_wrote(self, store: Store) -> None:
         batch = await create(store, documents=1, sealed=False)
 
-        def add(tx: Writing) -> int:
+        def add(tx: WriteTransaction) -> int:
             stored = tx.find_batch(DATASET_ID, BATCH_ID)
             assert stored is not None
             edit = tx.edit(stored)
@@ -110,7 +110,7 @@ class TransactionsContract:
     ) -> None:
         batch = await create(store, documents=1)
         assert committed == [{(DATASET_ID, BATCH_ID)}]
-        await move(store, batch, (0, says(progress=counted(1))))  # counters are news too
+        await move(store, batch, (0, report_of(progress=counted(1))))  # counters are news too
         assert committed == [{(DATASET_ID, BATCH_ID)}] * 2
 
     async def test_call_that_changes_nothing_is_not_told(
@@ -118,7 +118,7 @@ class TransactionsContract:
     ) -> None:
         batch = await create(store, documents=1)
         committed.clear()
-        await move(store, batch, (0, says(stage=Stage.WAITING)))
+        await move(store, batch, (0, report_of(stage=Stage.WAITING)))
         await store.probe()
         assert committed == []
         assert await get_batch(store) == batch
@@ -127,7 +127,7 @@ class TransactionsContract:
         await create(store)
         for error in (StagecastError("no"), RuntimeError("broken")):
 
-            def query(_tx: Reading, error: Exception = error) -> None:
+            def query(_tx: ReadTransaction, error: Exception = error) -> None:
                 raise error
 
             for run in (store.read, store.write):
@@ -140,10 +140,10 @@ class TransactionsContract:
         batch = await create(store, documents=1)
         wrote, go_on = threading.Event(), threading.Event()
 
-        def write_long(tx: Writing) -> None:
+        def write_long(tx: WriteTransaction) -> None:
             edit = tx.edit(batch)
-            found = tx.find_documents(batch, ["doc-0"])["doc-0"]
-            edit.apply(found, taken(found, edit.now))
+            actual = tx.find_documents(batch, ["doc-0"])["doc-0"]
+            edit.apply(actual, started(actual, edit.now))
             tx.save(edit)
             wrote.set()
             assert go_on.wait(DEADLINE_S)
@@ -152,8 +152,8 @@ class TransactionsContract:
         try:
             assert await asyncio.to_thread(wrote.wait, DEADLINE_S)
             async with asyncio.timeout(DEADLINE_S / 2):
-                found = await asyncio.gather(*(get_batch(store) for _ in range(20)))
-            assert found == [batch] * 20  # what is not committed is not seen
+                actual = await asyncio.gather(*(get_batch(store) for _ in range(20)))
+            assert actual == [batch] * 20  # what is not committed is not seen
         finally:
             go_on.set()
             await writing
@@ -163,30 +163,30 @@ class TransactionsContract:
         batch = await create(store, documents=1)
         looked, go_on = threading.Event(), threading.Event()
 
-        def query(tx: Reading) -> tuple[Batch | None, list[Document]]:
-            found = tx.find_batch(DATASET_ID, BATCH_ID)
+        def query(tx: ReadTransaction) -> tuple[Batch | None, list[Document]]:
+            actual = tx.find_batch(DATASET_ID, BATCH_ID)
             looked.set()
             assert go_on.wait(DEADLINE_S)
-            return found, list(tx.iterate_documents(batch))
+            return actual, list(tx.iterate_documents(batch))
 
         reading = asyncio.create_task(store.read(query, visible=ALL))
         assert await asyncio.to_thread(looked.wait, DEADLINE_S)
-        await move(store, batch, (0, taken))
+        await move(store, batch, (0, started))
         go_on.set()
-        found, [document] = await reading
-        assert (found, document.state) == (batch, DocumentState.PENDING)
+        actual, [document] = await reading
+        assert (actual, document.state) == (batch, DocumentState.PENDING)
 
     async def test_query_that_broke_off_does_not_hold_the_next_back(self, store: Store) -> None:
         batch = await create(store, documents=9)
 
-        def query(tx: Reading) -> None:
+        def query(tx: ReadTransaction) -> None:
             documents = tx.iterate_documents(batch)
             raise StagecastError(f"enough with {next(documents).document_id}")
 
         for number in range(9):
             with pytest.raises(StagecastError) as caught:
                 await store.read(query, visible=ALL)
-            batch = await move(store, batch, (number, taken))
+            batch = await move(store, batch, (number, started))
             assert await get_batch(store) == batch
             assert caught.value.__traceback__ is not None  # and with it all that the query holds
 

@@ -14,7 +14,7 @@ import pytest
 
 from stagecast.errors import DatasetNotFound
 from stagecast.model import ALL, Batch, Visibility
-from stagecast.store import HistoryLimit, Lease, Reading, Store, Writing
+from stagecast.store import HistoryLimit, Lease, ReadTransaction, Store, WriteTransaction
 from tests.builders import BATCH_ID, DATASET_ID, batch, create, creation
 from tests.clock import Clock
 from tests.store.deletion import OTHER_DATASET_ID
@@ -26,7 +26,7 @@ ANOTHER = Visibility(frozenset({OTHER_DATASET_ID}))
 
 NAME = (DATASET_ID, BATCH_ID)
 LIMIT = HistoryLimit(ended_until=0, keep=1)
-LEASE = Lease(holder=0, beat=0, reached_at=0)
+LEASE = Lease(holder=0, renewals=0, reached_at=0)
 
 Ask = Callable[[Any], Any]
 
@@ -50,10 +50,10 @@ PASSED_ON: dict[str, Callable[[Any, Batch], Any]] = {
     "iterate_documents": lambda tx, one: tx.iterate_documents(one),
     "iterate_transitions": lambda tx, one: tx.iterate_transitions(one, after_revision=0),
     "get_page_secret": lambda tx, _: tx.get_page_secret(),
-    "find_call": lambda tx, one: tx.find_call(one, 1),
-    "find_serial": lambda tx, one: tx.find_serial(one, 0),
-    "iterate_progress": lambda tx, one: tx.iterate_progress(one, after_serial=0),
-    "find_unheard": lambda tx, one: tx.find_unheard(one, ["doc-0"], before=0),
+    "find_write_id": lambda tx, one: tx.find_write_id(one, 1),
+    "find_progress_seq": lambda tx, one: tx.find_progress_seq(one, 0),
+    "iterate_progress": lambda tx, one: tx.iterate_progress(one, after_seq=0),
+    "find_silent": lambda tx, one: tx.find_silent(one, ["doc-0"], before=0),
     "get_creation": lambda tx, one: tx.get_creation(one),
     "edit": lambda tx, one: tx.edit(one).batch,
     "save": lambda tx, one: tx.save(tx.edit(one)),
@@ -71,8 +71,8 @@ REFUSED: dict[str, Ask] = {
     "has_excess": lambda tx: tx.has_excess(LIMIT),
     "find_ended": lambda tx: tx.find_ended(0, 1),
     "list_keys": lambda tx: tx.list_keys(),
-    "get_keys_serial": lambda tx: tx.get_keys_serial(),
-    "find_timers": lambda tx: tx.find_timers(until=None, after=None, most=1),
+    "get_keys_version": lambda tx: tx.get_keys_version(),
+    "find_timers": lambda tx: tx.find_timers(until=None, after=None, limit=1),
     "set_timer": lambda tx: tx.set_timer(None, heard_at=0, due_at=None),
     "set_idle_since": lambda tx: tx.set_idle_since(None, 0),
     "cap_idle_since": lambda tx: tx.cap_idle_since(0),
@@ -92,8 +92,8 @@ def _methods(protocol: type) -> set[str]:
     }
 
 
-def _changed(tx: Reading, dataset_ids: list[str] | None) -> list[Any]:
-    news = tx.find_dataset_news(dataset_ids, after_serial=-1)
+def _changed(tx: ReadTransaction, dataset_ids: list[str] | None) -> list[Any]:
+    news = tx.find_dataset_news(dataset_ids, after_seq=-1)
     return [*news.changed, *news.removed]
 
 
@@ -104,7 +104,7 @@ def _whole(answer: Any) -> Any:
 
 def _runs(store: Store, name: str) -> list[Callable[..., Any]]:
     """Return what runs a call of a method: a write, and a read if that has it."""
-    return [store.write, store.read] if name in _methods(Reading) else [store.write]
+    return [store.write, store.read] if name in _methods(ReadTransaction) else [store.write]
 
 
 class VisibilityContract:
@@ -112,10 +112,10 @@ class VisibilityContract:
 
     def test_every_method_has_an_entry(self) -> None:
         tried = {name for name, *_ in NAMING}.union(PASSED_ON, DELETING, REFUSED, ["new_batch"])
-        assert tried == _methods(Writing)
+        assert tried == _methods(WriteTransaction)
 
     async def test_transactions_have_every_method(self, store: Store) -> None:
-        for run, protocol in ((store.read, Reading), (store.write, Writing)):
+        for run, protocol in ((store.read, ReadTransaction), (store.write, WriteTransaction)):
             has = await run(lambda tx: set(dir(tx)), visible=ONE)
             assert _methods(protocol) <= has
 
@@ -163,7 +163,7 @@ class VisibilityContract:
                 await run(REFUSED[name], visible=ONE)
 
     async def test_batch_is_created_in_visible_datasets_only(self, store: Store) -> None:
-        def make(tx: Writing) -> Batch:
+        def make(tx: WriteTransaction) -> Batch:
             edit = tx.new_batch(batch(key=0), creation())
             edit.create()
             tx.save(edit)
@@ -193,8 +193,8 @@ class VisibilityContract:
             for dataset_id in (DATASET_ID, THIRD_DATASET_ID, OTHER_DATASET_ID):
                 await create(store, batch_id, dataset_id=dataset_id)
         visible = Visibility(frozenset({DATASET_ID, OTHER_DATASET_ID}))
-        found = await store.read(lambda tx: list(tx.iterate_batches(None)), visible=visible)
-        assert [(one.dataset_id, one.batch_id) for one in found] == [
+        actual = await store.read(lambda tx: list(tx.iterate_batches(None)), visible=visible)
+        assert [(one.dataset_id, one.batch_id) for one in actual] == [
             (OTHER_DATASET_ID, "later"),
             (DATASET_ID, "later"),
             (OTHER_DATASET_ID, BATCH_ID),

@@ -182,7 +182,7 @@ class Pipeline:
 
     async def documents(self) -> dict[str, r.Document]:
         """Return all documents as `ListDocuments` gives them."""
-        found: dict[str, r.Document] = {}
+        actual: dict[str, r.Document] = {}
         token = ""
         while True:
             request = s.ListDocumentsRequest(
@@ -193,10 +193,10 @@ class Pipeline:
             )
             # Its connection may be one to a process that was killed a moment ago.
             page = await retrying(partial(self.client.status.ListDocuments, request))
-            found |= {document.document_id: document for document in page.documents}
+            actual |= {document.document_id: document for document in page.documents}
             token = page.next_page_token
             if not token:
-                return found
+                return actual
 
 
 class Stream:
@@ -258,15 +258,15 @@ class Hangups:
     `chance` is that of a stream to be hung up.
     """
 
-    def __init__(self, most: int, rng: random.Random, *, chance: float = 1.0) -> None:
-        self._most = most
+    def __init__(self, limit: int, rng: random.Random, *, chance: float = 1.0) -> None:
+        self._maximum = limit
         self._chance = chance
         self._rng = rng
         self.done = 0
 
     def deal(self) -> int | None:
         """Return after how many messages a stream is hung up, or `None` if it is not."""
-        if self.done >= self._most or self._rng.random() > self._chance:
+        if self.done >= self._maximum or self._rng.random() > self._chance:
             return None
         return self._rng.randrange(1, 8)
 
@@ -277,16 +277,16 @@ async def watch_with_hangups(pipeline: Pipeline, record: WatchRecord, hangups: H
         call = pipeline.client.status.WatchBatch(
             pipeline.watch_request(resume_token=record.resume_token), wait_for_ready=True
         )
-        patience = hangups.deal()
+        timers = hangups.deal()
         try:
             async for message in call:
                 record.receive(message)
-                if patience is not None and (patience := patience - 1) == 0:
+                if timers is not None and (timers := timers - 1) == 0:
                     hangups.done += 1
                     call.cancel()
             return
         except asyncio.CancelledError:
-            if patience != 0:  # the test itself was cancelled
+            if timers != 0:  # the test itself was cancelled
                 raise
         except aio.AioRpcError as error:
             if not is_transient(error):

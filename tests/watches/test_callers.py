@@ -11,7 +11,6 @@ import pytest
 from stagecast import wire
 from stagecast.config import Config
 from stagecast.errors import CredentialsInvalid
-from stagecast.feed import Feed
 from stagecast.model import (
     ALL,
     ANYBODY,
@@ -22,12 +21,13 @@ from stagecast.model import (
     Scope,
     Visibility,
 )
+from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
 from stagecast.watches import BatchWatches, DatasetWatches, datasets
 from tests.builders import DATASET_ID, create, watch_request
 from tests.clock import Clock
 from tests.store.deletion import OTHER_DATASET_ID
-from tests.store.test_checking import opened
+from tests.store.test_integrity import opened
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ class Patron:
     """Somebody who may take one message, and is revoked then."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requested = 0
         self.caller = Caller(principal=ANYBODY, check=self._check)
 
     def _check(self) -> None:
-        self.asked += 1
-        if self.asked > 1:
+        self.requested += 1
+        if self.requested > 1:
             raise CredentialsInvalid("revoked")
 
     async def take(self, messages: AsyncIterator[object]) -> None:
@@ -63,7 +63,7 @@ async def test_snapshot_is_not_sent_to_its_end(
 ) -> None:
     await create(store, documents=3_000)
     watches = BatchWatches(
-        store, Feed(), encode=wire.encode_watch_message, config=config, clock=clock
+        store, Notifier(), encode=wire.encode_watch_message, config=config, clock=clock
     )
     request = watch_request(follow=True)
     patron = Patron()
@@ -76,7 +76,7 @@ async def test_datasets_are_not_sent_to_their_end(
     monkeypatch.setattr(datasets, "_PART", 1)
     for dataset_id in (DATASET_ID, OTHER_DATASET_ID):
         await create(store, dataset_id=dataset_id)
-    watches = DatasetWatches(store, Feed(), config=config, clock=clock)
+    watches = DatasetWatches(store, Notifier(), config=config, clock=clock)
     request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
     patron = Patron()
     await patron.take(watches.watch(request, on_begun=begun, caller=patron.caller))
@@ -87,7 +87,7 @@ async def test_who_begins_together_shares_a_read_only_with_who_sees_the_same(
 ) -> None:
     for dataset_id in (DATASET_ID, OTHER_DATASET_ID):
         await create(store, dataset_id=dataset_id)
-    watches = DatasetWatches(store, Feed(), config=config, clock=clock)
+    watches = DatasetWatches(store, Notifier(), config=config, clock=clock)
     request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
 
     async def begin(visible: Visibility) -> set[str]:
@@ -98,6 +98,6 @@ async def test_who_begins_together_shares_a_read_only_with_who_sees_the_same(
         return {dataset.dataset_id for dataset in message.datasets}
 
     parts = [frozenset({DATASET_ID}), frozenset({OTHER_DATASET_ID}), frozenset[str]()]
-    told = await asyncio.gather(*map(begin, [ALL, *map(Visibility, parts)] * 3))
+    reported = await asyncio.gather(*map(begin, [ALL, *map(Visibility, parts)] * 3))
     whole = {DATASET_ID, OTHER_DATASET_ID}
-    assert told == [whole, *parts] * 3
+    assert reported == [whole, *parts] * 3

@@ -113,8 +113,8 @@ async def test_named_datasets_are_sent_and_no_others(
     named, other, later = three
     await named.create("a")
     await other.create("a")
-    asked = [named.dataset_id.upper(), named.dataset_id, later.dataset_id]
-    async with watching(client, asked) as view:
+    requested = [named.dataset_id.upper(), named.dataset_id, later.dataset_id]
+    async with watching(client, requested) as view:
         await view.begin()
         assert list(view.datasets) == [named.dataset_id]
         await other.stop()

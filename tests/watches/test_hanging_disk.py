@@ -19,7 +19,7 @@ from tests.faults import OpenApp, hanging_reads
 from tests.grpc_calls import read
 from tests.watches.pipeline import Pipeline
 
-BEAT = Duration(seconds=1)
+HEARTBEAT = Duration(seconds=1)
 
 
 @pytest.fixture
@@ -36,15 +36,15 @@ async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(1)
         request = ss.WatchBatchRequest(
-            dataset_id=dataset_id, batch_id=pipeline.batch_id, heartbeat_interval=BEAT
+            dataset_id=dataset_id, batch_id=pipeline.batch_id, heartbeat_interval=HEARTBEAT
         )
         async with hanging_reads(app.store):
             watch = client.status.WatchBatch(request)
             await watch.initial_metadata()
             for _ in range(2):
-                beat = await read(watch)
-                assert not beat.resume_token
-                assert not beat.HasField("snapshot")
+                heartbeat = await read(watch)
+                assert not heartbeat.resume_token
+                assert not heartbeat.HasField("snapshot")
         while not (message := await read(watch)).resume_token:
             pass
         assert message.snapshot.complete
@@ -57,7 +57,9 @@ async def test_watch_of_no_batch_is_refused_behind_its_heartbeats(
     async with Client(app.grpc_address) as client, asyncio.timeout(60):
         async with hanging_reads(app.store):
             watch = client.status.WatchBatch(
-                ss.WatchBatchRequest(dataset_id=dataset_id, batch_id="no", heartbeat_interval=BEAT)
+                ss.WatchBatchRequest(
+                    dataset_id=dataset_id, batch_id="no", heartbeat_interval=HEARTBEAT
+                )
             )
             await watch.initial_metadata()
         with pytest.raises(aio.AioRpcError) as caught:
@@ -75,7 +77,9 @@ async def test_new_watch_of_datasets_has_heartbeats_before_they_are_read(
 ) -> None:
     async with Client(app.grpc_address) as client, asyncio.timeout(60):
         async with hanging_reads(app.store):
-            watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(heartbeat_interval=BEAT))
+            watch = client.status.WatchDatasets(
+                ss.WatchDatasetsRequest(heartbeat_interval=HEARTBEAT)
+            )
             await watch.initial_metadata()
             for _ in range(2):
                 assert not (await read(watch)).complete

@@ -9,9 +9,9 @@ import pytest
 
 from stagecast.config import Config
 from stagecast.errors import Draining
-from stagecast.feed import Feed
 from stagecast.model import ALL, NewBatch, WatchRequest
-from stagecast.submissions import Submissions
+from stagecast.notifier import Notifier
+from stagecast.service.submissions import Submissions
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches
 from stagecast.wire import encode_watch_message
@@ -27,12 +27,14 @@ NEW_DOCUMENT = new_document("")
 async def test_waiting_watch_reads_only_when_its_own_batch_rings(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    feed = Feed()
-    store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    notifier = Notifier()
+    store = CountingStore(
+        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
     submissions = Submissions(store)
     for batch_id in ("mine", "other"):
         await submissions.create_batch(_batch(dataset_id, batch_id), visible=ALL)
-    watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
+    watches = BatchWatches(store, notifier, encode=encode_watch_message, config=config, clock=clock)
     watchers = [
         watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER) for _ in range(10)
     ]
@@ -60,11 +62,13 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
 async def test_batch_that_nobody_watches_any_more_is_not_read(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    feed = Feed()
-    store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    notifier = Notifier()
+    store = CountingStore(
+        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
     submissions = Submissions(store)
     await submissions.create_batch(_batch(dataset_id, "mine"), visible=ALL)
-    watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
+    watches = BatchWatches(store, notifier, encode=encode_watch_message, config=config, clock=clock)
     watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
     await anext(watcher)
     await watcher.aclose()
@@ -72,7 +76,7 @@ async def test_batch_that_nobody_watches_any_more_is_not_read(
     reads = store.reads
     await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT], visible=ALL)
     assert store.reads == reads
-    assert feed.topics() == []
+    assert notifier.topics() == []
     await store.close()
 
 
@@ -80,20 +84,22 @@ async def test_drain_in_the_midst_of_a_tick_is_told(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     """A bell that rang for nothing made the tail wait; what rang then was forgotten with it."""
-    feed = Feed()
-    store = CountingStore(config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.close)
+    notifier = Notifier()
+    store = CountingStore(
+        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
     await Submissions(store).create_batch(_batch(dataset_id, "mine"), visible=ALL)
-    slow = replace(config, watch_tick_s=1.0)
-    watches = BatchWatches(store, feed, encode=encode_watch_message, config=slow, clock=clock)
+    slow = replace(config, watch_throttle_s=1.0)
+    watches = BatchWatches(store, notifier, encode=encode_watch_message, config=slow, clock=clock)
     watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
     await anext(watcher)
     following = asyncio.create_task(anext(watcher))
     await asyncio.sleep(0)  # it looks
     await store.idle.wait()
     for _ in range(5):
-        feed.ring([(dataset_id, "mine")])
+        notifier.notify([(dataset_id, "mine")])
         await asyncio.sleep(0)  # the tail waits for the end of its tick
-    feed.close()
+    notifier.close()
     async with asyncio.timeout(60):
         with pytest.raises(Draining):
             await following

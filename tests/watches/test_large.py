@@ -19,10 +19,10 @@ from sqlite_utils.utils import sqlite3
 from stagecast.app import App
 from stagecast.config import Config
 from stagecast.errors import Draining
-from stagecast.feed import Feed
-from stagecast.model import ALL, Report, Stage, WatchRequest, size
-from stagecast.reports import Reports
-from stagecast.submissions import Submissions
+from stagecast.model import ALL, Report, Stage, WatchRequest, message_size
+from stagecast.notifier import Notifier
+from stagecast.service.reports import Reports
+from stagecast.service.submissions import Submissions
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
@@ -40,7 +40,7 @@ from tests.watches.pipeline import Pipeline
 
 DOCUMENTS = 6_000
 CALL = 100
-MOST_BYTES = 4 << 20
+MAX_BYTES = 4 << 20
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +74,7 @@ async def test_snapshots_that_are_taken_while_writes_go_on_are_each_of_one_revis
         async with pipeline.stream() as stream:
             while not record.snapshots or len(record.transitions) < 1_000:
                 message = await stream.read()
-                assert message.ByteSize() < MOST_BYTES
+                assert message.ByteSize() < MAX_BYTES
                 record.receive(message)
         return record
 
@@ -142,7 +142,7 @@ class Bench:
     """A large batch in a store whose reads are counted, without any server."""
 
     store: CountingStore
-    feed: Feed
+    notifier: Notifier
     reports: Reports
     watches: BatchWatches
     request: WatchRequest
@@ -165,16 +165,16 @@ class Bench:
 
 @pytest.fixture
 async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[Bench]:
-    feed = Feed()
+    notifier = Notifier()
     store = CountingStore(
-        config.db, clock=clock, on_commit=feed.ring, on_foreign_commit=feed.topics
+        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.topics
     )
     name = {"dataset_id": dataset_id, "batch_id": "large"}
     await Submissions(store).create_batch(
         new_batch(*map(str, range(DOCUMENTS)), **name), visible=ALL
     )
-    watches = BatchWatches(store, feed, encode=encode_watch_message, config=config, clock=clock)
-    yield Bench(store, feed, Reports(store), watches, watch_request(**name))
+    watches = BatchWatches(store, notifier, encode=encode_watch_message, config=config, clock=clock)
+    yield Bench(store, notifier, Reports(store), watches, watch_request(**name))
     await store.close()
 
 
@@ -242,7 +242,7 @@ async def test_snapshot_that_is_no_longer_kept_is_read_again_as_it_was(
 @pytest.fixture
 def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill messages to a small fraction of what they are usually filled to."""
-    monkeypatch.setattr(size, "MESSAGE_BYTES", 64 << 10)
+    monkeypatch.setattr(message_size, "MESSAGE_BYTES", 64 << 10)
 
 
 @pytest.mark.slow
@@ -251,16 +251,16 @@ async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever is in the midst of one that had to give way is sent the rest all the same."""
-    most = 200_000
-    monkeypatch.setattr(snapshots, "_BYTES", most)
-    kept: list[int] = []
+    limit = 200_000
+    monkeypatch.setattr(snapshots, "_BYTES", limit)
+    cache: list[int] = []
     living: weakref.WeakSet[Snapshot] = weakref.WeakSet()
     keep = Snapshot.keep
 
     def keep_and_look(snapshot: Snapshot, part: Any) -> bool:
         room = keep(snapshot, part)
         living.add(snapshot)
-        kept.append(sum(one.size for one in living))
+        cache.append(sum(one.size for one in living))
         return room
 
     monkeypatch.setattr(Snapshot, "keep", keep_and_look)
@@ -273,8 +273,8 @@ async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
         await snapshot_of(watcher, record)
         assert len(record.documents) == DOCUMENTS
         await watcher.aclose()
-    assert max(kept) > most / 2
-    assert max(kept) <= most
+    assert max(cache) > limit / 2
+    assert max(cache) <= limit
 
 
 @pytest.mark.usefixtures("in_small_parts")
@@ -363,7 +363,7 @@ async def test_drain_ends_a_watch_that_waits_for_its_snapshot(bench: Bench) -> N
     await begun.wait()
     for _ in range(10):  # until it waits
         await asyncio.sleep(0)
-    bench.feed.close()
+    bench.notifier.close()
     async with asyncio.timeout(60):
         with pytest.raises(Draining):
             await following
@@ -374,7 +374,7 @@ async def test_drain_ends_a_watch_that_waits_for_its_snapshot(bench: Bench) -> N
 async def test_drain_ends_a_watch_between_the_parts_of_its_snapshot(bench: Bench) -> None:
     watcher = bench.watch()
     await anext(watcher)
-    bench.feed.close()
+    bench.notifier.close()
     with pytest.raises(Draining):
         await anext(watcher)
     await bench.store.idle.wait()
@@ -409,7 +409,7 @@ async def test_call_on_a_whole_batch_is_one_to_its_watchers(pipeline: Pipeline) 
         stopped = await pipeline.client.controls.Stop(everything)
         assert stopped.changed_documents == DOCUMENTS - 1
         for message in await stream.read_to_revision(stopped.batch.revision):
-            assert message.ByteSize() < MOST_BYTES
+            assert message.ByteSize() < MAX_BYTES
             record.receive(message)
     record.check_atomic([range(began + 2, stopped.batch.revision + 1)])
 

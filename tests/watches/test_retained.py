@@ -15,8 +15,8 @@ from stagecast.app import App
 from stagecast.client import Client, details_of
 from stagecast.config import Config
 from stagecast.errors import StoreBusy, TokenExpired, WatchExpired
-from stagecast.feed import Feed
 from stagecast.model import ALL, Batch
+from stagecast.notifier import Notifier
 from stagecast.store import HistoryLimit
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
@@ -43,10 +43,10 @@ def config(config: Config) -> Config:
 @pytest.fixture
 async def tokens(pipeline: Pipeline, clock: Clock) -> dict[int, str]:
     """The tokens of a batch by their revisions; its history before revision 6 was let go."""
-    found = await _run_to_its_end(pipeline)
+    actual = await _run_to_its_end(pipeline)
     clock.advance(3_600)
     await _until_history_begins_at(pipeline, 6)
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("revision", [6, 7, 8])
@@ -56,8 +56,8 @@ async def test_token_at_the_edge_and_behind_it_goes_on(
     for fields in ({}, {"fail_on_expired_token": True}):
         messages = await _watch(pipeline, resume_token=tokens[revision], **fields)
         assert not any(message.HasField("snapshot") for message in messages)
-        told = [t.revision for message in messages for t in message.transitions]
-        assert told == [*range(revision + 1, LAST + 1)]
+        reported = [t.revision for message in messages for t in message.transitions]
+        assert reported == [*range(revision + 1, LAST + 1)]
         assert messages[-1].batch.state == r.BATCH_STATE_SUCCEEDED
 
 
@@ -101,8 +101,8 @@ async def test_batch_that_is_opened_again_goes_on_from_every_token_that_is_kept(
             await pipeline.stage(stage)
             messages += await stream.read_to_revision(messages[-1].revision + 1)
         assert await stream.end() is grpc.StatusCode.OK
-    told = [t.revision for message in messages for t in message.transitions]
-    assert told == [*range(7, LAST + 1 + 5 + 1)]
+    reported = [t.revision for message in messages for t in message.transitions]
+    assert reported == [*range(7, LAST + 1 + 5 + 1)]
     assert await _history(pipeline) == [*range(6, LAST + 1 + 5 + 1)]
     clock.advance(86_400)
     await _until_history_begins_at(pipeline, LAST + 1 + 5 - 2)
@@ -161,7 +161,7 @@ class Behind:
     """Watches on a store whose commits ring no bell, until a test rings it."""
 
     store: SqliteStore
-    feed: Feed
+    notifier: Notifier
     watches: BatchWatches
     clock: Clock
 
@@ -192,8 +192,8 @@ class Behind:
 
         await until(wait)
 
-    def ring(self) -> None:
-        self.feed.ring({(DATASET_ID, BATCH_ID)})
+    def key_cache(self) -> None:
+        self.notifier.notify({(DATASET_ID, BATCH_ID)})
 
 
 @pytest.fixture
@@ -201,11 +201,11 @@ async def behind(config: Config, clock: Clock) -> AsyncIterator[Behind]:
     store = SqliteStore(
         config.db, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
     )
-    feed = Feed()
+    notifier = Notifier()
     watches = BatchWatches(
-        store, feed, encode=wire.encode_watch_message, config=config, clock=clock
+        store, notifier, encode=wire.encode_watch_message, config=config, clock=clock
     )
-    yield Behind(store, feed, watches, clock)
+    yield Behind(store, notifier, watches, clock)
     await store.close()
 
 
@@ -234,7 +234,7 @@ async def test_watch_whose_next_transitions_were_let_go_begins_anew(behind: Behi
         await behind.until_waiting(2)
         await _again(behind, batch)
         await behind.trim(keep=4)
-        behind.ring()
+        behind.key_cache()
         for message in await asyncio.gather(*following):
             assert message.snapshot.reason == s.SNAPSHOT_REASON_TOKEN_EXPIRED
             assert (message.snapshot.complete, message.revision) == (True, 17)
@@ -242,7 +242,7 @@ async def test_watch_whose_next_transitions_were_let_go_begins_anew(behind: Behi
             record.receive(message)
         # And goes on behind it, pushed by the tail as before.
         await move(behind.store, batch, (1, retried))
-        behind.ring()
+        behind.key_cache()
         for messages in (one, other):
             message = await _next(messages)
             assert [t.revision for t in message.transitions] == [18]
@@ -257,7 +257,7 @@ async def test_watch_that_lags_within_what_is_kept_misses_nothing(behind: Behind
         await behind.until_waiting(1)
         await _again(behind, batch)
         await behind.trim(keep=6)
-        behind.ring()
+        behind.key_cache()
         assert [t.revision for t in (await following).transitions] == [*range(12, 18)]
 
 
@@ -269,7 +269,7 @@ async def test_watch_that_wants_to_fail_is_told(behind: Behind) -> None:
         await behind.until_waiting(1)
         await _again(behind, batch)
         await behind.trim()
-        behind.ring()
+        behind.key_cache()
         with pytest.raises(TokenExpired, match="revision 11 cannot be gone on from"):
             await following
 
@@ -353,9 +353,9 @@ async def _history(pipeline: Pipeline) -> list[int]:
 
 
 async def _until_history_begins_at(pipeline: Pipeline, revision: int) -> None:
-    found: list[int] = []
+    actual: list[int] = []
 
     async def look() -> None:
-        found[:] = await _history(pipeline)
+        actual[:] = await _history(pipeline)
 
-    await until(lambda: found[:1] == [revision], meanwhile=look)
+    await until(lambda: actual[:1] == [revision], meanwhile=look)

@@ -133,22 +133,22 @@ def test_batch_id_is_kept_as_it_is(value: str) -> None:
 @pytest.mark.parametrize("value", UNPRINTABLE.values(), ids=UNPRINTABLE.keys())
 def test_text_has_no_unprintable_character(value: str) -> None:
     with _refused("f", "must have printable characters only"):
-        checks.text("f", value, least=0, most=256)
+        checks.text("f", value, min_length=0, max_length=256)
 
 
 @pytest.mark.parametrize("value", PRINTABLE.values(), ids=PRINTABLE.keys())
 def test_text_is_kept_as_it_is(value: str) -> None:
-    assert checks.text("f", value, least=1, most=256) == value
+    assert checks.text("f", value, min_length=1, max_length=256) == value
 
 
 def test_text_is_measured_in_characters_not_bytes() -> None:
     for character in "x文🗎":
-        assert checks.text("f", character * 256, least=1, most=256) == character * 256
+        assert checks.text("f", character * 256, min_length=1, max_length=256) == character * 256
         with _refused("f", "must have 1 to 256 characters, has 257"):
-            checks.text("f", character * 257, least=1, most=256)
+            checks.text("f", character * 257, min_length=1, max_length=256)
     with _refused("f", "must have 1 to 256 characters, has 0"):
-        checks.text("f", "", least=1, most=256)
-    assert checks.text("f", "", least=0, most=256) == ""
+        checks.text("f", "", min_length=1, max_length=256)
+    assert checks.text("f", "", min_length=0, max_length=256) == ""
 
 
 def test_labels_are_kept_as_they_are_at_their_limits() -> None:
@@ -179,9 +179,9 @@ def test_labels_that_break_a_rule_are_refused(labels: dict[str, str], rule: str)
 @pytest.mark.parametrize("number", [-1, 0, 4, 100])
 def test_count_that_breaks_its_limits_is_told(number: int) -> None:
     with _refused("reports", f"must have 1 to 3 entries, has {number}"):
-        checks.count("reports", number, least=1, most=3)
-    checks.count("reports", 1, least=1, most=3)
-    checks.count("reports", 3, least=1, most=3)
+        checks.count("reports", number, minimum=1, maximum=3)
+    checks.count("reports", 1, minimum=1, maximum=3)
+    checks.count("reports", 3, minimum=1, maximum=3)
 
 
 @pytest.mark.parametrize("value", ["A", "DECODE_ERROR", "A_", "E2", "A" * 64, "WORKER_LOST"])
@@ -208,7 +208,7 @@ def test_reason_that_programs_could_not_compare_is_refused(value: str) -> None:
     ],
 )
 def test_span_is_in_microseconds(value: Duration, microseconds: int) -> None:
-    assert checks.span_us("f", value, least_s=1, most_s=_YEAR_S, zero=True) == microseconds
+    assert checks.span_us("f", value, min_s=1, max_s=_YEAR_S, zero=True) == microseconds
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_span_is_in_microseconds(value: Duration, microseconds: int) -> None:
 )
 def test_span_beyond_its_limits_is_refused(value: Duration) -> None:
     with _refused("f", "must be 0, or 1 s to 365 days"):
-        checks.span_us("f", value, least_s=1, most_s=_YEAR_S, zero=True)
+        checks.span_us("f", value, min_s=1, max_s=_YEAR_S, zero=True)
 
 
 @pytest.mark.parametrize(
@@ -245,13 +245,13 @@ def test_span_beyond_its_limits_is_refused(value: Duration) -> None:
 def test_span_that_is_no_sound_duration_is_refused(value: Duration) -> None:
     """Protobuf wants both parts of one sign, and less than a second of nanos."""
     with pytest.raises(FieldInvalid):
-        checks.span_us("f", value, least_s=1, most_s=_YEAR_S, zero=True)
+        checks.span_us("f", value, min_s=1, max_s=_YEAR_S, zero=True)
 
 
 def test_span_of_zero_is_let_through_only_where_it_means_something() -> None:
     with _refused("f", "must be 1 s to 5 min"):
-        checks.span_us("f", Duration(), least_s=1, most_s=300, zero=False)
-    assert checks.span_us("f", Duration(seconds=300), least_s=1, most_s=300, zero=False)
+        checks.span_us("f", Duration(), min_s=1, max_s=300, zero=False)
+    assert checks.span_us("f", Duration(seconds=300), min_s=1, max_s=300, zero=False)
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def test_ids_of_a_call_have_three_mebibytes_and_not_one_more() -> None:
 
 
 def _report(**fields: Any) -> Report:
-    given = rs.DocumentReport(document_id="a", **fields)
-    [report] = wire.reports(rs.ReportRequest(**NAMES, reports=[given]))
+    value = rs.DocumentReport(document_id="a", **fields)
+    [report] = wire.reports(rs.ReportRequest(**NAMES, reports=[value]))
     return report
 
 

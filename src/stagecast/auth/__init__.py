@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from stagecast.auth.authenticator import Authenticator
 from stagecast.auth.bearer import bearer_of
+from stagecast.auth.key_cache import KeyCache
 from stagecast.auth.keys import add_key, make_new_key, revoke_key
-from stagecast.auth.ring import KeyRing
 from stagecast.auth.secret import prefix_of
 from stagecast.auth.tokens import TokenVerifier, load_verifier
 
 __all__ = [
     "Authenticator",
-    "KeyRing",
+    "KeyCache",
     "TokenVerifier",
     "add_key",
     "bearer_of",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from stagecast.auth.ring import KeyRing
+from stagecast.auth.key_cache import KeyCache
 from stagecast.auth.secret import digest_of, prefix_of
 from stagecast.auth.tokens import TokenVerifier
 from stagecast.errors import (
@@ -36,13 +36,13 @@ class Authenticator:
 
     def __init__(
         self,
-        ring: KeyRing,
+        key_cache: KeyCache,
         *,
         verifier: TokenVerifier | None,
         clock: Callable[[], int],
         required: bool,
     ) -> None:
-        self._ring = ring
+        self._key_cache = key_cache
         self._verifier = verifier
         self._clock = clock
         self._required = required
@@ -50,7 +50,7 @@ class Authenticator:
     @property
     def on(self) -> bool:
         """Whether credentials are wanted."""
-        return self._required or self._verifier is not None or self._ring.used
+        return self._required or self._verifier is not None or self._key_cache.used
 
     def admit(self, credentials: Sequence[str], scope: Scope) -> Caller:
         """Return who calls: the first of the credentials that is good decides.
@@ -77,7 +77,7 @@ class Authenticator:
         return Caller(principal=principal, check=partial(self._check, principal))
 
     def _recognise(self, credential: str) -> Principal:
-        key = self._ring.find(digest_of(credential))
+        key = self._key_cache.find(digest_of(credential))
         if key is not None:
             principal = _principal_of(key)
         elif self._verifier is not None and prefix_of(credential) is None:
@@ -94,7 +94,7 @@ class Authenticator:
                 raise _missing()
             return
         if principal.key_id is not None:
-            key = self._ring.get(principal.key_id)
+            key = self._key_cache.get(principal.key_id)
             if key is None or key.revoked_at is not None:
                 raise CredentialsInvalid(f"{principal.name} was revoked")
         if principal.expires_at is not None and self._clock() >= principal.expires_at:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stagecast.auth.secret import digest_of, make_key, prefix_of
 from stagecast.model import ALL, ApiKey, NewKey, Scope, Visibility
-from stagecast.store import Store, Writing
+from stagecast.store import Store, WriteTransaction
 
 
 async def make_new_key(
@@ -44,7 +44,7 @@ async def revoke_key(store: Store, named: str) -> ApiKey | None:
         What it was before; `None` if there is no such key.
     """
 
-    def revoke(tx: Writing) -> ApiKey | None:
+    def revoke(tx: WriteTransaction) -> ApiKey | None:
         for key in tx.list_keys():
             if named in (key.prefix, key.prefix.removeprefix("stagecast_"), str(key.id)):
                 tx.revoke_key(key)

@@ -26,9 +26,9 @@ from stagecast.paths import read_file, shown
 from stagecast.pem import PemError, is_key, read_public_key
 
 _LEEWAY_S = 30  # that clocks may differ
-_LEAST_SECRET, _LEAST_RSA_BITS = 32, 2_048
-_MOST_NAME = 100
-_MOST_KNOWN = 1_000
+_LEAST_SECRET, _MIN_RSA_BITS = 32, 2_048
+_MAX_NAME = 100
+_MAX_KNOWN = 1_000
 _EVERY_DATASET = "*"
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -79,7 +79,7 @@ class TokenVerifier:
         digest = digest_of(token)
         principal = self._known.pop(digest, None) or _principal_of(self._decode(token))
         self._known[digest] = principal
-        if len(self._known) > _MOST_KNOWN:
+        if len(self._known) > _MAX_KNOWN:
             self._known.popitem(last=False)
         return principal
 
@@ -145,7 +145,7 @@ def _load_public_key(
         key = read_public_key(content)
     except PemError as error:
         raise StartError(f"{shown(path)} {error}") from error
-    if isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS:
+    if isinstance(key, RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
         return key, "RS256"
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key, "ES256"
@@ -186,6 +186,6 @@ def _visible(claim: object) -> Visibility:
 
 
 def _name(subject: object) -> str:
-    if isinstance(subject, str) and is_printable(subject) and 0 < len(subject) <= _MOST_NAME:
+    if isinstance(subject, str) and is_printable(subject) and 0 < len(subject) <= _MAX_NAME:
         return f"token of {subject}"
     return "a token"

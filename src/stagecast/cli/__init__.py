@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from stagecast.cli.stdio import open_missing_descriptors
+from stagecast.runtime.stdio import open_missing_descriptors
 
 # Before anything is opened that would get the number of one.
 open_missing_descriptors()

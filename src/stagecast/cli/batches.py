@@ -9,15 +9,15 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from stagecast.cli.ending import told_in_one_line
-from stagecast.cli.listing import batch_fields, batches_table
-from stagecast.cli.loop import run
-from stagecast.cli.naming import check_id, examples
-from stagecast.cli.output import is_terminal, print_things
+from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.paging import pages
-from stagecast.cli.server import Server, server_option
+from stagecast.cli.params import check_id, examples
+from stagecast.cli.render.listing import batch_fields, batches_table
+from stagecast.cli.render.output import is_terminal, print_things
 from stagecast.cli.status import OPEN
+from stagecast.cli.target import Target, target_option
 from stagecast.client import Client
+from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -35,12 +35,12 @@ _LIMIT = 20  # on a terminal
     metavar="NUMBER",
     help=f"Only the newest so many.  [default: {_LIMIT} on a terminal, else all]",
 )
-@server_option
+@target_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each batch as one line of protobuf JSON."
 )
 def batches(
-    only_open: bool, dataset: str | None, limit: int | None, server: Server, as_json: bool
+    only_open: bool, dataset: str | None, limit: int | None, target: Target, as_json: bool
 ) -> None:
     """List batches of all datasets, newest first.
 
@@ -51,15 +51,15 @@ def batches(
     Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
     """
     request = pb.ListBatchesRequest(dataset_id=dataset or "", states=OPEN if only_open else ())
-    with told_in_one_line(server.address, tls=server.access.speaks_tls):
-        run(_batches(server, request, limit, as_json=as_json))
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+        run(_batches(target, request, limit, as_json=as_json))
 
 
 async def _batches(
-    server: Server, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
+    target: Target, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
 ) -> None:
     console = Console()
-    async with server.connect() as client:
+    async with target.connect() as client:
         if is_terminal(console) and not as_json:
             await _show(client, console, request, limit or _LIMIT)
         else:
@@ -80,14 +80,14 @@ async def _show(
     client: Client, console: Console, request: pb.ListBatchesRequest, limit: int
 ) -> None:
     """Print the table; one batch more than it may have is fetched, to know whether there is one."""
-    found: list[r.Batch] = []
+    batches: list[r.Batch] = []
     async for page in pages(
         client.status.ListBatches, request, lambda page: page.batches, limit=limit + 1
     ):
-        found += page
-    if not found:
+        batches += page
+    if not batches:
         console.print(Text("no batch is open" if request.states else "no batches", "dim"))
         return
-    console.print(batches_table(found[:limit], time.time(), width=console.width, by_dataset=True))
-    if len(found) > limit:
+    console.print(batches_table(batches[:limit], time.time(), width=console.width, by_dataset=True))
+    if len(batches) > limit:
         console.print(Text(f"… and older ones; --limit {5 * limit} shows more", "dim"))

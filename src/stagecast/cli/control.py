@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from stagecast.cli import wording
-from stagecast.cli.ending import told_in_one_line
-from stagecast.cli.loop import run
-from stagecast.cli.naming import batch_argument, dataset_argument, document_argument, examples
-from stagecast.cli.output import print_json
-from stagecast.cli.server import Server, server_option
-from stagecast.cli.stdio import echo
+from stagecast.cli.errors import reported_in_one_line
+from stagecast.cli.params import batch_argument, dataset_argument, document_argument, examples
+from stagecast.cli.render import formatting
+from stagecast.cli.render.output import print_json
+from stagecast.cli.target import Target, target_option
+from stagecast.runtime.event_loop import run
+from stagecast.runtime.stdio import echo
 from stagecast.v1 import control_service_pb2 as pb
 
 if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the other
@@ -32,7 +32,7 @@ def _command(function: Callable[..., None]) -> click.Command:
     ids = f"{function.__name__} 7c9e6679-7425-40de-944b-e07fc1f90ae7 first"
     for parameter in (
         _json_option,
-        server_option,
+        target_option,
         document_argument,
         batch_argument,
         dataset_argument,
@@ -42,7 +42,7 @@ def _command(function: Callable[..., None]) -> click.Command:
 
 
 @_command
-def pause(server: Server, as_json: bool, **ids: str | None) -> None:
+def pause(target: Target, as_json: bool, **ids: str | None) -> None:
     """Hold the documents of a batch that are pending or running.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -52,11 +52,11 @@ def pause(server: Server, as_json: bool, **ids: str | None) -> None:
     cannot be written.
     """
     request = pb.PauseRequest(**_named(ids))
-    _order(server, lambda controls: controls.Pause(request), "pause", "paused", as_json=as_json)
+    _order(target, lambda controls: controls.Pause(request), "pause", "paused", as_json=as_json)
 
 
 @_command
-def resume(server: Server, as_json: bool, **ids: str | None) -> None:
+def resume(target: Target, as_json: bool, **ids: str | None) -> None:
     """Release the documents of a batch that are paused.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -66,11 +66,11 @@ def resume(server: Server, as_json: bool, **ids: str | None) -> None:
     cannot be written.
     """
     request = pb.ResumeRequest(**_named(ids))
-    _order(server, lambda controls: controls.Resume(request), "resume", "resumed", as_json=as_json)
+    _order(target, lambda controls: controls.Resume(request), "resume", "resumed", as_json=as_json)
 
 
 @_command
-def stop(server: Server, as_json: bool, **ids: str | None) -> None:
+def stop(target: Target, as_json: bool, **ids: str | None) -> None:
     """End the documents of a batch that have not ended.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -80,11 +80,11 @@ def stop(server: Server, as_json: bool, **ids: str | None) -> None:
     cannot be written.
     """
     request = pb.StopRequest(**_named(ids))
-    _order(server, lambda controls: controls.Stop(request), "stop", "stopped", as_json=as_json)
+    _order(target, lambda controls: controls.Stop(request), "stop", "stopped", as_json=as_json)
 
 
 @_command
-def retry(server: Server, as_json: bool, **ids: str | None) -> None:
+def retry(target: Target, as_json: bool, **ids: str | None) -> None:
     """Begin the documents of a batch again that failed or were stopped.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -94,7 +94,7 @@ def retry(server: Server, as_json: bool, **ids: str | None) -> None:
     output cannot be written.
     """
     request = pb.RetryRequest(**_named(ids))
-    _order(server, lambda controls: controls.Retry(request), "retry", "retried", as_json=as_json)
+    _order(target, lambda controls: controls.Retry(request), "retry", "retried", as_json=as_json)
 
 
 def _named(ids: dict[str, str | None]) -> dict[str, Any]:
@@ -102,25 +102,25 @@ def _named(ids: dict[str, str | None]) -> dict[str, Any]:
     return {f"{name}_id": value for name, value in ids.items() if value is not None}
 
 
-def _order(server: Server, call: _Call, verb: str, done: str, *, as_json: bool) -> None:
-    with told_in_one_line(server.address, tls=server.access.speaks_tls):
-        answer = run(_ask(server, call))
+def _order(target: Target, call: _Call, verb: str, done: str, *, as_json: bool) -> None:
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+        answer = run(_ask(target, call))
     if as_json:
         print_json([answer])
     else:
-        echo(_told(answer, verb, done))
+        echo(_in_words(answer, verb, done))
 
 
-async def _ask(server: Server, call: _Call) -> _Answer:
-    async with server.connect() as client:
+async def _ask(target: Target, call: _Call) -> _Answer:
+    async with target.connect() as client:
         return await call(client.controls)
 
 
-def _told(answer: _Answer, verb: str, done: str) -> str:
+def _in_words(answer: _Answer, verb: str, done: str) -> str:
     batch, changed = answer.batch, answer.changed_documents
-    state = wording.batch_word(batch).replace("_", " ")
-    what = f"{wording.quantity(changed, 'document', 'documents')} {done}"
+    state = formatting.batch_word(batch).replace("_", " ")
+    what = f"{formatting.quantity(changed, 'document', 'documents')} {done}"
     return (
         f"{what if changed else f'nothing to {verb}'}; "
-        f"batch {batch.batch_id} is {state}: {wording.contents_line(batch)}"
+        f"batch {batch.batch_id} is {state}: {formatting.contents_line(batch)}"
     )

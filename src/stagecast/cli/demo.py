@@ -18,27 +18,27 @@ from pathlib import Path
 import click
 
 from stagecast.app import App
-from stagecast.cli import hints, polled
+from stagecast.cli import hints, rest_poll
 from stagecast.cli.address import check_called, check_called_by_http
-from stagecast.cli.descriptors import take_descriptors
-from stagecast.cli.ending import Unusable, told_in_one_line
-from stagecast.cli.index import Index
-from stagecast.cli.logs import log_to_stderr
-from stagecast.cli.loop import run
-from stagecast.cli.naming import examples
+from stagecast.cli.errors import Unusable, reported_in_one_line
 from stagecast.cli.options import FILE, Seconds
-from stagecast.cli.server import Access, access_options
-from stagecast.cli.sources import find_sources
-from stagecast.cli.stages import IngestionError
-from stagecast.cli.stdio import echo
+from stagecast.cli.params import examples
+from stagecast.cli.render.formatting import shown
+from stagecast.cli.target import Credentials, credentials_options
 from stagecast.cli.watch import exit_code, follow_batch
-from stagecast.cli.wording import shown
-from stagecast.cli.worker import Source, submit, work
 from stagecast.client import Client
 from stagecast.config import Config, socket_path
+from stagecast.demo.index import Index
+from stagecast.demo.sources import find_sources
+from stagecast.demo.stages import IngestionError
+from stagecast.demo.worker import Source, submit, work
 from stagecast.errors import StartError
 from stagecast.escaping import is_printable
 from stagecast.failures import reason_of
+from stagecast.runtime.descriptors import take_descriptors
+from stagecast.runtime.event_loop import run
+from stagecast.runtime.logs import log_to_stderr
+from stagecast.runtime.stdio import echo
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -56,7 +56,7 @@ class _Server:
 
     grpc: str
     http: str
-    access: Access
+    credentials: Credentials
     db: Path | None
 
 
@@ -76,7 +76,7 @@ class _Server:
     callback=check_called_by_http,
     help=f"Where that server has its REST paths.  [default with --grpc: {_DEFAULTS.http}]",
 )
-@access_options
+@credentials_options
 @click.option(
     "--delay",
     type=Seconds(0, 60),
@@ -93,7 +93,7 @@ def demo(
     paths: tuple[Path, ...],
     grpc: str | None,
     http: str | None,
-    access: Access,
+    access: Credentials,
     delay: float | None,
     search: str | None,
 ) -> None:
@@ -128,9 +128,9 @@ def demo(
     log_to_stderr(level=logging.WARNING)
     try:
         take_descriptors("the demo", _DESCRIPTORS)
-        with told_in_one_line(grpc or "the server in this command", tls=access.speaks_tls):
-            server = partial(_server, grpc, http, access)
-            batch = run(_demo(sources, server, delay_s=delay, search=search))
+        with reported_in_one_line(grpc or "the server in this command", tls=access.speaks_tls):
+            target = partial(_server, grpc, http, access)
+            batch = run(_demo(sources, target, delay_s=delay, search=search))
     except (StartError, IngestionError) as error:
         raise Unusable(str(error)) from error
     raise click.exceptions.Exit(exit_code(batch))
@@ -142,7 +142,7 @@ def default_delay_s(documents: int, *, terminal: bool) -> float:
 
 
 @contextlib.contextmanager
-def _kept_if_told() -> Iterator[Path]:
+def _kept_if_requested() -> Iterator[Path]:
     """Give a fresh directory, which stays if the block ends well: its last lines say where it is.
 
     Raises:
@@ -166,34 +166,38 @@ async def _demo(
     delay_s: float,
     search: str | None,
 ) -> r.Batch:
-    with _kept_if_told() as directory:
+    with _kept_if_requested() as directory:
         async with (
-            running(directory) as server,
-            server.access.connect(server.grpc) as client,
+            running(directory) as target,
+            target.credentials.connect(target.grpc) as client,
             Index(directory / "index.db") as index,
         ):
             submitted = await submit(client, str(uuid.uuid4()), sources)
-            where = f"grpc={server.grpc} http={server.http}"
+            where = f"grpc={target.grpc} http={target.http}"
             echo(f"documents: {len(sources)}  server: {where}\n")
             batch = await _ingest(client, submitted, sources, index, delay_s=delay_s)
-            await _show_rest(server, batch)
+            await _show_rest(target, batch)
             await _show_search(index, search)
-        echo(hints.look_further(batch, grpc=server.grpc, access=server.access, db=server.db))
+        echo(
+            hints.suggest_commands(batch, grpc=target.grpc, access=target.credentials, db=target.db)
+        )
         echo(hints.clean_up(directory))
     return batch
 
 
 @contextlib.asynccontextmanager
 async def _server(
-    grpc: str | None, http: str | None, access: Access, directory: Path
+    grpc: str | None, http: str | None, access: Credentials, directory: Path
 ) -> AsyncIterator[_Server]:
     """Give the server that was named, or one that lives as long as the block."""
     if grpc is not None:
-        yield _Server(grpc=grpc, http=http or _DEFAULTS.http, access=access, db=None)
+        yield _Server(grpc=grpc, http=http or _DEFAULTS.http, credentials=access, db=None)
         return
     db = directory / "stagecast.db"
     async with App(Config(db=db, grpc="127.0.0.1:0", http="127.0.0.1:0")) as app:
-        yield _Server(grpc=app.grpc_address, http=app.http_address, access=Access(), db=db)
+        yield _Server(
+            grpc=app.grpc_address, http=app.http_address, credentials=Credentials(), db=db
+        )
 
 
 async def _ingest(
@@ -207,17 +211,17 @@ async def _ingest(
     return watching.result()
 
 
-async def _show_rest(server: _Server, batch: r.Batch) -> None:
+async def _show_rest(target: _Server, batch: r.Batch) -> None:
     """Ask both REST paths, as clients that poll do, and print what they answer."""
     echo("\nWhat clients that poll are told:\n")
-    most = _DOCUMENTS_ON_SCREEN if sys.stdout.isatty() else None
-    for path in polled.paths_of(batch):
-        url = f"{server.access.scheme}://{server.http}{path}"
+    limit = _DOCUMENTS_ON_SCREEN if sys.stdout.isatty() else None
+    for path in rest_poll.paths_of(batch):
+        url = f"{target.credentials.scheme}://{target.http}{path}"
         try:
-            answer = await polled.fetched(url, server.access)
+            answer = await rest_poll.fetched(url, target.credentials)
         except OSError as error:
             raise Unusable(f"cannot get {url}: {reason_of(error)}") from error
-        echo(f"GET {url}\n{polled.layout(answer, most=most)}\n")
+        echo(f"GET {url}\n{rest_poll.layout(answer, limit=limit)}\n")
 
 
 async def _show_search(index: Index, words: str | None) -> None:

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from stagecast.cli.server import Access
+from stagecast.cli.target import Credentials
 from stagecast.config import Config, socket_path
 from stagecast.escaping import quote_for_shell
 from stagecast.v1 import resources_pb2 as r
@@ -15,7 +15,7 @@ from stagecast.v1 import resources_pb2 as r
 _DEFAULTS = Config()
 
 
-def look_further(batch: r.Batch, *, grpc: str, access: Access, db: Path | None) -> str:
+def suggest_commands(batch: r.Batch, *, grpc: str, access: Credentials, db: Path | None) -> str:
     """Return commands that ask for the batch.
 
     Args:
@@ -59,7 +59,7 @@ def _program() -> str:
     return f"{_quoted(sys.executable)} -m stagecast"
 
 
-def _program_with(access: Access) -> str:
+def _program_with(access: Credentials) -> str:
     """Return grpcurl with the options that let it in; the key stays where it does not show."""
     trust = f" -cacert {_quoted(str(access.ca))}" if access.ca else ""
     shown = (
@@ -72,25 +72,25 @@ def _program_with(access: Access) -> str:
     return f"grpcurl{plain}{trust}{shown}{key}"
 
 
-def _let_in(access: Access) -> str:
+def _credentials_options(access: Credentials) -> str:
     """Return the options that let a command of ours in; the key stays where it does not show."""
-    given = {"--ca": access.ca, "--cert": access.cert, "--cert-key": access.cert_key}
-    files = "".join(f" {name} {_quoted(str(path))}" for name, path in given.items() if path)
+    files_by_flag = {"--ca": access.ca, "--cert": access.cert, "--cert-key": access.cert_key}
+    files = "".join(f" {name} {_quoted(str(path))}" for name, path in files_by_flag.items() if path)
     tls = " --tls" if access.tls else ""
     key = ' --key "$STAGECAST_KEY"' if access.key else ""
     return f"{tls}{files}{key}"
 
 
-def _grpcurl(batch: r.Batch, address: str, access: Access) -> list[str]:
+def _grpcurl(batch: r.Batch, address: str, access: Credentials) -> list[str]:
     ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
     path = socket_path(address)
-    server = _quoted(address) if path is None else f"-unix {_quoted(path)}"
-    asked = f"{_program_with(access)} -d {_quoted(ids)} {server} stagecast.v1.StatusService"
+    target = _quoted(address) if path is None else f"-unix {_quoted(path)}"
+    call = f"{_program_with(access)} -d {_quoted(ids)} {target} stagecast.v1.StatusService"
     elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {_quoted(address)}"
     watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
     return [
-        f"  {watch}{elsewhere}{_let_in(access)}",
-        f"  {_program_with(access)} {server} list",
-        f"  {asked}/GetBatch",
-        f"  {asked}/WatchBatch",
+        f"  {watch}{elsewhere}{_credentials_options(access)}",
+        f"  {_program_with(access)} {target} list",
+        f"  {call}/GetBatch",
+        f"  {call}/WatchBatch",
     ]

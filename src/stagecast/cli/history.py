@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stagecast.cli import wording
-from stagecast.cli.ending import told_in_one_line
-from stagecast.cli.loop import run
-from stagecast.cli.naming import batch_argument, dataset_argument, document_argument, examples
-from stagecast.cli.output import is_terminal, print_things
+from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.paging import pages
-from stagecast.cli.server import Server, server_option
-from stagecast.cli.table import name_text, state_text
+from stagecast.cli.params import batch_argument, dataset_argument, document_argument, examples
+from stagecast.cli.render import formatting
+from stagecast.cli.render.output import is_terminal, print_things
+from stagecast.cli.render.table import name_text, state_text
+from stagecast.cli.target import Target, target_option
+from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -32,11 +32,11 @@ from stagecast.v1 import status_service_pb2 as pb
 @dataset_argument
 @batch_argument
 @document_argument
-@server_option
+@target_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each transition as one line of protobuf JSON."
 )
-def history(dataset: str, batch: str, document: str | None, server: Server, as_json: bool) -> None:
+def history(dataset: str, batch: str, document: str | None, target: Target, as_json: bool) -> None:
     """List what happened to a batch, oldest first.
 
     DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
@@ -50,15 +50,15 @@ def history(dataset: str, batch: str, document: str | None, server: Server, as_j
     request = pb.ListTransitionsRequest(
         dataset_id=dataset, batch_id=batch, document_id=document or ""
     )
-    with told_in_one_line(server.address, tls=server.access.speaks_tls):
-        run(_history(server, request, as_json=as_json))
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+        run(_history(target, request, as_json=as_json))
 
 
-async def _history(server: Server, request: pb.ListTransitionsRequest, *, as_json: bool) -> None:
+async def _history(target: Target, request: pb.ListTransitionsRequest, *, as_json: bool) -> None:
     console = Console()
     states = _Before()
     first = True
-    async with server.connect() as client:
+    async with target.connect() as client:
         async for page in pages(
             client.status.ListTransitions, request, lambda page: page.transitions
         ):
@@ -86,14 +86,14 @@ class _Before:
         was_stalled = recovered or document in self._stalled
         note = self._stalled.add if transition.document.stalled else self._stalled.discard
         note(document)
-        return "stalled" if was_stalled else wording.previous_state_word(transition)
+        return "stalled" if was_stalled else formatting.previous_state_word(transition)
 
 
 def _fields(states: _Before, transition: r.Transition) -> tuple[str, ...]:
     """Return a transition for a pipe; those of the batch itself have no document."""
     revision = str(transition.revision)
-    committed = wording.timestamp(transition.commit_time)
-    kind = wording.word(r.TransitionKind.DESCRIPTOR, transition.kind)
+    committed = formatting.timestamp(transition.commit_time)
+    kind = formatting.word(r.TransitionKind.DESCRIPTOR, transition.kind)
     if not transition.HasField("document"):
         return (revision, committed, kind, *[""] * 8)
     document = transition.document
@@ -103,12 +103,12 @@ def _fields(states: _Before, transition: r.Transition) -> tuple[str, ...]:
         kind,
         document.document_id,
         states.state_word(transition),
-        wording.previous_stage_word(transition),
-        wording.document_word(document),
-        wording.stage_word(document),
+        formatting.previous_stage_word(transition),
+        formatting.document_word(document),
+        formatting.stage_word(document),
         str(document.attempt),
         document.worker,
-        wording.error_field(document),
+        formatting.error_field(document),
     )
 
 
@@ -124,7 +124,7 @@ def _table(
         header_style="dim",
         show_header=head,
     )
-    moments = [wording.moment(transition.commit_time, now_s) for transition in transitions]
+    moments = [formatting.moment(transition.commit_time, now_s) for transition in transitions]
     rows.add_column("rev", no_wrap=True, justify="right", min_width=5)
     rows.add_column("time", no_wrap=True, min_width=max(map(len, moments), default=0))
     rows.add_column("kind", no_wrap=True, width=13)
@@ -134,27 +134,27 @@ def _table(
         rows.add_row(
             str(transition.revision),
             moment,
-            state_text(wording.word(r.TransitionKind.DESCRIPTOR, transition.kind)),
+            state_text(formatting.word(r.TransitionKind.DESCRIPTOR, transition.kind)),
             name_text(transition.document),
-            Text(", ".join(_told(states, transition))),
+            Text(", ".join(_in_words(states, transition))),
         )
     return rows
 
 
-def _told(states: _Before, transition: r.Transition) -> Iterator[str]:
+def _in_words(states: _Before, transition: r.Transition) -> Iterator[str]:
     """Yield what is to be said of a document's transition, what its kind is about first."""
     if not transition.HasField("document"):
         return
     document = transition.document
-    state = (states.state_word(transition), wording.document_word(document))
-    stage = (wording.previous_stage_word(transition), wording.stage_word(document))
+    state = (states.state_word(transition), formatting.document_word(document))
+    stage = (formatting.previous_stage_word(transition), formatting.stage_word(document))
     changes = (
         [stage, state] if transition.kind == r.TRANSITION_KIND_STAGE_ENTERED else [state, stage]
     )
     yield from (f"{before} → {after}".strip() for before, after in changes if before != after)
     if document.HasField("error"):
-        yield wording.error_line(document)
+        yield formatting.error_line(document)
     if document.attempt > 1:
         yield f"attempt {document.attempt}"
     if document.worker:
-        yield wording.shown(document.worker)
+        yield formatting.shown(document.worker)

@@ -10,17 +10,17 @@ import click
 
 from stagecast.app import opened_store
 from stagecast.auth import add_key, make_new_key, prefix_of, revoke_key
-from stagecast.cli.keyoptions import check_datasets, check_name, check_scopes, check_span
-from stagecast.cli.keytable import datasets_text, moment_text, print_keys, scopes_text
-from stagecast.cli.loop import run
-from stagecast.cli.naming import examples
+from stagecast.cli.key_options import check_datasets, check_name, check_scopes, check_span
 from stagecast.cli.options import db_option
-from stagecast.cli.stdio import echo
+from stagecast.cli.params import examples
+from stagecast.cli.render.keys import datasets_text, moment_text, print_keys, scopes_text
 from stagecast.errors import StagecastError
+from stagecast.maintenance import list_keys
 from stagecast.model import ApiKey, Scope, Visibility
 from stagecast.paths import shown
+from stagecast.runtime.event_loop import run
+from stagecast.runtime.stdio import echo
 from stagecast.store import Store
-from stagecast.upkeep import list_keys
 
 T = TypeVar("T")
 

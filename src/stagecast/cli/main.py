@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from stagecast.cli.ending import INTERRUPTED
-from stagecast.cli.stdio import guarded_output
+from stagecast.cli.errors import INTERRUPTED
 from stagecast.escaping import encoding_of, escape_controls, escape_lacking
 from stagecast.failures import is_too_many_files, reason_of
+from stagecast.runtime.stdio import guarded_output
 
 # A command's module is imported when the command is asked for: one that calls a server needs
 # nothing of a server's.
@@ -27,8 +27,8 @@ _MODULES = {
     "stop": "stagecast.cli.control",
     "retry": "stagecast.cli.control",
     "keys": "stagecast.cli.keys",
-    "backup": "stagecast.cli.upkeep",
-    "check": "stagecast.cli.upkeep",
+    "backup": "stagecast.cli.maintenance",
+    "check": "stagecast.cli.maintenance",
 }
 
 

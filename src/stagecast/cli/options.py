@@ -105,13 +105,13 @@ class _Setting(click.Option):
         return [one for one in re.split(r"[,\s]+", value) if one]
 
 
-def setting(flag: str, *names: str, **given: Any) -> Decorator:  # noqa: ANN401 - as click has it
+def setting(flag: str, *names: str, **options: Any) -> Decorator:  # noqa: ANN401 - as click has it
     """Return an option that also comes from the environment: `--db` as `STAGECAST_DB`."""
     variable = "STAGECAST_" + flag.removeprefix("--").replace("-", "_").upper()
-    asked = {"cls": _Setting, "envvar": variable, "show_envvar": True, **given}
-    if given.get("is_flag"):
-        asked["type"] = _Flag()
-    return click.option(flag, *names, **asked)
+    merged = {"cls": _Setting, "envvar": variable, "show_envvar": True, **options}
+    if options.get("is_flag"):
+        merged["type"] = _Flag()
+    return click.option(flag, *names, **merged)
 
 
 def together(*options: Decorator) -> Decorator:

@@ -11,21 +11,21 @@ import click
 
 from stagecast.app import App
 from stagecast.cli.address import check_listening
-from stagecast.cli.admission import admission_options
-from stagecast.cli.descriptors import fit_connections
+from stagecast.cli.auth_options import auth_options
 from stagecast.cli.limits import limit_options
-from stagecast.cli.logs import log_to_stderr
-from stagecast.cli.loop import run
-from stagecast.cli.naming import examples
 from stagecast.cli.options import DEFAULTS, FILE, setting
 from stagecast.cli.origins import origins_option, root_path_option
-from stagecast.cli.retain import retention_options
-from stagecast.cli.signals import ignore_stop_signals, on_stop_signals
-from stagecast.cli.stdio import announce
-from stagecast.cli.supervisor import supervise
+from stagecast.cli.params import examples
+from stagecast.cli.retention_options import retention_options
 from stagecast.config import Config, socket_path
 from stagecast.errors import StartError
 from stagecast.listening import check_ports
+from stagecast.runtime.descriptors import fit_connections
+from stagecast.runtime.event_loop import run
+from stagecast.runtime.logs import log_to_stderr
+from stagecast.runtime.signals import ignore_stop_signals, on_stop_signals
+from stagecast.runtime.stdio import announce
+from stagecast.supervisor.supervisor import supervise
 
 
 @click.command(epilog=examples("serve --db walk.db", "serve --grpc 127.0.0.1:0 --http 127.0.0.1:0"))
@@ -65,7 +65,7 @@ from stagecast.listening import check_ports
     help="How many processes serve, on the same file and ports; one more replaces those that die. "
     "More than 1 needs Linux, where SO_REUSEPORT spreads connections over them, and no unix:PATH.",
 )
-@admission_options
+@auth_options
 def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields of Config
     """Serve gRPC and REST from one SQLite file.
 

@@ -11,24 +11,24 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.text import Text
 
-from stagecast.cli import wording
-from stagecast.cli.ending import told_in_one_line
-from stagecast.cli.listing import batch_fields, batches_table
-from stagecast.cli.loop import run
-from stagecast.cli.naming import check_id, dataset_argument, examples
-from stagecast.cli.output import is_terminal, print_things
+from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.paging import pages
-from stagecast.cli.server import Server, server_option
-from stagecast.cli.table import documents_table, failures, state_text, summary
-from stagecast.cli.view import View
+from stagecast.cli.params import check_id, dataset_argument, examples
+from stagecast.cli.render import formatting
+from stagecast.cli.render.listing import batch_fields, batches_table
+from stagecast.cli.render.output import is_terminal, print_things
+from stagecast.cli.render.table import documents_table, failures, state_text, summary
+from stagecast.cli.render.view import View
+from stagecast.cli.target import Target, target_option
 from stagecast.client import Client
+from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
 OPEN = (r.BATCH_STATE_PENDING, r.BATCH_STATE_RUNNING, r.BATCH_STATE_PAUSED)
 
 _LINES_AROUND = 8  # what was typed, summary (up to 4), head, foot, the next prompt
-_LEAST = 5  # rows, on however small a terminal
+_MIN_WIDTH = 5  # rows, on however small a terminal
 
 
 @click.command(
@@ -40,14 +40,14 @@ _LEAST = 5  # rows, on however small a terminal
 )
 @dataset_argument
 @click.argument("batch", required=False, callback=check_id)
-@server_option
+@target_option
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print protobuf JSON: a line for the dataset or batch, then one for each in it.",
 )
-def status(dataset: str, batch: str | None, server: Server, as_json: bool) -> None:
+def status(dataset: str, batch: str | None, target: Target, as_json: bool) -> None:
     """Show how far a dataset or a batch is now.
 
     DATASET is a UUID: it is shown with its batches, newest first. With BATCH, the id of a batch in
@@ -61,14 +61,14 @@ def status(dataset: str, batch: str | None, server: Server, as_json: bool) -> No
 
     Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
     """
-    with told_in_one_line(server.address, tls=server.access.speaks_tls):
-        run(_status(server, dataset, batch, as_json=as_json))
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+        run(_status(target, dataset, batch, as_json=as_json))
 
 
-async def _status(server: Server, dataset: str, batch: str | None, *, as_json: bool) -> None:
+async def _status(target: Target, dataset: str, batch: str | None, *, as_json: bool) -> None:
     console = Console()
     people = is_terminal(console) and not as_json
-    async with server.connect() as client:
+    async with target.connect() as client:
         if batch is None:
             whole = await client.status.GetDataset(pb.GetDatasetRequest(dataset_id=dataset))
             if people:
@@ -103,13 +103,16 @@ async def _print_batch(client: Client, batch: r.Batch, *, as_json: bool) -> None
 
 async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) -> None:
     now_s = time.time()
-    batches = await _most_wanted(client, dataset, _rows_of(console))
-    counts, changed = dataset.counts, wording.moment(dataset.update_time, now_s)
-    state = wording.word(r.DatasetState.DESCRIPTOR, dataset.state)
+    batches = await _most_urgent(client, dataset, _rows_of(console))
+    counts, changed = dataset.counts, formatting.moment(dataset.update_time, now_s)
+    state = formatting.word(r.DatasetState.DESCRIPTOR, dataset.state)
     console.print(Text(dataset.dataset_id, "bold"), state_text(state), sep="  ")
-    documents = wording.documents_line(counts)
+    documents = formatting.documents_line(counts)
     console.print(
-        Text(f"{wording.batches_line(dataset)}; {documents}: {wording.counts_line(counts)}", "dim")
+        Text(
+            f"{formatting.batches_line(dataset)}; {documents}: {formatting.counts_line(counts)}",
+            "dim",
+        )
     )
     console.print(Text(f"last change {changed}", "dim"))
     if batches:
@@ -117,32 +120,34 @@ async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) ->
     _tell_hidden(console, dataset.batches - len(batches))
 
 
-async def _most_wanted(client: Client, dataset: r.Dataset, most: int) -> Sequence[r.Batch]:
+async def _most_urgent(client: Client, dataset: r.Dataset, limit: int) -> Sequence[r.Batch]:
     """Return so many batches, newest first: the open ones, then those that are new."""
-    found: dict[str, r.Batch] = {}
+    batches: dict[str, r.Batch] = {}
     for states in (OPEN, ()):
-        asked = pb.ListBatchesRequest(dataset_id=dataset.dataset_id, states=states)
+        request = pb.ListBatchesRequest(dataset_id=dataset.dataset_id, states=states)
         async for page in pages(
-            client.status.ListBatches, asked, lambda page: page.batches, limit=most
+            client.status.ListBatches, request, lambda page: page.batches, limit=limit
         ):
             for batch in page:
-                if len(found) < most:
-                    found.setdefault(batch.batch_id, batch)
-    return sorted(found.values(), key=lambda batch: batch.create_time.ToNanoseconds(), reverse=True)
+                if len(batches) < limit:
+                    batches.setdefault(batch.batch_id, batch)
+    return sorted(
+        batches.values(), key=lambda batch: batch.create_time.ToNanoseconds(), reverse=True
+    )
 
 
 async def _show_batch(client: Client, console: Console, batch: r.Batch) -> None:
     view = await _view_of(client, batch)
     rows = _rows_of(console)
-    told = min(batch.counts.failed, rows // 4)
-    around = 2 if told else 0  # an empty line before them, how many more after them
-    documents = view.documents(max(_LEAST, rows - told - around))
+    failed = min(batch.counts.failed, rows // 4)
+    around = 2 if failed else 0  # an empty line before them, how many more after them
+    documents = view.documents(max(_MIN_WIDTH, rows - failed - around))
     console.print(summary(batch))
     console.print(Text(_times_line(batch, view.now_s), "dim"))
     if documents:
         console.print(documents_table(documents, view.now_s))
     _tell_hidden(console, len(view) - len(documents))
-    console.print(failures(view, most=told))
+    console.print(failures(view, limit=failed))
 
 
 async def _view_of(client: Client, batch: r.Batch) -> View:
@@ -151,14 +156,14 @@ async def _view_of(client: Client, batch: r.Batch) -> View:
     now.GetCurrentTime()
     view = View()
     view.apply(pb.WatchBatchResponse(batch=batch, server_time=now))
-    asked = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
-    async for page in pages(client.status.ListDocuments, asked, lambda page: page.documents):
+    request = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
+    async for page in pages(client.status.ListDocuments, request, lambda page: page.documents):
         view.add(page)
     return view
 
 
 def _rows_of(console: Console) -> int:
-    return max(_LEAST, console.height - _LINES_AROUND)
+    return max(_MIN_WIDTH, console.height - _LINES_AROUND)
 
 
 def _tell_hidden(console: Console, hidden: int) -> None:
@@ -167,31 +172,33 @@ def _tell_hidden(console: Console, hidden: int) -> None:
 
 
 def _times_line(batch: r.Batch, now_s: float) -> str:
-    since = wording.moment(batch.create_time, now_s)
-    taken = wording.batch_time_taken(batch, now_s)
+    since = formatting.moment(batch.create_time, now_s)
+    elapsed = formatting.batch_elapsed(batch, now_s)
     if batch.HasField("end_time"):
-        return f"since {since}, ended {wording.moment(batch.end_time, now_s)} after {taken}"
-    return f"since {since}, for {taken}; last change {wording.moment(batch.update_time, now_s)}"
+        return f"since {since}, ended {formatting.moment(batch.end_time, now_s)} after {elapsed}"
+    return (
+        f"since {since}, for {elapsed}; last change {formatting.moment(batch.update_time, now_s)}"
+    )
 
 
 def _dataset_fields(dataset: r.Dataset) -> tuple[str, ...]:
     return (
         dataset.dataset_id,
-        wording.word(r.DatasetState.DESCRIPTOR, dataset.state),
-        wording.batches_line(dataset),
-        wording.timestamp(dataset.update_time),
-        wording.counts_line(dataset.counts),
+        formatting.word(r.DatasetState.DESCRIPTOR, dataset.state),
+        formatting.batches_line(dataset),
+        formatting.timestamp(dataset.update_time),
+        formatting.counts_line(dataset.counts),
     )
 
 
 def _document_fields(document: r.Document, now_s: float) -> tuple[str, ...]:
     return (
         document.document_id,
-        wording.document_word(document),
-        wording.stage_word(document),
+        formatting.document_word(document),
+        formatting.stage_word(document),
         str(document.attempt),
-        wording.segments(document.progress),
-        wording.time_taken(document, now_s),
-        wording.timestamp(document.update_time),
-        wording.error_field(document),
+        formatting.segments(document.progress),
+        formatting.elapsed(document, now_s),
+        formatting.timestamp(document.update_time),
+        formatting.error_field(document),
     )

@@ -10,15 +10,15 @@ from typing import TypeAlias
 import click
 from rich.console import Console
 
-from stagecast.cli import lines
-from stagecast.cli.ending import told_in_one_line
-from stagecast.cli.loop import run
-from stagecast.cli.naming import batch_argument, dataset_argument, examples
-from stagecast.cli.output import is_terminal, print_json
-from stagecast.cli.server import Server, server_option
-from stagecast.cli.stdio import ended_without_reader
-from stagecast.cli.table import LiveTable
+from stagecast.cli.errors import reported_in_one_line
+from stagecast.cli.params import batch_argument, dataset_argument, examples
+from stagecast.cli.render import plain
+from stagecast.cli.render.output import is_terminal, print_json
+from stagecast.cli.render.table import LiveTable
+from stagecast.cli.target import Target, target_option
 from stagecast.client import Client
+from stagecast.runtime.event_loop import run
+from stagecast.runtime.stdio import ended_without_reader
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
@@ -36,7 +36,7 @@ _AWAY_S = 600.0  # for which a server may be away
 )
 @dataset_argument
 @batch_argument
-@partial(server_option, timeout_s=_AWAY_S)
+@partial(target_option, timeout_s=_AWAY_S)
 @click.option(
     "--json",
     "as_json",
@@ -48,7 +48,7 @@ _AWAY_S = 600.0  # for which a server may be away
     is_flag=True,
     help="Do not end when the batch has ended: a retry may open it again.",
 )
-def watch(dataset: str, batch: str, server: Server, as_json: bool, follow: bool) -> None:
+def watch(dataset: str, batch: str, target: Target, as_json: bool, follow: bool) -> None:
     """Watch a batch until it has ended.
 
     DATASET is a UUID, BATCH the id of a batch in it. On a terminal this is a live table, else a
@@ -60,8 +60,8 @@ def watch(dataset: str, batch: str, server: Server, as_json: bool, follow: bool)
     watched, 74 if its output cannot be written.
     """
     request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
-    with told_in_one_line(server.address, tls=server.access.speaks_tls):
-        ended = run(_watch(server, request, as_json=as_json))
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+        ended = run(_watch(target, request, as_json=as_json))
     raise click.exceptions.Exit(exit_code(ended))
 
 
@@ -98,10 +98,10 @@ async def follow_batch(
     return batch
 
 
-async def _watch(server: Server, request: pb.WatchBatchRequest, *, as_json: bool) -> r.Batch:
-    async with server.connect() as client:
+async def _watch(target: Target, request: pb.WatchBatchRequest, *, as_json: bool) -> r.Batch:
+    async with target.connect() as client:
         return await follow_batch(
-            client, request, as_json=as_json, give_up_after_s=server.timeout_s
+            client, request, as_json=as_json, give_up_after_s=target.timeout_s
         )
 
 
@@ -119,7 +119,7 @@ async def _showing(*, as_json: bool) -> AsyncIterator[tuple[Show, Lost]]:
         async with LiveTable(Console(force_terminal=True)) as table:
             yield table.apply, table.lost
     else:
-        yield lines.print_message, _tell_lost
+        yield plain.print_message, _tell_lost
 
 
 def _tell_lost() -> None:

@@ -7,7 +7,7 @@ import random
 
 _FIRST_S = 0.1
 _LONGEST_S = 5.0
-_MOST_S = 60.0  # whatever a server advises
+_MAX_S = 60.0  # whatever a server advises
 
 
 class Backoff:
@@ -23,5 +23,5 @@ class Backoff:
     async def wait(self, advised_s: float | None) -> None:
         """Wait as long as the server advised, if it did, else longer than the last time."""
         spread = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-        await asyncio.sleep(min(advised_s or self._pause_s * spread, _MOST_S))
+        await asyncio.sleep(min(advised_s or self._pause_s * spread, _MAX_S))
         self._pause_s = min(2 * self._pause_s, _LONGEST_S)

@@ -50,20 +50,20 @@ async def watch_batch(
         grpc.aio.AioRpcError: the call was refused, the first connection failed, or the server did
             not come back in time.
     """
-    asked = pb.WatchBatchRequest()
-    asked.CopyFrom(request)
-    asked.heartbeat_interval.CopyFrom(Duration(seconds=_HEARTBEAT_S))
+    resumed = pb.WatchBatchRequest()
+    resumed.CopyFrom(request)
+    resumed.heartbeat_interval.CopyFrom(Duration(seconds=_HEARTBEAT_S))
     outages = _Outages(give_up_after_s, on_lost)
     while True:
-        call = status.WatchBatch(asked)
+        call = status.WatchBatch(resumed)
         try:
             # The server lets it begin after it has looked at the token, before there is news.
             await _accepted(call)
             outages.connected()
             async with contextlib.aclosing(_whole_messages(call)) as messages:
                 async for message in messages:
-                    outages.heard()
-                    asked.resume_token = message.resume_token
+                    outages.last_message_at()
+                    resumed.resume_token = message.resume_token
                     yield message
             return
         except aio.AioRpcError as error:
@@ -82,22 +82,25 @@ class _Outages:
         self._give_up_after_s = give_up_after_s
         self._on_lost = on_lost
         self._backoff = Backoff()
-        self._heard: float | None = None
+        self._last_message_at: float | None = None
         self._failures = 0
 
     @property
     def too_long(self) -> bool:
         """Whether to give up: at once if there was no connection yet."""
-        return self._heard is None or self._now() - self._heard > self._give_up_after_s
+        return (
+            self._last_message_at is None
+            or self._now() - self._last_message_at > self._give_up_after_s
+        )
 
     def connected(self) -> None:
         """Note that the server has taken a call."""
-        self._heard = self._heard or self._now()
+        self._last_message_at = self._last_message_at or self._now()
         self._failures = 0
 
-    def heard(self) -> None:
+    def last_message_at(self) -> None:
         """Note that a message came."""
-        self._heard = self._now()
+        self._last_message_at = self._now()
         self._backoff.reset()
 
     async def outlast(self, advised_s: float | None) -> None:

@@ -5,16 +5,6 @@ Nothing here reads a clock or does I/O.
 
 from __future__ import annotations
 
-from stagecast.model.access import (
-    ALL,
-    ANYBODY,
-    ApiKey,
-    Caller,
-    NewKey,
-    Principal,
-    Scope,
-    Visibility,
-)
 from stagecast.model.aggregates import (
     batch_at,
     batch_progress,
@@ -25,17 +15,28 @@ from stagecast.model.aggregates import (
     move_segments,
     remove_batch,
 )
-from stagecast.model.edit import BatchEdit
+from stagecast.model.batch_edit import BatchEdit
 from stagecast.model.ids import BATCH_ID, canonical_uuid, make_batch_id, make_document_id
 from stagecast.model.liveness import (
     Timer,
-    as_one_us,
+    coalesce_us,
     deadline,
     give_up,
     order_for,
-    patience_us,
+    timeout_us,
 )
+from stagecast.model.message_size import batch_size_bound, size_bound, take_page
 from stagecast.model.messages import DatasetsMessage, SnapshotPart, WatchMessage
+from stagecast.model.principals import (
+    ALL,
+    ANYBODY,
+    ApiKey,
+    Caller,
+    NewKey,
+    Principal,
+    Scope,
+    Visibility,
+)
 from stagecast.model.records import (
     SECOND_US,
     Batch,
@@ -59,10 +60,10 @@ from stagecast.model.records import (
 )
 from stagecast.model.requests import (
     BatchQuery,
-    Beat,
     DatasetQuery,
     DatasetsWatchRequest,
     DocumentQuery,
+    HeartbeatItem,
     NewBatch,
     NewDocument,
     Page,
@@ -84,7 +85,6 @@ from stagecast.model.rules import (
     start_attempt,
     stop,
 )
-from stagecast.model.size import batch_size_bound, size_bound, take_page
 from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
@@ -98,7 +98,7 @@ __all__ = [
     "BatchEdit",
     "BatchQuery",
     "BatchState",
-    "Beat",
+    "HeartbeatItem",
     "Caller",
     "Change",
     "Creation",
@@ -136,7 +136,7 @@ __all__ = [
     "WatchRequest",
     "WorkerOrder",
     "apply_report",
-    "as_one_us",
+    "coalesce_us",
     "batch_at",
     "batch_progress",
     "batch_size_bound",
@@ -153,7 +153,7 @@ __all__ = [
     "move_dataset",
     "move_segments",
     "order_for",
-    "patience_us",
+    "timeout_us",
     "pause",
     "recover",
     "register",

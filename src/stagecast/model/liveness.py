@@ -26,13 +26,13 @@ class Timer:
     dataset_id: str
     batch_id: str
     document_id: str
-    place: tuple[int, int, int]
+    key: tuple[int, int, int]
     heard_at: int
     due_at: int
-    patience_us: int
+    timeout_us: int
 
 
-def patience_us(
+def timeout_us(
     state: DocumentState,
     stalled: bool,
     *,
@@ -48,7 +48,7 @@ def patience_us(
     return 0
 
 
-def as_one_us(stall_after_us: int) -> int:
+def coalesce_us(stall_after_us: int) -> int:
     """Return the time within which signs of life of a document count as one."""
     return min(_AS_ONE_US, stall_after_us // _AS_ONE_PART)
 
@@ -58,9 +58,9 @@ def deadline(timer: Timer, *, now: int, grace_from: int) -> int | None:
 
     What was before `grace_from` does not count, nor what is still to come: the clock was set back.
     """
-    if not timer.patience_us:
+    if not timer.timeout_us:
         return None
-    return max(min(timer.heard_at, now), grace_from) + timer.patience_us
+    return max(min(timer.heard_at, now), grace_from) + timer.timeout_us
 
 
 def give_up(document: Document, *, now: int) -> Change:

@@ -219,8 +219,8 @@ class Batch:
     counts: DocumentCounts
     segments: SegmentTotals
     revision: int
-    progress_serial: int
-    progress_mark: int
+    progress_seq: int
+    server_epoch: int
     updated_at: int
     ended_at: int | None
 
@@ -271,7 +271,7 @@ class Transition:
     committed_at: int
     counts: DocumentCounts
     sealed: bool
-    call: int
+    write_id: int
 
 
 def evolve(record: R, **changes: Any) -> R:  # noqa: ANN401 - the types of the fields

@@ -49,7 +49,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Beat:
+class HeartbeatItem:
     """A document that a worker still has; `attempt` 0 is the current one."""
 
     document_id: str

@@ -103,14 +103,14 @@ def start_attempt(document: Document, worker: str, *, now: int) -> Change:
     if not document.state.terminal and document.worker == worker:
         return recover(document)
     fresh = document if document.state is DocumentState.PENDING else _next_attempt(document)
-    taken = evolve(
+    started = evolve(
         fresh,
         state=DocumentState.RUNNING,
         worker=worker,
         stalled=False,
         processing_started_at=now,
     )
-    return _moved(taken, _Kind.STARTED)
+    return _moved(started, _Kind.STARTED)
 
 
 def pause(document: Document, *, now: int) -> Change:
@@ -193,10 +193,10 @@ def _outcome_after_end(document: Document, report: Report) -> ReportOutcome:
     """Tell what a report on a terminal document is: a repeat, overtaken, or refused."""
     beyond = report.stage is not None and report.stage > document.stage
     if beyond or report.error not in (None, document.error):
-        asked = f"stage {report.stage.name}" if beyond and report.stage else "an error"
+        request = f"stage {report.stage.name}" if beyond and report.stage else "an error"
         raise IllegalTransition(
             f"document {quote(document.document_id)} has ended as {document.state.name} in stage "
-            f"{document.stage.name}; {asked} needs another attempt (StartAttempt)",
+            f"{document.stage.name}; {request} needs another attempt (StartAttempt)",
             state=document.state.name,
             stage=document.stage.name,
         )

@@ -38,14 +38,16 @@ class ResumeToken:
     dataset_id: str
     batch_id: str
     revision: int
-    call: int
-    serial: int
-    mark: int
+    write_id: int
+    progress_seq: int
+    server_epoch: int
 
     def encode(self) -> str:
         """Return the text for the client."""
         about = _digest(self.dataset_id, self.batch_id)
-        return _pack(_RESUME.pack(about, self.revision, self.call, self.serial, self.mark))
+        return _pack(
+            _RESUME.pack(about, self.revision, self.write_id, self.progress_seq, self.server_epoch)
+        )
 
     @classmethod
     def decode(cls, text: str, *, dataset_id: str, batch_id: str) -> ResumeToken:
@@ -62,7 +64,7 @@ class ResumeToken:
                 dataset_id=dataset_id,
                 batch_id=batch_id,
             )
-        about, revision, call, serial, mark = _RESUME.unpack(payload)
+        about, revision, write_id, progress_seq, server_epoch = _RESUME.unpack(payload)
         if about != _digest(dataset_id, batch_id):
             raise TokenInvalid(
                 "resume_token",
@@ -74,9 +76,9 @@ class ResumeToken:
             dataset_id=dataset_id,
             batch_id=batch_id,
             revision=revision,
-            call=call,
-            serial=serial,
-            mark=mark,
+            write_id=write_id,
+            progress_seq=progress_seq,
+            server_epoch=server_epoch,
         )
 
 

@@ -16,12 +16,12 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stagecast.auth import Authenticator
-from stagecast.feed import Feed
 from stagecast.grace import Grace
-from stagecast.queries import Queries
+from stagecast.notifier import Notifier
 from stagecast.rest import cognee, dify
 from stagecast.rest.content import Content, respond
 from stagecast.rest.openapi import describe
+from stagecast.service.queries import Queries
 
 # All but Dify's, which is not found with a slash behind it.
 _WITHOUT_SLASH = (cognee.PATH, "/openapi.json", "/healthz", "/readyz")
@@ -29,7 +29,7 @@ _WITHOUT_SLASH = (cognee.PATH, "/openapi.json", "/healthz", "/readyz")
 
 def make_rest_app(
     queries: Queries,
-    feed: Feed,
+    notifier: Notifier,
     *,
     authenticator: Authenticator,
     is_ready: Callable[[], bool],
@@ -53,11 +53,11 @@ def make_rest_app(
     ours = [
         Route(
             dify.PATH,
-            dify.IndexingStatus(queries, feed, authenticator, store_s=store_s, grace=grace),
+            dify.IndexingStatus(queries, notifier, authenticator, store_s=store_s, grace=grace),
         ),
         Route(
             cognee.PATH,
-            cognee.DatasetsStatus(queries, feed, authenticator, store_s=store_s, grace=grace),
+            cognee.DatasetsStatus(queries, notifier, authenticator, store_s=store_s, grace=grace),
         ),
         *_open_routes(describe(root_path), is_ready),
         *(Route(path + "/", _ToPath(path)) for path in _WITHOUT_SLASH),

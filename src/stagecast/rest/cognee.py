@@ -15,14 +15,14 @@ from starlette.responses import JSONResponse, Response
 
 from stagecast.auth import Authenticator, bearer_of
 from stagecast.errors import CredentialsError, DeniedError
-from stagecast.feed import Feed, Topic
 from stagecast.grace import Grace
 from stagecast.model import Caller, Dataset, DatasetState, Visibility, dataset_state
-from stagecast.queries import Queries
+from stagecast.notifier import Notifier, Topic
 from stagecast.rest.content import Body, Content, respond
 from stagecast.rest.endpoint import Endpoint
-from stagecast.rest.kept import KeptAnswers
+from stagecast.rest.response_cache import ResponseCache
 from stagecast.rest.uuids import BadUuid, read_uuid
+from stagecast.service.queries import Queries
 
 PATH = "/api/v1/datasets/status"
 
@@ -43,7 +43,7 @@ class DatasetsStatus(Endpoint):
     def __init__(
         self,
         queries: Queries,
-        feed: Feed,
+        notifier: Notifier,
         authenticator: Authenticator,
         *,
         store_s: float,
@@ -51,7 +51,7 @@ class DatasetsStatus(Endpoint):
     ) -> None:
         super().__init__(authenticator, store_s=store_s, grace=grace)
         self._queries = queries
-        self._kept = KeptAnswers(feed)
+        self._cache = ResponseCache(notifier)
 
     def credentials(self, request: Request) -> Sequence[str]:
         """Return the key, and the key or token behind it: any of them lets in."""
@@ -63,13 +63,13 @@ class DatasetsStatus(Endpoint):
         """Return the states by id, in the order of the ids; 422 tells what is no UUID."""
         # For all who may see the same.
         query = (caller.visible, request.scope["query_string"])
-        content = self._kept.find(query)
+        content = self._cache.find(query)
         if content is None:
             dataset_ids, faults = _read_ids(request.query_params.getlist("dataset"))
             if faults:
                 return JSONResponse({"detail": faults}, status_code=422)
             topics: list[Topic] = [(one,) for one in dataset_ids] or [()]
-            content = await self._kept.make(
+            content = await self._cache.make(
                 query, topics, partial(self._render, dataset_ids, caller.visible)
             )
         return respond(request, content)

@@ -23,16 +23,16 @@ from stagecast.errors import (
     DeniedError,
     UnavailableError,
 )
-from stagecast.feed import Feed
 from stagecast.grace import Grace
 from stagecast.model import SECOND_US, Caller, Document, DocumentState, Stage, canonical_uuid
-from stagecast.queries import Queries
+from stagecast.notifier import Notifier
 from stagecast.rest.content import Body, Content, respond
 from stagecast.rest.endpoint import Endpoint
-from stagecast.rest.flight import Flight
-from stagecast.rest.kept import KeptAnswers, Key
+from stagecast.rest.large_bodies import LargeBodyBudget
+from stagecast.rest.response_cache import Key, ResponseCache
+from stagecast.service.queries import Queries
+from stagecast.singleflight import SingleFlight
 from stagecast.store import BatchName
-from stagecast.turns import Turns
 
 PREFIX = "/v1"  # unknown paths below it are answered in the same style
 PATH = PREFIX + "/datasets/{dataset_id}/documents/{batch}/indexing-status"
@@ -75,7 +75,7 @@ class IndexingStatus(Endpoint):
     def __init__(
         self,
         queries: Queries,
-        feed: Feed,
+        notifier: Notifier,
         authenticator: Authenticator,
         *,
         store_s: float,
@@ -83,9 +83,9 @@ class IndexingStatus(Endpoint):
     ) -> None:
         super().__init__(authenticator, store_s=store_s, grace=grace)
         self._queries = queries
-        self._kept = KeptAnswers(feed)
-        self._turns: Turns[Content] = Turns()
-        self._flight = Flight()
+        self._cache = ResponseCache(notifier)
+        self._single_flight: SingleFlight[Content] = SingleFlight()
+        self._large_bodies = LargeBodyBudget()
 
     def credentials(self, request: Request) -> Sequence[str]:
         """Return the key or token.
@@ -111,9 +111,9 @@ class IndexingStatus(Endpoint):
         # One answer for all who may see the dataset, whatever else they may see.
         visible = caller.visible.only(name[0])
         query = (visible, request.scope["path"])
-        content = self._kept.find(query)
+        content = self._cache.find(query)
         if content is None:
-            content = await self._kept.make(query, [name], partial(self._render, query, name))
+            content = await self._cache.make(query, [name], partial(self._render, query, name))
         return respond(request, content)
 
     def explain(self, error: Exception) -> Response:
@@ -132,12 +132,12 @@ class IndexingStatus(Endpoint):
             _, complete = await anext(pages)
         if complete:
             return body.end(b"]}")
-        return await self._turns.share(name, partial(self._make_large, query, name))
+        return await self._single_flight.do(name, partial(self._make_large, query, name))
 
     async def _make_large(self, query: Key, name: BatchName) -> Content:
         # Of the turn before, if nothing has changed since.
-        sent = self._kept.find(query)
-        return sent or await self._flight.make(partial(self._render_large, query, name))
+        sent = self._cache.find(query)
+        return sent or await self._large_bodies.make(partial(self._render_large, query, name))
 
     async def _render_large(self, query: Key, name: BatchName) -> Content:
         body = Body()

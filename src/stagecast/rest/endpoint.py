@@ -20,7 +20,7 @@ from stagecast.store import store_timeout
 
 _log = logging.getLogger(__name__)
 
-_TOLD = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
+_REPORTED = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
 
 
 class Endpoint(ABC):
@@ -66,7 +66,7 @@ class Endpoint(ABC):
         try:
             async with self._grace.until_over(), store_timeout(self._store_s):
                 return await self.answer(request, self._admit(request))
-        except _TOLD as error:
+        except _REPORTED as error:
             return self.explain(error)
         except Exception as error:
             _log.exception("%s %r failed", request.method, request.scope["path"])

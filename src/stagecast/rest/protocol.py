@@ -42,17 +42,17 @@ _PHRASES = {
 class BoundedProtocol(HttpToolsProtocol):
     """One connection; what exceeds a limit is answered, and the connection closed."""
 
-    def __init__(self, *, limits: Config, **given: Any) -> None:  # noqa: ANN401 - uvicorn's own
-        super().__init__(**given)
+    def __init__(self, *, limits: Config, **arguments: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(**arguments)
         self.url = b""
         self._limits = limits
-        self._most_head_bytes = limits.max_url_bytes + limits.max_header_bytes + _LINE_BYTES
+        self._max_head_bytes = limits.max_url_bytes + limits.max_header_bytes + _LINE_BYTES
         self._fault = 400
         self._ended = False
         self._begun = False  # a request that has not come to its end
         self._in_head = True  # and not in a body, or behind it
         self._bytes = 0  # that came since a head, a part of a body or a request was whole
-        self._patience: asyncio.TimerHandle | None = None
+        self._timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Expect a request, unless there are too many connections."""
@@ -77,7 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError:
             self._end(self._fault)
-        if self._bytes > self._most_head_bytes:
+        if self._bytes > self._max_head_bytes:
             self._end(431)
 
     def on_message_begin(self) -> None:
@@ -180,13 +180,13 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _expect_request(self) -> None:
-        if self._patience is None:
-            self._patience = self.loop.call_later(self._limits.request_s, self._end, 408)
+        if self._timeout is None:
+            self._timeout = self.loop.call_later(self._limits.request_s, self._end, 408)
 
     def _expect_nothing(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
 
     def _end(self, status: int) -> None:
         """Answer, unless an answer is under way, and close the connection."""

@@ -19,12 +19,12 @@ from starlette.types import ASGIApp
 from stagecast.config import Config, socket_path, split_address
 from stagecast.failures import reason_of
 from stagecast.grace import Grace
-from stagecast.listening import SocketFile, told_if_it_cannot_listen
+from stagecast.listening import SocketFile, reporting_listen_errors
 from stagecast.rest.protocol import BoundedProtocol
-from stagecast.rest.stalled import Stalled
+from stagecast.rest.slow_readers import SlowReaders
 from stagecast.tls import Tls
 
-_LOOK_EVERY_S = 0.5  # for who has stopped reading
+_CHECK_EVERY_S = 0.5  # for who has stopped reading
 _ACCEPT_AGAIN_S = 1.0  # after the system had no room for a connection
 
 _LAST_ANSWERS_S = 0.5  # for who is told that the server stops to take that
@@ -82,7 +82,7 @@ class HttpServer:
         Raises:
             StartError: the address is malformed, unknown or taken.
         """
-        with told_if_it_cannot_listen("HTTP", self.address):
+        with reporting_listen_errors("HTTP", self.address):
             listener = await self._listen()
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         listening = asyncio.create_task(self._server.listening.wait())
@@ -150,7 +150,7 @@ class _Uvicorn(uvicorn.Server):
         self._limits = limits
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._stalled = Stalled(limits.slow_reader_s)
+        self._slow_readers = SlowReaders(limits.slow_reader_s)
         self._linger_s = limits.linger_s
 
     @contextlib.contextmanager
@@ -246,13 +246,13 @@ class _Uvicorn(uvicorn.Server):
         """
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
+                async with asyncio.timeout(_CHECK_EVERY_S):
                     await self._ending.wait()
 
     async def on_tick(self, counter: int) -> bool:
         """Hang up on who has stopped reading; tell whether to end."""
         now_s = asyncio.get_running_loop().time()
-        for transport in self._stalled.find(self._transports(), now_s):
+        for transport in self._slow_readers.find(self._transports(), now_s):
             transport.abort()
         return await super().on_tick(counter)
 
@@ -276,8 +276,8 @@ async def _bind(address: str, *, share_port: bool) -> socket.socket:
     """Return a socket that listens on the address."""
     host, port = split_address(address)
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    family, _, _, _, target = found[0]
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, _, _, _, target = addresses[0]
     listener = socket.create_server(
         target,
         family=family,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stagecast import wire
-from stagecast.controls import Controls
-from stagecast.rpc.door import visible
-from stagecast.rpc.pace import Context
+from stagecast.rpc.authentication import visible
+from stagecast.rpc.stream_writer import Context
+from stagecast.service.controls import Controls
 from stagecast.v1 import control_service_pb2 as pb
 from stagecast.v1 import control_service_pb2_grpc
 

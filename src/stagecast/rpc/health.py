@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from stagecast.errors import Draining, WatchExpired
 from stagecast.escaping import quote
-from stagecast.rpc.pace import Context
+from stagecast.rpc.stream_writer import Context
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
@@ -38,13 +38,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         """Tell everybody, unless it is so already or the server is about to stop."""
         if serving is not self._serving and not self._draining:
             self._serving = serving
-            self._ring()
+            self._notify()
 
     def drain(self) -> None:
         """Tell everybody that the server is about to stop, and end their watches."""
         self._serving = False
         self._draining = True
-        self._ring()
+        self._notify()
 
     async def Check(  # noqa: N802 - the proto's name
         self, request: pb.HealthCheckRequest, context: Context
@@ -60,13 +60,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         """Send the status, and again whenever it has changed."""
         life_s = self._watch_life_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads reconnects
         end_s = asyncio.get_running_loop().time() + life_s
-        told: int | None = None
+        reported: int | None = None
         while True:
             changed = self._changed
             status = self._status(request.service)
-            if status != told:
+            if status != reported:
                 yield pb.HealthCheckResponse(status=status)
-                told = status
+                reported = status
             if self._draining:
                 raise Draining("the server is about to stop", retry_after_s=1.0)
             try:
@@ -85,7 +85,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             return pb.HealthCheckResponse.SERVING
         return pb.HealthCheckResponse.NOT_SERVING
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         """Wake all watches; those that begin now wait for the next change."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from stagecast.config import Config
 from stagecast.errors import StoreBusy, WatchLimit
 from stagecast.model import Caller
-from stagecast.rpc.pace import Context
+from stagecast.rpc.stream_writer import Context
 
 
 def counted_as(caller: Caller | None, context: Context) -> str:
@@ -93,12 +93,12 @@ class Limits:
             self._waiting_bytes -= size
 
     def _check_watches(self, caller: str, *, inside: bool) -> None:
-        own, most = self._watches[caller], self._config.max_watches_per_caller
-        if own >= most:
+        own, limit = self._watches[caller], self._config.max_watches_per_caller
+        if own >= limit:
             raise WatchLimit(
-                f"too many watches of one caller: {own} open, at most {most}",
+                f"too many watches of one caller: {own} open, at most {limit}",
                 retry_after_s=_soon(),
-                limit=most,
+                limit=limit,
             )
         in_all = self._config.max_watches
         if self.watches >= in_all or not (inside or self._outside < in_all / 2):

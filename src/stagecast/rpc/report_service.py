@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from stagecast import wire
-from stagecast.heartbeats import Heartbeats
-from stagecast.reports import Reports
-from stagecast.rpc.door import visible
-from stagecast.rpc.pace import Context
-from stagecast.submissions import Submissions
+from stagecast.rpc.authentication import visible
+from stagecast.rpc.stream_writer import Context
+from stagecast.service.heartbeats import Heartbeats
+from stagecast.service.reports import Reports
+from stagecast.service.submissions import Submissions
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
 
@@ -81,14 +81,14 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.HeartbeatRequest, context: Context
     ) -> pb.HeartbeatResponse:
         """Keep documents from stalling."""
-        orders = await self._heartbeats.beat(
-            *wire.batch_name(request), wire.beats(request), visible=visible()
+        orders = await self._heartbeats.record(
+            *wire.batch_name(request), wire.heartbeats(request), visible=visible()
         )
         return pb.HeartbeatResponse(
             orders=[
                 pb.DocumentOrder(
-                    document_id=given.document_id, order=pb.WorkerOrder.ValueType(order)
+                    document_id=document.document_id, order=pb.WorkerOrder.ValueType(order)
                 )
-                for given, order in zip(request.documents, orders, strict=True)
+                for document, order in zip(request.documents, orders, strict=True)
             ]
         )

@@ -11,26 +11,26 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from stagecast.auth import Authenticator
 from stagecast.config import Config, socket_path, split_address
-from stagecast.controls import Controls
 from stagecast.errors import StartError
-from stagecast.heartbeats import Heartbeats
-from stagecast.listening import SocketFile, listen_once, told_if_it_cannot_listen
-from stagecast.queries import Queries
-from stagecast.reports import Reports
-from stagecast.rpc.arrivals import Arrivals
+from stagecast.listening import SocketFile, listen_once, reporting_listen_errors
+from stagecast.rpc.authentication import Authentication
 from stagecast.rpc.control_service import ControlServicer
-from stagecast.rpc.door import Door
-from stagecast.rpc.errors import ErrorInterceptor, abort
-from stagecast.rpc.gate import Gate
 from stagecast.rpc.health import HealthServicer
+from stagecast.rpc.in_flight import InFlightCalls
+from stagecast.rpc.interceptor import CallInterceptor, abort
 from stagecast.rpc.limits import Limits
-from stagecast.rpc.pace import Pace
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
+from stagecast.rpc.request_reader import RequestReader
 from stagecast.rpc.status_service import StatusServicer
+from stagecast.rpc.stream_writer import StreamWriter
 from stagecast.rpc.unknown import make_server
-from stagecast.rpc.unread import UnreadAnswers
-from stagecast.submissions import Submissions
+from stagecast.rpc.unread_answers import UnreadAnswers
+from stagecast.service.controls import Controls
+from stagecast.service.heartbeats import Heartbeats
+from stagecast.service.queries import Queries
+from stagecast.service.reports import Reports
+from stagecast.service.submissions import Submissions
 from stagecast.tls import Tls
 from stagecast.v1 import (
     control_service_pb2,
@@ -117,19 +117,19 @@ class RpcServer:
         self._share_port = config.share_ports
         self._file: SocketFile | None = None
         self._linger_s = config.linger_s
-        self._gate = Gate()
-        self._pace = Pace(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
+        self._in_flight = InFlightCalls()
+        self._writer = StreamWriter(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
         self.limits = Limits(config)
-        self._arrivals = Arrivals(
-            patience_s=config.request_s, most=config.max_waiting_calls, end=abort
+        self._reader = RequestReader(
+            timeout_s=config.request_s, limit=config.max_waiting_calls, end=abort
         )
-        door = Door(self._gate, authenticator)
+        authentication = Authentication(self._in_flight, authenticator)
         self._unread = UnreadAnswers(config.slow_reader_s, max_bytes=config.max_waiting_bytes)
         interceptors = [
-            ErrorInterceptor(
-                door,
-                self._arrivals,
-                self._pace,
+            CallInterceptor(
+                authentication,
+                self._reader,
+                self._writer,
                 self._unread,
                 self.limits,
                 store_s=config.request_s,
@@ -151,7 +151,7 @@ class RpcServer:
         Raises:
             StartError: the address is malformed, or taken.
         """
-        with told_if_it_cannot_listen("gRPC", self.address):
+        with reporting_listen_errors("gRPC", self.address):
             path = socket_path(self.address)
             if path is None:
                 await self._start_on_port()
@@ -235,9 +235,9 @@ class RpcServer:
 
     def drain(self) -> None:
         """Refuse new calls with `DRAINING`, and tell health checks, for good."""
-        self._gate.close()
-        self._arrivals.drain()
-        self._pace.drain()
+        self._in_flight.close()
+        self._reader.drain()
+        self._writer.drain()
         self._health.drain()
 
     async def stop(self, grace_s: float) -> None:
@@ -246,9 +246,9 @@ class RpcServer:
         Those that have not ended by then, and those that are just arriving, still hear `DRAINING`
         before that: grpc itself would end them without a reason.
         """
-        await self._gate.wait_until_empty(grace_s)
-        self._gate.end()
-        await self._gate.wait_until_empty(_STOPPED_READERS_S)
+        await self._in_flight.wait_until_empty(grace_s)
+        self._in_flight.end()
+        await self._in_flight.wait_until_empty(_STOPPED_READERS_S)
         await asyncio.sleep(self._linger_s)
         # With no time at all, grpc would hang up in a way that clients log as an error.
         await self._server.stop(_HANG_UP_S)

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from stagecast import wire
-from stagecast.queries import Queries
-from stagecast.rpc.door import caller, visible
-from stagecast.rpc.pace import Context
+from stagecast.rpc.authentication import caller, visible
+from stagecast.rpc.stream_writer import Context
+from stagecast.service.queries import Queries
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
 from stagecast.watches import BatchWatches, DatasetWatches, Waits
@@ -107,8 +107,8 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.WatchBatchRequest, context: Context
     ) -> AsyncGenerator[bytes]:
         """Send every transition of a batch."""
-        asked = wire.watch_request(request)
-        messages = self._batch_watches.watch(asked, on_begun=_tell_begun(context), caller=caller())
+        query = wire.watch_request(request)
+        messages = self._batch_watches.watch(query, on_begun=_tell_begun(context), caller=caller())
         # Closed here and now if the call is cancelled, not when garbage is collected.
         async with contextlib.aclosing(messages):
             async for message in messages:
@@ -118,9 +118,9 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.WatchDatasetsRequest, context: Context
     ) -> AsyncGenerator[pb.WatchDatasetsResponse]:
         """Send datasets as they are, then each that changes."""
-        asked = wire.datasets_watch_request(request)
+        query = wire.datasets_watch_request(request)
         messages = self._dataset_watches.watch(
-            asked, on_begun=_tell_begun(context), caller=caller()
+            query, on_begun=_tell_begun(context), caller=caller()
         )
         async with contextlib.aclosing(messages):
             async for message in messages:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from stagecast.store.lookups import (
     document_not_found,
     get_batch,
-    get_call,
     get_dataset,
     get_document,
+    get_write_id,
 )
 from stagecast.store.protocol import (
     BatchName,
@@ -16,11 +16,11 @@ from stagecast.store.protocol import (
     HistoryLimit,
     IdleBatch,
     Lease,
-    Place,
-    Reading,
+    ReadTransaction,
     Store,
+    TimerKey,
     Topic,
-    Writing,
+    WriteTransaction,
 )
 from stagecast.store.timeouts import store_timeout
 
@@ -31,14 +31,14 @@ __all__ = [
     "HistoryLimit",
     "IdleBatch",
     "Lease",
-    "Place",
-    "Reading",
+    "TimerKey",
+    "ReadTransaction",
     "Store",
     "Topic",
-    "Writing",
+    "WriteTransaction",
     "document_not_found",
     "get_batch",
-    "get_call",
+    "get_write_id",
     "get_dataset",
     "get_document",
     "store_timeout",

@@ -6,10 +6,10 @@ import unicodedata
 
 from stagecast.errors import BatchNotFound, DatasetNotFound, DocumentNotFound
 from stagecast.model import Batch, Dataset, Document
-from stagecast.store.protocol import Reading
+from stagecast.store.protocol import ReadTransaction
 
 
-def get_dataset(tx: Reading, dataset_id: str) -> Dataset:
+def get_dataset(tx: ReadTransaction, dataset_id: str) -> Dataset:
     """Return a dataset.
 
     Raises:
@@ -21,7 +21,7 @@ def get_dataset(tx: Reading, dataset_id: str) -> Dataset:
     return dataset
 
 
-def get_batch(tx: Reading, dataset_id: str, batch_id: str) -> Batch:
+def get_batch(tx: ReadTransaction, dataset_id: str, batch_id: str) -> Batch:
     """Return a batch.
 
     Raises:
@@ -33,7 +33,7 @@ def get_batch(tx: Reading, dataset_id: str, batch_id: str) -> Batch:
     return batch
 
 
-def get_document(tx: Reading, batch: Batch, document_id: str) -> Document:
+def get_document(tx: ReadTransaction, batch: Batch, document_id: str) -> Document:
     """Return a document of a batch.
 
     Raises:
@@ -45,7 +45,7 @@ def get_document(tx: Reading, batch: Batch, document_id: str) -> Document:
     return document
 
 
-def document_not_found(tx: Reading, batch: Batch, document_id: str) -> DocumentNotFound:
+def document_not_found(tx: ReadTransaction, batch: Batch, document_id: str) -> DocumentNotFound:
     """Return the error for a document that is not there.
 
     It names one that only differs in Unicode normalisation, which looks the same: file names of
@@ -62,9 +62,9 @@ def document_not_found(tx: Reading, batch: Batch, document_id: str) -> DocumentN
     )
 
 
-def get_call(tx: Reading, batch: Batch) -> int:
+def get_write_id(tx: ReadTransaction, batch: Batch) -> int:
     """Return the call that made the batch's last transition, which the log never lets go."""
-    call = tx.find_call(batch, batch.revision)
-    if call is None:
+    write_id = tx.find_write_id(batch, batch.revision)
+    if write_id is None:
         raise AssertionError(f"batch {batch.key} has no transition {batch.revision}")
-    return call
+    return write_id

@@ -35,7 +35,7 @@ BatchName = tuple[str, str]
 Topic = tuple[str, ...]
 """What may change: a dataset by its id, or one of its batches as a `BatchName`."""
 
-Place = tuple[int, int, int]
+TimerKey = tuple[int, int, int]
 """Where a timer stands among all: those that are due first are the first."""
 
 Head = tuple[int, ...]
@@ -46,7 +46,7 @@ Head = tuple[int, ...]
 class DatasetNews:
     """What became of datasets up to a serial: those that changed, as they are, and the removed."""
 
-    serial: int
+    change_seq: int
     changed: Sequence[Dataset]
     removed: Sequence[str]
 
@@ -60,7 +60,7 @@ class Lease:
     """
 
     holder: int
-    beat: int
+    renewals: int
     reached_at: int
 
 
@@ -83,7 +83,7 @@ class HistoryLimit:
     keep: int
 
 
-class Reading(Protocol):
+class ReadTransaction(Protocol):
     """A view of one moment."""
 
     def find_dataset(self, dataset_id: str) -> Dataset | None:
@@ -97,7 +97,7 @@ class Reading(Protocol):
         ...
 
     def find_dataset_news(
-        self, dataset_ids: Collection[str] | None, *, after_serial: int
+        self, dataset_ids: Collection[str] | None, *, after_seq: int
     ) -> DatasetNews:
         """Return what became of the datasets, or of all, since a serial.
 
@@ -156,24 +156,22 @@ class Reading(Protocol):
         """Return the secret of page tokens: the same on every server, also after a restart."""
         ...
 
-    def find_call(self, batch: Batch, revision: int) -> int | None:
+    def find_write_id(self, batch: Batch, revision: int) -> int | None:
         """Return the call that made a transition, if the log still has it."""
         ...
 
-    def find_serial(self, batch: Batch, mark: int) -> int:
+    def find_progress_seq(self, batch: Batch, server_epoch: int) -> int:
         """Return the last progress serial that the server with this mark gave, or 0."""
         ...
 
-    def iterate_progress(
-        self, batch: Batch, *, after_serial: int
-    ) -> Iterator[tuple[int, Document]]:
+    def iterate_progress(self, batch: Batch, *, after_seq: int) -> Iterator[tuple[int, Document]]:
         """Yield documents whose counters changed without a transition, with their serials.
 
         In the order of the serials, from the next one on.
         """
         ...
 
-    def find_unheard(
+    def find_silent(
         self, batch: Batch, document_ids: Collection[str], *, before: int
     ) -> Collection[str]:
         """Return those of the documents that want a sign of life.
@@ -201,7 +199,7 @@ class Reading(Protocol):
         """Tell whether a batch has more history than a limit lets it keep."""
         ...
 
-    def find_ended(self, until: int, most: int) -> Sequence[Batch]:
+    def find_ended(self, until: int, limit: int) -> Sequence[Batch]:
         """Return batches that had ended at a time and still are, those that ended first."""
         ...
 
@@ -209,12 +207,12 @@ class Reading(Protocol):
         """Return all keys, the oldest first; also those that were revoked or have expired."""
         ...
 
-    def get_keys_serial(self) -> int:
+    def get_keys_version(self) -> int:
         """Return a number that changes with every change of a key."""
         ...
 
 
-class Writing(Reading, Protocol):
+class WriteTransaction(ReadTransaction, Protocol):
     """A transaction that may also write; what it reads includes what it has written."""
 
     now: int
@@ -244,7 +242,9 @@ class Writing(Reading, Protocol):
         """
         ...
 
-    def find_timers(self, *, until: int | None, after: Place | None, most: int) -> Sequence[Timer]:
+    def find_timers(
+        self, *, until: int | None, after: TimerKey | None, limit: int
+    ) -> Sequence[Timer]:
         """Return timers by their places: those that are due at a time, or all, behind a place."""
         ...
 
@@ -280,11 +280,11 @@ class Writing(Reading, Protocol):
         """Make a dataset vanish with all its batches; their rows are swept later."""
         ...
 
-    def trim(self, limit: HistoryLimit, most: int) -> int:
+    def trim(self, limit: HistoryLimit, max_rows: int) -> int:
         """Let go of the oldest transitions beyond a limit, some at a time, and return how many."""
         ...
 
-    def sweep(self, most: int) -> bool:
+    def sweep(self, max_rows: int) -> bool:
         """Delete some rows of what has vanished; False if there was nothing to delete."""
         ...
 
@@ -296,7 +296,7 @@ class Store(Protocol):
     no others and makes nothing in them; see `visibility`.
     """
 
-    async def write(self, call: Callable[[Writing], T], *, visible: Visibility) -> T:
+    async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
         """Run a call in a transaction and return its result after it is on disk.
 
         Calls run one after the other, many in one transaction. One that raises a `StagecastError`
@@ -308,7 +308,7 @@ class Store(Protocol):
         """
         ...
 
-    async def read(self, query: Callable[[Reading], T], *, visible: Visibility) -> T:
+    async def read(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
         """Run a query on a view of one moment.
 
         Raises:

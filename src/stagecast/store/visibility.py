@@ -15,15 +15,15 @@ from typing import Never
 
 from stagecast.errors import DatasetNotFound
 from stagecast.model import Batch, BatchEdit, BatchState, Creation, Dataset, Visibility
-from stagecast.store.protocol import BatchName, DatasetNews, Head, Reading, Writing
+from stagecast.store.protocol import BatchName, DatasetNews, Head, ReadTransaction, WriteTransaction
 
 
-def restrict_read(tx: Reading, visible: Visibility) -> Reading:
+def restrict_read(tx: ReadTransaction, visible: Visibility) -> ReadTransaction:
     """Return the same moment with the visible datasets only."""
     return tx if visible.dataset_ids is None else _RestrictedRead(tx, visible.dataset_ids)
 
 
-def restrict_write(tx: Writing, visible: Visibility) -> Writing:
+def restrict_write(tx: WriteTransaction, visible: Visibility) -> WriteTransaction:
     """Return the same transaction with the visible datasets only."""
     return tx if visible.dataset_ids is None else _RestrictedWrite(tx, visible.dataset_ids)
 
@@ -34,19 +34,19 @@ def _refuse(*_: object, **__: object) -> Never:
 
 class _RestrictedRead:
     has_due = find_idle = find_lease = has_excess = find_ended = _refuse
-    list_keys = get_keys_serial = _refuse
+    list_keys = get_keys_version = _refuse
 
-    def __init__(self, tx: Reading, visible: frozenset[str]) -> None:
+    def __init__(self, tx: ReadTransaction, visible: frozenset[str]) -> None:
         self._tx = tx
         self._visible = visible
         self.find_documents = tx.find_documents
         self.iterate_documents = tx.iterate_documents
         self.iterate_transitions = tx.iterate_transitions
         self.get_page_secret = tx.get_page_secret
-        self.find_call = tx.find_call
-        self.find_serial = tx.find_serial
+        self.find_write_id = tx.find_write_id
+        self.find_progress_seq = tx.find_progress_seq
         self.iterate_progress = tx.iterate_progress
-        self.find_unheard = tx.find_unheard
+        self.find_silent = tx.find_silent
 
     def find_dataset(self, dataset_id: str) -> Dataset | None:
         return self._tx.find_dataset(dataset_id) if dataset_id in self._visible else None
@@ -57,9 +57,9 @@ class _RestrictedRead:
         return self._tx.iterate_datasets(self._visible_of(dataset_ids), after=after)
 
     def find_dataset_news(
-        self, dataset_ids: Collection[str] | None, *, after_serial: int
+        self, dataset_ids: Collection[str] | None, *, after_seq: int
     ) -> DatasetNews:
-        return self._tx.find_dataset_news(self._visible_of(dataset_ids), after_serial=after_serial)
+        return self._tx.find_dataset_news(self._visible_of(dataset_ids), after_seq=after_seq)
 
     def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
         return self._tx.find_batch(dataset_id, batch_id) if dataset_id in self._visible else None
@@ -88,9 +88,9 @@ class _RestrictedWrite(_RestrictedRead):
     find_timers = set_timer = set_idle_since = cap_idle_since = save_lease = _refuse
     add_key = revoke_key = trim = sweep = _refuse
 
-    _tx: Writing
+    _tx: WriteTransaction
 
-    def __init__(self, tx: Writing, visible: frozenset[str]) -> None:
+    def __init__(self, tx: WriteTransaction, visible: frozenset[str]) -> None:
         super().__init__(tx, visible)
         self.now = tx.now
         self.get_creation = tx.get_creation

@@ -14,7 +14,6 @@ from functools import partial
 from stagecast.config import Config
 from stagecast.errors import HistoryChanged, HistoryError, TokenExpired
 from stagecast.escaping import quote
-from stagecast.feed import Feed
 from stagecast.model import (
     Batch,
     Caller,
@@ -22,11 +21,12 @@ from stagecast.model import (
     SnapshotReason,
     WatchRequest,
 )
-from stagecast.store import Reading, Store, get_batch
+from stagecast.notifier import Notifier
+from stagecast.store import ReadTransaction, Store, get_batch
 from stagecast.watches.log import Cursor, Encode, Page, token_expired
-from stagecast.watches.patience import Patience, begun
 from stagecast.watches.snapshots import Snapshots
 from stagecast.watches.tail import Tail, Tails
+from stagecast.watches.timers import WatchTimers, begun
 from stagecast.watches.watcher import Watcher
 
 
@@ -44,18 +44,18 @@ class BatchWatches:
     def __init__(
         self,
         store: Store,
-        feed: Feed,
+        notifier: Notifier,
         *,
         encode: Encode,
         config: Config,
         clock: Callable[[], int],
     ) -> None:
         self._store = store
-        self._feed = feed
+        self._notifier = notifier
         self._encode = encode
         self._config = config
         self._clock = clock
-        self._tails = Tails(store, feed, encode=encode, tick_s=config.watch_tick_s)
+        self._tails = Tails(store, notifier, encode=encode, throttle_s=config.watch_throttle_s)
         self._snapshots = Snapshots(store, encode=encode, clock=clock)
 
     async def watch(
@@ -85,16 +85,16 @@ class BatchWatches:
             self._store, request, caller.visible, encode=self._encode, clock=self._clock
         )
         with contextlib.closing(watcher), self._tails.follow(watcher.name) as tail:
-            patience = Patience(request.heartbeat_s, self._config)
+            timers = WatchTimers(request.heartbeat_s, self._config)
             reading = self._store.read(partial(_start, request=request), visible=caller.visible)
             silent = True
             async with begun(reading) as start:
-                while not await patience.is_done(start, self._feed):
+                while not await timers.is_done(start, self._notifier):
                     caller.check()
                     yield watcher.heartbeat()
-                    patience.sent()
+                    timers.sent()
                     silent = False
-            phases = self._phases(watcher, start.result(), tail, patience)
+            phases = self._phases(watcher, start.result(), tail, timers)
             if silent:
                 await on_begun()
             while phases:
@@ -103,30 +103,30 @@ class BatchWatches:
                         async for message in messages:
                             caller.check()
                             yield message
-                            patience.sent()
+                            timers.sent()
                             del message  # of up to a megabyte, and the watch may last an hour
                 except TokenExpired as error:
-                    phases = self._phases(watcher, watcher.begin_anew(error), tail, patience)
+                    phases = self._phases(watcher, watcher.begin_anew(error), tail, timers)
 
     def _phases(
-        self, watcher: Watcher, start: Cursor | SnapshotReason, tail: Tail, patience: Patience
+        self, watcher: Watcher, start: Cursor | SnapshotReason, tail: Tail, timers: WatchTimers
     ) -> list[AsyncGenerator[bytes]]:
         """Return what a watch is sent: a snapshot, if there is a reason for one, and the log."""
-        follow = self._follow(watcher, tail, patience)
+        follow = self._follow(watcher, tail, timers)
         if isinstance(start, SnapshotReason):
-            return [self._begin(watcher, start, patience), follow]
+            return [self._begin(watcher, start, timers), follow]
         watcher.cursor = start
-        patience.make_due()  # who comes back is told at once that it is connected
+        timers.make_due()  # who comes back is told at once that it is connected
         return [follow]
 
     async def _begin(
-        self, watcher: Watcher, reason: SnapshotReason, patience: Patience
+        self, watcher: Watcher, reason: SnapshotReason, timers: WatchTimers
     ) -> AsyncGenerator[bytes]:
         """Yield a snapshot; while a part is waited for, heartbeats, which bear no token yet."""
         async with contextlib.aclosing(self._parts(watcher, reason)) as parts:
             while True:
                 async with begun(anext(parts, None)) as coming:
-                    while not await patience.is_done(coming, self._feed):
+                    while not await timers.is_done(coming, self._notifier):
                         yield watcher.heartbeat()
                 part = coming.result()
                 if part is None:
@@ -143,17 +143,17 @@ class BatchWatches:
         watcher.begin_behind(snapshot)
 
     async def _follow(
-        self, watcher: Watcher, tail: Tail, patience: Patience
+        self, watcher: Watcher, tail: Tail, timers: WatchTimers
     ) -> AsyncGenerator[bytes]:
         """Yield what lies after the watcher's cursor, until the batch is over."""
         if watcher.over:
             return
         page: Page | None = None
         while True:
-            patience.check_alive(self._feed)
-            page = await watcher.next(tail, patience)
+            timers.check_alive(self._notifier)
+            page = await watcher.next(tail, timers)
             if page is not None:
-                wanted = watcher.wants(page) or patience.heartbeat_due
+                wanted = watcher.wants(page) or timers.heartbeat_due
                 news = watcher.tell(page) if wanted else None
                 watcher.pass_by(page)
                 page = None  # of up to a megabyte, and the reader may have stopped
@@ -162,11 +162,11 @@ class BatchWatches:
                     news = None
                 if watcher.over:
                     return
-            elif watcher.blind and patience.heartbeat_due:
+            elif watcher.unavailable and timers.heartbeat_due:
                 yield watcher.heartbeat()
 
 
-def _start(tx: Reading, request: WatchRequest) -> Cursor | SnapshotReason:
+def _start(tx: ReadTransaction, request: WatchRequest) -> Cursor | SnapshotReason:
     """Return where to go on from the request's token, or why to begin with a snapshot."""
     token = None
     if request.resume_token:
@@ -181,9 +181,9 @@ def _start(tx: Reading, request: WatchRequest) -> Cursor | SnapshotReason:
         return Cursor(
             key=batch.key,
             revision=token.revision,
-            call=token.call,
-            serial=token.serial,
-            mark=token.mark,
+            write_id=token.write_id,
+            progress_seq=token.progress_seq,
+            server_epoch=token.server_epoch,
         )
     if request.fail_on_expired_token:
         raise _history_error(batch, token.revision, reason)
@@ -203,13 +203,15 @@ def _history_error(batch: Batch, revision: int, reason: SnapshotReason) -> Histo
     )
 
 
-def _why_not(tx: Reading, batch: Batch, token: ResumeToken) -> SnapshotReason | None:
+def _why_not(tx: ReadTransaction, batch: Batch, token: ResumeToken) -> SnapshotReason | None:
     """Tell why a watch cannot go on from its token, or `None` if it can."""
-    call = tx.find_call(batch, token.revision)
-    if call == token.call:
+    write_id = tx.find_write_id(batch, token.revision)
+    if write_id == token.write_id:
         # A copy may bear the transition, and yet have gone on from older counters.
-        known = not token.serial or token.serial <= tx.find_serial(batch, token.mark)
+        known = not token.progress_seq or token.progress_seq <= tx.find_progress_seq(
+            batch, token.server_epoch
+        )
         return None if known else SnapshotReason.HISTORY_CHANGED
-    if call is None and token.revision <= batch.revision:
+    if write_id is None and token.revision <= batch.revision:
         return SnapshotReason.TOKEN_EXPIRED
     return SnapshotReason.HISTORY_CHANGED

@@ -12,7 +12,6 @@ from functools import partial
 
 from stagecast.config import Config
 from stagecast.errors import WatchExpired
-from stagecast.feed import Feed
 from stagecast.model import (
     Caller,
     Dataset,
@@ -20,28 +19,29 @@ from stagecast.model import (
     DatasetsWatchRequest,
     Visibility,
 )
-from stagecast.store import DatasetNews, Reading, Store
-from stagecast.turns import Turns
-from stagecast.watches.look import Look
-from stagecast.watches.patience import Patience, begun
-from stagecast.watches.tick import Tick
+from stagecast.notifier import Notifier
+from stagecast.singleflight import SingleFlight
+from stagecast.store import DatasetNews, ReadTransaction, Store
+from stagecast.watches.pending_read import PendingRead
+from stagecast.watches.throttle import Throttle
+from stagecast.watches.timers import WatchTimers, begun
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
 _BEFORE_ALL = -1  # serial: those that the release before has made have 0
-_TICK_S = 0.1  # between two messages; what changes more often is merged
+_THROTTLE_S = 0.1  # between two messages; what changes more often is merged
 
 
 class DatasetWatches:
     """Serves the watchers of datasets."""
 
     def __init__(
-        self, store: Store, feed: Feed, *, config: Config, clock: Callable[[], int]
+        self, store: Store, notifier: Notifier, *, config: Config, clock: Callable[[], int]
     ) -> None:
         self._store = store
-        self._feed = feed
+        self._notifier = notifier
         self._config = config
         self._clock = clock
-        self._turns: Turns[DatasetNews] = Turns()
+        self._single_flight: SingleFlight[DatasetNews] = SingleFlight()
 
     async def watch(
         self,
@@ -63,49 +63,51 @@ class DatasetWatches:
                 the store, in which nothing says what is not there any more.
         """
         topics = [()] if request.dataset_ids is None else [(one,) for one in request.dataset_ids]
-        look: Look[DatasetNews] = Look()
-        with contextlib.closing(look), self._feed.listen(*topics) as bell:
-            patience = Patience(request.heartbeat_s, self._config)
+        pending: PendingRead[DatasetNews] = PendingRead()
+        with contextlib.closing(pending), self._notifier.subscribe(*topics) as subscription:
+            timers = WatchTimers(request.heartbeat_s, self._config)
             silent = True
             async with begun(self._read(request, caller.visible, _BEFORE_ALL)) as first:
-                while not await patience.is_done(first, self._feed):
+                while not await timers.is_done(first, self._notifier):
                     caller.check()
                     yield DatasetsMessage(server_at=self._clock())
-                    patience.sent()
+                    timers.sent()
                     silent = False
             news = first.result()
             if silent:
                 await on_begun()
             messages = self._all(news.changed)
-            tick = Tick(_TICK_S)
+            throttle = Throttle(_THROTTLE_S)
             while True:
                 for message in messages:
                     caller.check()
                     yield message
-                    patience.sent()
-                patience.check_alive(self._feed)
+                    timers.sent()
+                timers.check_alive(self._notifier)
                 # What is not known yet is asked for again, whether or not the bell rings.
-                await tick.wait(bell, 0.0 if look.blind else patience.until_due_s)
-                read = partial(self._read, request, caller.visible, news.serial)
-                found = await look.take(read, patience)
-                if found and found.serial < news.serial:
+                await throttle.wait(
+                    subscription, 0.0 if pending.unavailable else timers.until_due_s
+                )
+                read = partial(self._read, request, caller.visible, news.change_seq)
+                fetched = await pending.take(read, timers)
+                if fetched and fetched.change_seq < news.change_seq:
                     raise WatchExpired(
                         "an older copy was written into the store; watch again, which begins with "
                         "all that are there",
                         retry_after_s=0,
                     )
-                messages = self._news(found, heartbeat_due=patience.heartbeat_due)
-                news = found or news
+                messages = self._news(fetched, heartbeat_due=timers.heartbeat_due)
+                news = fetched or news
 
     async def _read(
-        self, request: DatasetsWatchRequest, visible: Visibility, serial: int
+        self, request: DatasetsWatchRequest, visible: Visibility, change_seq: int
     ) -> DatasetNews:
-        def find(tx: Reading) -> DatasetNews:
-            return tx.find_dataset_news(request.dataset_ids, after_serial=serial)
+        def find(tx: ReadTransaction) -> DatasetNews:
+            return tx.find_dataset_news(request.dataset_ids, after_seq=change_seq)
 
         # One read for all who watch the same and are in step.
-        asked = (request.dataset_ids, visible, serial)
-        return await self._turns.share(asked, partial(self._store.read, find, visible=visible))
+        query = (request.dataset_ids, visible, change_seq)
+        return await self._single_flight.do(query, partial(self._store.read, find, visible=visible))
 
     def _all(self, datasets: Sequence[Dataset]) -> Iterator[DatasetsMessage]:
         """Yield what is there at the start; the last message says that it is complete."""
@@ -116,10 +118,12 @@ class DatasetWatches:
                 server_at=self._clock(),
             )
 
-    def _news(self, found: DatasetNews | None, *, heartbeat_due: bool) -> Iterator[DatasetsMessage]:
+    def _news(
+        self, fetched: DatasetNews | None, *, heartbeat_due: bool
+    ) -> Iterator[DatasetsMessage]:
         """Yield what there is to tell: changes, or a sign of life when that is due."""
-        changed = found.changed if found else ()
-        removed = found.removed if found else ()
+        changed = fetched.changed if fetched else ()
+        removed = fetched.removed if fetched else ()
         if not changed and not removed and heartbeat_due:
             yield DatasetsMessage(server_at=self._clock())
         for first in range(0, max(len(changed), len(removed)), _PART):

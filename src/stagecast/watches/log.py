@@ -22,7 +22,7 @@ from stagecast.model import (
     size_bound,
     take_page,
 )
-from stagecast.store import BatchName, Reading, get_call
+from stagecast.store import BatchName, ReadTransaction, get_write_id
 
 Encode = Callable[[WatchMessage], bytes]
 """Writes a message, or a piece of one, as it goes over the wire."""
@@ -37,9 +37,9 @@ class Cursor:
 
     key: int
     revision: int
-    call: int
-    serial: int
-    mark: int
+    write_id: int
+    progress_seq: int
+    server_epoch: int
 
     def token(self, name: BatchName) -> str:
         """Return the resume token that says so."""
@@ -47,9 +47,9 @@ class Cursor:
             dataset_id=name[0],
             batch_id=name[1],
             revision=self.revision,
-            call=self.call,
-            serial=self.serial,
-            mark=self.mark,
+            write_id=self.write_id,
+            progress_seq=self.progress_seq,
+            server_epoch=self.server_epoch,
         ).encode()
 
 
@@ -81,20 +81,20 @@ class Page:
     def concerns(self, cursor: Cursor, *, progress: bool) -> bool:
         """Tell whether it has news for a watcher who is there and wants counters or not."""
         return self.after.revision > cursor.revision or (
-            progress and bool(self.progress) and self.progress[-1][0] > cursor.serial
+            progress and bool(self.progress) and self.progress[-1][0] > cursor.progress_seq
         )
 
     def advance(self, cursor: Cursor, *, progress: bool) -> Cursor:
         """Return where a watcher is who has been sent it; counters that were not sent stay due."""
         if progress:
             return self.after
-        return replace(cursor, revision=self.after.revision, call=self.after.call)
+        return replace(cursor, revision=self.after.revision, write_id=self.after.write_id)
 
     def message(
         self, cursor: Cursor, *, progress: bool, encode: Encode, clock: Callable[[], int]
     ) -> bytes:
         """Return what a watcher who is there is sent, with the token to go on with."""
-        variant = (cursor.revision, cursor.serial, progress)
+        variant = (cursor.revision, cursor.progress_seq, progress)
         message = self._messages.get(variant)
         if message is None:
             pieces = self._pieces(cursor, progress=progress, encode=encode, now=clock())
@@ -109,7 +109,9 @@ class Page:
     ) -> Iterable[bytes]:
         yield from (entry for revision, entry in self.transitions if revision > cursor.revision)
         if progress:
-            yield from (entry for serial, entry in self.progress if serial > cursor.serial)
+            yield from (
+                entry for progress_seq, entry in self.progress if progress_seq > cursor.progress_seq
+            )
         name = (self.batch.dataset_id, self.batch.batch_id)
         token = self.advance(cursor, progress=progress).token(name) if self.whole else ""
         yield encode(
@@ -122,14 +124,14 @@ class Page:
         )
 
 
-def end_of(tx: Reading, batch: Batch) -> Cursor:
+def end_of(tx: ReadTransaction, batch: Batch) -> Cursor:
     """Return the cursor of who has seen all that there is of a batch."""
     return Cursor(
         key=batch.key,
         revision=batch.revision,
-        call=get_call(tx, batch),
-        serial=batch.progress_serial,
-        mark=batch.progress_mark,
+        write_id=get_write_id(tx, batch),
+        progress_seq=batch.progress_seq,
+        server_epoch=batch.server_epoch,
     )
 
 
@@ -144,7 +146,7 @@ def token_expired(batch: Batch, revision: int) -> TokenExpired:
     )
 
 
-def find_named(tx: Reading, name: BatchName, key: int) -> Batch:
+def find_named(tx: ReadTransaction, name: BatchName, key: int) -> Batch:
     """Return the batch that a cursor is of.
 
     Raises:
@@ -157,7 +159,7 @@ def find_named(tx: Reading, name: BatchName, key: int) -> Batch:
 
 
 def read_page(
-    tx: Reading, name: BatchName, cursor: Cursor, *, progress: bool, encode: Encode
+    tx: ReadTransaction, name: BatchName, cursor: Cursor, *, progress: bool, encode: Encode
 ) -> Page:
     """Read what lies after a cursor: a page of the log, and at its end the counters.
 
@@ -173,14 +175,14 @@ def read_page(
     after = cursor
     if transitions:
         last = transitions[-1]
-        after = replace(after, revision=last.revision, call=last.call)
+        after = replace(after, revision=last.revision, write_id=last.write_id)
     counted: Sequence[tuple[int, Document]] = ()
     if progress and not more:
-        counted, serial, more = _read_progress(tx, batch, cursor.serial)
-        after = replace(after, serial=serial, mark=batch.progress_mark)
+        counted, progress_seq, more = _read_progress(tx, batch, cursor.progress_seq)
+        after = replace(after, progress_seq=progress_seq, server_epoch=batch.server_epoch)
     batch = batch_at(batch, transitions[-1]) if transitions else batch
     moves = [(t.revision, encode(WatchMessage(transitions=(t,)))) for t in transitions]
-    counters = [(serial, encode(WatchMessage(progress=(d,)))) for serial, d in counted]
+    counters = [(progress_seq, encode(WatchMessage(progress=(d,)))) for progress_seq, d in counted]
     return Page(
         before=cursor,
         after=after,
@@ -195,12 +197,12 @@ def read_page(
 
 
 def _read_progress(
-    tx: Reading, batch: Batch, serial: int
+    tx: ReadTransaction, batch: Batch, progress_seq: int
 ) -> tuple[list[tuple[int, Document]], int, bool]:
     """Read the newest counters after a serial: them, how far that reached, whether more follow."""
-    counted = tx.iterate_progress(batch, after_serial=serial)
-    page, following = take_page(counted, lambda pair: size_bound(pair[1]), most=_PAGE)
-    reached = page[-1][0] if following else batch.progress_serial
+    counted = tx.iterate_progress(batch, after_seq=progress_seq)
+    page, following = take_page(counted, lambda pair: size_bound(pair[1]), limit=_PAGE)
+    reached = page[-1][0] if following else batch.progress_seq
     return page, reached, following is not None
 
 
@@ -209,8 +211,8 @@ def _cut_page(log: Iterable[Transition]) -> tuple[list[Transition], bool, bool]:
 
     The page ends where a call ends; only a call that is larger than a page is cut in two.
     """
-    page, following = take_page(log, lambda t: size_bound(t.document), most=_PAGE)
-    if following is None or page[-1].call != following.call:
+    page, following = take_page(log, lambda t: size_bound(t.document), limit=_PAGE)
+    if following is None or page[-1].write_id != following.write_id:
         return page, True, following is not None
-    whole = [earlier for earlier in page if earlier.call != following.call]
+    whole = [earlier for earlier in page if earlier.write_id != following.write_id]
     return whole or page, bool(whole), True

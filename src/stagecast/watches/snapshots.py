@@ -23,8 +23,8 @@ from stagecast.model import (
     size_bound,
     take_page,
 )
-from stagecast.store import BatchName, Reading, Store, get_batch
-from stagecast.turns import Turns
+from stagecast.singleflight import SingleFlight
+from stagecast.store import BatchName, ReadTransaction, Store, get_batch
 from stagecast.watches.log import Cursor, Encode, end_of, find_named
 
 _BYTES = 64 << 20  # of parts that are kept for those who watch, in all
@@ -66,7 +66,7 @@ class Snapshot:
         self.size = 0
         self._read = read
         self._has_room = has_room
-        self._kept: list[_Part] = []
+        self._retained: list[_Part] = []
         self._dropped = False
         self._more = asyncio.Event()
         # Neither the task nor what follows it holds on to the snapshot.
@@ -79,7 +79,7 @@ class Snapshot:
         size = len(part.message)
         if self._dropped or not self._has_room(self, size):
             return False
-        self._kept.append(part)
+        self._retained.append(part)
         self.size += size
         self._more.set()
         return True
@@ -87,7 +87,7 @@ class Snapshot:
     def drop(self) -> None:
         """Keep nothing any more: who is not through reads the rest for itself."""
         self._dropped = True
-        self._kept = []
+        self._retained = []
         self.size = 0
         self._more.set()
 
@@ -95,8 +95,8 @@ class Snapshot:
         """Yield the messages; only the last bears a token."""
         sent = 0
         after: int | None = -1
-        while after is not None and await self._is_kept(sent):
-            part = self._kept[sent]
+        while after is not None and await self._is_retained(sent):
+            part = self._retained[sent]
             yield part.message
             sent, after = sent + 1, part.next_after
             del part
@@ -106,12 +106,12 @@ class Snapshot:
                     yield part.message
                     del part
 
-    async def _is_kept(self, number: int) -> bool:
+    async def _is_retained(self, number: int) -> bool:
         """Wait until a part is there, or will not be kept."""
-        while number >= len(self._kept) and not self._dropped and not self.reading.done():
+        while number >= len(self._retained) and not self._dropped and not self.reading.done():
             self._more.clear()
             await self._more.wait()
-        return number < len(self._kept)
+        return number < len(self._retained)
 
 
 async def _keep_all(snapshot: weakref.ref[Snapshot], read: _Read) -> None:
@@ -133,7 +133,7 @@ class Snapshots:
         self._store = store
         self._encode = encode
         self._clock = clock
-        self._turns: Turns[Snapshot] = Turns()
+        self._single_flight: SingleFlight[Snapshot] = SingleFlight()
         self._newest: weakref.WeakValueDictionary[BatchName, Snapshot] = (
             weakref.WeakValueDictionary()
         )
@@ -145,7 +145,7 @@ class Snapshots:
         Raises:
             BatchNotFound: there is no such batch.
         """
-        return await self._turns.share((name, reason), lambda: self._take(name, reason))
+        return await self._single_flight.do((name, reason), lambda: self._take(name, reason))
 
     async def _take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
         before = self._newest.get(name)
@@ -163,12 +163,12 @@ class Snapshots:
     def _has_room(self, snapshot: Snapshot, size: int) -> bool:
         """Make room for a part of a snapshot, at the cost of the oldest others."""
         living = [other for other in (ref() for ref in self._all) if other is not None]
-        kept = sum(other.size for other in living)
+        retained = sum(other.size for other in living)
         for oldest in living:
-            if kept + size > _BYTES and oldest is not snapshot:
-                kept -= oldest.size
+            if retained + size > _BYTES and oldest is not snapshot:
+                retained -= oldest.size
                 oldest.drop()
-        return kept + size <= _BYTES
+        return retained + size <= _BYTES
 
     async def _read(
         self, cursor: Cursor, batch: Batch, reason: SnapshotReason, after: int
@@ -185,7 +185,7 @@ class Snapshots:
             following = part.next_after
 
     def _read_part(
-        self, tx: Reading, cursor: Cursor, batch: Batch, reason: SnapshotReason, after: int
+        self, tx: ReadTransaction, cursor: Cursor, batch: Batch, reason: SnapshotReason, after: int
     ) -> _Part:
         """Read a part and encode it. Runs on a thread of the store."""
         name = (batch.dataset_id, batch.batch_id)
@@ -193,7 +193,7 @@ class Snapshots:
         documents, following = take_page(
             tx.iterate_documents(now, after_position=after, as_of=cursor.revision),
             size_bound,
-            most=batch.counts.total,
+            limit=batch.counts.total,
         )
         complete = following is None
         message = WatchMessage(
@@ -206,6 +206,6 @@ class Snapshots:
         return _Part(self._encode(message), None if complete else documents[-1].position)
 
 
-def _begin(tx: Reading, name: BatchName) -> tuple[Cursor, Batch]:
+def _begin(tx: ReadTransaction, name: BatchName) -> tuple[Cursor, Batch]:
     batch = get_batch(tx, *name)
     return end_of(tx, batch), batch

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from stagecast.errors import BatchDeleted, TokenExpired, UnavailableError
-from stagecast.feed import Bell, Feed
 from stagecast.model import ALL
-from stagecast.store import BatchName, Reading, Store
+from stagecast.notifier import Notifier, Subscription
+from stagecast.store import BatchName, ReadTransaction, Store
 from stagecast.watches.log import Cursor, Encode, Page, end_of, read_page
 
 _BYTES = 2 << 20  # of pages in a tail; one page may be larger
@@ -32,13 +32,19 @@ class Tail:
     """The newest pages of one batch, for as long as somebody follows it."""
 
     def __init__(
-        self, name: BatchName, store: Store, feed: Feed, *, encode: Encode, tick_s: float
+        self,
+        name: BatchName,
+        store: Store,
+        notifier: Notifier,
+        *,
+        encode: Encode,
+        throttle_s: float,
     ) -> None:
         self._name = name
         self._store = store
-        self._feed = feed
+        self._notifier = notifier
         self._encode = encode
-        self._tick_s = tick_s
+        self._throttle_s = throttle_s
         self._end: Cursor | None = None
         self._lost = False
         self._pages: deque[tuple[float, Page]] = deque()
@@ -50,7 +56,7 @@ class Tail:
         for _, page in reversed(self._pages):
             before = page.before
             if before.revision <= cursor.revision and (
-                not progress or before.serial <= cursor.serial
+                not progress or before.progress_seq <= cursor.progress_seq
             ):
                 goes_on = before.key == cursor.key and page.concerns(cursor, progress=progress)
                 return page if goes_on else None
@@ -64,7 +70,7 @@ class Tail:
         return (
             end.key != cursor.key
             or end.revision > cursor.revision
-            or (progress and end.serial > cursor.serial)
+            or (progress and end.progress_seq > cursor.progress_seq)
         )
 
     async def wait(self, until_s: float) -> None:
@@ -81,13 +87,13 @@ class Tail:
 
     async def run(self) -> None:
         """Read page after page until cancelled."""
-        with self._feed.listen(self._name) as bell:
+        with self._notifier.subscribe(self._name) as subscription:
             while True:
                 try:
-                    await self._follow(bell)
+                    await self._follow(subscription)
                 except BatchDeleted:
                     self._forget()  # whoever follows finds out by itself
-                    await bell.wait()
+                    await subscription.wait()
                 except TokenExpired:
                     self._forget()  # and begin at the end, where all history is kept
                 except UnavailableError as error:
@@ -97,17 +103,17 @@ class Tail:
                     _log.exception("the tail of batch %s of dataset %s failed", *self._name[::-1])
                     await asyncio.sleep(_AFTER_FAULT_S)
 
-    async def _follow(self, bell: Bell) -> None:
+    async def _follow(self, subscription: Subscription) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            bell.clear()
-            if self._feed.closed:  # looked at behind the clear, which may have taken its ring
-                self._ring()
+            subscription.clear()
+            if self._notifier.closed:  # looked at behind the clear, which may have taken its ring
+                self._notify()
             began_s = loop.time()
             if self._end is None:
                 self._end = await self._store.read(partial(_find_end, name=self._name), visible=ALL)
                 self._lost = False
-                self._ring()
+                self._notify()
             page = await self._store.read(
                 partial(
                     read_page,
@@ -120,13 +126,13 @@ class Tail:
             )
             if page.after != self._end:
                 self._append(page)
-                self._ring()
+                self._notify()
             if page.caught_up:
-                if not await bell.wait(_YOUNG_S):
+                if not await subscription.wait(_YOUNG_S):
                     self._pages.clear()
-                    await bell.wait()
+                    await subscription.wait()
                 # A lone event finds the tick over and is sent at once; a burst shares messages.
-                await asyncio.sleep(began_s + self._tick_s - loop.time())
+                await asyncio.sleep(began_s + self._throttle_s - loop.time())
 
     def _append(self, page: Page) -> None:
         self._end = page.after
@@ -134,17 +140,17 @@ class Tail:
         while self._pages and self._pages[0][0] < now_s - _YOUNG_S:
             self._pages.popleft()
         self._pages.append((now_s, page))
-        kept = sum(one.size for _, one in self._pages)
-        while (kept > _BYTES and len(self._pages) > 1) or len(self._pages) > _PAGES:
-            kept -= self._pages.popleft()[1].size
+        retained = sum(one.size for _, one in self._pages)
+        while (retained > _BYTES and len(self._pages) > 1) or len(self._pages) > _PAGES:
+            retained -= self._pages.popleft()[1].size
 
     def _forget(self) -> None:
         self._end = None
         self._lost = True
         self._pages.clear()
-        self._ring()
+        self._notify()
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         for news in self._waiting:
             _wake(news)
         self._waiting.clear()
@@ -153,11 +159,13 @@ class Tail:
 class Tails:
     """The tails of all batches that are watched on this server."""
 
-    def __init__(self, store: Store, feed: Feed, *, encode: Encode, tick_s: float) -> None:
+    def __init__(
+        self, store: Store, notifier: Notifier, *, encode: Encode, throttle_s: float
+    ) -> None:
         self._store = store
-        self._feed = feed
+        self._notifier = notifier
         self._encode = encode
-        self._tick_s = tick_s
+        self._throttle_s = throttle_s
         self._tails: dict[BatchName, tuple[Tail, asyncio.Task[None]]] = {}
         self._followers: dict[BatchName, int] = {}
 
@@ -165,7 +173,9 @@ class Tails:
     def follow(self, name: BatchName) -> Iterator[Tail]:
         """Give the tail of a batch, which runs for as long as it has followers."""
         if name not in self._tails:
-            tail = Tail(name, self._store, self._feed, encode=self._encode, tick_s=self._tick_s)
+            tail = Tail(
+                name, self._store, self._notifier, encode=self._encode, throttle_s=self._throttle_s
+            )
             self._tails[name] = tail, asyncio.create_task(tail.run())
             self._followers[name] = 0
         tail, running = self._tails[name]
@@ -179,7 +189,7 @@ class Tails:
                 del self._tails[name], self._followers[name]
 
 
-def _find_end(tx: Reading, name: BatchName) -> Cursor:
+def _find_end(tx: ReadTransaction, name: BatchName) -> Cursor:
     batch = tx.find_batch(*name)
     if batch is None:
         raise BatchDeleted(*name)

@@ -8,27 +8,27 @@ from functools import partial
 
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
-from stagecast.feed import Feed
 from stagecast.model import ALL, Batch, Caller, batch_state
+from stagecast.notifier import Notifier
+from stagecast.singleflight import SingleFlight
 from stagecast.store import Store, get_batch, store_timeout
-from stagecast.turns import Turns
 from stagecast.watches.log import find_named
-from stagecast.watches.patience import check_open
-from stagecast.watches.tick import Tick
+from stagecast.watches.throttle import Throttle
+from stagecast.watches.timers import check_open
 
 _ASK_EVERY_S = 10.0
 _MARGIN_S = 0.25  # before the deadline of a call, for the answer to arrive
-_TICK_S = 0.1  # between two looks of one who waits
+_THROTTLE_S = 0.1  # between two looks of one who waits
 
 
 class Waits:
     """Serves those who wait."""
 
-    def __init__(self, store: Store, feed: Feed, *, config: Config) -> None:
+    def __init__(self, store: Store, notifier: Notifier, *, config: Config) -> None:
         self._store = store
-        self._feed = feed
+        self._notifier = notifier
         self._config = config
-        self._turns: Turns[Batch] = Turns()
+        self._single_flight: SingleFlight[Batch] = SingleFlight()
 
     async def wait(
         self,
@@ -55,37 +55,39 @@ class Waits:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + _limit_s(self._config, timeout_s, remaining_s)
         name = (dataset_id, batch_id)
-        with self._feed.listen(name) as bell:
+        with self._notifier.subscribe(name) as subscription:
             async with store_timeout(self._config.request_s):
                 batch = await self._store.read(
                     lambda tx: get_batch(tx, *name), visible=caller.visible
                 )
             find = partial(find_named, name=name, key=batch.key)
             # One read for all who wait for the same batch.
-            look = partial(
-                self._turns.share, (*name, batch.key), partial(self._store.read, find, visible=ALL)
+            pending = partial(
+                self._single_flight.do,
+                (*name, batch.key),
+                partial(self._store.read, find, visible=ALL),
             )
-            tick = Tick(_TICK_S)
+            throttle = Throttle(_THROTTLE_S)
             while not (done := batch_state(batch).terminal) and loop.time() < end_s:
-                check_open(self._feed)
-                await tick.wait(bell, min(end_s - loop.time(), _ASK_EVERY_S))
+                check_open(self._notifier)
+                await throttle.wait(subscription, min(end_s - loop.time(), _ASK_EVERY_S))
                 caller.check()
-                batch = await self._outlast_faults(look, end_s)
+                batch = await self._outlast_faults(pending, end_s)
             return batch, done
 
-    async def _outlast_faults(self, look: Callable[[], Awaitable[Batch]], end_s: float) -> Batch:
+    async def _outlast_faults(self, pending: Callable[[], Awaitable[Batch]], end_s: float) -> Batch:
         """Look until the store answers, or the time is over."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 async with store_timeout(self._config.request_s):
-                    return await look()
+                    return await pending()
             except StoreBusy as fault:
                 left_s = end_s - loop.time()
                 if left_s <= 0:
                     raise
                 await asyncio.sleep(min(fault.retry_after_s, left_s))
-            check_open(self._feed)
+            check_open(self._notifier)
 
 
 def _limit_s(config: Config, timeout_s: float | None, remaining_s: float | None) -> float:

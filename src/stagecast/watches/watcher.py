@@ -16,10 +16,10 @@ from stagecast.model import (
 )
 from stagecast.store import BatchName, Store
 from stagecast.watches.log import Cursor, Encode, Page, read_page
-from stagecast.watches.look import Look
-from stagecast.watches.patience import Patience
+from stagecast.watches.pending_read import PendingRead
 from stagecast.watches.snapshots import Snapshot
 from stagecast.watches.tail import Tail
+from stagecast.watches.timers import WatchTimers
 
 
 class Watcher:
@@ -40,7 +40,7 @@ class Watcher:
         clock: Callable[[], int],
     ) -> None:
         self.name: BatchName = (request.dataset_id, request.batch_id)
-        self.cursor = Cursor(key=0, revision=0, call=0, serial=0, mark=0)
+        self.cursor = Cursor(key=0, revision=0, write_id=0, progress_seq=0, server_epoch=0)
         self.over = False
         self._looked = False  # since it began to follow
         self._settled = True  # what it was sent last bore a token
@@ -52,16 +52,16 @@ class Watcher:
         self._encode = encode
         self._clock = clock
         self._batch: Batch | None = None
-        self._look: Look[Page] = Look()
+        self._pending: PendingRead[Page] = PendingRead()
 
     @property
-    def blind(self) -> bool:
+    def unavailable(self) -> bool:
         """Whether the store does not answer: what lies after the cursor is not known."""
-        return self._look.blind
+        return self._pending.unavailable
 
     def close(self) -> None:
         """Ask for no more."""
-        self._look.close()
+        self._pending.close()
 
     def begin_behind(self, snapshot: Snapshot) -> None:
         """Move the cursor behind a snapshot that it was sent."""
@@ -131,20 +131,20 @@ class Watcher:
             visible=self._visible,
         )
 
-    async def next(self, tail: Tail, patience: Patience) -> Page | None:
+    async def next(self, tail: Tail, timers: WatchTimers) -> Page | None:
         """Wait for the next page, of the tail if that reaches; `None` if there is none yet.
 
         It looks for itself once: a tail may not have heard yet of what another process has
         committed, and must not tell a watch that begins after that that the batch is over.
         """
-        if self._look.pending or not self._looked:
-            page = await self._look.take(self._read, patience)
+        if self._pending.pending or not self._looked:
+            page = await self._pending.take(self._read, timers)
             self._looked = self._looked or page is not None
             return page
         page = tail.find(self.cursor, progress=self._progress)
         if page is not None:
             return page
-        if patience.heartbeat_due or tail.has_passed(self.cursor, progress=self._progress):
-            return await self._look.take(self._read, patience)
-        await tail.wait(patience.due_s)
+        if timers.heartbeat_due or tail.has_passed(self.cursor, progress=self._progress):
+            return await self._pending.take(self._read, timers)
+        await tail.wait(timers.due_s)
         return tail.find(self.cursor, progress=self._progress)

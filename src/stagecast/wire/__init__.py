@@ -9,7 +9,7 @@ from stagecast.wire.names import (
     dataset_id,
     document_name,
 )
-from stagecast.wire.report_requests import beats, new_batch, new_documents, reports, worker
+from stagecast.wire.report_requests import heartbeats, new_batch, new_documents, reports, worker
 from stagecast.wire.resources import to_batch, to_dataset, to_document, to_transition
 from stagecast.wire.status_requests import (
     batch_query,
@@ -25,7 +25,7 @@ __all__ = [
     "batch_name",
     "batch_or_document_name",
     "batch_query",
-    "beats",
+    "heartbeats",
     "dataset_id",
     "dataset_query",
     "datasets_watch_request",

@@ -41,13 +41,15 @@ def batch_id(value: str) -> str:
 
 def document_id(field: str, value: str) -> str:
     """Return a document id."""
-    return text(field, value, least=1, most=256)
+    return text(field, value, min_length=1, max_length=256)
 
 
-def text(field: str, value: str, *, least: int, most: int) -> str:
+def text(field: str, value: str, *, min_length: int, max_length: int) -> str:
     """Return a printable text of a length in characters."""
-    if not least <= len(value) <= most:
-        raise FieldInvalid(field, f"must have {least} to {most} characters, has {len(value)}")
+    if not min_length <= len(value) <= max_length:
+        raise FieldInvalid(
+            field, f"must have {min_length} to {max_length} characters, has {len(value)}"
+        )
     if not is_printable(value):
         raise FieldInvalid(field, "must have printable characters only")
     return value
@@ -59,19 +61,19 @@ def labels(field: str, value: Mapping[str, str]) -> dict[str, str]:
         raise FieldInvalid(field, f"must have at most 32 pairs, has {len(value)}")
     try:
         return {
-            text("key", key, least=1, most=64): text(
-                f"value of {quote(key)}", given, least=0, most=256
+            text("key", key, min_length=1, max_length=64): text(
+                f"value of {quote(key)}", text_value, min_length=0, max_length=256
             )
-            for key, given in sorted(value.items())
+            for key, text_value in sorted(value.items())
         }
     except FieldInvalid as error:
         raise FieldInvalid(field, f"{error.field} {error.rule}") from None
 
 
-def count(field: str, number: int, *, least: int, most: int) -> None:
+def count(field: str, number: int, *, minimum: int, maximum: int) -> None:
     """Check how many of something there are."""
-    if not least <= number <= most:
-        raise FieldInvalid(field, f"must have {least} to {most} entries, has {number}")
+    if not minimum <= number <= maximum:
+        raise FieldInvalid(field, f"must have {minimum} to {maximum} entries, has {number}")
 
 
 def reason(field: str, value: str) -> str:
@@ -91,16 +93,16 @@ def member(field: str, enum: type[E], value: int) -> E:
         raise FieldInvalid(field, f"must be one of the named values, is {value}") from None
 
 
-def span_us(field: str, value: Duration, *, least_s: int, most_s: int, zero: bool) -> int:
+def span_us(field: str, value: Duration, *, min_s: int, max_s: int, zero: bool) -> int:
     """Return a duration in microseconds; `zero` also lets 0 through."""
     if abs(value.nanos) >= 10**9 or value.seconds * value.nanos < 0:
         raise FieldInvalid(field, "must have nanos of less than a second, of the sign of seconds")
     span = value.seconds * SECOND_US + value.nanos // 1_000
     if zero and not value.seconds and not value.nanos:
         return 0
-    if not least_s * SECOND_US <= span <= most_s * SECOND_US:
+    if not min_s * SECOND_US <= span <= max_s * SECOND_US:
         or_zero = "0, or " if zero else ""
-        raise FieldInvalid(field, f"must be {or_zero}{_spoken(least_s)} to {_spoken(most_s)}")
+        raise FieldInvalid(field, f"must be {or_zero}{_spoken(min_s)} to {_spoken(max_s)}")
     return span
 
 

@@ -12,8 +12,8 @@ from stagecast.escaping import quote
 from stagecast.model import (
     LOST,
     SECOND_US,
-    Beat,
     DocumentError,
+    HeartbeatItem,
     NewBatch,
     NewDocument,
     Progress,
@@ -40,24 +40,26 @@ def new_batch(request: report_service_pb2.CreateBatchRequest) -> NewBatch:
         documents=new_documents(request.documents),
         labels=checks.labels("labels", request.labels),
         more_documents_follow=request.more_documents_follow,
-        start_after_us=_patience(request, "start_after", 0),
-        stall_after_us=_patience(request, "stall_after", _DEFAULT_STALL_AFTER_US),
-        fail_after_us=_patience(request, "fail_after", 0),
-        seal_after_us=_patience(request, "seal_after", 0),
-        request_id=checks.text("request_id", request.request_id, least=0, most=128),
+        start_after_us=_timeout(request, "start_after", 0),
+        stall_after_us=_timeout(request, "stall_after", _DEFAULT_STALL_AFTER_US),
+        fail_after_us=_timeout(request, "fail_after", 0),
+        seal_after_us=_timeout(request, "seal_after", 0),
+        request_id=checks.text("request_id", request.request_id, min_length=0, max_length=128),
     )
 
 
 def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[NewDocument]:
     """Return the documents to register; an id occurs once."""
-    checks.count("documents", len(documents), least=0, most=_MAX_DOCUMENTS)
+    checks.count("documents", len(documents), minimum=0, maximum=_MAX_DOCUMENTS)
     if sum(len(new.document_id.encode()) for new in documents) > _MAX_ID_BYTES:
         raise FieldInvalid("documents", f"ids must have at most {_MAX_ID_BYTES} bytes in all")
     registered = []
     seen: set[str] = set()
     for index, new in enumerate(documents):
         path = f"documents[{index}]"
-        document_id = checks.text(f"{path}.document_id", new.document_id, least=0, most=256)
+        document_id = checks.text(
+            f"{path}.document_id", new.document_id, min_length=0, max_length=256
+        )
         if document_id in seen:
             raise FieldInvalid(f"{path}.document_id", f"occurs twice: {quote(document_id)}")
         if document_id:
@@ -66,7 +68,7 @@ def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[N
             NewDocument(
                 document_id=document_id,
                 display_name=checks.text(
-                    f"{path}.display_name", new.display_name, least=0, most=256
+                    f"{path}.display_name", new.display_name, min_length=0, max_length=256
                 ),
                 labels=checks.labels(f"{path}.labels", new.labels),
             )
@@ -76,31 +78,34 @@ def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[N
 
 def worker(request: report_service_pb2.StartAttemptRequest) -> str:
     """Return who asks for a document."""
-    return checks.text("worker", request.worker, least=1, most=256)
+    return checks.text("worker", request.worker, min_length=1, max_length=256)
 
 
 def reports(request: report_service_pb2.ReportRequest) -> list[Report]:
     """Return the reports of a call."""
-    checks.count("reports", len(request.reports), least=1, most=_MAX_REPORTS)
-    return [_report(f"reports[{index}]", given) for index, given in enumerate(request.reports)]
+    checks.count("reports", len(request.reports), minimum=1, maximum=_MAX_REPORTS)
+    return [_report(f"reports[{index}]", message) for index, message in enumerate(request.reports)]
 
 
-def beats(request: report_service_pb2.HeartbeatRequest) -> list[Beat]:
+def heartbeats(request: report_service_pb2.HeartbeatRequest) -> list[HeartbeatItem]:
     """Return the documents that a worker still has."""
-    checks.count("documents", len(request.documents), least=1, most=_MAX_REPORTS)
-    return [_beat(f"documents[{index}]", given) for index, given in enumerate(request.documents)]
+    checks.count("documents", len(request.documents), minimum=1, maximum=_MAX_REPORTS)
+    return [
+        _heartbeat(f"documents[{index}]", message)
+        for index, message in enumerate(request.documents)
+    ]
 
 
-def _patience(request: report_service_pb2.CreateBatchRequest, field: str, default: int) -> int:
+def _timeout(request: report_service_pb2.CreateBatchRequest, field: str, default: int) -> int:
     if not request.HasField(field):  # type: ignore[arg-type]  # one of two literals
         return default
-    return checks.span_us(field, getattr(request, field), least_s=1, most_s=_YEAR_S, zero=True)
+    return checks.span_us(field, getattr(request, field), min_s=1, max_s=_YEAR_S, zero=True)
 
 
-def _beat(path: str, given: report_service_pb2.HeartbeatDocument) -> Beat:
-    return Beat(
-        document_id=checks.document_id(f"{path}.document_id", given.document_id),
-        attempt=_attempt(f"{path}.attempt", given.attempt),
+def _heartbeat(path: str, message: report_service_pb2.HeartbeatDocument) -> HeartbeatItem:
+    return HeartbeatItem(
+        document_id=checks.document_id(f"{path}.document_id", message.document_id),
+        attempt=_attempt(f"{path}.attempt", message.attempt),
     )
 
 
@@ -110,19 +115,21 @@ def _attempt(field: str, value: int) -> int:
     return value
 
 
-def _report(path: str, given: report_service_pb2.DocumentReport) -> Report:
-    document_id = checks.document_id(f"{path}.document_id", given.document_id)
-    attempt = _attempt(f"{path}.attempt", given.attempt)
-    stage = checks.member(f"{path}.stage", Stage, given.stage) if given.stage else None
-    progress = _progress(f"{path}.progress", given.progress) if given.HasField("progress") else None
-    error = _error(f"{path}.error", given.error) if given.HasField("error") else None
+def _report(path: str, message: report_service_pb2.DocumentReport) -> Report:
+    document_id = checks.document_id(f"{path}.document_id", message.document_id)
+    attempt = _attempt(f"{path}.attempt", message.attempt)
+    stage = checks.member(f"{path}.stage", Stage, message.stage) if message.stage else None
+    progress = (
+        _progress(f"{path}.progress", message.progress) if message.HasField("progress") else None
+    )
+    error = _error(f"{path}.error", message.error) if message.HasField("error") else None
     if stage is None and progress is None and error is None:
         raise FieldInvalid(path, "must have a stage, progress or an error")
     if stage is Stage.COMPLETED and error is not None:
         raise FieldInvalid(f"{path}.error", "must not go together with STAGE_COMPLETED")
     event_at = None
-    if given.HasField("event_time"):
-        event_at = checks.moment_us(f"{path}.event_time", given.event_time)
+    if message.HasField("event_time"):
+        event_at = checks.moment_us(f"{path}.event_time", message.event_time)
     return Report(
         document_id=document_id,
         attempt=attempt,
@@ -133,30 +140,30 @@ def _report(path: str, given: report_service_pb2.DocumentReport) -> Report:
     )
 
 
-def _progress(path: str, given: resources_pb2.Progress) -> Progress:
-    total = given.total_segments if given.HasField("total_segments") else None
+def _progress(path: str, message: resources_pb2.Progress) -> Progress:
+    total = message.total_segments if message.HasField("total_segments") else None
     for field, value in (
-        ("completed_segments", given.completed_segments),
+        ("completed_segments", message.completed_segments),
         ("total_segments", total),
     ):
         if value is not None and not 0 <= value <= _MAX_SEGMENTS:
             raise FieldInvalid(f"{path}.{field}", f"must be 0 to {_MAX_SEGMENTS}")
-    if total is not None and given.completed_segments > total:
+    if total is not None and message.completed_segments > total:
         raise FieldInvalid(
             f"{path}.completed_segments",
-            f"{given.completed_segments} is more than the total of {total}",
+            f"{message.completed_segments} is more than the total of {total}",
         )
-    return Progress(completed_segments=given.completed_segments, total_segments=total)
+    return Progress(completed_segments=message.completed_segments, total_segments=total)
 
 
-def _error(path: str, given: resources_pb2.DocumentError) -> DocumentError:
-    if len(given.message) > _MAX_MESSAGE:
+def _error(path: str, message: resources_pb2.DocumentError) -> DocumentError:
+    if len(message.message) > _MAX_MESSAGE:
         raise FieldInvalid(
             f"{path}.message",
-            f"must have at most {_MAX_MESSAGE} characters, has {len(given.message)}",
+            f"must have at most {_MAX_MESSAGE} characters, has {len(message.message)}",
         )
-    if given.reason == LOST.reason:
+    if message.reason == LOST.reason:
         raise FieldInvalid(f"{path}.reason", f"{LOST.reason} is what stagecast itself says")
     return DocumentError(
-        reason=checks.reason(f"{path}.reason", given.reason), message=given.message
+        reason=checks.reason(f"{path}.reason", message.reason), message=message.message
     )

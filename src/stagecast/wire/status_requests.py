@@ -42,7 +42,7 @@ class _Pages(Protocol):
     def page_token(self) -> str: ...
 
 
-_Beats = status_service_pb2.WatchBatchRequest | status_service_pb2.WatchDatasetsRequest
+_Heartbeats = status_service_pb2.WatchBatchRequest | status_service_pb2.WatchDatasetsRequest
 
 
 def dataset_query(request: status_service_pb2.ListDatasetsRequest) -> DatasetQuery:
@@ -83,7 +83,7 @@ def wait_timeout_s(request: status_service_pb2.WaitBatchRequest) -> float | None
     """Return how long to wait; `None` if that was left out."""
     if not request.HasField("timeout"):
         return None
-    span = checks.span_us("timeout", request.timeout, least_s=0, most_s=_HOUR_S, zero=False)
+    span = checks.span_us("timeout", request.timeout, min_s=0, max_s=_HOUR_S, zero=False)
     return span / SECOND_US
 
 
@@ -110,16 +110,16 @@ def datasets_watch_request(
     )
 
 
-def _dataset_ids(given: Sequence[str]) -> frozenset[str] | None:
+def _dataset_ids(values: Sequence[str]) -> frozenset[str] | None:
     """Return the datasets that are named, or `None` for all."""
-    checks.count("dataset_ids", len(given), least=0, most=_MAX_DATASETS)
-    found = []
-    for index, value in enumerate(given):
+    checks.count("dataset_ids", len(values), minimum=0, maximum=_MAX_DATASETS)
+    dataset_ids = []
+    for index, value in enumerate(values):
         try:
-            found.append(checks.dataset_id(value))
+            dataset_ids.append(checks.dataset_id(value))
         except FieldInvalid as error:
             raise FieldInvalid(f"dataset_ids[{index}]", error.rule) from None
-    return frozenset(found) or None
+    return frozenset(dataset_ids) or None
 
 
 def _page(request: _Pages) -> Page:
@@ -128,11 +128,11 @@ def _page(request: _Pages) -> Page:
     return Page(size=request.page_size or _DEFAULT_PAGE, token=request.page_token)
 
 
-def _heartbeat_s(request: _Beats) -> float:
+def _heartbeat_s(request: _Heartbeats) -> float:
     if not request.HasField("heartbeat_interval"):
         return _DEFAULT_HEARTBEAT_S
     span = checks.span_us(
-        "heartbeat_interval", request.heartbeat_interval, least_s=1, most_s=300, zero=False
+        "heartbeat_interval", request.heartbeat_interval, min_s=1, max_s=300, zero=False
     )
     return span / SECOND_US
 

@@ -18,9 +18,9 @@ from sqlite_utils.utils import sqlite3
 from stagecast.errors import StartError
 from stagecast.failures import reason_of
 from stagecast.paths import shown
-from stagecast.store.sqlite.access import check_length, find_place
 from stagecast.store.sqlite.connection import Connection, DriverError
-from stagecast.store.sqlite.files import hear_signals, open_stored
+from stagecast.store.sqlite.database_files import hear_signals, open_stored
+from stagecast.store.sqlite.permissions import check_length, find_place
 
 _PART = 4096  # pages
 
@@ -33,9 +33,9 @@ def copy_file(source: Path, target: Path, *, overwrite: bool) -> int:
             written, is there and is not to be overwritten, or may be in use.
     """
     place = _check_target(source, target, overwrite=overwrite)
-    with _told(source, target):
+    with _in_words(source, target):
         with _beside(place) as whole:
-            with open_stored(source) as connection, _told(source, target):
+            with open_stored(source) as connection, _in_words(source, target):
                 _copy(connection, whole)
             shutil.copymode(source, whole)
             _keep(whole)
@@ -46,7 +46,7 @@ def copy_file(source: Path, target: Path, *, overwrite: bool) -> int:
 
 
 @contextlib.contextmanager
-def _told(source: Path, target: Path) -> Iterator[None]:
+def _in_words(source: Path, target: Path) -> Iterator[None]:
     """Name both files where an error does not say which of them it is of.
 
     Raises:
@@ -102,9 +102,9 @@ def _copy(source: Connection, path: Path) -> None:
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         source.backup(copy, pages=_PART, progress=lambda *_: None)
-        [(found,)] = copy.execute("PRAGMA quick_check(1)")
-    if found != "ok":
-        raise StartError(f"the file is damaged, and was not copied: {found}".replace("\n", " "))
+        [(verdict,)] = copy.execute("PRAGMA quick_check(1)")
+    if verdict != "ok":
+        raise StartError(f"the file is damaged, and was not copied: {verdict}".replace("\n", " "))
 
 
 def _keep(path: Path) -> None:

@@ -20,8 +20,8 @@ from stagecast.escaping import quote
 from stagecast.failures import reason_of
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
 from stagecast.paths import shown
-from stagecast.store.sqlite.access import check_access
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
+from stagecast.store.sqlite.permissions import check_access
 
 Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
@@ -167,11 +167,11 @@ def check_soundness(path: Path) -> None:
     """
     try:
         with contextlib.closing(open_reader(path)) as connection:
-            [(found,)] = connection.execute("PRAGMA quick_check(1)")
+            [(verdict,)] = connection.execute("PRAGMA quick_check(1)")
     except sqlite3.Error as error:
         raise translate(error) from error
-    if found != "ok":
-        in_one_line = " ".join(str(found).split())
+    if verdict != "ok":
+        in_one_line = " ".join(str(verdict).split())
         raise StoreBusy(f"the store is damaged: {in_one_line}", retry_after_s=RETRY_AFTER_S)
 
 

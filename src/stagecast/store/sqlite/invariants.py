@@ -32,13 +32,13 @@ class _Never:
     """What must not be: a row is so many ids, and what `says` has room for."""
 
     ids: int
-    says: str
+    sentence: str
     sql: str
 
     def tell(self, row: rows.Row) -> str:
         """Return in words what is wrong with a row."""
-        says = self.says.format(*row[self.ids :])
-        return f"{_named(row[: self.ids])}: {says}" if self.ids else says
+        sentence = self.sentence.format(*row[self.ids :])
+        return f"{_named(row[: self.ids])}: {sentence}" if self.ids else sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,13 @@ def _same(ids: Sequence[str], due: Mapping[str, str], rest: str, where: str = "t
     )
 
 
-def _never(ids: Sequence[str], says: str, told: Sequence[str], rest: str, where: str) -> _Never:
+def _never(
+    ids: Sequence[str], sentence: str, columns: Sequence[str], rest: str, where: str
+) -> _Never:
     """Return that there must be no rows FROM which WHERE."""
-    return _Never(len(ids), says, f"SELECT {', '.join((*ids, *told))} FROM {rest} WHERE {where}")
+    return _Never(
+        len(ids), sentence, f"SELECT {', '.join((*ids, *columns))} FROM {rest} WHERE {where}"
+    )
 
 
 _DATASET = ("datasets.dataset_id",)

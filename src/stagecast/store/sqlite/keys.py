@@ -25,20 +25,20 @@ _KEYS = f"SELECT {columns.listed(_COLUMNS)} FROM api_keys ORDER BY id"
 _KEY = f"SELECT {columns.listed(_COLUMNS)} FROM api_keys WHERE id = ?"
 
 # How often keys were changed.
-_SERIAL = "SELECT coalesce(max(serial), 0) FROM api_keys"
+_VERSION = "SELECT coalesce(max(serial), 0) FROM api_keys"
 
 # A new key, and one that ends.
 _NEW_KEY = f"""
     INSERT INTO api_keys (serial, {columns.listed(_COLUMNS[1:7])}, expires_at)
-    VALUES (1 + ({_SERIAL}), {columns.placeholders(_COLUMNS[1:7])}, ?)
+    VALUES (1 + ({_VERSION}), {columns.placeholders(_COLUMNS[1:7])}, ?)
 """
 _REVOKE_KEY = f"""
-    UPDATE api_keys SET revoked_at = ?, serial = 1 + ({_SERIAL})
+    UPDATE api_keys SET revoked_at = ?, serial = 1 + ({_VERSION})
     WHERE id = ? AND revoked_at IS NULL
 """
 
 
-class KeysReading:
+class KeyReads:
     """What a view of one moment tells about keys."""
 
     _connection: Connection
@@ -46,12 +46,12 @@ class KeysReading:
     def list_keys(self) -> Sequence[ApiKey]:
         return [_key_from_row(row) for row in self._connection.execute(_KEYS)]
 
-    def get_keys_serial(self) -> int:
-        [(serial,)] = self._connection.execute(_SERIAL)
-        return int(serial)
+    def get_keys_version(self) -> int:
+        [(version,)] = self._connection.execute(_VERSION)
+        return int(version)
 
 
-class KeysWriting:
+class KeyWrites:
     """What a transaction that writes does with keys."""
 
     _connection: Connection

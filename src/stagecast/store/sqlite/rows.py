@@ -194,8 +194,8 @@ def batch_condition_to_row(batch: Batch) -> Row:
         batch.segments.total,
         batch.segments.unknown,
         batch.revision,
-        batch.progress_serial,
-        batch.progress_mark,
+        batch.progress_seq,
+        batch.server_epoch,
         batch.updated_at,
         batch.ended_at,
     )
@@ -206,7 +206,17 @@ def batch_from_row(row: Row, dataset_id: str) -> Batch:
     key, batch_id, labels, *spans = row[:7]
     start_after_us, stall_after_us, fail_after_us, seal_after_us = spans
     created_at, sealed, *condition = row[7:]
-    *counts, completed, total, unknown, revision, serial, mark, updated_at, ended_at = condition
+    (
+        *counts,
+        completed,
+        total,
+        unknown,
+        revision,
+        progress_seq,
+        server_epoch,
+        updated_at,
+        ended_at,
+    ) = condition
     return Batch(
         key=key,
         dataset_id=dataset_id,
@@ -221,8 +231,8 @@ def batch_from_row(row: Row, dataset_id: str) -> Batch:
         counts=counts_from_row(tuple(counts)),
         segments=SegmentTotals(completed=completed, total=total, unknown=unknown),
         revision=revision,
-        progress_serial=serial,
-        progress_mark=mark,
+        progress_seq=progress_seq,
+        server_epoch=server_epoch,
         updated_at=updated_at,
         ended_at=ended_at,
     )
@@ -233,7 +243,7 @@ def transition_to_row(transition: Transition) -> Row:
     document = transition.document
     return (
         transition.revision,
-        transition.call,
+        transition.write_id,
         transition.kind,
         document.position if document else None,
         transition.previous_state,
@@ -249,9 +259,17 @@ def transition_to_row(transition: Transition) -> Row:
 def transition_from_row(row: Row, dataset_id: str, batch_id: str) -> Transition:
     """Read `LOG` followed by `IDENTITY` of its document."""
     event, rest = row[: len(EVENT)], row[len(EVENT) :]
-    revision, call, kind, position, state_before, stage_before, event_at, committed_at, sealed = (
-        event
-    )
+    (
+        revision,
+        write_id,
+        kind,
+        position,
+        state_before,
+        stage_before,
+        event_at,
+        committed_at,
+        sealed,
+    ) = event
     counts, rest = rest[: len(COUNTS)], rest[len(COUNTS) :]
     condition, identity = rest[: len(CONDITION)], rest[len(CONDITION) :]
     document = None
@@ -269,5 +287,5 @@ def transition_from_row(row: Row, dataset_id: str, batch_id: str) -> Transition:
         committed_at=committed_at,
         counts=counts_from_row(counts),
         sealed=bool(sealed),
-        call=call,
+        write_id=write_id,
     )

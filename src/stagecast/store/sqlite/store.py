@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from stagecast.errors import StoreBusy
 from stagecast.model import Visibility
-from stagecast.store.protocol import Reading, Topic, Writing
+from stagecast.store.protocol import ReadTransaction, Topic, WriteTransaction
 from stagecast.store.sqlite.calls import CallQueue
 from stagecast.store.sqlite.connection import (
     Connection,
@@ -24,10 +24,10 @@ from stagecast.store.sqlite.connection import (
     open_writer,
     translate,
 )
-from stagecast.store.sqlite.identity import OpenFiles
-from stagecast.store.sqlite.reading import SqliteReading
+from stagecast.store.sqlite.file_guard import OpenFiles
+from stagecast.store.sqlite.read_transaction import SqliteReadTransaction
 from stagecast.store.sqlite.schema import OpenSchema, find_schema_fault, may_be_schema
-from stagecast.store.sqlite.writer import Writer
+from stagecast.store.sqlite.writer_thread import Writer
 from stagecast.store.visibility import restrict_read, restrict_write
 from stagecast.threads import answered_by, call_on_loop, run_in_daemon
 
@@ -87,11 +87,11 @@ class SqliteStore:
         for thread in (self._writer, *self._readers):
             thread.start()
 
-    async def write(self, call: Callable[[Writing], T], *, visible: Visibility) -> T:
+    async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
         """Run a call in a transaction and return its result after it is on disk."""
         return await self._writer.submit(lambda tx: call(restrict_write(tx, visible)))
 
-    async def read(self, query: Callable[[Reading], T], *, visible: Visibility) -> T:
+    async def read(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
         """Run a query on a view of one moment."""
         result: T = await self._reads.ask(
             partial(self._query, lambda tx: query(restrict_read(tx, visible)))
@@ -150,11 +150,11 @@ class SqliteStore:
             self._run_read()
 
     def _run_read(self) -> None:
-        for asked in self._reads.take(1):
-            if not asked.is_abandoned:
-                call_on_loop(self._loop, answered_by(asked.answer, asked.call))
+        for params in self._reads.take(1):
+            if not params.is_abandoned:
+                call_on_loop(self._loop, answered_by(params.answer, params.call))
 
-    def _query(self, query: Callable[[Reading], T]) -> T:
+    def _query(self, query: Callable[[ReadTransaction], T]) -> T:
         try:
             return self._query_in_transaction(query)
         except DriverError as error:
@@ -173,14 +173,14 @@ class SqliteStore:
             return translate(error)
         return find_schema_fault(self._connection_of_thread(), self._path) or error
 
-    def _query_in_transaction(self, query: Callable[[Reading], T]) -> T:
+    def _query_in_transaction(self, query: Callable[[ReadTransaction], T]) -> T:
         connection = self._connection_of_thread()
         connection.execute("BEGIN")
-        reading = SqliteReading(connection)
+        tx = SqliteReadTransaction(connection)
         try:
-            return query(reading)
+            return query(tx)
         finally:
-            reading.close()
+            tx.close()
             if connection.in_transaction:  # a fault may have ended it
                 connection.execute("COMMIT")
 

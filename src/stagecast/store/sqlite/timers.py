@@ -16,15 +16,15 @@ from stagecast.model import (
     Document,
     DocumentState,
     Timer,
-    as_one_us,
-    patience_us,
+    coalesce_us,
+    timeout_us,
 )
-from stagecast.store.protocol import IdleBatch, Lease, Place
+from stagecast.store.protocol import IdleBatch, Lease, TimerKey
 from stagecast.store.sqlite import columns, rows
 from stagecast.store.sqlite.connection import Connection
 
 # What a sign of life would do good, by a JSON list of ids; 2 is RUNNING.
-_UNHEARD = """
+_SILENT = """
     SELECT document_id FROM documents
     WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?)) AND state = 2
         AND (stalled OR due_at IS NOT NULL AND heard_at < ?)
@@ -68,7 +68,7 @@ _FIRST, _NEVER = (-1, -1, -1), 2**63 - 1
 _SET_TIMER = "UPDATE documents SET heard_at = ?, due_at = ? WHERE batch = ? AND position = ?"
 
 # A sign of life of a document whose silence counts, unless there was one just before; 2 is RUNNING.
-_HEARD = """
+_SAVE_HEARTBEAT = """
     UPDATE documents SET heard_at = ?1
     WHERE batch = ?2 AND position = ?3 AND state = 2 AND due_at IS NOT NULL AND heard_at < ?1 - ?4
 """
@@ -97,12 +97,12 @@ def timer_of_saved(document: Document, edit: BatchEdit, now: int) -> rows.Row:
     """
     if document.state is DocumentState.PENDING and not edit.is_moved(document):
         return None, None
-    patience = _patience_us(document.state, document.stalled, edit.batch)
-    return now, now + patience if patience else None
+    timers = _timeout_us(document.state, document.stalled, edit.batch)
+    return now, now + timers if timers else None
 
 
-def _patience_us(state: DocumentState, stalled: bool, batch: Batch) -> int:
-    return patience_us(
+def _timeout_us(state: DocumentState, stalled: bool, batch: Batch) -> int:
+    return timeout_us(
         state,
         stalled,
         start_after_us=batch.start_after_us,
@@ -111,45 +111,47 @@ def _patience_us(state: DocumentState, stalled: bool, batch: Batch) -> int:
     )
 
 
-class TimersReading:
+class TimerReads:
     """What a view of one moment tells about timers."""
 
     _connection: Connection
 
-    def find_unheard(
+    def find_silent(
         self, batch: Batch, document_ids: Collection[str], *, before: int
     ) -> Collection[str]:
         names = json.dumps(list(document_ids))
-        found = self._connection.execute(_UNHEARD, (batch.key, names, before))
-        return {document_id for (document_id,) in found}
+        cursor = self._connection.execute(_SILENT, (batch.key, names, before))
+        return {document_id for (document_id,) in cursor}
 
     def has_due(self, until: int) -> bool:
         [(due,)] = self._connection.execute(_HAS_DUE, {"until": until})
         return bool(due)
 
     def find_idle(self, until: int, limit: int) -> Sequence[IdleBatch]:
-        found = self._connection.execute(_IDLE_BATCHES, {"until": until, "limit": limit})
+        cursor = self._connection.execute(_IDLE_BATCHES, {"until": until, "limit": limit})
         return [
             IdleBatch(batch=rows.batch_from_row(tuple(row), dataset_id), since=since)
-            for since, dataset_id, *row in found
+            for since, dataset_id, *row in cursor
         ]
 
     def find_lease(self) -> Lease:
-        [(holder, beat, reached_at)] = self._connection.execute(_LEASE)
-        return Lease(holder=holder, beat=beat, reached_at=reached_at)
+        [(holder, renewals, reached_at)] = self._connection.execute(_LEASE)
+        return Lease(holder=holder, renewals=renewals, reached_at=reached_at)
 
 
-class TimersWriting:
+class TimerWrites:
     """What a transaction that writes does with timers."""
 
     _connection: Connection
 
-    def find_timers(self, *, until: int | None, after: Place | None, most: int) -> Sequence[Timer]:
-        asked = (_NEVER if until is None else until, *(after or _FIRST), most)
-        return [_timer_from_row(row) for row in self._connection.execute(_TIMERS, asked)]
+    def find_timers(
+        self, *, until: int | None, after: TimerKey | None, limit: int
+    ) -> Sequence[Timer]:
+        params = (_NEVER if until is None else until, *(after or _FIRST), limit)
+        return [_timer_from_row(row) for row in self._connection.execute(_TIMERS, params)]
 
     def set_timer(self, timer: Timer, *, heard_at: int, due_at: int | None) -> None:
-        self._connection.execute(_SET_TIMER, (heard_at, due_at, *timer.place[1:]))
+        self._connection.execute(_SET_TIMER, (heard_at, due_at, *timer.key[1:]))
 
     def set_idle_since(self, batch: Batch, since: int) -> None:
         self._connection.execute(_SET_IDLE_SINCE, (since, batch.key))
@@ -158,19 +160,19 @@ class TimersWriting:
         self._connection.execute(_CAP_IDLE_SINCE, {"now": now})
 
     def save_lease(self, lease: Lease) -> None:
-        self._connection.execute(_SAVE_LEASE, (lease.holder, lease.beat, lease.reached_at))
+        self._connection.execute(_SAVE_LEASE, (lease.holder, lease.renewals, lease.reached_at))
 
-    def _save_heard(self, batch: Batch, documents: Iterable[Document], now: int) -> None:
-        as_one = as_one_us(batch.stall_after_us)
+    def _save_heartbeat(self, batch: Batch, documents: Iterable[Document], now: int) -> None:
+        as_one = coalesce_us(batch.stall_after_us)
         self._connection.executemany(
-            _HEARD, ((now, batch.key, document.position, as_one) for document in documents)
+            _SAVE_HEARTBEAT, ((now, batch.key, document.position, as_one) for document in documents)
         )
 
 
 def _timer_from_row(row: rows.Row) -> Timer:
     key, position, document_id, heard_at, due_at, state, stalled, *rest = row
     start_after_us, stall_after_us, fail_after_us, batch_state, batch_id, dataset_id = rest
-    patience = patience_us(
+    timers = timeout_us(
         DocumentState(state),
         stalled,
         start_after_us=start_after_us,
@@ -181,8 +183,8 @@ def _timer_from_row(row: rows.Row) -> Timer:
         dataset_id=dataset_id,
         batch_id=batch_id,
         document_id=document_id,
-        place=(due_at, key, position),
+        key=(due_at, key, position),
         heard_at=heard_at,
         due_at=due_at,
-        patience_us=patience if batch_state else 0,
+        timeout_us=timers if batch_state else 0,
     )

@@ -1,0 +1,233 @@
+"""The live table of a batch: a summary, and as many documents as fit the terminal.
+
+It is painted from the `View` at most some ten times a second, however many messages come in. It
+has the screen to itself meanwhile: where lines of a terminal that is resized went to is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from stagecast.cli.render import formatting
+from stagecast.cli.render.ellipsis import Shortened
+from stagecast.cli.render.view import View
+from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as pb
+
+_FRAME_S = 0.08  # the shortest time between two pictures
+_STILL_S = 0.5  # the longest: times of running documents go on
+_SILENCE_S = 20.0  # heartbeats come every 15 s
+_LINES_AROUND = 6  # summary (2), head, foot (up to 2), the line of the cursor
+_FAILURES = 10  # how many are told in full at the end
+
+_STYLES = {
+    "pending": "dim",
+    "running": "cyan",
+    "stalled": "yellow",
+    "paused": "yellow",
+    "succeeded": "green",
+    "partially_succeeded": "yellow",
+    "failed": "red",
+    "stopped": "magenta",
+}
+
+
+class LiveTable:
+    """Shows a batch on a terminal for as long as an `async with` block.
+
+    Args:
+        console: the terminal; nothing is shown before the first message.
+
+    Raises:
+        ExceptionGroup: of what the block raised, or of `OutputFailed`, which ends the block.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._view = View()
+        self._changed = asyncio.Event()
+        self._heard_at = 0.0
+        self._lost = False
+        self._live = Live(
+            console=console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._painter = self._tasks.create_task(self._paint())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._painter.cancel()
+        try:
+            # A picture that could not be painted has ended the block.
+            await self._tasks.__aexit__(kind, error, traceback)
+        finally:
+            if self._painter.cancelled():  # else it could not paint, and nor can this
+                self._leave_last_picture()
+
+    def _leave_last_picture(self) -> None:
+        """Give the screen back, and print below what was on it how the view was at the end."""
+        if self._live.is_started:
+            self._live.stop()
+            self._console.print(self._picture())
+        if self._view.terminal:
+            self._console.print(failures(self._view))
+
+    def apply(self, message: pb.WatchBatchResponse) -> None:
+        """Take in a message of the watch, which bears a token."""
+        self._view.apply(message)
+        self._heard_at = asyncio.get_running_loop().time()
+        self._lost = False
+        self._changed.set()
+
+    def lost(self) -> None:
+        """Say that the connection is lost, until the next message."""
+        self._lost = True
+
+    async def _paint(self) -> None:
+        await self._changed.wait()
+        self._live.start()
+        while True:
+            self._changed.clear()
+            self._live.update(self._picture(), refresh=True)
+            await asyncio.sleep(_FRAME_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STILL_S):
+                    await self._changed.wait()
+
+    def _picture(self) -> RenderableType:
+        silence_s = asyncio.get_running_loop().time() - self._heard_at
+        return picture(
+            self._view, height=self._console.height, silence_s=silence_s, lost=self._lost
+        )
+
+
+def picture(view: View, *, height: int, silence_s: float, lost: bool) -> RenderableType:
+    """Return the table as it looks on a terminal of so many lines.
+
+    Args:
+        view: what to show.
+        height: lines of the terminal.
+        silence_s: how long ago the last message came.
+        lost: whether the connection is lost.
+    """
+    documents = view.documents(max(1, height - _LINES_AROUND))
+    return Group(
+        summary(view.batch),
+        documents_table(documents, view.now_s + silence_s),
+        *_foot(len(view) - len(documents), silence_s, lost=lost),
+    )
+
+
+def summary(batch: r.Batch) -> RenderableType:
+    """Return what is to be said of a batch as a whole: two lines."""
+    ended = formatting.ended(batch.counts)
+    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, max_width=24)  # ids may have 128
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_row(
+        Shortened(batch.batch_id, "bold"),
+        state_text(formatting.batch_word(batch)),
+        _bar(ended, batch.counts.total),
+        Text(formatting.documents_line(batch.counts)),
+    )
+    return Group(grid, Text(formatting.contents_line(batch), "dim"))
+
+
+def documents_table(documents: Sequence[r.Document], now_s: float) -> Table:
+    """Return documents as rows, with how long they have taken at that time."""
+    rows = Table(box=None, expand=True, pad_edge=False, header_style="dim")
+    rows.add_column("document", no_wrap=True, ratio=4)
+    rows.add_column("state", no_wrap=True, min_width=9)
+    rows.add_column("stage", no_wrap=True, min_width=9)
+    rows.add_column("segments", no_wrap=True, overflow="ellipsis", ratio=5)
+    rows.add_column("time", no_wrap=True, justify="right", min_width=8)
+    for document in documents:
+        rows.add_row(*_row(document, now_s))
+    return rows
+
+
+def failures(view: View, *, limit: int = _FAILURES) -> Group:
+    """Return in full why documents failed, which the table has no room for."""
+    failed = view.failed(limit)
+    lines = [
+        f"{formatting.shown(document.document_id)}: {formatting.error_line(document)}"
+        for document in failed
+    ]
+    more = view.batch.counts.failed - len(failed)
+    if more > 0:
+        lines.append(f"and {more} more that failed")
+    return Group(*(Text(line, "red") for line in ["", *lines] if lines))
+
+
+def state_text(word: str) -> Text:
+    """Return a state in the colour that it has everywhere."""
+    return Text(word.replace("_", " "), _STYLES.get(word, ""))
+
+
+def name_text(document: r.Document) -> RenderableType:
+    """Return the id of a document, and its name beside it where there is room."""
+    return Shortened(
+        formatting.shown(document.document_id), beside=formatting.display_name(document)
+    )
+
+
+def _row(document: r.Document, now_s: float) -> tuple[RenderableType, ...]:
+    return (
+        name_text(document),
+        state_text(formatting.document_word(document)),
+        Text(formatting.stage_word(document)),
+        _segments(document),
+        Text(formatting.elapsed(document, now_s)),
+    )
+
+
+def _segments(document: r.Document) -> RenderableType:
+    """Return the bar and its counters, or why it failed."""
+    if document.state == r.DOCUMENT_STATE_FAILED:
+        return Text(formatting.error_line(document), "red")
+    progress = document.progress
+    if not progress.HasField("total_segments"):
+        return Text(formatting.segments(progress))
+    grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True, justify="right", min_width=5)
+    grid.add_row(
+        _bar(progress.completed_segments, progress.total_segments),
+        Text(formatting.segments(progress)),
+    )
+    return grid
+
+
+def _bar(completed: int, total: int) -> ProgressBar:
+    return ProgressBar(total=max(1, total), completed=completed, finished_style="green")
+
+
+def _foot(hidden: int, silence_s: float, *, lost: bool) -> list[Text]:
+    lines = [Text(f"… and {hidden} more", "dim")] if hidden else []
+    if lost or silence_s > _SILENCE_S:
+        lines.append(Text(f"no word from the server for {silence_s:.0f} s; reconnecting", "yellow"))
+    return lines

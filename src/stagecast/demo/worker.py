@@ -1,0 +1,175 @@
+"""A small ingestion worker: the example of how a pipeline reports to stagecast.
+
+Submit a batch; take a document; say which stage it has entered, how far it is, and how it ended:
+that is all. Every call may be repeated after a lost answer, so a worker simply tries again.
+Meanwhile say now and then that you live, and do what the answer orders.
+Of stagecast this needs the client and the protobuf messages; `attempt` and `calls` are as much a
+part of the example, `stages` and `text` are the pipeline's own work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from stagecast.client import Client
+from stagecast.client.attempt import Attempt, Dropped, start
+from stagecast.client.retry import call
+from stagecast.demo import stages
+from stagecast.demo.stages import IngestionError, scratch
+from stagecast.escaping import quote
+from stagecast.failures import reason_of
+from stagecast.v1 import report_service_pb2 as pb
+from stagecast.v1 import resources_pb2 as r
+
+_DOCUMENTS_A_CALL = 1_000
+_REPORTS_WHILE_INDEXING = 10  # enough for a bar to move, and few enough for a large document
+_MIN_STEP = 2  # chunks; a file of some lines is not worth more calls
+_CHUNKS_A_CALL = 500  # of the index
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A file to ingest, and what it is called."""
+
+    document_id: str
+    display_name: str
+    path: Path
+
+
+class Index(Protocol):
+    """Where chunks are put."""
+
+    async def add(self, document_id: str, first: int, chunks: Sequence[str]) -> None:
+        """Put chunks into the index, numbered from `first`, or raise `IngestionError`."""
+
+
+async def submit(client: Client, dataset_id: str, sources: Sequence[Source]) -> r.Batch:
+    """Create a batch of the documents, in several calls if they are many, and return it.
+
+    Raises:
+        grpc.aio.AioRpcError: the server is not there, or refused.
+    """
+    calls = range(0, len(sources), _DOCUMENTS_A_CALL)
+    first, *rest = [sources[start : start + _DOCUMENTS_A_CALL] for start in calls]
+    create = pb.CreateBatchRequest(
+        dataset_id=dataset_id,
+        documents=map(_new_document, first),
+        more_documents_follow=bool(rest),
+        request_id=str(uuid.uuid4()),  # makes it safe to repeat
+    )
+    batch = (await call(client.reports.CreateBatch, create, timeout_s=0)).batch
+    for more in rest:
+        add = pb.AddDocumentsRequest(
+            dataset_id=dataset_id, batch_id=batch.batch_id, documents=map(_new_document, more)
+        )
+        await call(client.reports.AddDocuments, add)
+    if rest:
+        seal = pb.SealBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id)
+        batch = (await call(client.reports.SealBatch, seal)).batch
+    return batch
+
+
+def _new_document(source: Source) -> pb.NewDocument:
+    return pb.NewDocument(document_id=source.document_id, display_name=source.display_name)
+
+
+async def work(
+    client: Client,
+    batch: r.Batch,
+    sources: Sequence[Source],
+    index: Index,
+    *,
+    workers: int = 16,
+    delay_s: float = 0.0,
+) -> None:
+    """Ingest the documents of a batch, a few at a time; each ends as SUCCEEDED or FAILED.
+
+    Raises:
+        ExceptionGroup: of what ended a worker, such as `grpc.aio.AioRpcError`.
+    """
+    waiting = iter(sources)
+    async with asyncio.TaskGroup() as group:
+        for number in range(1, workers + 1):
+            name = f"{socket.gethostname()}-{os.getpid()}-{number}"
+            worker = Worker(client, batch, index, name=name, delay_s=delay_s)
+            group.create_task(worker.run(waiting))
+
+
+class Worker:
+    """Takes one document after another through all stages.
+
+    Args:
+        name: who it is; the same in every call of this worker, and of no other.
+        delay_s: a pause after each report, so that the eye can follow.
+    """
+
+    def __init__(
+        self, client: Client, batch: r.Batch, index: Index, *, name: str, delay_s: float = 0.0
+    ) -> None:
+        self._client = client
+        self._batch = batch
+        self._index = index
+        self._name = name
+        self._delay_s = delay_s
+
+    async def run(self, waiting: Iterator[Source]) -> None:
+        """Ingest what is waiting, which other workers may share, until nothing is left."""
+        for source in waiting:
+            try:
+                await self.ingest(source)
+            except Dropped as reason:
+                _log.warning("dropped %s: %s", quote(source.document_id), reason)
+
+    async def ingest(self, source: Source) -> None:
+        """Take a document, do the work, and report each stage when it begins.
+
+        Raises:
+            Dropped: somebody else has taken or ended the document.
+        """
+        async with start(
+            self._client,
+            self._batch,
+            source.document_id,
+            worker=self._name,
+            delay_s=self._delay_s,
+        ) as attempt:
+            try:
+                await self._process(attempt, source.path)
+            except IngestionError as error:
+                await attempt.fail(error.reason, str(error))
+            except OSError as error:  # such as no room on the disk
+                await attempt.fail("TEMPORARY_FILE_ERROR", reason_of(error))
+
+    async def _process(self, attempt: Attempt, path: Path) -> None:
+        with scratch() as parsed, scratch() as cleaned, scratch() as chunks:
+            await attempt.enter(r.STAGE_PARSING)
+            await asyncio.to_thread(stages.parse, path, parsed)
+            await attempt.enter(r.STAGE_CLEANING)
+            await asyncio.to_thread(stages.clean, parsed, cleaned)
+            parsed.close()
+            await attempt.enter(r.STAGE_SPLITTING)
+            total = await asyncio.to_thread(stages.split, cleaned, chunks)
+            cleaned.close()
+            await attempt.enter(r.STAGE_INDEXING, r.Progress(total_segments=total))
+            await self._put_into_index(attempt, chunks, total)
+            await attempt.enter(r.STAGE_COMPLETED)
+
+    async def _put_into_index(self, attempt: Attempt, chunks: IO[str], total: int) -> None:
+        step = max(_MIN_STEP, -(-total // _REPORTS_WHILE_INDEXING))
+        done = reported = 0
+        while some := stages.next_chunks(chunks, min(step, _CHUNKS_A_CALL)):
+            await self._index.add(attempt.document_id, done + 1, some)
+            done += len(some)
+            if done - reported >= step or done == total:
+                await attempt.count(r.Progress(completed_segments=done))
+                reported = done

@@ -1,0 +1,36 @@
+"""The event loop of every command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from stagecast.cli.errors import Unusable
+from stagecast.errors import StartError
+from stagecast.runtime.descriptors import take_descriptors
+from stagecast.runtime.signals import ended_by_signals
+
+T = TypeVar("T")
+
+_DESCRIPTORS = 32  # for the loop, grpc and TLS, or for the store
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop where there is one: it takes a fifth less CPU a call.
+
+    Raises:
+        Unusable: too few files may be open, for which grpc would abort.
+        click.exceptions.Exit: a signal has ended it.
+    """
+    try:
+        take_descriptors("the command", _DESCRIPTORS)
+    except StartError as error:
+        main.close()
+        raise Unusable(str(error)) from error
+    if sys.implementation.name != "cpython":
+        return asyncio.run(ended_by_signals(main))
+    import uvloop
+
+    return uvloop.run(ended_by_signals(main))

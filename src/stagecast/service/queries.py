@@ -1,0 +1,272 @@
+"""What readers ask once: gRPC and REST ask the same questions here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from stagecast.errors import BatchNotFound
+from stagecast.model import (
+    Batch,
+    BatchQuery,
+    Dataset,
+    DatasetQuery,
+    Document,
+    DocumentQuery,
+    PageToken,
+    ResumeToken,
+    Transition,
+    TransitionQuery,
+    Visibility,
+    batch_size_bound,
+    size_bound,
+    take_page,
+)
+from stagecast.store import (
+    BatchName,
+    ReadTransaction,
+    Store,
+    get_batch,
+    get_dataset,
+    get_document,
+    get_write_id,
+)
+
+T = TypeVar("T")
+
+
+_DATASET_BYTES = 512  # at most
+_RENDERED = 1_000  # documents that are rendered at once: some 20 ms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed(Generic[T]):
+    """A page of a list; an empty `next_page_token` ends it."""
+
+    items: Sequence[T]
+    next_page_token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentPage:
+    """Documents in the order of registration; an empty `next_page_token` ends the list.
+
+    `revision` and `resume_token` are of the moment of the first page: a watch from there misses
+    nothing.
+    """
+
+    documents: Sequence[Document]
+    next_page_token: str
+    revision: int
+    resume_token: str
+
+
+class Queries:
+    """The read side. Every method reads one moment of the store, as far as that is `visible`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get_dataset(self, dataset_id: str, *, visible: Visibility) -> Dataset:
+        """Return a dataset.
+
+        Raises:
+            DatasetNotFound: it is not there.
+        """
+        return await self._store.read(lambda tx: get_dataset(tx, dataset_id), visible=visible)
+
+    async def find_datasets(
+        self, dataset_ids: Collection[str] | None, *, visible: Visibility
+    ) -> list[Dataset]:
+        """Return those of the datasets that are there, or all, in the order of their ids."""
+        return await self._store.read(
+            lambda tx: list(tx.iterate_datasets(dataset_ids)), visible=visible
+        )
+
+    async def list_datasets(self, query: DatasetQuery, *, visible: Visibility) -> Listed[Dataset]:
+        """Return a page of the datasets that are there, in the order of their ids.
+
+        Raises:
+            FieldInvalid: the page token is malformed, or of another query.
+        """
+        return await self._store.read(lambda tx: _list_datasets(tx, query), visible=visible)
+
+    async def list_batches(self, query: BatchQuery, *, visible: Visibility) -> Listed[Batch]:
+        """Return a page of batches, newest first.
+
+        Raises:
+            DatasetNotFound: the dataset that is named is not there.
+            FieldInvalid: the page token is malformed, or of another query.
+        """
+        return await self._store.read(lambda tx: _list_batches(tx, query), visible=visible)
+
+    async def list_transitions(
+        self, query: TransitionQuery, *, visible: Visibility
+    ) -> Listed[Transition]:
+        """Return a page of the history of a batch or document, oldest first.
+
+        Raises:
+            BatchNotFound, DocumentNotFound: it is not there.
+            FieldInvalid: the page token is malformed, or of another query.
+        """
+        return await self._store.read(lambda tx: _list_transitions(tx, query), visible=visible)
+
+    async def get_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> Batch:
+        """Return a batch.
+
+        Raises:
+            BatchNotFound: it is not there.
+        """
+        return await self._store.read(
+            lambda tx: get_batch(tx, dataset_id, batch_id), visible=visible
+        )
+
+    async def get_document(
+        self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
+    ) -> Document:
+        """Return a document.
+
+        Raises:
+            BatchNotFound, DocumentNotFound: it is not there.
+        """
+
+        def get(tx: ReadTransaction) -> Document:
+            return get_document(tx, get_batch(tx, dataset_id, batch_id), document_id)
+
+        return await self._store.read(get, visible=visible)
+
+    async def list_documents(self, query: DocumentQuery, *, visible: Visibility) -> DocumentPage:
+        """Return a page of a batch's documents.
+
+        Raises:
+            BatchNotFound: there is no such batch.
+            FieldInvalid: the page token is malformed, or of another query.
+        """
+        return await self._store.read(lambda tx: _list_documents(tx, query), visible=visible)
+
+    async def render_documents(
+        self,
+        dataset_id: str,
+        batch_id: str,
+        render: Callable[[Sequence[Document]], T],
+        *,
+        visible: Visibility,
+    ) -> AsyncGenerator[tuple[T, bool]]:
+        """Let `render` make something of page after page of a batch, off the event loop.
+
+        All documents are as of one revision, and no read is held open. A batch that has none makes
+        one empty page.
+
+        Yields:
+            What was made of a page, and whether it was the last.
+
+        Raises:
+            DatasetNotFound, BatchNotFound: it is not there, or has gone meanwhile.
+        """
+        start: Batch | None = None
+        after: int | None = -1
+        while after is not None:
+            page = partial(_render_page, (dataset_id, batch_id), start, after, render)
+            start, after, rendered = await self._store.read(page, visible=visible)
+            yield rendered, after is None
+
+
+def _render_page(
+    name: BatchName,
+    start: Batch | None,
+    after: int,
+    render: Callable[[Sequence[Document]], T],
+    tx: ReadTransaction,
+) -> tuple[Batch, int | None, T]:
+    """Read a page as of the start, and render it: the start, where to go on, what was made."""
+    get_dataset(tx, name[0])
+    batch = get_batch(tx, *name)
+    start = start or batch
+    if batch.key != start.key:
+        raise BatchNotFound(*name)
+    documents, following = take_page(
+        tx.iterate_documents(batch, after_position=after, as_of=start.revision),
+        size_bound,
+        limit=_RENDERED,
+    )
+    return start, documents[-1].position if following else None, render(documents)
+
+
+def _list_datasets(tx: ReadTransaction, query: DatasetQuery) -> Listed[Dataset]:
+    question = (tx.get_page_secret(), "datasets", sorted(query.dataset_ids or ()))
+    after = PageToken.decode(query.page.token, *question).after if query.page.token else ""
+    rows = tx.iterate_datasets(query.dataset_ids, after=after)
+    datasets, following = take_page(rows, lambda _: _DATASET_BYTES, limit=query.page.size)
+    further = PageToken(after=datasets[-1].dataset_id).encode(*question) if following else ""
+    return Listed(items=datasets, next_page_token=further)
+
+
+def _list_batches(tx: ReadTransaction, query: BatchQuery) -> Listed[Batch]:
+    if query.dataset_id:
+        get_dataset(tx, query.dataset_id)
+    question = (tx.get_page_secret(), "batches", query.dataset_id, sorted(query.states))
+    before = int(PageToken.decode(query.page.token, *question).after) if query.page.token else None
+    rows = tx.iterate_batches(query.dataset_id or None, states=query.states, before_key=before)
+    batches, following = take_page(rows, batch_size_bound, limit=query.page.size)
+    # Always as long: the length would tell how large the key is.
+    further = PageToken(after=f"{batches[-1].key:018}").encode(*question) if following else ""
+    return Listed(items=batches, next_page_token=further)
+
+
+def _list_transitions(tx: ReadTransaction, query: TransitionQuery) -> Listed[Transition]:
+    batch = get_batch(tx, query.dataset_id, query.batch_id)
+    document = get_document(tx, batch, query.document_id) if query.document_id else None
+    # With the key: a batch that is made again under its old id has another history.
+    question = (tx.get_page_secret(), "transitions", batch.key, query.document_id)
+    after = int(PageToken.decode(query.page.token, *question).after) if query.page.token else 0
+    rows = tx.iterate_transitions(batch, after_revision=after, document=document)
+    transitions, following = take_page(
+        rows, lambda t: size_bound(t.document), limit=query.page.size
+    )
+    further = PageToken(after=str(transitions[-1].revision)).encode(*question) if following else ""
+    return Listed(items=transitions, next_page_token=further)
+
+
+def _list_documents(tx: ReadTransaction, query: DocumentQuery) -> DocumentPage:
+    batch = get_batch(tx, query.dataset_id, query.batch_id)
+    question = (
+        tx.get_page_secret(),
+        "documents",
+        batch.key,
+        sorted(query.states),
+        sorted(query.stages),
+    )
+    if query.page.token:
+        page = PageToken.decode(query.page.token, *question)
+        after = int(page.after)
+    else:
+        page = PageToken(after="", resume_token=_token_now(tx, batch).encode())
+        after = -1
+    rows = tx.iterate_documents(
+        batch, after_position=after, states=query.states, stages=query.stages
+    )
+    documents, following = take_page(rows, size_bound, limit=query.page.size)
+    start = ResumeToken.decode(
+        page.resume_token, dataset_id=query.dataset_id, batch_id=query.batch_id
+    )
+    last = str(documents[-1].position) if documents else ""
+    further = PageToken(after=last, resume_token=page.resume_token)
+    return DocumentPage(
+        documents=documents,
+        next_page_token=further.encode(*question) if following else "",
+        revision=start.revision,
+        resume_token=page.resume_token,
+    )
+
+
+def _token_now(tx: ReadTransaction, batch: Batch) -> ResumeToken:
+    return ResumeToken(
+        dataset_id=batch.dataset_id,
+        batch_id=batch.batch_id,
+        revision=batch.revision,
+        write_id=get_write_id(tx, batch),
+        progress_seq=batch.progress_seq,
+        server_epoch=batch.server_epoch,
+    )

@@ -1,0 +1,132 @@
+"""What workers write: attempts at documents, and reports on them.
+
+Each method opens one write transaction, lets the model decide on a `BatchEdit`, and saves that.
+Everything that can be refused is decided before the first row is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stagecast.errors import FieldInvalid, StagecastError
+from stagecast.model import (
+    Batch,
+    BatchEdit,
+    Document,
+    Report,
+    ReportOutcome,
+    Visibility,
+    apply_report,
+    start_attempt,
+)
+from stagecast.store import (
+    Store,
+    WriteTransaction,
+    document_not_found,
+    get_batch,
+    get_document,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportResult:
+    """What became of one report, and the revision of its document after it."""
+
+    document_id: str
+    outcome: ReportOutcome
+    revision: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reported:
+    """What became of the reports of one call, and the batch's revision after it."""
+
+    results: Sequence[ReportResult]
+    revision: int
+
+
+class Reports:
+    """The workers' side. Every method returns after the commit, and finds what is `visible`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def start_attempt(
+        self, dataset_id: str, batch_id: str, document_id: str, worker: str, *, visible: Visibility
+    ) -> Document:
+        """Take a document for a worker and return it.
+
+        Raises:
+            BatchNotFound, DocumentNotFound: it is not there.
+        """
+
+        def start(tx: WriteTransaction) -> Document:
+            edit = tx.edit(get_batch(tx, dataset_id, batch_id))
+            document = get_document(tx, edit.batch, document_id)
+            started = edit.apply(document, start_attempt(document, worker, now=edit.now))
+            if started is document:
+                edit.hear(document)
+            tx.save(edit)
+            return started
+
+        return await self._store.write(start, visible=visible)
+
+    async def report(
+        self, dataset_id: str, batch_id: str, reports: Sequence[Report], *, visible: Visibility
+    ) -> Reported:
+        """Record reports in their order, all or none.
+
+        Raises:
+            BatchNotFound, DocumentNotFound: it is not there.
+            FieldInvalid, StaleAttempt, IllegalTransition: a report is refused; `metadata` names its
+                `index` and `document_id`.
+        """
+        return await self._store.write(
+            lambda tx: _report(tx, dataset_id, batch_id, reports), visible=visible
+        )
+
+
+def _report(
+    tx: WriteTransaction, dataset_id: str, batch_id: str, reports: Sequence[Report]
+) -> Reported:
+    edit = tx.edit(get_batch(tx, dataset_id, batch_id))
+    document_ids = [report.document_id for report in reports]
+    documents = tx.find_documents(edit.batch, set(document_ids))
+    results: list[ReportResult] = []
+    for index, report in enumerate(reports):
+        try:
+            if report.document_id not in documents:
+                raise document_not_found(tx, edit.batch, report.document_id)
+            results.append(_apply(edit, documents, report))
+        except StagecastError as error:
+            raise _located(error, edit.batch, index, report) from None
+    tx.save(edit)
+    return Reported(results=results, revision=edit.batch.revision)
+
+
+def _apply(edit: BatchEdit, documents: dict[str, Document], report: Report) -> ReportResult:
+    document = documents[report.document_id]
+    change = apply_report(document, report, now=edit.now)
+    after = edit.apply(document, change, event_at=report.event_at)
+    if after is document:
+        edit.hear(document)
+    documents[report.document_id] = after
+    return ReportResult(
+        document_id=report.document_id, outcome=change.outcome, revision=after.revision
+    )
+
+
+def _located(error: StagecastError, batch: Batch, index: int, report: Report) -> StagecastError:
+    """Return the error with the report that it is about."""
+    if isinstance(error, FieldInvalid):
+        error = FieldInvalid(f"reports[{index}].{error.field}", error.rule)
+    else:
+        error.args = (f"reports[{index}]: {error}",)
+    error.metadata |= {
+        "dataset_id": batch.dataset_id,
+        "batch_id": batch.batch_id,
+        "document_id": report.document_id,
+        "index": str(index),
+    }
+    return error

@@ -1,0 +1,285 @@
+"""What is read: a view of one moment of the SQLite store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+
+from stagecast.errors import StoreBusy
+from stagecast.escaping import quote
+from stagecast.model import (
+    Batch,
+    BatchState,
+    Dataset,
+    Document,
+    DocumentState,
+    Stage,
+    Transition,
+)
+from stagecast.store.protocol import BatchName, DatasetNews, Head
+from stagecast.store.sqlite import columns, rows
+from stagecast.store.sqlite.connection import RETRY_AFTER_S, Connection, Cursor
+from stagecast.store.sqlite.keys import KeyReads
+from stagecast.store.sqlite.timers import TimerReads
+from stagecast.store.sqlite.trimming import TrimmingReads
+
+# A dataset by its id.
+_DATASET = f"SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE dataset_id = ?"
+
+# Datasets in the order of their ids; of a JSON list if there is one, since it may be long, and a
+# statement takes few parameters. What was deleted has a name before '0'.
+_DATASETS = f"SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE dataset_id > ?"
+_OF_LIST = " AND dataset_id IN (SELECT value FROM json_each(?))"
+_NO_DATASET = "0"
+
+# What changed since a serial: datasets, and removals.
+_CHANGED_DATASETS = f"""
+    SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE serial > ? AND dataset_id > '0'
+"""
+_REMOVED_DATASETS = "SELECT dataset_id FROM removed_datasets WHERE serial > ?"
+LAST_CHANGE_SEQ = """
+    SELECT max(coalesce((SELECT max(serial) FROM datasets), 0),
+        coalesce((SELECT max(serial) FROM removed_datasets), 0))
+"""
+
+# A batch by its ids.
+_BATCH = f"""
+    SELECT {columns.listed(columns.BATCH, "batches")}
+    FROM batches JOIN datasets ON datasets.id = batches.dataset
+    WHERE datasets.dataset_id = ? AND batches.batch_id = ?
+"""
+
+# How far batches are, by a JSON list of pairs of ids.
+_HEADS = """
+    SELECT datasets.dataset_id, batches.batch_id, batches.id, batches.revision,
+        batches.progress_serial
+    FROM json_each(?) AS named
+        JOIN datasets ON datasets.dataset_id = named.value ->> 0
+        JOIN batches ON batches.dataset = datasets.id AND batches.batch_id = named.value ->> 1
+"""
+
+# The keys of batches in a state before a key; several of them are merged, newest first.
+_KEYS_IN_STATE = "SELECT id FROM batches WHERE state = ? AND id < ?"
+_KEYS_IN_STATE_OF_DATASET = """
+    SELECT id FROM batches
+    WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state = ? AND id < ?
+"""
+_BATCH_OF_KEY = f"""
+    SELECT datasets.dataset_id, {columns.listed(columns.BATCH, "batches")}
+    FROM batches JOIN datasets ON datasets.id = batches.dataset WHERE batches.id = ?
+"""
+_NEWEST = 2**63 - 1
+
+# One document by its id; the usual report names one.
+_DOCUMENT = f"""
+    SELECT {columns.listed(columns.DOCUMENT)} FROM documents WHERE batch = ? AND document_id = ?
+"""
+
+# Documents of a JSON list of ids.
+_DOCUMENTS_NAMED = f"""
+    SELECT {columns.listed(columns.DOCUMENT)} FROM documents
+    WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?))
+"""
+
+# Documents in the order of registration, from a position on.
+_DOCUMENTS = f"""
+    SELECT {columns.listed(columns.DOCUMENT)} FROM documents WHERE batch = ? AND position > ?
+"""
+
+# Documents whose counters changed after a serial.
+_PROGRESSED = f"""
+    SELECT progress_serial, {columns.listed(columns.DOCUMENT)} FROM documents
+    WHERE batch = ? AND progress_serial > ? AND progress_serial > 0 ORDER BY progress_serial
+"""
+
+# The log from a revision on, each row with its document's identity.
+_LOG = f"""
+    SELECT {columns.listed(columns.LOG, "transitions")},
+        {columns.listed(columns.IDENTITY, "documents")}
+    FROM transitions LEFT JOIN documents
+        ON documents.batch = transitions.batch AND documents.position = transitions.position
+    WHERE transitions.batch = ? AND transitions.revision > ? ORDER BY transitions.revision
+"""
+
+# The log of one document. Without statistics SQLite would rather walk the log of the batch.
+_LOG_OF_DOCUMENT = f"""
+    SELECT {columns.listed(columns.LOG)} FROM transitions INDEXED BY transitions_by_document
+    WHERE batch = ? AND position = ? AND revision > ? ORDER BY revision
+"""
+
+# What a document was as of a revision.
+_LAST_OF_DOCUMENT = f"""
+    SELECT {columns.listed(columns.LOG)} FROM transitions INDEXED BY transitions_by_document
+    WHERE batch = ? AND position = ? AND revision <= ? ORDER BY revision DESC LIMIT 1
+"""
+
+# What page tokens are hidden by.
+_PAGE_SECRET = "SELECT page_secret FROM secrets"  # noqa: S105 - asks for one
+
+# The call that made a transition.
+_WRITE_ID = "SELECT call FROM transitions WHERE batch = ? AND revision = ?"
+
+# The last serial that a server gave.
+_PROGRESS_SEQ = "SELECT serial FROM progress_marks WHERE batch = ? AND mark = ?"
+
+
+class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
+    """Reads on one connection, inside a transaction that somebody else began.
+
+    The protocol `Reading` documents its methods.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._cursors: list[Cursor] = []
+
+    def close(self) -> None:
+        """End what was only read in part, before the transaction ends.
+
+        An error's traceback may keep a generator alive, and its cursor would hold on to the moment
+        that it reads.
+        """
+        for cursor in self._cursors:
+            cursor.close()
+
+    def find_dataset(self, dataset_id: str) -> Dataset | None:
+        row = self._connection.execute(_DATASET, (dataset_id,)).fetchone()
+        return rows.dataset_from_row(row) if row else None
+
+    def iterate_datasets(
+        self, dataset_ids: Collection[str] | None, *, after: str = ""
+    ) -> Iterator[Dataset]:
+        named = () if dataset_ids is None else (json.dumps(list(dataset_ids)),)
+        cursor = self._iterate(
+            f"{_DATASETS}{_OF_LIST if named else ''} ORDER BY dataset_id",
+            (max(after, _NO_DATASET), *named),
+        )
+        return map(rows.dataset_from_row, cursor)
+
+    def find_dataset_news(
+        self, dataset_ids: Collection[str] | None, *, after_seq: int
+    ) -> DatasetNews:
+        named = () if dataset_ids is None else (json.dumps(list(dataset_ids)),)
+        of_list = _OF_LIST if named else ""
+        params = (after_seq, *named)
+        changed = self._connection.execute(f"{_CHANGED_DATASETS}{of_list}", params).fetchall()
+        removed = self._connection.execute(f"{_REMOVED_DATASETS}{of_list}", params).fetchall()
+        [(change_seq,)] = self._connection.execute(LAST_CHANGE_SEQ)
+        datasets = [rows.dataset_from_row(row) for row in changed]
+        there = {dataset.dataset_id for dataset in datasets}
+        return DatasetNews(
+            change_seq=change_seq,
+            changed=datasets,
+            removed=sorted({dataset_id for (dataset_id,) in removed} - there),
+        )
+
+    def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
+        row = self._connection.execute(_BATCH, (dataset_id, batch_id)).fetchone()
+        return rows.batch_from_row(row, dataset_id) if row else None
+
+    def find_heads(self, names: Collection[BatchName]) -> dict[BatchName, Head]:
+        cursor = self._connection.execute(_HEADS, (json.dumps(list(names)),))
+        return {(dataset_id, batch_id): tuple(head) for dataset_id, batch_id, *head in cursor}
+
+    def iterate_batches(
+        self,
+        dataset_id: str | None,
+        *,
+        states: Collection[BatchState] = (),
+        before_key: int | None = None,
+    ) -> Iterator[Batch]:
+        of_dataset = () if dataset_id is None else (dataset_id,)
+        one = _KEYS_IN_STATE_OF_DATASET if of_dataset else _KEYS_IN_STATE
+        before = _NEWEST if before_key is None else before_key
+        wanted = states or tuple(BatchState)
+        cursor = self._iterate(
+            " UNION ALL ".join([one] * len(wanted)) + " ORDER BY id DESC",
+            tuple(value for state in wanted for value in (*of_dataset, state, before)),
+        )
+        for key in cursor:
+            [(dataset_id, *row)] = self._connection.execute(_BATCH_OF_KEY, key)
+            yield rows.batch_from_row(tuple(row), dataset_id)
+
+    def find_documents(self, batch: Batch, document_ids: Collection[str]) -> dict[str, Document]:
+        if len(document_ids) == 1:
+            cursor = self._connection.execute(_DOCUMENT, (batch.key, *document_ids))
+        else:
+            names = json.dumps(list(document_ids))
+            cursor = self._connection.execute(_DOCUMENTS_NAMED, (batch.key, names))
+        documents = (
+            rows.document_from_row(row, batch.dataset_id, batch.batch_id) for row in cursor
+        )
+        return {document.document_id: document for document in documents}
+
+    def iterate_documents(
+        self,
+        batch: Batch,
+        *,
+        after_position: int = -1,
+        states: Collection[DocumentState] = (),
+        stages: Collection[Stage] = (),
+        as_of: int | None = None,
+    ) -> Iterator[Document]:
+        where = _is_one_of("state", states) + _is_one_of("stage", stages)
+        cursor = self._iterate(
+            f"{_DOCUMENTS}{where} ORDER BY position", (batch.key, after_position, *states, *stages)
+        )
+        for row in cursor:
+            document = rows.document_from_row(row, batch.dataset_id, batch.batch_id)
+            if as_of is None or document.revision <= as_of:
+                yield document
+            elif (earlier := self._find_earlier(batch, row, as_of)) is not None:
+                yield earlier
+
+    def iterate_transitions(
+        self, batch: Batch, *, after_revision: int, document: Document | None = None
+    ) -> Iterator[Transition]:
+        identity: rows.Row = ()
+        if document is None:
+            cursor = self._iterate(_LOG, (batch.key, after_revision))
+        else:
+            identity = rows.identity_to_row(document)
+            cursor = self._iterate(_LOG_OF_DOCUMENT, (batch.key, document.position, after_revision))
+        for row in cursor:
+            yield rows.transition_from_row((*row, *identity), batch.dataset_id, batch.batch_id)
+
+    def get_page_secret(self) -> bytes:
+        [(secret,)] = self._connection.execute(_PAGE_SECRET)
+        return bytes(secret)
+
+    def find_write_id(self, batch: Batch, revision: int) -> int | None:
+        row = self._connection.execute(_WRITE_ID, (batch.key, revision)).fetchone()
+        return row[0] if row else None
+
+    def find_progress_seq(self, batch: Batch, server_epoch: int) -> int:
+        row = self._connection.execute(_PROGRESS_SEQ, (batch.key, server_epoch)).fetchone()
+        return row[0] if row else 0
+
+    def iterate_progress(self, batch: Batch, *, after_seq: int) -> Iterator[tuple[int, Document]]:
+        for change_seq, *row in self._iterate(_PROGRESSED, (batch.key, after_seq)):
+            yield change_seq, rows.document_from_row(tuple(row), batch.dataset_id, batch.batch_id)
+
+    def _find_earlier(self, batch: Batch, row: rows.Row, as_of: int) -> Document | None:
+        """Return what the document of a row was as of a revision; `None` before it joined."""
+        last = self._connection.execute(_LAST_OF_DOCUMENT, (batch.key, row[0], as_of)).fetchone()
+        if last is None:
+            if self._is_log_whole(batch):
+                return None
+            raise StoreBusy(
+                f"what batch {quote(batch.batch_id)} was at revision {as_of} was let go meanwhile; "
+                "ask again for what it is now",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        identity = row[: len(columns.IDENTITY)]
+        return rows.transition_from_row(
+            (*last, *identity), batch.dataset_id, batch.batch_id
+        ).document
+
+    def _iterate(self, sql: str, parameters: tuple[object, ...]) -> Cursor:
+        cursor = self._connection.execute(sql, parameters)
+        self._cursors.append(cursor)
+        return cursor
+
+
+def _is_one_of(column: str, values: Collection[int]) -> str:
+    return f" AND {column} IN ({', '.join('?' * len(values))})" if values else ""

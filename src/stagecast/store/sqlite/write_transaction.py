@@ -1,0 +1,312 @@
+"""What is written: a transaction of the SQLite store that changes rows.
+
+What is deleted vanishes at once, under a name that nobody can ask for; its rows go later, in steps
+that are short enough for everybody who waits to write.
+"""
+
+from __future__ import annotations
+
+import random
+
+from stagecast.model import (
+    Batch,
+    BatchEdit,
+    BatchState,
+    Creation,
+    Dataset,
+    DocumentCounts,
+    evolve,
+    move_dataset,
+    remove_batch,
+)
+from stagecast.store.lookups import get_dataset
+from stagecast.store.protocol import Topic
+from stagecast.store.sqlite import columns, rows
+from stagecast.store.sqlite.connection import Connection
+from stagecast.store.sqlite.keys import KeyWrites
+from stagecast.store.sqlite.read_transaction import LAST_CHANGE_SEQ, SqliteReadTransaction
+from stagecast.store.sqlite.timers import (
+    SET_TIMER_OF_SAVED,
+    TimerWrites,
+    timer_of_new,
+    timer_of_saved,
+)
+from stagecast.store.sqlite.trimming import TrimmingWrites
+
+# The last serial that a server gave to counters.
+_SAVE_PROGRESS_SEQ = """
+    INSERT INTO progress_marks (batch, mark, serial) VALUES (?, ?, ?)
+    ON CONFLICT (batch, mark) DO UPDATE SET serial = excluded.serial
+"""
+
+# A batch by the request that created it.
+_BATCH_BY_REQUEST = f"""
+    SELECT {columns.listed(columns.BATCH, "batches")}
+    FROM batches JOIN datasets ON datasets.id = batches.dataset
+    WHERE datasets.dataset_id = ? AND batches.request_id = ?
+"""
+
+# How a batch was created.
+_CREATION = "SELECT fingerprint, created_documents, request_id FROM batches WHERE id = ?"
+
+# A dataset's first batch makes its row.
+_NEW_DATASET = f"""
+    INSERT INTO datasets ({columns.listed(columns.DATASET)})
+    VALUES ({columns.placeholders(columns.DATASET)})
+"""
+
+# A batch before its first transition.
+_NEW_BATCH_COLUMNS = (
+    *("dataset", "batch_id", "labels", "start_after_us", "stall_after_us", "fail_after_us"),
+    *("seal_after_us", "idle_since", "created_at"),
+    *("fingerprint", "created_documents", "request_id"),
+    *columns.BATCH_CONDITION,
+)
+_NEW_BATCH = f"""
+    INSERT INTO batches ({columns.listed(_NEW_BATCH_COLUMNS)})
+    VALUES ((SELECT id FROM datasets WHERE dataset_id = ?),
+        {columns.placeholders(_NEW_BATCH_COLUMNS[1:])})
+"""
+
+# What a call makes of its batch and dataset.
+_SAVE_BATCH = f"UPDATE batches SET {columns.assignments(columns.BATCH_CONDITION)} WHERE id = ?"
+_SAVE_DATASET = f"""
+    UPDATE datasets SET {columns.assignments(columns.DATASET)}, serial = 1 + ({LAST_CHANGE_SEQ})
+    WHERE dataset_id = ?
+"""
+
+# Documents that join.
+_DOCUMENT_COLUMNS = columns.listed(columns.DOCUMENT)
+_NEW_DOCUMENT = f"""
+    INSERT INTO documents (batch, heard_at, due_at, progress_serial, {_DOCUMENT_COLUMNS})
+    VALUES (?, ?, ?, 0, {columns.placeholders(columns.DOCUMENT)})
+"""
+
+# Documents that changed; a serial only where counters did without a transition.
+_SAVE_DOCUMENT = f"""
+    UPDATE documents SET {SET_TIMER_OF_SAVED}, {columns.assignments(columns.CONDITION)},
+        revision = ?, updated_at = ?, progress_serial = coalesce(?, progress_serial)
+    WHERE batch = ? AND position = ?
+"""
+
+# The log.
+_NEW_TRANSITION = f"""
+    INSERT INTO transitions (batch, {columns.listed(columns.LOG)})
+    VALUES (?, {columns.placeholders(columns.LOG)})
+"""
+
+# A batch vanishes: no id begins with a slash, the request may be made again, and those
+# that have ended, or wait to be sealed, are looked through without it.
+_HIDE_BATCH = """
+    UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL, seal_after_us = 0
+    WHERE id = ?
+"""
+# Of several that ended in one commit, the dataset knows how the last one did.
+_LAST_ENDED = """
+    SELECT state FROM batches INDEXED BY batches_by_end
+    WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?)
+        AND ended_at IS NOT NULL AND state > 0
+    ORDER BY ended_at DESC, state = ? DESC, id DESC LIMIT 1
+"""
+
+# A dataset vanishes with its batches.
+_BATCH_IDS = """
+    SELECT batch_id FROM batches
+    WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
+"""
+_HIDE_BATCHES = """
+    UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL, seal_after_us = 0
+    WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
+"""
+_HIDE_DATASET = "UPDATE datasets SET dataset_id = '/' || id WHERE dataset_id = ?"
+_NEW_REMOVAL = f"""
+    INSERT INTO removed_datasets (serial, dataset_id) VALUES (1 + ({LAST_CHANGE_SEQ}), ?)
+"""
+
+# What has vanished goes piece by piece, the batch itself last.
+_HIDDEN_BATCH = "SELECT id FROM batches WHERE state = 0 LIMIT 1"
+_SWEEP_TRANSITIONS = """
+    DELETE FROM transitions WHERE batch = :batch AND revision < :most
+        + (SELECT min(revision) FROM transitions WHERE batch = :batch)
+"""
+_SWEEP_DOCUMENTS = """
+    DELETE FROM documents WHERE batch = :batch AND position < :most
+        + (SELECT min(position) FROM documents WHERE batch = :batch)
+"""
+_SWEEP_MARKS = "DELETE FROM progress_marks WHERE batch = :batch"
+_SWEEP_BATCH = "DELETE FROM batches WHERE id = :batch"
+_SWEEP_DATASET = """
+    DELETE FROM datasets WHERE id = (
+        SELECT id FROM datasets WHERE dataset_id < '0'
+            AND NOT EXISTS (SELECT 1 FROM batches WHERE dataset = datasets.id)
+        LIMIT 1
+    )
+"""
+
+
+class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, TrimmingWrites):
+    """Also writes; the protocol `Writing` documents its methods.
+
+    Args:
+        connection: where to write.
+        now: the commit time in microseconds.
+        mark: the random number of this server.
+
+    Attributes:
+        now: the commit time in microseconds.
+        touched: the batches that were saved, and what was deleted.
+    """
+
+    def __init__(self, connection: Connection, now: int, server_epoch: int) -> None:
+        super().__init__(connection)
+        self.now = now
+        self._server_epoch = server_epoch
+        self.touched: set[Topic] = set()
+
+    def get_creation(self, batch: Batch) -> Creation:
+        [(fingerprint, documents, request_id)] = self._connection.execute(_CREATION, (batch.key,))
+        return Creation(fingerprint=fingerprint, documents=documents, request_id=request_id)
+
+    def find_batch_by_request(self, dataset_id: str, request_id: str) -> Batch | None:
+        row = self._connection.execute(_BATCH_BY_REQUEST, (dataset_id, request_id)).fetchone()
+        return rows.batch_from_row(row, dataset_id) if row else None
+
+    def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
+        if self.find_dataset(batch.dataset_id) is None:
+            self._connection.execute(
+                _NEW_DATASET, rows.dataset_to_row(_first_seen(batch.dataset_id, self.now))
+            )
+        cursor = self._connection.execute(
+            _NEW_BATCH,
+            (
+                batch.dataset_id,
+                batch.batch_id,
+                rows.labels_to_text(dict(batch.labels)),
+                batch.start_after_us,
+                batch.stall_after_us,
+                batch.fail_after_us,
+                batch.seal_after_us,
+                self.now,
+                batch.created_at,
+                creation.fingerprint,
+                creation.documents,
+                creation.request_id,
+                *rows.batch_condition_to_row(batch),
+            ),
+        )
+        keyed = evolve(batch, key=cursor.lastrowid or 0)
+        return BatchEdit(
+            keyed, new=True, now=self.now, write_id=random_number(), server_epoch=self._server_epoch
+        )
+
+    def edit(self, batch: Batch) -> BatchEdit:
+        return BatchEdit(
+            batch,
+            new=False,
+            now=self.now,
+            write_id=random_number(),
+            server_epoch=self._server_epoch,
+        )
+
+    def save(self, edit: BatchEdit) -> None:
+        if edit.heard:
+            self._save_heartbeat(edit.batch, edit.heard.values(), self.now)
+        if not edit.dirty:
+            return
+        batch = edit.batch
+        self._save_documents(edit)
+        self._connection.executemany(
+            _NEW_TRANSITION,
+            ((batch.key, *rows.transition_to_row(transition)) for transition in edit.transitions),
+        )
+        self._connection.execute(_SAVE_BATCH, (*rows.batch_condition_to_row(batch), batch.key))
+        if edit.transitions:
+            dataset = get_dataset(self, batch.dataset_id)
+            self._save_dataset(move_dataset(dataset, edit.before, batch))
+        if edit.progress_seqs:
+            progress_seq = (batch.key, batch.server_epoch, batch.progress_seq)
+            self._connection.execute(_SAVE_PROGRESS_SEQ, progress_seq)
+        self.touched.add((batch.dataset_id, batch.batch_id))
+
+    def delete_batch(self, batch: Batch) -> None:
+        self._connection.execute(_HIDE_BATCH, (batch.key,))
+        dataset = get_dataset(self, batch.dataset_id)
+        params = (batch.dataset_id, dataset.last_ended)
+        ended = self._connection.execute(_LAST_ENDED, params).fetchone()
+        last_ended = BatchState(ended[0]) if ended else None
+        self._save_dataset(remove_batch(dataset, batch, last_ended=last_ended, now=self.now))
+        self.touched.add((batch.dataset_id, batch.batch_id))
+
+    def delete_dataset(self, dataset: Dataset) -> None:
+        dataset_id = dataset.dataset_id
+        names = self._connection.execute(_BATCH_IDS, (dataset_id,)).fetchall()
+        self._connection.execute(_HIDE_BATCHES, (dataset_id,))
+        self._connection.execute(_HIDE_DATASET, (dataset_id,))
+        self._connection.execute(_NEW_REMOVAL, (dataset_id,))
+        self.touched |= {(dataset_id, batch_id) for (batch_id,) in names} | {(dataset_id,)}
+
+    def sweep(self, max_rows: int) -> bool:
+        left = max_rows
+        while left > 0 and (swept := self._sweep_piece(left)):
+            left -= swept
+        return left < max_rows
+
+    def _sweep_piece(self, max_rows: int) -> int:
+        """Delete rows of one batch from one table, or of a dataset, and return how many."""
+        hidden = self._connection.execute(_HIDDEN_BATCH).fetchone()
+        if hidden is None:
+            return self._connection.execute(_SWEEP_DATASET).rowcount
+        of_batch = {"batch": hidden[0], "most": max_rows}
+        for piece in (_SWEEP_TRANSITIONS, _SWEEP_DOCUMENTS, _SWEEP_MARKS):
+            if swept := self._connection.execute(piece, of_batch).rowcount:
+                return swept
+        return self._connection.execute(_SWEEP_BATCH, of_batch).rowcount
+
+    def _save_documents(self, edit: BatchEdit) -> None:
+        key = edit.batch.key
+        if edit.added:
+            self._connection.executemany(
+                _NEW_DOCUMENT,
+                (
+                    (key, *timer_of_new(edit.batch, self.now), *rows.document_to_row(added))
+                    for added in edit.added.values()
+                ),
+            )
+            if edit.batch.seal_after_us:
+                self.set_idle_since(edit.batch, self.now)
+        self._connection.executemany(
+            _SAVE_DOCUMENT,
+            (
+                (
+                    *timer_of_saved(document, edit, self.now),
+                    *rows.condition_to_row(document),
+                    document.revision,
+                    document.updated_at,
+                    edit.progress_seqs.get(document.document_id),
+                    key,
+                    document.position,
+                )
+                for document in edit.changed.values()
+            ),
+        )
+
+    def _save_dataset(self, dataset: Dataset) -> None:
+        row = rows.dataset_to_row(dataset)
+        self._connection.execute(_SAVE_DATASET, (*row, dataset.dataset_id))
+
+
+def random_number() -> int:
+    """Return a number that no other call or server has."""
+    return random.getrandbits(63)
+
+
+def _first_seen(dataset_id: str, now: int) -> Dataset:
+    return Dataset(
+        dataset_id=dataset_id,
+        batches=0,
+        open_batches=0,
+        pending_batches=0,
+        last_ended=None,
+        counts=DocumentCounts(),
+        updated_at=now,
+    )

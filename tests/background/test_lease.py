@@ -1,0 +1,165 @@
+"""Who keeps: one process at a time, and another soon after it has died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from stagecast.model import (
+    ALL,
+    Report,
+    Stage,
+)
+from stagecast.store.sqlite import connection
+from stagecast.store.sqlite import store as store_module
+from tests.background.node import Node, live, open_node
+from tests.builders import DATASET_ID
+from tests.clock import Clock
+
+
+async def test_only_one_of_many_keeps(path: Path, clock: Clock) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(open_node(path, clock)) for _ in range(4)]
+        for _ in range(5):
+            await asyncio.gather(*(node.detector.scan() for node in nodes))
+        first = await nodes[0].lease()
+        for _ in range(20):
+            clock.pass_time(1)
+            await asyncio.gather(*(node.detector.scan() for node in nodes))
+        last = await nodes[0].lease()
+        assert last.holder == first.holder != 0
+        assert last.renewals == first.renewals + 10, (
+            "one beat in two seconds, whoever else is there"
+        )
+
+
+async def test_slower_of_two_that_want_a_free_place_does_not_take_it(
+    path: Path, clock: Clock
+) -> None:
+    async with open_node(path, clock) as one, open_node(path, clock) as other:
+        other.store.go_on.clear()
+        slower = asyncio.ensure_future(other.detector.scan())
+        async with asyncio.timeout(60):
+            await other.store.waits.wait()
+        await one.detector.scan()
+        started = await one.lease()
+        other.store.go_on.set()
+        await slower
+        assert await one.lease() == started
+
+
+async def test_place_is_free_at_once_when_a_keeper_leaves(
+    pair: tuple[Node, Node], clock: Clock
+) -> None:
+    one, other = pair
+    await one.create("a", stall_after_s=10)
+    await one.start("a")
+    await live(clock, 5, pair)
+    await one.detector.release()
+    await live(clock, 10, [other])
+    assert not (await other.document("a")).stalled, "its grace began anew"
+    await live(clock, 3, [other])
+    assert (await other.document("a")).stalled
+
+
+async def test_keeper_that_leaves_does_not_send_away_another(
+    pair: tuple[Node, Node], clock: Clock
+) -> None:
+    one, other = pair
+    before = await one.lease()
+    await other.detector.release()
+    assert await one.lease() == before
+
+
+async def test_dead_or_hanging_keeper_is_replaced_after_some_seconds(
+    pair: tuple[Node, Node], clock: Clock
+) -> None:
+    one, other = pair
+    await one.create("a", stall_after_s=10)
+    await one.start("a")
+    await live(clock, 4, pair)
+    first = await one.lease()
+    await live(clock, 5, [other])
+    assert (await one.lease()).holder == first.holder
+    await live(clock, 2, [other])
+    second = await one.lease()
+    assert second.holder not in (0, first.holder)
+    await live(clock, 20, pair)
+    assert (await one.lease()).holder == second.holder, "who comes back waits for its turn"
+    assert (await one.document("a")).stalled
+
+
+async def test_keeper_that_hung_within_a_look_does_nothing_more(path: Path, clock: Clock) -> None:
+    """What it wanted to write waits while another process takes its place."""
+    async with open_node(path, clock) as one, open_node(path, clock) as other:
+        await one.detector.scan()
+        await one.create("a", stall_after_s=10)
+        await one.start("a")
+        await live(clock, 10, [one, other])
+        before = await one.lease()
+        clock.pass_time(2)
+        one.store.go_on.clear()
+        hanging = asyncio.ensure_future(one.detector.scan())
+        async with asyncio.timeout(60):
+            await one.store.waits.wait()
+        await live(clock, 7, [other])
+        assert (await other.lease()).holder != before.holder
+        started = await other.lease()
+        one.store.go_on.set()
+        await hanging
+        assert await other.lease() == started
+        assert not (await one.document("a")).stalled, "its grace began anew"
+
+
+async def test_look_with_nothing_due_reads_no_documents(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a reader nor the writer does more for 5,000 open documents than for one."""
+    written: list[str] = []
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def reader(path: Path) -> connection.Connection:
+        opened = connection.open_reader(path)
+        opened.set_progress_handler(count, 1)
+        return opened
+
+    def writer(path: Path) -> connection.Connection:
+        opened = connection.open_writer(path)
+        opened.set_trace_callback(written.append)
+        return opened
+
+    monkeypatch.setattr(store_module, "open_reader", reader)
+    monkeypatch.setattr(store_module, "open_writer", writer)
+
+    async def steps_of_a_look(node: Node) -> int:
+        """Of several: the first of a thread also reads the schema."""
+        written.clear()
+        minimum = sys.maxsize
+        for _ in range(12):
+            before = steps
+            clock.pass_time(1)
+            await node.detector.scan()
+            minimum = min(minimum, steps - before)
+        return minimum
+
+    async with open_node(path, clock) as node:
+        await node.detector.scan()
+        await node.create("a", stall_after_s=3_600)
+        await node.start("a")
+        of_one = await steps_of_a_look(node)
+        names = [f"doc-{number}" for number in range(5_000)]
+        await node.create(*names, stall_after_s=3_600, batch_id="large")
+        reports = [Report(document_id=name, stage=Stage.PARSING) for name in names]
+        await node.reports.report(DATASET_ID, "large", reports, visible=ALL)
+        assert await steps_of_a_look(node) == of_one > 0
+        assert not [sql for sql in written if "documents" in sql]
+        assert [sql for sql in written if "keeper" in sql], "it beats"

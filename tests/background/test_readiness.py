@@ -1,0 +1,44 @@
+"""Whether the server can do its work: a store that does not even refuse is none to work with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stagecast.background import readiness
+from stagecast.background.readiness import Readiness
+from stagecast.config import Config
+from stagecast.store.sqlite import SqliteStore
+from tests.clock import Clock
+from tests.conditions import until
+from tests.faults import hanging_reads, hanging_writes
+
+
+@pytest.mark.parametrize("hanging", [hanging_writes, hanging_reads])
+async def test_server_is_not_ready_while_its_store_hangs(
+    config: Config,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    hanging: Callable[[SqliteStore], Any],
+) -> None:
+    monkeypatch.setattr(readiness, "_PROBE_S", 0.1)
+    store = SqliteStore(
+        config.db, clock=clock, on_commit=lambda _topics: None, on_foreign_commit=lambda: None
+    )
+    reported = Readiness()
+    assert not reported.ready, "nobody has tried"
+    reported.gain()
+    async with hanging(store):
+        keeping = asyncio.create_task(reported.run(store, every_s=0.01))
+        await until(lambda: not reported.ready)
+        assert "not ready: the store did not answer within 0.1 s" in caplog.messages
+    await until(lambda: reported.ready)
+    keeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
+    await store.close()

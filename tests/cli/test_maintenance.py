@@ -1,0 +1,136 @@
+"""`stagecast backup` and `stagecast check`, beside servers that go on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import uuid
+from pathlib import Path
+
+import pytest
+
+from stagecast.client import Client
+from stagecast.store.sqlite import inspect_file
+from tests.cli.command import command, finished, stagecast, started
+from tests.conditions import until
+from tests.process import running
+from tests.rpc.calls import execute
+from tests.watches.pipeline import STAGES, Pipeline
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> Path:
+    """The file of a server that was killed, so that its log lies beside it."""
+    db = tmp_path / "s.db"
+    async with running(db) as server, Client(server.grpc) as client:
+        pipeline = Pipeline(client, str(uuid.uuid4()))
+        await pipeline.create(3)
+        for stage in STAGES:
+            await pipeline.stage(stage)
+    return db
+
+
+async def test_check_says_that_all_is_well_and_what_there_is(db: Path) -> None:
+    ended = await stagecast("check", "--db", db)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == f"{db} is sound: 1 dataset, 1 batch, 3 documents, 20 transitions\n"
+
+
+async def test_check_says_what_is_wrong_line_by_line(db: Path) -> None:
+    execute(db, "UPDATE batches SET failed = 4, revision = 19")
+    ended = await stagecast("check", "--db", db)
+    assert (ended.code, ended.err) == (1, "")
+    lines = ended.out.splitlines()
+    assert len(lines) > 2
+    assert all(line.startswith(("batch '", "dataset '", "document '")) for line in lines)
+    assert any("failed is 4, not 0" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", ["check", "backup"])
+async def test_what_is_no_store_is_told_in_one_line(tmp_path: Path, command: str) -> None:
+    text = tmp_path / "text.db"
+    text.write_text("This is no database at all.")
+    arguments = ("backup", tmp_path / "c.db") if command == "backup" else ("check",)
+    for path, why in (
+        (tmp_path / "no.db", "there is no such file"),
+        (text, "not an SQLite file of"),
+    ):
+        ended = await stagecast(*arguments, "--db", path)
+        assert (ended.code, ended.out) == (1, "")
+        [line] = ended.err.splitlines()
+        assert line.startswith("Error: ")
+        assert why in line
+    assert [each.name for each in tmp_path.iterdir()] == ["text.db"]
+
+
+async def test_file_is_named_by_the_environment_as_well(db: Path) -> None:
+    ended = await stagecast("check", STAGECAST_DB=str(db))
+    assert ended.code == 0
+
+
+@pytest.mark.slow
+async def test_backup_says_where_the_copy_is_and_keeps_what_is_there(db: Path) -> None:
+    copy = db.with_name("copy.db")
+    ended = await stagecast("backup", copy, "--db", db)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == f"{copy} is a copy of {db}: {copy.stat().st_size:,} bytes\n"
+    ended = await stagecast("backup", copy, "--db", db)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == f"Error: {copy} is there already\n"
+    ended = await stagecast("backup", copy, "--db", db, "--overwrite")
+    assert (ended.code, ended.err) == (0, "")
+    assert (await stagecast("check", "--db", copy)).code == 0
+
+
+@pytest.mark.slow
+async def test_servers_go_on_while_their_file_is_copied_and_checked(tmp_path: Path) -> None:
+    db = tmp_path / "s.db"
+    async with (
+        running(db) as one,
+        running(db) as other,
+        Client(one.grpc) as client,
+        Client(other.grpc) as other_client,
+    ):
+        pipelines = [Pipeline(each, str(uuid.uuid4())) for each in (client, other_client)]
+        for pipeline in pipelines:
+            await pipeline.create(300, more_documents_follow=True)
+        async with asyncio.TaskGroup() as reports:
+            for number, pipeline in enumerate(pipelines):
+                reports.create_task(pipeline.run(random.Random(number)))
+            for number in range(3):
+                acknowledged = sum(len(pipeline.acknowledged) for pipeline in pipelines)
+                copy = tmp_path / f"c-{number}.db"
+                assert (await stagecast("backup", copy, "--db", db)).code == 0
+                checked = await stagecast("check", "--db", db)
+                assert checked.code == 0, checked.out
+                actual = inspect_file(copy)
+                assert list(actual.faults) == []
+                assert actual.transitions >= acknowledged
+    assert list(inspect_file(db).faults) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_backup_that_is_ended_leaves_nothing_behind(
+    db: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    execute(db, "CREATE TABLE filler AS SELECT zeroblob(100000000) AS content")
+    target = tmp_path / "copies"
+    target.mkdir()
+    async with started("backup", target / "copy.db", "--db", db) as backup:
+        await until(lambda: any(target.iterdir()))
+        backup.process.send_signal(number)
+        ended = await backup.end()
+    assert (ended.code, ended.err) == (128 + number, "")
+    assert list(target.iterdir()) == []
+
+
+async def test_backup_that_finds_no_room_names_both_files(tmp_path: Path) -> None:
+    db, copy = tmp_path / "s.db", tmp_path / "copy.db"
+    assert (await stagecast("keys", "create", "--db", db)).code == 0
+    line = command("backup", "--db", db, copy)
+    ended = await finished(["bash", "-c", 'ulimit -f 64; exec "$@"', "bash", *line])
+    assert ended.code == 1
+    assert ended.err.startswith(f"Error: cannot copy {db} to {copy}: ")
+    assert not copy.exists()

@@ -1,0 +1,139 @@
+"""Clients that do not read their answers, or ask for nothing, are hung up on; nobody else is."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+
+from stagecast.app import App
+from stagecast.client import Client
+from stagecast.config import Config
+from stagecast.rpc import unread_answers
+from stagecast.v1 import status_service_pb2 as ss
+from tests.clock import Clock
+from tests.conditions import until
+from tests.rpc.calls import BATCH, Calls
+from tests.rpc.http2 import raw_connection
+
+LIST = "/stagecast.v1.StatusService/ListDocuments"
+CHECK = "/grpc.health.v1.Health/Check"
+NEVER_S = 600.0
+SOON_S = 0.2
+
+
+def framed(request: Message) -> bytes:
+    """Return a request as a call sends it."""
+    content = request.SerializeToString()
+    return bytes(1) + len(content).to_bytes(4) + content
+
+
+async def fill(app: App, dataset_id: str, documents: int) -> bytes:
+    """Create a batch; return a request for its documents."""
+    async with Client(app.grpc_address) as client:
+        await Calls(client, dataset_id).create(*(f"doc-{n}" for n in range(documents)))
+    return framed(ss.ListDocumentsRequest(dataset_id=dataset_id, batch_id=BATCH, page_size=1_000))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("documents", [1, 1_000])
+async def test_connection_whose_answers_are_not_read_is_closed_in_time(
+    config: Config, clock: Clock, dataset_id: str, documents: int, host: str
+) -> None:
+    impatient = dataclasses.replace(config, grpc=f"{host}:0", slow_reader_s=SOON_S)
+    async with App(impatient, clock=clock) as app, asyncio.timeout(60):
+        request = await fill(app, dataset_id, documents)
+        tasks = len(asyncio.all_tasks())
+        async with (
+            raw_connection(app.grpc_address, window=0) as stopped,
+            raw_connection(app.grpc_address) as other,
+        ):
+            for _ in range(10):
+                stopped.begin(LIST, request)
+            await stopped.read_until_closed()
+            await other.ping()
+            await until(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+async def test_answer_that_needs_no_key_has_the_same_limit(config: Config, clock: Clock) -> None:
+    impatient = dataclasses.replace(config, slow_reader_s=SOON_S)
+    async with (
+        asyncio.timeout(60),
+        App(impatient, clock=clock) as app,
+        raw_connection(app.grpc_address, window=0) as stopped,
+    ):
+        stopped.begin(CHECK, bytes(5))
+        await stopped.read_until_closed()
+
+
+async def test_answers_beyond_the_bytes_that_may_be_unread_have_little_time(
+    config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread_answers, "_HURRIED_S", SOON_S)
+    few = dataclasses.replace(config, slow_reader_s=NEVER_S, max_waiting_bytes=100_000)
+    async with App(few, clock=clock) as app, asyncio.timeout(60):
+        request = await fill(app, dataset_id, 1_000)
+        async with raw_connection(app.grpc_address, window=0) as stopped:
+            for _ in range(10):
+                stopped.begin(LIST, request)
+            await stopped.read_until_closed()
+
+
+async def test_answer_is_counted_until_it_was_read(server: App, dataset_id: str) -> None:
+    request = await fill(server, dataset_id, 1_000)
+    answers = server._rpc._unread
+    async with raw_connection(server.grpc_address, window=0) as stopped:
+        stream = stopped.begin(LIST, request)
+        await until(lambda: answers._bytes > 1_000)
+        stopped.open_window(stream, 1 << 20)
+        await until(lambda: not answers._bytes)
+
+
+async def test_client_of_a_unix_socket_is_left_alone_and_the_log_says_so(
+    config: Config, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="stagecast")
+    impatient = dataclasses.replace(config, grpc=f"unix:{tmp_path}/g", slow_reader_s=SOON_S)
+    async with (
+        asyncio.timeout(60),
+        App(impatient, clock=clock) as app,
+        raw_connection(app.grpc_address, window=0) as stopped,
+    ):
+        stopped.begin(CHECK, bytes(5))
+        await until(lambda: "is left alone" in caplog.text)
+        await stopped.ping()
+    assert "closing" not in caplog.text
+
+
+async def test_connection_without_a_call_is_closed_in_time_and_one_with_a_watch_is_not(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    brief = dataclasses.replace(config, http_idle_s=1.0)
+    async with App(brief, clock=clock) as app, asyncio.timeout(60):
+        await fill(app, dataset_id, 1)
+        request = ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH, follow=True)
+        async with raw_connection(app.grpc_address) as watching:
+            watching.begin("/stagecast.v1.StatusService/WatchBatch", framed(request))
+            await until(lambda: app.open_watches == 1)
+            async with raw_connection(app.grpc_address) as idle:
+                await idle.read_until_closed()
+            await watching.ping()
+            assert app.open_watches == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        ("ipv4:127.0.0.1:80", (ip_address("127.0.0.1"), 80)),
+        ("ipv6:%5B::1%5D:80", (ip_address("::1"), 80)),
+        ("ipv6:%5B::ffff:127.0.0.1%5D:80", (ip_address("127.0.0.1"), 80)),
+        ("ipv6:%5Bfe80::1%25eth0%5D:80", (ip_address("fe80::1%eth0"), 80)),
+        ("unix:", None),
+    ],
+)
+def test_peer_is_found_by_what_grpc_calls_it(peer: str, expected: object) -> None:
+    assert unread_answers._parse(peer) == expected

@@ -1,0 +1,420 @@
+"""A sound file has no faults, whatever was done to it; and each fault is found and named."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlite_utils.utils import sqlite3
+
+from stagecast.errors import StartError
+from stagecast.model import ALL, Stage, pause, resume, stall
+from stagecast.store import HistoryLimit
+from stagecast.store import get_batch as find_batch
+from stagecast.store.sqlite import SqliteStore, inspect_file, integrity
+from stagecast.store.sqlite import connection as connections
+from tests.builders import DATASET_ID, ERROR, counted, create, get_batch, move, report_of, started
+from tests.clock import START_US, Clock
+from tests.store.deletion import OTHER_DATASET_ID
+from tests.store.history import ended, make_ended, retried
+from tests.store.test_migrations import FILES
+
+OF_OPEN = f"batch 'open' of dataset '{DATASET_ID}'"
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def path(tmp_path: Path, clock: Clock) -> Path:
+    """A file in which everything has happened: ends, retries, counters, deletions, trimming."""
+    path = tmp_path / "s.db"
+    async with opened(path, clock) as store:
+        trimmed = await make_ended(store, "trimmed")
+        await store.write(
+            lambda tx: tx.trim(HistoryLimit(ended_until=clock.now_us, keep=2), 100), visible=ALL
+        )
+        await move(store, trimmed, (0, retried), (0, started), (0, ended))
+        await make_ended(store, "ended")
+        await make_ended(store, "deleted")
+        await store.write(
+            lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, "deleted")), visible=ALL
+        )
+        clock.advance(5)
+        batch = await create(store, "open", documents=6, sealed=False)
+        paused, resumed = (
+            lambda actual, now: pause(actual, now=now),
+            lambda actual, _: resume(actual),
+        )
+        await move(store, batch, *[(number, started) for number in range(5)])
+        await move(store, batch, (0, ended), (1, report_of(error=ERROR)), (2, paused), (2, resumed))
+        await move(store, batch, (3, report_of(progress=counted(7, 9))), (4, lambda d, _: stall(d)))
+        await move(store, batch, (2, report_of(stage=Stage.INDEXING, progress=counted(3))))
+        await create(store, "other", dataset_id=OTHER_DATASET_ID)
+    return path
+
+
+def change(path: Path, *statements: str) -> None:
+    """Run statements on the file, in which `:open` is the key of the open batch."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        [key] = connection.execute("SELECT id FROM batches WHERE batch_id = 'open'").fetchone()
+        for statement in statements:
+            connection.execute(statement, {"open": key})
+
+
+def test_sound_file_has_no_faults_and_is_counted(path: Path) -> None:
+    actual = inspect_file(path)
+    assert list(actual.faults) == []
+    assert (actual.datasets, actual.batches, actual.documents) == (2, 4, 12)
+    assert actual.transitions == 11 + 5 + 18 + 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE documents SET due_at = NULL WHERE position = 0", "state 1, stalled 0, heard at"),
+        ("UPDATE documents SET due_at = 5, heard_at = 5 WHERE position = 1", "stalled 1, heard at"),
+    ],
+)
+async def test_wait_for_a_worker_is_timed_until_it_is_over(
+    tmp_path: Path, clock: Clock, statement: str, said: str
+) -> None:
+    path = tmp_path / "s.db"
+    async with opened(path, clock) as store:
+        batch = await create(store, "open", documents=2, start_after_us=1, seal_after_us=1)
+        await move(store, batch, (1, lambda d, _: stall(d)))
+    assert list(inspect_file(path).faults) == []
+    change(path, statement)
+    [fault] = inspect_file(path).faults
+    assert said in fault
+
+
+def test_file_is_left_as_it_is(path: Path) -> None:
+    before = path.read_bytes()
+    inspect_file(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["s.db"]
+
+
+# What is done to the file, and what is said of it.
+DOCUMENT_3 = f"document 'doc-3' of {OF_OPEN}"
+FAULTS = {
+    "count": (
+        "UPDATE batches SET running = 5 WHERE batch_id = 'open'",
+        OF_OPEN,
+        "running is 5, not 3",
+    ),
+    "segments": (
+        "UPDATE batches SET segments_total = 1, segments_completed = 2 WHERE batch_id = 'open'",
+        OF_OPEN,
+        "segments_completed is 2, not 10, segments_total is 1, not 9",
+    ),
+    "counts_without_documents": (
+        "DELETE FROM documents WHERE batch = :open",
+        OF_OPEN,
+        "pending is 1, not 0",
+    ),
+    "batches": (
+        "UPDATE datasets SET batches = 7 WHERE id = 1",
+        f"dataset '{DATASET_ID}'",
+        "batches is 7, not 3",
+    ),
+    "open_batches": (
+        "UPDATE datasets SET open_batches = 0, pending_batches = 1 WHERE id = 1",
+        f"dataset '{DATASET_ID}'",
+        "open_batches is 0, not 1, pending_batches is 1, not 0",
+    ),
+    "counts_of_dataset": (
+        "UPDATE datasets SET succeeded = 0 WHERE id = 1",
+        f"dataset '{DATASET_ID}'",
+        "succeeded is 0, not 7",
+    ),
+    "last_ended": (
+        "UPDATE datasets SET last_ended = 7 WHERE id = 2",
+        f"dataset '{OTHER_DATASET_ID}'",
+        "last_ended is 7, which no batch of it is",
+    ),
+    "dataset_serial": (
+        "UPDATE datasets SET serial = (SELECT serial FROM datasets WHERE id = 1) WHERE id = 2",
+        f"dataset '{OTHER_DATASET_ID}'",
+        "is another's as well",
+    ),
+    "serial_of_removed": (
+        "INSERT INTO removed_datasets SELECT serial, 'x' FROM datasets WHERE id = 2",
+        f"dataset '{OTHER_DATASET_ID}'",
+        "is another's as well",
+    ),
+    "hole": (
+        "DELETE FROM transitions WHERE batch = :open AND revision = 4",
+        OF_OPEN,
+        "its log from revision 1 to 18 has gaps (transitions: 17)",
+    ),
+    "begin_of_log": (
+        "DELETE FROM transitions WHERE batch = :open AND revision = 1",
+        OF_OPEN,
+        "kept_from is 1, not 2",
+    ),
+    "end_of_log": (
+        "DELETE FROM transitions WHERE batch = :open AND revision = 18",
+        OF_OPEN,
+        "revision is 18, not 17",
+    ),
+    "whole_log": (
+        "DELETE FROM transitions WHERE batch = :open",
+        OF_OPEN,
+        "kept_from is 1, not None, revision is 18, not None",
+    ),
+    "revision": (
+        "UPDATE batches SET revision = 99 WHERE batch_id = 'open'",
+        OF_OPEN,
+        "revision is 99, not 18",
+    ),
+    "kind": (
+        "UPDATE transitions SET kind = 77 WHERE batch = :open AND revision = 5",
+        OF_OPEN,
+        "revision 5 is of kind 77",
+    ),
+    "position": (
+        "UPDATE transitions SET position = 66 WHERE batch = :open AND revision = 5",
+        OF_OPEN,
+        "position 66, which is not there",
+    ),
+    "time": (
+        "UPDATE transitions SET committed_at = 5 WHERE batch = :open AND revision = 5",
+        OF_OPEN,
+        "revision 5 was committed before the one before it",
+    ),
+    "counts_of_log": (
+        "UPDATE transitions SET failed = 3, sealed = 1 WHERE batch = :open AND revision = 18",
+        OF_OPEN,
+        "sealed is 0, not 1, failed is 1, not 3",
+    ),
+    "document_stage": (
+        "UPDATE documents SET stage = 3 WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "stage is 3, not 1",
+    ),
+    "document_worker": (
+        "UPDATE documents SET worker = 'x' WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "worker is 'x', not 'wörker-1'",
+    ),
+    "document_behind": (
+        "UPDATE documents SET revision = 5 WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "revision is 5, not 11",
+    ),
+    "document_without_log": (
+        "UPDATE transitions SET position = 2 WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "revision is 11, not None",
+    ),
+    "state": (
+        "UPDATE documents SET state = 9 WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "state 9, stage 1, stalled 0 and error None do not go together",
+    ),
+    "stage": (
+        "UPDATE documents SET stage = 7 WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "stage 7, stalled 0 and error None do not go together",
+    ),
+    "error": (
+        "UPDATE documents SET error_reason = 'X' WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "error 'X' do not go together",
+    ),
+    "completed": (
+        "UPDATE documents SET stage = 6 WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "stage 6, stalled 0 and error None do not go together",
+    ),
+    "stalled": (
+        "UPDATE documents SET stalled = 1 WHERE batch = :open AND position = 0",
+        f"document 'doc-0' of {OF_OPEN}",
+        "state 4, stage 6, stalled 1",
+    ),
+    "end": (
+        "UPDATE batches SET ended_at = 5 WHERE batch_id = 'open'",
+        OF_OPEN,
+        "state 2 and end 5 do not go together",
+    ),
+    "no_end": (
+        "UPDATE batches SET ended_at = NULL WHERE batch_id = 'ended'",
+        f"batch 'ended' of dataset '{DATASET_ID}'",
+        "state 4 and end None do not go together",
+    ),
+    "no_timer": (
+        "UPDATE documents SET due_at = NULL WHERE batch = :open AND position = 2",
+        f"document 'doc-2' of {OF_OPEN}",
+        f"state 2, stalled 0, heard at {START_US + 5_000_000} and due at None",
+    ),
+    "timer_of_nobody": (
+        "UPDATE documents SET due_at = 7 WHERE batch = :open AND position = 0",
+        f"document 'doc-0' of {OF_OPEN}",
+        "and due at 7 do not go together",
+    ),
+    "timer_without_begin": (
+        "UPDATE documents SET heard_at = NULL WHERE batch = :open AND position = 2",
+        f"document 'doc-2' of {OF_OPEN}",
+        "heard at None and due at",
+    ),
+    "serial_beyond": (
+        "UPDATE documents SET progress_serial = 9 WHERE batch = :open AND position = 3",
+        DOCUMENT_3,
+        "its counters have serial 9",
+    ),
+    "serial_shared": (
+        "UPDATE documents SET progress_serial = 1 WHERE batch = :open AND position = 2",
+        DOCUMENT_3,
+        "its counters have serial 1",
+    ),
+    "mark": ("DELETE FROM progress_marks", OF_OPEN, "progress_serial is 1, not 0"),
+    "secret": ("DELETE FROM secrets", "the secret of page tokens is missing", ""),
+    "short_secret": ("UPDATE secrets SET page_secret = x'00'", "the secret of page tokens", ""),
+    "orphan": (
+        "UPDATE documents SET batch = 99 WHERE position = 5",
+        "a row of documents (its key)",
+        "names none of batches",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_found_and_named(path: Path, name: str) -> None:
+    statement, where, what = FAULTS[name]
+    change(path, statement)
+    faults = inspect_file(path).faults
+    assert any(fault.startswith(where) and what in fault for fault in faults), faults
+    assert all("\n" not in fault for fault in faults)
+
+
+def test_faults_of_what_was_deleted_do_not_count(path: Path) -> None:
+    change(
+        path,
+        "DELETE FROM transitions WHERE batch = (SELECT id FROM batches WHERE state = 0)",
+        "UPDATE batches SET pending = 5 WHERE state = 0",
+    )
+    assert list(inspect_file(path).faults) == []
+
+
+async def test_many_faults_of_a_kind_are_not_all_told(path: Path, clock: Clock) -> None:
+    async with opened(path, clock) as store:
+        await create(store, "many", documents=150)
+    change(path, "UPDATE transitions SET kind = 50")
+    faults = inspect_file(path).faults
+    assert sum("is of kind" in fault for fault in faults) == 100
+    assert "… and more of the kind" in faults
+
+
+def test_damaged_pages_are_told(path: Path) -> None:
+    whole = path.read_bytes()
+    for seed in range(8):
+        rng = random.Random(seed)
+        torn = bytearray(whole)
+        start = rng.randrange(4096, len(torn) - 4096) // 4096 * 4096
+        torn[start : start + 4096] = rng.randbytes(4096)
+        path.write_bytes(torn)
+        try:
+            faults = inspect_file(path).faults
+        except StartError as error:  # not even what release made it
+            faults = [str(error).removeprefix(f"cannot use {path}: ")]
+        assert faults
+        assert re.match("damaged: |it cannot be read to the end: |database disk ima", faults[0])
+        assert all("\n" not in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("contents", "why"),
+    [
+        (None, "there is no such file"),
+        (b"", "is empty"),
+        (b"This is no database at all." * 100, "file is not a database"),
+    ],
+    ids=["missing", "empty", "text"],
+)
+def test_what_is_no_store_is_said_to_be_none(
+    tmp_path: Path, contents: bytes | None, why: str
+) -> None:
+    path = tmp_path / "s.db"
+    if contents is not None:
+        path.write_bytes(contents)
+    with pytest.raises(StartError, match=why):
+        inspect_file(path)
+    assert path.exists() == (contents is not None)
+    with pytest.raises(StartError, match="it is a directory"):
+        inspect_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("PRAGMA application_id = 7", "not one of stagecast's"),
+        (
+            "INSERT INTO _sqlite_migrations VALUES (99, 'stagecast', 'later', '')",
+            "made by a newer release: unknown step 'later'",
+        ),
+    ],
+    ids=["foreign", "newer"],
+)
+def test_file_that_is_not_of_this_release_is_said_to_be_none(
+    path: Path, statement: str, why: str
+) -> None:
+    change(path, statement)
+    with pytest.raises(StartError, match=why):
+        inspect_file(path)
+
+
+def test_older_file_is_sound_once_it_was_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    shutil.copy(FILES / "main_path.sqlite", path)
+    with pytest.raises(StartError, match="older release; `stagecast serve` brings it up to date"):
+        inspect_file(path)
+    connections.open_writer(path).close()
+    actual = inspect_file(path)
+    assert (list(actual.faults), actual.batches) == ([], 7)
+
+
+async def test_file_is_sound_at_every_moment_while_it_is_written(path: Path, clock: Clock) -> None:
+    async with opened(path, clock) as store:
+        done = asyncio.Event()
+
+        async def write() -> None:
+            rng = random.Random(5)
+            batch = await get_batch(store, "ended")
+            while not done.is_set():
+                number = rng.randrange(3)
+                await move(store, batch, (number, retried), (number, started), (number, ended))
+
+        writing = asyncio.create_task(write())
+        try:
+            for _ in range(10):
+                assert list((await asyncio.to_thread(inspect_file, path)).faults) == []
+        finally:
+            done.set()
+            await writing
+
+
+def test_file_is_looked_at_as_of_the_moment_when_the_look_began(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_meanwhile(_row: object) -> str:
+        change(path, "UPDATE batches SET running = 5 WHERE batch_id = 'open'")
+        return ""
+
+    monkeypatch.setattr(integrity, "_tell_damage", break_meanwhile)
+    assert list(inspect_file(path).faults) == []
+    monkeypatch.undo()
+    assert len(inspect_file(path).faults) > 0

@@ -1,0 +1,516 @@
+"""`stagecast serve --processes`: several servers on one file and port, whatever dies among them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from grpc import aio
+
+from stagecast.cli import main
+from stagecast.client import Client, details_of
+from stagecast.config import Config, split_address
+from stagecast.store.sqlite import connection
+from stagecast.supervisor import supervisor
+from stagecast.supervisor.supervisor import ServerProcess, _Slot
+from stagecast.v1 import status_service_pb2 as s
+from stagecast.v1.status_service_pb2_grpc import StatusServiceStub
+from tests.cli.command import Running, command, stagecast
+from tests.cli.test_serve import ANY, READY
+from tests.process import environment, free_address, running
+from tests.validator import WatchRecord
+from tests.watches.pipeline import Pipeline, check_all
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
+
+TIMEOUT_S = 240
+
+
+class Service(Running):
+    """A running `stagecast serve --processes N`, in a process group of its own.
+
+    Attributes:
+        log: the lines that were read of its stderr so far.
+        grpc, http: its addresses, once it is ready.
+    """
+
+    grpc: str
+    http: str
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__(process)
+        self.log: list[str] = []
+
+    async def logged(self, pattern: str) -> re.Match[str]:
+        """Read its log up to the next line that has a pattern."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(TIMEOUT_S):
+            while line := (await self.process.stderr.readline()).decode():
+                self.log.append(line)
+                if actual := re.search(pattern, line):
+                    return actual
+        raise AssertionError(f"no {pattern!r} in {''.join(self.log)}")
+
+    async def next_ready(self) -> int:
+        """Return the id of the next process that is ready."""
+        return int((await self.logged(r"process (\d+) is ready"))[1])
+
+    async def ready(self, processes: int) -> list[int]:
+        """Wait until the service is ready; return the ids of its processes."""
+        line = READY.fullmatch(await self.line())
+        assert line is not None
+        self.grpc, self.http = line[1], line[2]
+        return [await self.next_ready() for _ in range(processes)]
+
+    async def starting(self, *others: int) -> list[int]:
+        """Wait until a process is about to start beside others; return the ids of all that are."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                actual = map(int, children.read_text().split())
+                if starting := [one for one in actual if one not in others and _is_server(one)]:
+                    return starting
+                await asyncio.sleep(0)
+
+    async def end(self) -> tuple[int, str]:  # type: ignore[override]  # what a service says is its log
+        """Wait for the end of all its processes; return the exit code and the whole log."""
+        ended = await super().end()
+        return ended.code, "".join(self.log) + ended.err
+
+
+def _is_server(process: int) -> bool:
+    """Tell whether a child has become a server: until it has, the supervisor waits for it."""
+    try:
+        return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it is gone again
+        return False
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    db: Path, *, processes: int = 3, config: Config | None = None
+) -> AsyncIterator[Service]:
+    """Run a service for as long as the block; whatever happens in it, nothing is left.
+
+    With a `config`, what no option of the command says may be set.
+    """
+    requested = command("serve", "--db", db, *ANY, "--processes", str(processes))
+    process = await asyncio.create_subprocess_exec(
+        *(requested if config is None else supervised(config, processes)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+        process_group=0,
+    )
+    try:
+        yield Service(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def supervised(config: Config, processes: int) -> list[str]:
+    """Return a command line that supervises processes with a configuration."""
+    path = f"pathlib.PosixPath({str(config.db)!r})"
+    value = (
+        f"db={path}, grpc={config.grpc!r}, http={config.http!r}, beat_s={config.process_heartbeat_s}, "
+        f"linger_s={config.linger_s}, replaced_within_s={config.replaced_within_s}"
+    )
+    program = (
+        "import pathlib; from stagecast.config import Config; "
+        "from stagecast.supervisor.supervisor import supervise; "
+        f"raise SystemExit(not supervise(Config({value}), {processes}))"
+    )
+    return [sys.executable, "-W", "error", "-c", program]
+
+
+# What a client of each face says first, and is answered.
+HELLO = {
+    "grpc": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)),
+    "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+def connect(service: Service, face: str) -> socket.socket:
+    """Return a connection on which a face has answered."""
+    address = split_address(getattr(service, face))
+    connection = socket.create_connection(address, timeout=TIMEOUT_S)
+    connection.sendall(HELLO[face])
+    assert connection.recv(1)
+    connection.setblocking(False)
+    return connection
+
+
+def is_broken(connection: socket.socket) -> bool:
+    """Tell whether the other side is gone."""
+    try:
+        while connection.recv(65_536):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+    return True
+
+
+@pytest.mark.slow
+async def test_connections_are_spread_over_processes_and_what_dies_is_replaced(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        processes = await service.ready(3)
+        with contextlib.ExitStack() as stack:
+            connections = {
+                face: [stack.enter_context(connect(service, face)) for _ in range(40)]
+                for face in HELLO
+            }
+            for process in processes[:2]:
+                os.kill(process, signal.SIGKILL)
+                await service.logged(f"process {process} died of signal 9, Killed; starting an")
+                for face, whole in connections.items():
+                    connections[face] = [c for c in whole if not is_broken(c)]
+                    assert 0 < len(connections[face]) < len(whole)
+                await service.next_ready()
+        # Told to stop by somebody else, it drains, and is replaced as well.
+        os.kill(processes[2], signal.SIGTERM)
+        await service.logged(f"process {processes[2]} ended with exit code 0; starting another")
+        await service.next_ready()
+        for face in HELLO:
+            connect(service, face).close()
+        service.process.terminate()
+        assert (await service.end())[0] == 0
+
+
+@pytest.mark.slow
+async def test_clients_go_on_whichever_process_dies(tmp_path: Path, dataset_id: str) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        processes = await service.ready(3)
+        async with Client(service.grpc) as client, contextlib.AsyncExitStack() as stack:
+            pipeline = Pipeline(client, dataset_id)
+            await pipeline.create(100, more_documents_follow=True)
+            records = [WatchRecord() for _ in range(5)]
+            async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
+                for record in records:
+                    watcher = await stack.enter_async_context(client_apart(service.grpc))
+                    group.create_task(watch(watcher, pipeline, record))
+                group.create_task(pipeline.run(random.Random(4)))
+                for process, reports in zip(processes, (50, 150, 250), strict=True):
+                    await pipeline.until_acknowledged(reports)
+                    os.kill(process, signal.SIGKILL)
+                    await service.next_ready()
+            check_all(records, pipeline, await pipeline.documents())
+        service.process.terminate()
+        assert (await service.end())[0] == 0
+
+
+@contextlib.asynccontextmanager
+async def client_apart(address: str) -> AsyncIterator[Client]:
+    """Give a client with a connection of its own: those of one program share one."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with Client(address) as client, aio.insecure_channel(address, options) as channel:
+        client.status = StatusServiceStub(channel)
+        yield client
+
+
+async def watch(client: Client, pipeline: Pipeline, record: WatchRecord) -> None:
+    request = s.WatchBatchRequest(dataset_id=pipeline.dataset_id, batch_id=pipeline.batch_id)
+    async for message in client.watch(request):
+        record.receive(message)
+
+
+@pytest.mark.slow
+async def test_sigterm_drains_all_processes_however_often_it_comes(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        await service.ready(3)
+        async with Client(service.grpc) as client, contextlib.AsyncExitStack() as stack:
+            pipeline = Pipeline(client, dataset_id)
+            await pipeline.create(1)
+            watching = []
+            for _ in range(10):
+                watcher = await stack.enter_async_context(client_apart(service.grpc))
+                stream = Pipeline(watcher, dataset_id, pipeline.batch_id).stream()
+                watching.append(await stack.enter_async_context(stream))
+                await watching[-1].read()
+            service.process.terminate()
+            await service.logged("told to stop")
+            for number in (signal.SIGTERM, signal.SIGINT):
+                service.process.send_signal(number)
+            errors = [await stream.error() for stream in watching]
+            assert {details_of(error).reason for error in errors} == {"DRAINING"}
+            code, log = await service.end()
+        assert code == 0
+        assert "Traceback" not in log
+        assert len(re.findall("stopping", log)) == 3
+        for address in (service.grpc, service.http):
+            socket.create_server(split_address(address)).close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("early", [False, True])
+async def test_ctrl_c_and_the_end_of_a_terminal_end_all_processes_well(
+    tmp_path: Path, early: bool, number: signal.Signals
+) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        await (service.starting() if early else service.ready(3))
+        os.killpg(service.process.pid, number)
+        code, log = await service.end()
+    assert code == 0
+    assert "Traceback" not in log
+    assert "KeyboardInterrupt" not in log
+
+
+@pytest.mark.slow
+async def test_processes_end_by_themselves_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s.db", processes=2) as service:
+        await service.ready(2)
+        service.process.kill()
+        code, log = await service.end()  # also of the others: they hold the other side of its pipes
+    assert code == -signal.SIGKILL
+    assert len(re.findall("the supervisor is gone", log)) == 2
+    assert "Traceback" not in log
+    for address in (service.grpc, service.http):
+        socket.create_server(split_address(address)).close()
+
+
+@pytest.mark.slow
+async def test_port_of_another_service_is_refused_as_by_one_process(tmp_path: Path) -> None:
+    async with running(tmp_path / "s.db", "--processes", "2") as service:
+        for option, face, started in (
+            ("--grpc", "gRPC", service.grpc),
+            ("--http", "HTTP", service.http),
+        ):
+            requested = ("serve", "--db", tmp_path / "t.db", *ANY, option, started)
+            alone = await stagecast(*requested)
+            several = await stagecast(*requested, STAGECAST_PROCESSES="2")
+            assert several == alone
+            assert (several.code, several.out) == (1, "")
+            [line] = several.err.splitlines()
+            assert line.startswith(f"Error: cannot listen for {face} on {started}: ")
+
+
+@pytest.mark.slow
+async def test_what_keeps_it_from_starting_is_told_once_as_by_one_process(tmp_path: Path) -> None:
+    foreign, missing = tmp_path / "foreign.db", tmp_path / "missing" / "s.db"
+    foreign.write_text("This is no database at all.")
+    for db in (foreign, missing):
+        alone = await stagecast("serve", "--db", db, *ANY)
+        several = await stagecast("serve", "--db", db, *ANY, "--processes", "3")
+        assert several == alone
+        assert several.code == 1
+
+
+@pytest.mark.slow
+async def test_a_process_that_dies_before_it_is_ready_ends_the_service(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s.db") as service:
+        [process, *_] = await service.starting()
+        os.kill(process, signal.SIGKILL)
+        code, log = await service.end()
+    assert code == 1
+    assert f"Error: process {process} died of signal 9, Killed before it was ready\n" in log
+
+
+@pytest.mark.slow
+async def test_a_process_that_cannot_be_replaced_is_tried_again(tmp_path: Path) -> None:
+    directory, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    directory.mkdir()
+    async with serving(directory / "s.db", processes=2) as service:
+        process, _ = await service.ready(2)
+        directory.rename(elsewhere)
+        os.kill(process, signal.SIGKILL)
+        for _ in range(2):
+            await service.logged("ERROR .* cannot open .*: there is no directory")
+            await service.logged("ended with exit code 1; starting another")
+        elsewhere.rename(directory)
+        await service.next_ready()
+        service.process.terminate()
+        assert (await service.end())[0] == 0
+
+
+async def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
+    grpc, http = free_address(), free_address()
+    server = ServerProcess(Config(db=tmp_path / "s.db", grpc=grpc, http=http))
+    async with asyncio.timeout(TIMEOUT_S):
+        ready = await server.ready()
+        assert (ready.grpc, ready.http) == (grpc, http)
+        assert server.id is not None
+        os.kill(server.id, signal.SIGSTOP)
+        end = await server.stop(0.1)
+    assert end == f"process {server.id} died of signal 9, Killed: it did not stop within 0.1 s"
+
+
+async def test_a_process_has_the_time_to_drain_and_a_little_more_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert supervisor._MARGIN_S > 1
+    monkeypatch.setattr(supervisor, "_MARGIN_S", 0.25)
+    async with asyncio.timeout(TIMEOUT_S), place_for(tmp_path, drain_s=0.5) as place:
+        await place.fill()
+        assert place._server is not None
+        assert place._server.id is not None
+        os.kill(place._server.id, signal.SIGSTOP)
+        end = await place.clear()
+    assert end is not None
+    assert end.endswith("died of signal 9, Killed: it did not stop within 0.75 s")
+
+
+async def test_a_process_that_is_not_ready_in_time_is_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(TIMEOUT_S), place_for(tmp_path, replaced_within_s=0.01) as place:
+        await place._refill()
+        server = place._server
+        assert server is not None
+        assert caplog.messages == [f"process {server.id} is not ready after 0.01 s; killing it"]
+        assert await server.end() == f"process {server.id} died of signal 9, Killed"
+
+
+def test_a_process_may_wait_until_another_has_brought_the_file_up_to_date() -> None:
+    assert Config().replaced_within_s > connection._MIGRATED_WITHIN_S
+
+
+async def test_a_process_hangs_when_it_was_missed_six_times_in_a_row() -> None:
+    heard = iter([*[False] * 5, True, *[False] * 6])
+
+    class Silent(ServerProcess):
+        def __init__(self) -> None:
+            pass  # it is none
+
+        async def _is_heard(self) -> bool:
+            return next(heard)
+
+    await Silent().hang()
+    assert not [*heard]
+
+
+@contextlib.asynccontextmanager
+async def place_for(tmp_path: Path, **settings: Any) -> AsyncIterator[_Slot]:
+    """Give a place for a process, which is left to nobody."""
+    config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", **settings)
+    place = _Slot(config)
+    try:
+        yield place
+    finally:
+        if place._server is not None:
+            place._server.kill()
+            await place._server.end()
+            place._server.close()
+
+
+@pytest.mark.slow
+async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
+    config = Config(
+        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", process_heartbeat_s=0.5
+    )
+    async with serving(config.db, config=config, processes=2) as service:
+        hung, other = await service.ready(2)
+        os.kill(hung, signal.SIGSTOP)
+        assert await service.logged(f"process {hung} hangs; killing it")
+        assert await service.logged(f"process {hung} died of signal 9, Killed; starting another")
+        assert await service.next_ready() not in (hung, other)
+        service.process.terminate()
+        code, log = await service.end()
+    assert code == 0
+    assert f"process {other} hangs" not in log
+
+
+@pytest.mark.slow
+async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
+    config = Config(
+        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", replaced_within_s=15.0
+    )
+    async with serving(config.db, config=config, processes=2) as service:
+        dead, other = await service.ready(2)
+        os.kill(dead, signal.SIGKILL)
+        await service.logged(f"process {dead} died of signal 9")
+        [hung] = await service.starting(other)
+        os.kill(hung, signal.SIGSTOP)
+        await service.logged(f"process {hung} is not ready after 15 s; killing it")
+        await service.logged(f"process {hung} died of signal 9, Killed; starting another")
+        assert await service.next_ready() not in (dead, other, hung)
+        service.process.terminate()
+        assert (await service.end())[0] == 0
+
+
+@pytest.mark.slow
+async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> None:
+    """Each is watched for longer than it may be silent, while a call keeps it from ending."""
+    config = Config(
+        db=tmp_path / "s.db",
+        grpc="127.0.0.1:0",
+        http="127.0.0.1:0",
+        process_heartbeat_s=0.5,
+        linger_s=5.0,
+    )
+    async with serving(config.db, config=config, processes=2) as service:
+        first, second = await service.ready(2)
+        os.kill(first, signal.SIGTERM)
+        await service.logged(f"process {first} ended with exit code 0; starting another")
+        await service.next_ready()
+        service.process.terminate()
+        code, log = await service.end()
+    assert code == 0
+    assert "hangs" not in log
+    assert f"process {second} ended" not in log
+
+
+@pytest.mark.slow
+async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path: Path) -> None:
+    config = Config(
+        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", process_heartbeat_s=0.5
+    )
+    async with serving(config.db, config=config, processes=2) as service:
+        processes = await service.ready(2)
+        os.killpg(service.process.pid, signal.SIGSTOP)
+        # Nothing happens meanwhile that could be waited for.
+        await asyncio.sleep(10 * config.process_heartbeat_s)
+        os.killpg(service.process.pid, signal.SIGCONT)
+        with connect(service, "http") as connection:
+            assert not is_broken(connection)
+        service.process.terminate()
+        code, log = await service.end()
+    assert code == 0
+    assert all(f"process {process} hangs" not in log for process in processes)
+
+
+async def test_processes_use_all_file_descriptors_that_they_may_have(tmp_path: Path) -> None:
+    """Each connection is one, and the usual limit is a fifth of what a server takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    try:
+        async with serving(tmp_path / "s.db", processes=2) as service:
+            for process in await service.ready(2):
+                assert resource.prlimit(process, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_than_one_process_needs_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    requested = ["serve", "--db", str(tmp_path / "s.db"), *ANY, "--processes", "2"]
+    result = CliRunner().invoke(main, requested)
+    assert result.exit_code == 2
+    assert "--processes above 1 needs Linux" in result.output
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_what_is_no_number_of_processes_is_refused(tmp_path: Path, number: str) -> None:
+    requested = ["serve", "--db", str(tmp_path / "s.db"), *ANY, "--processes", number]
+    result = CliRunner().invoke(main, requested)
+    assert result.exit_code == 2
+    assert "Invalid value for '--processes'" in result.output

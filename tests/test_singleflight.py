@@ -1,0 +1,150 @@
+"""Heavy work in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from stagecast.singleflight import SingleFlight
+
+
+class Work:
+    """A work that goes on until it is told to end, and tells what it saw when it began."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.running = 0
+        self.max_running = 0
+        self._steps = asyncio.Semaphore(0)
+        self._progress = asyncio.Condition()
+
+    async def __call__(self) -> int:
+        self.begun += 1
+        seen = self.begun
+        self.running += 1
+        self.max_running = max(self.max_running, self.running)
+        async with self._progress:
+            self._progress.notify_all()
+        await self._steps.acquire()
+        self.running -= 1
+        return seen
+
+    def end_one(self) -> None:
+        self._steps.release()
+
+    async def has_begun(self, times: int) -> None:
+        async with self._progress, asyncio.timeout(60):
+            await self._progress.wait_for(lambda: self.begun >= times)
+
+
+async def test_works_with_the_same_key_run_one_after_the_other() -> None:
+    single_flight, work = SingleFlight[int](), Work()
+    requested = []
+    for number in (1, 2, 3):
+        requested.append(asyncio.create_task(single_flight.do("a", work)))
+        await asyncio.sleep(0)  # it waits for the one before
+        if number > 1:
+            work.end_one()
+        await work.has_begun(number)
+    work.end_one()
+    assert await asyncio.gather(*requested) == [1, 2, 3]
+    assert work.max_running == 1
+
+
+async def test_works_with_other_keys_wait_for_nobody() -> None:
+    single_flight, work = SingleFlight[int](), Work()
+    requested = [asyncio.create_task(single_flight.do(key, work)) for key in ("a", "b", "c")]
+    await work.has_begun(3)
+    for _ in requested:
+        work.end_one()
+    assert sorted(await asyncio.gather(*requested)) == [1, 2, 3]
+
+
+async def test_waiting_work_is_shared_and_one_that_has_begun_is_not() -> None:
+    single_flight, work = SingleFlight[int](), Work()
+    first = asyncio.create_task(single_flight.do("a", work))
+    await work.has_begun(1)
+    later = [asyncio.create_task(single_flight.do("a", work)) for _ in range(5)]
+    for number in (1, 2):
+        await work.has_begun(number)
+        work.end_one()
+    assert await first == 1
+    assert await asyncio.gather(*later) == [2] * 5
+
+
+async def test_asker_that_leaves_takes_nothing_from_the_others() -> None:
+    single_flight, work = SingleFlight[int](), Work()
+    leaving = asyncio.create_task(single_flight.do("a", work))
+    staying = asyncio.create_task(single_flight.do("a", work))
+    await work.has_begun(1)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    work.end_one()
+    assert await staying == 1
+
+
+async def test_work_that_nobody_waits_for_any_more_is_ended() -> None:
+    single_flight, work = SingleFlight[int](), Work()
+    running, waiting = (asyncio.create_task(single_flight.do("a", work)) for _ in range(2))
+    await work.has_begun(1)
+    others = asyncio.all_tasks() - {running, waiting, asyncio.current_task()}
+    for leaving in (waiting, running):
+        leaving.cancel()
+    # Not the one that ends.
+    requested = asyncio.create_task(single_flight.do("a", work))
+    await asyncio.wait((running, waiting, *others), timeout=60)
+    await work.has_begun(2)
+    work.end_one()
+    assert await requested == 2
+    assert work.running == 1, "the first did not go on"
+    assert not single_flight._running
+    assert not single_flight._waiting
+    assert not single_flight._askers
+
+
+async def test_work_that_fails_tells_its_askers_and_lets_the_next_begin() -> None:
+    single_flight = SingleFlight[int]()
+
+    async def fail() -> int:
+        raise ValueError("broken")
+
+    async def succeed() -> int:
+        return 1
+
+    requested = await asyncio.gather(
+        single_flight.do("a", fail), single_flight.do("a", fail), return_exceptions=True
+    )
+    assert [str(error) for error in requested] == ["broken", "broken"]
+    assert await single_flight.do("a", succeed) == 1
+
+
+async def test_what_the_turn_before_made_is_held_by_nobody() -> None:
+    """It may be a body of tens of megabytes, and the next may wait for it to go."""
+    single_flight: SingleFlight[object] = SingleFlight()
+    begun = asyncio.Event()
+
+    class Made:
+        pass
+
+    async def make() -> object:
+        begun.set()
+        await asyncio.sleep(0)
+        return Made()
+
+    async def ask(work: Callable[[], Awaitable[object]]) -> weakref.ref[object]:
+        return weakref.ref(await single_flight.do("key", work))
+
+    async def look() -> object:
+        made = await first
+        for _ in range(10):  # until the askers are through
+            await asyncio.sleep(0)
+        assert made() is None
+        return Made()
+
+    first = asyncio.create_task(ask(make))
+    await begun.wait()
+    await ask(look)

@@ -1,0 +1,41 @@
+"""A lone change is looked at at once, what rings all the time only so often."""
+
+from __future__ import annotations
+
+import asyncio
+
+from stagecast.notifier import Subscription
+from stagecast.watches.throttle import Throttle
+
+NEVER_S = 3_600.0
+
+
+async def waited(throttle: Throttle, subscription: Subscription, timeout_s: float) -> float:
+    """Wait, and return when that was over."""
+    async with asyncio.timeout(60):
+        await throttle.wait(subscription, timeout_s)
+    return asyncio.get_running_loop().time()
+
+
+async def test_lone_change_does_not_wait_for_the_tick() -> None:
+    throttle, subscription = Throttle(NEVER_S), Subscription()
+    subscription.notify()
+    await waited(throttle, subscription, NEVER_S)
+    assert not subscription.notified, "cleared for the look"
+
+
+async def test_change_within_a_tick_waits_for_its_end_but_not_beyond_the_time() -> None:
+    for length_s, timeout_s in ((0.05, NEVER_S), (NEVER_S, 0.05)):
+        throttle, subscription = Throttle(length_s), Subscription()
+        began_s = asyncio.get_running_loop().time()
+        subscription.notify()
+        await waited(throttle, subscription, NEVER_S)
+        subscription.notify()
+        # As clocks are read: a timer may fire a moment early.
+        assert await waited(throttle, subscription, timeout_s) > began_s + 0.04
+        assert not subscription.notified
+
+
+async def test_time_is_over_without_a_change() -> None:
+    began_s = asyncio.get_running_loop().time()
+    assert await waited(Throttle(NEVER_S), Subscription(), 0.05) > began_s + 0.04

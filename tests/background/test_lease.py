@@ -162,4 +162,4 @@ async def test_look_with_nothing_due_reads_no_documents(
         await node.reports.report(DATASET_ID, "large", reports, visible=ALL)
         assert await steps_of_a_look(node) == of_one > 0
         assert not [sql for sql in written if "documents" in sql]
-        assert [sql for sql in written if "keeper" in sql], "it beats"
+        assert [sql for sql in written if "stall_detector_lease" in sql], "it beats"

@@ -276,7 +276,7 @@ def contents(db: Path) -> dict[str, list[tuple[Any, ...]]]:
     """
     with contextlib.closing(sqlite3.connect(db)) as connection:
         tables = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'keeper'"
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'stall_detector_lease'"
         )
         return {
             name: connection.execute(f'SELECT * FROM "{name}"').fetchall()  # noqa: S608 - our own

@@ -33,7 +33,7 @@ from tests.rpc.calls import (
 )
 
 NEVER = Duration(seconds=300)  # no heartbeat hides a lost bell
-ROWS = ("datasets", "batches", "documents", "transitions", "progress_marks")
+ROWS = ("datasets", "batches", "documents", "transitions", "progress_epochs")
 
 
 def _deletion(calls: Calls, whole: bool) -> Awaitable[None]:
@@ -334,7 +334,7 @@ async def test_rows_of_what_is_deleted_are_swept(calls: Calls, config: Config, w
         batches=cache,
         documents=cache,
         transitions=3 * cache,
-        progress_marks=cache,
+        progress_epochs=cache,
     )
     assert (await other.document("a")).progress.completed_segments == 1
     assert (await other.dataset()).batches == 1

@@ -178,7 +178,7 @@ async def test_token_of_another_history_is_out_of_range_if_asked_to_fail(
     await calls.create("a")
     token = await calls.token()
     await calls.report(stage("a", r.STAGE_COMPLETED))
-    execute(config.db, "UPDATE transitions SET call = call + 1 WHERE revision = 3")
+    execute(config.db, "UPDATE transitions SET write_id = call + 1 WHERE revision = 3")
     refusal = await refused(calls.watch(resume_token=token, fail_on_expired_token=True))
     assert refusal.code is Code.OUT_OF_RANGE
     assert refusal.reason == "HISTORY_CHANGED"

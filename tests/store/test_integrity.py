@@ -147,12 +147,12 @@ FAULTS = {
         "last_ended is 7, which no batch of it is",
     ),
     "dataset_serial": (
-        "UPDATE datasets SET serial = (SELECT serial FROM datasets WHERE id = 1) WHERE id = 2",
+        "UPDATE datasets SET change_seq = (SELECT change_seq FROM datasets WHERE id = 1) WHERE id = 2",
         f"dataset '{OTHER_DATASET_ID}'",
         "is another's as well",
     ),
     "serial_of_removed": (
-        "INSERT INTO removed_datasets SELECT serial, 'x' FROM datasets WHERE id = 2",
+        "INSERT INTO removed_datasets SELECT change_seq, 'x' FROM datasets WHERE id = 2",
         f"dataset '{OTHER_DATASET_ID}'",
         "is another's as well",
     ),
@@ -272,16 +272,16 @@ FAULTS = {
         "heard at None and due at",
     ),
     "serial_beyond": (
-        "UPDATE documents SET progress_serial = 9 WHERE batch = :open AND position = 3",
+        "UPDATE documents SET progress_seq = 9 WHERE batch = :open AND position = 3",
         DOCUMENT_3,
-        "its counters have serial 9",
+        "its counters have progress_seq 9",
     ),
     "serial_shared": (
-        "UPDATE documents SET progress_serial = 1 WHERE batch = :open AND position = 2",
+        "UPDATE documents SET progress_seq = 1 WHERE batch = :open AND position = 2",
         DOCUMENT_3,
-        "its counters have serial 1",
+        "its counters have progress_seq 1",
     ),
-    "mark": ("DELETE FROM progress_marks", OF_OPEN, "progress_serial is 1, not 0"),
+    "mark": ("DELETE FROM progress_epochs", OF_OPEN, "progress_seq is 1, not 0"),
     "secret": ("DELETE FROM secrets", "the secret of page tokens is missing", ""),
     "short_secret": ("UPDATE secrets SET page_secret = x'00'", "the secret of page tokens", ""),
     "orphan": (

@@ -134,7 +134,7 @@ async def test_dataset_that_the_release_before_has_made_is_there(
     """It knows of no serial, and writes to the same file."""
     await three[0].create("a")
     with contextlib.closing(sqlite3.connect(config.db)) as other, other:
-        other.execute("UPDATE datasets SET serial = 0")
+        other.execute("UPDATE datasets SET change_seq = 0")
     async with watching(client) as view:
         await view.begin()
         assert list(view.datasets) == [three[0].dataset_id]

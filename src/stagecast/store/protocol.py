@@ -39,12 +39,12 @@ TimerKey = tuple[int, int, int]
 """Where a timer stands among all: those that are due first are the first."""
 
 Head = tuple[int, ...]
-"""How far a batch is: its key, its revision, its progress serial."""
+"""How far a batch is: its key, its revision, its progress_seq."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetNews:
-    """What became of datasets up to a serial: those that changed, as they are, and the removed."""
+    """What became of datasets up to a change_seq: those that changed, as they are, and the removed."""
 
     change_seq: int
     changed: Sequence[Dataset]
@@ -55,7 +55,7 @@ class DatasetNews:
 class Lease:
     """Which process looks after what is due; `holder` is its random number, 0 for nobody.
 
-    `beat` goes up while the holder lives. `reached_at` is the latest time that its clock is known
+    `renewals` goes up while the holder lives. `reached_at` is the latest time that its clock is known
     to have shown.
     """
 
@@ -99,7 +99,7 @@ class ReadTransaction(Protocol):
     def find_dataset_news(
         self, dataset_ids: Collection[str] | None, *, after_seq: int
     ) -> DatasetNews:
-        """Return what became of the datasets, or of all, since a serial.
+        """Return what became of the datasets, or of all, since a change_seq.
 
         Serials number the changes of all datasets, as they are committed.
         """
@@ -161,13 +161,13 @@ class ReadTransaction(Protocol):
         ...
 
     def find_progress_seq(self, batch: Batch, server_epoch: int) -> int:
-        """Return the last progress serial that the server with this mark gave, or 0."""
+        """Return the last progress_seq given by the server with this epoch, or 0."""
         ...
 
     def iterate_progress(self, batch: Batch, *, after_seq: int) -> Iterator[tuple[int, Document]]:
-        """Yield documents whose counters changed without a transition, with their serials.
+        """Yield documents whose counters changed without a transition, with their progress_seq.
 
-        In the order of the serials, from the next one on.
+        In the order of progress_seq, from the next one on.
         """
         ...
 

@@ -47,8 +47,8 @@ BATCH_CONDITION = (
     "segments_total",
     "segments_unknown",
     "revision",
-    "progress_serial",
-    "progress_mark",
+    "progress_seq",
+    "server_epoch",
     "updated_at",
     "ended_at",
 )
@@ -67,7 +67,7 @@ BATCH = (
 
 EVENT = (
     "revision",
-    "call",
+    "write_id",
     "kind",
     "position",
     "previous_state",

@@ -153,11 +153,11 @@ INVARIANTS: Sequence[Invariant] = (
     ),
     _never(
         _DATASET,
-        "serial {} is another's as well",
-        ["serial"],
+        "change_seq {} is another's as well",
+        ["change_seq"],
         "datasets",
-        "serial > 0 AND serial IN (SELECT serial FROM removed_datasets UNION ALL "
-        "SELECT serial FROM datasets AS others WHERE others.id <> datasets.id)",
+        "change_seq > 0 AND change_seq IN (SELECT change_seq FROM removed_datasets UNION ALL "
+        "SELECT change_seq FROM datasets AS others WHERE others.id <> datasets.id)",
     ),
     # The log, whole from its first row on.
     _same(
@@ -238,19 +238,19 @@ INVARIANTS: Sequence[Invariant] = (
     # Serials of counters.
     _never(
         _DOCUMENT,
-        "its counters have serial {}, beyond the batch's or another's as well",
-        ["documents.progress_serial"],
+        "its counters have progress_seq {}, beyond the batch's or another's as well",
+        ["documents.progress_seq"],
         _DOCUMENTS,
-        "documents.progress_serial > batches.progress_serial OR documents.progress_serial > 0 "
+        "documents.progress_seq > batches.progress_seq OR documents.progress_seq > 0 "
         "AND EXISTS (SELECT 1 FROM documents AS others WHERE others.batch = documents.batch "
-        "AND others.progress_serial = documents.progress_serial AND others.progress_serial > 0 "
+        "AND others.progress_seq = documents.progress_seq AND others.progress_seq > 0 "
         "AND others.position <> documents.position)",
     ),
     _same(
         _BATCH,
-        {"batches.progress_serial": "coalesce(progress_marks.serial, 0)"},
-        f"{_BATCHES} LEFT JOIN progress_marks ON progress_marks.batch = batches.id "
-        "AND mark = batches.progress_mark",
+        {"batches.progress_seq": "coalesce(progress_epochs.progress_seq, 0)"},
+        f"{_BATCHES} LEFT JOIN progress_epochs ON progress_epochs.batch = batches.id "
+        "AND progress_epochs.server_epoch = batches.server_epoch",
     ),
     # The file's own secret.
     _Never(

@@ -1,6 +1,6 @@
 """Keys: parts of a reading and a writing transaction of the SQLite store.
 
-`serial` goes up with every change of any key, so that servers that keep all keys in memory find out
+`version` goes up with every change of any key, so that servers that keep all keys in memory find out
 by one step into an index whether there is something to read.
 """
 
@@ -25,15 +25,15 @@ _KEYS = f"SELECT {columns.listed(_COLUMNS)} FROM api_keys ORDER BY id"
 _KEY = f"SELECT {columns.listed(_COLUMNS)} FROM api_keys WHERE id = ?"
 
 # How often keys were changed.
-_VERSION = "SELECT coalesce(max(serial), 0) FROM api_keys"
+_VERSION = "SELECT coalesce(max(version), 0) FROM api_keys"
 
 # A new key, and one that ends.
 _NEW_KEY = f"""
-    INSERT INTO api_keys (serial, {columns.listed(_COLUMNS[1:7])}, expires_at)
+    INSERT INTO api_keys (version, {columns.listed(_COLUMNS[1:7])}, expires_at)
     VALUES (1 + ({_VERSION}), {columns.placeholders(_COLUMNS[1:7])}, ?)
 """
 _REVOKE_KEY = f"""
-    UPDATE api_keys SET revoked_at = ?, serial = 1 + ({_VERSION})
+    UPDATE api_keys SET revoked_at = ?, version = 1 + ({_VERSION})
     WHERE id = ? AND revoked_at IS NULL
 """
 

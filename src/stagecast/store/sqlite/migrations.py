@@ -272,3 +272,28 @@ def time_waits(db: Database) -> None:
         CREATE INDEX batches_by_seal ON batches (idle_since + seal_after_us)
         WHERE seal_after_us > 0 AND NOT sealed AND pending + running + paused = 0
     """)
+
+
+@migrations()
+def use_plain_names(db: Database) -> None:
+    """Give tables and columns the names that the code has for them.
+
+    The one step that changes names: it was taken before the first release.
+    """
+    for table, old, new in (
+        ("batches", "progress_serial", "progress_seq"),
+        ("batches", "progress_mark", "server_epoch"),
+        ("documents", "progress_serial", "progress_seq"),
+        ("progress_marks", "mark", "server_epoch"),
+        ("progress_marks", "serial", "progress_seq"),
+        ("transitions", "call", "write_id"),
+        ("datasets", "serial", "change_seq"),
+        ("removed_datasets", "serial", "change_seq"),
+        ("api_keys", "serial", "version"),
+        ("keeper", "beat", "renewals"),
+    ):
+        db.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+    db.execute("ALTER TABLE progress_marks RENAME TO progress_epochs")
+    db.execute("ALTER TABLE keeper RENAME TO stall_detector_lease")
+    db.execute("DROP INDEX datasets_by_serial")
+    db.execute("CREATE INDEX datasets_by_change ON datasets (change_seq)")

@@ -32,14 +32,14 @@ _DATASETS = f"SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE datas
 _OF_LIST = " AND dataset_id IN (SELECT value FROM json_each(?))"
 _NO_DATASET = "0"
 
-# What changed since a serial: datasets, and removals.
+# What changed since a change: datasets, and removals.
 _CHANGED_DATASETS = f"""
-    SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE serial > ? AND dataset_id > '0'
+    SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE change_seq > ? AND dataset_id > '0'
 """
-_REMOVED_DATASETS = "SELECT dataset_id FROM removed_datasets WHERE serial > ?"
+_REMOVED_DATASETS = "SELECT dataset_id FROM removed_datasets WHERE change_seq > ?"
 LAST_CHANGE_SEQ = """
-    SELECT max(coalesce((SELECT max(serial) FROM datasets), 0),
-        coalesce((SELECT max(serial) FROM removed_datasets), 0))
+    SELECT max(coalesce((SELECT max(change_seq) FROM datasets), 0),
+        coalesce((SELECT max(change_seq) FROM removed_datasets), 0))
 """
 
 # A batch by its ids.
@@ -52,7 +52,7 @@ _BATCH = f"""
 # How far batches are, by a JSON list of pairs of ids.
 _HEADS = """
     SELECT datasets.dataset_id, batches.batch_id, batches.id, batches.revision,
-        batches.progress_serial
+        batches.progress_seq
     FROM json_each(?) AS named
         JOIN datasets ON datasets.dataset_id = named.value ->> 0
         JOIN batches ON batches.dataset = datasets.id AND batches.batch_id = named.value ->> 1
@@ -86,10 +86,10 @@ _DOCUMENTS = f"""
     SELECT {columns.listed(columns.DOCUMENT)} FROM documents WHERE batch = ? AND position > ?
 """
 
-# Documents whose counters changed after a serial.
+# Documents whose counters changed after a sequence number.
 _PROGRESSED = f"""
-    SELECT progress_serial, {columns.listed(columns.DOCUMENT)} FROM documents
-    WHERE batch = ? AND progress_serial > ? AND progress_serial > 0 ORDER BY progress_serial
+    SELECT progress_seq, {columns.listed(columns.DOCUMENT)} FROM documents
+    WHERE batch = ? AND progress_seq > ? AND progress_seq > 0 ORDER BY progress_seq
 """
 
 # The log from a revision on, each row with its document's identity.
@@ -117,10 +117,10 @@ _LAST_OF_DOCUMENT = f"""
 _PAGE_SECRET = "SELECT page_secret FROM secrets"  # noqa: S105 - asks for one
 
 # The call that made a transition.
-_WRITE_ID = "SELECT call FROM transitions WHERE batch = ? AND revision = ?"
+_WRITE_ID = "SELECT write_id FROM transitions WHERE batch = ? AND revision = ?"
 
-# The last serial that a server gave.
-_PROGRESS_SEQ = "SELECT serial FROM progress_marks WHERE batch = ? AND mark = ?"
+# The last sequence number that a server gave.
+_PROGRESS_SEQ = "SELECT progress_seq FROM progress_epochs WHERE batch = ? AND server_epoch = ?"
 
 
 class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):

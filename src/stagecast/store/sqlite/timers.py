@@ -74,8 +74,8 @@ _SAVE_HEARTBEAT = """
 """
 
 # Who looks after what is due.
-_LEASE = "SELECT holder, beat, reached_at FROM keeper"
-_SAVE_LEASE = "UPDATE keeper SET holder = ?, beat = ?, reached_at = ?"
+_LEASE = "SELECT holder, renewals, reached_at FROM stall_detector_lease"
+_SAVE_LEASE = "UPDATE stall_detector_lease SET holder = ?, renewals = ?, reached_at = ?"
 
 # The timer of a document that was saved begins anew, but a `due_at` that is early enough stays. All
 # stays as it is without a time.

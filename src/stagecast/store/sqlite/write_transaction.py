@@ -33,10 +33,10 @@ from stagecast.store.sqlite.timers import (
 )
 from stagecast.store.sqlite.trimming import TrimmingWrites
 
-# The last serial that a server gave to counters.
+# The last sequence number that a server gave to counters.
 _SAVE_PROGRESS_SEQ = """
-    INSERT INTO progress_marks (batch, mark, serial) VALUES (?, ?, ?)
-    ON CONFLICT (batch, mark) DO UPDATE SET serial = excluded.serial
+    INSERT INTO progress_epochs (batch, server_epoch, progress_seq) VALUES (?, ?, ?)
+    ON CONFLICT (batch, server_epoch) DO UPDATE SET progress_seq = excluded.progress_seq
 """
 
 # A batch by the request that created it.
@@ -71,21 +71,21 @@ _NEW_BATCH = f"""
 # What a call makes of its batch and dataset.
 _SAVE_BATCH = f"UPDATE batches SET {columns.assignments(columns.BATCH_CONDITION)} WHERE id = ?"
 _SAVE_DATASET = f"""
-    UPDATE datasets SET {columns.assignments(columns.DATASET)}, serial = 1 + ({LAST_CHANGE_SEQ})
+    UPDATE datasets SET {columns.assignments(columns.DATASET)}, change_seq = 1 + ({LAST_CHANGE_SEQ})
     WHERE dataset_id = ?
 """
 
 # Documents that join.
 _DOCUMENT_COLUMNS = columns.listed(columns.DOCUMENT)
 _NEW_DOCUMENT = f"""
-    INSERT INTO documents (batch, heard_at, due_at, progress_serial, {_DOCUMENT_COLUMNS})
+    INSERT INTO documents (batch, heard_at, due_at, progress_seq, {_DOCUMENT_COLUMNS})
     VALUES (?, ?, ?, 0, {columns.placeholders(columns.DOCUMENT)})
 """
 
-# Documents that changed; a serial only where counters did without a transition.
+# Documents that changed; progress_seq moves only where counters did without a transition.
 _SAVE_DOCUMENT = f"""
     UPDATE documents SET {SET_TIMER_OF_SAVED}, {columns.assignments(columns.CONDITION)},
-        revision = ?, updated_at = ?, progress_serial = coalesce(?, progress_serial)
+        revision = ?, updated_at = ?, progress_seq = coalesce(?, progress_seq)
     WHERE batch = ? AND position = ?
 """
 
@@ -120,7 +120,7 @@ _HIDE_BATCHES = """
 """
 _HIDE_DATASET = "UPDATE datasets SET dataset_id = '/' || id WHERE dataset_id = ?"
 _NEW_REMOVAL = f"""
-    INSERT INTO removed_datasets (serial, dataset_id) VALUES (1 + ({LAST_CHANGE_SEQ}), ?)
+    INSERT INTO removed_datasets (change_seq, dataset_id) VALUES (1 + ({LAST_CHANGE_SEQ}), ?)
 """
 
 # What has vanished goes piece by piece, the batch itself last.
@@ -133,7 +133,7 @@ _SWEEP_DOCUMENTS = """
     DELETE FROM documents WHERE batch = :batch AND position < :most
         + (SELECT min(position) FROM documents WHERE batch = :batch)
 """
-_SWEEP_MARKS = "DELETE FROM progress_marks WHERE batch = :batch"
+_SWEEP_MARKS = "DELETE FROM progress_epochs WHERE batch = :batch"
 _SWEEP_BATCH = "DELETE FROM batches WHERE id = :batch"
 _SWEEP_DATASET = """
     DELETE FROM datasets WHERE id = (
@@ -150,7 +150,7 @@ class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, Trim
     Args:
         connection: where to write.
         now: the commit time in microseconds.
-        mark: the random number of this server.
+        server_epoch: the random number of this server.
 
     Attributes:
         now: the commit time in microseconds.

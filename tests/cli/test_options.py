@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from stagecast.cli.options import Seconds, setting
+from stagecast.cli.params import Seconds, setting
 from tests.cli.command import stagecast
 
 CORS = "STAGECAST_CORS_ORIGIN"

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from stagecast.cli import main
-from stagecast.cli.durations import check_duration
+from stagecast.cli.params import check_duration
 from stagecast.store.sqlite import SqliteStore
 from tests.builders import create
 from tests.cli.command import started

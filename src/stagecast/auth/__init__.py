@@ -5,8 +5,7 @@ Free of gRPC, HTTP and SQL.
 
 from __future__ import annotations
 
-from stagecast.auth.authenticator import Authenticator
-from stagecast.auth.bearer import bearer_of
+from stagecast.auth.authenticator import Authenticator, bearer_of
 from stagecast.auth.key_cache import KeyCache
 from stagecast.auth.keys import add_key, make_new_key, revoke_key
 from stagecast.auth.secret import prefix_of

@@ -1,6 +1,6 @@
 """Who may call: a credential that was presented becomes a principal, or an error.
 
-Credentials are wanted as soon as there is a key in the store, or a key for tokens, or if whoever
+Credentials are required as soon as there is a key in the store, or a key for tokens, or if whoever
 starts the server says so; from then on for as long as it runs.
 """
 
@@ -22,6 +22,14 @@ from stagecast.errors import (
 )
 from stagecast.escaping import quote
 from stagecast.model import ANYBODY, ApiKey, Caller, Principal, Scope
+
+_BLANKS = " \t"  # of HTTP; no-break spaces are a part of what stands there
+
+
+def bearer_of(header: str) -> str | None:
+    """Return what the header bears, or `None` if it is of another scheme."""
+    scheme, _, credential = header.strip(_BLANKS).partition(" ")
+    return credential.strip(_BLANKS) if scheme.lower() == "bearer" else None
 
 
 class Authenticator:

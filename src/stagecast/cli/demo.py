@@ -19,10 +19,8 @@ import click
 
 from stagecast.app import App
 from stagecast.cli import hints, rest_poll
-from stagecast.cli.address import check_called, check_called_by_http
 from stagecast.cli.errors import Unusable, reported_in_one_line
-from stagecast.cli.options import FILE, Seconds
-from stagecast.cli.params import examples
+from stagecast.cli.params import FILE, Seconds, check_called, check_called_by_http, examples
 from stagecast.cli.render.formatting import shown
 from stagecast.cli.target import Credentials, credentials_options
 from stagecast.cli.watch import exit_code, follow_batch

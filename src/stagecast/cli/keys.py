@@ -1,4 +1,4 @@
-"""`stagecast keys`: make, list and revoke the keys of a file, also while servers run on it."""
+"""`stagecast keys`: create, list and revoke the keys of a file, also while servers run on it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,60 @@ import click
 
 from stagecast.app import opened_store
 from stagecast.auth import add_key, make_new_key, prefix_of, revoke_key
-from stagecast.cli.key_options import check_datasets, check_name, check_scopes, check_span
-from stagecast.cli.options import db_option
-from stagecast.cli.params import examples
+from stagecast.cli.params import db_option, examples, parse_duration
 from stagecast.cli.render.keys import datasets_text, moment_text, print_keys, scopes_text
 from stagecast.errors import StagecastError
+from stagecast.escaping import is_printable, quote
 from stagecast.maintenance import list_keys
-from stagecast.model import ApiKey, Scope, Visibility
+from stagecast.model import SECOND_US, ApiKey, Scope, Visibility, canonical_uuid
 from stagecast.paths import shown
 from stagecast.runtime.event_loop import run
 from stagecast.runtime.stdio import echo
 from stagecast.store import Store
+
+_MAX_LIFETIME_S = parse_duration("100y", units="y")
+_MAX_NAME = 100
+_MAX_DATASETS = 1_000
+
+
+def check_scopes(
+    context: click.Context, parameter: click.Parameter, value: str
+) -> frozenset[Scope]:
+    """Return scopes that were given with commas between them."""
+    try:
+        return frozenset(Scope(word.strip()) for word in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{quote(value)} is not some of read,report,control") from error
+
+
+def check_datasets(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> frozenset[str] | None:
+    """Return datasets; `None`, which is all, if none was given."""
+    if len(value) > _MAX_DATASETS:
+        raise click.BadParameter(f"at most {_MAX_DATASETS} can be named")
+    for dataset_id in value:
+        if canonical_uuid(dataset_id) is None:
+            raise click.BadParameter(f"{quote(dataset_id)} is no UUID")
+    return frozenset(dataset_id.lower() for dataset_id in value) or None
+
+
+def check_span(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Return a time to live in microseconds."""
+    if value is None:
+        return None
+    seconds = parse_duration(value, units="hdwy")
+    if not 0 < seconds <= _MAX_LIFETIME_S:
+        raise click.BadParameter(f"{quote(value)} is not a time such as 12h, 90d, 4w or 1y")
+    return seconds * SECOND_US
+
+
+def check_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Return what a key is for."""
+    if len(value) > _MAX_NAME or not is_printable(value):
+        raise click.BadParameter(f"must be at most {_MAX_NAME} printable characters")
+    return value
+
 
 T = TypeVar("T")
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from stagecast.cli.options import FILE, db_option
-from stagecast.cli.params import examples
+from stagecast.cli.params import FILE, db_option, examples
 from stagecast.cli.render import formatting
 from stagecast.cli.render.formatting import quantity
 from stagecast.errors import StartError

@@ -10,13 +10,14 @@ from typing import Any
 import click
 
 from stagecast.app import App
-from stagecast.cli.address import check_listening
-from stagecast.cli.auth_options import auth_options
-from stagecast.cli.limits import limit_options
-from stagecast.cli.options import DEFAULTS, FILE, setting
-from stagecast.cli.origins import origins_option, root_path_option
-from stagecast.cli.params import examples
-from stagecast.cli.retention_options import retention_options
+from stagecast.cli.params import DEFAULTS, FILE, check_listening, examples, setting
+from stagecast.cli.serve_options import (
+    auth_options,
+    limit_options,
+    origins_option,
+    retention_options,
+    root_path_option,
+)
 from stagecast.config import Config, socket_path
 from stagecast.errors import StartError
 from stagecast.listening import check_ports

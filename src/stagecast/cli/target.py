@@ -12,9 +12,8 @@ from typing import Any
 import click
 
 from stagecast.certificates import read_certificates, read_pair
-from stagecast.cli.address import check_called
 from stagecast.cli.errors import Unusable
-from stagecast.cli.options import DEFAULTS, FILE, Seconds, setting, together
+from stagecast.cli.params import DEFAULTS, FILE, Seconds, check_called, setting, together
 from stagecast.client import Client
 from stagecast.errors import StartError
 

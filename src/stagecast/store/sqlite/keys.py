@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 
 from stagecast.model import ApiKey, NewKey, Scope, Visibility
-from stagecast.store.sqlite import columns, rows
+from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
 
 _COLUMNS = (
@@ -19,18 +19,18 @@ _COLUMNS = (
 )
 
 # All keys, the oldest first; also those that were revoked or have expired.
-_KEYS = f"SELECT {columns.listed(_COLUMNS)} FROM api_keys ORDER BY id"
+_KEYS = f"SELECT {rows.listed(_COLUMNS)} FROM api_keys ORDER BY id"
 
 # A key by its id.
-_KEY = f"SELECT {columns.listed(_COLUMNS)} FROM api_keys WHERE id = ?"
+_KEY = f"SELECT {rows.listed(_COLUMNS)} FROM api_keys WHERE id = ?"
 
 # How often keys were changed.
 _VERSION = "SELECT coalesce(max(version), 0) FROM api_keys"
 
 # A new key, and one that ends.
 _NEW_KEY = f"""
-    INSERT INTO api_keys (version, {columns.listed(_COLUMNS[1:7])}, expires_at)
-    VALUES (1 + ({_VERSION}), {columns.placeholders(_COLUMNS[1:7])}, ?)
+    INSERT INTO api_keys (version, {rows.listed(_COLUMNS[1:7])}, expires_at)
+    VALUES (1 + ({_VERSION}), {rows.placeholders(_COLUMNS[1:7])}, ?)
 """
 _REVOKE_KEY = f"""
     UPDATE api_keys SET revoked_at = ?, version = 1 + ({_VERSION})

@@ -17,24 +17,24 @@ from stagecast.model import (
     Transition,
 )
 from stagecast.store.protocol import BatchName, DatasetNews, Head
-from stagecast.store.sqlite import columns, rows
+from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import RETRY_AFTER_S, Connection, Cursor
 from stagecast.store.sqlite.keys import KeyReads
 from stagecast.store.sqlite.timers import TimerReads
 from stagecast.store.sqlite.trimming import TrimmingReads
 
 # A dataset by its id.
-_DATASET = f"SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE dataset_id = ?"
+_DATASET = f"SELECT {rows.listed(rows.DATASET)} FROM datasets WHERE dataset_id = ?"
 
 # Datasets in the order of their ids; of a JSON list if there is one, since it may be long, and a
 # statement takes few parameters. What was deleted has a name before '0'.
-_DATASETS = f"SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE dataset_id > ?"
+_DATASETS = f"SELECT {rows.listed(rows.DATASET)} FROM datasets WHERE dataset_id > ?"
 _OF_LIST = " AND dataset_id IN (SELECT value FROM json_each(?))"
 _NO_DATASET = "0"
 
 # What changed since a change: datasets, and removals.
 _CHANGED_DATASETS = f"""
-    SELECT {columns.listed(columns.DATASET)} FROM datasets WHERE change_seq > ? AND dataset_id > '0'
+    SELECT {rows.listed(rows.DATASET)} FROM datasets WHERE change_seq > ? AND dataset_id > '0'
 """
 _REMOVED_DATASETS = "SELECT dataset_id FROM removed_datasets WHERE change_seq > ?"
 LAST_CHANGE_SEQ = """
@@ -44,7 +44,7 @@ LAST_CHANGE_SEQ = """
 
 # A batch by its ids.
 _BATCH = f"""
-    SELECT {columns.listed(columns.BATCH, "batches")}
+    SELECT {rows.listed(rows.BATCH, "batches")}
     FROM batches JOIN datasets ON datasets.id = batches.dataset
     WHERE datasets.dataset_id = ? AND batches.batch_id = ?
 """
@@ -65,37 +65,37 @@ _KEYS_IN_STATE_OF_DATASET = """
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state = ? AND id < ?
 """
 _BATCH_OF_KEY = f"""
-    SELECT datasets.dataset_id, {columns.listed(columns.BATCH, "batches")}
+    SELECT datasets.dataset_id, {rows.listed(rows.BATCH, "batches")}
     FROM batches JOIN datasets ON datasets.id = batches.dataset WHERE batches.id = ?
 """
 _NEWEST = 2**63 - 1
 
 # One document by its id; the usual report names one.
 _DOCUMENT = f"""
-    SELECT {columns.listed(columns.DOCUMENT)} FROM documents WHERE batch = ? AND document_id = ?
+    SELECT {rows.listed(rows.DOCUMENT)} FROM documents WHERE batch = ? AND document_id = ?
 """
 
 # Documents of a JSON list of ids.
 _DOCUMENTS_NAMED = f"""
-    SELECT {columns.listed(columns.DOCUMENT)} FROM documents
+    SELECT {rows.listed(rows.DOCUMENT)} FROM documents
     WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?))
 """
 
 # Documents in the order of registration, from a position on.
 _DOCUMENTS = f"""
-    SELECT {columns.listed(columns.DOCUMENT)} FROM documents WHERE batch = ? AND position > ?
+    SELECT {rows.listed(rows.DOCUMENT)} FROM documents WHERE batch = ? AND position > ?
 """
 
 # Documents whose counters changed after a sequence number.
 _PROGRESSED = f"""
-    SELECT progress_seq, {columns.listed(columns.DOCUMENT)} FROM documents
+    SELECT progress_seq, {rows.listed(rows.DOCUMENT)} FROM documents
     WHERE batch = ? AND progress_seq > ? AND progress_seq > 0 ORDER BY progress_seq
 """
 
 # The log from a revision on, each row with its document's identity.
 _LOG = f"""
-    SELECT {columns.listed(columns.LOG, "transitions")},
-        {columns.listed(columns.IDENTITY, "documents")}
+    SELECT {rows.listed(rows.LOG, "transitions")},
+        {rows.listed(rows.IDENTITY, "documents")}
     FROM transitions LEFT JOIN documents
         ON documents.batch = transitions.batch AND documents.position = transitions.position
     WHERE transitions.batch = ? AND transitions.revision > ? ORDER BY transitions.revision
@@ -103,13 +103,13 @@ _LOG = f"""
 
 # The log of one document. Without statistics SQLite would rather walk the log of the batch.
 _LOG_OF_DOCUMENT = f"""
-    SELECT {columns.listed(columns.LOG)} FROM transitions INDEXED BY transitions_by_document
+    SELECT {rows.listed(rows.LOG)} FROM transitions INDEXED BY transitions_by_document
     WHERE batch = ? AND position = ? AND revision > ? ORDER BY revision
 """
 
 # What a document was as of a revision.
 _LAST_OF_DOCUMENT = f"""
-    SELECT {columns.listed(columns.LOG)} FROM transitions INDEXED BY transitions_by_document
+    SELECT {rows.listed(rows.LOG)} FROM transitions INDEXED BY transitions_by_document
     WHERE batch = ? AND position = ? AND revision <= ? ORDER BY revision DESC LIMIT 1
 """
 
@@ -270,7 +270,7 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
                 "ask again for what it is now",
                 retry_after_s=RETRY_AFTER_S,
             )
-        identity = row[: len(columns.IDENTITY)]
+        identity = row[: len(rows.IDENTITY)]
         return rows.transition_from_row(
             (*last, *identity), batch.dataset_id, batch.batch_id
         ).document

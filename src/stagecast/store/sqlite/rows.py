@@ -1,6 +1,6 @@
-"""Rows of the SQLite store to records of the model, and back.
+"""Rows of the SQLite store: their columns, and rows to records of the model and back.
 
-A row has the values of one of the lists in `columns`, in its order.
+A row has the values of one of the lists of columns, in its order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,97 @@ from stagecast.model import (
     Transition,
     TransitionKind,
 )
-from stagecast.store.sqlite.columns import CONDITION, COUNTS, EVENT
+
+COUNTS = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled_documents")
+
+CONDITION = (
+    "state",
+    "stage",
+    "attempt",
+    "worker",
+    "stalled",
+    "completed_segments",
+    "total_segments",
+    "error_reason",
+    "error_message",
+    "processing_started_at",
+    "parsing_completed_at",
+    "cleaning_completed_at",
+    "splitting_completed_at",
+    "completed_at",
+    "paused_at",
+    "stopped_at",
+)
+
+IDENTITY = ("position", "document_id", "display_name", "labels", "created_at")
+
+DOCUMENT = (*IDENTITY, *CONDITION, "revision", "updated_at")
+
+DATASET = (
+    "dataset_id",
+    "batches",
+    "open_batches",
+    "pending_batches",
+    "last_ended",
+    *COUNTS,
+    "updated_at",
+)
+
+BATCH_CONDITION = (
+    "sealed",
+    *COUNTS,
+    "segments_completed",
+    "segments_total",
+    "segments_unknown",
+    "revision",
+    "progress_seq",
+    "server_epoch",
+    "updated_at",
+    "ended_at",
+)
+
+BATCH = (
+    "id",
+    "batch_id",
+    "labels",
+    "start_after_us",
+    "stall_after_us",
+    "fail_after_us",
+    "seal_after_us",
+    "created_at",
+    *BATCH_CONDITION,
+)
+
+EVENT = (
+    "revision",
+    "write_id",
+    "kind",
+    "position",
+    "previous_state",
+    "previous_stage",
+    "event_at",
+    "committed_at",
+    "sealed",
+)
+
+LOG = (*EVENT, *COUNTS, *CONDITION)
+
+
+def listed(names: tuple[str, ...], table: str = "") -> str:
+    """Return a column list for SQL."""
+    prefix = f"{table}." if table else ""
+    return ", ".join(f"{prefix}{name}" for name in names)
+
+
+def placeholders(names: tuple[str, ...]) -> str:
+    """Return one question mark for each column."""
+    return ", ".join("?" * len(names))
+
+
+def assignments(names: tuple[str, ...]) -> str:
+    """Return the SET list for an UPDATE."""
+    return ", ".join(f"{name} = ?" for name in names)
+
 
 Row = tuple[Any, ...]
 

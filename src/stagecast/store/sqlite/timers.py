@@ -20,7 +20,7 @@ from stagecast.model import (
     timeout_us,
 )
 from stagecast.store.protocol import IdleBatch, Lease, TimerKey
-from stagecast.store.sqlite import columns, rows
+from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
 
 # What a sign of life would do good, by a JSON list of ids; 2 is RUNNING.
@@ -38,7 +38,7 @@ _IDLE = """
 """
 _IDLE_BATCHES = f"""
     SELECT idle_since, (SELECT dataset_id FROM datasets WHERE id = batches.dataset),
-        {columns.listed(columns.BATCH)}
+        {rows.listed(rows.BATCH)}
     {_IDLE} ORDER BY idle_since + seal_after_us LIMIT :limit
 """
 _SET_IDLE_SINCE = "UPDATE batches SET idle_since = ? WHERE id = ?"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from stagecast.model import Batch
 from stagecast.store.protocol import HistoryLimit
-from stagecast.store.sqlite import columns, rows
+from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
 
 # A batch with more history than a limit lets it keep; `state` is 0 where it was deleted.
@@ -31,7 +31,7 @@ _SAVE_KEPT_FROM = "UPDATE batches SET kept_from = ? WHERE id = ?"
 
 # Those that ended first.
 _ENDED = f"""
-    SELECT datasets.dataset_id, {columns.listed(columns.BATCH, "batches")}
+    SELECT datasets.dataset_id, {rows.listed(rows.BATCH, "batches")}
     FROM batches INDEXED BY batches_by_age CROSS JOIN datasets ON datasets.id = batches.dataset
     WHERE ended_at IS NOT NULL AND ended_at <= ? AND state > 0 ORDER BY ended_at LIMIT ?
 """

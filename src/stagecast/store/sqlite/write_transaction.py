@@ -21,7 +21,7 @@ from stagecast.model import (
 )
 from stagecast.store.lookups import get_dataset
 from stagecast.store.protocol import Topic
-from stagecast.store.sqlite import columns, rows
+from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
 from stagecast.store.sqlite.keys import KeyWrites
 from stagecast.store.sqlite.read_transaction import LAST_CHANGE_SEQ, SqliteReadTransaction
@@ -41,7 +41,7 @@ _SAVE_PROGRESS_SEQ = """
 
 # A batch by the request that created it.
 _BATCH_BY_REQUEST = f"""
-    SELECT {columns.listed(columns.BATCH, "batches")}
+    SELECT {rows.listed(rows.BATCH, "batches")}
     FROM batches JOIN datasets ON datasets.id = batches.dataset
     WHERE datasets.dataset_id = ? AND batches.request_id = ?
 """
@@ -51,8 +51,8 @@ _CREATION = "SELECT fingerprint, created_documents, request_id FROM batches WHER
 
 # A dataset's first batch makes its row.
 _NEW_DATASET = f"""
-    INSERT INTO datasets ({columns.listed(columns.DATASET)})
-    VALUES ({columns.placeholders(columns.DATASET)})
+    INSERT INTO datasets ({rows.listed(rows.DATASET)})
+    VALUES ({rows.placeholders(rows.DATASET)})
 """
 
 # A batch before its first transition.
@@ -60,39 +60,39 @@ _NEW_BATCH_COLUMNS = (
     *("dataset", "batch_id", "labels", "start_after_us", "stall_after_us", "fail_after_us"),
     *("seal_after_us", "idle_since", "created_at"),
     *("fingerprint", "created_documents", "request_id"),
-    *columns.BATCH_CONDITION,
+    *rows.BATCH_CONDITION,
 )
 _NEW_BATCH = f"""
-    INSERT INTO batches ({columns.listed(_NEW_BATCH_COLUMNS)})
+    INSERT INTO batches ({rows.listed(_NEW_BATCH_COLUMNS)})
     VALUES ((SELECT id FROM datasets WHERE dataset_id = ?),
-        {columns.placeholders(_NEW_BATCH_COLUMNS[1:])})
+        {rows.placeholders(_NEW_BATCH_COLUMNS[1:])})
 """
 
 # What a call makes of its batch and dataset.
-_SAVE_BATCH = f"UPDATE batches SET {columns.assignments(columns.BATCH_CONDITION)} WHERE id = ?"
+_SAVE_BATCH = f"UPDATE batches SET {rows.assignments(rows.BATCH_CONDITION)} WHERE id = ?"
 _SAVE_DATASET = f"""
-    UPDATE datasets SET {columns.assignments(columns.DATASET)}, change_seq = 1 + ({LAST_CHANGE_SEQ})
+    UPDATE datasets SET {rows.assignments(rows.DATASET)}, change_seq = 1 + ({LAST_CHANGE_SEQ})
     WHERE dataset_id = ?
 """
 
 # Documents that join.
-_DOCUMENT_COLUMNS = columns.listed(columns.DOCUMENT)
+_DOCUMENT_COLUMNS = rows.listed(rows.DOCUMENT)
 _NEW_DOCUMENT = f"""
     INSERT INTO documents (batch, heard_at, due_at, progress_seq, {_DOCUMENT_COLUMNS})
-    VALUES (?, ?, ?, 0, {columns.placeholders(columns.DOCUMENT)})
+    VALUES (?, ?, ?, 0, {rows.placeholders(rows.DOCUMENT)})
 """
 
 # Documents that changed; progress_seq moves only where counters did without a transition.
 _SAVE_DOCUMENT = f"""
-    UPDATE documents SET {SET_TIMER_OF_SAVED}, {columns.assignments(columns.CONDITION)},
+    UPDATE documents SET {SET_TIMER_OF_SAVED}, {rows.assignments(rows.CONDITION)},
         revision = ?, updated_at = ?, progress_seq = coalesce(?, progress_seq)
     WHERE batch = ? AND position = ?
 """
 
 # The log.
 _NEW_TRANSITION = f"""
-    INSERT INTO transitions (batch, {columns.listed(columns.LOG)})
-    VALUES (?, {columns.placeholders(columns.LOG)})
+    INSERT INTO transitions (batch, {rows.listed(rows.LOG)})
+    VALUES (?, {rows.placeholders(rows.LOG)})
 """
 
 # A batch vanishes: no id begins with a slash, the request may be made again, and those

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from stagecast import wire
 from stagecast.auth import Authenticator, KeyCache, TokenVerifier, load_verifier
+from stagecast.background.change_poller import ChangePoller
 from stagecast.background.readiness import Readiness
 from stagecast.background.retention import Retention
 from stagecast.background.stall_detector import StallDetector
@@ -32,7 +33,7 @@ from stagecast.service.submissions import Submissions
 from stagecast.store import Store, store_timeout
 from stagecast.store.sqlite import SqliteStore, has_keys
 from stagecast.tls import Tls, keep_renewed, load_tls
-from stagecast.watches import BatchWatches, ChangePoller, DatasetWatches, Waits
+from stagecast.watches import BatchWatches, DatasetWatches, Waits
 
 _log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from stagecast import periodic
+from stagecast.background.change_poller import ChangePoller
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
 from stagecast.model import ALL, Visibility
@@ -20,7 +21,6 @@ from stagecast.service.controls import Controls
 from stagecast.service.submissions import Submissions
 from stagecast.store import ReadTransaction
 from stagecast.store.sqlite import SqliteStore
-from stagecast.watches import ChangePoller
 from tests.builders import create
 from tests.clock import Clock
 

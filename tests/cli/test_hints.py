@@ -29,8 +29,11 @@ def test_program_that_is_not_on_the_path_is_told_by_where_it_is(
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "argv", [started])
     reported = hints.suggest_commands(
-        BATCH, grpc="127.0.0.1:1", access=Credentials(), db=Path("/tmp/x.db")
-    )  # noqa: S108 - never opened
+        BATCH,
+        grpc="127.0.0.1:1",
+        access=Credentials(),
+        db=Path("/tmp/x.db"),  # noqa: S108 - never opened
+    )
     assert f"  {typed} serve --db /tmp/x.db\n" in reported
     assert f"  {typed} watch {BATCH.dataset_id} b1\n" in reported
 
@@ -42,8 +45,11 @@ def test_program_that_is_on_the_path_is_told_by_its_name(
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     reported = hints.suggest_commands(
-        BATCH, grpc="127.0.0.1:1", access=Credentials(), db=Path("/tmp/x.db")
-    )  # noqa: S108 - never opened
+        BATCH,
+        grpc="127.0.0.1:1",
+        access=Credentials(),
+        db=Path("/tmp/x.db"),  # noqa: S108 - never opened
+    )
     assert "  stagecast serve --db /tmp/x.db\n" in reported
 
 

@@ -147,7 +147,10 @@ FAULTS = {
         "last_ended is 7, which no batch of it is",
     ),
     "dataset_serial": (
-        "UPDATE datasets SET change_seq = (SELECT change_seq FROM datasets WHERE id = 1) WHERE id = 2",
+        (
+            "UPDATE datasets SET change_seq = (SELECT change_seq FROM datasets WHERE id = 1) "
+            "WHERE id = 2"
+        ),
         f"dataset '{OTHER_DATASET_ID}'",
         "is another's as well",
     ),

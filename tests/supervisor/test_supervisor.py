@@ -126,7 +126,8 @@ def supervised(config: Config, processes: int) -> list[str]:
     """Return a command line that supervises processes with a configuration."""
     path = f"pathlib.PosixPath({str(config.db)!r})"
     value = (
-        f"db={path}, grpc={config.grpc!r}, http={config.http!r}, beat_s={config.process_heartbeat_s}, "
+        f"db={path}, grpc={config.grpc!r}, http={config.http!r}, beat_s="
+        f"{config.process_heartbeat_s}, "
         f"linger_s={config.linger_s}, replaced_within_s={config.replaced_within_s}"
     )
     program = (

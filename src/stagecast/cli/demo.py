@@ -19,7 +19,7 @@ import click
 
 from stagecast.app import App
 from stagecast.cli import hints, rest_poll
-from stagecast.cli.errors import Unusable, reported_in_one_line
+from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.params import FILE, Seconds, check_called, check_called_by_http, examples
 from stagecast.cli.render.formatting import shown
 from stagecast.cli.target import Credentials, credentials_options
@@ -35,6 +35,7 @@ from stagecast.escaping import is_printable
 from stagecast.failures import reason_of
 from stagecast.runtime.descriptors import take_descriptors
 from stagecast.runtime.event_loop import run
+from stagecast.runtime.exits import Unusable
 from stagecast.runtime.logs import log_to_stderr
 from stagecast.runtime.stdio import echo
 from stagecast.v1 import resources_pb2 as r

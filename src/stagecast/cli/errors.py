@@ -16,14 +16,7 @@ from grpc import aio
 from stagecast.client import details_of
 from stagecast.escaping import encoding_of, escape_for
 from stagecast.failures import reason_of
-
-INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
-
-
-class Unusable(click.ClickException):
-    """The command could not do its work: no server, or nothing of what was asked for."""
-
-    exit_code = 2
+from stagecast.runtime.exits import INTERRUPTED, Unusable
 
 
 @contextlib.contextmanager

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from stagecast.cli.errors import INTERRUPTED
 from stagecast.escaping import encoding_of, escape_controls, escape_lacking
 from stagecast.failures import is_too_many_files, reason_of
+from stagecast.runtime.exits import INTERRUPTED
 from stagecast.runtime.stdio import guarded_output
 
 # A command's module is imported when the command is asked for: one that calls a server needs

@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from stagecast.certificates import read_certificates, read_pair
-from stagecast.cli.errors import Unusable
 from stagecast.cli.params import DEFAULTS, FILE, Seconds, check_called, setting, together
 from stagecast.client import Client
 from stagecast.errors import StartError
+from stagecast.runtime.exits import Unusable
 
 Command = Callable[..., None]
 

@@ -42,7 +42,7 @@ def make_rest_app(
 
     Args:
         queries: what answers the two paths.
-        feed: tells when an answer is worth nothing any more.
+        notifier: tells when an answer is worth nothing any more.
         authenticator: says who may ask for the two paths; the others are open.
         is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
         store_s: how long an answer of the two paths may wait for the store.

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from stagecast.cli.errors import Unusable
 from stagecast.errors import StartError
 from stagecast.runtime.descriptors import take_descriptors
+from stagecast.runtime.exits import Unusable
 from stagecast.runtime.signals import ended_by_signals
 
 T = TypeVar("T")

@@ -65,7 +65,7 @@ class Heartbeats:
         Args:
             dataset_id: of the batch.
             batch_id: of all the documents.
-            beats: one for each document.
+            heartbeats: one for each document.
             visible: the datasets that exist for the caller.
 
         Raises:

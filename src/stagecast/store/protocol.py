@@ -44,7 +44,7 @@ Head = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetNews:
-    """What became of datasets up to a change_seq: those that changed, as they are, and the removed."""
+    """Datasets that changed up to a change_seq, as they are now, and those that were removed."""
 
     change_seq: int
     changed: Sequence[Dataset]
@@ -55,8 +55,8 @@ class DatasetNews:
 class Lease:
     """Which process looks after what is due; `holder` is its random number, 0 for nobody.
 
-    `renewals` goes up while the holder lives. `reached_at` is the latest time that its clock is known
-    to have shown.
+    `renewals` goes up while the holder lives. `reached_at` is the latest time that its clock is
+    known to have shown.
     """
 
     holder: int

@@ -6,9 +6,8 @@ committed before the bell rang, so nothing is sent that a crash could take back.
 
 from __future__ import annotations
 
-from stagecast.background.change_poller import ChangePoller
 from stagecast.watches.batch import BatchWatches
 from stagecast.watches.datasets import DatasetWatches
 from stagecast.watches.waits import Waits
 
-__all__ = ["BatchWatches", "DatasetWatches", "ChangePoller", "Waits"]
+__all__ = ["BatchWatches", "DatasetWatches", "Waits"]

@@ -1,1 +1,1 @@
-"""TODO"""
+"""How commands show things: tables for terminals, plain lines for pipes."""

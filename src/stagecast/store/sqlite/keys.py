@@ -1,7 +1,7 @@
 """Keys: parts of a reading and a writing transaction of the SQLite store.
 
-`version` goes up with every change of any key, so that servers that keep all keys in memory find out
-by one step into an index whether there is something to read.
+`version` goes up with every change of any key, so that servers that keep all keys in memory find
+out by one step into an index whether there is something to read.
 """
 
 from __future__ import annotations

@@ -256,8 +256,8 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
         return row[0] if row else 0
 
     def iterate_progress(self, batch: Batch, *, after_seq: int) -> Iterator[tuple[int, Document]]:
-        for change_seq, *row in self._iterate(_PROGRESSED, (batch.key, after_seq)):
-            yield change_seq, rows.document_from_row(tuple(row), batch.dataset_id, batch.batch_id)
+        for progress_seq, *row in self._iterate(_PROGRESSED, (batch.key, after_seq)):
+            yield progress_seq, rows.document_from_row(tuple(row), batch.dataset_id, batch.batch_id)
 
     def _find_earlier(self, batch: Batch, row: rows.Row, as_of: int) -> Document | None:
         """Return what the document of a row was as of a revision; `None` before it joined."""

@@ -1,0 +1,75 @@
+"""Names in the code, the tests and the schema are the field's, not a language of our own."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from stagecast.store.sqlite.migrations import migrations
+from tests.process import ROOT
+
+_WORDS = Path(__file__).with_name("words.txt")
+# Terms of the field that have one of the words in them.
+_TERMS = re.compile("not_?found|(in|single)_?flight", re.IGNORECASE)
+_PART = re.compile("[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+
+
+def _words(*, of_tests: bool) -> set[str]:
+    lines = [line.split() for line in _WORDS.read_text().splitlines() if line[:1] not in ("", "#")]
+    return {word.removeprefix("*") for word, *_ in lines if word.startswith("*") or not of_tests}
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    """Yield what a module defines; what it uses is defined here as well, or by a library."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+
+
+def _forbidden(name: str) -> set[str]:
+    parts = {part.lower() for part in _PART.findall(_TERMS.sub("", name))}
+    return parts & _words(of_tests=name.startswith("test_"))
+
+
+def _code() -> Iterator[Path]:
+    for folder in ("src/stagecast", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if "v1" not in path.parts:
+                yield path
+
+
+def test_names_in_the_code_are_of_the_field() -> None:
+    faults = {
+        f"{path.relative_to(ROOT)}: {name}: {sorted(words)}"
+        for path in _code()
+        for name in (path.stem, path.parent.name, *_names(ast.parse(path.read_text())))
+        if (words := _forbidden(name))
+    }
+    assert not faults, "\n".join(sorted(faults))
+
+
+def test_names_in_the_schema_are_of_the_field() -> None:
+    db = Database(memory=True)
+    migrations.apply(db)
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    names |= {
+        f"{table}.{name}"
+        for table in db.table_names()
+        for (name,) in db.execute("SELECT name FROM pragma_table_xinfo(?)", [table])
+    }
+    assert "transitions.write_id" in names
+    assert not {name for name in names if _forbidden(name)}

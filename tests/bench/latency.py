@@ -103,7 +103,7 @@ class _Lone:
             began = time.perf_counter()
             await call(request)
             answered.append(time.perf_counter() - began)
-            heard += [at - began for at in await self._crowd.ask(do="arrivals")]
+            heard += [at - began for at in await self._crowd.ask(do="arrival_times")]
         await self._crowd.ask(do="drain")
         return _Times(
             answered=statistics.median(answered),

@@ -60,7 +60,7 @@ class _Watchers:
         self._awaited = [asyncio.create_task(_arrival(stream)) for stream in self._streams]
         await asyncio.sleep(0)
 
-    async def request_reader(self) -> list[float]:
+    async def arrival_times(self) -> list[float]:
         """Return when those messages arrived, by `perf_counter`."""
         return await asyncio.gather(*self._awaited)
 

@@ -118,7 +118,7 @@ async def test_an_index_that_takes_nothing_fails_the_document(
 async def test_a_worker_drops_a_document_that_another_has_taken_over(
     client: Client, dataset_id: str, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = [tmp_path / "taken", tmp_path / "next"]
+    names = [tmp_path / "started", tmp_path / "next"]
     for path in names:
         path.write_text("A text.")
     sources = sources_of(started=names[0], next=names[1])
@@ -131,12 +131,12 @@ async def test_a_worker_drops_a_document_that_another_has_taken_over(
         await in_flight.reached.wait()
         await second.ingest(sources[0])
         in_flight.open.set()
-    assert "dropped 'taken'" in caplog.text
+    assert "dropped 'started'" in caplog.text
     record = WatchRecord()
     await watch(client, s.WatchBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id), record)
     workers = {name: (d.worker, d.attempt, d.state) for name, d in record.documents.items()}
     assert workers == {
-        "taken": ("second", 2, r.DOCUMENT_STATE_SUCCEEDED),
+        "started": ("second", 2, r.DOCUMENT_STATE_SUCCEEDED),
         "next": ("first", 1, r.DOCUMENT_STATE_SUCCEEDED),
     }
 

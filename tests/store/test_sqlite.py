@@ -229,7 +229,7 @@ def test_threads_may_open_a_fresh_file_together(tmp_path: Path) -> None:
         assert list(pool.map(open_all, range(8))) == [7] * 8
 
 
-OPEN_TOGETHER = "from tests.store.test_sqlite import open_when_told; open_when_told()"
+OPEN_TOGETHER = "from tests.store.test_sqlite import open_on_signal; open_on_signal()"
 
 
 def open_on_signal() -> None:

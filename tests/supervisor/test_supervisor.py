@@ -126,7 +126,7 @@ def supervised(config: Config, processes: int) -> list[str]:
     """Return a command line that supervises processes with a configuration."""
     path = f"pathlib.PosixPath({str(config.db)!r})"
     value = (
-        f"db={path}, grpc={config.grpc!r}, http={config.http!r}, beat_s="
+        f"db={path}, grpc={config.grpc!r}, http={config.http!r}, process_heartbeat_s="
         f"{config.process_heartbeat_s}, "
         f"linger_s={config.linger_s}, replaced_within_s={config.replaced_within_s}"
     )
@@ -392,7 +392,7 @@ async def test_a_process_hangs_when_it_was_missed_six_times_in_a_row() -> None:
         def __init__(self) -> None:
             pass  # it is none
 
-        async def _is_heard(self) -> bool:
+        async def _is_alive(self) -> bool:
             return next(heard)
 
     await Silent().hang()

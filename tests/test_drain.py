@@ -92,7 +92,7 @@ async def _watch_until_refused(pipeline: Pipeline) -> aio.AioRpcError:
     raise AssertionError("the batch has not ended")
 
 
-async def test_call_that_waits_for_the_store_is_finished_and_acknowledged(
+async def test_call_waiting_for_the_store_is_finished_and_acknowledged(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it takes longer than hanging up does."""
@@ -116,7 +116,7 @@ async def test_call_that_waits_for_the_store_is_finished_and_acknowledged(
         await leaving
 
 
-async def test_server_that_ends_writes_the_last_heartbeats_and_lets_another_keep(
+async def test_stopping_server_writes_heartbeats_and_releases_the_lease(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeats, "_GATHER_S", 3_600.0)
@@ -137,7 +137,7 @@ async def test_server_that_ends_writes_the_last_heartbeats_and_lets_another_keep
 
 
 @pytest.mark.slow
-async def test_sigterm_ends_1000_watches_with_their_token_and_stopped_readers_hold_up_nothing(
+async def test_sigterm_ends_1000_watches_despite_stopped_readers(
     tmp_path: Path, dataset_id: str
 ) -> None:
     async with (

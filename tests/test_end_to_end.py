@@ -26,7 +26,7 @@ BUSY = "docs/büro.md"
 
 
 @pytest.mark.slow
-async def test_every_face_tells_the_same_before_and_after_a_kill(tmp_path: Path) -> None:
+async def test_every_face_shows_the_same_before_and_after_a_kill(tmp_path: Path) -> None:
     db = tmp_path / "stagecast.db"
     async with running(db) as first:
         async with Client(first.grpc) as client:
@@ -43,7 +43,7 @@ async def test_every_face_tells_the_same_before_and_after_a_kill(tmp_path: Path)
     _check_finished(finished)
 
 
-async def test_single_completed_document_reads_as_the_seeds_example(tmp_path: Path) -> None:
+async def test_single_completed_document_reads_as_the_documented_example(tmp_path: Path) -> None:
     async with running(tmp_path / "stagecast.db") as server, Client(server.grpc) as client:
         await client.reports.CreateBatch(
             pb.CreateBatchRequest(

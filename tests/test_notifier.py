@@ -22,14 +22,14 @@ def gone(seen: Callable[[], object]) -> bool:
     return seen() is None
 
 
-async def test_ring_before_the_wait_is_kept() -> None:
+async def test_notification_before_the_wait_is_not_lost() -> None:
     subscription = Subscription()
     subscription.notify()
     assert subscription.notified
     assert await subscription.wait(LONG_S)
 
 
-async def test_ring_wakes_who_waits() -> None:
+async def test_notification_wakes_the_waiter() -> None:
     subscription = Subscription()
     waiting = asyncio.create_task(subscription.wait(LONG_S))
     await asyncio.sleep(0)  # it waits
@@ -38,7 +38,7 @@ async def test_ring_wakes_who_waits() -> None:
     assert await waiting
 
 
-async def test_one_ring_wakes_all_who_wait() -> None:
+async def test_one_notification_wakes_all_waiters() -> None:
     subscription = Subscription()
     waiting = [asyncio.create_task(subscription.wait(LONG_S)) for _ in range(3)]
     await asyncio.sleep(0)  # they wait
@@ -46,21 +46,21 @@ async def test_one_ring_wakes_all_who_wait() -> None:
     assert await asyncio.gather(*waiting) == [True] * 3
 
 
-async def test_wait_without_a_ring_ends_in_time_with_false() -> None:
+async def test_wait_without_a_notification_returns_false_at_the_timeout() -> None:
     subscription = Subscription()
     assert not await subscription.wait(SHORT_S)
     assert not subscription.notified
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0])
-async def test_wait_without_any_time_says_whether_it_rang(timeout_s: float) -> None:
+async def test_wait_without_a_timeout_left_returns_whether_notified(timeout_s: float) -> None:
     subscription = Subscription()
     assert not await subscription.wait(timeout_s)
     subscription.notify()
     assert await subscription.wait(timeout_s)
 
 
-async def test_bell_rings_until_it_is_cleared_however_often_it_was_rung() -> None:
+async def test_subscription_stays_notified_until_cleared() -> None:
     subscription = Subscription()
     subscription.notify()
     subscription.notify()
@@ -71,7 +71,7 @@ async def test_bell_rings_until_it_is_cleared_however_often_it_was_rung() -> Non
     assert not await subscription.wait(SHORT_S), "two rings are one"
 
 
-async def test_wait_that_is_cancelled_is_cancelled_and_takes_no_ring_away() -> None:
+async def test_cancelled_wait_loses_no_notification() -> None:
     subscription = Subscription()
     waiting = asyncio.create_task(subscription.wait(LONG_S))
     await asyncio.sleep(0)  # it waits
@@ -83,7 +83,7 @@ async def test_wait_that_is_cancelled_is_cancelled_and_takes_no_ring_away() -> N
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_who_clears_then_reads_then_waits_misses_no_change(seed: int) -> None:
+async def test_clear_then_read_then_wait_misses_no_change(seed: int) -> None:
     rng = random.Random(seed)
     notifier = Notifier()
     written = 0
@@ -117,14 +117,14 @@ async def test_who_clears_then_reads_then_waits_misses_no_change(seed: int) -> N
     assert [reader.result() for reader in readers] == [100] * 3
 
 
-def test_fresh_listener_hears_nothing() -> None:
+def test_new_subscription_is_not_notified() -> None:
     notifier = Notifier()
     notifier.notify([("batch",)])
     with notifier.subscribe(("batch",)) as subscription:
         assert not subscription.notified
 
 
-def test_all_listeners_of_a_topic_hear_it() -> None:
+def test_all_subscriptions_of_a_topic_are_notified() -> None:
     notifier = Notifier()
     with notifier.subscribe(("d", "b")) as one, notifier.subscribe(("d", "b")) as two:
         notifier.notify([("d", "b")])
@@ -132,7 +132,7 @@ def test_all_listeners_of_a_topic_hear_it() -> None:
         assert two.notified
 
 
-def test_each_listener_clears_its_own_bell_only() -> None:
+def test_clear_affects_only_its_own_subscription() -> None:
     notifier = Notifier()
     with notifier.subscribe(("batch",)) as one, notifier.subscribe(("batch",)) as two:
         notifier.notify([("batch",)])
@@ -140,7 +140,7 @@ def test_each_listener_clears_its_own_bell_only() -> None:
         assert two.notified
 
 
-def test_listeners_of_other_topics_stay_silent() -> None:
+def test_subscriptions_of_other_topics_are_not_notified() -> None:
     notifier = Notifier()
     with (
         notifier.subscribe(("d", "b")) as mine,
@@ -161,7 +161,7 @@ def test_listeners_of_other_topics_stay_silent() -> None:
         ([], set()),
     ],
 )
-def test_ring_is_heard_by_whoever_listens_to_something_that_it_is_part_of(
+def test_notify_reaches_the_topics_that_contain_it(
     notified: list[tuple[str, ...]], heard: set[str]
 ) -> None:
     notifier = Notifier()
@@ -177,14 +177,14 @@ def test_ring_is_heard_by_whoever_listens_to_something_that_it_is_part_of(
         } == heard
 
 
-def test_ring_only_is_heard_by_its_own_listeners() -> None:
+def test_notify_only_reaches_exactly_its_topics() -> None:
     notifier = Notifier()
     with notifier.subscribe(("d",)) as dataset, notifier.subscribe(("d", "b")) as batch:
         notifier.notify_only([("d", "b"), ("nobody",)])
         assert [dataset.notified, batch.notified] == [False, True]
 
 
-def test_one_bell_may_listen_to_several_topics() -> None:
+def test_one_subscription_may_have_several_topics() -> None:
     notifier = Notifier()
     with notifier.subscribe(("a",), ("b",)) as subscription:
         for topic in (("a",), ("b",)):
@@ -195,7 +195,7 @@ def test_one_bell_may_listen_to_several_topics() -> None:
     assert notifier.topics() == []
 
 
-def test_one_ring_reaches_several_topics_and_those_without_listeners_do_no_harm() -> None:
+def test_one_notify_reaches_several_topics_and_ignores_unknown_ones() -> None:
     notifier = Notifier()
     with (
         notifier.subscribe(("a",)) as first,
@@ -206,14 +206,14 @@ def test_one_ring_reaches_several_topics_and_those_without_listeners_do_no_harm(
         assert [first.notified, second.notified, third.notified] == [True, True, False]
 
 
-def test_ring_of_no_topics_is_heard_by_nobody() -> None:
+def test_notify_without_topics_notifies_nobody() -> None:
     notifier = Notifier()
     with notifier.subscribe(("a",)) as subscription:
         notifier.notify([])
         assert not subscription.notified
 
 
-async def test_close_wakes_everybody_and_tells_why() -> None:
+async def test_close_wakes_all_subscriptions() -> None:
     notifier = Notifier()
     assert not notifier.closed
     with notifier.subscribe(("a",)) as one, notifier.subscribe(("b",)) as two:
@@ -224,7 +224,7 @@ async def test_close_wakes_everybody_and_tells_why() -> None:
         assert await asyncio.gather(*waiting) == [True, True]
 
 
-def test_who_listened_hears_nothing_more() -> None:
+def test_unsubscribed_listener_is_not_notified() -> None:
     notifier = Notifier()
     with notifier.subscribe(("a",)) as subscription:
         pass
@@ -233,7 +233,7 @@ def test_who_listened_hears_nothing_more() -> None:
     assert not subscription.notified
 
 
-def test_who_stops_listening_leaves_the_others_of_the_topic_alone() -> None:
+def test_unsubscribing_keeps_other_subscriptions_of_the_topic() -> None:
     notifier = Notifier()
     with notifier.subscribe(("a",)) as stays:
         with notifier.subscribe(("a",)):
@@ -242,7 +242,7 @@ def test_who_stops_listening_leaves_the_others_of_the_topic_alone() -> None:
         assert stays.notified
 
 
-def test_who_ends_first_of_two_that_overlap_does_not_matter() -> None:
+def test_overlapping_subscriptions_may_end_in_any_order() -> None:
     notifier = Notifier()
     first, second = notifier.subscribe(("a",)), notifier.subscribe(("a",))
     first.__enter__()
@@ -253,7 +253,7 @@ def test_who_ends_first_of_two_that_overlap_does_not_matter() -> None:
     second.__exit__(None, None, None)
 
 
-def test_feed_forgets_a_topic_when_its_last_listener_ends() -> None:
+def test_topic_is_removed_with_its_last_subscription() -> None:
     notifier = Notifier()
     with notifier.subscribe(("a",)):
         with notifier.subscribe(("a",)):
@@ -262,7 +262,7 @@ def test_feed_forgets_a_topic_when_its_last_listener_ends() -> None:
     assert notifier.topics() == []
 
 
-def test_feed_forgets_a_bell_when_its_listener_ends() -> None:
+def test_ended_subscription_is_freed() -> None:
     notifier = Notifier()
     with notifier.subscribe(("a",)):
         with notifier.subscribe(("a",)) as subscription:
@@ -272,14 +272,14 @@ def test_feed_forgets_a_bell_when_its_listener_ends() -> None:
         assert gone(seen)
 
 
-def test_feed_forgets_a_topic_when_its_listener_fails() -> None:
+def test_topic_is_removed_after_an_error_in_the_block() -> None:
     notifier = Notifier()
     with pytest.raises(LookupError), notifier.subscribe(("a",)):
         raise LookupError
     assert notifier.topics() == []
 
 
-def test_feed_keeps_no_topic_that_was_only_rung() -> None:
+def test_notify_creates_no_topic() -> None:
     notifier = Notifier()
     notifier.notify([("a",)])
     assert notifier.topics() == []

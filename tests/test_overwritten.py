@@ -97,7 +97,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-async def test_older_copy_is_brought_up_to_date_while_the_server_goes_on(scene: Scene) -> None:
+async def test_older_copy_is_migrated_while_the_server_runs(scene: Scene) -> None:
     await scene.overwrite(FILES / "main_path.sqlite")
     async with asyncio.timeout(60):
         while not await scene.try_all():
@@ -141,7 +141,7 @@ async def test_watch_of_datasets_ends_when_an_older_copy_is_written(
 @pytest.mark.parametrize(
     ("make", "why"), [(foreign, "not one of stagecast's"), (newer, "made by a newer release")]
 )
-async def test_file_that_is_not_for_this_release_is_not_written(
+async def test_foreign_or_newer_file_is_not_written(
     scene: Scene, tmp_path: Path, make: Callable[[Path], None], why: str
 ) -> None:
     other, good = tmp_path / "other.db", tmp_path / "good.db"

@@ -29,7 +29,7 @@ def busy() -> StoreBusy:
     return StoreBusy("disk full", retry_after_s=0.25)
 
 
-async def test_what_goes_wrong_is_told_once_until_it_is_over(
+async def test_repeated_error_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     work, task = Work(busy(), busy(), None, busy()), PeriodicTask(_log, "do it")
@@ -37,7 +37,7 @@ async def test_what_goes_wrong_is_told_once_until_it_is_over(
     assert [record.getMessage() for record in caplog.records] == ["cannot do it: disk full"] * 2
 
 
-async def test_bug_is_told_with_its_trace_also_while_the_store_is_busy(
+async def test_bug_is_logged_with_its_traceback_also_while_the_store_is_busy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bugs = [RuntimeError(said) for said in ("a bug", "a bug", "another")]
@@ -49,7 +49,7 @@ async def test_bug_is_told_with_its_trace_also_while_the_store_is_busy(
     assert caplog.text.count("Traceback") == 2
 
 
-async def test_cancelled_work_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancelled_work_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(asyncio.CancelledError):
         await PeriodicTask(_log, "do it").attempt(Work(asyncio.CancelledError()).do)
     assert not caplog.records

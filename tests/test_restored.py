@@ -118,7 +118,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 @pytest.mark.parametrize("means", MEANS)
 @pytest.mark.parametrize("moved_on", [0, 2, 4], ids=["behind", "at_the_same", "past"])
-async def test_watcher_is_shown_the_restored_history(site: Site, means: str, moved_on: int) -> None:
+async def test_watcher_gets_the_restored_history(site: Site, means: str, moved_on: int) -> None:
     await site.pipeline.stage(r.STAGE_PARSING)
     await site.back_up(means)
     await site.pipeline.stage(r.STAGE_CLEANING)
@@ -143,7 +143,7 @@ async def test_watcher_is_shown_the_restored_history(site: Site, means: str, mov
 
 @pytest.mark.parametrize("means", MEANS)
 @pytest.mark.parametrize("moved_on", [0, 1, 3], ids=["behind", "at_the_same", "past"])
-async def test_watcher_is_shown_restored_counters(site: Site, means: str, moved_on: int) -> None:
+async def test_watcher_gets_the_restored_counters(site: Site, means: str, moved_on: int) -> None:
     """No transition tells them apart: the marks of the servers that counted do."""
     await site.pipeline.count("doc-0", 1, 100)
     await site.back_up(means)
@@ -161,7 +161,7 @@ async def test_watcher_is_shown_restored_counters(site: Site, means: str, moved_
     assert site.record.documents["doc-0"].progress.completed_segments == 1
 
 
-async def test_copy_of_now_changes_nothing_for_watchers(site: Site) -> None:
+async def test_up_to_date_copy_changes_nothing_for_watchers(site: Site) -> None:
     await site.pipeline.stage(r.STAGE_PARSING)
     await site.pipeline.count("doc-0", 1, 100)
     await site.until_seen(6)

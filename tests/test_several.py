@@ -55,7 +55,7 @@ async def test_report_to_one_server_is_pushed_by_the_other(
 
 
 @pytest.mark.slow
-async def test_token_of_one_server_goes_on_at_the_other(
+async def test_token_of_one_server_resumes_at_the_other(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
     """Both also count: the token says whose counters it has seen."""
@@ -81,7 +81,7 @@ async def test_token_of_one_server_goes_on_at_the_other(
 
 
 @pytest.mark.slow
-async def test_watch_that_begins_here_after_a_retry_there_does_not_find_the_batch_over(
+async def test_watch_after_a_retry_at_the_other_server_does_not_end(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
     """The server has seen the batch end, and may not have heard yet that it is open again."""
@@ -108,7 +108,7 @@ async def test_watch_that_begins_here_after_a_retry_there_does_not_find_the_batc
 
 
 @pytest.mark.slow
-async def test_waiting_and_watching_datasets_hear_of_the_other_server(
+async def test_wait_and_dataset_watch_follow_the_other_server(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
     here, there = pair

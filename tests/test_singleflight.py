@@ -40,7 +40,7 @@ class Work:
             await self._progress.wait_for(lambda: self.begun >= times)
 
 
-async def test_works_with_the_same_key_run_one_after_the_other() -> None:
+async def test_work_with_the_same_key_runs_one_at_a_time() -> None:
     single_flight, work = SingleFlight[int](), Work()
     requested = []
     for number in (1, 2, 3):
@@ -54,7 +54,7 @@ async def test_works_with_the_same_key_run_one_after_the_other() -> None:
     assert work.max_running == 1
 
 
-async def test_works_with_other_keys_wait_for_nobody() -> None:
+async def test_work_with_other_keys_does_not_wait() -> None:
     single_flight, work = SingleFlight[int](), Work()
     requested = [asyncio.create_task(single_flight.do(key, work)) for key in ("a", "b", "c")]
     await work.has_begun(3)
@@ -63,7 +63,7 @@ async def test_works_with_other_keys_wait_for_nobody() -> None:
     assert sorted(await asyncio.gather(*requested)) == [1, 2, 3]
 
 
-async def test_waiting_work_is_shared_and_one_that_has_begun_is_not() -> None:
+async def test_waiting_work_is_shared_and_running_work_is_not() -> None:
     single_flight, work = SingleFlight[int](), Work()
     first = asyncio.create_task(single_flight.do("a", work))
     await work.has_begun(1)
@@ -75,7 +75,7 @@ async def test_waiting_work_is_shared_and_one_that_has_begun_is_not() -> None:
     assert await asyncio.gather(*later) == [2] * 5
 
 
-async def test_asker_that_leaves_takes_nothing_from_the_others() -> None:
+async def test_cancelled_caller_does_not_affect_the_others() -> None:
     single_flight, work = SingleFlight[int](), Work()
     leaving = asyncio.create_task(single_flight.do("a", work))
     staying = asyncio.create_task(single_flight.do("a", work))
@@ -87,7 +87,7 @@ async def test_asker_that_leaves_takes_nothing_from_the_others() -> None:
     assert await staying == 1
 
 
-async def test_work_that_nobody_waits_for_any_more_is_ended() -> None:
+async def test_work_without_callers_is_cancelled() -> None:
     single_flight, work = SingleFlight[int](), Work()
     running, waiting = (asyncio.create_task(single_flight.do("a", work)) for _ in range(2))
     await work.has_begun(1)
@@ -103,10 +103,10 @@ async def test_work_that_nobody_waits_for_any_more_is_ended() -> None:
     assert work.running == 1, "the first did not go on"
     assert not single_flight._running
     assert not single_flight._waiting
-    assert not single_flight._askers
+    assert not single_flight._callers
 
 
-async def test_work_that_fails_tells_its_askers_and_lets_the_next_begin() -> None:
+async def test_error_reaches_all_callers_and_the_next_work_runs() -> None:
     single_flight = SingleFlight[int]()
 
     async def fail() -> int:
@@ -122,7 +122,7 @@ async def test_work_that_fails_tells_its_askers_and_lets_the_next_begin() -> Non
     assert await single_flight.do("a", succeed) == 1
 
 
-async def test_what_the_turn_before_made_is_held_by_nobody() -> None:
+async def test_result_of_the_previous_run_is_freed() -> None:
     """It may be a body of tens of megabytes, and the next may wait for it to go."""
     single_flight: SingleFlight[object] = SingleFlight()
     begun = asyncio.Event()

@@ -140,7 +140,7 @@ def held(db: Path) -> Iterator[None]:
         (held, "locked"),
     ],
 )
-async def test_file_that_cannot_be_used_is_told_in_one_line_at_the_start(
+async def test_unusable_file_is_reported_in_one_line_at_the_start(
     tmp_path: Path, make: Callable[[Path], AbstractContextManager[None] | None], why: str
 ) -> None:
     db = tmp_path / "store" / "s.db"
@@ -176,7 +176,7 @@ async def _start(db: Path) -> tuple[int | None, str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gone", [("-shm",), (), ("-shm", "-journal")])
-async def test_log_that_a_kill_left_behind_is_taken_up(
+async def test_log_left_behind_by_a_kill_is_recovered(
     tmp_path: Path, dataset_id: str, gone: tuple[str, ...]
 ) -> None:
     db = tmp_path / "s.db"
@@ -254,7 +254,7 @@ FAULTS = [full_disk, locked, moved_away, replaced, without_log, damaged]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_fault_is_told_to_all_and_over_when_it_is_gone(
+async def test_fault_is_reported_everywhere_until_it_is_gone(
     scene: Scene, db: Path, fault: Fault
 ) -> None:
     pipeline = scene.pipeline
@@ -321,9 +321,7 @@ async def test_wait_outlives_a_fault(scene: Scene, db: Path) -> None:
         assert (await wait).done
 
 
-async def test_damage_is_told_on_the_rest_paths_as_their_clients_know_it(
-    scene: Scene, db: Path
-) -> None:
+async def test_damage_is_reported_on_rest_paths_in_their_own_format(scene: Scene, db: Path) -> None:
     with damaged(scene.server, db):
         async with asyncio.timeout(240):
             # An answer that was kept is as good as ever, until another process has committed.
@@ -350,7 +348,7 @@ async def test_damage_is_told_on_the_rest_paths_as_their_clients_know_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_server_with_a_fault_still_ends_when_it_is_told_to(
+async def test_server_with_a_fault_still_stops_on_request(
     scene: Scene, db: Path, fault: Fault
 ) -> None:
     stored = await scene.pipeline.documents()

@@ -1,7 +1,7 @@
-"""Wake-ups: who watches a batch hears a bell when the batch may have changed.
+"""Notifications: a subscription wakes its watch when a batch may have changed.
 
-A bell carries no data and only says *read again*, so nothing in it can overflow or be lost, and one
-ring stands for any number of changes.
+A notification carries no data and only means *read again*: nothing can overflow or be lost, and one
+notification stands for any number of changes.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 Topic = tuple[str, ...]
-"""What is listened to: nothing less than everything, a dataset by its id, or a batch by both."""
+"""The empty tuple for everything, the id of a dataset, or the ids of a dataset and a batch."""
 
 
 class Subscription:
-    """Rings until it is cleared. Clear it, then read, then wait: no change slips between."""
+    """Stays notified until it is cleared. Clear, then read, then wait: no change is missed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     @property
     def notified(self) -> bool:
-        """Whether it rang since it was cleared."""
+        """Whether it was notified since it was cleared."""
         return self._event.is_set()
 
     def notify(self) -> None:
-        """Wake who waits, or who will."""
+        """Wake the current waiter, or the next one."""
         self._event.set()
 
     def clear(self) -> None:
-        """Forget that it rang."""
+        """Reset `notified`."""
         self._event.clear()
 
     async def wait(self, timeout_s: float | None = None) -> bool:
-        """Return whether it rang within the time, or as soon as it does."""
+        """Wait for a notification; False after the timeout."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()
@@ -42,7 +42,7 @@ class Subscription:
 
 
 class Notifier:
-    """The bells of one server, by what is watched. Belongs to one event loop."""
+    """The subscriptions of one server, by topic. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._subscriptions: dict[Topic, set[Subscription]] = {}
@@ -50,7 +50,7 @@ class Notifier:
 
     @contextlib.contextmanager
     def subscribe(self, *topics: Topic) -> Iterator[Subscription]:
-        """Give a bell for as long as the block runs."""
+        """Yield a subscription that lasts as long as the block."""
         subscription = Subscription()
         for topic in topics:
             self._subscriptions.setdefault(topic, set()).add(subscription)
@@ -61,21 +61,21 @@ class Notifier:
                 self._forget(topic, subscription)
 
     def notify(self, topics: Iterable[Topic]) -> None:
-        """Ring the bells of these topics and of all that they are part of."""
+        """Notify the subscriptions of these topics and of all that contain them."""
         self.notify_only({topic[:depth] for topic in topics for depth in range(len(topic) + 1)})
 
     def notify_only(self, topics: Iterable[Topic]) -> None:
-        """Ring the bells of these topics."""
+        """Notify the subscriptions of exactly these topics."""
         for topic in topics:
             for subscription in self._subscriptions.get(topic, ()):
                 subscription.notify()
 
     def topics(self) -> list[Topic]:
-        """Return what somebody listens to."""
+        """Return the topics that have subscriptions."""
         return list(self._subscriptions)
 
     def close(self) -> None:
-        """Tell everybody that the server is about to stop."""
+        """Notify all subscriptions that the server is shutting down."""
         self.closed = True
         self.notify_only(self.topics())
 

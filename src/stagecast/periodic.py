@@ -1,4 +1,4 @@
-"""Chores: what a server does again and again for as long as it runs, whatever goes wrong."""
+"""Periodic tasks: work that a server repeats for as long as it runs, despite any error."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _AFTER_FAULT_S = 1.0
 
 
 class PeriodicTask:
-    """One piece of such work.
+    """Runs one kind of work and logs its errors.
 
-    What goes wrong is told once until it is over, or something else goes wrong: a store that cannot
-    be used is told by readiness as well, and a bug that shows every second would bury all else.
+    The same error is logged once until it is over: readiness reports a broken store as well, and a
+    bug that repeats every second would bury all other messages.
 
     Args:
-        log: of who does it.
-        work: what cannot be done then, to complete the words "cannot …".
+        log: the logger of the caller.
+        work: what failed, completes the message "cannot …".
     """
 
     def __init__(self, log: logging.Logger, work: str) -> None:
@@ -27,14 +27,14 @@ class PeriodicTask:
         self._reported: tuple[type[Exception], str] | None = None
 
     async def attempt(self, work: Callable[[], Awaitable[object]]) -> float | None:
-        """Do it, or log why not; return after how many seconds to try again, `None` if done."""
+        """Run the work once; return `None`, or log the error and return seconds until a retry."""
         try:
             await work()
         except UnavailableError as error:
             if self._is_new(error):
                 self._log.warning("cannot %s: %s", self._work, error)
             return error.retry_after_s
-        # Were this to end a chore, nobody would do it until the server is started again.
+        # An error that ended the task would leave the work undone until a restart of the server.
         except Exception as error:
             if self._is_new(error):
                 self._log.exception("cannot %s", self._work)

@@ -39,7 +39,7 @@ class Faulty(SqliteStore):
 
 
 @pytest.mark.parametrize("fault", [StoreBusy("busy", retry_after_s=0.001), LookupError("a bug")])
-async def test_everybody_hears_although_the_look_fails(
+async def test_everything_is_notified_when_the_poll_fails(
     config: Config,
     clock: Clock,
     dataset_id: str,
@@ -65,7 +65,7 @@ async def test_everybody_hears_although_the_look_fails(
     await store.close()
 
 
-async def test_only_who_listens_to_what_has_changed_hears_of_it(
+async def test_only_changed_topics_are_notified(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     """Other processes commit all the time, and each bell costs a read."""

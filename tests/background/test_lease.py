@@ -21,7 +21,7 @@ from tests.builders import DATASET_ID
 from tests.clock import Clock
 
 
-async def test_only_one_of_many_keeps(path: Path, clock: Clock) -> None:
+async def test_only_one_of_many_processes_holds_the_lease(path: Path, clock: Clock) -> None:
     async with contextlib.AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(open_node(path, clock)) for _ in range(4)]
         for _ in range(5):
@@ -37,9 +37,7 @@ async def test_only_one_of_many_keeps(path: Path, clock: Clock) -> None:
         )
 
 
-async def test_slower_of_two_that_want_a_free_place_does_not_take_it(
-    path: Path, clock: Clock
-) -> None:
+async def test_slower_of_two_processes_does_not_take_the_lease(path: Path, clock: Clock) -> None:
     async with open_node(path, clock) as one, open_node(path, clock) as other:
         other.store.go_on.clear()
         slower = asyncio.ensure_future(other.detector.scan())
@@ -52,9 +50,7 @@ async def test_slower_of_two_that_want_a_free_place_does_not_take_it(
         assert await one.lease() == started
 
 
-async def test_place_is_free_at_once_when_a_keeper_leaves(
-    pair: tuple[Node, Node], clock: Clock
-) -> None:
+async def test_released_lease_is_free_at_once(pair: tuple[Node, Node], clock: Clock) -> None:
     one, other = pair
     await one.create("a", stall_after_s=10)
     await one.start("a")
@@ -66,7 +62,7 @@ async def test_place_is_free_at_once_when_a_keeper_leaves(
     assert (await other.document("a")).stalled
 
 
-async def test_keeper_that_leaves_does_not_send_away_another(
+async def test_release_without_the_lease_does_nothing(
     pair: tuple[Node, Node], clock: Clock
 ) -> None:
     one, other = pair
@@ -75,7 +71,7 @@ async def test_keeper_that_leaves_does_not_send_away_another(
     assert await one.lease() == before
 
 
-async def test_dead_or_hanging_keeper_is_replaced_after_some_seconds(
+async def test_dead_or_hanging_holder_is_replaced_after_some_seconds(
     pair: tuple[Node, Node], clock: Clock
 ) -> None:
     one, other = pair
@@ -93,7 +89,7 @@ async def test_dead_or_hanging_keeper_is_replaced_after_some_seconds(
     assert (await one.document("a")).stalled
 
 
-async def test_keeper_that_hung_within_a_look_does_nothing_more(path: Path, clock: Clock) -> None:
+async def test_holder_that_hung_during_a_scan_changes_nothing(path: Path, clock: Clock) -> None:
     """What it wanted to write waits while another process takes its place."""
     async with open_node(path, clock) as one, open_node(path, clock) as other:
         await one.detector.scan()
@@ -115,7 +111,7 @@ async def test_keeper_that_hung_within_a_look_does_nothing_more(path: Path, cloc
         assert not (await one.document("a")).stalled, "its grace began anew"
 
 
-async def test_look_with_nothing_due_reads_no_documents(
+async def test_scan_with_nothing_due_reads_no_documents(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a reader nor the writer does more for 5,000 open documents than for one."""

@@ -143,7 +143,7 @@ class _Run:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-async def test_documents_stall_and_fail_when_the_model_says(
+async def test_documents_stall_and_fail_as_the_model_predicts(
     path: Path, clock: Clock, seed: int
 ) -> None:
     run = _Run(seed, clock)

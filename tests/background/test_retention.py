@@ -88,7 +88,7 @@ async def batches(store: SqliteStore) -> list[str]:
     return sorted(actual)
 
 
-async def test_everything_is_kept_unless_something_else_is_said(
+async def test_everything_is_retained_by_default(
     store: CountingStore, keep: Settings, clock: Clock
 ) -> None:
     await make_ended(store)
@@ -100,7 +100,7 @@ async def test_everything_is_kept_unless_something_else_is_said(
     assert await cache(store) == [*range(1, 12)]
 
 
-async def test_history_goes_when_its_batch_has_been_over_for_so_long(
+async def test_history_is_trimmed_at_the_configured_age_of_its_batch(
     store: CountingStore, keep: Settings, clock: Clock
 ) -> None:
     await make_ended(store)
@@ -120,7 +120,7 @@ async def test_history_goes_when_its_batch_has_been_over_for_so_long(
     [{"retain_history_s": 1.0}, {"retain_transitions": 1}, {"retain_batches_s": 1.0}],
     ids=lambda settings: next(iter(settings)),
 )
-async def test_everything_stays_for_ten_minutes_whatever_is_said(
+async def test_everything_is_retained_for_at_least_ten_minutes(
     store: CountingStore, keep: Settings, clock: Clock, settings: dict[str, Any]
 ) -> None:
     await make_ended(store)
@@ -135,7 +135,7 @@ async def test_everything_stays_for_ten_minutes_whatever_is_said(
     assert gone or await cache(store) == [11]
 
 
-async def test_shorter_of_two_limits_counts(
+async def test_shorter_of_two_limits_applies(
     store: CountingStore, keep: Settings, clock: Clock
 ) -> None:
     await make_ended(store)
@@ -149,7 +149,7 @@ async def test_shorter_of_two_limits_counts(
     assert await batches(store) == []
 
 
-async def test_batches_go_as_if_they_were_deleted_and_the_dataset_stays(
+async def test_expired_batches_are_deleted_and_the_dataset_stays(
     store: CountingStore, keep: Settings, clock: Clock
 ) -> None:
     for batch_id in ("old", "older"):
@@ -172,7 +172,7 @@ async def test_batches_go_as_if_they_were_deleted_and_the_dataset_stays(
     assert (dataset.batches, dataset.counts.total, dataset.last_ended) == (0, 0, None)
 
 
-async def test_batch_that_was_opened_again_stays(
+async def test_reopened_batch_is_retained(
     store: CountingStore, keep: Settings, clock: Clock
 ) -> None:
     batch = await make_ended(store)
@@ -182,7 +182,7 @@ async def test_batch_that_was_opened_again_stays(
     assert len(await cache(store)) == 12
 
 
-async def test_look_with_nothing_to_do_writes_nothing(
+async def test_run_with_nothing_due_writes_nothing(
     store: CountingStore, keep: Settings, clock: Clock
 ) -> None:
     for number in range(5):
@@ -194,7 +194,7 @@ async def test_look_with_nothing_to_do_writes_nothing(
     assert (store.reads - reads, store.writes - writes) == (3, 0)
 
 
-async def test_many_go_in_steps_between_which_others_write(
+async def test_many_transitions_are_trimmed_in_steps(
     store: CountingStore, keep: Settings, clock: Clock
 ) -> None:
     for number in range(30):
@@ -206,7 +206,7 @@ async def test_many_go_in_steps_between_which_others_write(
     assert [await cache(store, f"b-{number}") for number in range(30)] == [[152]] * 30
 
 
-async def test_batches_go_a_few_at_a_time_until_all_have_gone(
+async def test_batches_are_deleted_in_steps(
     store: CountingStore, keep: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_BATCHES", 2)
@@ -219,7 +219,7 @@ async def test_batches_go_a_few_at_a_time_until_all_have_gone(
     assert await batches(store) == []
 
 
-async def test_processes_that_look_together_do_nothing_twice(
+async def test_concurrent_processes_do_nothing_twice(
     store: CountingStore, keep: Settings, config: Config, clock: Clock
 ) -> None:
     for number in range(150):
@@ -237,7 +237,7 @@ async def test_processes_that_look_together_do_nothing_twice(
 
 
 @pytest.mark.parametrize("settings", [{"retain_history_s": 1.0}, {"retain_batches_s": 1.0}])
-async def test_others_write_between_two_steps(
+async def test_other_writers_run_between_two_steps(
     store: CountingStore,
     keep: Settings,
     clock: Clock,
@@ -269,7 +269,7 @@ async def test_others_write_between_two_steps(
     await asyncio.wait((looking,))
 
 
-async def test_failure_is_logged_and_the_next_look_comes(
+async def test_failure_is_logged_and_retried(
     store: CountingStore,
     keep: Settings,
     clock: Clock,
@@ -290,15 +290,15 @@ async def test_failure_is_logged_and_the_next_look_comes(
     running = asyncio.create_task(keep(retain_history_s=HOUR_S, retain_every_s=0.0).run())
     try:
         with caplog.at_level(logging.INFO):
-            await until(lambda: "transitions that are not kept any more: 10" in caplog.text)
+            await until(lambda: "transitions trimmed by retention: 10" in caplog.text)
     finally:
         running.cancel()
-    assert "cannot let go of what is not kept: disk full" in caplog.text
+    assert "cannot apply retention: disk full" in caplog.text
     assert "a bug" in caplog.text
     assert await cache(store) == [11]
 
 
-async def test_rows_of_batches_that_went_are_swept(
+async def test_rows_of_deleted_batches_are_swept(
     store: CountingStore, config: Config, clock: Clock
 ) -> None:
     """By a whole server, whose chores work together."""

@@ -92,7 +92,7 @@ async def test_stalled_document_recovers_by_a_sign_of_life(
         assert (await node.kinds("a", batch_id))[-1] == "STALLED", "the clock ran anew"
 
 
-async def test_paused_document_does_not_stall_and_resume_begins_anew(
+async def test_paused_document_does_not_stall_and_resume_restarts_its_timer(
     node: Node, clock: Clock
 ) -> None:
     await node.create("a", stall_after_s=10, fail_after_s=10)
@@ -107,7 +107,7 @@ async def test_paused_document_does_not_stall_and_resume_begins_anew(
     assert (await node.kinds("a"))[-1] == "STALLED"
 
 
-async def test_what_is_not_running_never_stalls(node: Node, clock: Clock) -> None:
+async def test_document_that_is_not_running_never_stalls(node: Node, clock: Clock) -> None:
     await node.create("waits", "retried", "ended", "last", stall_after_s=5, fail_after_s=5)
     await node.start("retried", "ended")
     await node.report("ended", Stage.COMPLETED)
@@ -122,7 +122,7 @@ async def test_what_is_not_running_never_stalls(node: Node, clock: Clock) -> Non
 
 
 @pytest.mark.parametrize(("stall_after_s", "fail_after_s"), [(0, 0), (0, 5)])
-async def test_patience_of_zero_is_for_ever(
+async def test_document_without_stall_after_never_stalls(
     node: Node, clock: Clock, stall_after_s: float, fail_after_s: float
 ) -> None:
     await node.create("a", stall_after_s=stall_after_s, fail_after_s=fail_after_s)
@@ -131,9 +131,7 @@ async def test_patience_of_zero_is_for_ever(
     assert await node.kinds("a") == ["REGISTERED", "STARTED"]
 
 
-async def test_stalled_document_stays_so_for_ever_without_fail_after(
-    node: Node, clock: Clock
-) -> None:
+async def test_stalled_document_never_fails_without_fail_after(node: Node, clock: Clock) -> None:
     await node.create("a", stall_after_s=5)
     await node.start("a")
     await live(clock, 200, [node])
@@ -169,7 +167,7 @@ async def test_refused_report_keeps_nothing_alive(node: Node, clock: Clock) -> N
     assert (await node.document("a")).stalled, "all of the call was refused"
 
 
-async def test_counts_follow_what_stalls_and_fails(node: Node, clock: Clock) -> None:
+async def test_counts_follow_stalls_and_failures(node: Node, clock: Clock) -> None:
     await node.create("a", "b", "c", stall_after_s=5, fail_after_s=5)
     await node.start("a", "b", "c")
     await live(clock, 6, [node])
@@ -185,7 +183,7 @@ async def test_counts_follow_what_stalls_and_fails(node: Node, clock: Clock) -> 
 
 
 @pytest.mark.parametrize("sweeps", [True, False])
-async def test_deleted_batch_with_due_documents_is_passed_over(
+async def test_deleted_batch_with_due_documents_is_skipped(
     node: Node, clock: Clock, sweeps: bool
 ) -> None:
     await node.create("a", "b", stall_after_s=5)
@@ -204,7 +202,7 @@ async def test_deleted_batch_with_due_documents_is_passed_over(
         pass
 
 
-async def test_all_that_is_due_in_a_batch_is_one_call_in_small_steps(
+async def test_due_documents_of_a_batch_share_a_call_in_small_steps(
     node: Node, clock: Clock
 ) -> None:
     names = [f"doc-{number}" for number in range(700)]

@@ -117,7 +117,7 @@ async def _check_stalled_recovered_and_lost(server: App, calls: Calls) -> None:
     watch.cancel()
 
 
-async def test_overdue_and_taken_are_the_same_on_every_face(
+async def test_overdue_and_started_are_the_same_on_every_face(
     server: App, client: Client, dataset_id: str
 ) -> None:
     calls = Calls(client, dataset_id)
@@ -148,7 +148,7 @@ async def test_overdue_and_taken_are_the_same_on_every_face(
     watch.cancel()
 
 
-async def test_batch_that_is_sealed_by_itself_ends_on_every_face(
+async def test_idle_batch_is_sealed_and_ends_on_every_face(
     server: App, client: Client, dataset_id: str
 ) -> None:
     calls = Calls(client, dataset_id)
@@ -167,7 +167,7 @@ async def test_batch_that_is_sealed_by_itself_ends_on_every_face(
     assert refusal.reason == "BATCH_SEALED"
 
 
-async def test_stall_is_seen_when_the_process_that_keeps_hangs(
+async def test_stall_is_detected_when_the_lease_holder_hangs(
     tmp_path: Path, dataset_id: str
 ) -> None:
     """The first of two processes keeps. It is not dead, but stands still."""

@@ -74,7 +74,7 @@ async def test_time_in_which_the_store_could_not_be_written_does_not_count(
 
 
 @pytest.mark.parametrize("hours", [1, 24 * 365, -1, -24 * 365])
-async def test_jump_of_the_clock_neither_stalls_nor_spares(
+async def test_jump_of_the_clock_neither_causes_nor_prevents_a_stall(
     node: Node, clock: Clock, hours: float
 ) -> None:
     await node.create("a", "b", stall_after_s=60, fail_after_s=30)
@@ -93,7 +93,7 @@ async def test_jump_of_the_clock_neither_stalls_nor_spares(
 
 
 @pytest.mark.parametrize("hours", [-1, -24 * 365])
-async def test_clock_that_was_set_back_while_nobody_ran_does_not_spare(
+async def test_clock_set_back_during_downtime_does_not_prevent_a_stall(
     path: Path, clock: Clock, hours: float
 ) -> None:
     async with open_node(path, clock) as node:
@@ -124,9 +124,7 @@ async def test_sign_of_life_after_the_clock_was_set_back_counts(node: Node, cloc
     assert (await node.kinds("a"))[-1] == "STALLED"
 
 
-async def test_clock_that_is_set_back_within_a_look_stalls_nothing(
-    path: Path, clock: Clock
-) -> None:
+async def test_clock_set_back_during_a_scan_stalls_nothing(path: Path, clock: Clock) -> None:
     """The report came before the look could write, and looks as if it were long ago."""
     async with open_node(path, clock) as one, open_node(path, clock) as other:
         await one.detector.scan()
@@ -145,7 +143,7 @@ async def test_clock_that_is_set_back_within_a_look_stalls_nothing(
         assert not (await one.document("a")).stalled
 
 
-async def test_sign_of_life_that_waits_for_the_same_lock_as_the_keeper_counts(
+async def test_heartbeat_waiting_for_the_same_lock_as_the_scan_counts(
     pair: tuple[Node, Node], clock: Clock
 ) -> None:
     """A third process holds the lock, and the keeper gets it before who merged the sign of life."""
@@ -172,7 +170,7 @@ async def test_sign_of_life_that_waits_for_the_same_lock_as_the_keeper_counts(
     assert (await keeping.kinds("a"))[-1] == "STALLED"
 
 
-async def test_silence_is_seen_although_each_look_waits_long_for_the_lock(
+async def test_stall_is_detected_although_each_scan_waits_for_the_lock(
     node: Node, clock: Clock
 ) -> None:
     await node.create("a", stall_after_s=10)

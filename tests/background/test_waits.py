@@ -37,7 +37,9 @@ async def kinds_of_batch(node: Node) -> list[str]:
     return [TransitionKind(entry.kind).name for entry in log if entry.document is None]
 
 
-async def test_document_that_nobody_takes_stalls_and_never_fails(node: Node, clock: Clock) -> None:
+async def test_document_that_is_never_started_stalls_and_never_fails(
+    node: Node, clock: Clock
+) -> None:
     await node.create("a", stall_after_s=5, fail_after_s=5, start_after_s=60)
     await live(clock, 60, [node])
     assert not (await node.document("a")).stalled, "not before its time"
@@ -53,7 +55,7 @@ async def test_document_that_nobody_takes_stalls_and_never_fails(node: Node, clo
 
 
 @pytest.mark.parametrize("what", ["start", "stage", "pause", "fail", "stop"])
-async def test_whatever_takes_or_moves_it_is_one_transition(
+async def test_leaving_the_overdue_state_is_one_transition(
     node: Node, clock: Clock, what: str
 ) -> None:
     await node.create("a", stall_after_s=0, start_after_s=10)
@@ -75,7 +77,7 @@ async def test_whatever_takes_or_moves_it_is_one_transition(
     assert len(await node.kinds("a")) == 3
 
 
-async def test_heartbeats_and_counters_do_not_take_a_document(node: Node, clock: Clock) -> None:
+async def test_heartbeats_and_counters_do_not_start_a_document(node: Node, clock: Clock) -> None:
     await node.create("a", stall_after_s=0, start_after_s=10)
     for second in range(12):
         await live(clock, 1, [node])
@@ -89,7 +91,7 @@ async def test_heartbeats_and_counters_do_not_take_a_document(node: Node, clock:
 
 
 @pytest.mark.parametrize("again", ["retry", "resume"])
-async def test_wait_begins_anew_with_retry_and_resume_and_rests_while_paused(
+async def test_start_timer_restarts_at_retry_and_resume_and_stops_while_paused(
     node: Node, clock: Clock, again: str
 ) -> None:
     await node.create("a", stall_after_s=0, start_after_s=10)
@@ -130,7 +132,7 @@ async def test_time_without_a_server_does_not_count(path: Path, clock: Clock) ->
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-async def test_clock_that_jumps_neither_stalls_nor_seals_early_or_never(
+async def test_jump_of_the_clock_neither_hastens_nor_prevents_stall_and_seal(
     node: Node, clock: Clock, hours: int
 ) -> None:
     await node.create(
@@ -149,7 +151,7 @@ async def test_clock_that_jumps_neither_stalls_nor_seals_early_or_never(
     assert (await get_batch(node.store, "empty")).sealed
 
 
-async def test_batch_that_nobody_goes_on_with_is_sealed(node: Node, clock: Clock) -> None:
+async def test_idle_batch_is_sealed(node: Node, clock: Clock) -> None:
     await node.create("a", stall_after_s=0, seal_after_s=30, more_documents_follow=True)
     await node.report("a", Stage.COMPLETED)
     await live(clock, 28, [node])
@@ -176,7 +178,7 @@ async def test_open_document_keeps_a_batch_from_being_sealed(node: Node, clock: 
 
 
 @pytest.mark.parametrize("seal_after_s", [0, 10])
-async def test_sealed_batch_and_one_without_seal_after_stay_as_they_are(
+async def test_sealed_batch_and_batch_without_seal_after_do_not_change(
     node: Node, clock: Clock, seal_after_s: float
 ) -> None:
     sealed = bool(seal_after_s)
@@ -186,7 +188,7 @@ async def test_sealed_batch_and_one_without_seal_after_stay_as_they_are(
     assert await batch(node) == before
 
 
-async def test_only_the_process_that_keeps_seals(pair: tuple[Node, Node], clock: Clock) -> None:
+async def test_only_the_lease_holder_seals(pair: tuple[Node, Node], clock: Clock) -> None:
     one, other = pair
     for number in range(20):
         await one.create(

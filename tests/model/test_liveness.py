@@ -94,7 +94,7 @@ def test_silent_document_stalls_first_and_is_lost_then() -> None:
     assert lost.document.error.reason == "WORKER_LOST"
 
 
-def test_document_that_nobody_takes_stalls_and_never_fails() -> None:
+def test_document_that_is_never_started_stalls_and_never_fails() -> None:
     stalled = give_up(document_in(_STATE.PENDING), now=10_000)
     assert (stalled.kind, stalled.document.state) == (TransitionKind.STALLED, _STATE.PENDING)
     assert give_up(stalled.document, now=20_000).document is stalled.document

@@ -238,7 +238,7 @@ async def test_wait_is_below_the_time_outs_that_proxies_have() -> None:
 async def test_who_may_not_go_on_is_told_although_nothing_happens(
     store: SqliteStore, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "_ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(waiting, "_POLL_EVERY_S", 0.01)
     requested = iter((None, None, CredentialsExpired("it has ended")))
 
     def ask() -> None:
@@ -260,7 +260,7 @@ async def test_store_that_does_not_answer_is_told_when_the_time_is_over(
     look = Faults(answers_after)
     with pytest.raises(StoreBusy):
         async with asyncio.timeout(60):
-            await waits._outlast_faults(look, asyncio.get_running_loop().time() + left_s)
+            await waits._retry(look, asyncio.get_running_loop().time() + left_s)
 
 
 async def test_drain_is_told_while_the_store_does_not_answer(
@@ -270,7 +270,7 @@ async def test_drain_is_told_while_the_store_does_not_answer(
     notifier.close()
     with pytest.raises(Draining):
         async with asyncio.timeout(60):
-            await Waits(store, notifier, config=config)._outlast_faults(
+            await Waits(store, notifier, config=config)._retry(
                 Faults(10**6, retry_after_s=0.01), asyncio.get_running_loop().time() + 600
             )
 

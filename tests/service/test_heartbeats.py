@@ -73,7 +73,9 @@ async def test_heartbeat_right_after_another_sign_of_life_writes_nothing(
     assert node.store.writes == before + 1
 
 
-async def test_heartbeats_of_what_cannot_stall_write_nothing(node: Node, clock: Clock) -> None:
+async def test_heartbeats_of_documents_that_cannot_stall_write_nothing(
+    node: Node, clock: Clock
+) -> None:
     await node.create("new", "held", "ended", stall_after_s=60)
     await node.start("held", "ended")
     await node.controls.pause(DATASET_ID, BATCH, "held", visible=ALL)
@@ -88,9 +90,7 @@ async def test_heartbeats_of_what_cannot_stall_write_nothing(node: Node, clock: 
     assert node.store.writes == before
 
 
-async def test_heartbeat_is_not_lost_with_what_its_neighbours_are_about(
-    node: Node, clock: Clock
-) -> None:
+async def test_outdated_heartbeats_do_not_lose_others(node: Node, clock: Clock) -> None:
     """In the meantime one batch is deleted, one document ends and one is taken over."""
     await node.create("a", "b", "c", stall_after_s=60)
     await node.start("a", "b", "c")
@@ -126,7 +126,7 @@ async def test_heartbeats_survive_a_store_that_cannot_be_written(node: Node, clo
     assert set((await _heard(node)).values()) == {clock.now_us}
 
 
-async def test_heartbeats_are_written_by_themselves_and_after_a_fault(
+async def test_heartbeats_are_written_in_the_background_also_after_a_fault(
     node: Node, clock: Clock
 ) -> None:
     await node.create("a", stall_after_s=60)
@@ -152,7 +152,7 @@ async def test_heartbeats_are_written_by_themselves_and_after_a_fault(
     writing.cancel()
 
 
-async def test_heartbeats_that_are_being_written_when_it_ends_are_written_after_that(
+async def test_interrupted_write_of_heartbeats_is_repeated_by_flush(
     node: Node, clock: Clock
 ) -> None:
     await node.create("a", stall_after_s=60)
@@ -170,10 +170,10 @@ async def test_heartbeats_that_are_being_written_when_it_ends_are_written_after_
     assert (await _heard(node))[BATCH, "a"] == clock.now_us
 
 
-async def test_who_brings_more_than_there_is_room_for_waits_or_is_told(
+async def test_heartbeats_beyond_the_limit_wait_or_fail(
     node: Node, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeats_module, "_MOST", 3)
+    monkeypatch.setattr(heartbeats_module, "_MAX_ITEMS", 3)
     names = ["a", "b", "c", "d", "e"]
     await node.create(*names, stall_after_s=60)
     await node.start(*names)
@@ -197,7 +197,7 @@ async def test_heartbeat_of_an_unknown_batch_is_refused(node: Node) -> None:
         await _say(node, "a", batch_id="nope")
 
 
-async def test_heartbeat_at_one_process_reaches_the_keeper_of_another(
+async def test_heartbeat_at_one_process_reaches_the_detector_of_another(
     node: Node, tmp_path: Path, clock: Clock
 ) -> None:
     """Also one that is merged at the last moment, and not written yet when the keeper looks."""

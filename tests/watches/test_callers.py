@@ -58,7 +58,7 @@ class Patron:
             await anext(messages)
 
 
-async def test_snapshot_is_not_sent_to_its_end(
+async def test_revoked_caller_gets_no_more_of_a_snapshot(
     store: SqliteStore, config: Config, clock: Clock
 ) -> None:
     await create(store, documents=3_000)
@@ -70,7 +70,7 @@ async def test_snapshot_is_not_sent_to_its_end(
     await patron.take(watches.watch(request, on_begun=begun, caller=patron.caller))
 
 
-async def test_datasets_are_not_sent_to_their_end(
+async def test_revoked_caller_gets_no_more_datasets(
     store: SqliteStore, config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets, "_PART", 1)
@@ -82,7 +82,7 @@ async def test_datasets_are_not_sent_to_their_end(
     await patron.take(watches.watch(request, on_begun=begun, caller=patron.caller))
 
 
-async def test_who_begins_together_shares_a_read_only_with_who_sees_the_same(
+async def test_watchers_share_a_read_only_with_equal_visibility(
     store: SqliteStore, config: Config, clock: Clock
 ) -> None:
     for dataset_id in (DATASET_ID, OTHER_DATASET_ID):

@@ -94,7 +94,7 @@ def three(client: Client) -> Sequence[Calls]:
     return [Calls(client, each) for each in sorted(str(uuid.uuid4()) for _ in range(3))]
 
 
-async def test_watch_begins_with_all_that_is_there(client: Client, three: Sequence[Calls]) -> None:
+async def test_watch_begins_with_all_datasets(client: Client, three: Sequence[Calls]) -> None:
     async with watching(client) as view:
         message = await view.read()
         assert (message.complete, len(message.datasets)) == (True, 0)
@@ -128,7 +128,7 @@ async def test_named_datasets_are_sent_and_no_others(
         assert view.removed == []
 
 
-async def test_dataset_that_the_release_before_has_made_is_there(
+async def test_dataset_of_the_previous_release_is_sent(
     client: Client, three: Sequence[Calls], config: Config
 ) -> None:
     """It knows of no serial, and writes to the same file."""
@@ -140,7 +140,7 @@ async def test_dataset_that_the_release_before_has_made_is_there(
         assert list(view.datasets) == [three[0].dataset_id]
 
 
-async def test_all_datasets_include_those_that_come_later(
+async def test_watch_of_all_datasets_includes_later_ones(
     client: Client, three: Sequence[Calls]
 ) -> None:
     async with watching(client) as view:
@@ -176,7 +176,7 @@ async def test_every_change_of_state_and_counts_arrives(
         assert view.datasets[calls.dataset_id].batches == 0
 
 
-async def test_changes_that_come_fast_are_merged_and_the_last_is_shown(
+async def test_fast_changes_are_merged_into_the_latest(
     client: Client, three: Sequence[Calls]
 ) -> None:
     calls = three[0]
@@ -203,7 +203,7 @@ async def test_progress_alone_sends_nothing(client: Client, three: Sequence[Call
         assert view.messages == 2
 
 
-async def test_deleted_datasets_are_named(client: Client, three: Sequence[Calls]) -> None:
+async def test_deleted_datasets_are_sent_as_removed(client: Client, three: Sequence[Calls]) -> None:
     for calls in three:
         await calls.create("a")
     gone, also_gone, stays = three
@@ -224,7 +224,7 @@ async def test_deleted_datasets_are_named(client: Client, three: Sequence[Calls]
         assert view.datasets.keys() == {gone.dataset_id, stays.dataset_id}
 
 
-async def test_dataset_that_is_removed_and_made_again_is_shown_as_it_is(
+async def test_recreated_dataset_is_sent_in_its_current_state(
     client: Client, three: Sequence[Calls]
 ) -> None:
     calls = three[0]
@@ -281,7 +281,7 @@ async def test_change_during_the_first_messages_is_not_lost(
 
 
 @pytest.mark.slow
-async def test_silence_is_broken_by_heartbeats(client: Client, three: Sequence[Calls]) -> None:
+async def test_idle_watch_sends_heartbeats(client: Client, three: Sequence[Calls]) -> None:
     await three[0].create("a")
     async with watching(client, heartbeat=Duration(seconds=1)) as view:
         await view.begin()
@@ -299,7 +299,7 @@ async def _end_of(view: View) -> aio.AioRpcError:
             return error
 
 
-async def test_watch_ends_when_the_server_is_about_to_stop(config: Config, clock: Clock) -> None:
+async def test_watch_ends_when_the_server_shuts_down(config: Config, clock: Clock) -> None:
     async with contextlib.AsyncExitStack() as life:
         server = await life.enter_async_context(App(config, clock=clock))
         async with Client(server.grpc_address) as client, watching(client) as view:
@@ -311,7 +311,7 @@ async def test_watch_ends_when_the_server_is_about_to_stop(config: Config, clock
     assert details.retry_after_s is not None
 
 
-async def test_watch_does_not_live_for_ever(config: Config, clock: Clock) -> None:
+async def test_watch_ends_at_its_maximum_duration(config: Config, clock: Clock) -> None:
     short = replace(config, watch_life_s=0.3)
     async with (
         App(short, clock=clock) as server,

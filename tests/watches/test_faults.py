@@ -49,7 +49,7 @@ async def test_random_hangups_lose_and_repeat_nothing(pipeline: Pipeline) -> Non
 
 
 @pytest.mark.slow
-async def test_server_killed_under_load_loses_nothing_that_was_acknowledged(
+async def test_server_killed_under_load_loses_nothing_acknowledged(
     tmp_path: Path, dataset_id: str
 ) -> None:
     rng = random.Random(3)
@@ -77,7 +77,7 @@ async def test_server_killed_under_load_loses_nothing_that_was_acknowledged(
             await server.kill()
 
 
-async def test_client_watch_survives_a_kill_and_goes_on_with_the_next_transition(
+async def test_client_watch_continues_with_the_next_transition_after_a_kill(
     tmp_path: Path, dataset_id: str
 ) -> None:
     db, grpc, http = tmp_path / "stagecast.db", free_address(), free_address()

@@ -51,7 +51,7 @@ async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
         watch.cancel()
 
 
-async def test_watch_of_no_batch_is_refused_behind_its_heartbeats(
+async def test_watch_of_unknown_batch_fails_after_its_heartbeats(
     app: OpenApp, dataset_id: str
 ) -> None:
     async with Client(app.grpc_address) as client, asyncio.timeout(60):

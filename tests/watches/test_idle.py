@@ -24,7 +24,7 @@ from tests.store.counting import CountingStore
 NEW_DOCUMENT = new_document("")
 
 
-async def test_waiting_watch_reads_only_when_its_own_batch_rings(
+async def test_idle_watch_reads_only_when_its_own_batch_is_notified(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     notifier = Notifier()
@@ -59,7 +59,7 @@ async def test_waiting_watch_reads_only_when_its_own_batch_rings(
     await store.close()
 
 
-async def test_batch_that_nobody_watches_any_more_is_not_read(
+async def test_batch_without_watches_is_not_read(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     notifier = Notifier()
@@ -80,7 +80,7 @@ async def test_batch_that_nobody_watches_any_more_is_not_read(
     await store.close()
 
 
-async def test_drain_in_the_midst_of_a_tick_is_told(
+async def test_drain_during_a_throttle_interval_ends_the_watch(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     """A bell that rang for nothing made the tail wait; what rang then was forgotten with it."""

@@ -63,7 +63,7 @@ async def reporting(pipeline: Pipeline) -> AsyncIterator[None]:
 
 
 @pytest.mark.slow
-async def test_snapshots_that_are_taken_while_writes_go_on_are_each_of_one_revision(
+async def test_snapshot_during_writes_is_of_one_revision(
     pipeline: Pipeline,
 ) -> None:
     """Its counts are those of its documents, and the transitions that follow fit them."""
@@ -84,7 +84,7 @@ async def test_snapshots_that_are_taken_while_writes_go_on_are_each_of_one_revis
     assert len({record.began for record in records}) < len(records), "some shared a snapshot"
 
 
-async def test_pages_of_documents_lead_to_a_watch_that_misses_nothing_of_them(
+async def test_watch_from_a_document_list_misses_nothing(
     pipeline: Pipeline,
 ) -> None:
     await pipeline.create(DOCUMENTS)
@@ -113,9 +113,7 @@ async def test_pages_of_documents_lead_to_a_watch_that_misses_nothing_of_them(
     assert listed == now
 
 
-async def test_dify_path_shows_one_moment_while_writes_go_on(
-    pipeline: Pipeline, server: App
-) -> None:
+async def test_dify_path_shows_one_revision_during_writes(pipeline: Pipeline, server: App) -> None:
     """What one call reported is all there or not at all."""
     await pipeline.create(DOCUMENTS)
     url = (
@@ -188,7 +186,7 @@ async def snapshot_of(watcher: AsyncGenerator[bytes], record: WatchRecord) -> in
 
 
 @pytest.mark.slow
-async def test_snapshot_is_shared_by_those_who_begin_together(bench: Bench) -> None:
+async def test_snapshot_is_shared_by_watches_that_start_together(bench: Bench) -> None:
     watchers = [bench.watch() for _ in range(30)]
     before = bench.store.reads
     records = [WatchRecord() for _ in watchers]
@@ -202,7 +200,7 @@ async def test_snapshot_is_shared_by_those_who_begin_together(bench: Bench) -> N
         await watcher.aclose()
 
 
-async def test_slow_watcher_holds_no_read_open(bench: Bench, config: Config) -> None:
+async def test_slow_watcher_keeps_no_transaction_open(bench: Bench, config: Config) -> None:
     """The log of the file can be put back into it while somebody is in the midst of a snapshot."""
     watcher, record = bench.watch(), WatchRecord()
     record.receive(ss.WatchBatchResponse.FromString(await anext(watcher)))
@@ -216,7 +214,7 @@ async def test_slow_watcher_holds_no_read_open(bench: Bench, config: Config) -> 
     await watcher.aclose()
 
 
-async def test_snapshot_that_is_no_longer_kept_is_read_again_as_it_was(
+async def test_dropped_snapshot_is_read_again_as_of_its_revision(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow watcher keeps nothing in memory but where it is."""
@@ -247,7 +245,7 @@ def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_small_parts")
-async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
+async def test_snapshot_cache_never_exceeds_its_limit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever is in the midst of one that had to give way is sent the rest all the same."""
@@ -255,7 +253,7 @@ async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
     monkeypatch.setattr(snapshots, "_BYTES", limit)
     cache: list[int] = []
     living: weakref.WeakSet[Snapshot] = weakref.WeakSet()
-    keep = Snapshot.keep
+    keep = Snapshot.cache
 
     def keep_and_look(snapshot: Snapshot, part: Any) -> bool:
         room = keep(snapshot, part)
@@ -263,7 +261,7 @@ async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
         cache.append(sum(one.size for one in living))
         return room
 
-    monkeypatch.setattr(Snapshot, "keep", keep_and_look)
+    monkeypatch.setattr(Snapshot, "cache", keep_and_look)
     watchers = [bench.watch() for _ in range(6)]
     records = [WatchRecord() for _ in watchers]
     for watcher, record in zip(watchers, records, strict=True):
@@ -278,7 +276,7 @@ async def test_snapshots_keep_no_more_than_they_may_at_any_moment(
 
 
 @pytest.mark.usefixtures("in_small_parts")
-async def test_snapshot_that_everybody_has_left_is_read_no_further(bench: Bench) -> None:
+async def test_snapshot_without_watchers_is_read_no_further(bench: Bench) -> None:
     watcher, record = bench.watch(), WatchRecord()
     parts = await snapshot_of(watcher, record)
     await watcher.aclose()
@@ -295,7 +293,7 @@ async def test_snapshot_that_everybody_has_left_is_read_no_further(bench: Bench)
 
 
 @pytest.mark.slow
-async def test_watch_is_heard_from_while_its_snapshot_is_waited_for(bench: Bench) -> None:
+async def test_heartbeats_are_sent_while_the_snapshot_is_read(bench: Bench) -> None:
     """Its heartbeats bear no token: there is nothing yet to go on from."""
     bench.request = replace(bench.request, heartbeat_s=1)
 
@@ -317,7 +315,7 @@ async def test_watch_is_heard_from_while_its_snapshot_is_waited_for(bench: Bench
 
 
 @pytest.mark.slow
-async def test_watch_is_heard_from_while_it_looks_for_the_first_time(bench: Bench) -> None:
+async def test_heartbeats_are_sent_during_the_first_read(bench: Bench) -> None:
     watcher, record = bench.watch(), WatchRecord()
     await snapshot_of(watcher, record)
     await watcher.aclose()
@@ -337,9 +335,9 @@ async def test_watch_is_heard_from_while_it_looks_for_the_first_time(bench: Benc
     await resumed.aclose()
 
 
-async def test_tail_keeps_no_page_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tail_drops_old_pages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many batches are watched, there is no more than was just written."""
-    monkeypatch.setattr(tail, "_YOUNG_S", 0.05)
+    monkeypatch.setattr(tail, "_MAX_AGE_S", 0.05)
     watcher, record = bench.watch(), WatchRecord()
     await snapshot_of(watcher, record)
     [(followed, _)] = bench.watches._tails._tails.values()
@@ -350,7 +348,7 @@ async def test_tail_keeps_no_page_for_long(bench: Bench, monkeypatch: pytest.Mon
     await watcher.aclose()
 
 
-async def test_drain_ends_a_watch_that_waits_for_its_snapshot(bench: Bench) -> None:
+async def test_drain_ends_a_watch_waiting_for_its_snapshot(bench: Bench) -> None:
     begun = asyncio.Event()
 
     async def hold_up() -> None:
@@ -380,7 +378,7 @@ async def test_drain_ends_a_watch_between_the_parts_of_its_snapshot(bench: Bench
     await bench.store.idle.wait()
 
 
-async def test_watch_keeps_nothing_of_its_snapshot(bench: Bench) -> None:
+async def test_watch_frees_its_snapshot_messages(bench: Bench) -> None:
     watcher, record = bench.watch(), WatchRecord()
     while not record.snapshots:
         last = await anext(watcher)
@@ -396,7 +394,7 @@ async def test_watch_keeps_nothing_of_its_snapshot(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-async def test_call_on_a_whole_batch_is_one_to_its_watchers(pipeline: Pipeline) -> None:
+async def test_call_on_a_whole_batch_is_atomic_for_watchers(pipeline: Pipeline) -> None:
     await pipeline.create(DOCUMENTS)
     async with pipeline.stream() as stream:
         record = WatchRecord()

@@ -10,7 +10,7 @@ from stagecast.watches.pending_read import PendingRead
 from stagecast.watches.timers import WatchTimers
 
 
-async def test_look_that_takes_long_goes_on_behind_the_heartbeat(config: Config) -> None:
+async def test_slow_read_continues_after_the_heartbeat(config: Config) -> None:
     look: PendingRead[int] = PendingRead()
     timers = WatchTimers(0.01, config)
     answered, begun = asyncio.Event(), 0
@@ -35,7 +35,7 @@ async def test_look_that_takes_long_goes_on_behind_the_heartbeat(config: Config)
     assert not look.unavailable
 
 
-async def test_fault_is_no_answer_and_the_next_look_is_a_new_one(config: Config) -> None:
+async def test_failed_read_is_followed_by_a_new_one(config: Config) -> None:
     look: PendingRead[int] = PendingRead()
     timers = WatchTimers(0.01, config)
 
@@ -54,7 +54,7 @@ async def test_fault_is_no_answer_and_the_next_look_is_a_new_one(config: Config)
     assert not look.unavailable
 
 
-async def test_look_that_is_closed_asks_for_no_more(config: Config) -> None:
+async def test_close_cancels_the_running_read(config: Config) -> None:
     look: PendingRead[int] = PendingRead()
     left = asyncio.Event()
 

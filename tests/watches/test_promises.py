@@ -45,7 +45,7 @@ async def test_snapshot_of_a_batch_without_documents_is_one_empty_part(pipeline:
     assert first.resume_token
 
 
-async def test_large_snapshot_comes_in_parts_of_which_only_the_last_bears_a_token(
+async def test_only_the_last_part_of_a_large_snapshot_has_a_token(
     pipeline: Pipeline,
 ) -> None:
     labels = {f"label-{n}": "x" * 200 for n in range(10)}
@@ -63,7 +63,7 @@ async def test_large_snapshot_comes_in_parts_of_which_only_the_last_bears_a_toke
     assert list(record.documents) == [f"doc-{n}" for n in range(3_000)]
 
 
-async def test_what_one_call_changed_arrives_in_one_message(pipeline: Pipeline) -> None:
+async def test_changes_of_one_call_arrive_in_one_message(pipeline: Pipeline) -> None:
     await pipeline.create(500)
     async with pipeline.stream() as stream:
         await stream.read()
@@ -73,7 +73,7 @@ async def test_what_one_call_changed_arrives_in_one_message(pipeline: Pipeline) 
     assert all(len(message.transitions) % 500 == 0 for message in messages)
 
 
-async def test_call_too_large_for_a_message_is_cut_and_only_its_end_bears_a_token(
+async def test_call_too_large_for_a_message_is_split_with_one_token_at_its_end(
     pipeline: Pipeline,
 ) -> None:
     await pipeline.create(0, more_documents_follow=True)
@@ -90,7 +90,7 @@ async def test_call_too_large_for_a_message_is_cut_and_only_its_end_bears_a_toke
 
 
 @pytest.mark.slow
-async def test_stream_lost_inside_a_call_brings_that_call_again_from_its_beginning(
+async def test_stream_lost_inside_a_call_repeats_the_whole_call(
     pipeline: Pipeline,
 ) -> None:
     await pipeline.create(0, more_documents_follow=True)
@@ -152,7 +152,7 @@ async def test_transitions_only_leaves_progress_out(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.slow
-async def test_heartbeat_bears_the_token_and_nothing_new(pipeline: Pipeline) -> None:
+async def test_heartbeat_has_the_token_and_no_entries(pipeline: Pipeline) -> None:
     await pipeline.create(1)
     async with pipeline.stream(heartbeat_interval=Duration(seconds=1)) as stream:
         first = await stream.read()
@@ -212,7 +212,7 @@ async def test_unsealed_batch_keeps_its_watch_open_until_it_is_sealed(pipeline: 
         assert await stream.end() is grpc.StatusCode.OK
 
 
-async def test_follow_goes_on_when_the_batch_is_terminal_and_opens_again(
+async def test_follow_continues_after_the_batch_is_terminal(
     pipeline: Pipeline,
 ) -> None:
     await pipeline.create(1)
@@ -226,7 +226,7 @@ async def test_follow_goes_on_when_the_batch_is_terminal_and_opens_again(
         assert not message.batch.HasField("end_time")
 
 
-async def test_takeover_and_new_attempts_fit_what_came_before(pipeline: Pipeline) -> None:
+async def test_takeover_and_new_attempts_arrive_in_order(pipeline: Pipeline) -> None:
     await pipeline.create(2)
     record = WatchRecord()
     async with pipeline.stream() as stream:

@@ -37,7 +37,7 @@ def nowhere(dataset_id: str) -> Pipeline:
     return Pipeline(cast("Client", None), dataset_id)
 
 
-async def test_every_token_goes_on_with_exactly_the_next_revision(pipeline: Pipeline) -> None:
+async def test_every_token_resumes_at_exactly_the_next_revision(pipeline: Pipeline) -> None:
     await pipeline.create(3, more_documents_follow=True)
     tokens = {}
     async with pipeline.stream() as stream:
@@ -59,7 +59,7 @@ async def test_every_token_goes_on_with_exactly_the_next_revision(pipeline: Pipe
         assert received == list(range(revision + 1, 4 + 15 + 1 + 1))
 
 
-async def test_watch_that_goes_on_is_heard_from_at_once(pipeline: Pipeline) -> None:
+async def test_resumed_watch_sends_a_heartbeat_at_once(pipeline: Pipeline) -> None:
     """Whoever comes back knows that it is connected, although nothing has happened."""
     await pipeline.create(1)
     async with pipeline.stream() as stream:
@@ -110,7 +110,7 @@ async def test_transition_reported_to_one_server_is_pushed_by_another_on_the_fil
             assert [t.revision for t in message.transitions] == [4]
 
 
-async def test_resumed_watch_is_accepted_before_there_is_news(pipeline: Pipeline) -> None:
+async def test_resumed_watch_is_accepted_before_any_news(pipeline: Pipeline) -> None:
     await pipeline.create(1)
     async with pipeline.stream() as stream:
         token = (await stream.read()).resume_token
@@ -149,7 +149,7 @@ async def test_token_of_another_batch_is_invalid(pipeline: Pipeline) -> None:
     assert details_of(error).reason == "TOKEN_INVALID"
 
 
-async def test_token_older_than_the_retained_history_gets_a_snapshot_that_says_so(
+async def test_token_older_than_the_retained_history_gets_a_snapshot(
     pipeline: Pipeline, config: Config
 ) -> None:
     token = await _token_before_three_stages(pipeline)
@@ -167,7 +167,7 @@ async def test_token_older_than_the_retained_history_gets_a_snapshot_that_says_s
     assert details_of(error).reason == "TOKEN_EXPIRED"
 
 
-async def test_file_restored_from_an_older_copy_is_noticed_behind_the_token(
+async def test_restored_copy_behind_the_token_is_detected(
     config: Config, nowhere: Pipeline
 ) -> None:
     token, pipeline = await _restore_older_copy(config, nowhere)
@@ -175,9 +175,7 @@ async def test_file_restored_from_an_older_copy_is_noticed_behind_the_token(
         await _expect_history_changed(pipeline, token, revision=4)
 
 
-async def test_file_restored_from_an_older_copy_is_noticed_past_the_token(
-    config: Config, nowhere: Pipeline
-) -> None:
+async def test_restored_copy_past_the_token_is_detected(config: Config, nowhere: Pipeline) -> None:
     token, pipeline = await _restore_older_copy(config, nowhere)
     async with serving(config, pipeline) as pipeline:
         for stage in STAGES[1:-1]:
@@ -185,7 +183,7 @@ async def test_file_restored_from_an_older_copy_is_noticed_past_the_token(
         await _expect_history_changed(pipeline, token, revision=7)
 
 
-async def test_file_restored_with_older_counters_is_noticed_by_the_token(
+async def test_restored_copy_with_older_counters_is_detected(
     config: Config, nowhere: Pipeline
 ) -> None:
     async with serving(config, nowhere) as before:
@@ -204,7 +202,7 @@ async def test_file_restored_with_older_counters_is_noticed_by_the_token(
         await _expect_history_changed(restored, token, revision=5)
 
 
-async def test_counters_go_on_from_the_token_on_whichever_server(
+async def test_counters_resume_from_the_token_on_any_server(
     config: Config, nowhere: Pipeline
 ) -> None:
     async with serving(config, nowhere) as one:
@@ -221,9 +219,7 @@ async def test_counters_go_on_from_the_token_on_whichever_server(
             token = message.resume_token
 
 
-async def test_batch_deleted_and_made_again_is_another_history(
-    pipeline: Pipeline, config: Config
-) -> None:
+async def test_recreated_batch_has_another_history(pipeline: Pipeline, config: Config) -> None:
     await pipeline.create(1, batch_id="again")
     async with pipeline.stream() as stream:
         token = (await stream.read()).resume_token
@@ -232,9 +228,7 @@ async def test_batch_deleted_and_made_again_is_another_history(
     await _expect_history_changed(pipeline, token, revision=3)
 
 
-async def test_watch_of_a_batch_that_is_deleted_ends_not_found(
-    pipeline: Pipeline, config: Config
-) -> None:
+async def test_watch_of_a_deleted_batch_ends_not_found(pipeline: Pipeline, config: Config) -> None:
     await pipeline.create(1, batch_id="again")
     async with pipeline.stream() as stream:
         await stream.read()
@@ -244,7 +238,7 @@ async def test_watch_of_a_batch_that_is_deleted_ends_not_found(
     assert details_of(error).reason == "BATCH_DELETED"
 
 
-async def test_watcher_far_behind_reads_the_log_page_by_page_with_the_batch_of_each(
+async def test_watcher_far_behind_gets_each_page_with_its_batch(
     pipeline: Pipeline,
 ) -> None:
     await pipeline.create(900)
@@ -266,7 +260,7 @@ async def test_watcher_far_behind_reads_the_log_page_by_page_with_the_batch_of_e
     record.check_atomic(pipeline.calls)
 
 
-async def test_batch_that_was_terminal_in_between_does_not_end_a_watcher_behind(
+async def test_batch_terminal_in_between_does_not_end_a_watch_behind(
     pipeline: Pipeline,
 ) -> None:
     await pipeline.create(1_000)
@@ -284,9 +278,7 @@ async def test_batch_that_was_terminal_in_between_does_not_end_a_watcher_behind(
         assert await stream.end() is grpc.StatusCode.OK
 
 
-async def test_batch_made_again_under_a_watch_is_not_taken_for_the_same(
-    pipeline: Pipeline, config: Config
-) -> None:
+async def test_recreated_batch_ends_its_running_watch(pipeline: Pipeline, config: Config) -> None:
     await pipeline.create(1)
     async with pipeline.stream() as stream:
         await stream.read()

@@ -50,7 +50,7 @@ async def tokens(pipeline: Pipeline, clock: Clock) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("revision", [6, 7, 8])
-async def test_token_at_the_edge_and_behind_it_goes_on(
+async def test_token_within_the_retained_history_resumes(
     pipeline: Pipeline, tokens: dict[int, str], revision: int
 ) -> None:
     for fields in ({}, {"fail_on_expired_token": True}):
@@ -62,7 +62,7 @@ async def test_token_at_the_edge_and_behind_it_goes_on(
 
 
 @pytest.mark.parametrize("revision", [3, 4, 5])
-async def test_token_before_the_edge_gets_a_snapshot_that_says_so(
+async def test_token_before_the_retained_history_gets_a_snapshot(
     pipeline: Pipeline, tokens: dict[int, str], revision: int
 ) -> None:
     [message] = await _watch(pipeline, resume_token=tokens[revision])
@@ -76,10 +76,10 @@ async def test_token_before_the_edge_gets_a_snapshot_that_says_so(
         error = await stream.error()
     assert error.code() is grpc.StatusCode.OUT_OF_RANGE
     assert details_of(error).reason == "TOKEN_EXPIRED"
-    assert f"revision {revision} cannot be gone on from" in (error.details() or "")
+    assert f"resume token expired: revision {revision} of batch" in (error.details() or "")
 
 
-async def test_client_that_was_away_for_too_long_is_shown_what_is_now(
+async def test_client_with_an_expired_token_gets_the_current_state(
     pipeline: Pipeline, tokens: dict[int, str]
 ) -> None:
     record = WatchRecord()
@@ -89,7 +89,7 @@ async def test_client_that_was_away_for_too_long_is_shown_what_is_now(
     assert record.documents == await pipeline.documents()
 
 
-async def test_batch_that_is_opened_again_goes_on_from_every_token_that_is_kept(
+async def test_reopened_batch_resumes_from_every_retained_token(
     pipeline: Pipeline, tokens: dict[int, str], clock: Clock
 ) -> None:
     """And keeps what it has, however long it takes."""
@@ -110,7 +110,7 @@ async def test_batch_that_is_opened_again_goes_on_from_every_token_that_is_kept(
     assert message.snapshot.reason == s.SNAPSHOT_REASON_TOKEN_EXPIRED
 
 
-async def test_open_batch_keeps_everything(pipeline: Pipeline, clock: Clock) -> None:
+async def test_open_batch_keeps_its_whole_history(pipeline: Pipeline, clock: Clock) -> None:
     await pipeline.create(2, stall_after={"seconds": 0})
     async with pipeline.stream() as stream:
         token = (await stream.read()).resume_token
@@ -128,7 +128,7 @@ async def test_open_batch_keeps_everything(pipeline: Pipeline, clock: Clock) -> 
     assert [t.revision for t in message.transitions] == [*range(5, 10)]
 
 
-async def test_waiters_and_watchers_hear_that_a_batch_is_not_kept_any_more(
+async def test_watches_end_when_retention_deletes_the_batch(
     config: Config, dataset_id: str, clock: Clock
 ) -> None:
     settings = replace(config, retain_transitions=None, retain_batches_s=86_400.0)
@@ -224,7 +224,7 @@ async def _again(behind: Behind, batch: Batch, times: int = 3) -> None:
         await move(behind.store, batch, (0, retried), (0, ended))
 
 
-async def test_watch_whose_next_transitions_were_let_go_begins_anew(behind: Behind) -> None:
+async def test_watch_restarts_when_its_next_transitions_were_trimmed(behind: Behind) -> None:
     batch = await make_ended(behind.store)
     record = WatchRecord()
     async with behind.watch() as one, behind.watch(transitions_only=True) as other:
@@ -249,7 +249,7 @@ async def test_watch_whose_next_transitions_were_let_go_begins_anew(behind: Behi
         record.receive(message)
 
 
-async def test_watch_that_lags_within_what_is_kept_misses_nothing(behind: Behind) -> None:
+async def test_watch_that_lags_within_the_retained_log_misses_nothing(behind: Behind) -> None:
     batch = await make_ended(behind.store)
     async with behind.watch() as messages:
         assert (await _next(messages)).revision == 11
@@ -261,7 +261,7 @@ async def test_watch_that_lags_within_what_is_kept_misses_nothing(behind: Behind
         assert [t.revision for t in (await following).transitions] == [*range(12, 18)]
 
 
-async def test_watch_that_wants_to_fail_is_told(behind: Behind) -> None:
+async def test_fail_on_expired_token_ends_a_lagging_watch(behind: Behind) -> None:
     batch = await make_ended(behind.store)
     async with behind.watch(fail_on_expired_token=True) as messages:
         await _next(messages)
@@ -270,11 +270,11 @@ async def test_watch_that_wants_to_fail_is_told(behind: Behind) -> None:
         await _again(behind, batch)
         await behind.trim()
         behind.key_cache()
-        with pytest.raises(TokenExpired, match="revision 11 cannot be gone on from"):
+        with pytest.raises(TokenExpired, match="resume token expired: revision 11 of batch"):
             await following
 
 
-async def test_watch_in_the_midst_of_a_call_ends_so_that_its_part_is_forgotten(
+async def test_watch_trimmed_inside_a_call_expires(
     behind: Behind,
 ) -> None:
     """A snapshot behind a part of a call would be taken for the rest of it."""
@@ -297,7 +297,7 @@ async def test_watch_in_the_midst_of_a_call_ends_so_that_its_part_is_forgotten(
 
 
 @pytest.mark.slow
-async def test_watch_that_lags_reads_the_rest_of_its_snapshot_or_is_sent_away(
+async def test_lagging_watch_of_a_trimmed_snapshot_fails(
     behind: Behind,
 ) -> None:
     """A snapshot that could only be told wrong is not told to the end."""

@@ -17,14 +17,14 @@ async def waited(throttle: Throttle, subscription: Subscription, timeout_s: floa
     return asyncio.get_running_loop().time()
 
 
-async def test_lone_change_does_not_wait_for_the_tick() -> None:
+async def test_single_change_does_not_wait() -> None:
     throttle, subscription = Throttle(NEVER_S), Subscription()
     subscription.notify()
     await waited(throttle, subscription, NEVER_S)
     assert not subscription.notified, "cleared for the look"
 
 
-async def test_change_within_a_tick_waits_for_its_end_but_not_beyond_the_time() -> None:
+async def test_change_within_the_interval_waits_up_to_the_timeout() -> None:
     for length_s, timeout_s in ((0.05, NEVER_S), (NEVER_S, 0.05)):
         throttle, subscription = Throttle(length_s), Subscription()
         began_s = asyncio.get_running_loop().time()
@@ -36,6 +36,6 @@ async def test_change_within_a_tick_waits_for_its_end_but_not_beyond_the_time() 
         assert not subscription.notified
 
 
-async def test_time_is_over_without_a_change() -> None:
+async def test_wait_without_a_change_ends_at_the_timeout() -> None:
     began_s = asyncio.get_running_loop().time()
     assert await waited(Throttle(NEVER_S), Subscription(), 0.05) > began_s + 0.04

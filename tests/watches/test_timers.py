@@ -26,7 +26,7 @@ async def test_heartbeat_is_due_a_little_before_the_client_misses_it(
     assert before_s + min_s < timeout.due_s <= now() + max_s
 
 
-async def test_heartbeat_that_is_due_waits_a_little_for_a_look() -> None:
+async def test_due_heartbeat_waits_a_little_for_a_read() -> None:
     before_s = asyncio.get_running_loop().time()
     timeout = WatchTimers(10.0, Config(watch_life_s=NEVER_S))
     timeout._last_s -= 10.0
@@ -45,7 +45,7 @@ async def test_watches_that_begin_together_do_not_end_together() -> None:
     assert all(before_s + 900 <= end_s <= now() + 1_100 for end_s in ends)
 
 
-async def test_watches_that_end_together_do_not_come_again_together() -> None:
+async def test_watches_that_end_together_do_not_reconnect_together() -> None:
     drained = Notifier()
     drained.close()
     for pauses in (

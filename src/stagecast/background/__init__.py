@@ -1,1 +1,1 @@
-"""What a server does by itself: find stalled documents, trim, poll for changes, check readiness."""
+"""Background tasks of a server: stall detection, retention, change polling, readiness."""

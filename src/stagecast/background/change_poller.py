@@ -1,7 +1,7 @@
-"""Other processes on the same file: whose commits ring the bells of this one.
+"""Notifications for commits of other processes on the same file.
 
-All that is known of such a commit is that there was one. One read asks how far every batch is that
-somebody here listens to, and which datasets have changed; only the bells of those are rung.
+Of such a commit only its occurrence is known. One read gets the heads of all batches that have
+subscriptions here and the datasets that changed; only the topics that changed are notified.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _log = logging.getLogger(__name__)
 
 
 class ChangePoller:
-    """Looks at the store after every commit of another process.
+    """Polls the store after every commit of another process.
 
     Args:
-        store: what to look at.
-        feed: whose bells to ring.
-        committed: set when another process has written.
+        store: the store to poll.
+        notifier: notified of the changes.
+        committed: set when another process has committed.
     """
 
     def __init__(self, store: Store, notifier: Notifier, committed: asyncio.Event) -> None:
@@ -36,17 +36,17 @@ class ChangePoller:
         self._change_seq: int | None = None
 
     async def run(self) -> None:
-        """Ring what others have changed, until cancelled."""
-        task = PeriodicTask(_log, "see what another process wrote")
+        """Notify of the changes of other processes, until cancelled."""
+        task = PeriodicTask(_log, "poll for changes of other processes")
         while True:
             await self._committed.wait()
             self._committed.clear()
-            again_s = await task.attempt(self.poll)
-            if again_s is not None:
-                await self._poll_again(again_s)
+            retry_after_s = await task.attempt(self.poll)
+            if retry_after_s is not None:
+                await self._poll_again(retry_after_s)
 
     async def poll(self) -> None:
-        """Ring what has changed since the last look; the first one rings everything."""
+        """Notify what changed since the last poll; the first poll notifies every topic."""
         topics = self._notifier.topics()
         names = [(topic[0], topic[1]) for topic in topics if len(topic) == 2]
         before = self._heads
@@ -56,7 +56,7 @@ class ChangePoller:
         self._notifier.notify_only(
             name for name in names if self._heads.get(name) != before.get(name, 0)
         )
-        # Nothing is known of what was before, or it was of another history.
+        # The first poll, or an older copy of the store was restored.
         if self._change_seq is None or news.change_seq < self._change_seq:
             self._notifier.notify_only(topic for topic in topics if len(topic) < 2)
         elif news.change_seq != self._change_seq:
@@ -65,7 +65,7 @@ class ChangePoller:
         self._change_seq = news.change_seq
 
     async def _poll_again(self, after_s: float) -> None:
-        """Let everybody look for themselves, and look again later."""
+        """Notify everything now, and poll again later."""
         self._notifier.notify_only(self._notifier.topics())
         await asyncio.sleep(after_s)
         self._committed.set()
@@ -74,7 +74,7 @@ class ChangePoller:
 def _read(
     names: Sequence[BatchName], change_seq: int | None, tx: ReadTransaction
 ) -> tuple[dict[BatchName, Head], DatasetNews]:
-    """Return how far batches are, and which datasets have changed since a serial, if any."""
+    """Return the heads of batches, and the datasets that changed after a change_seq, if any."""
     heads = tx.find_heads(names) if names else {}
     of_datasets = None if change_seq is not None else ()
     return heads, tx.find_dataset_news(of_datasets, after_seq=change_seq or 0)

@@ -1,6 +1,6 @@
-"""Whether the server can do its work: its store can be written, and it does not drain.
+"""Readiness: the store can be written, and the server does not drain.
 
-A fault that a call meets counts at once; that it is gone is found out by trying.
+A store fault in a call counts at once; its end is found by probing.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Callable
 
 from stagecast.store import Store
 
-_PROBE_S = 10.0  # longer than a lock is waited for: whatever writes hangs
-_AGAIN_S = 1.0  # between two looks while the store cannot be used
+_PROBE_S = 10.0  # longer than the wait for a lock: beyond it, writes hang
+_RETRY_S = 1.0  # between two probes while the store cannot be used
 
 _log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Tells health checks.
+    """The state behind health checks.
 
     Attributes:
-        ready: what they are told.
-        on_change: called with it, to tell those who do not ask.
+        ready: whether the server can do its work.
+        on_change: called with `ready` whenever it is set.
     """
 
     def __init__(self) -> None:
@@ -30,25 +30,25 @@ class Readiness:
         self.on_change: Callable[[bool], None] = lambda _ready: None
 
     def gain(self) -> None:
-        """Tell that the server can do its work."""
+        """Become ready."""
         self._set(True)
 
     def lose(self, error: Exception | None = None) -> None:
-        """Tell that it cannot, because of a fault, or because it drains."""
+        """Become not ready, because of a fault or of a drain."""
         if self.ready and error is not None:
             _log.error("not ready: %s", error)
         self._set(False)
 
     async def run(self, store: Store, *, every_s: float) -> None:
-        """Ask the store from time to time whether it can be written, until cancelled."""
+        """Probe the store periodically, until cancelled."""
         while True:
-            await asyncio.sleep(every_s if self.ready else min(every_s, _AGAIN_S))
+            await asyncio.sleep(every_s if self.ready else min(every_s, _RETRY_S))
             try:
                 async with asyncio.timeout(_PROBE_S):
                     await store.probe()
             except TimeoutError:
                 self.lose(TimeoutError(f"the store did not answer within {_PROBE_S:g} s"))
-            # Whatever it is: the store cannot be written, and the next look has to come.
+            # After any error the store counts as not writable, and probing continues.
             except Exception as error:
                 self.lose(error)
             else:

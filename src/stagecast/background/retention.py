@@ -1,9 +1,9 @@
-"""What is let go after a time: the history of batches that have ended, and such batches as a whole.
+"""Retention: trims the history of ended batches, and deletes ended batches.
 
-A batch that is open keeps everything, so whoever watches it is never left behind. Of one that has
-ended the older transitions go first; the last one stays for as long as the batch does.
+An open batch keeps its whole history, so its watches never lose their place. An ended batch loses
+its oldest transitions first; the last one stays as long as the batch.
 
-Each process looks, and each transaction finds what is left: nothing is done twice.
+Every process runs this. Each transaction selects the rows that are left, so nothing is done twice.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from stagecast.model import ALL, SECOND_US
 from stagecast.periodic import PeriodicTask
 from stagecast.store import HistoryLimit, Store, WriteTransaction
 
-# What goes in one transaction, which other writers wait for, and the pause in which they write.
+# Limits of one transaction, which blocks other writers, and the pause in which they write.
 _ROWS = 1_000
 _BATCHES = 100
 _PAUSE_S = 0.01
-# Whatever is asked for, a batch that has ended stays whole for so long: for those who watch its
-# end, and for snapshots that are being read as of a revision before it.
+# The minimum, whatever is configured: for watches of the end of a batch, and for snapshots that
+# are being read as of an earlier revision.
 MIN_RETENTION_S = 600.0
 
 _log = logging.getLogger(__name__)
 
 
 class Retention:
-    """Lets go of what the settings do not keep.
+    """Applies the retention settings.
 
     Args:
-        store: where everything is.
-        config: what to keep, and how often to look.
-        clock: microseconds since the epoch, of which the store's times are.
-        on_deleted: called when batches have vanished, whose rows are to be swept.
+        store: the store to trim.
+        config: what to retain, and how often to run.
+        clock: microseconds since the epoch, the clock of the store's times.
+        on_deleted: called when batches were deleted and their rows remain to be swept.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class Retention:
         self._on_deleted = on_deleted
 
     async def run(self) -> None:
-        """Look from time to time, until cancelled; return at once if everything is kept."""
+        """Run periodically, until cancelled; return at once if everything is retained."""
         config = self._config
-        retained = (config.retain_history_s, config.retain_transitions, config.retain_batches_s)
-        task = PeriodicTask(_log, "let go of what is not kept")
-        while any(limit is not None for limit in retained):
+        limits = (config.retain_history_s, config.retain_transitions, config.retain_batches_s)
+        task = PeriodicTask(_log, "apply retention")
+        while any(limit is not None for limit in limits):
             await task.attempt(self.run_once)
             await asyncio.sleep(config.retain_every_s)
 
     async def run_once(self) -> None:
-        """Let go of all that is not kept any more, in small steps.
+        """Delete and trim everything past retention, in small steps.
 
         Raises:
             StoreBusy: the store cannot be used now.
@@ -79,7 +79,7 @@ class Retention:
             yield HistoryLimit(ended_until=self._before(0), keep=config.retain_transitions)
 
     def _before(self, age_s: float) -> int:
-        """Return until when a batch has to have ended to be so old, and settled."""
+        """Return the latest end time of batches of this age, at least of the minimum age."""
         return self._clock() - round(max(age_s, MIN_RETENTION_S) * SECOND_US)
 
     async def _delete(self, ended_until: int) -> None:
@@ -92,14 +92,14 @@ class Retention:
         while await self._store.read(lambda tx: tx.find_ended(ended_until, 1), visible=ALL):
             deleted = await self._step(delete)
             self._on_deleted()
-            _log.info("batches that are not kept any more: %d", deleted)
+            _log.info("batches deleted by retention: %d", deleted)
 
     async def _trim(self, limit: HistoryLimit) -> None:
         trimmed = 0
         while await self._store.read(lambda tx: tx.has_excess(limit), visible=ALL):
             trimmed += await self._step(lambda tx: tx.trim(limit, _ROWS))
         if trimmed:
-            _log.info("transitions that are not kept any more: %d", trimmed)
+            _log.info("transitions trimmed by retention: %d", trimmed)
 
     async def _step(self, step: Callable[[WriteTransaction], int]) -> int:
         done = await self._store.write(step, visible=ALL)

@@ -1,7 +1,7 @@
-"""What operators write: documents held, released, ended or repeated; batches and datasets deleted.
+"""Operator actions: pause, resume, stop and retry documents; delete batches and datasets.
 
-A call on a whole batch is one transaction, so that a watch shows all of it or nothing.
-What is deleted vanishes with its call; the many rows that it leaves are swept afterwards.
+A call on a whole batch is one transaction, so a watch shows all of it or nothing.
+A deletion takes effect with its call; the rows left behind are swept afterwards.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from stagecast.model import (
 from stagecast.periodic import PeriodicTask
 from stagecast.store import Store, WriteTransaction, get_batch, get_dataset, get_document
 
-# Rows that go in one transaction, which other writers wait for, and the pause in which they write.
+# Rows deleted in one transaction, which blocks other writers, and the pause in which they write.
 _STEP = 2_000
 _PAUSE_S = 0.01
 
 _log = logging.getLogger(__name__)
 
 Rule = Callable[[Document, int], Change]
-"""What becomes of a document at a time."""
+"""Returns the change of a document at a time."""
 
-# What each call on a whole batch looks at; a document that is named is looked at whatever it is.
-_HOLDABLE = (DocumentState.PENDING, DocumentState.RUNNING)
-_HELD = (DocumentState.PAUSED,)
-_OPEN = (*_HOLDABLE, *_HELD)
-_REPEATABLE = (DocumentState.FAILED, DocumentState.STOPPED)
+# The states that a call on a whole batch applies to; on a single document it applies to any state.
+_PAUSABLE = (DocumentState.PENDING, DocumentState.RUNNING)
+_PAUSED = (DocumentState.PAUSED,)
+_OPEN = (*_PAUSABLE, *_PAUSED)
+_RETRYABLE = (DocumentState.FAILED, DocumentState.STOPPED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Controlled:
-    """A batch after a call, and how many of its documents that changed."""
+    """A batch after a call, and the number of its documents that changed."""
 
     batch: Batch
     changed: int
@@ -53,8 +53,8 @@ class Controlled:
 class Controls:
     """The operators' side. Every method returns after the commit is on disk.
 
-    `document_id` is empty for the whole batch.
-    All raise `BatchNotFound` or `DocumentNotFound` for what is not there, or not `visible`.
+    An empty `document_id` means the whole batch. All raise `BatchNotFound` or `DocumentNotFound`
+    for a missing or not `visible` one.
     """
 
     def __init__(self, store: Store) -> None:
@@ -64,30 +64,30 @@ class Controls:
     async def pause(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
     ) -> Controlled:
-        """Hold documents that are PENDING or RUNNING."""
+        """Pause documents that are PENDING or RUNNING."""
         name = (dataset_id, batch_id, document_id)
-        return await self._apply(name, lambda one, now: pause(one, now=now), _HOLDABLE, visible)
+        return await self._apply(name, lambda one, now: pause(one, now=now), _PAUSABLE, visible)
 
     async def resume(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
     ) -> Controlled:
-        """Release documents that are PAUSED."""
+        """Resume documents that are PAUSED."""
         name = (dataset_id, batch_id, document_id)
-        return await self._apply(name, lambda one, _: resume(one), _HELD, visible)
+        return await self._apply(name, lambda one, _: resume(one), _PAUSED, visible)
 
     async def stop(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
     ) -> Controlled:
-        """End documents that are open."""
+        """Stop documents that are open."""
         name = (dataset_id, batch_id, document_id)
         return await self._apply(name, lambda one, now: stop(one, now=now), _OPEN, visible)
 
     async def retry(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
     ) -> Controlled:
-        """Give documents that FAILED or were STOPPED another attempt; a named one in any end."""
+        """Retry documents that FAILED or were STOPPED; a single document in any terminal state."""
         name = (dataset_id, batch_id, document_id)
-        return await self._apply(name, lambda one, _: retry(one), _REPEATABLE, visible)
+        return await self._apply(name, lambda one, _: retry(one), _RETRYABLE, visible)
 
     async def delete_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> None:
         """Delete a batch with its documents and its log."""
@@ -100,7 +100,7 @@ class Controls:
         """Delete a dataset with all its batches.
 
         Raises:
-            DatasetNotFound: it is not there.
+            DatasetNotFound: there is no such dataset.
         """
         await self._store.write(
             lambda tx: tx.delete_dataset(get_dataset(tx, dataset_id)), visible=visible
@@ -108,22 +108,22 @@ class Controls:
         self.sweep_soon()
 
     def sweep_soon(self) -> None:
-        """Let `sweep` look at once."""
+        """Wake `sweep`."""
         self._deleted.set()
 
     async def sweep(self) -> None:
-        """Sweep what was deleted, now and whenever there is more of it, until cancelled.
+        """Remove rows of deleted batches, now and after each deletion, until cancelled.
 
-        The first look finds what an earlier server left behind.
+        The first run removes what an earlier server left behind.
         """
-        task = PeriodicTask(_log, "sweep what was deleted")
+        task = PeriodicTask(_log, "sweep deleted rows")
         while True:
             self._deleted.clear()
-            again_s = await task.attempt(self._sweep)
-            if again_s is None:
+            retry_after_s = await task.attempt(self._sweep)
+            if retry_after_s is None:
                 await self._deleted.wait()
             else:
-                await asyncio.sleep(again_s)
+                await asyncio.sleep(retry_after_s)
 
     async def _sweep(self) -> None:
         while await self._store.write(lambda tx: tx.sweep(_STEP), visible=ALL):  # noqa: ASYNC110 - lets others write

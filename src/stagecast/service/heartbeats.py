@@ -1,8 +1,8 @@
-"""What workers say to be seen alive: heartbeats, each answered with an order.
+"""Heartbeats of workers, each answered with an order.
 
-The order comes from a read. What the heartbeat keeps alive is merged in memory with others, of all
-batches, and written a moment later in one transaction, which decides anew; the keeper waits for
-longer than that moment before it takes silence for silence.
+The order comes from a read. Heartbeats of all batches are merged in memory and written a moment
+later in one transaction, which checks again whether they apply; the stall detector waits longer
+than that moment before it counts a document as silent.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from stagecast.periodic import PeriodicTask
 from stagecast.store import BatchName, ReadTransaction, Store, WriteTransaction, get_batch
 
 _GATHER_S = 0.2
-_STEP = 1_000  # documents in one transaction, which other writers wait for
-_MAX_ITEMS = 50_000  # documents in memory; who brings more waits until there is room
+_STEP = 1_000  # documents in one transaction, which blocks other writers
+_MAX_ITEMS = 50_000  # documents in memory; further heartbeats wait for room
 
 _log = logging.getLogger(__name__)
 
 _Key = tuple[str, str, str]
 _Alive = Mapping[_Key, int]
-"""The attempts that were heard of, by dataset, batch and document."""
+"""The attempts with a heartbeat, by dataset, batch and document."""
 
 
 class Heartbeats:
-    """Answers heartbeats and writes what they keep alive.
+    """Answers heartbeats and writes them.
 
     Args:
-        store: where the documents are.
+        store: holds the documents.
         clock: microseconds since the epoch.
     """
 
@@ -50,7 +50,7 @@ class Heartbeats:
         self._store = store
         self._clock = clock
         self._alive: dict[_Key, int] = {}
-        self._some = asyncio.Event()
+        self._pending = asyncio.Event()
 
     async def record(
         self,
@@ -64,13 +64,13 @@ class Heartbeats:
 
         Args:
             dataset_id: of the batch.
-            batch_id: of all the documents.
+            batch_id: of all documents.
             heartbeats: one for each document.
             visible: the datasets that exist for the caller.
 
         Raises:
             BatchNotFound: there is no such batch.
-            StoreBusy: too much is waiting to be written, and cannot be.
+            StoreBusy: too many heartbeats are waiting, and the store cannot be written.
         """
         now = self._clock()
         orders, alive = await self._store.read(
@@ -81,54 +81,54 @@ class Heartbeats:
             await self.flush()
         for document_id, attempt in alive.items():
             self._alive[dataset_id, batch_id, document_id] = attempt
-            self._some.set()
+            self._pending.set()
         return orders
 
     async def run(self) -> None:
-        """Write what was merged, a moment after the first of it, until cancelled."""
+        """Write merged heartbeats, a moment after the first of them, until cancelled."""
         task = PeriodicTask(_log, "write heartbeats")
         while True:
-            await self._some.wait()
+            await self._pending.wait()
             await asyncio.sleep(_GATHER_S)
             await asyncio.sleep(await task.attempt(self.flush) or 0)
 
     async def flush(self) -> None:
-        """Write what was merged so far.
+        """Write the heartbeats merged so far.
 
         Raises:
             StoreBusy: the store cannot be written now; nothing was lost.
         """
-        self._some.clear()
+        self._pending.clear()
         while self._alive:
-            some = {key: self._alive.pop(key) for key in [*itertools.islice(self._alive, _STEP)]}
+            step = {key: self._alive.pop(key) for key in [*itertools.islice(self._alive, _STEP)]}
             try:
-                await self._store.write(partial(_keep_alive, alive=some), visible=ALL)
+                await self._store.write(partial(_keep_alive, alive=step), visible=ALL)
             except (UnavailableError, asyncio.CancelledError):
-                self._alive = some | self._alive
-                self._some.set()
+                self._alive = step | self._alive
+                self._pending.set()
                 raise
 
 
 def _poll(
     tx: ReadTransaction, batch: Batch, heartbeats: Sequence[HeartbeatItem], now: int
 ) -> tuple[list[WorkerOrder], dict[str, int]]:
-    """Return the orders, and the attempts that it does good to keep alive, by document."""
+    """Return the orders, and the attempts that need a new sign of life, by document."""
     documents = tx.find_documents(batch, {heartbeat.document_id for heartbeat in heartbeats})
     orders = [
         order_for(documents.get(heartbeat.document_id), heartbeat.attempt)
         for heartbeat in heartbeats
     ]
-    going_on = {
+    active = {
         heartbeat.document_id
         for heartbeat, order in zip(heartbeats, orders, strict=True)
         if order is WorkerOrder.GO_ON
     }
-    silent = tx.find_silent(batch, going_on, before=now - coalesce_us(batch.stall_after_us))
+    silent = tx.find_silent(batch, active, before=now - coalesce_us(batch.stall_after_us))
     return orders, {document_id: documents[document_id].attempt for document_id in silent}
 
 
 def _keep_alive(tx: WriteTransaction, alive: _Alive) -> None:
-    """Write signs of life, wherever their attempt is still under way."""
+    """Write heartbeats whose attempt is still the current one."""
     by_batch: dict[BatchName, dict[str, int]] = {}
     for (dataset_id, batch_id, document_id), attempt in alive.items():
         by_batch.setdefault((dataset_id, batch_id), {})[document_id] = attempt

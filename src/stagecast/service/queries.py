@@ -1,4 +1,4 @@
-"""What readers ask once: gRPC and REST ask the same questions here."""
+"""Queries, shared by gRPC and REST."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 _DATASET_BYTES = 512  # at most
-_RENDERED = 1_000  # documents that are rendered at once: some 20 ms
+_RENDERED = 1_000  # documents rendered in one read: some 20 ms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +53,7 @@ class Listed(Generic[T]):
 class DocumentPage:
     """Documents in the order of registration; an empty `next_page_token` ends the list.
 
-    `revision` and `resume_token` are of the moment of the first page: a watch from there misses
-    nothing.
+    `revision` and `resume_token` are of the first page: a watch from there misses nothing.
     """
 
     documents: Sequence[Document]
@@ -64,7 +63,7 @@ class DocumentPage:
 
 
 class Queries:
-    """The read side. Every method reads one moment of the store, as far as that is `visible`."""
+    """The read side. Every method reads one state of the store, restricted to `visible`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -73,20 +72,20 @@ class Queries:
         """Return a dataset.
 
         Raises:
-            DatasetNotFound: it is not there.
+            DatasetNotFound: there is no such dataset.
         """
         return await self._store.read(lambda tx: get_dataset(tx, dataset_id), visible=visible)
 
     async def find_datasets(
         self, dataset_ids: Collection[str] | None, *, visible: Visibility
     ) -> list[Dataset]:
-        """Return those of the datasets that are there, or all, in the order of their ids."""
+        """Return the existing ones of these datasets, or all, in the order of their ids."""
         return await self._store.read(
             lambda tx: list(tx.iterate_datasets(dataset_ids)), visible=visible
         )
 
     async def list_datasets(self, query: DatasetQuery, *, visible: Visibility) -> Listed[Dataset]:
-        """Return a page of the datasets that are there, in the order of their ids.
+        """Return a page of the datasets, in the order of their ids.
 
         Raises:
             FieldInvalid: the page token is malformed, or of another query.
@@ -97,7 +96,7 @@ class Queries:
         """Return a page of batches, newest first.
 
         Raises:
-            DatasetNotFound: the dataset that is named is not there.
+            DatasetNotFound: the query names a dataset that does not exist.
             FieldInvalid: the page token is malformed, or of another query.
         """
         return await self._store.read(lambda tx: _list_batches(tx, query), visible=visible)
@@ -108,7 +107,7 @@ class Queries:
         """Return a page of the history of a batch or document, oldest first.
 
         Raises:
-            BatchNotFound, DocumentNotFound: it is not there.
+            BatchNotFound, DocumentNotFound: there is no such batch or document.
             FieldInvalid: the page token is malformed, or of another query.
         """
         return await self._store.read(lambda tx: _list_transitions(tx, query), visible=visible)
@@ -117,7 +116,7 @@ class Queries:
         """Return a batch.
 
         Raises:
-            BatchNotFound: it is not there.
+            BatchNotFound: there is no such batch.
         """
         return await self._store.read(
             lambda tx: get_batch(tx, dataset_id, batch_id), visible=visible
@@ -129,7 +128,7 @@ class Queries:
         """Return a document.
 
         Raises:
-            BatchNotFound, DocumentNotFound: it is not there.
+            BatchNotFound, DocumentNotFound: there is no such batch or document.
         """
 
         def get(tx: ReadTransaction) -> Document:
@@ -154,16 +153,16 @@ class Queries:
         *,
         visible: Visibility,
     ) -> AsyncGenerator[tuple[T, bool]]:
-        """Let `render` make something of page after page of a batch, off the event loop.
+        """Render the documents of a batch page by page, off the event loop.
 
-        All documents are as of one revision, and no read is held open. A batch that has none makes
-        one empty page.
+        All documents are as of one revision, and no transaction stays open. A batch without
+        documents has one empty page.
 
         Yields:
-            What was made of a page, and whether it was the last.
+            The rendered page, and whether it was the last.
 
         Raises:
-            DatasetNotFound, BatchNotFound: it is not there, or has gone meanwhile.
+            DatasetNotFound, BatchNotFound: it does not exist, or was deleted meanwhile.
         """
         start: Batch | None = None
         after: int | None = -1
@@ -180,7 +179,7 @@ def _render_page(
     render: Callable[[Sequence[Document]], T],
     tx: ReadTransaction,
 ) -> tuple[Batch, int | None, T]:
-    """Read a page as of the start, and render it: the start, where to go on, what was made."""
+    """Return the batch of the first page, the position of the next page, and the rendered page."""
     get_dataset(tx, name[0])
     batch = get_batch(tx, *name)
     start = start or batch
@@ -195,43 +194,43 @@ def _render_page(
 
 
 def _list_datasets(tx: ReadTransaction, query: DatasetQuery) -> Listed[Dataset]:
-    question = (tx.get_page_secret(), "datasets", sorted(query.dataset_ids or ()))
-    after = PageToken.decode(query.page.token, *question).after if query.page.token else ""
+    query_key = (tx.get_page_secret(), "datasets", sorted(query.dataset_ids or ()))
+    after = PageToken.decode(query.page.token, *query_key).after if query.page.token else ""
     rows = tx.iterate_datasets(query.dataset_ids, after=after)
     datasets, following = take_page(rows, lambda _: _DATASET_BYTES, limit=query.page.size)
-    further = PageToken(after=datasets[-1].dataset_id).encode(*question) if following else ""
+    further = PageToken(after=datasets[-1].dataset_id).encode(*query_key) if following else ""
     return Listed(items=datasets, next_page_token=further)
 
 
 def _list_batches(tx: ReadTransaction, query: BatchQuery) -> Listed[Batch]:
     if query.dataset_id:
         get_dataset(tx, query.dataset_id)
-    question = (tx.get_page_secret(), "batches", query.dataset_id, sorted(query.states))
-    before = int(PageToken.decode(query.page.token, *question).after) if query.page.token else None
+    query_key = (tx.get_page_secret(), "batches", query.dataset_id, sorted(query.states))
+    before = int(PageToken.decode(query.page.token, *query_key).after) if query.page.token else None
     rows = tx.iterate_batches(query.dataset_id or None, states=query.states, before_key=before)
     batches, following = take_page(rows, batch_size_bound, limit=query.page.size)
     # Always as long: the length would tell how large the key is.
-    further = PageToken(after=f"{batches[-1].key:018}").encode(*question) if following else ""
+    further = PageToken(after=f"{batches[-1].key:018}").encode(*query_key) if following else ""
     return Listed(items=batches, next_page_token=further)
 
 
 def _list_transitions(tx: ReadTransaction, query: TransitionQuery) -> Listed[Transition]:
     batch = get_batch(tx, query.dataset_id, query.batch_id)
     document = get_document(tx, batch, query.document_id) if query.document_id else None
-    # With the key: a batch that is made again under its old id has another history.
-    question = (tx.get_page_secret(), "transitions", batch.key, query.document_id)
-    after = int(PageToken.decode(query.page.token, *question).after) if query.page.token else 0
+    # With the key: a batch that was created again under its old id has another history.
+    query_key = (tx.get_page_secret(), "transitions", batch.key, query.document_id)
+    after = int(PageToken.decode(query.page.token, *query_key).after) if query.page.token else 0
     rows = tx.iterate_transitions(batch, after_revision=after, document=document)
     transitions, following = take_page(
         rows, lambda t: size_bound(t.document), limit=query.page.size
     )
-    further = PageToken(after=str(transitions[-1].revision)).encode(*question) if following else ""
+    further = PageToken(after=str(transitions[-1].revision)).encode(*query_key) if following else ""
     return Listed(items=transitions, next_page_token=further)
 
 
 def _list_documents(tx: ReadTransaction, query: DocumentQuery) -> DocumentPage:
     batch = get_batch(tx, query.dataset_id, query.batch_id)
-    question = (
+    query_key = (
         tx.get_page_secret(),
         "documents",
         batch.key,
@@ -239,7 +238,7 @@ def _list_documents(tx: ReadTransaction, query: DocumentQuery) -> DocumentPage:
         sorted(query.stages),
     )
     if query.page.token:
-        page = PageToken.decode(query.page.token, *question)
+        page = PageToken.decode(query.page.token, *query_key)
         after = int(page.after)
     else:
         page = PageToken(after="", resume_token=_token_now(tx, batch).encode())
@@ -255,7 +254,7 @@ def _list_documents(tx: ReadTransaction, query: DocumentQuery) -> DocumentPage:
     further = PageToken(after=last, resume_token=page.resume_token)
     return DocumentPage(
         documents=documents,
-        next_page_token=further.encode(*question) if following else "",
+        next_page_token=further.encode(*query_key) if following else "",
         revision=start.revision,
         resume_token=page.resume_token,
     )

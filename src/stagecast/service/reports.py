@@ -1,7 +1,7 @@
-"""What workers write: attempts at documents, and reports on them.
+"""Attempts and reports of workers.
 
-Each method opens one write transaction, lets the model decide on a `BatchEdit`, and saves that.
-Everything that can be refused is decided before the first row is written.
+Each method opens one write transaction, applies the rules of the model to a `BatchEdit`, and saves
+it. Every refusal comes before the first row is written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from stagecast.store import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportResult:
-    """What became of one report, and the revision of its document after it."""
+    """The outcome of one report, and the revision of its document after it."""
 
     document_id: str
     outcome: ReportOutcome
@@ -40,14 +40,14 @@ class ReportResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reported:
-    """What became of the reports of one call, and the batch's revision after it."""
+    """The outcomes of the reports of one call, and the batch's revision after it."""
 
     results: Sequence[ReportResult]
     revision: int
 
 
 class Reports:
-    """The workers' side. Every method returns after the commit, and finds what is `visible`."""
+    """The workers' side. Every method returns after the commit, and is restricted to `visible`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -55,10 +55,10 @@ class Reports:
     async def start_attempt(
         self, dataset_id: str, batch_id: str, document_id: str, worker: str, *, visible: Visibility
     ) -> Document:
-        """Take a document for a worker and return it.
+        """Start an attempt at a document for a worker, and return the document.
 
         Raises:
-            BatchNotFound, DocumentNotFound: it is not there.
+            BatchNotFound, DocumentNotFound: there is no such batch or document.
         """
 
         def start(tx: WriteTransaction) -> Document:
@@ -78,7 +78,7 @@ class Reports:
         """Record reports in their order, all or none.
 
         Raises:
-            BatchNotFound, DocumentNotFound: it is not there.
+            BatchNotFound, DocumentNotFound: there is no such batch or document.
             FieldInvalid, StaleAttempt, IllegalTransition: a report is refused; `metadata` names its
                 `index` and `document_id`.
         """

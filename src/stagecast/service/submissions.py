@@ -1,7 +1,7 @@
-"""What submitters write: batches, and the documents in them.
+"""Submission of batches and their documents.
 
-Each method opens one write transaction, lets the model decide on a `BatchEdit`, and saves that.
-Everything that can be refused is decided before the first row is written.
+Each method opens one write transaction, applies the rules of the model to a `BatchEdit`, and saves
+it. Every refusal comes before the first row is written.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from stagecast.store import Store, WriteTransaction, get_batch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submitted:
-    """A batch, and the ids of the documents that a call named, in its order."""
+    """A batch, and the ids of the documents of a call, in its order."""
 
     batch: Batch
     document_ids: Sequence[str]
 
 
 class Submissions:
-    """The submitters' side. Every method returns after the commit, and finds what is `visible`."""
+    """The submitters' side. Methods return after the commit, and are restricted to `visible`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def create_batch(self, new: NewBatch, *, visible: Visibility) -> Submitted:
-        """Create a batch with its documents; a repeat answers as the first time.
+        """Create a batch with its documents; a repeated call returns the result of the first.
 
         Raises:
-            BatchExists: the id, or the request id, belongs to a batch with other content.
+            BatchExists: the id, or the request id, belongs to a batch with different content.
             DatasetNotFound: the dataset is not `visible`.
         """
         return await self._store.write(lambda tx: _create(tx, new), visible=visible)
@@ -62,11 +62,11 @@ class Submissions:
         *,
         visible: Visibility,
     ) -> Submitted:
-        """Register more documents; those that are there with the same content are passed over.
+        """Register more documents; existing ones with the same content are skipped.
 
         Raises:
             BatchNotFound: there is no such batch.
-            DocumentExists: an id belongs to a document with other content.
+            DocumentExists: an id belongs to a document with different content.
             BatchSealed: there are new documents, and the batch is sealed.
         """
         return await self._store.write(
@@ -98,7 +98,7 @@ def _create(tx: WriteTransaction, new: NewBatch) -> Submitted:
     creation = Creation(
         fingerprint=fingerprint, documents=len(new.documents), request_id=by_request
     )
-    batch_id = new.batch_id or _free_batch_id(tx, new.dataset_id)
+    batch_id = new.batch_id or _unused_batch_id(tx, new.dataset_id)
     edit = tx.new_batch(_empty_batch(new, batch_id, tx.now), creation)
     edit.create()
     document_ids = _register(edit, new.documents)
@@ -147,7 +147,7 @@ def _created_before(
         by_request = "" if new.batch_id else f" by request {quote(new.request_id)}"
         raise BatchExists(
             f"batch {quote(batch.batch_id)} of dataset {quote(batch.dataset_id)} was "
-            f"created{by_request} with other content",
+            f"already created{by_request} with different content",
             dataset_id=batch.dataset_id,
             batch_id=batch.batch_id,
         )
@@ -155,7 +155,7 @@ def _created_before(
     return Submitted(batch=batch, document_ids=[document.document_id for document in first])
 
 
-def _free_batch_id(tx: WriteTransaction, dataset_id: str) -> str:
+def _unused_batch_id(tx: WriteTransaction, dataset_id: str) -> str:
     while True:
         batch_id = make_batch_id(tx.now)
         if tx.find_batch(dataset_id, batch_id) is None:
@@ -163,7 +163,7 @@ def _free_batch_id(tx: WriteTransaction, dataset_id: str) -> str:
 
 
 def _fingerprint(new: NewBatch) -> bytes:
-    """Digest what a repeat has to have in common with the first call; ids as they were given."""
+    """Return a digest of the content that a repeated call must share, with the caller's ids."""
     content: list[object] = [
         [[d.document_id, d.display_name, sorted(d.labels.items())] for d in new.documents],
         sorted(new.labels.items()),
@@ -171,7 +171,7 @@ def _fingerprint(new: NewBatch) -> bytes:
         new.stall_after_us,
         new.fail_after_us,
     ]
-    # Only if they are used, so that a batch of an older release is still known by its content.
+    # Only if they are used, so that fingerprints of an older release stay valid.
     if new.start_after_us or new.seal_after_us:
         content += [new.start_after_us, new.seal_after_us]
     return hashlib.sha256(json.dumps(content).encode()).digest()
@@ -186,15 +186,15 @@ def _add(
     for new in documents:
         if new.document_id in known:
             _check_same(known[new.document_id], new)
-    fresh = [new for new in documents if new.document_id not in known]
-    if fresh and edit.batch.sealed:
+    added = [new for new in documents if new.document_id not in known]
+    if added and edit.batch.sealed:
         raise BatchSealed(
-            f"batch {quote(batch_id)} of dataset {quote(dataset_id)} is sealed; put the "
-            "documents into a new batch",
+            f"batch {quote(batch_id)} of dataset {quote(dataset_id)} is sealed; add the "
+            "documents to a new batch",
             dataset_id=dataset_id,
             batch_id=batch_id,
         )
-    registered = iter(_register(edit, fresh))
+    registered = iter(_register(edit, added))
     tx.save(edit)
     ids = [new.document_id if new.document_id in known else next(registered) for new in documents]
     return Submitted(batch=edit.batch, document_ids=ids)
@@ -203,8 +203,8 @@ def _add(
 def _check_same(document: Document, new: NewDocument) -> None:
     if (document.display_name, document.labels) != (new.display_name, new.labels):
         raise DocumentExists(
-            f"document {quote(new.document_id)} of batch {quote(document.batch_id)} was "
-            "registered with other content",
+            f"document {quote(new.document_id)} of batch {quote(document.batch_id)} was already "
+            "registered with different content",
             dataset_id=document.dataset_id,
             batch_id=document.batch_id,
             document_id=document.document_id,
@@ -212,7 +212,7 @@ def _check_same(document: Document, new: NewDocument) -> None:
 
 
 def _register(edit: BatchEdit, documents: Sequence[NewDocument]) -> list[str]:
-    """Register documents behind those of the batch and return their ids, made where left out."""
+    """Append documents to the batch and return their ids, generated where left out."""
     document_ids = [new.document_id or make_document_id() for new in documents]
     first = edit.batch.counts.total
     for position, (document_id, new) in enumerate(

@@ -1,7 +1,7 @@
-"""Watching: a batch transition by transition, datasets as they change, or a batch until its end.
+"""Watches: a batch transition by transition, datasets as they change, or a batch until its end.
 
-Whoever watches listens to the feed, reads, sends, and waits for the bell. What is pushed was
-committed before the bell rang, so nothing is sent that a crash could take back.
+A watch subscribes to the notifier, reads, sends, and waits for a notification. Notifications follow
+the commit, so nothing is sent that a crash could undo.
 """
 
 from __future__ import annotations

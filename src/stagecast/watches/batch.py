@@ -1,8 +1,8 @@
 """The watch of a batch: every transition, exactly once and in order.
 
-A watcher is one cursor into the batch's log. The tail of the log in memory is only a short cut to
-it: whoever is not within its reach reads the store, and a lost bell costs a heartbeat interval,
-never a transition.
+A watcher is one cursor into the batch's log. The tail in memory is only a cache of the log's end:
+watchers further behind read the store, and a lost notification costs a heartbeat interval, never a
+transition.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from stagecast.store import ReadTransaction, Store, get_batch
 from stagecast.watches.log import Cursor, Encode, Page, token_expired
 from stagecast.watches.snapshots import Snapshots
 from stagecast.watches.tail import Tail, Tails
-from stagecast.watches.timers import WatchTimers, begun
+from stagecast.watches.timers import WatchTimers, running_task
 from stagecast.watches.watcher import Watcher
 
 
 class BatchWatches:
-    """Serves the watchers of batches.
+    """Serves watches of batches.
 
     Args:
-        store: where the log is.
-        feed: whose bells ring when a batch may have changed.
-        encode: writes messages; they are handed on as bytes.
-        config: how long a watch lives, and how long it gathers what follows.
+        store: holds the logs.
+        notifier: notifies when a batch may have changed.
+        encode: serializes messages.
+        config: maximum duration and throttle interval of a watch.
         clock: microseconds since the epoch.
     """
 
@@ -68,17 +68,17 @@ class BatchWatches:
         """Yield the messages of a watch; it ends when the batch is terminal and all was sent.
 
         Args:
-            request: what to watch.
-            on_begun: called when the request was found good, maybe long before there is news; not
-                if that took so long that a heartbeat was sent before.
-            caller: who watches; asked before every message, and at least once in a heartbeat
-                interval, whether they still may.
+            request: the batch, the resume token and the options.
+            on_begun: called once the request is accepted, before the first message; not called if
+                a heartbeat had to be sent first.
+            caller: checked for permission before every message, at least once per heartbeat
+                interval.
 
         Raises:
             BatchNotFound: there is no such batch.
             TokenInvalid: the token is malformed, or of another batch.
-            TokenExpired, HistoryChanged: if the request asks for that instead of a snapshot.
-            BatchDeleted: the batch went while it was watched.
+            TokenExpired, HistoryChanged: only with `fail_on_expired_token`, instead of a snapshot.
+            BatchDeleted: the batch was deleted during the watch.
             Draining, WatchExpired: watch again with the last token.
         """
         watcher = Watcher(
@@ -88,7 +88,7 @@ class BatchWatches:
             timers = WatchTimers(request.heartbeat_s, self._config)
             reading = self._store.read(partial(_start, request=request), visible=caller.visible)
             silent = True
-            async with begun(reading) as start:
+            async with running_task(reading) as start:
                 while not await timers.is_done(start, self._notifier):
                     caller.check()
                     yield watcher.heartbeat()
@@ -104,35 +104,35 @@ class BatchWatches:
                             caller.check()
                             yield message
                             timers.sent()
-                            del message  # of up to a megabyte, and the watch may last an hour
+                            del message  # up to a megabyte, and the watch may last an hour
                 except TokenExpired as error:
-                    phases = self._phases(watcher, watcher.begin_anew(error), tail, timers)
+                    phases = self._phases(watcher, watcher.restart(error), tail, timers)
 
     def _phases(
         self, watcher: Watcher, start: Cursor | SnapshotReason, tail: Tail, timers: WatchTimers
     ) -> list[AsyncGenerator[bytes]]:
-        """Return what a watch is sent: a snapshot, if there is a reason for one, and the log."""
+        """Return the parts of a watch: a snapshot, if there is a reason for one, and the log."""
         follow = self._follow(watcher, tail, timers)
         if isinstance(start, SnapshotReason):
             return [self._begin(watcher, start, timers), follow]
         watcher.cursor = start
-        timers.make_due()  # who comes back is told at once that it is connected
+        timers.make_due()  # a resumed watch confirms at once that it is connected
         return [follow]
 
     async def _begin(
         self, watcher: Watcher, reason: SnapshotReason, timers: WatchTimers
     ) -> AsyncGenerator[bytes]:
-        """Yield a snapshot; while a part is waited for, heartbeats, which bear no token yet."""
+        """Yield a snapshot, and heartbeats without a token while a part is being read."""
         async with contextlib.aclosing(self._parts(watcher, reason)) as parts:
             while True:
-                async with begun(anext(parts, None)) as coming:
-                    while not await timers.is_done(coming, self._notifier):
+                async with running_task(anext(parts, None)) as task:
+                    while not await timers.is_done(task, self._notifier):
                         yield watcher.heartbeat()
-                part = coming.result()
+                part = task.result()
                 if part is None:
                     return
                 yield part
-                del part, coming
+                del part, task
 
     async def _parts(self, watcher: Watcher, reason: SnapshotReason) -> AsyncGenerator[bytes]:
         snapshot = await self._snapshots.take(watcher.name, reason)
@@ -140,12 +140,12 @@ class BatchWatches:
             async for message in messages:
                 yield message
                 del message
-        watcher.begin_behind(snapshot)
+        watcher.start_after(snapshot)
 
     async def _follow(
         self, watcher: Watcher, tail: Tail, timers: WatchTimers
     ) -> AsyncGenerator[bytes]:
-        """Yield what lies after the watcher's cursor, until the batch is over."""
+        """Yield the messages after the watcher's cursor, until the batch has ended."""
         if watcher.over:
             return
         page: Page | None = None
@@ -153,13 +153,13 @@ class BatchWatches:
             timers.check_alive(self._notifier)
             page = await watcher.next(tail, timers)
             if page is not None:
-                wanted = watcher.wants(page) or timers.heartbeat_due
-                news = watcher.tell(page) if wanted else None
-                watcher.pass_by(page)
-                page = None  # of up to a megabyte, and the reader may have stopped
-                if news is not None:
-                    yield news
-                    news = None
+                send = watcher.has_news(page) or timers.heartbeat_due
+                message = watcher.message(page) if send else None
+                watcher.advance(page)
+                page = None  # up to a megabyte, and the client may have stopped reading
+                if message is not None:
+                    yield message
+                    message = None
                 if watcher.over:
                     return
             elif watcher.unavailable and timers.heartbeat_due:
@@ -167,7 +167,7 @@ class BatchWatches:
 
 
 def _start(tx: ReadTransaction, request: WatchRequest) -> Cursor | SnapshotReason:
-    """Return where to go on from the request's token, or why to begin with a snapshot."""
+    """Return the cursor of the request's token, or the reason for a snapshot."""
     token = None
     if request.resume_token:
         token = ResumeToken.decode(
@@ -176,7 +176,7 @@ def _start(tx: ReadTransaction, request: WatchRequest) -> Cursor | SnapshotReaso
     batch = get_batch(tx, request.dataset_id, request.batch_id)
     if token is None:
         return SnapshotReason.INITIAL
-    reason = _why_not(tx, batch, token)
+    reason = _snapshot_reason(tx, batch, token)
     if reason is None:
         return Cursor(
             key=batch.key,
@@ -191,23 +191,25 @@ def _start(tx: ReadTransaction, request: WatchRequest) -> Cursor | SnapshotReaso
 
 
 def _history_error(batch: Batch, revision: int, reason: SnapshotReason) -> HistoryError:
-    """Return what is told in place of a snapshot that has a reason."""
+    """Return the error that replaces a snapshot with this reason."""
     if reason is SnapshotReason.TOKEN_EXPIRED:
         return token_expired(batch, revision)
     return HistoryChanged(
-        f"the token's revision {revision} is of another history than that of batch "
-        f"{quote(batch.batch_id)}, which is at {batch.revision}",
+        f"resume token does not match the history of batch {quote(batch.batch_id)}: it is of "
+        f"revision {revision} of another history (current revision: {batch.revision})",
         dataset_id=batch.dataset_id,
         batch_id=batch.batch_id,
         revision=revision,
     )
 
 
-def _why_not(tx: ReadTransaction, batch: Batch, token: ResumeToken) -> SnapshotReason | None:
-    """Tell why a watch cannot go on from its token, or `None` if it can."""
+def _snapshot_reason(
+    tx: ReadTransaction, batch: Batch, token: ResumeToken
+) -> SnapshotReason | None:
+    """Return why a watch cannot resume from its token, or `None` if it can."""
     write_id = tx.find_write_id(batch, token.revision)
     if write_id == token.write_id:
-        # A copy may bear the transition, and yet have gone on from older counters.
+        # A restored copy may have the transition, but older counters.
         known = not token.progress_seq or token.progress_seq <= tx.find_progress_seq(
             batch, token.server_epoch
         )

@@ -1,7 +1,7 @@
-"""The watch of datasets: each as it is, then each that changed, merged.
+"""The watch of datasets: all of them first, then those that changed, merged.
 
-All changes of datasets bear one running number. A watcher is one such number, and reads what has a
-higher one.
+All changes of datasets share one sequence. A watcher is one number in it, and reads the changes
+with higher ones.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from stagecast.singleflight import SingleFlight
 from stagecast.store import DatasetNews, ReadTransaction, Store
 from stagecast.watches.pending_read import PendingRead
 from stagecast.watches.throttle import Throttle
-from stagecast.watches.timers import WatchTimers, begun
+from stagecast.watches.timers import WatchTimers, running_task
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
-_BEFORE_ALL = -1  # serial: those that the release before has made have 0
-_THROTTLE_S = 0.1  # between two messages; what changes more often is merged
+_BEFORE_ALL = -1  # change_seq: datasets of the previous release have 0
+_THROTTLE_S = 0.1  # between two messages; faster changes are merged
 
 
 class DatasetWatches:
-    """Serves the watchers of datasets."""
+    """Serves watches of datasets."""
 
     def __init__(
         self, store: Store, notifier: Notifier, *, config: Config, clock: Callable[[], int]
@@ -53,21 +53,22 @@ class DatasetWatches:
         """Yield messages without an end.
 
         Args:
-            request: what to watch.
-            on_begun: called when the watch has begun, unless a heartbeat was sent before.
-            caller: who watches; asked before every message, and at least once in a heartbeat
-                interval, whether they still may.
+            request: the datasets and the heartbeat interval.
+            on_begun: called before the first message; not called if a heartbeat had to be sent
+                first.
+            caller: checked for permission before every message, at least once per heartbeat
+                interval.
 
         Raises:
-            Draining, WatchExpired: watch again; the latter also when an older copy was written into
-                the store, in which nothing says what is not there any more.
+            Draining, WatchExpired: watch again; the latter also when the store was overwritten by
+                an older copy, which does not know what was removed.
         """
         topics = [()] if request.dataset_ids is None else [(one,) for one in request.dataset_ids]
         pending: PendingRead[DatasetNews] = PendingRead()
         with contextlib.closing(pending), self._notifier.subscribe(*topics) as subscription:
             timers = WatchTimers(request.heartbeat_s, self._config)
             silent = True
-            async with begun(self._read(request, caller.visible, _BEFORE_ALL)) as first:
+            async with running_task(self._read(request, caller.visible, _BEFORE_ALL)) as first:
                 while not await timers.is_done(first, self._notifier):
                     caller.check()
                     yield DatasetsMessage(server_at=self._clock())
@@ -84,7 +85,7 @@ class DatasetWatches:
                     yield message
                     timers.sent()
                 timers.check_alive(self._notifier)
-                # What is not known yet is asked for again, whether or not the bell rings.
+                # A failed read is repeated with or without a notification.
                 await throttle.wait(
                     subscription, 0.0 if pending.unavailable else timers.until_due_s
                 )
@@ -92,8 +93,8 @@ class DatasetWatches:
                 fetched = await pending.take(read, timers)
                 if fetched and fetched.change_seq < news.change_seq:
                     raise WatchExpired(
-                        "an older copy was written into the store; watch again, which begins with "
-                        "all that are there",
+                        "the store was overwritten by an older copy; watch again to receive all "
+                        "datasets",
                         retry_after_s=0,
                     )
                 messages = self._news(fetched, heartbeat_due=timers.heartbeat_due)
@@ -105,12 +106,12 @@ class DatasetWatches:
         def find(tx: ReadTransaction) -> DatasetNews:
             return tx.find_dataset_news(request.dataset_ids, after_seq=change_seq)
 
-        # One read for all who watch the same and are in step.
+        # One read for all watchers of the same datasets at the same change.
         query = (request.dataset_ids, visible, change_seq)
         return await self._single_flight.do(query, partial(self._store.read, find, visible=visible))
 
     def _all(self, datasets: Sequence[Dataset]) -> Iterator[DatasetsMessage]:
-        """Yield what is there at the start; the last message says that it is complete."""
+        """Yield the datasets at the start; the last message is marked complete."""
         for first in range(0, max(1, len(datasets)), _PART):
             yield DatasetsMessage(
                 datasets=datasets[first : first + _PART],
@@ -121,7 +122,7 @@ class DatasetWatches:
     def _news(
         self, fetched: DatasetNews | None, *, heartbeat_due: bool
     ) -> Iterator[DatasetsMessage]:
-        """Yield what there is to tell: changes, or a sign of life when that is due."""
+        """Yield the changes, or without any a heartbeat that is due."""
         changed = fetched.changed if fetched else ()
         removed = fetched.removed if fetched else ()
         if not changed and not removed and heartbeat_due:

@@ -1,7 +1,7 @@
-"""The log of a batch in pages: what a watcher is sent between one cursor and the next.
+"""The log of a batch in pages: the messages between one cursor and the next.
 
-A page is encoded entry by entry, so that watchers share it wherever in it they begin: the bytes of
-repeated fields are joined as they are.
+A page is encoded entry by entry, so that watchers can share it wherever in it they start: the bytes
+of repeated fields can be concatenated.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from stagecast.model import (
 from stagecast.store import BatchName, ReadTransaction, get_write_id
 
 Encode = Callable[[WatchMessage], bytes]
-"""Writes a message, or a piece of one, as it goes over the wire."""
+"""Serializes a message, or a part of one."""
 
-_PAGE = 1_000  # transitions, or counters, that are read at once
-_BEYOND = 1 << 16  # bytes of messages that are kept beside those of the entries: room for batches
+_PAGE = 1_000  # transitions, or counters, in one read
+_EXTRA_BYTES = 1 << 16  # of cached messages, beyond the size of the entries: room for batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cursor:
-    """How far a watcher is: in the log, and in the counters."""
+    """The position of a watcher in the log and in the counters."""
 
     key: int
     revision: int
@@ -42,7 +42,7 @@ class Cursor:
     server_epoch: int
 
     def token(self, name: BatchName) -> str:
-        """Return the resume token that says so."""
+        """Return the resume token of this position."""
         return ResumeToken(
             dataset_id=name[0],
             batch_id=name[1],
@@ -55,11 +55,11 @@ class Cursor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """What one read found after a cursor, in encoded entries with their revisions or serials.
+    """The result of one read after a cursor: encoded entries with their revision or progress_seq.
 
-    `entry_bytes` is the size of all entries, and `batch` is as of `after`. `whole` says that the
-    last transition is the last of its call, `caught_up` that the read found everything there was,
-    and `over` that the batch was terminal then.
+    `entry_bytes` is the size of all entries, and `batch` is as of `after`. `whole`: the last
+    transition is the last of its call. `caught_up`: the read reached the end of the log. `over`:
+    the batch was terminal then.
     """
 
     before: Cursor
@@ -75,17 +75,17 @@ class Page:
 
     @property
     def size(self) -> int:
-        """How many bytes it has: entries, and the messages that are kept of them."""
+        """Size in bytes: entries, and the messages cached of them."""
         return self.entry_bytes + sum(map(len, self._messages.values()))
 
-    def concerns(self, cursor: Cursor, *, progress: bool) -> bool:
-        """Tell whether it has news for a watcher who is there and wants counters or not."""
+    def has_news_after(self, cursor: Cursor, *, progress: bool) -> bool:
+        """Return whether it has entries after a cursor, counters included with `progress`."""
         return self.after.revision > cursor.revision or (
             progress and bool(self.progress) and self.progress[-1][0] > cursor.progress_seq
         )
 
     def advance(self, cursor: Cursor, *, progress: bool) -> Cursor:
-        """Return where a watcher is who has been sent it; counters that were not sent stay due."""
+        """Return the cursor after this page was sent; counters that were not sent stay pending."""
         if progress:
             return self.after
         return replace(cursor, revision=self.after.revision, write_id=self.after.write_id)
@@ -93,14 +93,14 @@ class Page:
     def message(
         self, cursor: Cursor, *, progress: bool, encode: Encode, clock: Callable[[], int]
     ) -> bytes:
-        """Return what a watcher who is there is sent, with the token to go on with."""
+        """Return the message for a watcher at this cursor, with its next resume token."""
         variant = (cursor.revision, cursor.progress_seq, progress)
         message = self._messages.get(variant)
         if message is None:
             pieces = self._pieces(cursor, progress=progress, encode=encode, now=clock())
             message = b"".join(pieces)
-            # That of those who are in step, which has all entries once more, or some shorter ones.
-            if self.size + len(message) <= 2 * self.entry_bytes + _BEYOND:
+            # Room for one message with all entries, that of the watchers in step, or some shorter.
+            if self.size + len(message) <= 2 * self.entry_bytes + _EXTRA_BYTES:
                 self._messages[variant] = message
         return message
 
@@ -124,8 +124,8 @@ class Page:
         )
 
 
-def end_of(tx: ReadTransaction, batch: Batch) -> Cursor:
-    """Return the cursor of who has seen all that there is of a batch."""
+def end_cursor(tx: ReadTransaction, batch: Batch) -> Cursor:
+    """Return the cursor at the end of a batch's log."""
     return Cursor(
         key=batch.key,
         revision=batch.revision,
@@ -136,21 +136,21 @@ def end_of(tx: ReadTransaction, batch: Batch) -> Cursor:
 
 
 def token_expired(batch: Batch, revision: int) -> TokenExpired:
-    """Return what is told to who goes on from a revision that the log does not reach back to."""
+    """Return the error for a token older than the retained log."""
     return TokenExpired(
-        f"the token's revision {revision} cannot be gone on from; batch "
-        f"{quote(batch.batch_id)} is at {batch.revision}, and its older history was let go",
+        f"resume token expired: revision {revision} of batch {quote(batch.batch_id)} is no longer "
+        f"retained (current revision: {batch.revision})",
         dataset_id=batch.dataset_id,
         batch_id=batch.batch_id,
         revision=revision,
     )
 
 
-def find_named(tx: ReadTransaction, name: BatchName, key: int) -> Batch:
-    """Return the batch that a cursor is of.
+def get_same_batch(tx: ReadTransaction, name: BatchName, key: int) -> Batch:
+    """Return the batch with this name and key.
 
     Raises:
-        BatchDeleted: it is gone; another one may have its name.
+        BatchDeleted: it was deleted; a new batch may have its name.
     """
     batch = tx.find_batch(*name)
     if batch is None or batch.key != key:
@@ -161,13 +161,13 @@ def find_named(tx: ReadTransaction, name: BatchName, key: int) -> Batch:
 def read_page(
     tx: ReadTransaction, name: BatchName, cursor: Cursor, *, progress: bool, encode: Encode
 ) -> Page:
-    """Read what lies after a cursor: a page of the log, and at its end the counters.
+    """Read a page of the log after a cursor, and at the end of the log the counters.
 
     Raises:
-        BatchDeleted: the batch is gone.
-        TokenExpired: what comes next was let go.
+        BatchDeleted: the batch was deleted.
+        TokenExpired: the next transition is no longer retained.
     """
-    batch = find_named(tx, name, cursor.key)
+    batch = get_same_batch(tx, name, cursor.key)
     log = tx.iterate_transitions(batch, after_revision=cursor.revision)
     transitions, whole, more = _cut_page(log)
     if transitions and transitions[0].revision != cursor.revision + 1:
@@ -199,7 +199,7 @@ def read_page(
 def _read_progress(
     tx: ReadTransaction, batch: Batch, progress_seq: int
 ) -> tuple[list[tuple[int, Document]], int, bool]:
-    """Read the newest counters after a serial: them, how far that reached, whether more follow."""
+    """Return a page of counters after a progress_seq, the last one read, whether more follow."""
     counted = tx.iterate_progress(batch, after_seq=progress_seq)
     page, following = take_page(counted, lambda pair: size_bound(pair[1]), limit=_PAGE)
     reached = page[-1][0] if following else batch.progress_seq
@@ -207,9 +207,9 @@ def _read_progress(
 
 
 def _cut_page(log: Iterable[Transition]) -> tuple[list[Transition], bool, bool]:
-    """Take a page of the log: the transitions, whether they end with a call, whether more follow.
+    """Return the transitions of a page, whether they end with a call, and whether more follow.
 
-    The page ends where a call ends; only a call that is larger than a page is cut in two.
+    A page ends where a call ends; only a call larger than a page is split.
     """
     page, following = take_page(log, lambda t: size_bound(t.document), limit=_PAGE)
     if following is None or page[-1].write_id != following.write_id:

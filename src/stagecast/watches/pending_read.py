@@ -1,7 +1,7 @@
-"""A look at the store that keeps nobody from being heard from.
+"""Reads of the store that never delay a heartbeat.
 
-A fault of the store, or a read that takes long, is no reason to end a watch: it has nothing new to
-tell, tells so when its heartbeat is due, and looks again.
+A store fault or a slow read does not end a watch: it sends heartbeats when they are due, and reads
+again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class PendingRead(Generic[T]):
-    """Reads, one read after the other.
+    """Runs one read after the other.
 
     Attributes:
-        blind: whether the last one has not been answered: what there is to tell is not known.
+        unavailable: whether the last read failed or has not returned yet.
     """
 
     def __init__(self) -> None:
@@ -29,20 +29,20 @@ class PendingRead(Generic[T]):
 
     @property
     def pending(self) -> bool:
-        """Whether a read goes on that was not waited for."""
+        """Whether a read is still running."""
         return self._task is not None
 
     def close(self) -> None:
-        """Ask for no more."""
+        """Cancel a running read."""
         if self._task is not None:
             self._task.cancel()
 
     async def take(
         self, read: Callable[[], Coroutine[Any, Any, T]], timers: WatchTimers
     ) -> T | None:
-        """Return what a read gives, of the pending one if there is one.
+        """Return the result of the pending read, or of a new one.
 
-        Returns `None` when a heartbeat is due before that, or after a fault and a pause.
+        Returns `None` if a heartbeat is due first, or after a store fault and a pause.
         """
         if self._task is None:
             self._task = asyncio.create_task(read())

@@ -1,8 +1,8 @@
-"""Snapshots of batches, read in pieces and encoded once for all who begin to watch together.
+"""Snapshots of batches, read in parts and encoded once for all watches that start together.
 
-All pieces are as of one revision: a document that has changed since is read from the log as it was.
-So no read is held open, and what a slow watcher has not been sent yet can be read again instead of
-being kept. Each watcher has found the batch with its own visibility before.
+All parts are as of one revision: documents that changed since are read from the log. So no
+transaction stays open, and parts for a slow watcher can be read again instead of being cached.
+Each watcher has read the batch with its own visibility before.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from stagecast.model import (
 )
 from stagecast.singleflight import SingleFlight
 from stagecast.store import BatchName, ReadTransaction, Store, get_batch
-from stagecast.watches.log import Cursor, Encode, end_of, find_named
+from stagecast.watches.log import Cursor, Encode, end_cursor, get_same_batch
 
-_BYTES = 64 << 20  # of parts that are kept for those who watch, in all
+_BYTES = 64 << 20  # of cached parts, of all snapshots
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A message, and behind which document the next one begins; `None` after the last."""
+    """A message, and the position after which the next one starts; `None` after the last."""
 
     message: bytes
     next_after: int | None
 
 
 _Read = Callable[[int], AsyncGenerator[_Part]]
-"""Reads the parts behind a position, one by one."""
+"""Reads the parts after a position, one by one."""
 
 
 class Snapshot:
     """All documents of a batch as of one revision.
 
-    It lives for as long as somebody watches: then it is read no further, and nothing of it is kept.
+    It lives as long as a watcher holds it; then reading stops and its parts are freed.
 
     Attributes:
-        cursor: where to go on behind it.
+        cursor: where the log continues after it.
         batch: as of that revision.
-        size: how many bytes of it are kept.
-        reading: done when no more of it will be kept.
+        size: bytes of its cached parts.
+        reading: done when no more parts will be cached.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Snapshot:
         self._retained: list[_Part] = []
         self._dropped = False
         self._more = asyncio.Event()
-        # Neither the task nor what follows it holds on to the snapshot.
-        self.reading = asyncio.create_task(_keep_all(weakref.ref(self), read))
+        # Neither the task nor its callback keeps the snapshot alive.
+        self.reading = asyncio.create_task(_cache_all(weakref.ref(self), read))
         more = self._more
         self.reading.add_done_callback(lambda _: more.set())
 
-    def keep(self, part: _Part) -> bool:
-        """Keep a part for everybody; False if there is no room for it, nor for those behind it."""
+    def cache(self, part: _Part) -> bool:
+        """Cache a part for all watchers; False if there is no room for it and those after it."""
         size = len(part.message)
         if self._dropped or not self._has_room(self, size):
             return False
@@ -85,14 +85,14 @@ class Snapshot:
         return True
 
     def drop(self) -> None:
-        """Keep nothing any more: who is not through reads the rest for itself."""
+        """Free the cached parts; watchers that still need some read the rest themselves."""
         self._dropped = True
         self._retained = []
         self.size = 0
         self._more.set()
 
     async def messages(self) -> AsyncGenerator[bytes]:
-        """Yield the messages; only the last bears a token."""
+        """Yield the messages; only the last has a token."""
         sent = 0
         after: int | None = -1
         while after is not None and await self._is_retained(sent):
@@ -107,27 +107,27 @@ class Snapshot:
                     del part
 
     async def _is_retained(self, number: int) -> bool:
-        """Wait until a part is there, or will not be kept."""
+        """Wait for a part; False if it will not be cached."""
         while number >= len(self._retained) and not self._dropped and not self.reading.done():
             self._more.clear()
             await self._more.wait()
         return number < len(self._retained)
 
 
-async def _keep_all(snapshot: weakref.ref[Snapshot], read: _Read) -> None:
-    """Read part by part for everybody, for as long as there is somebody, and room."""
-    # Whatever goes wrong, each watcher reads the rest for itself, and is told.
+async def _cache_all(snapshot: weakref.ref[Snapshot], read: _Read) -> None:
+    """Read and cache part by part, as long as there are watchers and room."""
+    # After any error each watcher reads the rest itself, and gets the error then.
     with contextlib.suppress(Exception):
         async with contextlib.aclosing(read(-1)) as parts:
             async for part in parts:
                 needed = snapshot()
-                if needed is None or not needed.keep(part):
+                if needed is None or not needed.cache(part):
                     return
                 del needed, part
 
 
 class Snapshots:
-    """Takes snapshots, one at a time of each batch; who asks meanwhile shares the next."""
+    """Takes snapshots, one at a time per batch; callers that wait meanwhile share the next."""
 
     def __init__(self, store: Store, *, encode: Encode, clock: Callable[[], int]) -> None:
         self._store = store
@@ -140,7 +140,7 @@ class Snapshots:
         self._all: list[weakref.ref[Snapshot]] = []
 
     async def take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
-        """Return a snapshot that was begun after this was called.
+        """Return a snapshot that was started after this call.
 
         Raises:
             BatchNotFound: there is no such batch.
@@ -151,7 +151,7 @@ class Snapshots:
         before = self._newest.get(name)
         if before is not None:
             reading = before.reading
-            del before  # who waits here does not need it
+            del before  # do not keep it alive while waiting
             await asyncio.wait((reading,))
         cursor, batch = await self._store.read(partial(_begin, name=name), visible=ALL)
         read = partial(self._read, cursor, batch, reason)
@@ -161,7 +161,7 @@ class Snapshots:
         return snapshot
 
     def _has_room(self, snapshot: Snapshot, size: int) -> bool:
-        """Make room for a part of a snapshot, at the cost of the oldest others."""
+        """Make room for a part of a snapshot by dropping the oldest others."""
         living = [other for other in (ref() for ref in self._all) if other is not None]
         retained = sum(other.size for other in living)
         for oldest in living:
@@ -189,7 +189,7 @@ class Snapshots:
     ) -> _Part:
         """Read a part and encode it. Runs on a thread of the store."""
         name = (batch.dataset_id, batch.batch_id)
-        now = find_named(tx, name, cursor.key)
+        now = get_same_batch(tx, name, cursor.key)
         documents, following = take_page(
             tx.iterate_documents(now, after_position=after, as_of=cursor.revision),
             size_bound,
@@ -208,4 +208,4 @@ class Snapshots:
 
 def _begin(tx: ReadTransaction, name: BatchName) -> tuple[Cursor, Batch]:
     batch = get_batch(tx, *name)
-    return end_of(tx, batch), batch
+    return end_cursor(tx, batch), batch

@@ -1,8 +1,8 @@
-"""The end of a batch's log, read and encoded once for all who watch it.
+"""The end of a batch's log, read and encoded once for all its watchers.
 
-A tail listens to the feed in the place of its followers. It keeps the last pages only; a follower
-who is further behind reads the log for itself, until it is within reach of the tail. It reads for
-all: each follower has found the batch with its own visibility before.
+A tail subscribes to the notifier on behalf of its followers. It keeps the last pages only; a
+follower further behind reads the log itself until it reaches the tail. A tail reads without
+visibility: each follower has read the batch with its own before.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from stagecast.errors import BatchDeleted, TokenExpired, UnavailableError
 from stagecast.model import ALL
 from stagecast.notifier import Notifier, Subscription
 from stagecast.store import BatchName, ReadTransaction, Store
-from stagecast.watches.log import Cursor, Encode, Page, end_of, read_page
+from stagecast.watches.log import Cursor, Encode, Page, end_cursor, read_page
 
 _BYTES = 2 << 20  # of pages in a tail; one page may be larger
 _PAGES = 256  # in a tail
-_YOUNG_S = 2.0  # older ones go: of however many batches, there is no more than was just written
+_MAX_AGE_S = 2.0  # of pages: with any number of batches, only the newest writes stay in memory
 _AFTER_FAULT_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Tail:
-    """The newest pages of one batch, for as long as somebody follows it."""
+    """The newest pages of one batch, as long as it has followers."""
 
     def __init__(
         self,
@@ -51,19 +51,21 @@ class Tail:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def find(self, cursor: Cursor, *, progress: bool) -> Page | None:
-        """Return the page that goes on from a cursor, if the tail reaches back to it."""
-        # From the newest, which is what those want who are in step.
+        """Return the page that continues from a cursor, if the tail reaches back to it."""
+        # Newest first: most followers are up to date.
         for _, page in reversed(self._pages):
             before = page.before
             if before.revision <= cursor.revision and (
                 not progress or before.progress_seq <= cursor.progress_seq
             ):
-                goes_on = before.key == cursor.key and page.concerns(cursor, progress=progress)
-                return page if goes_on else None
+                continues = before.key == cursor.key and page.has_news_after(
+                    cursor, progress=progress
+                )
+                return page if continues else None
         return None
 
     def has_passed(self, cursor: Cursor, *, progress: bool) -> bool:
-        """Tell whether there is something after a cursor, or the batch is another or gone."""
+        """Return whether the log has entries after a cursor, or the batch was deleted."""
         end = self._end
         if end is None:
             return self._lost
@@ -74,7 +76,7 @@ class Tail:
         )
 
     async def wait(self, until_s: float) -> None:
-        """Wait for the next page, or until a time by the loop's clock."""
+        """Wait for the next page, or until a time of the loop's clock."""
         loop = asyncio.get_running_loop()
         news: asyncio.Future[None] = loop.create_future()
         self._waiting.add(news)
@@ -92,22 +94,24 @@ class Tail:
                 try:
                     await self._follow(subscription)
                 except BatchDeleted:
-                    self._forget()  # whoever follows finds out by itself
+                    self._forget()  # followers find out by their own reads
                     await subscription.wait()
                 except TokenExpired:
-                    self._forget()  # and begin at the end, where all history is kept
+                    self._forget()  # restart at the end of the log
                 except UnavailableError as error:
                     await asyncio.sleep(error.retry_after_s)
                 except Exception:
-                    # Followers read for themselves at every heartbeat, and tell of it.
-                    _log.exception("the tail of batch %s of dataset %s failed", *self._name[::-1])
+                    # Followers read for themselves at every heartbeat, and report the error.
+                    _log.exception(
+                        "cannot read the log of batch %s of dataset %s", *self._name[::-1]
+                    )
                     await asyncio.sleep(_AFTER_FAULT_S)
 
     async def _follow(self, subscription: Subscription) -> None:
         loop = asyncio.get_running_loop()
         while True:
             subscription.clear()
-            if self._notifier.closed:  # looked at behind the clear, which may have taken its ring
+            if self._notifier.closed:  # after the clear, which may have removed its notification
                 self._notify()
             began_s = loop.time()
             if self._end is None:
@@ -128,16 +132,16 @@ class Tail:
                 self._append(page)
                 self._notify()
             if page.caught_up:
-                if not await subscription.wait(_YOUNG_S):
+                if not await subscription.wait(_MAX_AGE_S):
                     self._pages.clear()
                     await subscription.wait()
-                # A lone event finds the tick over and is sent at once; a burst shares messages.
+                # A single event is sent at once; a burst shares messages.
                 await asyncio.sleep(began_s + self._throttle_s - loop.time())
 
     def _append(self, page: Page) -> None:
         self._end = page.after
         now_s = asyncio.get_running_loop().time()
-        while self._pages and self._pages[0][0] < now_s - _YOUNG_S:
+        while self._pages and self._pages[0][0] < now_s - _MAX_AGE_S:
             self._pages.popleft()
         self._pages.append((now_s, page))
         retained = sum(one.size for _, one in self._pages)
@@ -157,7 +161,7 @@ class Tail:
 
 
 class Tails:
-    """The tails of all batches that are watched on this server."""
+    """The tails of all batches watched on this server."""
 
     def __init__(
         self, store: Store, notifier: Notifier, *, encode: Encode, throttle_s: float
@@ -171,7 +175,7 @@ class Tails:
 
     @contextlib.contextmanager
     def follow(self, name: BatchName) -> Iterator[Tail]:
-        """Give the tail of a batch, which runs for as long as it has followers."""
+        """Yield the tail of a batch, which runs as long as it has followers."""
         if name not in self._tails:
             tail = Tail(
                 name, self._store, self._notifier, encode=self._encode, throttle_s=self._throttle_s
@@ -193,7 +197,7 @@ def _find_end(tx: ReadTransaction, name: BatchName) -> Cursor:
     batch = tx.find_batch(*name)
     if batch is None:
         raise BatchDeleted(*name)
-    return end_of(tx, batch)
+    return end_cursor(tx, batch)
 
 
 def _wake(news: asyncio.Future[None]) -> None:

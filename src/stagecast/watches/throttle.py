@@ -1,4 +1,4 @@
-"""A tick: what rings all the time is looked at only so often, a lone change at once."""
+"""A minimum interval between reads: bursts of changes are merged, a single change is immediate."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from stagecast.notifier import Subscription
 
 
 class Throttle:
-    """The least time between two looks of somebody who waits for a bell."""
+    """Keeps a minimum interval between two reads that follow notifications."""
 
-    def __init__(self, length_s: float) -> None:
+    def __init__(self, interval_s: float) -> None:
         self._now = asyncio.get_running_loop().time
-        self._length_s = length_s
-        self._over_s = self._now()
+        self._interval_s = interval_s
+        self._next_s = self._now()
 
     async def wait(self, subscription: Subscription, timeout_s: float) -> None:
-        """Wait until it is time to look: the bell rang and the tick is over, or the time is.
+        """Wait for a notification and the end of the interval, or for the timeout.
 
-        The bell is cleared for the look, and the next tick begins.
+        Clears the subscription for the read, and starts the next interval.
         """
         end_s = self._now() + timeout_s
         if await subscription.wait(timeout_s):
-            # A lone change finds the tick over.
-            await asyncio.sleep(min(self._over_s, end_s) - self._now())
+            # For a single change the interval has passed already.
+            await asyncio.sleep(min(self._next_s, end_s) - self._now())
         subscription.clear()
-        self._over_s = self._now() + self._length_s
+        self._next_s = self._now() + self._interval_s

@@ -12,17 +12,17 @@ from stagecast.model import ALL, Batch, Caller, batch_state
 from stagecast.notifier import Notifier
 from stagecast.singleflight import SingleFlight
 from stagecast.store import Store, get_batch, store_timeout
-from stagecast.watches.log import find_named
+from stagecast.watches.log import get_same_batch
 from stagecast.watches.throttle import Throttle
 from stagecast.watches.timers import check_open
 
-_ASK_EVERY_S = 10.0
-_MARGIN_S = 0.25  # before the deadline of a call, for the answer to arrive
-_THROTTLE_S = 0.1  # between two looks of one who waits
+_POLL_EVERY_S = 10.0
+_MARGIN_S = 0.25  # before the deadline of a call, for the response to arrive
+_THROTTLE_S = 0.1  # between two reads of one call
 
 
 class Waits:
-    """Serves those who wait."""
+    """Serves calls that wait for the end of a batch."""
 
     def __init__(self, store: Store, notifier: Notifier, *, config: Config) -> None:
         self._store = store
@@ -39,17 +39,17 @@ class Waits:
         remaining_s: float | None = None,
         caller: Caller,
     ) -> tuple[Batch, bool]:
-        """Return the batch once it is terminal, and True; or as it is when the time is over.
+        """Return the batch once it is terminal, and True; or as it is at the timeout, and False.
 
-        That is after `timeout_s`, or what is configured without one; just before the `remaining_s`
-        of the call are over; and when it has lived as long as a watch. Before it returns, and every
-        few seconds, `caller` is asked whether they still may.
+        The timeout is the shortest of `timeout_s` (or its configured default), the `remaining_s` of
+        the call less a margin, and the duration of a watch. The permission of `caller` is checked
+        every few seconds and before it returns.
 
         Raises:
             BatchNotFound: there is no such batch.
-            BatchDeleted: the batch went meanwhile.
+            BatchDeleted: the batch was deleted meanwhile.
             Draining: wait again.
-            StoreBusy: the store cannot be read, at the beginning or when the time is over.
+            StoreBusy: the store cannot be read, at the start or at the timeout.
             StoreTimeout: the store does not answer.
         """
         loop = asyncio.get_running_loop()
@@ -60,28 +60,28 @@ class Waits:
                 batch = await self._store.read(
                     lambda tx: get_batch(tx, *name), visible=caller.visible
                 )
-            find = partial(find_named, name=name, key=batch.key)
-            # One read for all who wait for the same batch.
-            pending = partial(
+            get = partial(get_same_batch, name=name, key=batch.key)
+            # One read for all calls that wait for the same batch.
+            read = partial(
                 self._single_flight.do,
                 (*name, batch.key),
-                partial(self._store.read, find, visible=ALL),
+                partial(self._store.read, get, visible=ALL),
             )
             throttle = Throttle(_THROTTLE_S)
             while not (done := batch_state(batch).terminal) and loop.time() < end_s:
                 check_open(self._notifier)
-                await throttle.wait(subscription, min(end_s - loop.time(), _ASK_EVERY_S))
+                await throttle.wait(subscription, min(end_s - loop.time(), _POLL_EVERY_S))
                 caller.check()
-                batch = await self._outlast_faults(pending, end_s)
+                batch = await self._retry(read, end_s)
             return batch, done
 
-    async def _outlast_faults(self, pending: Callable[[], Awaitable[Batch]], end_s: float) -> Batch:
-        """Look until the store answers, or the time is over."""
+    async def _retry(self, read: Callable[[], Awaitable[Batch]], end_s: float) -> Batch:
+        """Read until the store answers, or the timeout."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 async with store_timeout(self._config.request_s):
-                    return await pending()
+                    return await read()
             except StoreBusy as fault:
                 left_s = end_s - loop.time()
                 if left_s <= 0:
@@ -91,7 +91,7 @@ class Waits:
 
 
 def _limit_s(config: Config, timeout_s: float | None, remaining_s: float | None) -> float:
-    """Return how long a call may wait for its answer."""
+    """Return how long a call may wait."""
     limit_s = min(config.wait_s if timeout_s is None else timeout_s, config.watch_life_s)
     if remaining_s is None:
         return limit_s

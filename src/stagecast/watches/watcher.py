@@ -1,4 +1,4 @@
-"""One watcher of a batch: its cursor, what it wants, and where it takes its next page from."""
+"""One watcher of a batch: its cursor, its options, and the source of its next page."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from stagecast.watches.timers import WatchTimers
 
 
 class Watcher:
-    """One cursor, and what it takes from tail and store.
+    """A cursor, and the pages after it from tail or store.
 
     Attributes:
-        cursor: what it was sent.
-        over: whether that is all there will be.
+        cursor: the position up to which messages were sent.
+        over: whether there will be no more.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Watcher:
         self.name: BatchName = (request.dataset_id, request.batch_id)
         self.cursor = Cursor(key=0, revision=0, write_id=0, progress_seq=0, server_epoch=0)
         self.over = False
-        self._looked = False  # since it began to follow
-        self._settled = True  # what it was sent last bore a token
+        self._has_read = False  # the store itself, since it began to follow
+        self._at_token = True  # the last message had a token
         self._store = store
         self._visible = visible
-        self._follows = request.follow
-        self._fails = request.fail_on_expired_token
+        self._follow = request.follow
+        self._fail_on_expired_token = request.fail_on_expired_token
         self._progress = not request.transitions_only
         self._encode = encode
         self._clock = clock
@@ -56,56 +56,56 @@ class Watcher:
 
     @property
     def unavailable(self) -> bool:
-        """Whether the store does not answer: what lies after the cursor is not known."""
+        """Whether the last read failed or has not returned yet."""
         return self._pending.unavailable
 
     def close(self) -> None:
-        """Ask for no more."""
+        """Cancel a running read."""
         self._pending.close()
 
-    def begin_behind(self, snapshot: Snapshot) -> None:
-        """Move the cursor behind a snapshot that it was sent."""
+    def start_after(self, snapshot: Snapshot) -> None:
+        """Move the cursor to the end of a snapshot that was sent."""
         self.cursor = snapshot.cursor
         self._batch = snapshot.batch
-        self._looked = False
-        self.over = batch_state(snapshot.batch).terminal and not self._follows
+        self._has_read = False
+        self.over = batch_state(snapshot.batch).terminal and not self._follow
 
-    def begin_anew(self, error: TokenExpired) -> SnapshotReason:
-        """Return why it is sent a snapshot after its part of the log was let go.
+    def restart(self, error: TokenExpired) -> SnapshotReason:
+        """Return the reason for a snapshot after the log was trimmed beyond the cursor.
 
         Raises:
-            TokenExpired: it asked for that.
-            WatchExpired: it was sent a part of a call, which has to be forgotten first.
+            TokenExpired: the request prefers the error.
+            WatchExpired: only part of a call was sent, which the client has to discard first.
         """
-        if self._fails:
+        if self._fail_on_expired_token:
             raise error
-        if not self._settled:
+        if not self._at_token:
             raise WatchExpired(f"{error}; watch again with the last token", retry_after_s=0)
         self._batch = None
         return SnapshotReason.TOKEN_EXPIRED
 
-    def wants(self, page: Page) -> bool:
-        """Tell whether a page has news for it, be it that there will be no more."""
-        ends = page.over and not self._follows
-        return ends or page.concerns(self.cursor, progress=self._progress)
+    def has_news(self, page: Page) -> bool:
+        """Return whether a page has entries after the cursor, or ends the watch."""
+        ends = page.over and not self._follow
+        return ends or page.has_news_after(self.cursor, progress=self._progress)
 
-    def tell(self, page: Page) -> bytes:
-        """Return what it is sent of a page."""
+    def message(self, page: Page) -> bytes:
+        """Return the message that sends a page."""
         return page.message(
             self.cursor, progress=self._progress, encode=self._encode, clock=self._clock
         )
 
-    def pass_by(self, page: Page) -> None:
-        """Move the cursor behind a page."""
+    def advance(self, page: Page) -> None:
+        """Move the cursor to the end of a page."""
         self.cursor = page.advance(self.cursor, progress=self._progress)
-        self.over = page.over and not self._follows
-        self._settled = page.whole
+        self.over = page.over and not self._follow
+        self._at_token = page.whole
         self._batch = page.batch if page.whole else None
 
     def heartbeat(self) -> bytes:
-        """Return a sign of life that says how far it is.
+        """Return a heartbeat with the current resume token.
 
-        Before a snapshot is complete, and between parts of a call, there is nothing to go on from.
+        Before a snapshot is complete, and between parts of a call, there is no token.
         """
         if self._batch is None:
             return self._encode(WatchMessage(server_at=self._clock()))
@@ -119,7 +119,7 @@ class Watcher:
         )
 
     async def _read(self) -> Page:
-        """Read what lies after the cursor from the store."""
+        """Read the page after the cursor from the store."""
         return await self._store.read(
             partial(
                 read_page,
@@ -132,14 +132,14 @@ class Watcher:
         )
 
     async def next(self, tail: Tail, timers: WatchTimers) -> Page | None:
-        """Wait for the next page, of the tail if that reaches; `None` if there is none yet.
+        """Wait for the next page, from the tail if it has it; `None` if there is none yet.
 
-        It looks for itself once: a tail may not have heard yet of what another process has
-        committed, and must not tell a watch that begins after that that the batch is over.
+        The first page comes from the store: the tail may lag behind a commit of another process,
+        and must not end a watch that started after that commit.
         """
-        if self._pending.pending or not self._looked:
+        if self._pending.pending or not self._has_read:
             page = await self._pending.take(self._read, timers)
-            self._looked = self._looked or page is not None
+            self._has_read = self._has_read or page is not None
             return page
         page = tail.find(self.cursor, progress=self._progress)
         if page is not None:

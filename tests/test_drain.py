@@ -1,4 +1,4 @@
-"""SIGTERM under load: every call is finished or told why not, and nothing acknowledged is lost."""
+"""SIGTERM under load: every call finishes or gets a reason, and nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_sigterm_under_load_finishes_or_refuses_every_call_with_a_reason(
     errors = [task.result() for task in (*reporting, watching)]
     assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
     reasons = [details_of(error).reason for error in errors]
-    # Whoever comes when the port is closed already hears that from its own side.
+    # Calls after the port was closed get an error of their own client.
     assert reasons.count("DRAINING") > len(reasons) / 2, reasons
     assert details_of(watching.result()).reason == "DRAINING"
     assert "Traceback" not in Path(f"{db}.log").read_text()
@@ -74,7 +74,7 @@ async def _watch_across_restarts(pipeline: Pipeline, record: WatchRecord) -> Non
 
 
 async def _report_until_refused(pipeline: Pipeline, document_id: str) -> aio.AioRpcError:
-    """Take the document again and again: each time is a new attempt, and a transition."""
+    """Start attempts at the document again and again; each is a transition."""
     number = 0
     while True:
         number += 1
@@ -95,7 +95,7 @@ async def _watch_until_refused(pipeline: Pipeline) -> aio.AioRpcError:
 async def test_call_waiting_for_the_store_is_finished_and_acknowledged(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when it takes longer than hanging up does."""
+    """Also if that takes longer than the hang-up."""
     monkeypatch.setattr(rpc_server, "_HANG_UP_S", 0.0)
     app = App(replace(config, drain_s=20.0), clock=clock)
     async with app, Client(app.grpc_address) as client:
@@ -131,8 +131,8 @@ async def test_stopping_server_writes_heartbeats_and_releases_the_lease(
             async with asyncio.timeout(600):
                 while not (await other.lease()).holder:
                     pass
-            assert [timer.heard_at for timer in await other.due()] == [START_US]
-        assert [timer.heard_at for timer in await other.due()] == [clock.now_us]
+            assert [timer.heard_at for timer in await other.timers()] == [START_US]
+        assert [timer.heard_at for timer in await other.timers()] == [clock.now_us]
         assert not (await other.lease()).holder
 
 
@@ -160,11 +160,11 @@ async def test_sigterm_ends_1000_watches_despite_stopped_readers(
             assert (await read(health)).status == health_pb2.HealthCheckResponse.NOT_SERVING
             errors = [await stream.error() for stream in streams]
         assert all(message.resume_token for message in messages)
-        reported = [details_of(error) for error in errors]
-        assert {detail.reason for detail in reported} == {"DRAINING"}
-        pauses = {detail.retry_after_s for detail in reported}
+        details = [details_of(error) for error in errors]
+        assert {detail.reason for detail in details} == {"DRAINING"}
+        pauses = {detail.retry_after_s for detail in details}
         assert None not in pauses
-        assert len(pauses) > 100, "they do not come back together"
+        assert len(pauses) > 100, "they do not reconnect together"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""One story, all faces: reported by gRPC, read by gRPC and both REST paths, also after a kill."""
+"""All faces end to end: reported by gRPC, read by gRPC and both REST paths, also after a kill."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ async def test_single_completed_document_reads_as_the_documented_example(tmp_pat
             pb.DocumentReport(document_id=DONE, stage=r.STAGE_COMPLETED, progress=progress),
         )
         text, _ = await _get_both(server.http)
-    # Whole seconds and nothing else may differ, so they are put in the example's place.
+    # Only the times, in whole seconds, may differ; they are replaced by the example's.
     assert re.sub(r":\d{10}\b", ":1741267200", text) == _compact(EXAMPLE)
 
 
 async def _ingest(client: Client) -> None:
-    """Leave one document done, one failed and one under way."""
+    """Submit three documents: one succeeds, one fails and one stays running."""
     await client.reports.CreateBatch(
         pb.CreateBatchRequest(
             dataset_id=DATASET,
@@ -96,7 +96,7 @@ async def _report(client: Client, *reports: pb.DocumentReport) -> None:
 
 
 async def _read_everything(client: Client, http: str) -> dict[str, Any]:
-    """Ask every face that can tell of the batch."""
+    """Query every face that shows the batch."""
     batch = await client.status.GetBatch(s.GetBatchRequest(dataset_id=DATASET, batch_id=BATCH))
     dataset = await client.status.GetDataset(s.GetDatasetRequest(dataset_id=DATASET))
     page = await client.status.ListDocuments(
@@ -152,7 +152,7 @@ def _check_finished(read: dict[str, Any]) -> None:
 
 
 def _dify(document: r.Document, status: str, **changes: Any) -> dict[str, Any]:
-    """Return what Dify's path has to say of a document that gRPC tells."""
+    """Return the entry of Dify's path for a document as read by gRPC."""
     entry = {
         "id": document.document_id,
         "indexing_status": status,

@@ -1,4 +1,4 @@
-"""Two workers on one document: the older one changes nothing any more, and is told why."""
+"""Two workers on one document: the older one is refused, with a reason."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, kw_only=True)
 class _Worker:
-    """A worker at one server, with the attempt that it was given."""
+    """A worker at one server, with its attempt."""
 
     calls: Calls
     attempt: int
 
-    def say(self, report: rs.DocumentReport) -> rs.DocumentReport:
-        named = rs.DocumentReport(attempt=self.attempt)
-        named.MergeFrom(report)
-        return named
+    def sign(self, report: rs.DocumentReport) -> rs.DocumentReport:
+        signed = rs.DocumentReport(attempt=self.attempt)
+        signed.MergeFrom(report)
+        return signed
 
     async def order(self) -> rs.WorkerOrder.ValueType:
         [order] = await self.calls.orders(
@@ -40,8 +40,8 @@ async def _take(calls: Calls, worker: str) -> _Worker:
     return _Worker(calls=calls, attempt=(await calls.start("a", worker)).attempt)
 
 
-async def _is_fenced(older: _Worker, current: int) -> None:
-    """Try all that an older worker may still say; nothing of it changes anything."""
+async def _check_fenced(older: _Worker, current: int) -> None:
+    """Try every report of an older worker; each is refused and changes nothing."""
     calls = older.calls
     before = (await calls.batch(), (await calls.page()).documents, await calls.history())
     for report in (
@@ -51,7 +51,7 @@ async def _is_fenced(older: _Worker, current: int) -> None:
         counters("a", 99),
         failure("a"),
     ):
-        refusal = await refused(calls.report(stage("b", r.STAGE_PARSING), older.say(report)))
+        refusal = await refused(calls.report(stage("b", r.STAGE_PARSING), older.sign(report)))
         assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
         assert refusal.reason == "STALE_ATTEMPT"
         assert refusal.metadata == {
@@ -74,12 +74,12 @@ async def test_older_worker_is_fenced_at_every_server_also_after_a_restart(
         async with Client(two.grpc) as there:
             await Calls(here, dataset_id).create("a", "b")
             older = await _take(Calls(here, dataset_id), "older")
-            await older.calls.report(older.say(stage("a", r.STAGE_INDEXING)))
+            await older.calls.report(older.sign(stage("a", r.STAGE_INDEXING)))
             newer = await _take(Calls(there, dataset_id), "newer")
             assert (older.attempt, newer.attempt) == (1, 2)
-            await _is_fenced(older, 2)
-            await _is_fenced(_Worker(calls=newer.calls, attempt=1), 2)
-            await newer.calls.report(newer.say(stage("a", r.STAGE_PARSING)))
+            await _check_fenced(older, 2)
+            await _check_fenced(_Worker(calls=newer.calls, attempt=1), 2)
+            await newer.calls.report(newer.sign(stage("a", r.STAGE_PARSING)))
             assert await newer.order() == rs.WORKER_ORDER_GO_ON
         await one.kill()
         await two.kill()
@@ -87,9 +87,9 @@ async def test_older_worker_is_fenced_at_every_server_also_after_a_restart(
         older, newer = (
             _Worker(calls=Calls(client, dataset_id), attempt=attempt) for attempt in (1, 2)
         )
-        await _is_fenced(older, 2)
-        await newer.calls.report(newer.say(stage("a", r.STAGE_COMPLETED)))
-        await _is_fenced(older, 2)
+        await _check_fenced(older, 2)
+        await newer.calls.report(newer.sign(stage("a", r.STAGE_COMPLETED)))
+        await _check_fenced(older, 2)
         assert (await newer.calls.document("a")).state == r.DOCUMENT_STATE_SUCCEEDED
         assert await newer.order() == rs.WORKER_ORDER_DROP
 
@@ -97,7 +97,7 @@ async def test_older_worker_is_fenced_at_every_server_also_after_a_restart(
 async def test_worker_whose_document_was_lost_is_fenced_by_the_next_attempt(
     tmp_path: Path, dataset_id: str
 ) -> None:
-    """It was only slow: until somebody begins anew it is told that the document has ended."""
+    """It was only slow: until another attempt starts, its reports meet an ended document."""
     async with running(tmp_path / "stagecast.db") as server, Client(server.grpc) as client:
         calls = Calls(client, dataset_id)
         second = {"seconds": 1}
@@ -106,9 +106,9 @@ async def test_worker_whose_document_was_lost_is_fenced_by_the_next_attempt(
         await calls.stop("b")
         assert (await calls.wait(within_s=60)).done
         assert (await calls.document("a")).error.reason == "WORKER_LOST"
-        refusal = await refused(calls.report(slow.say(stage("a", r.STAGE_INDEXING))))
+        refusal = await refused(calls.report(slow.sign(stage("a", r.STAGE_INDEXING))))
         assert refusal.reason == "ILLEGAL_TRANSITION"
         assert await slow.order() == rs.WORKER_ORDER_DROP
         await calls.retry("b")
         assert (await _take(calls, "slow")).attempt == 2
-        await _is_fenced(slow, 2)
+        await _check_fenced(slow, 2)

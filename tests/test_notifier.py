@@ -1,4 +1,4 @@
-"""Bells ring for those who wait and those who will, for nobody else, and leave nothing behind."""
+"""Notifications reach current and future waiters of their topics only, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 from stagecast.notifier import Notifier, Subscription
 
-LONG_S = 30.0  # a deadline: whoever needs it has failed
+LONG_S = 30.0  # a deadline, reached only by a failing test
 SHORT_S = 0.01
 
 
-def gone(seen: Callable[[], object]) -> bool:
-    """Tell whether nobody holds it any more."""
+def is_freed(reference: Callable[[], object]) -> bool:
+    """Return whether no reference to the object is left."""
     gc.collect()
-    return seen() is None
+    return reference() is None
 
 
 async def test_notification_before_the_wait_is_not_lost() -> None:
@@ -65,10 +65,10 @@ async def test_subscription_stays_notified_until_cleared() -> None:
     subscription.notify()
     subscription.notify()
     assert await subscription.wait(LONG_S)
-    assert await subscription.wait(LONG_S), "to wait does not clear it"
+    assert await subscription.wait(LONG_S), "a wait does not clear it"
     subscription.clear()
     assert not subscription.notified
-    assert not await subscription.wait(SHORT_S), "two rings are one"
+    assert not await subscription.wait(SHORT_S), "two notifications are one"
 
 
 async def test_cancelled_wait_loses_no_notification() -> None:
@@ -97,7 +97,7 @@ async def test_clear_then_read_then_wait_misses_no_change(seed: int) -> None:
         for _ in range(100):
             await idle()
             written += 1
-            await idle()  # it is committed, and soon rung
+            await idle()  # committed, and notified soon
             notifier.notify([("batch",)])
 
     async def read() -> int:
@@ -152,7 +152,7 @@ def test_subscriptions_of_other_topics_are_not_notified() -> None:
 
 
 @pytest.mark.parametrize(
-    ("notified", "heard"),
+    ("topics", "notified"),
     [
         ([("d", "b")], {"all", "dataset", "batch"}),
         ([("d", "c")], {"all", "dataset"}),
@@ -162,7 +162,7 @@ def test_subscriptions_of_other_topics_are_not_notified() -> None:
     ],
 )
 def test_notify_reaches_the_topics_that_contain_it(
-    notified: list[tuple[str, ...]], heard: set[str]
+    topics: list[tuple[str, ...]], notified: set[str]
 ) -> None:
     notifier = Notifier()
     with (
@@ -170,11 +170,11 @@ def test_notify_reaches_the_topics_that_contain_it(
         notifier.subscribe(("d",)) as dataset,
         notifier.subscribe(("d", "b")) as batch,
     ):
-        notifier.notify(notified)
+        notifier.notify(topics)
         subscriptions = {"all": everything, "dataset": dataset, "batch": batch}
         assert {
             name for name, subscription in subscriptions.items() if subscription.notified
-        } == heard
+        } == notified
 
 
 def test_notify_only_reaches_exactly_its_topics() -> None:
@@ -235,11 +235,11 @@ def test_unsubscribed_listener_is_not_notified() -> None:
 
 def test_unsubscribing_keeps_other_subscriptions_of_the_topic() -> None:
     notifier = Notifier()
-    with notifier.subscribe(("a",)) as stays:
+    with notifier.subscribe(("a",)) as remaining:
         with notifier.subscribe(("a",)):
             pass
         notifier.notify([("a",)])
-        assert stays.notified
+        assert remaining.notified
 
 
 def test_overlapping_subscriptions_may_end_in_any_order() -> None:
@@ -266,10 +266,10 @@ def test_ended_subscription_is_freed() -> None:
     notifier = Notifier()
     with notifier.subscribe(("a",)):
         with notifier.subscribe(("a",)) as subscription:
-            seen = weakref.ref(subscription)
+            reference = weakref.ref(subscription)
             del subscription
-            assert not gone(seen)
-        assert gone(seen)
+            assert not is_freed(reference)
+        assert is_freed(reference)
 
 
 def test_topic_is_removed_after_an_error_in_the_block() -> None:

@@ -1,6 +1,6 @@
-"""Another file that is written *into* the one that is open, as `sqlite3 FILE ".restore COPY"` does.
+"""Another file is written *into* the open one, as `sqlite3 FILE ".restore COPY"` does.
 
-An older schema is brought up to date as at a start; what is newer or another's is left alone.
+An older schema is migrated as at a start; a newer or foreign file is left alone.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ pytestmark = pytest.mark.slow
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-NEVER = Duration(seconds=300)  # no heartbeat hides a lost bell
+NEVER = Duration(seconds=300)  # no heartbeat hides a lost notification
 
 
 class Scene:
-    """A server with a batch, whose file is going to be overwritten."""
+    """A server with a batch, whose file will be overwritten."""
 
     def __init__(self, db: Path, server: ServerProcess, client: Client) -> None:
         self.db = db
@@ -65,15 +65,15 @@ class Scene:
         return {f"{batch.dataset_id}/{batch.batch_id}" for batch in listed.batches}
 
     async def try_all(self) -> bool:
-        """Read and write; tell whether all went well, and keep what did not."""
-        well = True
+        """Read and write; return whether all calls succeeded, and collect the refusals."""
+        succeeded = True
         for call in (self.list_datasets, self.list_batches, self.write):
             try:
                 await call()
             except aio.AioRpcError as error:
                 self.refusals.append(refusal_of(error))
-                well = False
-        return well
+                succeeded = False
+        return succeeded
 
     async def write(self) -> None:
         await Pipeline(self.client, str(uuid.uuid4())).create(1)
@@ -116,7 +116,7 @@ async def test_older_copy_is_migrated_while_the_server_runs(scene: Scene) -> Non
 async def test_watch_of_datasets_ends_when_an_older_copy_is_written(
     scene: Scene, tmp_path: Path
 ) -> None:
-    """Nothing in the copy says which datasets are not there any more."""
+    """The copy does not know which datasets were removed."""
     copy = tmp_path / "copy.db"
     assert (await stagecast("backup", copy, "--db", scene.db)).code == 0
     await scene.write()

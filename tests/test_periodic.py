@@ -1,4 +1,4 @@
-"""Chores: they go on whatever happens, and say so once."""
+"""Periodic tasks continue after every error, and log it once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("stagecast.periodic")
 
 
 class Work:
-    """Goes wrong as it is told to."""
+    """Raises the given errors, one per run."""
 
     def __init__(self, *errors: BaseException | None) -> None:
         self._errors = list(errors)
@@ -40,11 +40,11 @@ async def test_repeated_error_is_logged_once(
 async def test_bug_is_logged_with_its_traceback_also_while_the_store_is_busy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    bugs = [RuntimeError(said) for said in ("a bug", "a bug", "another")]
+    bugs = [RuntimeError(message) for message in ("a bug", "a bug", "another")]
     work, task = Work(busy(), *bugs), PeriodicTask(_log, "do it")
     assert [await task.attempt(work.do) for _ in range(4)] == [0.25, 1.0, 1.0, 1.0]
-    reported, bug, other = caplog.records
-    assert [one.levelname for one in (reported, bug, other)] == ["WARNING", "ERROR", "ERROR"]
+    fault, bug, other = caplog.records
+    assert [one.levelname for one in (fault, bug, other)] == ["WARNING", "ERROR", "ERROR"]
     assert bug.exc_info is not None
     assert caplog.text.count("Traceback") == 2
 

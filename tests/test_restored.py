@@ -1,4 +1,4 @@
-"""A file that was restored from an older copy, by whatever means, is recognised by its watchers."""
+"""Watchers detect a file that was restored from an older copy, by any means."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MEANS = ["stopped_and_copied", "stagecast_backup", "sqlite_backup"]
 
 @dataclasses.dataclass
 class Site:
-    """A server that is stopped, restored and started again at its address, and who watches."""
+    """A server that is stopped, restored and started again at its address, and its watcher."""
 
     db: Path
     address: str
@@ -55,7 +55,7 @@ class Site:
         self.server = await ServerProcess.start(self.db, grpc=self.address)
 
     async def back_up(self, means: str) -> None:
-        """Copy the file; what is written later is lost."""
+        """Copy the file; later writes are lost by `restore`."""
         if means == "stopped_and_copied":
             assert await self.server.stop() == 0
             shutil.copy(self.db, self.copy)
@@ -69,7 +69,7 @@ class Site:
             assert await process.wait() == 0
 
     async def restore(self) -> None:
-        """Kill the server and put the copy in the place of its file."""
+        """Kill the server and replace its file by the copy."""
         await self.server.kill()
         for suffix in ("-wal", "-shm"):
             Path(f"{self.db}{suffix}").unlink(missing_ok=True)
@@ -77,12 +77,12 @@ class Site:
 
     @asynccontextmanager
     async def elsewhere(self) -> AsyncIterator[Pipeline]:
-        """Serve the file where the watcher does not find it."""
+        """Serve the file at an address unknown to the watcher."""
         async with running(self.db) as server, Client(server.grpc) as client:
             yield dataclasses.replace(self.pipeline, client=client)
             assert await server.stop() == 0
 
-    async def until_seen(self, revision: int) -> None:
+    async def until_revision(self, revision: int) -> None:
         await until(lambda: self.record.revision == revision or self.watching.done())
         assert self.record.revision == revision
 
@@ -106,7 +106,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         watching = asyncio.create_task(watch())
         site = Site(db, address, server, pipeline, record, reasons, watching)
         try:
-            await site.until_seen(4)
+            await site.until_revision(4)
             yield site
         finally:
             watching.cancel()
@@ -122,7 +122,7 @@ async def test_watcher_gets_the_restored_history(site: Site, means: str, moved_o
     await site.pipeline.stage(r.STAGE_PARSING)
     await site.back_up(means)
     await site.pipeline.stage(r.STAGE_CLEANING)
-    await site.until_seen(8)
+    await site.until_revision(8)
     await site.restore()
     if moved_on:
         async with site.elsewhere() as pipeline:
@@ -144,7 +144,7 @@ async def test_watcher_gets_the_restored_history(site: Site, means: str, moved_o
 @pytest.mark.parametrize("means", MEANS)
 @pytest.mark.parametrize("moved_on", [0, 1, 3], ids=["behind", "at_the_same", "past"])
 async def test_watcher_gets_the_restored_counters(site: Site, means: str, moved_on: int) -> None:
-    """No transition tells them apart: the marks of the servers that counted do."""
+    """The histories have the same transitions: only the server epochs of the counters differ."""
     await site.pipeline.count("doc-0", 1, 100)
     await site.back_up(means)
     await site.pipeline.count("doc-0", 50, 100)
@@ -164,7 +164,7 @@ async def test_watcher_gets_the_restored_counters(site: Site, means: str, moved_
 async def test_up_to_date_copy_changes_nothing_for_watchers(site: Site) -> None:
     await site.pipeline.stage(r.STAGE_PARSING)
     await site.pipeline.count("doc-0", 1, 100)
-    await site.until_seen(6)
+    await site.until_revision(6)
     await until(lambda: bool(site.record.documents["doc-0"].progress.completed_segments))
     await site.back_up("stagecast_backup")
     await site.restore()

@@ -1,4 +1,4 @@
-"""Several servers on one file: what one is told, all tell."""
+"""Several servers on one file: each shows the reports of all."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_report_to_one_server_is_pushed_by_the_other(
 async def test_token_of_one_server_resumes_at_the_other(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
-    """Both also count: the token says whose counters it has seen."""
+    """Counters come from both servers; the token has the epoch of the server that counted."""
     sides = [Pipeline(client, dataset_id) for client in pair]
     await sides[0].create(2)
     sides[1].batch_id, sides[1].document_ids = sides[0].batch_id, sides[0].document_ids
@@ -84,7 +84,7 @@ async def test_token_of_one_server_resumes_at_the_other(
 async def test_watch_after_a_retry_at_the_other_server_does_not_end(
     pair: tuple[Client, Client], dataset_id: str
 ) -> None:
-    """The server has seen the batch end, and may not have heard yet that it is open again."""
+    """The server knows the end of the batch, and may not know yet that it is open again."""
     here, there = (Pipeline(client, dataset_id) for client in pair)
     await here.create(1)
     there.batch_id = here.batch_id
@@ -101,7 +101,7 @@ async def test_watch_after_a_retry_at_the_other_server_does_not_end(
             await there.client.controls.Retry(retried)
             async with here.stream(resume_token=token) as stream:
                 message = await stream.read_answer()
-                assert message.transitions, "it went on instead of ending"
+                assert message.transitions, "it continued instead of ending"
             await there.report(rs.DocumentReport(document_id="doc-0", stage=r.STAGE_COMPLETED))
             async with there.stream(resume_token=token) as stream:
                 token = (await stream.read_to_revision(message.revision + 1))[-1].resume_token
@@ -148,14 +148,14 @@ async def test_batch_deleted_at_one_server_ends_its_watch_at_the_other(
 
 @pytest.mark.slow
 async def test_no_server_starves_while_the_others_write_at_full_speed(tmp_path: Path) -> None:
-    """Before writers left the lock to each other, one of three had 1 % of the commits."""
+    """Without fairness between writers, one of three had 1 % of the commits."""
     db = tmp_path / "stagecast.db"
     async with contextlib.AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(running(db)) for _ in range(3)]
         clients = [await stack.enter_async_context(Client(server.grpc)) for server in servers]
         counts = [0, 0, 0]
 
-        async def add_until_enough(number: int) -> None:
+        async def add_documents(number: int) -> None:
             pipeline = Pipeline(clients[number], f"{number:08}-0000-4000-8000-000000000000")
             await pipeline.create(0, more_documents_follow=True)
             request = rs.AddDocumentsRequest(
@@ -170,5 +170,5 @@ async def test_no_server_starves_while_the_others_write_at_full_speed(tmp_path: 
         async with asyncio.timeout(600), asyncio.TaskGroup() as group:
             for number in range(3):
                 for _ in range(16):
-                    group.create_task(add_until_enough(number))
+                    group.create_task(add_documents(number))
     assert min(counts) > sum(counts) / 10, counts

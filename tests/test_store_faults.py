@@ -1,6 +1,6 @@
-"""A store that cannot be used: told in a line at the start, outlived while serving.
+"""An unusable store: reported in one line at the start, survived while serving.
 
-Real servers, real files; what goes wrong is done to them from outside.
+Real servers, real files; the faults are injected from outside.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ async def test_unusable_file_is_reported_in_one_line_at_the_start(
 
 
 async def _start(db: Path) -> tuple[int | None, str, str]:
-    """Start a server that modes count for, and return how it ended."""
+    """Start a server that obeys file modes, and return its exit code and output."""
     process = await asyncio.create_subprocess_exec(
         *obeying_modes(command_line(db)),
         env=environment(),
@@ -198,7 +198,7 @@ async def test_log_left_behind_by_a_kill_is_recovered(
 
 
 class Scene:
-    """A server with a batch that is watched, and its health."""
+    """A server with a watched batch, and its health."""
 
     def __init__(self, server: ServerProcess, client: Client, channel: aio.Channel) -> None:
         self.server = server
@@ -207,11 +207,11 @@ class Scene:
         self.record = WatchRecord()
 
     async def until(self, status: int) -> None:
-        """Wait until health says so."""
+        """Wait for a health status."""
         watch = self.health.Watch(health_pb2.HealthCheckRequest())
         async with asyncio.timeout(240):
-            async for reported in watch:
-                if reported.status == status:
+            async for response in watch:
+                if response.status == status:
                     break
         watch.cancel()
 
@@ -241,7 +241,8 @@ async def scene(db: Path) -> AsyncIterator[Scene]:
     ):
         scene = Scene(server, client, channel)
         await scene.pipeline.create(3)
-        # More than the log of the server has, which a full disk must not hit.
+        # Enough writes for a WAL larger than the log file of the server, which a full disk must
+        # not hit.
         for stage in (r.STAGE_PARSING, r.STAGE_CLEANING):
             for document_id in scene.pipeline.document_ids:
                 await scene.pipeline.stage(stage, document_id)
@@ -271,7 +272,7 @@ async def test_fault_is_reported_everywhere_until_it_is_gone(
             known = scene.record.revision
             for _ in range(3):
                 scene.record.receive(await stream.read())
-            assert scene.record.revision == known, "nothing is pushed that was not committed"
+            assert scene.record.revision == known, "only committed transitions are pushed"
         await scene.until(SERVING)
         assert (await scene.get("/readyz")).status_code == 200
         async with asyncio.timeout(240):
@@ -285,7 +286,7 @@ async def test_fault_is_reported_everywhere_until_it_is_gone(
     assert await scene.server.stop() == 0
     async with running(db) as again, Client(again.grpc) as client:
         restarted = Pipeline(client, pipeline.dataset_id, pipeline.batch_id)
-        assert await restarted.documents() == stored, "what was acknowledged is on disk"
+        assert await restarted.documents() == stored, "acknowledged reports are on disk"
 
 
 @pytest.mark.slow
@@ -312,8 +313,8 @@ async def test_wait_outlives_a_fault(scene: Scene, db: Path) -> None:
     name = {"dataset_id": pipeline.dataset_id, "batch_id": pipeline.batch_id}
     request = ss.WaitBatchRequest(**name, timeout=Duration(seconds=600))
     wait = pipeline.client.status.WaitBatch(request)
-    await pipeline.documents()  # it has begun
-    # Another process has written, it seems, so that whoever waits looks again.
+    await pipeline.documents()  # the call has started
+    # The damage looks like a commit of another process, so the waiting call reads again.
     with damaged(scene.server, db):
         await scene.until(NOT_SERVING)
     async with asyncio.timeout(240):
@@ -324,7 +325,7 @@ async def test_wait_outlives_a_fault(scene: Scene, db: Path) -> None:
 async def test_damage_is_reported_on_rest_paths_in_their_own_format(scene: Scene, db: Path) -> None:
     with damaged(scene.server, db):
         async with asyncio.timeout(240):
-            # An answer that was kept is as good as ever, until another process has committed.
+            # A cached response stays valid until another process commits.
             while (await scene.poll_dify()).status_code == 200:
                 pass
             while (await scene.poll_cognee()).status_code == 200:
@@ -362,7 +363,7 @@ async def test_server_with_a_fault_still_stops_on_request(
 
 
 def _check_busy(error: aio.AioRpcError) -> None:
-    """Check that an error says STORE_BUSY, and when to try again."""
+    """Check that an error has the reason STORE_BUSY and a retry delay."""
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     [encoded] = [value for key, value in error.trailing_metadata() if key.endswith("details-bin")]
     status = status_pb2.Status.FromString(encoded)

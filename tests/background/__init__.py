@@ -1,1 +1,1 @@
-"""Tests of what a server does by itself."""
+"""Tests of the background tasks of a server."""

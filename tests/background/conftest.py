@@ -1,4 +1,4 @@
-"""Fixtures: processes on a fresh file, whose time only tests let pass."""
+"""Fixtures: processes on a new file, with a clock under the control of the test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def node(path: Path, clock: Clock) -> AsyncIterator[Node]:
-    """The only process; it keeps already."""
+    """The only process; it holds the lease."""
     async with open_node(path, clock) as node:
         await node.detector.scan()
         yield node
@@ -26,7 +26,7 @@ async def node(path: Path, clock: Clock) -> AsyncIterator[Node]:
 
 @pytest.fixture
 async def pair(path: Path, clock: Clock) -> AsyncIterator[tuple[Node, Node]]:
-    """Two processes; the first keeps."""
+    """Two processes; the first holds the lease."""
     async with open_node(path, clock) as one, open_node(path, clock) as other:
         await one.detector.scan()
         yield one, other

@@ -1,6 +1,6 @@
-"""Processes that keep one file, without their servers: a store, reports, heartbeats and a keeper.
+"""Processes on one file, without servers: a store, reports, heartbeats and a stall detector.
 
-Time passes only when a test says so, and every process looks once in each second of it.
+Time passes only when a test says so, and every process scans once in each second of it.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ SECOND_US = 1_000_000
 
 
 class FaultyStore(SqliteStore):
-    """A store that tests hinder.
+    """A store with injected faults.
 
     Attributes:
-        writes: how many calls were to write.
-        go_on: writes wait until it is set, and set `waits` meanwhile.
-        broken: whether writes are refused.
+        writes: the number of attempted writes.
+        unblocked: writes wait until it is set.
+        waiting: set by a write that waits.
+        broken: whether writes fail.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -55,16 +56,16 @@ class FaultyStore(SqliteStore):
             path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
         )
         self.writes = 0
-        self.go_on = asyncio.Event()
-        self.go_on.set()
-        self.waits = asyncio.Event()
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        self.waiting = asyncio.Event()
         self.broken = False
 
     async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
         self.writes += 1
-        if not self.go_on.is_set():
-            self.waits.set()
-        await self.go_on.wait()
+        if not self.unblocked.is_set():
+            self.waiting.set()
+        await self.unblocked.wait()
         if self.broken:
             raise StoreBusy("the disk is full", retry_after_s=0.01)
         return await super().write(call, visible=visible)
@@ -104,7 +105,7 @@ class Node:
         await self.submissions.create_batch(new, visible=ALL)
 
     async def start(self, *documents: str, worker: str = "w1", batch_id: str = BATCH) -> None:
-        """Take documents for a worker."""
+        """Start attempts at documents for a worker."""
         for document_id in documents:
             await self.reports.start_attempt(DATASET_ID, batch_id, document_id, worker, visible=ALL)
 
@@ -133,7 +134,7 @@ class Node:
     async def heartbeat(
         self, *documents: str, attempt: int = 0, batch_id: str = BATCH
     ) -> list[WorkerOrder]:
-        """Send a heartbeat and let it be written."""
+        """Send a heartbeat and write it."""
         heartbeats = [
             HeartbeatItem(document_id=document_id, attempt=attempt) for document_id in documents
         ]
@@ -148,18 +149,18 @@ class Node:
             visible=ALL,
         )
 
-    async def due(self) -> Sequence[Timer]:
+    async def timers(self) -> Sequence[Timer]:
         """Return all timers."""
         return await self.store.write(
             lambda tx: tx.find_timers(until=None, after=None, limit=1_000_000), visible=ALL
         )
 
     async def lease(self) -> Lease:
-        """Return who keeps."""
+        """Return the lease of the stall detector."""
         return await self.store.read(lambda tx: tx.find_lease(), visible=ALL)
 
     async def kinds(self, document_id: str, batch_id: str = BATCH) -> list[str]:
-        """Return what the history says happened to a document."""
+        """Return the kinds of the transitions of a document."""
 
         def query(tx: ReadTransaction) -> list[str]:
             batch = get_batch(tx, DATASET_ID, batch_id)
@@ -172,7 +173,7 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def open_node(path: Path, clock: Clock) -> AsyncIterator[Node]:
-    """Run a process for as long as the block; it dies without a word at the end."""
+    """Run a process within the block; at the end it dies without releasing its lease."""
     store = FaultyStore(path, clock)
     try:
         yield Node(store, clock)
@@ -181,7 +182,7 @@ async def open_node(path: Path, clock: Clock) -> AsyncIterator[Node]:
 
 
 async def live(clock: Clock, seconds: float, nodes: Iterable[Node]) -> None:
-    """Let time pass while the processes look."""
+    """Let time pass while the processes scan."""
     nodes = list(nodes)
     while seconds > 0:
         clock.pass_time(min(1.0, seconds))

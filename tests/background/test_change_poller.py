@@ -1,4 +1,4 @@
-"""Looking at other processes' commits: who hears of them, also when the look goes wrong."""
+"""Polling for commits of other processes: the topics notified, also when the poll fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Faulty(SqliteStore):
-    """Cannot be read as long as there is a fault."""
+    """Cannot be read while it has a fault."""
 
     fault: Exception | None = None
 
@@ -46,29 +46,29 @@ async def test_everything_is_notified_when_the_poll_fails(
     fault: Exception,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An answer that is kept would be shown for ever if nobody rang its bell."""
+    """A cached response would be served for ever without a notification."""
     monkeypatch.setattr(periodic, "_AFTER_FAULT_S", 0.001)
     notifier, committed = Notifier(), asyncio.Event()
     store = Faulty(
         config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=committed.set
     )
-    looking = asyncio.create_task(ChangePoller(store, notifier, committed).run())
+    polling = asyncio.create_task(ChangePoller(store, notifier, committed).run())
     with notifier.subscribe((dataset_id, "batch")) as subscription:
         for store.fault in (fault, None):
             subscription.clear()
             committed.set()
             assert await subscription.wait(30)
-            assert not looking.done()
-    looking.cancel()
+            assert not polling.done()
+    polling.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await looking
+        await polling
     await store.close()
 
 
 async def test_only_changed_topics_are_notified(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    """Other processes commit all the time, and each bell costs a read."""
+    """Other processes commit all the time, and each notification costs a read."""
     notifier, other_id = Notifier(), str(uuid.uuid4())
     store = SqliteStore(
         config.db, clock=clock, on_commit=lambda _topics: None, on_foreign_commit=lambda: None
@@ -77,12 +77,10 @@ async def test_only_changed_topics_are_notified(
         await create(store, batch_id, dataset_id=name, sealed=False)
     poller = ChangePoller(store, notifier, asyncio.Event())
     topics = [(), (dataset_id,), (dataset_id, "one"), (dataset_id, "other"), (other_id,)]
-    with contextlib.ExitStack() as listening:
-        subscriptions = {
-            topic: listening.enter_context(notifier.subscribe(topic)) for topic in topics
-        }
+    with contextlib.ExitStack() as stack:
+        subscriptions = {topic: stack.enter_context(notifier.subscribe(topic)) for topic in topics}
 
-        async def heard() -> set[Topic]:
+        async def poll() -> set[Topic]:
             await poller.poll()
             notified = {
                 topic for topic, subscription in subscriptions.items() if subscription.notified
@@ -91,10 +89,10 @@ async def test_only_changed_topics_are_notified(
                 subscription.clear()
             return notified
 
-        assert await heard() == set(topics)
-        assert await heard() == set()
+        assert await poll() == set(topics)
+        assert await poll() == set()
         await Submissions(store).seal_batch(dataset_id, "one", visible=ALL)
-        assert await heard() == {(), (dataset_id,), (dataset_id, "one")}
+        assert await poll() == {(), (dataset_id,), (dataset_id, "one")}
         await Controls(store).delete_dataset(other_id, visible=ALL)
-        assert await heard() == {(), (other_id,)}
+        assert await poll() == {(), (other_id,)}
     await store.close()

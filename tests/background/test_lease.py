@@ -1,4 +1,4 @@
-"""Who keeps: one process at a time, and another soon after it has died."""
+"""The lease of the stall detector: held by one process at a time, taken over after its death."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ async def test_only_one_of_many_processes_holds_the_lease(path: Path, clock: Clo
         last = await nodes[0].lease()
         assert last.holder == first.holder != 0
         assert last.renewals == first.renewals + 10, (
-            "one beat in two seconds, whoever else is there"
+            "one renewal in two seconds, with any number of processes"
         )
 
 
 async def test_slower_of_two_processes_does_not_take_the_lease(path: Path, clock: Clock) -> None:
     async with open_node(path, clock) as one, open_node(path, clock) as other:
-        other.store.go_on.clear()
+        other.store.unblocked.clear()
         slower = asyncio.ensure_future(other.detector.scan())
         async with asyncio.timeout(60):
-            await other.store.waits.wait()
+            await other.store.waiting.wait()
         await one.detector.scan()
-        started = await one.lease()
-        other.store.go_on.set()
+        lease = await one.lease()
+        other.store.unblocked.set()
         await slower
-        assert await one.lease() == started
+        assert await one.lease() == lease
 
 
 async def test_released_lease_is_free_at_once(pair: tuple[Node, Node], clock: Clock) -> None:
@@ -57,7 +57,7 @@ async def test_released_lease_is_free_at_once(pair: tuple[Node, Node], clock: Cl
     await live(clock, 5, pair)
     await one.detector.release()
     await live(clock, 10, [other])
-    assert not (await other.document("a")).stalled, "its grace began anew"
+    assert not (await other.document("a")).stalled, "its grace restarted"
     await live(clock, 3, [other])
     assert (await other.document("a")).stalled
 
@@ -85,12 +85,12 @@ async def test_dead_or_hanging_holder_is_replaced_after_some_seconds(
     second = await one.lease()
     assert second.holder not in (0, first.holder)
     await live(clock, 20, pair)
-    assert (await one.lease()).holder == second.holder, "who comes back waits for its turn"
+    assert (await one.lease()).holder == second.holder, "the former holder does not take it back"
     assert (await one.document("a")).stalled
 
 
 async def test_holder_that_hung_during_a_scan_changes_nothing(path: Path, clock: Clock) -> None:
-    """What it wanted to write waits while another process takes its place."""
+    """Its write waits while another process takes the lease."""
     async with open_node(path, clock) as one, open_node(path, clock) as other:
         await one.detector.scan()
         await one.create("a", stall_after_s=10)
@@ -98,23 +98,23 @@ async def test_holder_that_hung_during_a_scan_changes_nothing(path: Path, clock:
         await live(clock, 10, [one, other])
         before = await one.lease()
         clock.pass_time(2)
-        one.store.go_on.clear()
+        one.store.unblocked.clear()
         hanging = asyncio.ensure_future(one.detector.scan())
         async with asyncio.timeout(60):
-            await one.store.waits.wait()
+            await one.store.waiting.wait()
         await live(clock, 7, [other])
         assert (await other.lease()).holder != before.holder
-        started = await other.lease()
-        one.store.go_on.set()
+        taken_over = await other.lease()
+        one.store.unblocked.set()
         await hanging
-        assert await other.lease() == started
-        assert not (await one.document("a")).stalled, "its grace began anew"
+        assert await other.lease() == taken_over
+        assert not (await one.document("a")).stalled, "its grace restarted"
 
 
 async def test_scan_with_nothing_due_reads_no_documents(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a reader nor the writer does more for 5,000 open documents than for one."""
+    """Neither readers nor the writer do more for 5,000 open documents than for one."""
     written: list[str] = []
     steps = 0
 
@@ -136,8 +136,8 @@ async def test_scan_with_nothing_due_reads_no_documents(
     monkeypatch.setattr(store_module, "open_reader", reader)
     monkeypatch.setattr(store_module, "open_writer", writer)
 
-    async def steps_of_a_look(node: Node) -> int:
-        """Of several: the first of a thread also reads the schema."""
+    async def steps_of_a_scan(node: Node) -> int:
+        """Return the minimum of several scans: the first on a thread also reads the schema."""
         written.clear()
         minimum = sys.maxsize
         for _ in range(12):
@@ -151,11 +151,11 @@ async def test_scan_with_nothing_due_reads_no_documents(
         await node.detector.scan()
         await node.create("a", stall_after_s=3_600)
         await node.start("a")
-        of_one = await steps_of_a_look(node)
+        of_one = await steps_of_a_scan(node)
         names = [f"doc-{number}" for number in range(5_000)]
         await node.create(*names, stall_after_s=3_600, batch_id="large")
         reports = [Report(document_id=name, stage=Stage.PARSING) for name in names]
         await node.reports.report(DATASET_ID, "large", reports, visible=ALL)
-        assert await steps_of_a_look(node) == of_one > 0
+        assert await steps_of_a_scan(node) == of_one > 0
         assert not [sql for sql in written if "documents" in sql]
-        assert [sql for sql in written if "stall_detector_lease" in sql], "it beats"
+        assert [sql for sql in written if "stall_detector_lease" in sql], "it renews the lease"

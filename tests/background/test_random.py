@@ -1,7 +1,7 @@
-"""Random silences, reports, deaths and jumps against a simple model of when a document may stall.
+"""Random silences, reports, deaths and clock jumps, compared with a simple model of stalls.
 
-The model knows only how much time has passed that counts: since the last sign of life, or since
-time last went on unevenly.
+The model knows only the time that counts: since the last sign of life, or since the last pause or
+jump of the clock.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.background.node import BATCH, Node, open_node
 from tests.builders import DATASET_ID
 from tests.clock import Clock
 
-_LATE_S = 4.0  # looks are up to 1.3 s apart, the keeper waits 1 s for what others have merged
-_REPLACED_S = 9.0  # so long may nobody keep after a death, and the grace begins when somebody does
-_EARLY_S = 1.0  # signs of life so close together count as one
+_LATE_S = 4.0  # scans are up to 1.3 s apart, and wait 1 s for heartbeats that others have merged
+_REPLACED_S = 9.0  # after a death the lease may be free this long, and the grace starts with it
+_EARLY_S = 1.0  # signs of life this close together count as one
 
 
 @dataclass
 class _Expected:
-    """What is known of one document; times are of a clock that never jumps."""
+    """The expected state of one document; times are of a clock that never jumps."""
 
     start_after_s: float
     stall_after_s: float
@@ -51,15 +51,15 @@ class _Run:
     """One random run.
 
     Attributes:
-        uneven_s: when time last went on unevenly.
-        settled_s: when the grace had begun at the latest that followed that, or a new keeper.
+        disturbed_s: the last pause or jump of the clock.
+        settled_s: the latest start of the grace after that, or after a new lease holder.
     """
 
     def __init__(self, seed: int, clock: Clock) -> None:
         self.chance = random.Random(seed)
         self.clock = clock
         self.documents: dict[str, _Expected] = {}
-        self.uneven_s = 0.0
+        self.disturbed_s = 0.0
         self.settled_s = 0.0
 
     async def create(self, node: Node) -> None:
@@ -79,7 +79,7 @@ class _Run:
     async def disturb(
         self, nodes: list[Node], path: Path, stack: contextlib.AsyncExitStack
     ) -> None:
-        """Let a process die, begin, leave or hang, or the clock jump."""
+        """Let a process die, start, release the lease or hang, or the clock jump."""
         match self.chance.randrange(5):
             case 0 if len(nodes) > 1:
                 nodes.pop(self.chance.randrange(len(nodes)))
@@ -89,10 +89,10 @@ class _Run:
                 await self.chance.choice(nodes).detector.release()
             case 3:
                 self.clock.pass_time(self.chance.choice([4, 60, 86_400]))
-                self.uneven_s = self.clock.passed_s
+                self.disturbed_s = self.clock.passed_s
             case _:
                 self.clock.advance(self.chance.choice([-86_400, -3_600, 10, 3_600]))
-                self.uneven_s = self.clock.passed_s
+                self.disturbed_s = self.clock.passed_s
         self.settled_s = self.clock.passed_s + _REPLACED_S
 
     async def act(self, node: Node, batch_id: str) -> None:
@@ -122,23 +122,23 @@ class _Run:
         expected.since_s, expected.stalled = self.clock.passed_s, False
 
     async def check(self, node: Node, batch_id: str) -> None:
-        """Compare a document with what may and what must have become of it."""
+        """Compare a document with the transitions that are possible and those that are overdue."""
         expected = self.documents[batch_id]
         document = await node.document("a", batch_id=batch_id)
         now_s = self.clock.passed_s
-        silent_s = now_s - max(expected.since_s, self.uneven_s)
-        given_up = document.stalled and not expected.stalled
+        silent_s = now_s - max(expected.since_s, self.disturbed_s)
+        has_stalled = document.stalled and not expected.stalled
         lost = expected.running and document.state is DocumentState.FAILED
-        if given_up or lost:
+        if has_stalled or lost:
             assert lost == expected.stalled, "it stalls before it is lost"
             assert 0 < expected.timeout_s < silent_s + _EARLY_S, "too early"
-            expected.since_s, expected.stalled = now_s, given_up
+            expected.since_s, expected.stalled = now_s, has_stalled
             expected.state = document.state
             return
         assert document.stalled == expected.stalled
         counted_s = now_s - max(expected.since_s, self.settled_s)
-        must = 0 < expected.timeout_s < counted_s - _LATE_S
-        assert not must, "too late"
+        overdue = 0 < expected.timeout_s < counted_s - _LATE_S
+        assert not overdue, "too late"
 
 
 @pytest.mark.slow
@@ -162,4 +162,4 @@ async def test_documents_stall_and_fail_as_the_model_predicts(
                 await run.act(run.chance.choice(nodes), run.chance.choice(list(run.documents)))
             if run.chance.random() < 0.01:
                 await run.disturb(nodes, path, stack)
-        assert stalls, "the run is worth something"
+        assert stalls, "the run had stalls"

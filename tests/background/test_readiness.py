@@ -1,4 +1,4 @@
-"""Whether the server can do its work: a store that does not even refuse is none to work with."""
+"""Readiness: a server whose store hangs is not ready."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ async def test_server_is_not_ready_while_its_store_hangs(
     store = SqliteStore(
         config.db, clock=clock, on_commit=lambda _topics: None, on_foreign_commit=lambda: None
     )
-    reported = Readiness()
-    assert not reported.ready, "nobody has tried"
-    reported.gain()
+    state = Readiness()
+    assert not state.ready, "not probed yet"
+    state.gain()
     async with hanging(store):
-        keeping = asyncio.create_task(reported.run(store, every_s=0.01))
-        await until(lambda: not reported.ready)
+        probing = asyncio.create_task(state.run(store, every_s=0.01))
+        await until(lambda: not state.ready)
         assert "not ready: the store did not answer within 0.1 s" in caplog.messages
-    await until(lambda: reported.ready)
-    keeping.cancel()
+    await until(lambda: state.ready)
+    probing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await keeping
+        await probing
     await store.close()

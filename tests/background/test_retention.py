@@ -1,4 +1,4 @@
-"""What is let go and when: the settings, the time that everything stays, and the steps."""
+"""Retention: the settings, the minimum age, and deletion in steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stagecast.app import App
-from stagecast.background import retention
+from stagecast.background import retention as retention_module
 from stagecast.background.retention import Retention
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
@@ -53,11 +53,11 @@ async def store(config: Config, clock: Clock) -> AsyncIterator[CountingStore]:
         yield store
 
 
-class Settings:
-    """Makes what lets go, by its settings.
+class RetentionFactory:
+    """Creates `Retention` with given settings.
 
     Attributes:
-        deletions: how often it said that batches had vanished.
+        deletions: the number of calls of `on_deleted`.
     """
 
     def __init__(self, store: SqliteStore, config: Config, clock: Clock) -> None:
@@ -77,8 +77,8 @@ class Settings:
 
 
 @pytest.fixture
-def keep(store: CountingStore, config: Config, clock: Clock) -> Settings:
-    return Settings(store, config, clock)
+def make_retention(store: CountingStore, config: Config, clock: Clock) -> RetentionFactory:
+    return RetentionFactory(store, config, clock)
 
 
 async def batches(store: SqliteStore) -> list[str]:
@@ -89,23 +89,23 @@ async def batches(store: SqliteStore) -> list[str]:
 
 
 async def test_everything_is_retained_by_default(
-    store: CountingStore, keep: Settings, clock: Clock
+    store: CountingStore, make_retention: RetentionFactory, clock: Clock
 ) -> None:
     await make_ended(store)
     clock.advance(10_000 * DAY_S)
-    requested = store.reads
+    reads = store.reads
     async with asyncio.timeout(60):
-        await keep().run()
-    assert store.reads == requested, "it does not even look"
+        await make_retention().run()
+    assert store.reads == reads, "it does not even read"
     assert await cache(store) == [*range(1, 12)]
 
 
 async def test_history_is_trimmed_at_the_configured_age_of_its_batch(
-    store: CountingStore, keep: Settings, clock: Clock
+    store: CountingStore, make_retention: RetentionFactory, clock: Clock
 ) -> None:
     await make_ended(store)
     await create(store, "open", documents=2)
-    retention = keep(retain_history_s=30 * DAY_S)
+    retention = make_retention(retain_history_s=30 * DAY_S)
     clock.advance(30 * DAY_S - 1)
     await retention.run_once()
     assert len(await cache(store)) == 11
@@ -121,25 +121,27 @@ async def test_history_is_trimmed_at_the_configured_age_of_its_batch(
     ids=lambda settings: next(iter(settings)),
 )
 async def test_everything_is_retained_for_at_least_ten_minutes(
-    store: CountingStore, keep: Settings, clock: Clock, settings: dict[str, Any]
+    store: CountingStore, make_retention: RetentionFactory, clock: Clock, settings: dict[str, Any]
 ) -> None:
     await make_ended(store)
-    retention = keep(**settings)
+    retention = make_retention(**settings)
     clock.advance(10 * MINUTE_S - 1)
     await retention.run_once()
     assert len(await cache(store)) == 11
     clock.advance(1)
     await retention.run_once()
-    gone = "retain_batches_s" in settings
-    assert await batches(store) == ([] if gone else [BATCH_ID])
-    assert gone or await cache(store) == [11]
+    deleted = "retain_batches_s" in settings
+    assert await batches(store) == ([] if deleted else [BATCH_ID])
+    assert deleted or await cache(store) == [11]
 
 
 async def test_shorter_of_two_limits_applies(
-    store: CountingStore, keep: Settings, clock: Clock
+    store: CountingStore, make_retention: RetentionFactory, clock: Clock
 ) -> None:
     await make_ended(store)
-    retention = keep(retain_history_s=DAY_S, retain_transitions=5, retain_batches_s=2 * DAY_S)
+    retention = make_retention(
+        retain_history_s=DAY_S, retain_transitions=5, retain_batches_s=2 * DAY_S
+    )
     for wait_s, left in ((HOUR_S, 5), (DAY_S, 1)):
         clock.advance(wait_s)
         await retention.run_once()
@@ -150,17 +152,17 @@ async def test_shorter_of_two_limits_applies(
 
 
 async def test_expired_batches_are_deleted_and_the_dataset_stays(
-    store: CountingStore, keep: Settings, clock: Clock
+    store: CountingStore, make_retention: RetentionFactory, clock: Clock
 ) -> None:
     for batch_id in ("old", "older"):
         await make_ended(store, batch_id)
     clock.advance(HOUR_S)
     await make_ended(store, "young", documents=1)
     await create(store, "open", documents=2)
-    retention = keep(retain_batches_s=HOUR_S)
+    retention = make_retention(retain_batches_s=HOUR_S)
     await retention.run_once()
     assert await batches(store) == ["open", "young"]
-    assert keep.deletions == 1
+    assert make_retention.deletions == 1
     dataset = await get_dataset(store)
     assert (dataset.batches, dataset.counts.total, dataset.counts.succeeded) == (2, 3, 1)
     clock.advance(HOUR_S)
@@ -173,21 +175,25 @@ async def test_expired_batches_are_deleted_and_the_dataset_stays(
 
 
 async def test_reopened_batch_is_retained(
-    store: CountingStore, keep: Settings, clock: Clock
+    store: CountingStore, make_retention: RetentionFactory, clock: Clock
 ) -> None:
     batch = await make_ended(store)
     await move(store, batch, (0, retried))
     clock.advance(DAY_S)
-    await keep(retain_batches_s=HOUR_S, retain_history_s=HOUR_S, retain_transitions=1).run_once()
+    await make_retention(
+        retain_batches_s=HOUR_S, retain_history_s=HOUR_S, retain_transitions=1
+    ).run_once()
     assert len(await cache(store)) == 12
 
 
 async def test_run_with_nothing_due_writes_nothing(
-    store: CountingStore, keep: Settings, clock: Clock
+    store: CountingStore, make_retention: RetentionFactory, clock: Clock
 ) -> None:
     for number in range(5):
         await make_ended(store, f"b-{number}")
-    retention = keep(retain_batches_s=30 * DAY_S, retain_history_s=DAY_S, retain_transitions=20)
+    retention = make_retention(
+        retain_batches_s=30 * DAY_S, retain_history_s=DAY_S, retain_transitions=20
+    )
     clock.advance(HOUR_S)
     reads, writes = store.reads, store.writes
     await retention.run_once()
@@ -195,42 +201,47 @@ async def test_run_with_nothing_due_writes_nothing(
 
 
 async def test_many_transitions_are_trimmed_in_steps(
-    store: CountingStore, keep: Settings, clock: Clock
+    store: CountingStore, make_retention: RetentionFactory, clock: Clock
 ) -> None:
     for number in range(30):
         await make_ended(store, f"b-{number}", documents=50)
     clock.advance(DAY_S)
     writes = store.writes
-    await keep(retain_history_s=HOUR_S).run_once()
+    await make_retention(retain_history_s=HOUR_S).run_once()
     assert store.writes - writes == -(-30 * 151 // 1_000)
     assert [await cache(store, f"b-{number}") for number in range(30)] == [[152]] * 30
 
 
 async def test_batches_are_deleted_in_steps(
-    store: CountingStore, keep: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: CountingStore,
+    make_retention: RetentionFactory,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retention, "_BATCHES", 2)
+    monkeypatch.setattr(retention_module, "_BATCHES", 2)
     for number in range(5):
         await make_ended(store, f"b-{number}", documents=1)
     clock.advance(DAY_S)
     writes = store.writes
-    await keep(retain_batches_s=HOUR_S).run_once()
-    assert (store.writes - writes, keep.deletions) == (3, 3)
+    await make_retention(retain_batches_s=HOUR_S).run_once()
+    assert (store.writes - writes, make_retention.deletions) == (3, 3)
     assert await batches(store) == []
 
 
 async def test_concurrent_processes_do_nothing_twice(
-    store: CountingStore, keep: Settings, config: Config, clock: Clock
+    store: CountingStore, make_retention: RetentionFactory, config: Config, clock: Clock
 ) -> None:
     for number in range(150):
         await make_ended(store, f"b-{number}", documents=20)
     clock.advance(DAY_S)
     settings = {"retain_batches_s": DAY_S, "retain_transitions": 2}
     async with opened(config.db, clock) as other:
-        also_keep = Settings(other, config, clock)
+        make_other = RetentionFactory(other, config, clock)
         await make_ended(store, "last")
         clock.advance(HOUR_S)
-        await asyncio.gather(keep(**settings).run_once(), also_keep(**settings).run_once())
+        await asyncio.gather(
+            make_retention(**settings).run_once(), make_other(**settings).run_once()
+        )
         assert await batches(other) == ["last"]
         assert await cache(other, "last") == [10, 11]
         assert (await get_dataset(other)).batches == 1
@@ -239,15 +250,15 @@ async def test_concurrent_processes_do_nothing_twice(
 @pytest.mark.parametrize("settings", [{"retain_history_s": 1.0}, {"retain_batches_s": 1.0}])
 async def test_other_writers_run_between_two_steps(
     store: CountingStore,
-    keep: Settings,
+    make_retention: RetentionFactory,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, float],
 ) -> None:
-    assert retention._PAUSE_S > 0
-    monkeypatch.setattr(retention, "_PAUSE_S", 3_600.0)
+    assert retention_module._PAUSE_S > 0
+    monkeypatch.setattr(retention_module, "_PAUSE_S", 3_600.0)
     for name in ("_ROWS", "_BATCHES"):
-        monkeypatch.setattr(retention, name, 1)
+        monkeypatch.setattr(retention_module, name, 1)
     for number in range(3):
         await make_ended(store, f"ended-{number}")
     clock.advance(DAY_S)
@@ -260,18 +271,18 @@ async def test_other_writers_run_between_two_steps(
         return done
 
     monkeypatch.setattr(store, "write", count)
-    looking = asyncio.create_task(keep(**settings).run_once())
+    running = asyncio.create_task(make_retention(**settings).run_once())
     await until(lambda: bool(steps))
     for number in range(5):
         await create(store, f"other-{number}")
     assert len(steps) == 1 + 5, "it waits meanwhile"
-    looking.cancel()
-    await asyncio.wait((looking,))
+    running.cancel()
+    await asyncio.wait((running,))
 
 
 async def test_failure_is_logged_and_retried(
     store: CountingStore,
-    keep: Settings,
+    make_retention: RetentionFactory,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -287,7 +298,7 @@ async def test_failure_is_logged_and_retried(
         return await write(call, visible=visible)
 
     monkeypatch.setattr(store, "write", fail_first)
-    running = asyncio.create_task(keep(retain_history_s=HOUR_S, retain_every_s=0.0).run())
+    running = asyncio.create_task(make_retention(retain_history_s=HOUR_S, retain_every_s=0.0).run())
     try:
         with caplog.at_level(logging.INFO):
             await until(lambda: "transitions trimmed by retention: 10" in caplog.text)
@@ -301,7 +312,7 @@ async def test_failure_is_logged_and_retried(
 async def test_rows_of_deleted_batches_are_swept(
     store: CountingStore, config: Config, clock: Clock
 ) -> None:
-    """By a whole server, whose chores work together."""
+    """By a whole server, whose background tasks work together."""
     await make_ended(store)
     clock.advance(DAY_S)
     settings = replace(config, retain_batches_s=HOUR_S, retain_every_s=0.01)

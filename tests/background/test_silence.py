@@ -1,4 +1,4 @@
-"""Who is silent for too long stalls, then fails; nobody else ever does."""
+"""Silent documents stall, then fail; no other document does."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_sign_of_life_keeps_a_document_from_stalling(
 async def test_stalled_document_recovers_by_a_sign_of_life(
     node: Node, clock: Clock, sign: str
 ) -> None:
-    """Whether silence goes on to be counted or not."""
+    """With and without a timer for its failure."""
     for fail_after_s in (0, 100):
         batch_id = f"b{fail_after_s}"
         await node.create("a", stall_after_s=10, fail_after_s=fail_after_s, batch_id=batch_id)
@@ -89,7 +89,7 @@ async def test_stalled_document_recovers_by_a_sign_of_life(
         await live(clock, 10, [node])
         assert (await node.kinds("a", batch_id))[-1] == "RECOVERED"
         await live(clock, 2, [node])
-        assert (await node.kinds("a", batch_id))[-1] == "STALLED", "the clock ran anew"
+        assert (await node.kinds("a", batch_id))[-1] == "STALLED", "its timer restarted"
 
 
 async def test_paused_document_does_not_stall_and_resume_restarts_its_timer(
@@ -108,17 +108,17 @@ async def test_paused_document_does_not_stall_and_resume_restarts_its_timer(
 
 
 async def test_document_that_is_not_running_never_stalls(node: Node, clock: Clock) -> None:
-    await node.create("waits", "retried", "ended", "last", stall_after_s=5, fail_after_s=5)
+    await node.create("pending", "retried", "ended", "last", stall_after_s=5, fail_after_s=5)
     await node.start("retried", "ended")
     await node.report("ended", Stage.COMPLETED)
     await node.controls.stop(DATASET_ID, BATCH, "retried", visible=ALL)
     await node.controls.retry(DATASET_ID, BATCH, "retried", visible=ALL)
-    before = [await node.kinds(name) for name in ("waits", "retried", "ended")]
+    before = [await node.kinds(name) for name in ("pending", "retried", "ended")]
     await live(clock, 60, [node])
-    assert [await node.kinds(name) for name in ("waits", "retried", "ended")] == before
+    assert [await node.kinds(name) for name in ("pending", "retried", "ended")] == before
     await node.start("retried")
     await live(clock, 7, [node])
-    assert (await node.document("retried")).stalled, "it is timed once it has begun again"
+    assert (await node.document("retried")).stalled, "it is timed once it has started again"
 
 
 @pytest.mark.parametrize(("stall_after_s", "fail_after_s"), [(0, 0), (0, 5)])
@@ -197,7 +197,7 @@ async def test_deleted_batch_with_due_documents_is_skipped(
         await node.store.write(lambda tx: tx.sweep(1), visible=ALL)
     await live(clock, 2, [node])
     assert (await node.kinds("c", "other"))[-1] == "STALLED"
-    assert await node.due() == []
+    assert await node.timers() == []
     while await node.store.write(lambda tx: tx.sweep(100), visible=ALL):
         pass
 
@@ -218,4 +218,4 @@ async def test_due_documents_of_a_batch_share_a_call_in_small_steps(
     calls = Counter(entry.write_id for entry in stalled)
     assert list(calls.values()) == [300, 300, 100]
     assert (await node.kinds("x", "other"))[-1] == "STALLED"
-    assert await node.due() == []
+    assert await node.timers() == []

@@ -1,4 +1,4 @@
-"""Stuck documents through whole servers with real clocks: each face shows the same of them."""
+"""Stalled documents in whole servers with real clocks: every face shows the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECOND = Duration(seconds=1)
 
 
 class _Watch:
-    """A watch of the batch from its beginning, for as long as it is needed."""
+    """A watch of the batch from its creation until `cancel`."""
 
     def __init__(self, calls: Calls) -> None:
         request = ss.WatchBatchRequest(dataset_id=calls.dataset_id, batch_id=BATCH, follow=True)
@@ -67,11 +67,11 @@ async def test_stalled_recovered_and_lost_are_the_same_on_every_face(
 ) -> None:
     async def stall(timer_s: float) -> None:
         calls = Calls(client, f"{dataset_id[:-2]}{round(timer_s):02}")
-        times = {"stall_after": timer_s, "fail_after": 3 * timer_s}
-        await calls.create("a", **{name: _duration(of_s) for name, of_s in times.items()})
+        timers = {"stall_after": timer_s, "fail_after": 3 * timer_s}
+        await calls.create("a", **{name: _duration(of_s) for name, of_s in timers.items()})
         await _check_stalled_recovered_and_lost(server, calls)
 
-    # Whatever has to happen before the next stall, or before it is lost, takes its time.
+    # The checks before the next stall and before the failure may take longer on a slow machine.
     await with_more_time(stall, 1)
 
 
@@ -170,7 +170,7 @@ async def test_idle_batch_is_sealed_and_ends_on_every_face(
 async def test_stall_is_detected_when_the_lease_holder_hangs(
     tmp_path: Path, dataset_id: str
 ) -> None:
-    """The first of two processes keeps. It is not dead, but stands still."""
+    """The first of two processes holds the lease. It is not dead, but suspended."""
     db = tmp_path / "stagecast.db"
     async with running(db) as first, running(db) as second, Client(second.grpc) as client:
         calls = Calls(client, dataset_id)
@@ -189,7 +189,7 @@ async def test_stall_is_detected_when_the_lease_holder_hangs(
 
 
 def _is_stopped_between_writes(server: ServerProcess, db: Path) -> bool:
-    """Stop a process; if it is in the midst of a write, which keeps all from writing, let it go."""
+    """Suspend a process; resume it and return False if it holds the write lock."""
     server.process.send_signal(signal.SIGSTOP)
     with contextlib.closing(sqlite3.connect(db, isolation_level=None, timeout=1)) as other:
         try:

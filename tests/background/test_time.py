@@ -1,4 +1,4 @@
-"""Time in which no keeper ran, and jumps of the clock, count for nothing."""
+"""Downtime and jumps of the clock do not count as silence."""
 
 from __future__ import annotations
 
@@ -125,49 +125,49 @@ async def test_sign_of_life_after_the_clock_was_set_back_counts(node: Node, cloc
 
 
 async def test_clock_set_back_during_a_scan_stalls_nothing(path: Path, clock: Clock) -> None:
-    """The report came before the look could write, and looks as if it were long ago."""
+    """The report came before the scan could write, and seems to be long ago."""
     async with open_node(path, clock) as one, open_node(path, clock) as other:
         await one.detector.scan()
         await one.create("a", stall_after_s=60)
         await one.start("a")
         await live(clock, 60, [one])
         clock.pass_time(2)
-        one.store.go_on.clear()
-        looking = asyncio.ensure_future(one.detector.scan())
+        one.store.unblocked.clear()
+        scanning = asyncio.ensure_future(one.detector.scan())
         async with asyncio.timeout(60):
-            await one.store.waits.wait()
+            await one.store.waiting.wait()
         clock.advance(-3_600)
         await other.report("a", Stage.PARSING)
-        one.store.go_on.set()
-        await looking
+        one.store.unblocked.set()
+        await scanning
         assert not (await one.document("a")).stalled
 
 
 async def test_heartbeat_waiting_for_the_same_lock_as_the_scan_counts(
     pair: tuple[Node, Node], clock: Clock
 ) -> None:
-    """A third process holds the lock, and the keeper gets it before who merged the sign of life."""
-    keeping, serving = pair
-    await keeping.create("a", stall_after_s=10)
-    await keeping.start("a")
-    await live(clock, 9, [keeping])
+    """A third process holds the lock; the scan gets it before the process with the heartbeat."""
+    holder, serving = pair
+    await holder.create("a", stall_after_s=10)
+    await holder.start("a")
+    await live(clock, 9, [holder])
     clock.pass_time(0.9)
     await serving.heartbeats.record(
         DATASET_ID, BATCH, [HeartbeatItem(document_id="a", attempt=0)], visible=ALL
     )
     clock.pass_time(1.2)
-    keeping.store.go_on.clear()
-    looking = asyncio.ensure_future(keeping.detector.scan())
+    holder.store.unblocked.clear()
+    scanning = asyncio.ensure_future(holder.detector.scan())
     async with asyncio.timeout(60):
-        await keeping.store.waits.wait()
+        await holder.store.waiting.wait()
     clock.pass_time(2)
-    keeping.store.go_on.set()
-    await looking
+    holder.store.unblocked.set()
+    await scanning
     await serving.heartbeats.flush()
-    await live(clock, 9, [keeping])
-    assert await keeping.kinds("a") == ["REGISTERED", "STARTED"]
-    await live(clock, 3, [keeping])
-    assert (await keeping.kinds("a"))[-1] == "STALLED"
+    await live(clock, 9, [holder])
+    assert await holder.kinds("a") == ["REGISTERED", "STARTED"]
+    await live(clock, 3, [holder])
+    assert (await holder.kinds("a"))[-1] == "STALLED"
 
 
 async def test_stall_is_detected_although_each_scan_waits_for_the_lock(
@@ -177,16 +177,16 @@ async def test_stall_is_detected_although_each_scan_waits_for_the_lock(
     await node.start("a")
     for _ in range(11):
         clock.pass_time(1)
-        node.store.go_on.clear()
-        node.store.waits.clear()
-        looking = asyncio.ensure_future(node.detector.scan())
-        waiting = asyncio.ensure_future(node.store.waits.wait())
+        node.store.unblocked.clear()
+        node.store.waiting.clear()
+        scanning = asyncio.ensure_future(node.detector.scan())
+        waiting = asyncio.ensure_future(node.store.waiting.wait())
         async with asyncio.timeout(60):
-            await asyncio.wait((looking, waiting), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((scanning, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         clock.pass_time(1.5)
-        node.store.go_on.set()
-        await looking
+        node.store.unblocked.set()
+        await scanning
     assert (await node.kinds("a"))[-1] == "STALLED"
 
 
@@ -200,10 +200,10 @@ async def test_many_timers_are_set_back_in_small_steps(node: Node, clock: Clock)
     before = node.store.writes
     await node.detector.scan()
     assert node.store.writes - before >= 3
-    timers = await node.due()
+    timers = await node.timers()
     assert len(timers) == 700
     assert max(timer.due_at for timer in timers) == clock.now_us + 60_000_000
     assert (await node.lease()).reached_at == clock.now_us
     before = node.store.writes
     await live(clock, 3, [node])
-    assert node.store.writes - before <= 2, "it beats; they were set back once"
+    assert node.store.writes - before <= 2, "only renewals; the timers were set back once"

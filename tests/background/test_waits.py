@@ -1,4 +1,4 @@
-"""What nobody takes stalls, and what nobody goes on with is sealed; nothing else ever is."""
+"""Documents that are never started stall, and idle batches are sealed; no others are."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.clock import Clock
 
 async def add(node: Node, *documents: str) -> None:
     """Add documents to the batch."""
-    fresh: list[NewDocument] = [new_document(document) for document in documents]
-    await node.submissions.add_documents(DATASET_ID, BATCH, fresh, visible=ALL)
+    new: list[NewDocument] = [new_document(document) for document in documents]
+    await node.submissions.add_documents(DATASET_ID, BATCH, new, visible=ALL)
 
 
 async def batch(node: Node) -> Batch:
@@ -54,13 +54,13 @@ async def test_document_that_is_never_started_stalls_and_never_fails(
     assert await node.kinds("a") == ["REGISTERED", "STALLED"]
 
 
-@pytest.mark.parametrize("what", ["start", "stage", "pause", "fail", "stop"])
+@pytest.mark.parametrize("action", ["start", "stage", "pause", "fail", "stop"])
 async def test_leaving_the_overdue_state_is_one_transition(
-    node: Node, clock: Clock, what: str
+    node: Node, clock: Clock, action: str
 ) -> None:
     await node.create("a", stall_after_s=0, start_after_s=10)
     await live(clock, 12, [node])
-    match what:
+    match action:
         case "start":
             await node.start("a")
         case "stage":

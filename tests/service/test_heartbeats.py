@@ -1,4 +1,4 @@
-"""Heartbeats are merged, written soon and together, and none is lost."""
+"""Heartbeats are merged, written together soon after, and never lost."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ async def node(tmp_path: Path, clock: Clock) -> AsyncIterator[Node]:
 
 
 async def _heard(node: Node) -> dict[tuple[str, str], int]:
-    """Return when each timed document was heard from, by batch and document."""
-    return {(timer.batch_id, timer.document_id): timer.heard_at for timer in await node.due()}
+    """Return the time of the last sign of life of each timed document, by batch and document."""
+    return {(timer.batch_id, timer.document_id): timer.heard_at for timer in await node.timers()}
 
 
-async def _say(node: Node, *document_ids: str, batch_id: str = BATCH, attempt: int = 0) -> None:
-    """Send a heartbeat, which is merged only."""
+async def _send(node: Node, *document_ids: str, batch_id: str = BATCH, attempt: int = 0) -> None:
+    """Send a heartbeat, which is only merged."""
     heartbeats = [
         HeartbeatItem(document_id=document_id, attempt=attempt) for document_id in document_ids
     ]
@@ -51,7 +51,7 @@ async def test_heartbeats_of_all_batches_are_one_write(node: Node, clock: Clock)
     before = node.store.writes
     for _ in range(5):
         for batch_id in ("one", "two", "three"):
-            await _say(node, *names, batch_id=batch_id)
+            await _send(node, *names, batch_id=batch_id)
     assert node.store.writes == before, "they are only merged"
     await node.heartbeats.flush()
     assert node.store.writes == before + 1
@@ -76,37 +76,37 @@ async def test_heartbeat_right_after_another_sign_of_life_writes_nothing(
 async def test_heartbeats_of_documents_that_cannot_stall_write_nothing(
     node: Node, clock: Clock
 ) -> None:
-    await node.create("new", "held", "ended", stall_after_s=60)
-    await node.start("held", "ended")
-    await node.controls.pause(DATASET_ID, BATCH, "held", visible=ALL)
+    await node.create("new", "paused", "ended", stall_after_s=60)
+    await node.start("paused", "ended")
+    await node.controls.pause(DATASET_ID, BATCH, "paused", visible=ALL)
     await node.report("ended", Stage.COMPLETED)
-    await node.create("a", stall_after_s=0, batch_id="patient")
-    await node.start("a", batch_id="patient")
+    await node.create("a", stall_after_s=0, batch_id="untimed")
+    await node.start("a", batch_id="untimed")
     clock.pass_time(10)
     before = node.store.writes
-    await _say(node, "new", "held", "ended", "nope")
-    await _say(node, "a", batch_id="patient")
+    await _send(node, "new", "paused", "ended", "nope")
+    await _send(node, "a", batch_id="untimed")
     await node.heartbeats.flush()
     assert node.store.writes == before
 
 
 async def test_outdated_heartbeats_do_not_lose_others(node: Node, clock: Clock) -> None:
-    """In the meantime one batch is deleted, one document ends and one is taken over."""
+    """Meanwhile one batch is deleted, one document ends and one is taken over."""
     await node.create("a", "b", "c", stall_after_s=60)
     await node.start("a", "b", "c")
     await node.create("x", stall_after_s=60, batch_id="deleted")
     await node.start("x", batch_id="deleted")
     clock.pass_time(2)
-    await _say(node, "x", batch_id="deleted")
-    await _say(node, "a", "b", "c")
-    said = clock.now_us
+    await _send(node, "x", batch_id="deleted")
+    await _send(node, "a", "b", "c")
+    sent_at = clock.now_us
     await node.controls.delete_batch(DATASET_ID, "deleted", visible=ALL)
     await node.report("a", Stage.COMPLETED)
     await node.start("b", worker="w2")
     clock.pass_time(2)
     await node.heartbeats.flush()
     heard = await _heard(node)
-    assert heard[BATCH, "b"] == said, "it began then; the heartbeat was of the attempt before"
+    assert heard[BATCH, "b"] == sent_at, "its start; the heartbeat was of the previous attempt"
     assert heard[BATCH, "c"] == clock.now_us
 
 
@@ -116,9 +116,9 @@ async def test_heartbeats_survive_a_store_that_cannot_be_written(node: Node, clo
     for first in range(0, 2_500, 1_000):
         await node.start(*names[first : first + 3])
     clock.pass_time(2)
-    started = [timer.document_id for timer in await node.due()]
+    started = [timer.document_id for timer in await node.timers()]
     node.store.broken = True
-    await _say(node, *started)
+    await _send(node, *started)
     with pytest.raises(StoreBusy):
         await node.heartbeats.flush()
     node.store.broken = False
@@ -136,7 +136,7 @@ async def test_heartbeats_are_written_in_the_background_also_after_a_fault(
         clock.pass_time(2)
         node.store.broken = broken
         before = node.store.writes
-        await _say(node, "a")
+        await _send(node, "a")
 
         async def tried(before: int = before) -> bool:
             await asyncio.sleep(0)
@@ -158,14 +158,14 @@ async def test_interrupted_write_of_heartbeats_is_repeated_by_flush(
     await node.create("a", stall_after_s=60)
     await node.start("a")
     clock.pass_time(2)
-    node.store.go_on.clear()
-    await _say(node, "a")
+    node.store.unblocked.clear()
+    await _send(node, "a")
     writing = asyncio.create_task(node.heartbeats.run())
     async with asyncio.timeout(60):
-        await node.store.waits.wait()
+        await node.store.waiting.wait()
     writing.cancel()
     await asyncio.wait((writing,))
-    node.store.go_on.set()
+    node.store.unblocked.set()
     await node.heartbeats.flush()
     assert (await _heard(node))[BATCH, "a"] == clock.now_us
 
@@ -178,12 +178,12 @@ async def test_heartbeats_beyond_the_limit_wait_or_fail(
     await node.create(*names, stall_after_s=60)
     await node.start(*names)
     clock.pass_time(2)
-    await _say(node, "a", "b", "c")
+    await _send(node, "a", "b", "c")
     node.store.broken = True
     with pytest.raises(StoreBusy):
-        await _say(node, "d")
+        await _send(node, "d")
     node.store.broken = False
-    await _say(node, "e")
+    await _send(node, "e")
     clock.pass_time(2)
     await node.heartbeats.flush()
     heard = await _heard(node)
@@ -194,18 +194,18 @@ async def test_heartbeats_beyond_the_limit_wait_or_fail(
 
 async def test_heartbeat_of_an_unknown_batch_is_refused(node: Node) -> None:
     with pytest.raises(BatchNotFound):
-        await _say(node, "a", batch_id="nope")
+        await _send(node, "a", batch_id="nope")
 
 
 async def test_heartbeat_at_one_process_reaches_the_detector_of_another(
     node: Node, tmp_path: Path, clock: Clock
 ) -> None:
-    """Also one that is merged at the last moment, and not written yet when the keeper looks."""
+    """Also one that is merged at the last moment, and not yet written during the scan."""
     async with open_node(tmp_path / "stagecast.db", clock) as other:
         await node.create("a", "b", stall_after_s=10)
         await node.start("a", "b")
         await live(clock, 9.9, [node, other])
-        await _say(other, "a")
+        await _send(other, "a")
         await live(clock, 0.4, [node])
         await other.heartbeats.flush()
         await live(clock, 1, [node])

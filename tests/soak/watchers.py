@@ -88,7 +88,7 @@ class Watchers:
         call = pipeline.client.status.WatchBatch(
             pipeline.watch_request(**fields | known), wait_for_ready=True
         )
-        timeout = self.hangups.deal()
+        timeout = self.hangups.next()
         try:
             async for message in call:
                 record.receive(message)

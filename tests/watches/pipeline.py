@@ -1,4 +1,4 @@
-"""What the tests of the watch share: batches, reports at full speed, watchers that record."""
+"""Helpers of the watch tests: batches, reports at full speed, recording watchers."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ STAGES = (
 
 @dataclass
 class Pipeline:
-    """One batch and what was acknowledged about it.
+    """One batch and its acknowledged reports.
 
     Attributes:
-        calls: the revisions that each acknowledged call made, where it made more than one.
-        acknowledged: the revision, document and stage of each report that was applied.
+        calls: the revisions of each acknowledged call that made more than one.
+        acknowledged: the revision, document and stage of each applied report.
     """
 
     client: Client
@@ -51,7 +51,7 @@ class Pipeline:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def create(self, documents: int, **fields: Any) -> r.Batch:
-        """Create the batch with so many documents."""
+        """Create the batch with this number of documents."""
         response = await self.client.reports.CreateBatch(
             pb.CreateBatchRequest(
                 dataset_id=self.dataset_id,
@@ -64,18 +64,18 @@ class Pipeline:
         return response.batch
 
     async def report(self, *reports: pb.DocumentReport) -> pb.ReportResponse:
-        """Report and remember what was acknowledged."""
+        """Report and record the acknowledged results."""
         response = await self.client.reports.Report(
             pb.ReportRequest(dataset_id=self.dataset_id, batch_id=self.batch_id, reports=reports),
             wait_for_ready=True,
         )
-        made = []
+        revisions = []
         for report, result in zip(reports, response.results, strict=True):
             if result.outcome == pb.REPORT_OUTCOME_APPLIED and report.stage:
-                made.append(result.revision)
+                revisions.append(result.revision)
                 self.acknowledged.append((result.revision, result.document_id, report.stage))
-        if len(made) > 1:
-            self.calls.append(range(min(made), max(made) + 1))
+        if len(revisions) > 1:
+            self.calls.append(range(min(revisions), max(revisions) + 1))
         self._news.set()
         return response
 
@@ -85,7 +85,7 @@ class Pipeline:
         return await self.report(pb.DocumentReport(document_id=document_id, progress=progress))
 
     async def until_acknowledged(self, reports: int) -> None:
-        """Wait until so many reports were acknowledged."""
+        """Wait until this number of reports is acknowledged."""
         while len(self.acknowledged) < reports:
             self._news.clear()
             await self._news.wait()
@@ -100,10 +100,10 @@ class Pipeline:
         )
 
     async def run(self, rng: random.Random, *, workers: int = 4) -> None:
-        """Drive all documents to their end at full speed, in calls of all sizes.
+        """Process all documents at full speed, in calls of all sizes.
 
-        Each worker has its own documents; some of those fail at a second attempt. Counters go with
-        some stages. The batch is sealed at the end, so that it ends only then.
+        Each worker has its own documents; some of those fail in a second attempt. Some stages come
+        with counters. The batch is sealed last, so that it ends only then.
         """
         shares = [self.document_ids[n::workers] for n in range(workers)]
         async with asyncio.TaskGroup() as group:
@@ -126,7 +126,7 @@ class Pipeline:
                 await self._start_again(failing)
 
     async def start(self, document_id: str, worker: str) -> pb.StartAttemptResponse:
-        """Take a document for a worker."""
+        """Start an attempt at a document for a worker."""
         response = await self.client.reports.StartAttempt(
             pb.StartAttemptRequest(
                 dataset_id=self.dataset_id,
@@ -141,7 +141,7 @@ class Pipeline:
         return response
 
     async def _start_again(self, document_ids: list[str]) -> None:
-        """Give documents that have ended another attempt, which fails."""
+        """Start another attempt at ended documents, which fails."""
         for document_id in document_ids:
             await retrying(partial(self.start, document_id, "second"))
         error = r.DocumentError(reason="PARSE_ERROR", message="bad page")
@@ -155,7 +155,8 @@ class Pipeline:
     def watch_request(self, **fields: Any) -> s.WatchBatchRequest:
         """Return a request to watch the batch.
 
-        Its heartbeats are rarer than any deadline of a test, so that they never hide a lost bell.
+        Its heartbeats are rarer than any deadline of a test, so that they never hide a lost
+        notification.
         """
         return s.WatchBatchRequest(
             **{"heartbeat_interval": Duration(seconds=300)} | fields,
@@ -165,7 +166,7 @@ class Pipeline:
 
     @contextlib.asynccontextmanager
     async def stream(self, **fields: Any) -> AsyncIterator[Stream]:
-        """Open a watch whose messages the test reads one by one."""
+        """Open a watch to be read message by message."""
         call = self.client.status.WatchBatch(self.watch_request(**fields))
         try:
             yield Stream(call)
@@ -173,7 +174,7 @@ class Pipeline:
             call.cancel()
 
     async def record(self, **fields: Any) -> WatchRecord:
-        """Watch to the end and return what was received."""
+        """Watch to the end and return the record."""
         record = WatchRecord()
         async with asyncio.timeout(600):
             async for message in self.client.status.WatchBatch(self.watch_request(**fields)):
@@ -181,7 +182,7 @@ class Pipeline:
         return record
 
     async def documents(self) -> dict[str, r.Document]:
-        """Return all documents as `ListDocuments` gives them."""
+        """Return all documents by `ListDocuments`."""
         actual: dict[str, r.Document] = {}
         token = ""
         while True:
@@ -191,7 +192,7 @@ class Pipeline:
                 page_size=1_000,
                 page_token=token,
             )
-            # Its connection may be one to a process that was killed a moment ago.
+            # The connection may be to a process that was just killed.
             page = await retrying(partial(self.client.status.ListDocuments, request))
             actual |= {document.document_id: document for document in page.documents}
             token = page.next_page_token
@@ -215,22 +216,22 @@ class Stream:
         return message
 
     async def read_transitions(self) -> s.WatchBatchResponse:
-        """Return the next message with transitions: a heartbeat may come before it."""
+        """Return the next message with transitions; a heartbeat may come before it."""
         while not (message := await self.read()).transitions:
             pass
         return message
 
     async def read_to_revision(self, revision: int) -> list[s.WatchBatchResponse]:
-        """Return the messages up to the one that reaches a revision."""
+        """Return the messages up to a revision."""
         messages = [await self.read()]
         while messages[-1].revision < revision or not messages[-1].resume_token:
             messages.append(await self.read())
         return messages
 
     async def read_answer(self) -> s.WatchBatchResponse:
-        """Return the next message with an answer of the store.
+        """Return the next message with content from the store.
 
-        A watch that goes on from a token begins with a heartbeat if that takes a moment.
+        A resumed watch starts with a heartbeat if the read takes a moment.
         """
         while True:
             message = await self.read()
@@ -243,7 +244,7 @@ class Stream:
             return await self.call.code()
 
     async def error(self) -> aio.AioRpcError:
-        """Read to the end and return the error that it must be."""
+        """Read to the end and return the error."""
         async with asyncio.timeout(600):
             try:
                 while True:
@@ -253,9 +254,9 @@ class Stream:
 
 
 class Hangups:
-    """Deals out hang-ups until there were so many; a stream may break before it is hung up.
+    """Distributes a number of hang-ups; a stream may break before its hang-up.
 
-    `chance` is that of a stream to be hung up.
+    `chance` is the probability that a stream is hung up.
     """
 
     def __init__(self, limit: int, rng: random.Random, *, chance: float = 1.0) -> None:
@@ -264,8 +265,8 @@ class Hangups:
         self._rng = rng
         self.done = 0
 
-    def deal(self) -> int | None:
-        """Return after how many messages a stream is hung up, or `None` if it is not."""
+    def next(self) -> int | None:
+        """Return the number of messages before a stream is hung up, `None` for no hang-up."""
         if self.done >= self._maximum or self._rng.random() > self._chance:
             return None
         return self._rng.randrange(1, 8)
@@ -277,16 +278,16 @@ async def watch_with_hangups(pipeline: Pipeline, record: WatchRecord, hangups: H
         call = pipeline.client.status.WatchBatch(
             pipeline.watch_request(resume_token=record.resume_token), wait_for_ready=True
         )
-        timers = hangups.deal()
+        remaining = hangups.next()
         try:
             async for message in call:
                 record.receive(message)
-                if timers is not None and (timers := timers - 1) == 0:
+                if remaining is not None and (remaining := remaining - 1) == 0:
                     hangups.done += 1
                     call.cancel()
             return
         except asyncio.CancelledError:
-            if timers != 0:  # the test itself was cancelled
+            if remaining != 0:  # the test itself was cancelled
                 raise
         except aio.AioRpcError as error:
             if not is_transient(error):
@@ -301,7 +302,7 @@ def check_all(
     *,
     snapshots: int = 1,
 ) -> None:
-    """Hold what was received against what was acknowledged, and against what is stored."""
+    """Compare received messages with acknowledged reports and stored documents."""
     for record in records:
         assert record.snapshots == snapshots, "a resumed watch gets no second snapshot"
         assert record.documents == stored
@@ -321,7 +322,7 @@ def check_all(
 
 
 async def retrying(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a call until its answer arrives; the server may be down in between."""
+    """Repeat a call until it succeeds; the server may be down in between."""
     while True:
         try:
             return await call()
@@ -332,9 +333,9 @@ async def retrying(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def is_transient(error: aio.AioRpcError) -> bool:
-    """Tell whether to try again, as `Client.watch` does.
+    """Return whether to try again, as `Client.watch` does.
 
-    A server that drains has no time to say why to who comes in its last moment.
+    A draining server may have no time to give a reason in its last moment.
     """
     again = details_of(error).retry_after_s is not None
     return again or error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

@@ -1,4 +1,4 @@
-"""Whoever may not go on is sent nothing more, be it in the midst of what is there at the start."""
+"""A revoked caller gets no further messages, even within a snapshot."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ async def store(config: Config, clock: Clock) -> AsyncIterator[SqliteStore]:
         yield store
 
 
-async def begun() -> None:
+async def on_begun() -> None:
     pass
 
 
-class Patron:
-    """Somebody who may take one message, and is revoked then."""
+class RevokedCaller:
+    """A caller whose credentials are revoked after one message."""
 
     def __init__(self) -> None:
-        self.requested = 0
+        self.checks = 0
         self.caller = Caller(principal=ANYBODY, check=self._check)
 
     def _check(self) -> None:
-        self.requested += 1
-        if self.requested > 1:
+        self.checks += 1
+        if self.checks > 1:
             raise CredentialsInvalid("revoked")
 
-    async def take(self, messages: AsyncIterator[object]) -> None:
+    async def read(self, messages: AsyncIterator[object]) -> None:
         await anext(messages)
         with pytest.raises(CredentialsInvalid):
             await anext(messages)
@@ -66,8 +66,8 @@ async def test_revoked_caller_gets_no_more_of_a_snapshot(
         store, Notifier(), encode=wire.encode_watch_message, config=config, clock=clock
     )
     request = watch_request(follow=True)
-    patron = Patron()
-    await patron.take(watches.watch(request, on_begun=begun, caller=patron.caller))
+    revoked = RevokedCaller()
+    await revoked.read(watches.watch(request, on_begun=on_begun, caller=revoked.caller))
 
 
 async def test_revoked_caller_gets_no_more_datasets(
@@ -78,8 +78,8 @@ async def test_revoked_caller_gets_no_more_datasets(
         await create(store, dataset_id=dataset_id)
     watches = DatasetWatches(store, Notifier(), config=config, clock=clock)
     request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
-    patron = Patron()
-    await patron.take(watches.watch(request, on_begun=begun, caller=patron.caller))
+    revoked = RevokedCaller()
+    await revoked.read(watches.watch(request, on_begun=on_begun, caller=revoked.caller))
 
 
 async def test_watchers_share_a_read_only_with_equal_visibility(
@@ -90,14 +90,14 @@ async def test_watchers_share_a_read_only_with_equal_visibility(
     watches = DatasetWatches(store, Notifier(), config=config, clock=clock)
     request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
 
-    async def begin(visible: Visibility) -> set[str]:
+    async def start(visible: Visibility) -> set[str]:
         caller = Caller(principal=Principal(name="", scopes=frozenset(Scope), visible=visible))
-        messages = watches.watch(request, on_begun=begun, caller=caller)
+        messages = watches.watch(request, on_begun=on_begun, caller=caller)
         async with contextlib.aclosing(messages):
             message: DatasetsMessage = await anext(messages)
         return {dataset.dataset_id for dataset in message.datasets}
 
     parts = [frozenset({DATASET_ID}), frozenset({OTHER_DATASET_ID}), frozenset[str]()]
-    reported = await asyncio.gather(*map(begin, [ALL, *map(Visibility, parts)] * 3))
+    received = await asyncio.gather(*map(start, [ALL, *map(Visibility, parts)] * 3))
     whole = {DATASET_ID, OTHER_DATASET_ID}
-    assert reported == [whole, *parts] * 3
+    assert received == [whole, *parts] * 3

@@ -1,4 +1,4 @@
-"""WatchDatasets: all that is there, then each that changed, merged, and those that went."""
+"""WatchDatasets: all datasets, then merged changes and removals."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.clock import Clock
 from tests.process import running
 from tests.rpc.calls import Calls, counters, stage
 
-NEVER = Duration(seconds=300)  # no heartbeat hides a lost bell
+NEVER = Duration(seconds=300)  # no heartbeat hides a lost notification
 
 
 class View:
-    """What one watcher of datasets knows, message by message."""
+    """The datasets known to one watcher, message by message."""
 
     def __init__(
         self, call: aio.UnaryStreamCall[s.WatchDatasetsRequest, s.WatchDatasetsResponse]
@@ -42,7 +42,7 @@ class View:
         self.complete = False
 
     async def read(self) -> s.WatchDatasetsResponse:
-        """Take the next message."""
+        """Read and apply the next message."""
         async with asyncio.timeout(60):
             message = await self.call.read()
         assert isinstance(message, s.WatchDatasetsResponse), "the stream has ended"
@@ -54,23 +54,23 @@ class View:
         assert len(set(ids)) == len(ids)
         self.datasets |= {dataset.dataset_id: dataset for dataset in message.datasets}
         self.removed += message.removed_dataset_ids
-        for gone in message.removed_dataset_ids:
-            self.datasets.pop(gone, None)
+        for removed in message.removed_dataset_ids:
+            self.datasets.pop(removed, None)
         return message
 
     async def begin(self) -> None:
-        """Read until everything that was there has come."""
+        """Read the datasets at the start."""
         while not self.complete:
             message = await self.read()
             assert not message.removed_dataset_ids
 
     async def read_to(self, dataset: r.Dataset) -> None:
-        """Read until a dataset is so."""
+        """Read until the view has this dataset."""
         while self.datasets.get(dataset.dataset_id) != dataset:
             await self.read()
 
     async def read_to_removal(self, dataset_id: str) -> None:
-        """Read until a dataset is gone."""
+        """Read until a dataset was removed."""
         while dataset_id not in self.removed:
             await self.read()
 
@@ -79,7 +79,7 @@ class View:
 async def watching(
     client: Client, dataset_ids: Collection[str] = (), *, heartbeat: Duration = NEVER
 ) -> AsyncIterator[View]:
-    """Watch datasets for as long as the block."""
+    """Watch datasets within the block."""
     request = s.WatchDatasetsRequest(dataset_ids=dataset_ids, heartbeat_interval=heartbeat)
     call = client.status.WatchDatasets(request)
     try:
@@ -131,7 +131,7 @@ async def test_named_datasets_are_sent_and_no_others(
 async def test_dataset_of_the_previous_release_is_sent(
     client: Client, three: Sequence[Calls], config: Config
 ) -> None:
-    """It knows of no serial, and writes to the same file."""
+    """That release knows no change_seq, and writes to the same file."""
     await three[0].create("a")
     with contextlib.closing(sqlite3.connect(config.db)) as other, other:
         other.execute("UPDATE datasets SET change_seq = 0")
@@ -206,22 +206,22 @@ async def test_progress_alone_sends_nothing(client: Client, three: Sequence[Call
 async def test_deleted_datasets_are_sent_as_removed(client: Client, three: Sequence[Calls]) -> None:
     for calls in three:
         await calls.create("a")
-    gone, also_gone, stays = three
-    async with watching(client) as all_of_them, watching(client, [gone.dataset_id]) as one:
-        await all_of_them.begin()
+    deleted, also_deleted, remaining = three
+    async with watching(client) as everything, watching(client, [deleted.dataset_id]) as one:
+        await everything.begin()
         await one.begin()
-        await gone.delete_dataset()
-        await also_gone.delete_dataset()
-        await all_of_them.read_to_removal(gone.dataset_id)
-        await all_of_them.read_to_removal(also_gone.dataset_id)
-        await one.read_to_removal(gone.dataset_id)
-        assert list(all_of_them.datasets) == [stays.dataset_id]
-        assert one.removed == [gone.dataset_id]
-        await gone.create("again")
-        await one.read_to(await gone.dataset())
+        await deleted.delete_dataset()
+        await also_deleted.delete_dataset()
+        await everything.read_to_removal(deleted.dataset_id)
+        await everything.read_to_removal(also_deleted.dataset_id)
+        await one.read_to_removal(deleted.dataset_id)
+        assert list(everything.datasets) == [remaining.dataset_id]
+        assert one.removed == [deleted.dataset_id]
+        await deleted.create("again")
+        await one.read_to(await deleted.dataset())
     async with watching(client) as view:
         await view.begin()
-        assert view.datasets.keys() == {gone.dataset_id, stays.dataset_id}
+        assert view.datasets.keys() == {deleted.dataset_id, remaining.dataset_id}
 
 
 async def test_recreated_dataset_is_sent_in_its_current_state(
@@ -290,8 +290,8 @@ async def test_idle_watch_sends_heartbeats(client: Client, three: Sequence[Calls
             assert message == s.WatchDatasetsResponse(server_time=message.server_time)
 
 
-async def _end_of(view: View) -> aio.AioRpcError:
-    """Read to the end and return the error that it must be."""
+async def _error_of(view: View) -> aio.AioRpcError:
+    """Read to the end and return the error."""
     while True:
         try:
             await view.read()
@@ -305,7 +305,7 @@ async def test_watch_ends_when_the_server_shuts_down(config: Config, clock: Cloc
         async with Client(server.grpc_address) as client, watching(client) as view:
             await view.begin()
             await life.aclose()
-            error = await _end_of(view)
+            error = await _error_of(view)
     details = details_of(error)
     assert (error.code(), details.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
     assert details.retry_after_s is not None
@@ -319,7 +319,7 @@ async def test_watch_ends_at_its_maximum_duration(config: Config, clock: Clock) 
         watching(client) as view,
     ):
         await view.begin()
-        error = await _end_of(view)
+        error = await _error_of(view)
     details = details_of(error)
     assert (error.code(), details.reason) == (grpc.StatusCode.UNAVAILABLE, "WATCH_EXPIRED")
     assert details.retry_after_s is not None

@@ -1,4 +1,4 @@
-"""The watch under load, while something is broken on purpose; one validator sees every record."""
+"""Watches under load with injected faults; one validator checks every record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watch that begins while the disk hangs is heard from, and begins when it goes on."""
+"""A watch that starts while the disk hangs gets heartbeats, and continues with the disk."""
 
 from __future__ import annotations
 

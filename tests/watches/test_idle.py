@@ -1,4 +1,4 @@
-"""A watch that waits costs nothing but its cursor."""
+"""An idle watch costs nothing but its cursor."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ async def test_idle_watch_reads_only_when_its_own_batch_is_notified(
     reads = store.reads
     following = [asyncio.create_task(anext(watcher)) for watcher in watchers]
     await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT], visible=ALL)
-    # They look, then they wait.
+    # Each reads once, then waits.
     await until(lambda: store.reads == reads + len(watchers))
     await store.idle.wait()
     reads = store.reads
     for _ in range(20):
         await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT], visible=ALL)
-    assert store.reads == reads, "another batch is none of its business"
+    assert store.reads == reads, "another batch causes no read"
     await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT], visible=ALL)
     messages = await asyncio.gather(*following)
-    assert store.reads == reads + 1, "one ring is one read for all who watch"
-    assert len(set(map(id, messages))) == 1, "what all are sent is encoded once"
+    assert store.reads == reads + 1, "one notification is one read for all watches"
+    assert len(set(map(id, messages))) == 1, "a message for all is encoded once"
     for watcher in watchers:
         await watcher.aclose()
     await store.close()
@@ -83,7 +83,7 @@ async def test_batch_without_watches_is_not_read(
 async def test_drain_during_a_throttle_interval_ends_the_watch(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    """A bell that rang for nothing made the tail wait; what rang then was forgotten with it."""
+    """A needless notification made the tail wait; those that came meanwhile were cleared."""
     notifier = Notifier()
     store = CountingStore(
         config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
@@ -94,11 +94,11 @@ async def test_drain_during_a_throttle_interval_ends_the_watch(
     watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
     await anext(watcher)
     following = asyncio.create_task(anext(watcher))
-    await asyncio.sleep(0)  # it looks
+    await asyncio.sleep(0)  # it reads
     await store.idle.wait()
     for _ in range(5):
         notifier.notify([(dataset_id, "mine")])
-        await asyncio.sleep(0)  # the tail waits for the end of its tick
+        await asyncio.sleep(0)  # the tail waits for the end of its interval
     notifier.close()
     async with asyncio.timeout(60):
         with pytest.raises(Draining):

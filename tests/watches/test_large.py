@@ -1,4 +1,4 @@
-"""Large batches: a snapshot is of one revision, read once for many, and holds nothing open."""
+"""Large batches: snapshots of one revision, read once for many, without an open transaction."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ MAX_BYTES = 4 << 20
 
 @contextlib.asynccontextmanager
 async def reporting(pipeline: Pipeline) -> AsyncIterator[None]:
-    """Report stage after stage, a hundred documents a call, for as long as the block."""
-    enough = asyncio.Event()
+    """Report stage after stage, a hundred documents a call, within the block."""
+    done = asyncio.Event()
 
     async def report() -> None:
         for stage in (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_SPLITTING, r.STAGE_INDEXING):
             for first in range(0, DOCUMENTS, CALL):
-                if enough.is_set():
+                if done.is_set():
                     return
                 await pipeline.stage(stage, *pipeline.document_ids[first : first + CALL])
 
@@ -59,14 +59,14 @@ async def reporting(pipeline: Pipeline) -> AsyncIterator[None]:
         group.create_task(report())
         await pipeline.until_acknowledged(CALL)
         yield
-        enough.set()
+        done.set()
 
 
 @pytest.mark.slow
 async def test_snapshot_during_writes_is_of_one_revision(
     pipeline: Pipeline,
 ) -> None:
-    """Its counts are those of its documents, and the transitions that follow fit them."""
+    """Its counts match its documents, and the following transitions continue from them."""
     await pipeline.create(DOCUMENTS)
 
     async def watch() -> WatchRecord:
@@ -114,7 +114,7 @@ async def test_watch_from_a_document_list_misses_nothing(
 
 
 async def test_dify_path_shows_one_revision_during_writes(pipeline: Pipeline, server: App) -> None:
-    """What one call reported is all there or not at all."""
+    """The reports of one call are all shown or none."""
     await pipeline.create(DOCUMENTS)
     url = (
         f"http://{server.http_address}/v1/datasets/{pipeline.dataset_id}/documents/"
@@ -137,7 +137,7 @@ async def test_dify_path_shows_one_revision_during_writes(pipeline: Pipeline, se
 
 @dataclass
 class Bench:
-    """A large batch in a store whose reads are counted, without any server."""
+    """A large batch in a store that counts its reads, without a server."""
 
     store: CountingStore
     notifier: Notifier
@@ -149,7 +149,7 @@ class Bench:
         return self.watches.watch(self.request, on_begun=_nothing, caller=ANY_CALLER)
 
     async def report(self, stage: Stage) -> None:
-        """Report a stage of the last documents, which a snapshot comes to last."""
+        """Report a stage of the last documents, those in the last part of a snapshot."""
         await self.reports.report(
             self.request.dataset_id,
             self.request.batch_id,
@@ -177,7 +177,7 @@ async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[
 
 
 async def snapshot_of(watcher: AsyncGenerator[bytes], record: WatchRecord) -> int:
-    """Receive the rest of a snapshot, and return in how many messages it came."""
+    """Receive the rest of a snapshot, and return its number of messages."""
     messages = 0
     while not record.snapshots:
         record.receive(ss.WatchBatchResponse.FromString(await anext(watcher)))
@@ -191,17 +191,17 @@ async def test_snapshot_is_shared_by_watches_that_start_together(bench: Bench) -
     before = bench.store.reads
     records = [WatchRecord() for _ in watchers]
     parts = await asyncio.gather(*map(snapshot_of, watchers, records))
-    # Each looks at the batch. One snapshot is begun before the others ask, the next is for all who
-    # have asked by then; some may still come after that.
-    apart = len(watchers) * (1 + 1 + parts[0])
-    assert bench.store.reads - before < apart / 3
+    # Each reads the batch. One snapshot starts before the others are requested, the next serves
+    # all requests until then; some may still come later.
+    unshared = len(watchers) * (1 + 1 + parts[0])
+    assert bench.store.reads - before < unshared / 3
     assert all(record.documents == records[0].documents for record in records)
     for watcher in watchers:
         await watcher.aclose()
 
 
 async def test_slow_watcher_keeps_no_transaction_open(bench: Bench, config: Config) -> None:
-    """The log of the file can be put back into it while somebody is in the midst of a snapshot."""
+    """The WAL can be checkpointed while a client is within a snapshot."""
     watcher, record = bench.watch(), WatchRecord()
     record.receive(ss.WatchBatchResponse.FromString(await anext(watcher)))
     await bench.report(Stage.PARSING)
@@ -217,7 +217,7 @@ async def test_slow_watcher_keeps_no_transaction_open(bench: Bench, config: Conf
 async def test_dropped_snapshot_is_read_again_as_of_its_revision(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow watcher keeps nothing in memory but where it is."""
+    """A slow watcher keeps nothing in memory but its position."""
     monkeypatch.setattr(snapshots, "_BYTES", 0)
     slow, record = bench.watch(), WatchRecord()
     record.receive(ss.WatchBatchResponse.FromString(await anext(slow)))
@@ -239,7 +239,7 @@ async def test_dropped_snapshot_is_read_again_as_of_its_revision(
 
 @pytest.fixture
 def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill messages to a small fraction of what they are usually filled to."""
+    """Fill messages to a small fraction of their usual size."""
     monkeypatch.setattr(message_size, "MESSAGE_BYTES", 64 << 10)
 
 
@@ -248,31 +248,31 @@ def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_snapshot_cache_never_exceeds_its_limit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is in the midst of one that had to give way is sent the rest all the same."""
+    """A client within a dropped snapshot still gets the rest."""
     limit = 200_000
     monkeypatch.setattr(snapshots, "_BYTES", limit)
-    cache: list[int] = []
+    sizes: list[int] = []
     living: weakref.WeakSet[Snapshot] = weakref.WeakSet()
-    keep = Snapshot.cache
+    cache = Snapshot.cache
 
-    def keep_and_look(snapshot: Snapshot, part: Any) -> bool:
-        room = keep(snapshot, part)
+    def cache_and_measure(snapshot: Snapshot, part: Any) -> bool:
+        room = cache(snapshot, part)
         living.add(snapshot)
-        cache.append(sum(one.size for one in living))
+        sizes.append(sum(one.size for one in living))
         return room
 
-    monkeypatch.setattr(Snapshot, "cache", keep_and_look)
+    monkeypatch.setattr(Snapshot, "cache", cache_and_measure)
     watchers = [bench.watch() for _ in range(6)]
     records = [WatchRecord() for _ in watchers]
     for watcher, record in zip(watchers, records, strict=True):
-        # None shares the snapshot of the one before, and all but the last are slow.
+        # No watch shares the snapshot of another, and all but the last are slow.
         record.receive(ss.WatchBatchResponse.FromString(await anext(watcher)))
     for watcher, record in zip(watchers, records, strict=True):
         await snapshot_of(watcher, record)
         assert len(record.documents) == DOCUMENTS
         await watcher.aclose()
-    assert max(cache) > limit / 2
-    assert max(cache) <= limit
+    assert max(sizes) > limit / 2
+    assert max(sizes) <= limit
 
 
 @pytest.mark.usefixtures("in_small_parts")
@@ -286,7 +286,7 @@ async def test_snapshot_without_watchers_is_read_no_further(bench: Bench) -> Non
         await anext(watcher)
         await watcher.aclose()
         await bench.store.idle.wait()
-        for _ in range(100):  # a reader that is not told would go on
+        for _ in range(100):  # a reader that was not stopped would continue
             await asyncio.sleep(0)
         await bench.store.idle.wait()
         assert bench.store.reads - before < parts / 2
@@ -294,13 +294,13 @@ async def test_snapshot_without_watchers_is_read_no_further(bench: Bench) -> Non
 
 @pytest.mark.slow
 async def test_heartbeats_are_sent_while_the_snapshot_is_read(bench: Bench) -> None:
-    """Its heartbeats bear no token: there is nothing yet to go on from."""
+    """Its heartbeats have no token: there is no position yet to resume from."""
     bench.request = replace(bench.request, heartbeat_s=1)
 
-    async def hold_up() -> None:
+    async def block_reads() -> None:
         bench.store.open.clear()
 
-    watcher = bench.watches.watch(bench.request, on_begun=hold_up, caller=ANY_CALLER)
+    watcher = bench.watches.watch(bench.request, on_begun=block_reads, caller=ANY_CALLER)
     record = WatchRecord()
     for _ in range(3):
         heartbeat = ss.WatchBatchResponse.FromString(await anext(watcher))
@@ -321,10 +321,10 @@ async def test_heartbeats_are_sent_during_the_first_read(bench: Bench) -> None:
     await watcher.aclose()
     bench.request = replace(bench.request, heartbeat_s=1, resume_token=record.resume_token)
 
-    async def hold_up() -> None:
+    async def block_reads() -> None:
         bench.store.open.clear()
 
-    resumed = bench.watches.watch(bench.request, on_begun=hold_up, caller=ANY_CALLER)
+    resumed = bench.watches.watch(bench.request, on_begun=block_reads, caller=ANY_CALLER)
     for _ in range(2):
         heartbeat = ss.WatchBatchResponse.FromString(await anext(resumed))
         assert not heartbeat.transitions
@@ -336,7 +336,7 @@ async def test_heartbeats_are_sent_during_the_first_read(bench: Bench) -> None:
 
 
 async def test_tail_drops_old_pages(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many batches are watched, there is no more than was just written."""
+    """With any number of watched batches, only the newest writes stay in memory."""
     monkeypatch.setattr(tail, "_MAX_AGE_S", 0.05)
     watcher, record = bench.watch(), WatchRecord()
     await snapshot_of(watcher, record)
@@ -349,16 +349,16 @@ async def test_tail_drops_old_pages(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_drain_ends_a_watch_waiting_for_its_snapshot(bench: Bench) -> None:
-    begun = asyncio.Event()
+    started = asyncio.Event()
 
-    async def hold_up() -> None:
+    async def block_reads() -> None:
         bench.store.open.clear()
-        begun.set()
+        started.set()
 
     following = asyncio.create_task(
-        anext(bench.watches.watch(bench.request, on_begun=hold_up, caller=ANY_CALLER))
+        anext(bench.watches.watch(bench.request, on_begun=block_reads, caller=ANY_CALLER))
     )
-    await begun.wait()
+    await started.wait()
     for _ in range(10):  # until it waits
         await asyncio.sleep(0)
     bench.notifier.close()
@@ -384,9 +384,9 @@ async def test_watch_frees_its_snapshot_messages(bench: Bench) -> None:
         last = await anext(watcher)
         record.receive(ss.WatchBatchResponse.FromString(last))
     following = asyncio.create_task(anext(watcher))
-    mine_alone = bytes(bytearray(last))
+    unshared = bytes(bytearray(last))
     async with asyncio.timeout(60):
-        while sys.getrefcount(last) > sys.getrefcount(mine_alone):  # noqa: ASYNC110 - nobody tells
+        while sys.getrefcount(last) > sys.getrefcount(unshared):  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0)
     following.cancel()
     await asyncio.wait((following,))

@@ -1,4 +1,4 @@
-"""A look at the store keeps nobody from being heard from."""
+"""Reads of the store never delay a heartbeat."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from stagecast.watches.timers import WatchTimers
 
 
 async def test_slow_read_continues_after_the_heartbeat(config: Config) -> None:
-    look: PendingRead[int] = PendingRead()
+    pending_read: PendingRead[int] = PendingRead()
     timers = WatchTimers(0.01, config)
-    answered, begun = asyncio.Event(), 0
+    answered, reads = asyncio.Event(), 0
 
     async def read() -> int:
-        nonlocal begun
-        begun += 1
+        nonlocal reads
+        reads += 1
         await answered.wait()
         return 7
 
     for _ in range(3):
-        assert await look.take(read, timers) is None
-        assert look.pending
-        assert look.unavailable
+        assert await pending_read.take(read, timers) is None
+        assert pending_read.pending
+        assert pending_read.unavailable
         assert timers.heartbeat_due
         timers.sent()
     answered.set()
-    while (actual := await look.take(read, timers)) is None:
+    while (actual := await pending_read.take(read, timers)) is None:
         pass
-    assert (actual, begun) == (7, 1)
-    assert not look.pending
-    assert not look.unavailable
+    assert (actual, reads) == (7, 1)
+    assert not pending_read.pending
+    assert not pending_read.unavailable
 
 
 async def test_failed_read_is_followed_by_a_new_one(config: Config) -> None:
-    look: PendingRead[int] = PendingRead()
+    pending_read: PendingRead[int] = PendingRead()
     timers = WatchTimers(0.01, config)
 
     async def fail() -> int:
@@ -45,27 +45,27 @@ async def test_failed_read_is_followed_by_a_new_one(config: Config) -> None:
     async def read() -> int:
         return 7
 
-    assert await look.take(fail, timers) is None  # paused until the heartbeat, no longer
-    assert look.unavailable
-    assert not look.pending
-    while (actual := await look.take(read, timers)) is None:
+    assert await pending_read.take(fail, timers) is None  # paused until the heartbeat, no longer
+    assert pending_read.unavailable
+    assert not pending_read.pending
+    while (actual := await pending_read.take(read, timers)) is None:
         pass
     assert actual == 7
-    assert not look.unavailable
+    assert not pending_read.unavailable
 
 
 async def test_close_cancels_the_running_read(config: Config) -> None:
-    look: PendingRead[int] = PendingRead()
-    left = asyncio.Event()
+    pending_read: PendingRead[int] = PendingRead()
+    cancelled = asyncio.Event()
 
     async def read() -> int:
         try:
             never: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             return await never
         finally:
-            left.set()
+            cancelled.set()
 
-    assert await look.take(read, WatchTimers(0.01, config)) is None
-    look.close()
+    assert await pending_read.take(read, WatchTimers(0.01, config)) is None
+    pending_read.close()
     async with asyncio.timeout(60):
-        await left.wait()
+        await cancelled.wait()

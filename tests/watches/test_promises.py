@@ -1,4 +1,4 @@
-"""What WatchBatch promises, stream by stream: whole, ordered, atomic, alive, ended for a reason."""
+"""The guarantees of WatchBatch: complete, ordered, atomic, with heartbeats and a final status."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_progress_is_pushed_as_the_newest_value_without_a_revision(
         assert (news.progress.completed_segments, news.progress.total_segments) == (3, 10)
         assert message.revision == message.batch.revision == batch.revision
         assert message.batch.progress.completed_segments == 3
-        assert not message.batch.progress.HasField("total_segments"), "doc-1 has not told its total"
+        assert not message.batch.progress.HasField("total_segments"), "doc-1 has no total yet"
 
 
 async def test_resumed_watch_gets_the_progress_that_changed_meanwhile(pipeline: Pipeline) -> None:

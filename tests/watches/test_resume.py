@@ -1,4 +1,4 @@
-"""Where a watch goes on: from every token, on every server, and what it says when it cannot."""
+"""Resuming a watch: from every token, on every server, and the reason when it is impossible."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.watches.pipeline import STAGES, Pipeline
 
 @asynccontextmanager
 async def serving(config: Config, pipeline: Pipeline) -> AsyncIterator[Pipeline]:
-    """Run a server on the config's file and give the pipeline as its clients see it."""
+    """Run a server on the config's file and yield the pipeline with a client of it."""
     async with App(config) as app, Client(app.grpc_address) as client:
         yield dataclasses.replace(pipeline, client=client)
 
 
 @pytest.fixture
 def nowhere(dataset_id: str) -> Pipeline:
-    """A pipeline that has no server yet."""
+    """A pipeline without a server."""
     return Pipeline(cast("Client", None), dataset_id)
 
 
@@ -60,7 +60,7 @@ async def test_every_token_resumes_at_exactly_the_next_revision(pipeline: Pipeli
 
 
 async def test_resumed_watch_sends_a_heartbeat_at_once(pipeline: Pipeline) -> None:
-    """Whoever comes back knows that it is connected, although nothing has happened."""
+    """The client knows that it is connected, although there is no news."""
     await pipeline.create(1)
     async with pipeline.stream() as stream:
         last = await stream.read()
@@ -132,8 +132,8 @@ async def test_token_with_any_letter_changed_is_invalid(pipeline: Pipeline) -> N
     async with pipeline.stream() as stream:
         token = (await stream.read()).resume_token
     for position, letter in enumerate(token):
-        slip = token[:position] + ("A" if letter != "A" else "B") + token[position + 1 :]
-        async with pipeline.stream(resume_token=slip) as stream:
+        changed = token[:position] + ("A" if letter != "A" else "B") + token[position + 1 :]
+        async with pipeline.stream(resume_token=changed) as stream:
             error = await stream.error()
         assert details_of(error).reason == "TOKEN_INVALID"
 
@@ -270,7 +270,7 @@ async def test_batch_terminal_in_between_does_not_end_a_watch_behind(
     await pipeline.start("doc-0", "again")
     async with pipeline.stream(resume_token=token) as stream:
         message = await stream.read_transitions()
-        assert message.batch.state == r.BATCH_STATE_SUCCEEDED, "a page ends in that very moment"
+        assert message.batch.state == r.BATCH_STATE_SUCCEEDED, "the page ends at that revision"
         message = await stream.read_transitions()
         assert message.batch.state == r.BATCH_STATE_RUNNING
         await pipeline.stage(r.STAGE_COMPLETED, "doc-0")
@@ -282,7 +282,7 @@ async def test_recreated_batch_ends_its_running_watch(pipeline: Pipeline, config
     await pipeline.create(1)
     async with pipeline.stream() as stream:
         await stream.read()
-        # Deleted and made again between two looks: the same ids and revision, another row.
+        # Deleted and created again between two reads: the same ids and revision, another row.
         with Database(config.db) as file, file.atomic():
             file.execute("UPDATE batches SET id = id + 1")
             file.execute("UPDATE documents SET batch = batch + 1")
@@ -301,7 +301,7 @@ async def _token_before_three_stages(pipeline: Pipeline) -> str:
 
 
 async def _restore_older_copy(config: Config, pipeline: Pipeline) -> tuple[str, Pipeline]:
-    """Copy the file, go on, take a token there, and put the copy back."""
+    """Copy the file, write more, get a token, and restore the copy."""
     async with serving(config, pipeline) as before:
         await before.create(1)
         await before.stage(r.STAGE_PARSING)
@@ -315,7 +315,7 @@ async def _restore_older_copy(config: Config, pipeline: Pipeline) -> tuple[str, 
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file that no server has open, over whatever is there."""
+    """Copy a file that no server has open over another."""
     for leftover in ("-wal", "-shm"):
         Path(f"{target}{leftover}").unlink(missing_ok=True)
     shutil.copy(source, target)

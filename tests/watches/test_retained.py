@@ -1,4 +1,4 @@
-"""Watches of batches whose history is let go: at the edge, before it and behind it."""
+"""Watches of batches with trimmed history: before, at and after the first retained revision."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ LAST = 8  # created, registered, sealed, and five stages
 
 @pytest.fixture
 def config(config: Config) -> Config:
-    """Settings of a server that keeps three transitions."""
+    """Settings of a server that retains three transitions."""
     return replace(config, retain_transitions=3, retain_every_s=0.01)
 
 
 @pytest.fixture
 async def tokens(pipeline: Pipeline, clock: Clock) -> dict[int, str]:
-    """The tokens of a batch by their revisions; its history before revision 6 was let go."""
+    """The tokens of a batch by revision; its history before revision 6 was trimmed."""
     actual = await _run_to_its_end(pipeline)
     clock.advance(3_600)
     await _until_history_begins_at(pipeline, 6)
@@ -56,8 +56,8 @@ async def test_token_within_the_retained_history_resumes(
     for fields in ({}, {"fail_on_expired_token": True}):
         messages = await _watch(pipeline, resume_token=tokens[revision], **fields)
         assert not any(message.HasField("snapshot") for message in messages)
-        reported = [t.revision for message in messages for t in message.transitions]
-        assert reported == [*range(revision + 1, LAST + 1)]
+        revisions = [t.revision for message in messages for t in message.transitions]
+        assert revisions == [*range(revision + 1, LAST + 1)]
         assert messages[-1].batch.state == r.BATCH_STATE_SUCCEEDED
 
 
@@ -92,7 +92,7 @@ async def test_client_with_an_expired_token_gets_the_current_state(
 async def test_reopened_batch_resumes_from_every_retained_token(
     pipeline: Pipeline, tokens: dict[int, str], clock: Clock
 ) -> None:
-    """And keeps what it has, however long it takes."""
+    """It keeps its history as long as it is open."""
     await pipeline.start("doc-0", "again")
     clock.advance(86_400)
     async with pipeline.stream(resume_token=tokens[6]) as stream:
@@ -101,8 +101,8 @@ async def test_reopened_batch_resumes_from_every_retained_token(
             await pipeline.stage(stage)
             messages += await stream.read_to_revision(messages[-1].revision + 1)
         assert await stream.end() is grpc.StatusCode.OK
-    reported = [t.revision for message in messages for t in message.transitions]
-    assert reported == [*range(7, LAST + 1 + 5 + 1)]
+    revisions = [t.revision for message in messages for t in message.transitions]
+    assert revisions == [*range(7, LAST + 1 + 5 + 1)]
     assert await _history(pipeline) == [*range(6, LAST + 1 + 5 + 1)]
     clock.advance(86_400)
     await _until_history_begins_at(pipeline, LAST + 1 + 5 - 2)
@@ -118,7 +118,7 @@ async def test_open_batch_keeps_its_whole_history(pipeline: Pipeline, clock: Clo
     for stage in STAGES:
         await pipeline.stage(stage, "doc-0")
     clock.advance(86_400)
-    # Another that has ended loses its own, so it was looked.
+    # Retention has run: another batch, which has ended, loses its history.
     await _run_to_its_end(pipeline)
     clock.advance(86_400)
     await _until_history_begins_at(pipeline, 6)
@@ -153,12 +153,12 @@ async def test_watches_end_when_retention_deletes_the_batch(
             assert details_of(await stream.error()).reason == "BATCH_NOT_FOUND"
 
 
-# A watch that is behind, without a server.
+# Watches that lag behind, without a server.
 
 
 @dataclass
 class Behind:
-    """Watches on a store whose commits ring no bell, until a test rings it."""
+    """Watches on a store whose commits notify nobody until a test does."""
 
     store: SqliteStore
     notifier: Notifier
@@ -169,11 +169,11 @@ class Behind:
     async def watch(self, **fields: object) -> AsyncIterator[AsyncGenerator[bytes]]:
         request = watch_request(**({"follow": True} | fields))
 
-        async def begun() -> None:
+        async def on_begun() -> None:
             pass
 
         async with contextlib.aclosing(
-            self.watches.watch(request, on_begun=begun, caller=ANY_CALLER)
+            self.watches.watch(request, on_begun=on_begun, caller=ANY_CALLER)
         ) as messages:
             yield messages
 
@@ -183,16 +183,16 @@ class Behind:
             pass
 
     async def until_waiting(self, watches: int) -> None:
-        """Wait until so many wait for news, and the tail that would tell them does."""
+        """Wait until this number of watches waits for the tail, and the tail for news."""
 
-        def wait() -> bool:
+        def are_waiting() -> bool:
             tail, _ = self.watches._tails._tails[DATASET_ID, BATCH_ID]
             end = tail._end
             return end is not None and end.revision == 11 and len(tail._waiting) == watches
 
-        await until(wait)
+        await until(are_waiting)
 
-    def key_cache(self) -> None:
+    def notify(self) -> None:
         self.notifier.notify({(DATASET_ID, BATCH_ID)})
 
 
@@ -219,7 +219,7 @@ async def _read_snapshot(messages: AsyncGenerator[bytes]) -> None:
         pass
 
 
-async def _again(behind: Behind, batch: Batch, times: int = 3) -> None:
+async def _retry_and_end(behind: Behind, batch: Batch, times: int = 3) -> None:
     for _ in range(times):
         await move(behind.store, batch, (0, retried), (0, ended))
 
@@ -232,17 +232,17 @@ async def test_watch_restarts_when_its_next_transitions_were_trimmed(behind: Beh
             assert (await _next(messages)).revision == 11
         following = [asyncio.create_task(_next(messages)) for messages in (one, other)]
         await behind.until_waiting(2)
-        await _again(behind, batch)
+        await _retry_and_end(behind, batch)
         await behind.trim(keep=4)
-        behind.key_cache()
+        behind.notify()
         for message in await asyncio.gather(*following):
             assert message.snapshot.reason == s.SNAPSHOT_REASON_TOKEN_EXPIRED
             assert (message.snapshot.complete, message.revision) == (True, 17)
             record = WatchRecord()
             record.receive(message)
-        # And goes on behind it, pushed by the tail as before.
+        # It continues after it, pushed by the tail as before.
         await move(behind.store, batch, (1, retried))
-        behind.key_cache()
+        behind.notify()
         for messages in (one, other):
             message = await _next(messages)
             assert [t.revision for t in message.transitions] == [18]
@@ -255,9 +255,9 @@ async def test_watch_that_lags_within_the_retained_log_misses_nothing(behind: Be
         assert (await _next(messages)).revision == 11
         following = asyncio.create_task(_next(messages))
         await behind.until_waiting(1)
-        await _again(behind, batch)
+        await _retry_and_end(behind, batch)
         await behind.trim(keep=6)
-        behind.key_cache()
+        behind.notify()
         assert [t.revision for t in (await following).transitions] == [*range(12, 18)]
 
 
@@ -267,9 +267,9 @@ async def test_fail_on_expired_token_ends_a_lagging_watch(behind: Behind) -> Non
         await _next(messages)
         following = asyncio.create_task(_next(messages))
         await behind.until_waiting(1)
-        await _again(behind, batch)
+        await _retry_and_end(behind, batch)
         await behind.trim()
-        behind.key_cache()
+        behind.notify()
         with pytest.raises(TokenExpired, match="resume token expired: revision 11 of batch"):
             await following
 
@@ -277,7 +277,7 @@ async def test_fail_on_expired_token_ends_a_lagging_watch(behind: Behind) -> Non
 async def test_watch_trimmed_inside_a_call_expires(
     behind: Behind,
 ) -> None:
-    """A snapshot behind a part of a call would be taken for the rest of it."""
+    """A snapshot after part of a call could be mistaken for the rest of the call."""
     batch = await create(behind.store, documents=1_100)
     record = WatchRecord()
     async with behind.watch() as messages:
@@ -300,14 +300,14 @@ async def test_watch_trimmed_inside_a_call_expires(
 async def test_lagging_watch_of_a_trimmed_snapshot_fails(
     behind: Behind,
 ) -> None:
-    """A snapshot that could only be told wrong is not told to the end."""
+    """A snapshot that can no longer be read as of its revision is not completed."""
     batch = await create(behind.store, documents=12_000)
     async with behind.watch() as messages:
         assert not (await _next(messages)).snapshot.complete
         shared = behind.watches._snapshots._all[0]()
         assert shared is not None
-        shared.drop()  # what it is not through with is read again
-        del shared  # who shares it holds it, and nobody else
+        shared.drop()  # the rest has to be read again
+        del shared  # only its watchers may hold it
         for step in (ended, retried, ended):
             await move(behind.store, batch, *[(number, step) for number in range(12_000)])
         await behind.trim()
@@ -315,11 +315,11 @@ async def test_lagging_watch_of_a_trimmed_snapshot_fails(
             await _read_snapshot(messages)
 
 
-# What the tests share.
+# Helpers.
 
 
 async def _run_to_its_end(pipeline: Pipeline) -> dict[int, str]:
-    """Run a batch of one document and return the tokens of its watch by their revisions."""
+    """Run a batch of one document and return the tokens of its watch by revision."""
     await pipeline.create(1)
     tokens: dict[int, str] = {}
     async with pipeline.stream() as stream:
@@ -355,7 +355,7 @@ async def _history(pipeline: Pipeline) -> list[int]:
 async def _until_history_begins_at(pipeline: Pipeline, revision: int) -> None:
     actual: list[int] = []
 
-    async def look() -> None:
+    async def read_history() -> None:
         actual[:] = await _history(pipeline)
 
-    await until(lambda: actual[:1] == [revision], meanwhile=look)
+    await until(lambda: actual[:1] == [revision], meanwhile=read_history)

@@ -1,4 +1,4 @@
-"""When a watch has to be heard from, and when it has lived long enough."""
+"""When the heartbeat of a watch is due, and when the watch expires."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ async def test_heartbeat_is_due_a_little_before_the_client_misses_it(
 ) -> None:
     now = asyncio.get_running_loop().time
     before_s = now()
-    timeout = WatchTimers(heartbeat_s, Config(watch_life_s=NEVER_S))
-    assert before_s + min_s < timeout.due_s <= now() + max_s
+    timers = WatchTimers(heartbeat_s, Config(watch_life_s=NEVER_S))
+    assert before_s + min_s < timers.due_s <= now() + max_s
 
 
 async def test_due_heartbeat_waits_a_little_for_a_read() -> None:
     before_s = asyncio.get_running_loop().time()
-    timeout = WatchTimers(10.0, Config(watch_life_s=NEVER_S))
-    timeout._last_s -= 10.0
-    assert timeout.heartbeat_due
-    assert timeout.until_due_s == 0
-    assert 0 < timeout.read_timeout_s <= 0.5
-    timeout.sent()
-    assert timeout.due_s > before_s + 5
+    timers = WatchTimers(10.0, Config(watch_life_s=NEVER_S))
+    timers._last_s -= 10.0
+    assert timers.heartbeat_due
+    assert timers.until_due_s == 0
+    assert 0 < timers.read_timeout_s <= 0.5
+    timers.sent()
+    assert timers.due_s > before_s + 5
 
 
 async def test_watches_that_begin_together_do_not_end_together() -> None:
@@ -49,20 +49,20 @@ async def test_watches_that_end_together_do_not_reconnect_together() -> None:
     drained = Notifier()
     drained.close()
     for pauses in (
-        {_pause_after_its_life() for _ in range(50)},
-        {_pause_after(drained) for _ in range(50)},
+        {_pause_after_expiry() for _ in range(50)},
+        {_pause_after_drain(drained) for _ in range(50)},
     ):
         assert len(pauses) > 25
         assert all(0 <= pause <= 1 for pause in pauses)
 
 
-def _pause_after_its_life() -> float:
+def _pause_after_expiry() -> float:
     with pytest.raises(WatchExpired) as caught:
         WatchTimers(NEVER_S, Config(watch_life_s=0.0)).check_alive(Notifier())
     return caught.value.retry_after_s
 
 
-def _pause_after(drained: Notifier) -> float:
+def _pause_after_drain(drained: Notifier) -> float:
     with pytest.raises(Draining) as caught:
         check_open(drained)
     return caught.value.retry_after_s

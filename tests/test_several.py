@@ -63,17 +63,17 @@ async def test_token_of_one_server_resumes_at_the_other(
     await sides[0].create(2)
     sides[1].batch_id, sides[1].document_ids = sides[0].batch_id, sides[0].document_ids
     record = WatchRecord()
-    for turn in range(6):
-        side, other = sides[turn % 2], sides[1 - turn % 2]
+    for step in range(6):
+        side, other = sides[step % 2], sides[1 - step % 2]
         async with side.stream(resume_token=record.resume_token) as stream:
-            if turn == 0:
+            if step == 0:
                 record.receive(await stream.read())
             else:
-                await other.count("doc-0", turn, 9)
-                while record.documents["doc-0"].progress.completed_segments < turn:
+                await other.count("doc-0", step, 9)
+                while record.documents["doc-0"].progress.completed_segments < step:
                     record.receive(await stream.read())
         record.hang_up()
-        await side.report(rs.DocumentReport(document_id="doc-1", stage=min(turn + 1, 5)))  # type: ignore[arg-type]  # stages by number
+        await side.report(rs.DocumentReport(document_id="doc-1", stage=min(step + 1, 5)))  # type: ignore[arg-type]  # stages by number
     async with sides[0].stream(resume_token=record.resume_token) as stream:
         while record.documents["doc-1"].stage < r.STAGE_INDEXING:
             record.receive(await stream.read())

@@ -43,9 +43,7 @@ from tests.process import ServerProcess, command_line, environment, running
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline, retrying
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="faults are made by what Linux offers"
-)
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the faults need Linux")
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -175,9 +173,9 @@ async def _start(db: Path) -> tuple[int | None, str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gone", [("-shm",), (), ("-shm", "-journal")])
+@pytest.mark.parametrize("removed", [("-shm",), (), ("-shm", "-journal")])
 async def test_log_left_behind_by_a_kill_is_recovered(
-    tmp_path: Path, dataset_id: str, gone: tuple[str, ...]
+    tmp_path: Path, dataset_id: str, removed: tuple[str, ...]
 ) -> None:
     db = tmp_path / "s.db"
     async with running(db) as server, Client(server.grpc) as client:
@@ -188,7 +186,7 @@ async def test_log_left_behind_by_a_kill_is_recovered(
         before = await pipeline.documents()
         await server.kill()
     assert Path(f"{db}-wal").stat().st_size
-    for name in gone:
+    for name in removed:
         Path(f"{db}{name}").unlink(missing_ok=True)
     async with running(db) as server, Client(server.grpc) as client:
         assert await Pipeline(client, dataset_id, pipeline.batch_id).documents() == before

@@ -104,10 +104,10 @@ async def test_holder_that_hung_during_a_scan_changes_nothing(path: Path, clock:
             await one.store.waiting.wait()
         await live(clock, 7, [other])
         assert (await other.lease()).holder != before.holder
-        taken_over = await other.lease()
+        new_lease = await other.lease()
         one.store.unblocked.set()
         await hanging
-        assert await other.lease() == taken_over
+        assert await other.lease() == new_lease
         assert not (await one.document("a")).stalled, "its grace restarted"
 
 

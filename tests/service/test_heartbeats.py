@@ -188,7 +188,7 @@ async def test_heartbeats_beyond_the_limit_wait_or_fail(
     await node.heartbeats.flush()
     heard = await _heard(node)
     early = {key for key, heard_at in heard.items() if heard_at == clock.now_us - 2_000_000}
-    assert early == {(BATCH, "a"), (BATCH, "b"), (BATCH, "c")}, "they made room"
+    assert early == {(BATCH, "a"), (BATCH, "b"), (BATCH, "c")}, "they were written to make room"
     assert heard[BATCH, "e"] == clock.now_us
 
 

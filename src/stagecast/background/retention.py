@@ -67,18 +67,18 @@ class Retention:
             StoreBusy: the store cannot be used now.
         """
         if self._config.retain_batches_s is not None:
-            await self._delete(self._before(self._config.retain_batches_s))
+            await self._delete(self._ended_until(self._config.retain_batches_s))
         for limit in self._limits():
             await self._trim(limit)
 
     def _limits(self) -> Iterator[HistoryLimit]:
         config = self._config
         if config.retain_history_s is not None:
-            yield HistoryLimit(ended_until=self._before(config.retain_history_s), keep=1)
+            yield HistoryLimit(ended_until=self._ended_until(config.retain_history_s), keep=1)
         if config.retain_transitions is not None:
-            yield HistoryLimit(ended_until=self._before(0), keep=config.retain_transitions)
+            yield HistoryLimit(ended_until=self._ended_until(0), keep=config.retain_transitions)
 
-    def _before(self, age_s: float) -> int:
+    def _ended_until(self, age_s: float) -> int:
         """Return the latest end time of batches of this age, at least of the minimum age."""
         return self._clock() - round(max(age_s, MIN_RETENTION_S) * SECOND_US)
 

@@ -67,8 +67,8 @@ class StallDetector:
         self._clock = _ClockMonitor(clock, monotonic, max_s=every_s + _TOLERANCE_S)
         self._grace_from = 0
         self._renewed_s = 0.0
-        self._other: Lease | None = None
-        self._other_since_s = 0.0
+        self._observed: Lease | None = None
+        self._observed_since_s = 0.0
 
     async def run(self) -> None:
         """Scan periodically, until cancelled."""
@@ -108,25 +108,25 @@ class StallDetector:
         lease = await self._store.read(lambda tx: tx.find_lease(), visible=ALL)
         if lease.holder != self._id and not (self._is_free(lease) and await self._take(lease)):
             return
-        step = self._next_step()
-        if lease.reached_at > step.now + _TOLERANCE_US:
+        scan = self._make_scan()
+        if lease.reached_at > scan.now + _TOLERANCE_US:
             await self._set_back()
-        if await self._store.read(lambda tx: tx.has_due(step.until), visible=ALL):
-            await self._repeat(_Step.expire)
-            await self._repeat(_Step.seal)
+        if await self._store.read(lambda tx: tx.has_due(scan.until), visible=ALL):
+            await self._repeat(_Scan.expire)
+            await self._repeat(_Scan.seal)
         elif self._monotonic() - self._renewed_s >= _RENEW_EVERY_S:
-            await self._write(step.renew)
+            await self._write(scan.renew)
 
-    async def _repeat(self, decide: Callable[[_Step, WriteTransaction], int]) -> None:
+    async def _repeat(self, decide: Callable[[_Scan, WriteTransaction], int]) -> None:
         """Decide on everything that is due, step by step."""
-        while await self._write(partial(decide, self._next_step())) == _STEP:  # noqa: ASYNC110 - lets others write
+        while await self._write(partial(decide, self._make_scan())) == _STEP:  # noqa: ASYNC110 - lets others write
             await asyncio.sleep(_PAUSE_S)
 
     async def _set_back(self) -> None:
         """Set back timers in the future, after the clock was set back."""
         last: TimerKey | None = None
         while True:
-            last = await self._write(partial(self._next_step().set_back, after=last))
+            last = await self._write(partial(self._make_scan().set_back, after=last))
             if last is None:
                 return
             await asyncio.sleep(_PAUSE_S)
@@ -136,18 +136,18 @@ class StallDetector:
         self._renewed_s = self._monotonic()
         return done
 
-    def _next_step(self) -> _Step:
-        """Return a step as of now; the grace restarts after a pause or a jump of the clock."""
+    def _make_scan(self) -> _Scan:
+        """Return a transaction as of now; the grace restarts after a pause or clock jump."""
         if not self._clock.is_steady():
             self._grace_from = self._clock.now
-        return _Step(holder=self._id, now=self._clock.now, grace_from=self._grace_from)
+        return _Scan(holder=self._id, now=self._clock.now, grace_from=self._grace_from)
 
     def _is_free(self, lease: Lease) -> bool:
         """Return whether the lease was released, or has expired by the monotonic clock."""
         now_s = self._monotonic()
-        if lease != self._other:
-            self._other, self._other_since_s = lease, now_s
-        return lease.holder == _NO_HOLDER or now_s - self._other_since_s >= _LEASE_S
+        if lease != self._observed:
+            self._observed, self._observed_since_s = lease, now_s
+        return lease.holder == _NO_HOLDER or now_s - self._observed_since_s >= _LEASE_S
 
     async def _take(self, lease: Lease) -> bool:
         """Take a free lease; False if another process was faster."""
@@ -193,7 +193,7 @@ class _ClockMonitor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Step:
+class _Scan:
     """One transaction of a scan, as of a time before it began.
 
     It sees reports that were written while it waited for the lock; time that passed meanwhile does

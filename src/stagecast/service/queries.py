@@ -209,7 +209,7 @@ def _list_batches(tx: ReadTransaction, query: BatchQuery) -> Listed[Batch]:
     before = int(PageToken.decode(query.page.token, *query_key).after) if query.page.token else None
     rows = tx.iterate_batches(query.dataset_id or None, states=query.states, before_key=before)
     batches, following = take_page(rows, batch_size_bound, limit=query.page.size)
-    # Always as long: the length would tell how large the key is.
+    # Of fixed length: otherwise the length would reveal the size of the key.
     further = PageToken(after=f"{batches[-1].key:018}").encode(*query_key) if following else ""
     return Listed(items=batches, next_page_token=further)
 

@@ -146,7 +146,7 @@ class BatchWatches:
         self, watcher: Watcher, tail: Tail, timers: WatchTimers
     ) -> AsyncGenerator[bytes]:
         """Yield the messages after the watcher's cursor, until the batch has ended."""
-        if watcher.over:
+        if watcher.ended:
             return
         page: Page | None = None
         while True:
@@ -160,7 +160,7 @@ class BatchWatches:
                 if message is not None:
                     yield message
                     message = None
-                if watcher.over:
+                if watcher.ended:
                     return
             elif watcher.unavailable and timers.heartbeat_due:
                 yield watcher.heartbeat()

@@ -58,7 +58,7 @@ class Page:
     """The result of one read after a cursor: encoded entries with their revision or progress_seq.
 
     `entry_bytes` is the size of all entries, and `batch` is as of `after`. `whole`: the last
-    transition is the last of its call. `caught_up`: the read reached the end of the log. `over`:
+    transition is the last of its call. `caught_up`: the read reached the end of the log. `ended`:
     the batch was terminal then.
     """
 
@@ -70,7 +70,7 @@ class Page:
     batch: Batch
     whole: bool
     caught_up: bool
-    over: bool
+    ended: bool
     _messages: dict[tuple[int, int, bool], bytes] = field(default_factory=dict)
 
     @property
@@ -192,7 +192,7 @@ def read_page(
         batch=batch,
         whole=whole,
         caught_up=not more,
-        over=not more and batch_state(batch).terminal,
+        ended=not more and batch_state(batch).terminal,
     )
 
 

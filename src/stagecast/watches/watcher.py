@@ -27,7 +27,7 @@ class Watcher:
 
     Attributes:
         cursor: the position up to which messages were sent.
-        over: whether there will be no more.
+        ended: whether there will be no more messages.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Watcher:
     ) -> None:
         self.name: BatchName = (request.dataset_id, request.batch_id)
         self.cursor = Cursor(key=0, revision=0, write_id=0, progress_seq=0, server_epoch=0)
-        self.over = False
+        self.ended = False
         self._has_read = False  # the store itself, since it began to follow
         self._at_token = True  # the last message had a token
         self._store = store
@@ -68,7 +68,7 @@ class Watcher:
         self.cursor = snapshot.cursor
         self._batch = snapshot.batch
         self._has_read = False
-        self.over = batch_state(snapshot.batch).terminal and not self._follow
+        self.ended = batch_state(snapshot.batch).terminal and not self._follow
 
     def restart(self, error: TokenExpired) -> SnapshotReason:
         """Return the reason for a snapshot after the log was trimmed beyond the cursor.
@@ -86,7 +86,7 @@ class Watcher:
 
     def has_news(self, page: Page) -> bool:
         """Return whether a page has entries after the cursor, or ends the watch."""
-        ends = page.over and not self._follow
+        ends = page.ended and not self._follow
         return ends or page.has_news_after(self.cursor, progress=self._progress)
 
     def message(self, page: Page) -> bytes:
@@ -98,7 +98,7 @@ class Watcher:
     def advance(self, page: Page) -> None:
         """Move the cursor to the end of a page."""
         self.cursor = page.advance(self.cursor, progress=self._progress)
-        self.over = page.over and not self._follow
+        self.ended = page.ended and not self._follow
         self._at_token = page.whole
         self._batch = page.batch if page.whole else None
 

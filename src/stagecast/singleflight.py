@@ -27,7 +27,7 @@ class SingleFlight(Generic[T]):
         self._callers: Counter[asyncio.Task[T]] = Counter()
 
     async def do(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the work with this key; it is cancelled when all callers left."""
+        """Return the result of the work with this key; cancelled once all callers left."""
         if key not in self._waiting:
             self._waiting[key] = asyncio.create_task(self._run(key, work))
         task = self._waiting[key]

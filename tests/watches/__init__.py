@@ -1,3 +1,3 @@
-"""The watch, promise by promise."""
+"""Tests of watches, guarantee by guarantee."""
 
 from __future__ import annotations

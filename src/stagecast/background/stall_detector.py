@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class StallDetector:
-    """Scans a store for due timers, in turn with the detectors of other processes.
+    """Scans a store for due timers, alone among the detectors of all processes.
 
     Args:
         store: the store to scan.

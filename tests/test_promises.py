@@ -47,7 +47,7 @@ def test_limits_are_documented_with_the_figures_that_servers_keep_to() -> None:
         f"{ours.request_s:.0f} s; {hurried_s:.0f} s while {few} others are on their way",
         f"{connection.BUSY_TIMEOUT_MS / 1_000:.0f} s",
         f"{ours.request_s:.0f} s",
-        f"{protocol._PIPELINED} more",
+        f"{protocol._MAX_PIPELINED} more",
         f"{reports._MAX_DOCUMENTS:,}, {reports._MAX_REPORTS:,}",
         f"32, {reports._MAX_MESSAGE:,}",  # labels: at their limit in tests/wire/test_checks.py
         f"{ours.keepalive_s + ours.keepalive_timeout_s:.0f} s",

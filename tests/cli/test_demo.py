@@ -312,7 +312,7 @@ async def test_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["EMPTY"], "there are no *.txt or *.md files in"),
+        (["EMPTY"], "no *.txt or *.md files in"),
         (["--http", "127.0.0.1:8000"], "--http goes with --grpc"),
         (["--grpc", "unix:/tmp/a"], "--http is required with unix:/tmp/a"),
         (["--search", " "], "--search needs words"),

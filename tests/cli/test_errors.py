@@ -164,9 +164,7 @@ async def test_answer_that_is_no_message_is_told_in_one_line(
     garbage: str, command: tuple[str, ...]
 ) -> None:
     ended = await stagecast(*command, "--grpc", garbage)
-    reported = (
-        f"Error: the call to {garbage} failed with INTERNAL: what was answered cannot be decoded"
-    )
+    reported = f"Error: the call to {garbage} failed with INTERNAL: the response cannot be decoded"
     assert (ended.code, ended.out, ended.err) == (2, "", f"{reported}\n")
 
 

@@ -33,7 +33,7 @@ async def attempt(client: Client, dataset_id: str) -> AsyncIterator[Attempt]:
         )
     )
     attempt = Attempt(client, started, heartbeat_s=0.001)
-    heartbeats = asyncio.create_task(attempt.stay_alive())
+    heartbeats = asyncio.create_task(attempt.send_heartbeats())
     yield attempt
     heartbeats.cancel()
 
@@ -41,8 +41,8 @@ async def attempt(client: Client, dataset_id: str) -> AsyncIterator[Attempt]:
 async def ordered(attempt: Attempt, order: pb.WorkerOrder.ValueType) -> None:
     async with asyncio.timeout(60):
         while attempt._order != order:
-            await attempt._ordered.wait()
-            attempt._ordered.clear()
+            await attempt._order_received.wait()
+            attempt._order_received.clear()
 
 
 async def test_a_paused_worker_holds_until_it_is_resumed(client: Client, attempt: Attempt) -> None:
@@ -61,7 +61,7 @@ async def test_a_paused_worker_holds_until_it_is_resumed(client: Client, attempt
     await client.controls.Resume(cs.ResumeRequest(**names))
     async with asyncio.timeout(60):
         await entering
-        await attempt.sent()
+        await attempt.flush()
     document = (await client.status.GetDocument(s.GetDocumentRequest(**names))).document
     assert document.stage == r.STAGE_PARSING
 
@@ -73,7 +73,7 @@ async def test_a_worker_drops_what_a_heartbeat_tells_it_to(
         cs.StopRequest(dataset_id=attempt._document.dataset_id, batch_id=attempt._document.batch_id)
     )
     await ordered(attempt, pb.WORKER_ORDER_STOP)
-    with pytest.raises(Dropped, match="answered WORKER_ORDER_STOP"):
+    with pytest.raises(Dropped, match="heartbeat with WORKER_ORDER_STOP"):
         await attempt.enter(r.STAGE_PARSING)
 
 

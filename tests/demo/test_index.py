@@ -50,11 +50,11 @@ async def test_chunks_put_twice_are_there_once(index: Index) -> None:
 
 
 async def test_telling_word_is_what_the_texts_are_about(index: Index) -> None:
-    assert await index.find_telling_word() is None
+    assert await index.find_keyword() is None
     everywhere = "There would always be something about which there is nothing. "
     await index.add("a", 1, [everywhere + "Otter, otter and otters.", everywhere, everywhere])
     await index.add("b", 1, [everywhere + "Herons and herons with herons.", everywhere])
-    assert await index.find_telling_word() == "herons"
+    assert await index.find_keyword() == "herons"
 
 
 async def test_a_file_that_cannot_be_used_is_an_ingestion_error(tmp_path: Path) -> None:

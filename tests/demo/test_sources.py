@@ -92,8 +92,8 @@ def test_what_is_left_out_of_a_directory_is_told(
     actual = find_sources([tmp_path])
     assert [source.display_name for source in actual] == ["a.md", "b.md"]
     assert caplog.messages == [
-        f"left out {tmp_path / 'broken.md'}: No such file or directory",
-        f"left out {tmp_path / 'loop.md'}: Too many levels of symbolic links",
+        f"skipped {tmp_path / 'broken.md'}: No such file or directory",
+        f"skipped {tmp_path / 'loop.md'}: Too many levels of symbolic links",
     ]
 
 
@@ -110,8 +110,8 @@ async def test_demo_goes_on_without_what_it_may_not_look_into(tmp_path: Path) ->
             (tmp_path / name).chmod(0o755)
     assert ended.code == 0, ended.err
     assert ended.err.splitlines() == [
-        f"left out {tmp_path / 'closed'}: Permission denied",
-        f"left out {tmp_path / 'listed' / 'c.md'}: Permission denied",
+        f"skipped {tmp_path / 'closed'}: Permission denied",
+        f"skipped {tmp_path / 'listed' / 'c.md'}: Permission denied",
     ]
 
 

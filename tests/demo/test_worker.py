@@ -118,10 +118,10 @@ async def test_an_index_that_takes_nothing_fails_the_document(
 async def test_a_worker_drops_a_document_that_another_has_taken_over(
     client: Client, dataset_id: str, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = [tmp_path / "started", tmp_path / "next"]
+    names = [tmp_path / "disputed", tmp_path / "next"]
     for path in names:
         path.write_text("A text.")
-    sources = sources_of(started=names[0], next=names[1])
+    sources = sources_of(disputed=names[0], next=names[1])
     batch = await submit(client, dataset_id, sources)
     in_flight = Gate(index)
     first = Worker(client, batch, in_flight, name="first")
@@ -131,12 +131,12 @@ async def test_a_worker_drops_a_document_that_another_has_taken_over(
         await in_flight.reached.wait()
         await second.ingest(sources[0])
         in_flight.open.set()
-    assert "dropped 'started'" in caplog.text
+    assert "dropped 'disputed'" in caplog.text
     record = WatchRecord()
     await watch(client, s.WatchBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id), record)
     workers = {name: (d.worker, d.attempt, d.state) for name, d in record.documents.items()}
     assert workers == {
-        "started": ("second", 2, r.DOCUMENT_STATE_SUCCEEDED),
+        "disputed": ("second", 2, r.DOCUMENT_STATE_SUCCEEDED),
         "next": ("first", 1, r.DOCUMENT_STATE_SUCCEEDED),
     }
 

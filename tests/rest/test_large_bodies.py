@@ -60,7 +60,7 @@ async def test_one_is_made_at_a_time() -> None:
 async def test_who_finds_no_room_in_time_is_told_to_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(large_bodies, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(large_bodies, "_TIMEOUT_S", 0.01)
     under_way = LargeBodyBudget()
     slow = [await under_way.make(make) for _ in range(3)]
     with pytest.raises(StoreBusy) as caught:
@@ -85,7 +85,7 @@ async def test_who_waits_for_its_turn_comes_to_it_however_many_are_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def wait_in_turn(timer_s: float) -> None:
-        monkeypatch.setattr(large_bodies, "_PATIENCE_S", timer_s)
+        monkeypatch.setattr(large_bodies, "_TIMEOUT_S", timer_s)
         under_way = LargeBodyBudget()
 
         async def take_time() -> Content:

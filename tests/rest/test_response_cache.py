@@ -104,7 +104,7 @@ async def test_late_answer_does_not_replace_a_newer_one_for_good(
 async def test_what_is_kept_is_bounded_and_the_oldest_goes(
     notifier: Notifier, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overhead = response_cache._PER_ANSWER + response_cache._PER_TOPIC
+    overhead = response_cache._PER_ENTRY + response_cache._PER_TOPIC
     monkeypatch.setattr(response_cache, "_BYTES", 5 * (len("k1" + "0") + overhead))
     answers = ResponseCache(notifier)
     for number in range(10):
@@ -120,7 +120,7 @@ async def test_answer_that_was_asked_for_again_stays_and_what_goes_listens_no_mo
     notifier: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = ResponseCache(notifier)
-    size = len("k1" + "0") + response_cache._PER_ANSWER + response_cache._PER_TOPIC
+    size = len("k1" + "0") + response_cache._PER_ENTRY + response_cache._PER_TOPIC
     monkeypatch.setattr(response_cache, "_BYTES", 2 * size)
     for key in ("k1", "k2"):
         await answers.make((ALL, key), [(key,)], partial(make, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stagecast.rest.uuids import BadUuid, read_uuid
+from stagecast.rest.uuids import InvalidUuid, parse_uuid
 
 FOREIGN = (
     "invalid character: expected an optional prefix of `urn:uuid:` followed by [0-9a-fA-F-], found "
@@ -105,8 +105,8 @@ OBSERVED = [
 
 @pytest.mark.parametrize(("text", "message"), OBSERVED)
 def test_bad_text_is_told_in_the_words_of_pydantic(text: str, message: str) -> None:
-    with pytest.raises(BadUuid) as refusal:
-        read_uuid(text)
+    with pytest.raises(InvalidUuid) as refusal:
+        parse_uuid(text)
     assert str(refusal.value) == message
 
 
@@ -123,11 +123,11 @@ def test_bad_text_is_told_in_the_words_of_pydantic(text: str, message: str) -> N
     ],
 )
 def test_every_form_is_read_as_the_canonical_one(text: str) -> None:
-    assert read_uuid(text) == "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
+    assert parse_uuid(text) == "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 
 
 @pytest.mark.parametrize(
     "text", ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]
 )
 def test_nil_and_max_are_uuids(text: str) -> None:
-    assert read_uuid(text) == text
+    assert parse_uuid(text) == text

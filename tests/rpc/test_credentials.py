@@ -278,5 +278,7 @@ async def test_client_takes_a_key_as_it_stands_in_a_file(server: App, key: str) 
 
 @pytest.mark.parametrize("text", ["a\nb", "schlüssel", "a\x00b"])
 async def test_client_refuses_what_can_be_no_key(server: App, text: str) -> None:
-    with pytest.raises(ValueError, match="a key has printable ASCII characters only"):
+    with pytest.raises(
+        ValueError, match="invalid key: only printable ASCII characters are allowed"
+    ):
         Client(server.grpc_address, key=text)

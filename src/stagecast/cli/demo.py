@@ -225,7 +225,7 @@ async def _show_rest(target: _Server, batch: r.Batch) -> None:
 
 async def _show_search(index: Index, words: str | None) -> None:
     """Search the index for words, or for one that it finds telling, and print the best chunk."""
-    words = words or await index.find_telling_word()
+    words = words or await index.find_keyword()
     path = shown(str(index.path))
     if words is None:
         echo(f"Nothing to search for in {path}: no text is in it.\n")

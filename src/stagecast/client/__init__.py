@@ -1,4 +1,4 @@
-"""For programs that report or watch: stubs on one channel, a watch that survives, error details."""
+"""The client library: stubs on one channel, a watch that reconnects, error details."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long to wait before a call is tried again."""
+"""The pause before a call is retried."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import random
 
 _FIRST_S = 0.1
 _LONGEST_S = 5.0
-_MAX_S = 60.0  # whatever a server advises
+_MAX_S = 60.0  # whatever `RetryInfo` says
 
 
 class Backoff:
-    """Pauses that grow from failure to failure, spread so that clients do not come together."""
+    """Exponential backoff with jitter."""
 
     def __init__(self) -> None:
         self._pause_s = _FIRST_S
 
     def reset(self) -> None:
-        """Begin again with short pauses: a call has succeeded."""
+        """Start again with the shortest pause; to be called after a success."""
         self._pause_s = _FIRST_S
 
     async def wait(self, advised_s: float | None) -> None:
-        """Wait as long as the server advised, if it did, else longer than the last time."""
+        """Wait for the delay that the server advised, or without one, longer than the last time."""
         spread = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
         await asyncio.sleep(min(advised_s or self._pause_s * spread, _MAX_S))
         self._pause_s = min(2 * self._pause_s, _LONGEST_S)

@@ -1,4 +1,4 @@
-"""The channel of a client: plain or TLS, and the key that every call on it bears."""
+"""The channel of a client: plaintext or TLS, with a key in the metadata of every call."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import grpc
 from grpc import aio
 
 from stagecast.certificates import read_certificates, read_pair
-from stagecast.client.decoding import UnaryCall, quietly_decoding
+from stagecast.client.decoding import UnaryCall, decoding_to_none
 from stagecast.config import check_address, is_loopback, socket_path
 from stagecast.errors import StartError
 
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # A server that is back is noticed within seconds, however long it was away.
+    # Reconnect within seconds, however long the server was unavailable.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
 
 class LazyChannel:
-    """What stubs need of a channel, which is made on the loop that first calls on it.
+    """A channel for stubs that connects on the first call.
 
-    A channel of grpc belongs to the loop that runs when it is made. So there is one for each loop,
-    and none before a call.
+    A grpc channel belongs to the event loop that runs when it is created. So there is one per loop,
+    created on the first call.
 
     Args:
         address: `HOST:PORT`, or `unix:PATH`.
-        key: what calls bear, as it stands in a file or not.
-        timeout_s: how long a call with one answer may take if it does not say.
+        key: sent with every call; surrounding whitespace is ignored.
+        timeout_s: the default timeout of unary calls.
 
     Raises:
-        ValueError: the address is malformed, the key is none, or a file cannot be read or does not
-            hold what it should; or only one of a certificate and its key is given.
+        ValueError: the address or the key is invalid, or a file cannot be read or does not contain
+            a certificate or key.
     """
 
     def __init__(
@@ -54,33 +54,33 @@ class LazyChannel:
     ) -> None:
         self._timeout_s = timeout_s
         self._target = _target_of(check_address(address, to_call=True))
-        # Not even to this machine would grpc go past the proxy that the environment names.
+        # grpc would use the proxy of the environment even for loopback addresses.
         proxy = (("grpc.enable_http_proxy", 0),) if is_loopback(address) else ()
-        # The path of a socket is no host that a certificate could be for.
+        # A certificate cannot name the path of a socket.
         host = (("grpc.ssl_target_name_override", "localhost"),) if socket_path(address) else ()
         self._options = (*_OPTIONS, *proxy, *host)
         self._credentials = _credentials(ca, cert, cert_key) if tls or ca or cert else None
-        # Interceptors would do it too, and wrap every call and message; nor does grpc let
-        # credentials of a call go over a channel without TLS.
+        # Interceptors would wrap every call and message, and grpc sends call credentials only
+        # over TLS.
         self._metadata = _metadata(key.strip()) if key else ()
         self._channels: dict[asyncio.AbstractEventLoop, aio.Channel] = {}
 
-    def unary_unary(self, *method: Any, **how: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
-        """Return what makes a call with one answer."""
-        how = quietly_decoding(how)
-        call = self._calling(lambda channel: channel.unary_unary(*method, **how))
+    def unary_unary(self, *method: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
+        """Return a unary call."""
+        options = decoding_to_none(options)
+        call = self._calling(lambda channel: channel.unary_unary(*method, **options))
         limit = {"timeout": self._timeout_s}
-        return lambda *request, **how: UnaryCall(call(*request, **limit | how))
+        return lambda *request, **options: UnaryCall(call(*request, **limit | options))
 
-    def unary_stream(self, *method: Any, **how: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
-        """Return what makes a call with a stream of answers; one that is malformed is `None`."""
-        how = quietly_decoding(how)
-        return self._calling(lambda channel: channel.unary_stream(*method, **how))
+    def unary_stream(self, *method: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
+        """Return a server-streaming call; a message that cannot be decoded is `None`."""
+        options = decoding_to_none(options)
+        return self._calling(lambda channel: channel.unary_stream(*method, **options))
 
     def open(self) -> None:
-        """Make a channel on the running loop, unless there is one that is not closed."""
+        """Create the channel of the running loop, unless it has an open one."""
         loop = asyncio.get_running_loop()
-        # What belonged to a loop that has ended is of no use to anybody.
+        # Channels of closed loops cannot be used any more.
         self._channels = {
             other: channel for other, channel in self._channels.items() if not other.is_closed()
         }
@@ -89,17 +89,17 @@ class LazyChannel:
             self._channels[loop] = self._make()
 
     async def close(self) -> None:
-        """Close the channel of the running loop; calls on that fail from then on."""
-        await self._running().close()
+        """Close the channel of the running loop; later calls on it fail."""
+        await self._current().close()
 
     def _calling(self, on: Callable[[aio.Channel], Callable[..., Any]]) -> Callable[..., Any]:
-        def call(request: Any, *, metadata: Any = (), **how: Any) -> Any:  # noqa: ANN401 - as grpc has it
-            rpc = on(self._running())
-            return rpc(request, metadata=(*(metadata or ()), *self._metadata), **how)
+        def call(request: Any, *, metadata: Any = (), **options: Any) -> Any:  # noqa: ANN401 - as grpc has it
+            rpc = on(self._current())
+            return rpc(request, metadata=(*(metadata or ()), *self._metadata), **options)
 
         return call
 
-    def _running(self) -> aio.Channel:
+    def _current(self) -> aio.Channel:
         """Return the channel of the running loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._channels:
@@ -113,7 +113,7 @@ class LazyChannel:
 
 
 def _target_of(address: str) -> str:
-    """Return what grpc calls an address; by itself it would take `dns:50051` for a host `50051`."""
+    """Return the grpc target; grpc itself would read `dns:50051` as the host `50051`."""
     path = socket_path(address)
     return f"dns:///{quote(address, safe='[]:')}" if path is None else f"unix:{quote(path)}"
 
@@ -123,18 +123,18 @@ def _credentials(
 ) -> grpc.ChannelCredentials:
     try:
         roots = b"".join(read_certificates(ca)) if ca else None
-        shown, private = read_pair(cert, cert_key) if cert and cert_key else (None, None)
+        certificate, private_key = read_pair(cert, cert_key) if cert and cert_key else (None, None)
     except StartError as error:
         raise ValueError(str(error)) from error
-    return grpc.ssl_channel_credentials(roots, private, shown)
+    return grpc.ssl_channel_credentials(roots, private_key, certificate)
 
 
 def _metadata(key: str) -> tuple[tuple[str, str], ...]:
-    """Return what bears a key.
+    """Return the metadata with a key.
 
     Raises:
-        ValueError: it is no key, and no header could bear it.
+        ValueError: the key has characters that a header cannot have.
     """
     if not (key.isascii() and key.isprintable()):
-        raise ValueError("a key has printable ASCII characters only")
+        raise ValueError("invalid key: only printable ASCII characters are allowed")
     return (("authorization", f"Bearer {key}"),) if key else ()

@@ -21,18 +21,18 @@ def _nothing() -> None:
 
 
 class Client:
-    """The stubs of the services on one channel, and a watch that survives reconnects.
+    """The stubs of the services on one channel, and a watch that reconnects.
 
-    Use it in an `async with` block; it may be made before there is an event loop.
+    Use it in an `async with` block; it may be created before there is an event loop.
 
     Args:
         address: `HOST:PORT` of the server's gRPC, or `unix:PATH`.
-        key: what the server asks for: a key, or a signed token.
-        tls: whether to speak TLS; by itself it trusts whom the system trusts.
-        ca: a file of certificates to trust instead, in PEM; means TLS.
-        cert, cert_key: files of the client's own certificate and its private key, in PEM; mean TLS.
-        timeout_s: how long a call other than a watch may take, unless it names a `timeout` itself;
-            for ever if left out. Beyond it a call fails with `DEADLINE_EXCEEDED`.
+        key: an API key or a signed token.
+        tls: whether to use TLS, by default with the certificates that the system trusts.
+        ca: a PEM file of certificates to trust instead; implies TLS.
+        cert, cert_key: PEM files of the client certificate and its private key; imply TLS.
+        timeout_s: the default `timeout` of unary calls, which then fail with `DEADLINE_EXCEEDED`;
+            `None` for no limit.
 
     Attributes:
         reports: the stub of `ReportService`.
@@ -40,8 +40,8 @@ class Client:
         controls: the stub of `ControlService`.
 
     Raises:
-        ValueError: a file cannot be read or holds no certificate or no key, only one of `cert` and
-            `cert_key` is given, `key` cannot be one, or `address` is malformed.
+        ValueError: `address` or `key` is invalid, a file cannot be read or does not contain a
+            certificate or key, or only one of `cert` and `cert_key` is given.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Client:
         timeout_s: float | None = None,
     ) -> None:
         if (cert is None) != (cert_key is None):
-            raise ValueError("a client certificate and its key go together")
+            raise ValueError("give both a client certificate and its private key, or neither")
         self._channel = LazyChannel(
             address,
             key=key,
@@ -66,7 +66,7 @@ class Client:
             cert_key=cert_key,
             timeout_s=timeout_s,
         )
-        channel = cast("aio.Channel", self._channel)  # as far as stubs are concerned
+        channel = cast("aio.Channel", self._channel)  # it has what stubs use
         self.reports = ReportServiceStub(channel)
         self.status = StatusServiceStub(channel)
         self.controls = ControlServiceStub(channel)
@@ -85,9 +85,5 @@ class Client:
         give_up_after_s: float = 600.0,
         on_lost: Callable[[], None] = _nothing,
     ) -> AsyncGenerator[pb.WatchBatchResponse]:
-        """Yield the messages of a watch, each with a token, across reconnects; see `watch_batch`.
-
-        It gives up when the server was away for so long; the first connection is tried once.
-        `on_lost` is called when a connection is lost and could not be made again at once.
-        """
+        """Yield the messages of a watch across reconnects, each with a token; see `watch_batch`."""
         return watch_batch(self.status, request, give_up_after_s=give_up_after_s, on_lost=on_lost)

@@ -1,6 +1,6 @@
-"""Answers that are no message.
+"""Responses that cannot be decoded.
 
-grpc writes a traceback for them, and goes on with `None` in their place.
+grpc logs a traceback for each and returns `None` in its place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from grpc import aio
 
 
 class UnaryCall:
-    """A call with one answer that raises if that cannot be decoded; else it is as grpc has it."""
+    """A unary call that raises an error if the response cannot be decoded."""
 
     def __init__(self, call: Any) -> None:  # noqa: ANN401 - grpc has no public class of it
         self._call = call
@@ -23,20 +23,20 @@ class UnaryCall:
         return getattr(self._call, name)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Return the answer.
+        """Return the response.
 
         Raises:
-            grpc.aio.AioRpcError: the call failed, or the answer cannot be decoded.
+            grpc.aio.AioRpcError: the call failed, or the response cannot be decoded.
         """
-        answer = yield from self._call.__await__()
-        if answer is None:
-            raise undecodable()
-        return answer
+        response = yield from self._call.__await__()
+        if response is None:
+            raise undecodable_error()
+        return response
 
 
-def quietly_decoding(how: dict[str, Any]) -> dict[str, Any]:
-    """Return how a stub makes a call, so that grpc says nothing of what cannot be decoded."""
-    decode: Callable[[bytes], Any] = how["response_deserializer"]
+def decoding_to_none(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a stub's options with a deserializer that returns `None` instead of raising."""
+    decode: Callable[[bytes], Any] = options["response_deserializer"]
 
     def decode_or_none(data: bytes) -> Any:  # noqa: ANN401 - whatever message it is
         try:
@@ -44,14 +44,14 @@ def quietly_decoding(how: dict[str, Any]) -> dict[str, Any]:
         except DecodeError:
             return None
 
-    return {**how, "response_deserializer": decode_or_none}
+    return {**options, "response_deserializer": decode_or_none}
 
 
-def undecodable() -> aio.AioRpcError:
-    """Return the error for an answer that is `None`."""
+def undecodable_error() -> aio.AioRpcError:
+    """Return the error for a response that is `None`."""
     return aio.AioRpcError(
         grpc.StatusCode.INTERNAL,
         aio.Metadata(),
         aio.Metadata(),
-        details="what was answered cannot be decoded",
+        details="the response cannot be decoded",
     )

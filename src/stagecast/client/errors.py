@@ -1,4 +1,4 @@
-"""What a refused call says to programs: the `google.rpc` details in its trailing metadata."""
+"""The `google.rpc` error details in the trailing metadata of a failed call."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorDetails:
-    """Why a call was refused.
+    """Why a call failed.
 
     `reason` is one of those in the protos, empty if the error did not come from stagecast;
-    `retry_after_s` is `None` where trying again makes no sense.
+    `retry_after_s` is `None` if a retry would not help.
     """
 
     reason: str

@@ -1,4 +1,4 @@
-"""Calls that outlast a server which is away for a while."""
+"""Calls that are retried while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from grpc import aio
 
 from stagecast.client import Backoff, details_of
 
-_CALL_S = 10.0  # how long one call may take
-_TIMEOUT_S = 60.0  # how long a call is repeated while the server is away
+_CALL_S = 10.0  # the timeout of one try
+_TIMEOUT_S = 60.0  # how long a call is retried
 _TRANSIENT = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,  # by a server that let go of the connection
+    grpc.StatusCode.CANCELLED,  # by a server that closed the connection
 )
 
 Q = TypeVar("Q")
@@ -25,10 +25,10 @@ A = TypeVar("A")
 async def call(
     rpc: aio.UnaryUnaryMultiCallable[Q, A], request: Q, *, timeout_s: float = _TIMEOUT_S
 ) -> A:
-    """Make a call, and repeat it while the server is away: when it says, else ever more slowly.
+    """Make a call, and retry it while the server is unavailable: as it advises, or with backoff.
 
     Raises:
-        grpc.aio.AioRpcError: the call was refused, or the server did not come back in time.
+        grpc.aio.AioRpcError: the call was refused, or the server was unavailable for too long.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s

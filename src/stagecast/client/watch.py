@@ -1,4 +1,4 @@
-"""A watch that survives: it reconnects and goes on with exactly the next transition."""
+"""A watch that reconnects and resumes with exactly the next transition."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from stagecast.client.backoff import Backoff
-from stagecast.client.decoding import undecodable
+from stagecast.client.decoding import undecodable_error
 from stagecast.client.errors import details_of
 from stagecast.v1 import status_service_pb2 as pb
 
-if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the other
+if TYPE_CHECKING:  # the stub of an aio channel, which exists for type checkers only
     from stagecast.v1.status_service_pb2_grpc import StatusServiceAsyncStub
 
-# A server that lets go of a connection may have no time to say why.
+# A server that closes a connection may have no time to send a status.
 _TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _HEARTBEAT_S = 15
-_SILENCE_S = 2.5 * _HEARTBEAT_S  # then the connection is dead, whatever TCP says
+_SILENCE_S = 2.5 * _HEARTBEAT_S  # without a message; then the connection counts as dead
 
 
 _Call = aio.UnaryStreamCall[pb.WatchBatchRequest, pb.WatchBatchResponse]
@@ -37,18 +37,19 @@ async def watch_batch(
 ) -> AsyncGenerator[pb.WatchBatchResponse]:
     """Yield the messages of `WatchBatch`, across lost connections and server restarts.
 
-    Messages that are a part only are merged with those that follow, so that each one that is
-    yielded bears a `resume_token`: whoever stores that with what it did can begin again from there.
+    Partial messages are merged with those that follow, so that each message yielded has a
+    `resume_token`: a caller that stores it with the results of its work can resume from there.
 
     Args:
         status: the stub to call.
         request: what to watch; its `heartbeat_interval` is set here.
-        give_up_after_s: how long to try to reconnect before the error is raised.
-        on_lost: called when a connection is lost and could not be made again at once.
+        give_up_after_s: how long to try to reconnect before the error is raised; the first
+            connection is tried only once.
+        on_lost: called when a connection is lost and the first reconnect has failed.
 
     Raises:
-        grpc.aio.AioRpcError: the call was refused, the first connection failed, or the server did
-            not come back in time.
+        grpc.aio.AioRpcError: the call was refused, the first connection failed, or the server was
+            unavailable for too long.
     """
     resumed = pb.WatchBatchRequest()
     resumed.CopyFrom(request)
@@ -57,12 +58,12 @@ async def watch_batch(
     while True:
         call = status.WatchBatch(resumed)
         try:
-            # The server lets it begin after it has looked at the token, before there is news.
-            await _accepted(call)
+            # The server accepts it once it has checked the token, before the first message.
+            await _wait_until_accepted(call)
             outages.connected()
             async with contextlib.aclosing(_whole_messages(call)) as messages:
                 async for message in messages:
-                    outages.last_message_at()
+                    outages.message_received()
                     resumed.resume_token = message.resume_token
                     yield message
             return
@@ -71,11 +72,11 @@ async def watch_batch(
             transient = error.code() in _TRANSIENT or advised is not None
             if not transient or outages.too_long:
                 raise
-        await outages.outlast(advised)
+        await outages.wait(advised)
 
 
 class _Outages:
-    """How long the server was away, and for how long to try again."""
+    """How long the server has been unavailable, and whether to retry."""
 
     def __init__(self, give_up_after_s: float, on_lost: Callable[[], None]) -> None:
         self._now = asyncio.get_running_loop().time
@@ -94,61 +95,61 @@ class _Outages:
         )
 
     def connected(self) -> None:
-        """Note that the server has taken a call."""
+        """Record that the server has accepted a call."""
         self._last_message_at = self._last_message_at or self._now()
         self._failures = 0
 
-    def last_message_at(self) -> None:
-        """Note that a message came."""
+    def message_received(self) -> None:
+        """Record that a message was received."""
         self._last_message_at = self._now()
         self._backoff.reset()
 
-    async def outlast(self, advised_s: float | None) -> None:
-        """Wait until it is time to try again."""
+    async def wait(self, advised_s: float | None) -> None:
+        """Wait before the next retry."""
         self._failures += 1
         if self._failures == 2:
             self._on_lost()
         await self._backoff.wait(advised_s)
 
 
-async def _accepted(call: _Call) -> None:
-    """Wait until the server has taken the call."""
+async def _wait_until_accepted(call: _Call) -> None:
+    """Wait until the server has accepted the call."""
     try:
         async with asyncio.timeout(_SILENCE_S):
             await call.wait_for_connection()
     except TimeoutError:
         call.cancel()
-        raise _silent() from None
+        raise _silence_error() from None
 
 
 async def _whole_messages(
     call: _Call,
 ) -> AsyncGenerator[pb.WatchBatchResponse]:
-    """Yield messages that bear a token; parts that lead to none are dropped, they come again."""
-    gathered = pb.WatchBatchResponse()
+    """Yield messages with a token; parts at the end without one are dropped and sent again."""
+    merged = pb.WatchBatchResponse()
     try:
         while True:
             async with asyncio.timeout(_SILENCE_S):
                 message = await call.read()
             if message is None:
-                raise undecodable()
+                raise undecodable_error()
             if not isinstance(message, pb.WatchBatchResponse):  # the end of the stream
                 return
-            gathered.ClearField("server_time")
-            gathered.MergeFrom(message)
+            merged.ClearField("server_time")
+            merged.MergeFrom(message)
             if message.resume_token:
-                yield gathered
-                gathered = pb.WatchBatchResponse()
+                yield merged
+                merged = pb.WatchBatchResponse()
     except TimeoutError:
-        raise _silent() from None
+        raise _silence_error() from None
     finally:
         call.cancel()
 
 
-def _silent() -> aio.AioRpcError:
+def _silence_error() -> aio.AioRpcError:
     return aio.AioRpcError(
         grpc.StatusCode.UNAVAILABLE,
         aio.Metadata(),
         aio.Metadata(),
-        details=f"nothing was heard for {_SILENCE_S:g} s",
+        details=f"no message received for {_SILENCE_S:g} s",
     )

@@ -1,1 +1,1 @@
-"""The pipeline of `stagecast demo`: reads files, cuts them into chunks, indexes, and reports it."""
+"""The pipeline of `stagecast demo`: splits files into chunks, indexes them, and reports."""

@@ -1,7 +1,7 @@
 """The full-text index that the demo fills: an SQLite file with FTS5.
 
-It stands for the vector store of a real pipeline. All calls run in one thread of its own, which has
-the connection, so that neither the loop nor another worker waits for the disk.
+It stands for the vector store of a real pipeline. All calls run in one thread that owns the
+connection, so that neither the event loop nor another worker waits for the disk.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from stagecast.failures import reason_of
 
 T = TypeVar("T")
 
-# What a text is about stands close together in it: the word that occurs most often in each chunk
-# that has it. Words that are everywhere, or hardly anywhere, say nothing.
-_TELLING_WORD = """
+# A keyword is concentrated: it occurs most often in each chunk that has it. Words that are
+# in most chunks, or that are rare, say nothing about a text.
+_KEYWORD = """
 SELECT term FROM terms
 WHERE length(term) BETWEEN 5 AND 24 AND term NOT GLOB '*[0-9]*'
 ORDER BY cnt >= 3 AND 2 * doc <= (SELECT count(*) FROM chunks) DESC, 1.0 * cnt / doc DESC, term
@@ -45,10 +45,10 @@ class Index:
     """Chunks of documents and a search over them. Use it in an `async with` block.
 
     Args:
-        path: the file; it is created if it is not there.
+        path: the file; it is created if missing.
 
     Raises:
-        IngestionError: the file cannot be used; so does every method.
+        IngestionError: the file cannot be used; every method raises this.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class Index:
         self._thread.shutdown()
 
     async def add(self, document_id: str, first: int, chunks: Sequence[str]) -> None:
-        """Put chunks into the index, numbered from `first`; those that are there are replaced."""
+        """Put chunks into the index, numbered from `first`; existing ones are replaced."""
         rows = [
             {"document_id": document_id, "number": number, "text": chunk}
             for number, chunk in enumerate(chunks, first)
@@ -72,12 +72,12 @@ class Index:
         await self._run(lambda: self._db.table("chunks").insert_all(rows, replace=True))
 
     async def search(self, words: str) -> Hit | None:
-        """Return the chunk that fits best among those that have all the words, or `None`."""
+        """Return the best match among the chunks that have all the words, or `None`."""
         return await self._run(lambda: _search(self._db, words))
 
-    async def find_telling_word(self) -> str | None:
-        """Return a word that one would search these texts for, or `None` if there is none."""
-        return await self._run(lambda: _find_telling_word(self._db))
+    async def find_keyword(self) -> str | None:
+        """Return a word that is worth searching for in these texts, or `None`."""
+        return await self._run(lambda: _find_keyword(self._db))
 
     async def _run(self, call: Callable[[], T]) -> T:
         try:
@@ -92,7 +92,7 @@ def _open(path: Path) -> Database:
     with contextlib.ExitStack() as undo:
         db = Database(path)
         undo.callback(db.close)
-        # It can be made again from the texts; so nothing waits until it is safe from a power cut.
+        # The index can be rebuilt from the texts, so commits need not survive a power failure.
         db.execute("PRAGMA synchronous = OFF")
         chunks = db.table("chunks", pk=("document_id", "number"))
         chunks.create(
@@ -117,7 +117,7 @@ def _search(db: Database, words: str) -> Hit | None:
     return None
 
 
-def _find_telling_word(db: Database) -> str | None:
-    for (word,) in db.execute(_TELLING_WORD):
+def _find_keyword(db: Database) -> str | None:
+    for (word,) in db.execute(_KEYWORD):
         return str(word)
     return None

@@ -1,4 +1,4 @@
-"""Which files the demo ingests: those that are named, those in directories, or the samples."""
+"""The files that the demo ingests: those named, those in named directories, or the samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stagecast.paths import shown
 SAMPLES = Path(__file__).parent / "samples"
 
 _SUFFIXES = (".md", ".txt")
-_MAX_FILES = 256  # characters of a document's id, and of its name
+_MAX_ID_CHARACTERS = 256  # also of a display name
 
 _log = logging.getLogger(__name__)
 
@@ -25,31 +25,30 @@ _log = logging.getLogger(__name__)
 def find_sources(paths: Sequence[Path]) -> list[Source]:
     """Return the files named, and those in the directories named, each once; else the samples.
 
-    A file that is not there is returned all the same: that it cannot be read is for its document to
-    tell.
+    A missing file is returned as well: its document fails when it is read.
 
     Raises:
-        ValueError: a directory has no text in it.
+        ValueError: a directory contains no text files.
     """
     if not paths:
-        return [_source(path, path.relative_to(SAMPLES.parent)) for path in _texts_in(SAMPLES)]
+        return [_source(path, path.relative_to(SAMPLES.parent)) for path in _text_files_in(SAMPLES)]
     files = {path: None for path in paths for path in _expand(path)}
     return [_source(path, path) for path in files]
 
 
 def _expand(path: Path) -> Iterable[Path]:
-    if not os.path.isdir(path):  # noqa: PTH112 - Path raises where it may not look
+    if not os.path.isdir(path):  # noqa: PTH112 - Path raises without permission
         return [path]
-    texts = _texts_in(path)
+    texts = _text_files_in(path)
     if not texts:
-        raise ValueError(f"there are no *.txt or *.md files in {shown(path)}")
+        raise ValueError(f"no *.txt or *.md files in {shown(path)}")
     return texts
 
 
-def _texts_in(directory: Path) -> list[Path]:
+def _text_files_in(directory: Path) -> list[Path]:
     files = (
         Path(root, name)
-        for root, _, names in os.walk(directory, onerror=_tell_left_out)
+        for root, _, names in os.walk(directory, onerror=_warn_skipped)
         for name in names
     )
     texts = (path for path in files if path.suffix.lower() in _SUFFIXES)
@@ -60,12 +59,12 @@ def _is_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        _tell_left_out(error)
+        _warn_skipped(error)
         return False
 
 
-def _tell_left_out(error: OSError) -> None:
-    _log.warning("left out %s: %s", shown(error.filename), reason_of(error))
+def _warn_skipped(error: OSError) -> None:
+    _log.warning("skipped %s: %s", shown(error.filename), reason_of(error))
 
 
 def _source(path: Path, name: Path) -> Source:
@@ -73,9 +72,9 @@ def _source(path: Path, name: Path) -> Source:
 
 
 def _printable(text: str) -> str:
-    """Return a text that can be an id, of no other text; shortened if it is too long."""
+    """Return a valid id for a text, different for each text; shortened if it is too long."""
     text = escape(text)
-    if len(text) > _MAX_FILES:
+    if len(text) > _MAX_ID_CHARACTERS:
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        text = f"{digest}…{text[-(_MAX_FILES - 13) :]}"
+        text = f"{digest}…{text[-(_MAX_ID_CHARACTERS - 13) :]}"
     return text

@@ -1,7 +1,7 @@
 """The stages of the demo's pipeline, each a pass from one file to the next.
 
-So a text of any size takes little memory. The functions block: they are to be called in a thread.
-What a disk has no room for raises `OSError` where it is written or closed.
+So a text of any size takes little memory. The functions block and must be called in a thread.
+On a full disk they raise `OSError`, as does closing a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _IN_MEMORY = 262_144  # bytes
 
 
 class IngestionError(Exception):
-    """A document cannot be ingested: the reason for programs, and a message for people."""
+    """A document cannot be ingested; `reason` is for programs, the message for people."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -29,9 +29,9 @@ class IngestionError(Exception):
 
 
 def scratch() -> IO[str]:
-    """Return a file for what one stage leaves to the next: in memory if it is small.
+    """Return a temporary file to pass data to the next stage; in memory while it is small.
 
-    It has no name, and is gone when it is closed, which also ends a stage that still uses it.
+    It is deleted when it is closed, which also ends a stage that still uses it.
     """
     return tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", newline="\n")
 
@@ -40,7 +40,7 @@ def parse(path: Path, parsed: IO[str]) -> None:
     """Write the text of a file.
 
     Raises:
-        IngestionError: it cannot be read, or is not UTF-8.
+        IngestionError: the file cannot be read, or is not UTF-8.
     """
     _write(_text_of(path), parsed)
 
@@ -49,10 +49,10 @@ def clean(parsed: IO[str], cleaned: IO[str]) -> None:
     """Write the clean text.
 
     Raises:
-        IngestionError: nothing is left of it.
+        IngestionError: the clean text is empty.
     """
     if not _write(text.clean(_blocks(parsed)), cleaned):
-        raise IngestionError("NO_TEXT", "there is no text in it")
+        raise IngestionError("NO_TEXT", "the document contains no text")
 
 
 def split(cleaned: IO[str], chunks: IO[str]) -> int:
@@ -61,7 +61,7 @@ def split(cleaned: IO[str], chunks: IO[str]) -> int:
 
 
 def next_chunks(chunks: IO[str], count: int) -> list[str]:
-    """Return so many of the chunks that come next, or fewer at the end."""
+    """Return the next `count` chunks, or fewer at the end."""
     return [json.loads(line) for line in islice(chunks, count)]
 
 
@@ -83,7 +83,7 @@ def _blocks(file: IO[AnyStr]) -> Iterator[AnyStr]:
 
 
 def _write(pieces: Iterable[str], file: IO[str]) -> int:
-    """Write what is not empty, for the next stage to read, and return how many pieces that were."""
+    """Write the pieces that are not empty, rewind the file, and return their number."""
     count = 0
     for piece in filter(None, pieces):
         file.write(piece)

@@ -1,8 +1,8 @@
-"""What a document goes through before it is indexed: bytes to text, to clean text, to chunks.
+"""The work before a document is indexed: bytes to text, to clean text, to chunks.
 
-Each step takes its input block by block and yields its output in pieces. What it holds meanwhile
-does not grow with the text, and where the blocks end makes no difference to the result.
-Where the steps are called, and what is reported around them, is in `stages` and `worker`.
+Each step reads its input block by block and yields its output in pieces. Its memory does not grow
+with the text, and its result does not depend on where blocks end.
+`stages` and `worker` call the steps and report them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ CHUNK_CHARACTERS = 800
 OVERLAP_CHARACTERS = 120
 
 _LINE_END = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
-# Control characters, and hyphens, spaces and marks that are for typesetting only.
+# Control characters, and hyphens, spaces and marks that only matter for typesetting.
 _INVISIBLE = re.compile(r"[\0-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff]+")
 _SPACES = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
 _HYPHEN_AT_LINE_END = re.compile(r"(?<=[^\W\d_])-\n([^\W\d_])")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
-# Accents may go on for ever; so many are more than any text needs.
-_MAX_HELD = 4_096
+# Bounds the memory for an endless run of accents; no text needs so many.
+_MAX_HELD_CHARACTERS = 4_096
 
-# Where a text may be cut, the best place first; the cut is at the end of what matches.
+# Where a text may be cut, the best pattern first; the cut is at the end of the match.
 _CUTS = (
     re.compile(r"\n\s*\n(?=#)"),  # before a heading of Markdown
     re.compile(r"\n\s*\n"),
@@ -36,12 +36,12 @@ _CUTS = (
 
 
 def decode(blocks: Iterable[bytes]) -> Iterator[str]:
-    """Yield the text of a UTF-8 file, without the byte order mark that some begin with.
+    """Yield the text of a UTF-8 file, without a byte order mark.
 
     Raises:
-        ValueError: it is not UTF-8; the message says where.
+        ValueError: the file is not UTF-8; the message says where.
     """
-    data, offset, line = b"", 0, 1  # what is not decoded yet, and where in the file it begins
+    data, offset, line = b"", 0, 1  # bytes not decoded yet, and where they begin in the file
     for block, last in chain(zip(blocks, repeat(False)), [(b"", True)]):
         data += block
         try:
@@ -58,13 +58,13 @@ def decode(blocks: Iterable[bytes]) -> Iterator[str]:
 
 
 def clean(blocks: Iterable[str]) -> Iterator[str]:
-    """Yield a text in one normal form: what looks the same is the same.
+    """Yield a text in a normal form, so that text that looks the same is the same.
 
-    All line ends become one, control characters and invisible marks go, runs of spaces become one,
-    words that were hyphenated at a line end are joined, and the characters are composed (NFC).
+    Line ends become newlines, control characters and invisible marks are removed, runs of spaces
+    become one, words hyphenated at a line end are joined, and characters are composed (NFC).
     """
     visible = map(_remove_invisible, _keep_together(blocks))
-    # Composed once more: what was taken out may have stood between a letter and its accent.
+    # Composed once more: a removed character may have stood between a letter and its accent.
     for piece in _keep_together(_tidy(visible)):
         yield unicodedata.normalize("NFC", piece)
 
@@ -72,12 +72,12 @@ def clean(blocks: Iterable[str]) -> Iterator[str]:
 def split(
     blocks: Iterable[str], *, size: int = CHUNK_CHARACTERS, overlap: int = OVERLAP_CHARACTERS
 ) -> Iterator[str]:
-    """Cut a text into chunks of at most `size` characters, in its order.
+    """Split a text into chunks of at most `size` characters, in order.
 
     A cut is made before a heading if there is one in the second half of the chunk, else at the end
     of a paragraph, a sentence, or a word; a word is cut only if there is no space in that half.
-    The next chunk repeats up to `overlap` characters, in whole words, so that what stands around a
-    cut is together in one of the two.
+    The next chunk repeats up to `overlap` characters, in whole words, so that the text around a cut
+    is together in one of the two.
     """
     chunks = (
         text[_begin(text, start, overlap) : end]
@@ -87,7 +87,7 @@ def split(
 
 
 def _keep_together(blocks: Iterable[str]) -> Iterator[str]:
-    """Yield a text in pieces that do not part a letter from its accents, nor what ends a line."""
+    """Yield a text in pieces that never split a letter from its accents, or a line end."""
     held = ""
     for block in blocks:
         held += block
@@ -98,17 +98,18 @@ def _keep_together(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def _last_cut(text: str) -> int:
-    longest = max(0, len(text) - _MAX_HELD)
+    longest = max(0, len(text) - _MAX_HELD_CHARACTERS)
     for at in range(len(text) - 1, longest, -1):
-        if _stands_alone(text[at]) and text[at - 1] not in "\r\u00ad":
+        if _never_composes(text[at]) and text[at - 1] not in "\r\u00ad":
             return at
     return longest
 
 
-def _stands_alone(character: str) -> bool:
-    """Tell of a character that it is never composed with what is before it.
+def _never_composes(character: str) -> bool:
+    """Return whether a character is never composed with the one before it.
 
-    There are more such, but none of these, Latin, Chinese and Korean, is missing in a long text.
+    Not all such characters are covered, but every long text has some of these: Latin, Chinese and
+    Korean.
     """
     return (
         character < "\u0300"
@@ -123,8 +124,8 @@ def _remove_invisible(text: str) -> str:
 
 
 def _tidy(blocks: Iterable[str]) -> Iterator[str]:
-    """Yield a text without needless spaces, empty lines, and hyphens at line ends."""
-    held = ""  # what the next block may change: spaces at the end, a letter and a hyphen before
+    """Yield a text without superfluous spaces, empty lines, and hyphens at line ends."""
+    held = ""  # may change with the next block: spaces at the end, a letter and a hyphen before
     begun = False
     for block in blocks:
         text = _tidy_lines(held + block)
@@ -143,13 +144,13 @@ def _tidy_lines(text: str) -> str:
 
 
 def _join(hyphen: re.Match[str]) -> str:
-    """Join a word, unless what follows is a name: `Anglo-Saxon` keeps its hyphen."""
+    """Join a word, unless its second part is capitalized: `Anglo-Saxon` keeps its hyphen."""
     following: str = hyphen[1]
     return following if following.islower() else hyphen[0]
 
 
 def _cuts(blocks: Iterable[str], size: int, overlap: int) -> Iterator[tuple[str, int, int]]:
-    """Yield where pieces begin and end, each in a part of the text that has what it repeats."""
+    """Yield where pieces begin and end, each with a part of the text that includes its overlap."""
     limit = size - overlap
     text, start = "", 0
     for block in blocks:
@@ -164,21 +165,21 @@ def _cuts(blocks: Iterable[str], size: int, overlap: int) -> Iterator[tuple[str,
 
 
 def _cut(text: str, start: int, limit: int) -> int:
-    """Return where the piece that begins at `start` ends best, at most so many characters on."""
+    """Return the best end, within `limit` characters, of the piece that begins at `start`."""
     end = start + limit
-    for place in _CUTS:
-        ends = [match.end() for match in place.finditer(text, start + limit // 2, end)]
+    for pattern in _CUTS:
+        ends = [match.end() for match in pattern.finditer(text, start + limit // 2, end)]
         if ends:
             return ends[-1]
     return end
 
 
 def _begin(text: str, start: int, overlap: int) -> int:
-    """Return where the chunk begins whose own text begins at `start`: with a sentence or a word."""
+    """Return where the chunk of the piece at `start` begins: at a sentence or word before it."""
     if start == 0:
         return 0
-    for place in _CUTS[2:]:
-        repeated = place.search(text, max(0, start - overlap), start)
+    for pattern in _CUTS[2:]:
+        repeated = pattern.search(text, max(0, start - overlap), start)
         if repeated and repeated.end() < start:
             return repeated.end()
     return start

@@ -1,10 +1,10 @@
 """A small ingestion worker: the example of how a pipeline reports to stagecast.
 
-Submit a batch; take a document; say which stage it has entered, how far it is, and how it ended:
-that is all. Every call may be repeated after a lost answer, so a worker simply tries again.
-Meanwhile say now and then that you live, and do what the answer orders.
-Of stagecast this needs the client and the protobuf messages; `attempt` and `calls` are as much a
-part of the example, `stages` and `text` are the pipeline's own work.
+Submit a batch; start an attempt at a document; report its stages, its progress and how it ends.
+Every call is safe to retry after a lost response. Meanwhile heartbeats are sent and the orders that
+answer them are followed.
+Of stagecast this needs only the client and the protobuf messages; `stages` and `text` are the
+pipeline's own work.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 
 _DOCUMENTS_A_CALL = 1_000
-_REPORTS_WHILE_INDEXING = 10  # enough for a bar to move, and few enough for a large document
-_MIN_STEP = 2  # chunks; a file of some lines is not worth more calls
+_REPORTS_WHILE_INDEXING = 10  # enough to move a progress bar, few enough for a large document
+_MIN_STEP = 2  # chunks between two reports; a short file is not worth more calls
 _CHUNKS_A_CALL = 500  # of the index
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """A file to ingest, and what it is called."""
+    """A file to ingest, with its id and name."""
 
     document_id: str
     display_name: str
@@ -47,17 +47,17 @@ class Source:
 
 
 class Index(Protocol):
-    """Where chunks are put."""
+    """Stores chunks."""
 
     async def add(self, document_id: str, first: int, chunks: Sequence[str]) -> None:
         """Put chunks into the index, numbered from `first`, or raise `IngestionError`."""
 
 
 async def submit(client: Client, dataset_id: str, sources: Sequence[Source]) -> r.Batch:
-    """Create a batch of the documents, in several calls if they are many, and return it.
+    """Create a batch of the documents, in several calls if necessary, and return it.
 
     Raises:
-        grpc.aio.AioRpcError: the server is not there, or refused.
+        grpc.aio.AioRpcError: the server is unavailable, or refused.
     """
     calls = range(0, len(sources), _DOCUMENTS_A_CALL)
     first, *rest = [sources[start : start + _DOCUMENTS_A_CALL] for start in calls]
@@ -65,7 +65,7 @@ async def submit(client: Client, dataset_id: str, sources: Sequence[Source]) -> 
         dataset_id=dataset_id,
         documents=map(_new_document, first),
         more_documents_follow=bool(rest),
-        request_id=str(uuid.uuid4()),  # makes it safe to repeat
+        request_id=str(uuid.uuid4()),  # makes the call safe to retry
     )
     batch = (await call(client.reports.CreateBatch, create, timeout_s=0)).batch
     for more in rest:
@@ -92,10 +92,10 @@ async def work(
     workers: int = 16,
     delay_s: float = 0.0,
 ) -> None:
-    """Ingest the documents of a batch, a few at a time; each ends as SUCCEEDED or FAILED.
+    """Ingest the documents of a batch with several workers; each ends as SUCCEEDED or FAILED.
 
     Raises:
-        ExceptionGroup: of what ended a worker, such as `grpc.aio.AioRpcError`.
+        ExceptionGroup: of the errors that ended workers, such as `grpc.aio.AioRpcError`.
     """
     waiting = iter(sources)
     async with asyncio.TaskGroup() as group:
@@ -106,11 +106,11 @@ async def work(
 
 
 class Worker:
-    """Takes one document after another through all stages.
+    """Processes one document after another.
 
     Args:
-        name: who it is; the same in every call of this worker, and of no other.
-        delay_s: a pause after each report, so that the eye can follow.
+        name: identifies the worker; unique.
+        delay_s: a pause after each report, so that a viewer can follow.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Worker:
         self._delay_s = delay_s
 
     async def run(self, waiting: Iterator[Source]) -> None:
-        """Ingest what is waiting, which other workers may share, until nothing is left."""
+        """Ingest sources from an iterator, which workers may share, until it is exhausted."""
         for source in waiting:
             try:
                 await self.ingest(source)
@@ -131,10 +131,10 @@ class Worker:
                 _log.warning("dropped %s: %s", quote(source.document_id), reason)
 
     async def ingest(self, source: Source) -> None:
-        """Take a document, do the work, and report each stage when it begins.
+        """Process a document, and report each stage when it begins.
 
         Raises:
-            Dropped: somebody else has taken or ended the document.
+            Dropped: the document was taken over, stopped or ended by others.
         """
         async with start(
             self._client,
@@ -147,7 +147,7 @@ class Worker:
                 await self._process(attempt, source.path)
             except IngestionError as error:
                 await attempt.fail(error.reason, str(error))
-            except OSError as error:  # such as no room on the disk
+            except OSError as error:  # such as a full disk
                 await attempt.fail("TEMPORARY_FILE_ERROR", reason_of(error))
 
     async def _process(self, attempt: Attempt, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP/JSON face: the two paths that other products documented."""
+"""The HTTP/JSON API: the two paths that Dify and Cognee documented."""
 
 from __future__ import annotations
 

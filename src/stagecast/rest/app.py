@@ -1,4 +1,4 @@
-"""The HTTP application: which path is answered by what."""
+"""The HTTP application: routes, CORS, and a proxy's path prefix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stagecast.rest.content import Content, respond
 from stagecast.rest.openapi import describe
 from stagecast.service.queries import Queries
 
-# All but Dify's, which is not found with a slash behind it.
+# A trailing slash redirects to these; Dify's path with one is not found.
 _WITHOUT_SLASH = (cognee.PATH, "/openapi.json", "/healthz", "/readyz")
 
 
@@ -41,16 +41,16 @@ def make_rest_app(
     """Return the application.
 
     Args:
-        queries: what answers the two paths.
-        notifier: tells when an answer is worth nothing any more.
-        authenticator: says who may ask for the two paths; the others are open.
-        is_ready: whether the store can be written and the server is not draining; `/readyz` tells.
-        store_s: how long an answer of the two paths may wait for the store.
-        grace: how long when the server stops.
-        cors_origins: whose pages a browser lets read the answers; none if it is empty.
-        root_path: what a proxy has before all paths, whether or not it passes it on.
+        queries: read for the two paths.
+        notifier: invalidates cached responses.
+        authenticator: for the two paths; the others need no credentials.
+        is_ready: whether the store can be written and the server is not draining, for `/readyz`.
+        store_s: how long a request to the two paths may wait for the store.
+        grace: ends such waits when the server stops.
+        cors_origins: origins whose pages may read responses; none if empty.
+        root_path: the path prefix of a proxy, whether the proxy strips it or not.
     """
-    ours = [
+    own_routes = [
         Route(
             dify.PATH,
             dify.IndexingStatus(queries, notifier, authenticator, store_s=store_s, grace=grace),
@@ -60,19 +60,19 @@ def make_rest_app(
             cognee.DatasetsStatus(queries, notifier, authenticator, store_s=store_s, grace=grace),
         ),
         *_open_routes(describe(root_path), is_ready),
-        *(Route(path + "/", _ToPath(path)) for path in _WITHOUT_SLASH),
+        *(Route(path + "/", _SlashRedirect(path)) for path in _WITHOUT_SLASH),
     ]
     app = Starlette(
         routes=[
-            *ours,
+            *own_routes,
             Route(dify.PREFIX, dify.UNKNOWN_PATH),
             Route(dify.PREFIX + "/{path:path}", dify.UNKNOWN_PATH),
         ],
         middleware=[
-            *([Middleware(_RootPath, unquote(root_path), ours)] if root_path else []),
-            *([_allow(cors_origins)] if cors_origins else []),
+            *([Middleware(_RootPath, unquote(root_path), own_routes)] if root_path else []),
+            *([_cors(cors_origins)] if cors_origins else []),
         ],
-        exception_handlers={HTTPException: _explain, Exception: _explain_bug},
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
     app.router.redirect_slashes = False
     return app
@@ -99,42 +99,42 @@ def _open_routes(openapi: Content, is_ready: Callable[[], bool]) -> list[Route]:
 
 
 class _RootPath:
-    """Has every path below a prefix, also when a proxy, or a probe, has left it out.
+    """Adds the path prefix to requests in which a proxy, or a probe, has left it out.
 
-    Our own paths may begin like the prefix, such as `/v1`: one of them is never cut.
+    Our own paths may begin with the prefix, such as `/v1`: these always get it.
     """
 
-    def __init__(self, app: ASGIApp, root_path: str, ours: Sequence[Route]) -> None:
+    def __init__(self, app: ASGIApp, root_path: str, own_routes: Sequence[Route]) -> None:
         self._app = app
         self._root_path = root_path
-        self._ours = ours
+        self._own_routes = own_routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if self._is_ours(scope) or not path.startswith(self._root_path + "/"):
+        if self._is_own(scope) or not path.startswith(self._root_path + "/"):
             path = self._root_path + path
         await self._app({**scope, "root_path": self._root_path, "path": path}, receive, send)
 
-    def _is_ours(self, scope: Scope) -> bool:
-        return any(route.matches(scope)[0] is not Match.NONE for route in self._ours)
+    def _is_own(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._own_routes)
 
 
 class _Cors(CORSMiddleware):
-    """Lets pages of other origins ask; who may not is told so as of all other errors."""
+    """CORS with refusals in the same style as all other errors."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer what a browser asks before a page's request."""
+        """Return the response to a preflight request."""
         response = super().preflight_response(request_headers)
         return response if response.status_code < 400 else _RefusedPreflight(response)
 
 
 class _RefusedPreflight(Response):
-    """Says why a page may not ask, in the style of the errors of the path that it is asked of."""
+    """Says why a preflight request was refused, in the error style of the requested path."""
 
     def __init__(self, refused: Response) -> None:
         super().__init__(status_code=refused.status_code)
         self._reason = bytes(refused.body).decode()
-        self._kept = {
+        self._extra_headers = {
             name: value
             for name, value in refused.headers.items()
             if not name.startswith("content-")
@@ -143,16 +143,16 @@ class _RefusedPreflight(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path == dify.PREFIX or path.startswith(dify.PREFIX + "/"):
-            response = dify.envelope(400, "bad_request", self._reason, self._kept)
+            response = dify.envelope(400, "bad_request", self._reason, self._extra_headers)
         else:
-            response = JSONResponse({"detail": self._reason}, 400, self._kept)
+            response = JSONResponse({"detail": self._reason}, 400, self._extra_headers)
         await response(scope, receive, send)
 
 
-class _ToPath:
-    """Sends clients that put a slash behind a path to the path.
+class _SlashRedirect:
+    """Redirects a path with a trailing slash to the path.
 
-    It names no host and no scheme: a proxy may have others.
+    The location has no scheme and no host, since those of a proxy may differ.
     """
 
     def __init__(self, path: str) -> None:
@@ -164,8 +164,8 @@ class _ToPath:
         await RedirectResponse(url)(scope, receive, send)
 
 
-def _allow(origins: Sequence[str]) -> Middleware:
-    """Let pages of these origins ask with whatever credentials they have, as Cognee's do."""
+def _cors(origins: Sequence[str]) -> Middleware:
+    """Let pages of these origins send requests with credentials, as those of Cognee do."""
     return Middleware(
         _Cors,
         allow_origins=origins,
@@ -176,8 +176,8 @@ def _allow(origins: Sequence[str]) -> Middleware:
     )
 
 
-async def _explain(request: Request, error: Exception) -> Response:
-    """Answer for an unknown path, or a wrong method on one of the small paths."""
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Return the response for an unknown path, or for a wrong method on an open path."""
     if not isinstance(error, HTTPException):
         raise error
     if request.method == "OPTIONS" and request.scope.get("raw_path") == b"*":
@@ -187,6 +187,6 @@ async def _explain(request: Request, error: Exception) -> Response:
     )
 
 
-async def _explain_bug(_request: Request, _error: Exception) -> Response:
-    """Answer for a bug, which is logged elsewhere."""
+async def _internal_error(_request: Request, _error: Exception) -> Response:
+    """Return the response for a bug, which is logged elsewhere."""
     return JSONResponse({"detail": "Internal Server Error"}, status_code=500)

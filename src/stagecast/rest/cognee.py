@@ -1,6 +1,6 @@
 """Cognee's path: the state of datasets.
 
-Clients ask for some datasets, or for all that they may read, and take a missing one for *not yet*.
+Clients request some datasets, or all that they may read, and take a missing one for *not yet*.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from stagecast.notifier import Notifier, Topic
 from stagecast.rest.content import Body, Content, respond
 from stagecast.rest.endpoint import Endpoint
 from stagecast.rest.response_cache import ResponseCache
-from stagecast.rest.uuids import BadUuid, read_uuid
+from stagecast.rest.uuids import InvalidUuid, parse_uuid
 from stagecast.service.queries import Queries
 
 PATH = "/api/v1/datasets/status"
 
-_WORDS = {
+_STATUSES = {
     DatasetState.PENDING: "DATASET_PROCESSING_INITIATED",
     DatasetState.RUNNING: "DATASET_PROCESSING_STARTED",
     DatasetState.SUCCEEDED: "DATASET_PROCESSING_COMPLETED",
@@ -35,9 +35,9 @@ _WORDS = {
 
 
 class DatasetsStatus(Endpoint):
-    """Shows the state of the named datasets, or of all."""
+    """Returns the state of the named datasets, or of all."""
 
-    # The real server knows no HEAD.
+    # The real server does not support HEAD.
     methods = ("GET",)
 
     def __init__(
@@ -54,21 +54,21 @@ class DatasetsStatus(Endpoint):
         self._cache = ResponseCache(notifier)
 
     def credentials(self, request: Request) -> Sequence[str]:
-        """Return the key, and the key or token behind it: any of them lets in."""
+        """Return the API keys, then the bearer tokens; one valid credential is enough."""
         headers = request.headers
         bearers = map(bearer_of, headers.getlist("authorization"))
         return (*headers.getlist("x-api-key"), *filter(None, bearers))
 
     async def answer(self, request: Request, caller: Caller) -> Response:
-        """Return the states by id, in the order of the ids; 422 tells what is no UUID."""
-        # For all who may see the same.
+        """Return the states by id, in the order of the ids; or 422 with the invalid UUIDs."""
+        # Shared by all callers with the same visible datasets.
         query = (caller.visible, request.scope["query_string"])
         content = self._cache.find(query)
         if content is None:
-            dataset_ids, faults = _read_ids(request.query_params.getlist("dataset"))
-            if faults:
-                return JSONResponse({"detail": faults}, status_code=422)
-            topics: list[Topic] = [(one,) for one in dataset_ids] or [()]
+            dataset_ids, errors = _read_ids(request.query_params.getlist("dataset"))
+            if errors:
+                return JSONResponse({"detail": errors}, status_code=422)
+            topics: list[Topic] = [(dataset_id,) for dataset_id in dataset_ids] or [()]
             content = await self._cache.make(
                 query, topics, partial(self._render, dataset_ids, caller.visible)
             )
@@ -76,10 +76,10 @@ class DatasetsStatus(Endpoint):
 
     async def _render(self, dataset_ids: frozenset[str], visible: Visibility) -> Content:
         datasets = await self._queries.find_datasets(dataset_ids or None, visible=visible)
-        return Body().end(orjson.dumps(_show(datasets)))
+        return Body().end(orjson.dumps(_statuses(datasets)))
 
-    def explain(self, error: Exception) -> Response:
-        """Return what this path says of an error: one body for whatever kept it from answering."""
+    def error_response(self, error: Exception) -> Response:
+        """Return the response for an error; one body for every failure of the server."""
         if isinstance(error, HTTPException):
             return JSONResponse(
                 {"detail": error.detail}, status_code=error.status_code, headers=error.headers
@@ -92,31 +92,31 @@ class DatasetsStatus(Endpoint):
 
 
 def _read_ids(values: Sequence[str]) -> tuple[frozenset[str], list[dict[str, object]]]:
-    """Return the ids in canonical form, and one entry for each value that is none."""
+    """Return the ids in canonical form, and a validation error for each invalid value."""
     dataset_ids: set[str] = set()
-    faults: list[dict[str, object]] = []
+    errors: list[dict[str, object]] = []
     for index, value in enumerate(values):
         try:
-            dataset_ids.add(read_uuid(value))
-        except BadUuid as fault:
-            faults.append(_tell(fault, index, value))
-    return frozenset(dataset_ids), faults
+            dataset_ids.add(parse_uuid(value))
+        except InvalidUuid as error:
+            errors.append(_validation_error(error, index, value))
+    return frozenset(dataset_ids), errors
 
 
-def _tell(fault: BadUuid, index: int, value: str) -> dict[str, object]:
+def _validation_error(error: InvalidUuid, index: int, value: str) -> dict[str, object]:
     """Return an entry of `HTTPValidationError`, with the keys in pydantic's order."""
     return {
         "type": "uuid_parsing",
         "loc": ["query", "dataset", index],
-        "msg": f"Input should be a valid UUID, {fault}",
+        "msg": f"Input should be a valid UUID, {error}",
         "input": value,
-        "ctx": {"error": str(fault)},
+        "ctx": {"error": str(error)},
     }
 
 
-def _show(datasets: Sequence[Dataset]) -> dict[str, str]:
+def _statuses(datasets: Sequence[Dataset]) -> dict[str, str]:
     return {
-        dataset.dataset_id: _WORDS[dataset_state(dataset)]
+        dataset.dataset_id: _STATUSES[dataset_state(dataset)]
         for dataset in datasets
         if dataset.batches
     }

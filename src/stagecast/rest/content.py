@@ -1,7 +1,7 @@
 """JSON bodies with a strong ETag, gathered and sent in chunks.
 
-A body may have tens of megabytes: it is never joined into one, and whoever has it already is not
-sent it again.
+A body may have tens of megabytes: its chunks are never joined, and a client that has it already
+gets 304.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OPAQUE_TAG = re.compile(r'"[^"]*"')
 
 @dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True, eq=False)
 class Content:
-    """A body; `etag` is a digest of its bytes, and `size` how many it has."""
+    """A body; `etag` is a digest of its bytes, `size` their number."""
 
     chunks: Sequence[bytes]
     size: int
@@ -28,7 +28,7 @@ class Content:
 
 
 class Body:
-    """Grows chunk by chunk into the content of an answer."""
+    """Builds the content of a response chunk by chunk."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -36,16 +36,16 @@ class Body:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a chunk."""
+        """Whether a chunk was added."""
         return bool(self._chunks)
 
     def add(self, chunk: bytes) -> None:
-        """Add a chunk, which is not empty."""
+        """Add a chunk, which must not be empty."""
         self._digest.update(chunk)
         self._chunks.append(chunk)
 
     def end(self, chunk: bytes) -> Content:
-        """Add the last chunk and return the whole."""
+        """Add the last chunk and return the content."""
         self.add(chunk)
         if len(self._chunks) > 1:
             last = self._chunks.pop()
@@ -58,9 +58,9 @@ class Body:
 
 
 def respond(request: Request, content: Content) -> Response:
-    """Return 200 with the body, or 304 if the client names its ETag."""
+    """Return 200 with the body, or 304 if `If-None-Match` has its ETag."""
     headers = {"ETag": content.etag}
-    if _is_known(content.etag, request.headers.getlist("if-none-match")):
+    if _matches(content.etag, request.headers.getlist("if-none-match")):
         return Response(status_code=304, headers=headers)
     return _ContentResponse(content, headers)
 
@@ -72,10 +72,10 @@ class _ContentResponse(Response):
 
     def __init__(self, content: Content, headers: dict[str, str]) -> None:
         super().__init__(headers={**headers, "Content-Length": str(content.size)})
-        self._content = content  # whole, for as long as it is sent
+        self._content = content  # referenced while it is sent, see `response_cache`
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything; the server leaves the body out where the request is a HEAD."""
+        """Send the response; for a HEAD request, the server omits the body."""
         await send(
             {
                 "type": "http.response.start",
@@ -89,8 +89,8 @@ class _ContentResponse(Response):
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
-def _is_known(etag: str, conditions: Sequence[str]) -> bool:
-    """Compare weakly, as RFC 9110 wants it for `If-None-Match`: `W/` makes no difference."""
+def _matches(etag: str, conditions: Sequence[str]) -> bool:
+    """Compare weakly, as RFC 9110 demands for `If-None-Match`: `W/` is ignored."""
     return any(
         condition.strip() == "*" or etag in _OPAQUE_TAG.findall(condition)
         for condition in conditions

@@ -1,4 +1,4 @@
-"""Dify's path: how far the documents of a batch are.
+"""Dify's path: the progress of the documents of a batch.
 
 Existing clients poll it until each document is `completed` or `error`.
 """
@@ -34,14 +34,14 @@ from stagecast.service.queries import Queries
 from stagecast.singleflight import SingleFlight
 from stagecast.store import BatchName
 
-PREFIX = "/v1"  # unknown paths below it are answered in the same style
+PREFIX = "/v1"  # errors of unknown paths below it have the same style
 PATH = PREFIX + "/datasets/{dataset_id}/documents/{batch}/indexing-status"
-# What is wrong with a header, as the real server says it.
+# Messages of the real server for a bad `Authorization` header.
 _NO_BEARER = "Authorization header must be provided and start with 'Bearer'"
 _OTHER_SCHEME = "Authorization scheme must be 'Bearer'"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="api"'}
 
-# What is shown for an error: status, code, message. Bugs are told as the real server tells them.
+# Status, code and message of each error; those of a bug are the real server's.
 _ERRORS: dict[type[Exception], tuple[int, str, str]] = {
     CredentialsError: (401, "unauthorized", "Access token is invalid"),
     DeniedError: (403, "forbidden", "The access token does not allow this."),
@@ -52,13 +52,13 @@ _ERRORS: dict[type[Exception], tuple[int, str, str]] = {
     Exception: (500, "unknown", "Internal Server Error"),
 }
 
-# What is told of any other path below `/v1`, as the real server tells it: before it asks for a key.
+# The real server's message for any other path below `/v1`, which needs no credentials.
 _NO_PATH = (
     "The requested URL was not found on the server. "
     "If you entered the URL manually please check your spelling and try again."
 )
 
-# Known clients end on `completed` and `error` alone.
+# Known clients stop polling on `completed` and `error` only.
 _STAGES = {stage: stage.name.lower() for stage in Stage}
 _STATES = {
     DocumentState.PAUSED: "paused",
@@ -68,7 +68,7 @@ _STATES = {
 
 
 class IndexingStatus(Endpoint):
-    """Shows all documents of a batch, in the order of registration."""
+    """Returns all documents of a batch, in the order of registration."""
 
     methods = ("GET", "HEAD")
 
@@ -91,7 +91,7 @@ class IndexingStatus(Endpoint):
         """Return the key or token.
 
         Raises:
-            HTTPException: there is none, which is told in the real server's words.
+            HTTPException: the header is missing or malformed.
         """
         header = request.headers.get("authorization", "").strip()
         if " " not in header:
@@ -105,10 +105,10 @@ class IndexingStatus(Endpoint):
         """Return the documents.
 
         Raises:
-            DatasetNotFound, BatchNotFound: it is not there; also a batch without documents.
+            DatasetNotFound, BatchNotFound: it does not exist; also for a batch without documents.
         """
         name = _read_name(request.path_params)
-        # One answer for all who may see the dataset, whatever else they may see.
+        # Shared by all callers to whom the dataset is visible, whatever else is.
         visible = caller.visible.only(name[0])
         query = (visible, request.scope["path"])
         content = self._cache.find(query)
@@ -116,15 +116,15 @@ class IndexingStatus(Endpoint):
             content = await self._cache.make(query, [name], partial(self._render, query, name))
         return respond(request, content)
 
-    def explain(self, error: Exception) -> Response:
-        """Return the envelope of an error."""
+    def error_response(self, error: Exception) -> Response:
+        """Return the response for an error."""
         status, code, message = next(_ERRORS[base] for base in type(error).mro() if base in _ERRORS)
         if isinstance(error, HTTPException) and error.status_code == 401:
             status, code, message = 401, "unauthorized", error.detail
         return envelope(status, code, message, _headers(error))
 
     async def _render(self, query: Key, name: BatchName) -> Content:
-        """Return the body: of a small batch at once, of a large one in turn."""
+        """Return the body: of a small batch at once, of a large one within the memory budget."""
         body = Body()
         render = partial(_render, name, body)
         pages = self._queries.render_documents(*name, render, visible=query[0])
@@ -135,9 +135,9 @@ class IndexingStatus(Endpoint):
         return await self._single_flight.do(name, partial(self._make_large, query, name))
 
     async def _make_large(self, query: Key, name: BatchName) -> Content:
-        # Of the turn before, if nothing has changed since.
-        sent = self._cache.find(query)
-        return sent or await self._large_bodies.make(partial(self._render_large, query, name))
+        # Made by a call that has just ended, unless something has changed since.
+        cached = self._cache.find(query)
+        return cached or await self._large_bodies.make(partial(self._render_large, query, name))
 
     async def _render_large(self, query: Key, name: BatchName) -> Content:
         body = Body()
@@ -150,7 +150,7 @@ class IndexingStatus(Endpoint):
 def envelope(
     status: int, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an error as the real server tells it."""
+    """Return an error in the format of the real server."""
     envelope = {"status": status, "code": code, "message": message}
     return JSONResponse(envelope, status_code=status, headers=headers)
 
@@ -176,10 +176,10 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 def _render(name: BatchName, body: Body, documents: Sequence[Document]) -> None:
-    """Add a page to the body. Runs on a thread of the store.
+    """Add a page to the body; runs on a thread of the store.
 
     Raises:
-        BatchNotFound: the batch has no documents; clients know no other word for that.
+        BatchNotFound: the batch has no documents; clients know no other error for that.
     """
     if not documents:
         raise BatchNotFound(*name)
@@ -188,7 +188,7 @@ def _render(name: BatchName, body: Body, documents: Sequence[Document]) -> None:
 
 
 def _entry(document: Document) -> dict[str, object]:
-    """Return the twelve keys that clients know, in their order."""
+    """Return the twelve keys of Dify's documentation, in order."""
     return {
         "id": document.document_id,
         "indexing_status": _STATES.get(document.state) or _STAGES[document.stage],

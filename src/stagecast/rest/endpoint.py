@@ -1,4 +1,4 @@
-"""What both paths have in common: methods, and errors in the path's own style."""
+"""The base of both paths: methods, authentication, errors in the style of each path."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from stagecast.store import store_timeout
 
 _log = logging.getLogger(__name__)
 
-_REPORTED = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
+_EXPECTED_ERRORS = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
 
 
 class Endpoint(ABC):
     """One path as an ASGI application.
 
-    Everything that goes wrong is answered by `explain`: clients know the style of their own server
-    and no other.
+    Every error is answered by `error_response`, since clients know only the format of their own
+    server.
 
     Args:
-        authenticator: says who may ask.
-        store_s: how long an answer may wait for the store.
-        grace: how long when the server stops.
+        authenticator: maps credentials to callers.
+        store_s: how long a request may wait for the store.
+        grace: ends such waits when the server stops.
     """
 
     methods: ClassVar[tuple[str, ...]]
@@ -49,30 +49,30 @@ class Endpoint(ABC):
 
     @abstractmethod
     def credentials(self, request: Request) -> Sequence[str]:
-        """Return the credentials that the request bears, wherever clients of this path put them."""
+        """Return the credentials from the headers that clients of this path use."""
 
     @abstractmethod
     async def answer(self, request: Request, caller: Caller) -> Response:
-        """Return the answer to a request of one of the `methods`."""
+        """Return the response to a request with one of the `methods`."""
 
     @abstractmethod
-    def explain(self, error: Exception) -> Response:
-        """Return the answer that tells of an error and leaks nothing of those that are bugs."""
+    def error_response(self, error: Exception) -> Response:
+        """Return the response for an error, without any details of bugs."""
 
     async def _respond(self, request: Request) -> Response:
         if request.method not in self.methods:
             allow = {"Allow": ", ".join(self.methods)}
-            return self.explain(HTTPException(405, headers=allow))
+            return self.error_response(HTTPException(405, headers=allow))
         try:
             async with self._grace.until_over(), store_timeout(self._store_s):
                 return await self.answer(request, self._admit(request))
-        except _REPORTED as error:
-            return self.explain(error)
+        except _EXPECTED_ERRORS as error:
+            return self.error_response(error)
         except Exception as error:
             _log.exception("%s %r failed", request.method, request.scope["path"])
-            return self.explain(error)
+            return self.error_response(error)
 
     def _admit(self, request: Request) -> Caller:
-        # While nobody is asked, nobody is told that a header is not as it should be.
+        # Without authentication, malformed headers are ignored.
         credentials = self.credentials(request) if self._authenticator.on else ()
         return self._authenticator.admit(credentials, Scope.READ)

@@ -1,7 +1,8 @@
-"""Large bodies on their way to clients: how much memory they have together.
+"""A memory budget for large bodies that are being sent.
 
-A body of a large batch has tens of megabytes, and its slowest client holds it. So another is made
-only while those that are under way leave room, one at a time; who cannot wait so long is told.
+The body of a large batch has tens of megabytes, and stays in memory until its slowest client has
+received it. So the next one is made only when the budget allows, one at a time; a request that
+waits too long fails.
 """
 
 from __future__ import annotations
@@ -13,45 +14,45 @@ from collections.abc import Awaitable, Callable
 from stagecast.errors import StoreBusy
 from stagecast.rest.content import Content
 
-_BYTES = 64 << 20  # under way; beyond them there is at most one body more
-_TIMEOUT_S = 5.0  # less than clients wait for an answer
+_BYTES = 64 << 20  # being sent; exceeded by at most one body
+_TIMEOUT_S = 5.0  # shorter than the timeouts of clients
 _RETRY_AFTER_S = 5.0
 
 
 class LargeBodyBudget:
-    """The large bodies of one path that somebody still sends."""
+    """The large bodies of one path that are still being sent."""
 
     def __init__(self) -> None:
-        self._under_way: weakref.WeakSet[Content] = weakref.WeakSet()
+        self._being_sent: weakref.WeakSet[Content] = weakref.WeakSet()
         self._making = False
         self._changed = asyncio.Event()
 
     async def make(self, make: Callable[[], Awaitable[Content]]) -> Content:
-        """Make a body when there is room for it.
+        """Make a body when the budget allows.
 
         Raises:
-            StoreBusy: there was none in time.
+            StoreBusy: it did not in time.
         """
-        await self._wait_for_room()
+        await self._wait_for_budget()
         self._making = True
         try:
             content = await make()
         finally:
             self._making = False
             self._changed.set()
-        self._under_way.add(content)
+        self._being_sent.add(content)
         weakref.finalize(content, self._changed.set)
         return content
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_for_budget(self) -> None:
         try:
-            while self._making or sum(body.size for body in self._under_way) > _BYTES:
+            while self._making or sum(body.size for body in self._being_sent) > _BYTES:
                 self._changed.clear()
-                # Anew with each that goes on: who only waits for its turn comes to it.
+                # Restarted with each change: the queue moves, so waiting makes sense.
                 async with asyncio.timeout(_TIMEOUT_S):
                     await self._changed.wait()
         except TimeoutError:
             raise StoreBusy(
-                "the answers that are under way leave no room for another large one",
+                "too many large responses are being sent",
                 retry_after_s=_RETRY_AFTER_S,
             ) from None

@@ -1,9 +1,8 @@
-"""`/openapi.json`: the two paths as the documents of their own servers describe them.
+"""`/openapi.json`: the two paths as Dify and Cognee document them.
 
-Operation ids, parameters, schemas and codes in `openapi.json` are those of Dify and Cognee, word
-for word, so that a generated client fits. Added is only what this server sends as well: further
-status codes, and `null` for the time of a stage that is not reached, which Dify sends, too.
-Both fit into OpenAPI 3.0, the older version of the two.
+Operation ids, parameters, schemas and codes are theirs, word for word, so that generated clients
+fit. Added are only further status codes, and `null` for the time of a stage not yet reached, which
+Dify sends as well. The version is OpenAPI 3.0, the older of the two.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from stagecast.rest.content import Body, Content
 
 
 def describe(root_path: str) -> Content:
-    """Return the document, with the path prefix of a proxy as its server."""
+    """Return the document; the path prefix of a proxy becomes its server."""
     document = orjson.loads(resources.files("stagecast.rest").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = metadata.version("stagecast")
     if root_path:

@@ -1,8 +1,8 @@
-"""HTTP/1.1 with limits: what a client sends costs a bounded number of bytes, and of seconds.
+"""HTTP/1.1 with limits on the size and the duration of requests.
 
-uvicorn waits for ever for the rest of a request, and keeps whatever has come of its head. Bodies
-are read and thrown away: no path takes one. It also takes any number of requests before it has
-answered the first, and any number of headers behind a body. What strangers send is not logged.
+uvicorn has no timeout for the rest of a request, and no limits on the size of its head, on the
+number of pipelined requests, and on trailers. Bodies are discarded, since no path reads one.
+Malformed requests are not logged.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from stagecast.config import Config
 
 _RETRY_AFTER_S = 5
 
-_LINE_BYTES = 64  # of the first line, beside the URL
-_FIELD_BYTES = 4  # of a header, beside its name and value
-_PIPELINED = 16  # requests that wait for the answer to one before
-_HANG_UP_S = 2.0  # for a client that is told something while it still sends
+_LINE_BYTES = 64  # of the request line, without the URL
+_FIELD_BYTES = 4  # of a header, without its name and value
+_MAX_PIPELINED = 16  # requests that wait for the response to an earlier one
+_HANG_UP_S = 2.0  # for a client to read an error while it is still sending
 
-# `http://host` before the path: a client that takes this server for a proxy names all of it.
+# `http://host` before the path, which clients send to a proxy.
 _ORIGIN = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/#]*")
 _SLASHES = re.compile(rb"/{2,}")
 
-# More than its reason phrase is not known to anybody who gets one of these.
+# Reason phrases of the errors sent here; clients get no other message.
 _PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -40,176 +40,176 @@ _PHRASES = {
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection; what exceeds a limit is answered, and the connection closed."""
+    """One connection; if a limit is exceeded, it gets an error response and is closed."""
 
-    def __init__(self, *, limits: Config, **arguments: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    def __init__(self, *, limits: Config, **arguments: Any) -> None:  # noqa: ANN401 - as in uvicorn
         super().__init__(**arguments)
         self.url = b""
         self._limits = limits
         self._max_head_bytes = limits.max_url_bytes + limits.max_header_bytes + _LINE_BYTES
-        self._fault = 400
+        self._error_status = 400
         self._ended = False
-        self._begun = False  # a request that has not come to its end
-        self._in_head = True  # and not in a body, or behind it
-        self._bytes = 0  # that came since a head, a part of a body or a request was whole
+        self._incomplete = False  # a request is incomplete
+        self._in_head = True  # and not in a body or its trailers
+        self._bytes = 0  # received since the last complete head, part of a body, or request
         self._timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Expect a request, unless there are too many connections."""
+        """Start the timeout for a request, or refuse the connection if there are too many."""
         super().connection_made(transport)  # type: ignore[arg-type]  # it is a Transport
-        self._expect_request()
+        self._start_timeout()
         if len(self.connections) > self._limits.max_connections:
-            self._end(503)
+            self._end_connection(503)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing more."""
-        self._expect_nothing()
+        """Cancel the timeout."""
+        self._cancel_timeout()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, unless a head, or what stands behind a body, is too large."""
-        if self._ended:  # what still comes is thrown away, so that the answer can be read
+        """Parse data, unless a head or trailers are too large."""
+        if self._ended:  # discarded, so that the client can read the error
             return
-        self._begin()
+        self._begin_request()
         self._bytes += len(data)
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            self._end(self._fault)
+            self._end_connection(self._error_status)
         if self._bytes > self._max_head_bytes:
-            self._end(431)
+            self._end_connection(431)
 
     def on_message_begin(self) -> None:
-        """Begin a request, which may have come together with the end of the one before."""
+        """Begin a request, perhaps in the same data as the end of the previous one."""
         super().on_message_begin()
-        self._begin()
+        self._begin_request()
         self._in_head = True
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of a URL, unless it is too long by now."""
+        """Add a part of a URL, unless it becomes too long."""
         super().on_url(url)
         if len(self.url) > self._limits.max_url_bytes:
-            self._refuse(414)
+            self._abort(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; one that stands behind a body is thrown away as that is."""
+        """Add a header; trailers are discarded, as bodies are."""
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Let a request through whose head is not too large, if not too many are."""
+        """Pass a request on, unless its head is too large or too many are pipelined."""
         if self.parser.should_upgrade():
             return
         self._in_head = False
         self._bytes = 0
-        if len(self.pipeline) >= _PIPELINED:
-            self._refuse(503)
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._abort(503)
         fields = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
         if fields > self._limits.max_header_bytes:
-            self._refuse(431)
-        # The parser of URLs takes none of 64 KiB, and the task that answers has not begun yet.
+            self._abort(431)
+        # The URL parser fails at 64 KiB, so the query is set here, before the task starts.
         target, _, query = self.url.partition(b"?")
         self.url = _path_of(target)
         super().on_headers_complete()
         self.scope["query_string"] = query.partition(b"#")[0]
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body."""
+        """Discard a part of a body."""
         self._bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Wait for the next request as long as uvicorn does."""
+        """Cancel the timeout; uvicorn has its own for the next request."""
         if self.parser.should_upgrade():
             return
-        self._begun = False
-        self._expect_nothing()
+        self._incomplete = False
+        self._cancel_timeout()
         self._bytes = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with what has begun behind the request that was answered."""
+        """Start the timeout of a request that has begun meanwhile."""
         super().on_response_complete()
-        if self._begun and not self.transport.is_closing():
-            self._begin()
+        if self._incomplete and not self.transport.is_closing():
+            self._begin_request()
 
     def _parse(self, data: bytes) -> None:
-        """Hand what has come to the parser.
+        """Parse data.
 
-        Whoever offers another protocol is answered in this one (RFC 9110, 7.8). The parser stops
-        there and takes no body, so another one is told the head once more, without the offer.
+        A request with `Upgrade` gets an HTTP/1.1 response (RFC 9110, 7.8). The parser stops there
+        and reads no body, so a new one gets the head again, without `Upgrade`.
         """
         while data:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                data = self._head_without_offer() + data[upgrade.args[0] :]
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             else:
                 return
 
-    def _head_without_offer(self) -> bytes:
-        """Return the head of the request that was parsed last, as it was but for `Upgrade`.
+    def _head_without_upgrade(self) -> bytes:
+        """Return the head of the last request without its `Upgrade` headers.
 
         Raises:
-            httptools.HttpParserError: it wants a tunnel, which is no offer.
+            httptools.HttpParserError: the method is CONNECT.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._fault = 501
+            self._error_status = 501
             raise httptools.HttpParserError(_PHRASES[501])
         version = self.parser.get_http_version().encode()
         fields = (b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade")
         return b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(fields))
 
-    def _refuse(self, status: int) -> None:
-        """Break off the parser, whose error is answered with this status."""
-        self._fault = status
+    def _abort(self, status: int) -> None:
+        """Abort the parser; its error is answered with this status."""
+        self._error_status = status
         raise ValueError(_PHRASES[status])
 
-    def _begin(self) -> None:
-        """Expect the rest of a request; behind one that is being answered, only after that."""
-        self._begun = True
+    def _begin_request(self) -> None:
+        """Start the timeout of a request, but not while an earlier one is being answered."""
+        self._incomplete = True
         if not self._answering:
-            self._expect_request()
+            self._start_timeout()
 
     @property
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _expect_request(self) -> None:
+    def _start_timeout(self) -> None:
         if self._timeout is None:
-            self._timeout = self.loop.call_later(self._limits.request_s, self._end, 408)
+            self._timeout = self.loop.call_later(self._limits.request_s, self._end_connection, 408)
 
-    def _expect_nothing(self) -> None:
+    def _cancel_timeout(self) -> None:
         if self._timeout is not None:
             self._timeout.cancel()
             self._timeout = None
 
-    def _end(self, status: int) -> None:
-        """Answer, unless an answer is under way, and close the connection."""
+    def _end_connection(self, status: int) -> None:
+        """Send an error, unless a response is under way, and close the connection."""
         if self._ended or self.transport.is_closing():
             return
         self._ended = True
-        self._expect_nothing()
+        self._cancel_timeout()
         if self._answering:
             self.transport.close()
             return
-        self.transport.write(_answer(status))
+        self.transport.write(_error_response(status))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_HANG_UP_S, self.transport.abort)
 
 
 def _path_of(target: bytes) -> bytes:
-    """Return the path of a request's target, with one slash where a client has joined two."""
+    """Return the path of a request target, with repeated slashes replaced by one."""
     return _SLASHES.sub(b"/", _ORIGIN.sub(b"", target, count=1) or b"/")
 
 
-def _answer(status: int) -> bytes:
-    """Return an answer that clients of both paths can read: the path is not known yet."""
+def _error_response(status: int) -> bytes:
+    """Return an error response for clients of both paths, since the path may be unknown."""
     phrase = _PHRASES[status]
     code = phrase.lower().replace(" ", "_")
     body = json.dumps({"status": status, "code": code, "message": phrase, "detail": phrase})

@@ -1,9 +1,9 @@
-"""Answers that are kept until what they show has changed.
+"""A cache of responses that are valid until their data may have changed.
 
-Clients that poll ask the same again and again. A kept answer listens to the feed from before it was
-read: once its bell has rung it is worth nothing, whoever still waits for it. So it is never older
-than the last commit of this server; another process's is heard of within 50 ms.
-A large answer is not kept, but shared with whoever asks while somebody is still being sent it.
+Polling clients repeat the same request. An entry subscribes to the notifier before its data is
+read, and is invalid once notified. So it is never older than the last commit of this server;
+commits of other processes are noticed within 50 ms.
+A large response is not kept in the cache, but shared while it is being sent to another client.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from stagecast.model import Visibility
 from stagecast.notifier import Notifier, Subscription, Topic
 from stagecast.rest.content import Content
 
-_BYTES = 16 << 20  # of all answers with their keys, and with what it costs to keep them
-_LARGE = 1 << 20  # of one: what costs more to send than to make
-_PER_ANSWER = 2_000  # bytes of a bell and what is around it
-_PER_TOPIC = 500  # bytes of an entry of the feed
-_PER_DATASET = 200  # bytes of an id in a set
+_BYTES = 16 << 20  # of all responses with keys and overhead
+_LARGE = 1 << 20  # bytes of a response that costs more to send than to make
+_PER_ENTRY = 2_000  # bytes of overhead, with the subscription
+_PER_TOPIC = 500  # bytes of overhead of a topic in the notifier
+_PER_DATASET = 200  # bytes of a dataset id in a set
 
 Key: TypeAlias = tuple[Visibility, bytes | str]
-"""The datasets that exist for a caller, and what they asked."""
+"""The datasets visible to the caller, and the request."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Entry:
-    """An answer; a large one is `found` only as long as somebody else holds it."""
+    """A response; `strong` is `None` for a large one, which lives only while it is being sent."""
 
     content: weakref.ref[Content]
-    held: Content | None
+    strong: Content | None
     subscription: Subscription
     subscribed: contextlib.ExitStack
     size: int
 
 
 class ResponseCache:
-    """The answers of one path, those that were asked for last, by what was asked."""
+    """The most recently used responses of one path, by request."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
@@ -49,12 +49,12 @@ class ResponseCache:
         self._bytes = 0
 
     def find(self, key: Key) -> Content | None:
-        """Return an answer if it is as good as a new one."""
-        retained = self._entries.get(key)
-        if retained is None or retained.subscription.notified:
+        """Return a response if it is cached and valid."""
+        entry = self._entries.get(key)
+        if entry is None or entry.subscription.notified:
             return None
         self._entries.move_to_end(key)
-        return retained.content()
+        return entry.content()
 
     async def make(
         self,
@@ -62,39 +62,39 @@ class ResponseCache:
         topics: Sequence[Topic],
         make: Callable[[], Awaitable[Content]],
     ) -> Content:
-        """Make an answer, and keep it until one of the topics may have changed."""
+        """Make a response, and cache it until a notification about one of the topics."""
         with contextlib.ExitStack() as subscribed:
             subscription = subscribed.enter_context(self._notifier.subscribe(*topics))
             content = await make()
             if not subscription.notified:
                 small = content.size <= _LARGE
-                size = _size_of(key) + _PER_ANSWER + len(topics) * _PER_TOPIC
-                answer = _Entry(
+                size = _size_of(key) + _PER_ENTRY + len(topics) * _PER_TOPIC
+                entry = _Entry(
                     content=weakref.ref(content, lambda _: self._forget(key, subscription)),
-                    held=content if small else None,
+                    strong=content if small else None,
                     subscription=subscription,
                     subscribed=subscribed.pop_all(),
                     size=size + content.size if small else size,
                 )
-                self._add(key, answer)
+                self._add(key, entry)
         return content
 
-    def _add(self, key: Key, answer: _Entry) -> None:
+    def _add(self, key: Key, entry: _Entry) -> None:
         if key in self._entries:
             self._drop(self._entries.pop(key))
-        self._entries[key] = answer
-        self._bytes += answer.size
+        self._entries[key] = entry
+        self._bytes += entry.size
         while self._bytes > _BYTES:
             self._drop(self._entries.popitem(last=False)[1])
 
     def _forget(self, key: Key, subscription: Subscription) -> None:
-        """Drop an answer that is nowhere any more, unless a newer one has its place."""
+        """Drop the entry of a response that was freed, unless a newer one has replaced it."""
         if key in self._entries and self._entries[key].subscription is subscription:
             self._drop(self._entries.pop(key))
 
-    def _drop(self, answer: _Entry) -> None:
-        self._bytes -= answer.size
-        answer.subscribed.close()
+    def _drop(self, entry: _Entry) -> None:
+        self._bytes -= entry.size
+        entry.subscribed.close()
 
 
 def _size_of(key: Key) -> int:

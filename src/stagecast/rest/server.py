@@ -1,7 +1,7 @@
-"""uvicorn inside an event loop that is not its own, beside other servers.
+"""uvicorn in an event loop shared with other servers.
 
-uvicorn would take over the signals of the process and raise them again when it ends, which kills
-whatever else is still draining; here they stay with who runs the process.
+uvicorn would handle the signals of the process and raise them again when it stops, which kills
+whatever is still draining; here it leaves them alone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from stagecast.rest.protocol import BoundedProtocol
 from stagecast.rest.slow_readers import SlowReaders
 from stagecast.tls import Tls
 
-_CHECK_EVERY_S = 0.5  # for who has stopped reading
-_ACCEPT_AGAIN_S = 1.0  # after the system had no room for a connection
-
-_LAST_ANSWERS_S = 0.5  # for who is told that the server stops to take that
+_CHECK_EVERY_S = 0.5  # for slow readers
+_ACCEPT_AGAIN_S = 1.0  # after an error, such as too many open files
+_LAST_ANSWERS_S = 0.5  # for clients to receive the error that the server is stopping
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +36,12 @@ class HttpServer:
 
     Args:
         app: the ASGI application.
-        config: where to listen, and the limits.
-        tls: certificate and private key, if it speaks HTTPS.
-        grace: of the application, for what waits for the store.
+        config: the address, and the limits.
+        tls: certificate and private key, for HTTPS.
+        grace: ends waits of the application for the store.
 
     Attributes:
-        address: where it listens, with the real port once it has started.
+        address: where it listens; with the real port once started.
     """
 
     def __init__(
@@ -64,23 +63,23 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
-            # It would read the environment for these, which is not for it.
+            # Without these, uvicorn would read environment variables.
             workers=1,
             proxy_headers=False,
             timeout_keep_alive=config.http_idle_s,  # type: ignore[arg-type]  # only compared
         )
         settings.load()
-        # By itself it would read the files again, by rules of its own.
+        # uvicorn would read the files again, by rules of its own.
         settings.ssl = tls.context if tls else None
         self._server = _Uvicorn(settings, config)
         self._serving: asyncio.Task[None] | None = None
         self._file: SocketFile | None = None
 
     async def start(self) -> None:
-        """Listen; `address` has the real host and port afterwards.
+        """Listen, and set `address` to the real host and port.
 
         Raises:
-            StartError: the address is malformed, unknown or taken.
+            StartError: the address is malformed, unknown or already in use.
         """
         with reporting_listen_errors("HTTP", self.address):
             listener = await self._listen()
@@ -89,10 +88,10 @@ class HttpServer:
         await asyncio.wait((self._serving, listening), return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
             listening.cancel()
-            await self._serving  # raises what kept it from listening
+            await self._serving  # raises the error
 
     async def _listen(self) -> socket.socket:
-        """Return a socket that listens on the address, which has the real host and port then."""
+        """Return a socket that listens on the address, and set the real host and port."""
         path = socket_path(self.address)
         if path is None:
             listener = await _bind(self.address, share_port=self._share_port)
@@ -108,40 +107,42 @@ class HttpServer:
         return listener
 
     def renew(self, tls: Tls) -> None:
-        """Show another certificate to whoever connects from now on."""
+        """Use another certificate for new connections."""
 
         def show(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
             connection.context = tls.context
 
-        # To load it into the context that is in use would leave that with half of it if that fails.
+        # Loading it into the context in use would leave that half changed on failure.
         if self._server.config.ssl:
             self._server.config.ssl.sni_callback = show
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more requests, give those under way so many seconds, and hang up on the rest.
+        """Stop accepting requests, wait `grace_s` for those under way, then close the rest.
 
-        Connections that only wait for a next request are closed at once.
+        Idle connections are closed at once.
         """
         if self._serving is None:
             return
-        # What waits for the store is told, and what waits for its client ends when that is gone.
-        # uvicorn's own grace is the last resort: it cancels, with a traceback in the log. It asks
-        # for whole seconds, but hands them to `asyncio.wait_for`, which does not.
+        # Requests that wait for the store get an error; those that wait for their client end
+        # when its connection is closed. uvicorn's own timeout is the last resort: it cancels, with
+        # a traceback in the log. It is typed as an integer, but any number works.
         loop = asyncio.get_running_loop()
         over = loop.call_later(grace_s, self._grace.end)
-        hang_up = loop.call_later(grace_s + _LAST_ANSWERS_S, self._server.hang_up)
+        close_connections = loop.call_later(
+            grace_s + _LAST_ANSWERS_S, self._server.close_connections
+        )
         uvicorn_s = grace_s + 2 * _LAST_ANSWERS_S
         self._server.config.timeout_graceful_shutdown = uvicorn_s  # type: ignore[assignment]
         self._server.end()
         await self._serving
         over.cancel()
-        hang_up.cancel()
+        close_connections.cancel()
         if self._file:
             self._file.remove()
 
 
 class _Uvicorn(uvicorn.Server):
-    """Tells when it listens, leaves signals alone, and hangs up on who has stopped reading."""
+    """Sets an event when it listens, ignores signals, and closes connections of slow readers."""
 
     def __init__(self, settings: uvicorn.Config, limits: Config) -> None:
         super().__init__(settings)
@@ -155,11 +156,11 @@ class _Uvicorn(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Do nothing: the signals are not ours."""
+        """Do nothing."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and tell."""
+        """Listen, and set the event."""
         self.servers = []
         for listener in sockets or ():
             if self.config.ssl:
@@ -177,19 +178,19 @@ class _Uvicorn(uvicorn.Server):
         )
 
     async def _accept(self, listener: socket.socket) -> None:
-        """Take connections, and begin TLS with each; more than there may be are closed.
+        """Accept connections and start their TLS handshakes; beyond the limit, close them.
 
-        asyncio would take any number of them, and tell of none before its handshake is over. One
-        too many is let through, to be told so.
+        asyncio would accept any number, and report none before its handshake is over. The first
+        connection beyond the limit is accepted, to get an error response.
         """
         loop = asyncio.get_running_loop()
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
-            except ConnectionError:  # gone before it was taken
+            except ConnectionError:  # closed before it was accepted
                 continue
             except OSError as error:
-                _log.error("cannot take a connection for HTTP: %s", reason_of(error))
+                _log.error("cannot accept an HTTP connection: %s", reason_of(error))
                 await asyncio.sleep(_ACCEPT_AGAIN_S)
                 continue
             if len(self.server_state.connections) > self._limits.max_connections:
@@ -200,7 +201,7 @@ class _Uvicorn(uvicorn.Server):
             handshake.add_done_callback(self._handshakes.discard)
 
     async def _begin_tls(self, connection: socket.socket) -> None:
-        """Do a handshake; the connection counts from now on, and not if nothing comes of it."""
+        """Do a handshake; the connection counts against the limit from the start until it fails."""
         protocol = self._make_protocol()
         connections = self.server_state.connections
         connections.add(protocol)
@@ -211,16 +212,16 @@ class _Uvicorn(uvicorn.Server):
                 ssl=self.config.ssl,
                 ssl_handshake_timeout=self._limits.request_s,
             )
-        except OSError as error:  # what peers do is not for the log
-            _log.debug("no TLS with a client: %s", error)
+        except OSError as error:  # caused by the client, so not logged by default
+            _log.debug("TLS handshake failed: %s", error)
         finally:
             if protocol.transport is None:
                 connections.discard(protocol)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, hang up on handshakes under way, and finish requests under way.
+        """Stop listening, abort handshakes, and finish requests under way.
 
-        uvicorn's own takes a tenth of a second and more, also when nobody is connected.
+        uvicorn's own takes at least a tenth of a second, even without connections.
         """
         tasks = [*self._accepting, *self._handshakes]
         for task in tasks:
@@ -230,7 +231,7 @@ class _Uvicorn(uvicorn.Server):
         for listener in (*self.servers, *(sockets or ())):
             listener.close()
         if not self.server_state.connections:
-            await asyncio.sleep(self._linger_s)  # for who is just connecting
+            await asyncio.sleep(self._linger_s)  # for clients that are just connecting
         if self.server_state.connections or self.server_state.tasks:
             await super().shutdown(sockets)
 
@@ -240,34 +241,34 @@ class _Uvicorn(uvicorn.Server):
         )
 
     async def main_loop(self) -> None:
-        """Look for who has stopped reading, until told to end.
+        """Close connections of slow readers, until `end` is called.
 
-        uvicorn's own wakes up ten times a second, and hears of the end at the next.
+        uvicorn's own wakes up ten times a second, and checks for the end only then.
         """
-        while not await self.on_tick(0):
+        while not await self._check_connections():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CHECK_EVERY_S):
                     await self._ending.wait()
 
-    async def on_tick(self, counter: int) -> bool:
-        """Hang up on who has stopped reading; tell whether to end."""
+    async def _check_connections(self) -> bool:
+        """Close connections of slow readers; return whether to end."""
         now_s = asyncio.get_running_loop().time()
         for transport in self._slow_readers.find(self._transports(), now_s):
             transport.abort()
-        return await super().on_tick(counter)
+        return await self.on_tick(0)
 
     def end(self) -> None:
-        """Let the main loop end at once."""
+        """Make the main loop end at once."""
         self.should_exit = True
         self._ending.set()
 
-    def hang_up(self) -> None:
-        """Drop all connections, with what is still unsent on them."""
+    def close_connections(self) -> None:
+        """Close all connections; unsent data is lost."""
         for transport in self._transports():
             transport.abort()
 
     def _transports(self) -> list[asyncio.Transport]:
-        """Return those of connections; of one that begins with TLS there is none yet."""
+        """Return the transports of connections whose TLS handshake is over."""
         transports = (connection.transport for connection in self.server_state.connections)
         return [transport for transport in transports if transport]
 
@@ -285,7 +286,7 @@ async def _bind(address: str, *, share_port: bool) -> socket.socket:
         # `[::]` means every address, as it does for gRPC.
         dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
     )
-    # Connections inherit it. asyncio sets it only on sockets that it made itself; without it the
-    # body of an answer, written after the head, may wait for the client's delayed acknowledgement.
+    # Connections inherit it. asyncio sets it only on sockets that it creates; without it, the body
+    # of a response, written after the head, may wait for a delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

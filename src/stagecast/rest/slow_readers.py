@@ -1,4 +1,4 @@
-"""Connections whose clients have stopped reading: what waits for them is held for nothing."""
+"""Detection of connections whose clients have stopped reading, to free their buffers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 
 class SlowReaders:
-    """Finds connections on which nothing was taken for too long.
+    """Finds connections whose clients have read nothing for too long.
 
     Args:
-        patience_s: how long a client may take nothing of what waits for it.
+        timeout_s: how long a client may read nothing while data waits for it.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -20,7 +20,7 @@ class SlowReaders:
     def find(
         self, connections: Iterable[asyncio.Transport], now_s: float
     ) -> list[asyncio.Transport]:
-        """Return them; to be asked again and again."""
+        """Return the slow readers; to be called regularly."""
         before, self._waiting = self._waiting, {}
         for connection in connections:
             unsent = connection.get_write_buffer_size()

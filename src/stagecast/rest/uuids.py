@@ -1,7 +1,6 @@
-"""UUIDs as the validator of Cognee's server reads them, with its words for what is wrong.
+"""UUIDs and error messages as in the validator of Cognee's server.
 
-That is pydantic up to 2.12, which asks the `uuid` crate of Rust; later ones say the same in fewer
-words.
+That is pydantic up to 2.12, which uses the Rust crate `uuid`; later messages are shorter.
 Positions are counted in bytes of UTF-8, from 1.
 """
 
@@ -18,29 +17,29 @@ _URN = "urn:uuid:"
 _GROUPS = (8, 4, 4, 4, 12)
 
 
-class BadUuid(ValueError):
-    """The text is no UUID; the message says why."""
+class InvalidUuid(ValueError):
+    """Invalid UUID; the message says why."""
 
 
-def read_uuid(text: str) -> str:
+def parse_uuid(text: str) -> str:
     """Return a UUID in canonical form: lower case, with dashes.
 
-    Upper case, no dashes, `urn:uuid:` before it and braces around it are read as well.
+    Also accepted are upper case, no dashes, the prefix `urn:uuid:`, and braces.
 
     Raises:
-        BadUuid: it is none.
+        InvalidUuid: the text is invalid.
     """
     inner, _ = _unwrap(text)
     if not (_HYPHENATED.fullmatch(inner) or _SIMPLE.fullmatch(text)):
-        # Where the length is right, the crate has unwrapped the UUID before it looks what is wrong.
+        # If the length is right, the crate unwraps the UUID before it looks for the error.
         well_wrapped = inner != text and len(inner.encode()) == _HYPHENATED_BYTES
-        raise BadUuid(_fault(inner if well_wrapped else text))
+        raise InvalidUuid(_error_message(inner if well_wrapped else text))
     digits = inner.lower().replace("-", "")
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def _unwrap(text: str) -> tuple[str, int]:
-    """Return what braces or the prefix of a URN enclose, and how many bytes stand before it."""
+    """Return the text without braces or URN prefix, and how many bytes were before it."""
     if len(text) >= 2 and text[0] == "{" and text[-1] == "}":
         return text[1:-1], 1
     if text.startswith(_URN):
@@ -48,8 +47,8 @@ def _unwrap(text: str) -> tuple[str, int]:
     return text, 0
 
 
-def _fault(text: str) -> str:
-    """Return what is wrong with a text, in the order in which the crate looks."""
+def _error_message(text: str) -> str:
+    """Return the error message for a text, with the checks in the order of the crate."""
     inner, offset = _unwrap(text)
     foreign = _FOREIGN.search(inner)
     if foreign:
@@ -63,7 +62,7 @@ def _fault(text: str) -> str:
         return f"invalid length: expected length 32 for simple format, found {len(text)}"
     if len(groups) != len(_GROUPS):
         return f"invalid group count: expected 5, found {len(groups)}"
-    # The crate counts what stands around the UUID to its last group, and so do we.
+    # The crate counts braces and prefix as part of the last group, and so do we.
     lengths = [*map(len, groups[:4]), len(groups[4]) + len(text) - len(inner)]
     wrong = next(n for n, length in enumerate(lengths) if n == 4 or length != _GROUPS[n])
     return (

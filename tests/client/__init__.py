@@ -1,3 +1,3 @@
-"""Tests of the client: real channels, real servers, some of which misbehave."""
+"""Tests of the client, with real channels and real servers, some of which misbehave."""
 
 from __future__ import annotations

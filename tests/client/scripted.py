@@ -1,4 +1,4 @@
-"""A small server whose every call follows a script: what it sends, and how it ends."""
+"""A small server that follows a script: the messages of each call, and how it ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Ending = Callable[[Context], Awaitable[None]]
 Step = Callable[[Context], AsyncGenerator[s.WatchBatchResponse]]
 
 REQUEST = s.WatchBatchRequest(dataset_id="d", batch_id="b", follow=True, transitions_only=True)
-MINE = "mine"  # opens nothing
+CALLER_TOKEN = "mine"  # noqa: S105 - no secret, and not a valid resume token
 REFUSALS = (
     Code.INVALID_ARGUMENT,
     Code.NOT_FOUND,
@@ -40,12 +40,12 @@ REFUSALS = (
 
 
 class ScriptedServer(StatusServiceServicer):
-    """Answers one call after the other, each as its step says; without a step it is INTERNAL.
+    """Answers each call with the next step of the script; without one, with INTERNAL.
 
     Attributes:
         requests: of all calls.
-        began, ended: when each call did, by the loop's clock.
-        cancelled: set as soon as a call was cancelled.
+        began, ended: times of each call, by the loop's clock.
+        cancelled: set when a call was cancelled.
     """
 
     def __init__(self, steps: Iterable[Step]) -> None:
@@ -73,12 +73,12 @@ class ScriptedServer(StatusServiceServicer):
 
     @property
     def tokens(self) -> list[str]:
-        """The tokens that were given back."""
+        """The resume tokens of all requests."""
         return [request.resume_token for request in self.requests]
 
 
 def sends(*messages: s.WatchBatchResponse, then: Ending | None = None) -> Step:
-    """Send messages, and then end well, or otherwise."""
+    """Send messages, then end with `then`, or with OK."""
 
     async def step(context: Context) -> AsyncGenerator[s.WatchBatchResponse]:
         for message in messages:
@@ -90,7 +90,7 @@ def sends(*messages: s.WatchBatchResponse, then: Ending | None = None) -> Step:
 
 
 def aborts(code: grpc.StatusCode, *, retry_after_s: float | None = None) -> Ending:
-    """End with a code, and an advice when to come back."""
+    """End with a code, and optionally a retry delay."""
     status = Status(code=code.value[0])
     if retry_after_s is not None:
         advice = RetryInfo()
@@ -111,13 +111,13 @@ def _packed(detail: RetryInfo) -> AnyMessage:
 
 
 async def accepts_and_hangs(context: Context) -> None:
-    """Begin the answer, and say nothing more."""
+    """Send the initial metadata, then hang."""
     await context.send_initial_metadata(())
     await hangs(context)
 
 
 async def hangs(_context: Context) -> None:
-    """Say nothing until the call is cancelled."""
+    """Hang until the call is cancelled."""
     await asyncio.Event().wait()
 
 
@@ -126,9 +126,9 @@ breaks = aborts(Code.UNAVAILABLE)
 
 @contextlib.asynccontextmanager
 async def serving(*steps: Step, always: Step | None = None) -> AsyncIterator[Scripted]:
-    """Serve a script, and for ever its last step `always`, for as long as the block."""
+    """Serve a script for the block; `always` is repeated after the other steps."""
     played = itertools.chain(steps, itertools.repeat(always) if always else ())
-    script = ScriptedServer(played)  # type: ignore[abstract]  # in its stub; the rest is UNIMPLEMENTED
+    script = ScriptedServer(played)  # type: ignore[abstract]  # in its stub; others are UNIMPLEMENTED
     server = aio.server()
     add_StatusServiceServicer_to_server(script, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -141,7 +141,7 @@ async def serving(*steps: Step, always: Step | None = None) -> AsyncIterator[Scr
 
 
 class Scripted:
-    """A script, its server, and a client of it."""
+    """A script, its server, and a client."""
 
     def __init__(self, script: ScriptedServer, server: aio.Server, client: Client) -> None:
         self.script = script
@@ -151,30 +151,30 @@ class Scripted:
     def watch(
         self, *, give_up_after_s: float = 60.0
     ) -> contextlib.aclosing[AsyncGenerator[s.WatchBatchResponse]]:
-        """Watch, and close that at the end of the block."""
+        """Watch, and close the watch at the end of the block."""
         return contextlib.aclosing(
             self.client.watch(REQUEST, give_up_after_s=give_up_after_s),
         )
 
     async def received(self, **fields: Any) -> list[s.WatchBatchResponse]:
-        """Watch to the end and return what was yielded."""
+        """Watch to the end, and return the messages."""
         async with self.watch(**fields) as messages:
             return [message async for message in messages]
 
     async def until_error(self, **fields: Any) -> tuple[list[str], aio.AioRpcError]:
-        """Watch until that raises; return the tokens that were yielded, and the error."""
+        """Watch until an error; return the tokens of the messages, and the error."""
         tokens: list[str] = []
         async with self.watch(**fields) as messages:
             try:
                 async for message in messages:
-                    tokens.append(message.resume_token)  # noqa: PERF401 - kept if it raises
+                    tokens.append(message.resume_token)  # noqa: PERF401 - needed after an error
             except aio.AioRpcError as error:
                 return tokens, error
-        raise AssertionError(f"it ended after {tokens}")
+        raise AssertionError(f"ended without an error after {tokens}")
 
 
 def whole(revision: int) -> s.WatchBatchResponse:
-    """Return a message that bears one transition and token `t<revision>`."""
+    """Return a message with one transition and the token `t<revision>`."""
     message = part(revision)
     message.resume_token = f"t{revision}"
     message.batch.revision = revision
@@ -182,12 +182,12 @@ def whole(revision: int) -> s.WatchBatchResponse:
 
 
 def part(revision: int) -> s.WatchBatchResponse:
-    """Return a message that bears one transition and no token."""
+    """Return a message with one transition and no token."""
     return s.WatchBatchResponse(transitions=[r.Transition(revision=revision)], revision=revision)
 
 
 def snapshot_part(*document_ids: str, complete: bool = False) -> s.WatchBatchResponse:
-    """Return a part of a snapshot as of revision 7; the last bears token `t7`."""
+    """Return a part of a snapshot as of revision 7; the last has the token `t7`."""
     documents = [r.Document(document_id=document_id) for document_id in document_ids]
     return s.WatchBatchResponse(
         snapshot=s.Snapshot(

@@ -1,4 +1,4 @@
-"""A worker does what its heartbeats are answered, and does not wait for its reports."""
+"""A worker follows the orders that answer its heartbeats, and does not wait for its reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stagecast.v1 import status_service_pb2 as s
 
 @pytest.fixture
 async def attempt(client: Client, dataset_id: str) -> AsyncIterator[Attempt]:
-    """An attempt that hears very soon what it is ordered."""
+    """An attempt with very frequent heartbeats."""
     request = pb.CreateBatchRequest(
         dataset_id=dataset_id, documents=[pb.NewDocument(document_id="a")]
     )
@@ -38,21 +38,21 @@ async def attempt(client: Client, dataset_id: str) -> AsyncIterator[Attempt]:
     heartbeats.cancel()
 
 
-async def ordered(attempt: Attempt, order: pb.WorkerOrder.ValueType) -> None:
+async def wait_for_order(attempt: Attempt, order: pb.WorkerOrder.ValueType) -> None:
     async with asyncio.timeout(60):
         while attempt._order != order:
             await attempt._order_received.wait()
             attempt._order_received.clear()
 
 
-async def test_a_paused_worker_holds_until_it_is_resumed(client: Client, attempt: Attempt) -> None:
+async def test_paused_worker_waits_until_it_is_resumed(client: Client, attempt: Attempt) -> None:
     names = {
         "dataset_id": attempt._document.dataset_id,
         "batch_id": attempt._document.batch_id,
         "document_id": "a",
     }
     await client.controls.Pause(cs.PauseRequest(**names))
-    await ordered(attempt, pb.WORKER_ORDER_PAUSE)
+    await wait_for_order(attempt, pb.WORKER_ORDER_PAUSE)
     entering = asyncio.create_task(attempt.enter(r.STAGE_PARSING))
     for _ in range(20):
         document = (await client.status.GetDocument(s.GetDocumentRequest(**names))).document
@@ -66,19 +66,19 @@ async def test_a_paused_worker_holds_until_it_is_resumed(client: Client, attempt
     assert document.stage == r.STAGE_PARSING
 
 
-async def test_a_worker_drops_what_a_heartbeat_tells_it_to(
+async def test_worker_drops_a_document_when_a_heartbeat_orders_it(
     client: Client, attempt: Attempt
 ) -> None:
     await client.controls.Stop(
         cs.StopRequest(dataset_id=attempt._document.dataset_id, batch_id=attempt._document.batch_id)
     )
-    await ordered(attempt, pb.WORKER_ORDER_STOP)
+    await wait_for_order(attempt, pb.WORKER_ORDER_STOP)
     with pytest.raises(Dropped, match="heartbeat with WORKER_ORDER_STOP"):
         await attempt.enter(r.STAGE_PARSING)
 
 
 class SlowServer(report_service_pb2_grpc.ReportServiceServicer):
-    """A server that answers the first report only when it may."""
+    """A server that answers reports only when allowed."""
 
     def __init__(self) -> None:
         self.reported: list[list[r.Stage.ValueType]] = []
@@ -101,7 +101,7 @@ class SlowServer(report_service_pb2_grpc.ReportServiceServicer):
 
 @pytest.fixture
 async def slow_server() -> AsyncIterator[tuple[SlowServer, Client]]:
-    servicer = SlowServer()  # type: ignore[abstract]  # in its stub; by itself it answers UNIMPLEMENTED
+    servicer = SlowServer()  # type: ignore[abstract]  # in its stub; others are UNIMPLEMENTED
     server = aio.server()
     report_service_pb2_grpc.add_ReportServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -111,7 +111,7 @@ async def slow_server() -> AsyncIterator[tuple[SlowServer, Client]]:
     await server.stop(0)
 
 
-async def test_what_is_reported_during_a_call_goes_together_in_the_next(
+async def test_reports_made_during_a_call_are_sent_together_in_the_next(
     slow_server: tuple[SlowServer, Client],
 ) -> None:
     servicer, client = slow_server
@@ -126,7 +126,7 @@ async def test_what_is_reported_during_a_call_goes_together_in_the_next(
         assert servicer.reported == [[r.STAGE_PARSING], later]
 
 
-async def test_nothing_is_sent_behind_a_block_that_is_interrupted(
+async def test_nothing_is_sent_after_an_interrupted_block(
     slow_server: tuple[SlowServer, Client],
 ) -> None:
     servicer, client = slow_server
@@ -148,10 +148,10 @@ async def test_nothing_is_sent_behind_a_block_that_is_interrupted(
 
 
 @pytest.mark.parametrize("counters", [[1], itertools.count()], ids=["one", "endless"])
-async def test_a_report_that_is_refused_ends_the_work(
+async def test_refused_report_ends_the_work(
     client: Client, dataset_id: str, counters: Iterable[int]
 ) -> None:
-    """At the next report, or if that was the last one, at the end of the block."""
+    """At the next report, or without another one, at the end of the block."""
     request = pb.CreateBatchRequest(
         dataset_id=dataset_id, documents=[pb.NewDocument(document_id="a")]
     )
@@ -161,8 +161,8 @@ async def test_a_report_that_is_refused_ends_the_work(
         async with start(client, batch, "a", worker="w1") as attempt:
             async with start(client, batch, "a", worker="w2"):
                 pass
-            for counted in counters:
-                await attempt.count(r.Progress(completed_segments=counted))
+            for completed in counters:
+                await attempt.count(r.Progress(completed_segments=completed))
 
     async with asyncio.timeout(30):
         with pytest.raises(Dropped, match="attempt"):

@@ -1,4 +1,4 @@
-"""A client before there is a loop, on one after another, and with files that are no good."""
+"""A client without a loop, on several loops, and with invalid addresses, keys and files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ CERTIFICATE, KEY = "holds no certificate in PEM", "holds no private key in PEM"
 
 
 @pytest.fixture
-async def beside(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    """A server in a process of its own, which has no part in this one's loops."""
+async def other_process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server in another process, independent of the loops of this one."""
     async with running(tmp_path / "s.db") as server:
         yield server
 
 
 @pytest.mark.parametrize("entered", [False, True])
-async def test_client_is_made_before_there_is_a_loop_and_used_on_one_after_another(
-    beside: ServerProcess, entered: bool
+async def test_client_is_created_without_a_loop_and_used_on_several(
+    other_process: ServerProcess, entered: bool
 ) -> None:
-    client = Client(beside.grpc)
+    client = Client(other_process.grpc)
 
     async def use() -> int:
         if entered:
@@ -47,10 +47,10 @@ async def test_client_is_made_before_there_is_a_loop_and_used_on_one_after_anoth
         assert await asyncio.to_thread(asyncio.run, use()) == 0
 
 
-async def test_calls_under_way_are_not_disturbed_when_the_block_begins(
-    beside: ServerProcess,
+async def test_entering_the_block_does_not_disturb_calls_under_way(
+    other_process: ServerProcess,
 ) -> None:
-    client = Client(beside.grpc)
+    client = Client(other_process.grpc)
     watch = client.status.WatchDatasets(s.WatchDatasetsRequest())
     await watch.read()
     async with client:
@@ -77,7 +77,7 @@ async def test_calls_under_way_are_not_disturbed_when_the_block_begins(
         ("unix-abstract:a", "or unix:PATH"),
     ],
 )
-def test_what_grpc_would_take_for_another_address_is_refused(address: str, advice: str) -> None:
+def test_address_that_grpc_would_misread_is_refused(address: str, advice: str) -> None:
     with pytest.raises(ValueError, match=r"is not|has no") as refusal:
         Client(address)
     assert repr(address) in str(refusal.value)
@@ -85,7 +85,7 @@ def test_what_grpc_would_take_for_another_address_is_refused(address: str, advic
 
 
 @pytest.mark.parametrize("key", ["caf\u00e9", "a\nb", "a\x00", "\ud800"])
-def test_key_that_no_header_bears_is_refused_without_showing_it(key: str) -> None:
+def test_key_invalid_in_a_header_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="only printable ASCII characters are allowed") as refusal:
         Client("127.0.0.1:50051", key=key)
     assert key not in str(refusal.value)
@@ -110,7 +110,7 @@ def files(tmp_path: Path, authority: Authority, ours: Certificate) -> dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("ca", "cert", "key", "culprit", "why"),
+    ("ca", "cert", "key", "bad_file", "reason"),
     [
         *((bad, "", "", bad, CERTIFICATE) for bad in ("empty", "text", "half", "key")),
         ("", "text", "key", "text", CERTIFICATE),
@@ -120,12 +120,12 @@ def files(tmp_path: Path, authority: Authority, ours: Certificate) -> dict[str, 
         ("", "cert", "other", "other", "is not that of the certificate in"),
     ],
 )
-def test_file_that_does_not_hold_what_it_should_is_named(
-    files: dict[str, Path], ca: str, cert: str, key: str, culprit: str, why: str
+def test_error_names_the_file_without_certificate_or_key(
+    files: dict[str, Path], ca: str, cert: str, key: str, bad_file: str, reason: str
 ) -> None:
-    with pytest.raises(ValueError, match=why) as refusal:
+    with pytest.raises(ValueError, match=reason) as refusal:
         Client("127.0.0.1:50051", ca=files.get(ca), cert=files.get(cert), cert_key=files.get(key))
-    assert f"{files[culprit]} " in str(refusal.value)
+    assert f"{files[bad_file]} " in str(refusal.value)
 
 
 def test_file_may_be_in_utf_16(tmp_path: Path, authority: Authority) -> None:
@@ -134,7 +134,7 @@ def test_file_may_be_in_utf_16(tmp_path: Path, authority: Authority) -> None:
     Client("127.0.0.1:50051", ca=wide)
 
 
-async def test_files_may_begin_with_a_mark_and_have_other_ends_of_lines(
+async def test_files_may_have_a_byte_order_mark_and_crlf(
     tmp_path: Path, authority: Authority, ours: Certificate
 ) -> None:
     tls = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
@@ -157,18 +157,18 @@ async def test_files_may_begin_with_a_mark_and_have_other_ends_of_lines(
         assert not (await client.status.ListDatasets(LIST)).datasets
 
 
-async def test_addresses_mean_what_they_say(beside: ServerProcess) -> None:
-    port = beside.grpc.rpartition(":")[2]
+async def test_host_named_dns_is_not_read_as_a_scheme(other_process: ServerProcess) -> None:
+    port = other_process.grpc.rpartition(":")[2]
     for host in ("localhost", "127.0.0.1"):
         async with Client(f"{host}:{port}") as client:
             await client.status.ListDatasets(LIST)
-    # A host of that name, and no scheme of grpc's.
+    # A host of that name, not the scheme of grpc.
     async with Client(f"dns:{port}") as client:
         with pytest.raises(aio.AioRpcError, match="dns"):
             await client.status.ListDatasets(LIST)
 
 
-async def test_unix_socket_is_called_by_a_relative_path_too(
+async def test_unix_socket_may_have_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "%41?#\u00e4"

@@ -1,4 +1,4 @@
-"""What is read from the details of a refused call, and from what is none of ours."""
+"""The details of errors of stagecast, and of errors from elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INFO = ErrorInfo(reason="BATCH_NOT_FOUND", domain="stagecast", metadata={"batch_
 
 
 def error_with(*metadata: tuple[str, str | bytes]) -> aio.AioRpcError:
-    """Return an error as a call raises it, with trailing metadata."""
+    """Return an error of a call with trailing metadata."""
     return aio.AioRpcError(
         grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(*metadata), details="gone"
     )
@@ -39,7 +39,7 @@ def error_of(*details: Message | AnyMessage) -> aio.AioRpcError:
 
 
 def packed(detail: Message | AnyMessage) -> AnyMessage:
-    """Return a detail as it stands in a status."""
+    """Return a detail packed as in a status."""
     if isinstance(detail, AnyMessage):
         return detail
     wrapped = AnyMessage()
@@ -48,11 +48,11 @@ def packed(detail: Message | AnyMessage) -> AnyMessage:
 
 
 def retry_in(seconds: int, nanos: int = 0) -> RetryInfo:
-    """Return an advice when to come back."""
+    """Return a retry delay."""
     return RetryInfo(retry_delay=Duration(seconds=seconds, nanos=nanos))
 
 
-def test_details_say_the_reason_the_ids_and_when_to_come_back() -> None:
+def test_details_have_reason_ids_and_retry_delay() -> None:
     assert details_of(error_of(INFO, retry_in(1, 250_000_000))) == ErrorDetails(
         reason="BATCH_NOT_FOUND", metadata={"batch_id": "b"}, retry_after_s=1.25
     )
@@ -84,13 +84,13 @@ def test_details_say_the_reason_the_ids_and_when_to_come_back() -> None:
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_details_are_those_that_the_server_writes(
+def test_details_match_what_the_server_writes(
     error: errors.StagecastError, expected: ErrorDetails
 ) -> None:
     assert details_of(error_with((KEY, status_of(error).SerializeToString()))) == expected
 
 
-async def test_details_of_a_real_refusal_name_what_was_asked(
+async def test_details_of_a_real_error_have_the_requested_ids(
     client: Client, dataset_id: str
 ) -> None:
     with pytest.raises(aio.AioRpcError) as caught:
@@ -101,14 +101,14 @@ async def test_details_of_a_real_refusal_name_what_was_asked(
     assert details.retry_after_s is None
 
 
-async def test_error_that_no_server_wrote_has_no_details() -> None:
+async def test_error_of_an_unreachable_server_has_no_details() -> None:
     async with Client(free_address()) as client, asyncio.timeout(60):
         with pytest.raises(aio.AioRpcError) as caught:
             await client.status.GetBatch(s.GetBatchRequest())
     assert details_of(caught.value) == NOTHING
 
 
-def test_advice_to_come_back_at_once_is_not_the_absence_of_advice() -> None:
+def test_retry_delay_of_zero_is_not_a_missing_one() -> None:
     assert details_of(error_of(retry_in(0))).retry_after_s == 0.0
     assert details_of(error_of(INFO)).retry_after_s is None
 
@@ -148,22 +148,22 @@ def test_details_are_found_beside_other_trailing_metadata() -> None:
         *("no_details", "empty_detail", "no_url", "unknown_detail", "other_detail"),
     ],
 )
-def test_error_without_details_of_ours_has_none(error: aio.AioRpcError) -> None:
+def test_error_without_stagecast_details_has_none(error: aio.AioRpcError) -> None:
     assert details_of(error) == NOTHING
 
 
 @given(value=st.binary(max_size=64))
-def test_no_trailing_metadata_whatsoever_makes_it_raise(value: bytes) -> None:
+def test_any_trailing_metadata_is_read_without_an_error(value: bytes) -> None:
     assert isinstance(details_of(error_with((KEY, value))), ErrorDetails)
 
 
 @pytest.mark.parametrize("name", ["ErrorInfo", "RetryInfo"])
-def test_garbled_detail_is_no_detail(name: str) -> None:
+def test_garbled_detail_is_ignored(name: str) -> None:
     garbled = AnyMessage(type_url=f"type.googleapis.com/google.rpc.{name}", value=b"\xff\xff")
     assert details_of(error_of(garbled)) == NOTHING
 
 
-def test_delay_that_no_clock_knows_does_not_raise() -> None:
+def test_huge_delay_does_not_raise() -> None:
     assert details_of(error_of(INFO, retry_in(2**62))).reason == "BATCH_NOT_FOUND"
 
 
@@ -172,6 +172,6 @@ def test_delay_is_never_negative() -> None:
     assert retry_after_s is None or retry_after_s >= 0
 
 
-def test_reason_of_another_domain_is_not_taken_for_ours() -> None:
+def test_reason_of_another_domain_is_ignored() -> None:
     foreign = ErrorInfo(reason="RATE_LIMIT_EXCEEDED", domain="googleapis.com")
     assert details_of(error_of(foreign)).reason == ""

@@ -1,4 +1,4 @@
-"""A call is repeated while that makes sense, and not longer."""
+"""Calls are retried only while that makes sense."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
 
 
-class AwayTwice(report_service_pb2_grpc.ReportServiceServicer):
-    """A server that is not available twice, and says when it will be."""
+class UnavailableTwice(report_service_pb2_grpc.ReportServiceServicer):
+    """A server that is unavailable twice, with a retry delay."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -35,15 +35,15 @@ class AwayTwice(report_service_pb2_grpc.ReportServiceServicer):
             details = Status(code=14, details=[packed]).SerializeToString()
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE,
-                "away",
+                "unavailable for now",
                 trailing_metadata=(("grpc-status-details-bin", details),),
             )
         return pb.SealBatchResponse()
 
 
 @pytest.fixture
-async def away_twice() -> AsyncIterator[tuple[AwayTwice, Client]]:
-    servicer = AwayTwice()  # type: ignore[abstract]  # in its stub; by itself it answers UNIMPLEMENTED
+async def unavailable_twice() -> AsyncIterator[tuple[UnavailableTwice, Client]]:
+    servicer = UnavailableTwice()  # type: ignore[abstract]  # in its stub; others are UNIMPLEMENTED
     server = aio.server()
     report_service_pb2_grpc.add_ReportServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -53,22 +53,24 @@ async def away_twice() -> AsyncIterator[tuple[AwayTwice, Client]]:
     await server.stop(0)
 
 
-async def test_a_call_is_repeated_while_the_server_is_away(
-    away_twice: tuple[AwayTwice, Client],
+async def test_call_is_retried_while_the_server_is_unavailable(
+    unavailable_twice: tuple[UnavailableTwice, Client],
 ) -> None:
-    servicer, client = away_twice
+    servicer, client = unavailable_twice
     await call(client.reports.SealBatch, pb.SealBatchRequest())
     assert servicer.calls == 3
 
 
-async def test_a_call_without_patience_is_made_once(away_twice: tuple[AwayTwice, Client]) -> None:
-    servicer, client = away_twice
-    with pytest.raises(aio.AioRpcError, match="away"):
+async def test_call_with_a_timeout_of_0_is_made_once(
+    unavailable_twice: tuple[UnavailableTwice, Client],
+) -> None:
+    servicer, client = unavailable_twice
+    with pytest.raises(aio.AioRpcError, match="unavailable for now"):
         await call(client.reports.SealBatch, pb.SealBatchRequest(), timeout_s=0)
     assert servicer.calls == 1
 
 
-async def test_a_refused_call_is_not_repeated(client: Client, dataset_id: str) -> None:
+async def test_refused_call_is_not_retried(client: Client, dataset_id: str) -> None:
     request = pb.SealBatchRequest(dataset_id=dataset_id, batch_id="missing")
     with pytest.raises(aio.AioRpcError) as refused:
         await call(client.reports.SealBatch, request)

@@ -1,4 +1,4 @@
-"""The watch that survives, on real servers and on small ones that misbehave on purpose."""
+"""A watch that reconnects, on real servers and on small ones that misbehave on purpose."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.client.scripted import (
-    MINE,
+    CALLER_TOKEN,
     REFUSALS,
     REQUEST,
     Code,
@@ -73,7 +73,7 @@ async def test_parts_are_dropped_when_the_stream_breaks_before_their_token() -> 
     assert scripted.script.tokens == ["", "t1"]
 
 
-async def test_begun_snapshot_is_dropped_when_the_stream_breaks() -> None:
+async def test_partial_snapshot_is_dropped_when_the_stream_breaks() -> None:
     async with serving(
         sends(snapshot_part("a", "b"), then=breaks),
         sends(snapshot_part("a"), snapshot_part("c", complete=True)),
@@ -86,7 +86,7 @@ async def test_begun_snapshot_is_dropped_when_the_stream_breaks() -> None:
 # Reconnects.
 
 
-async def test_every_reconnect_gives_back_the_last_token() -> None:
+async def test_every_reconnect_sends_the_last_token() -> None:
     async with serving(
         sends(whole(1), whole(2), then=breaks),
         sends(then=breaks),
@@ -98,17 +98,15 @@ async def test_every_reconnect_gives_back_the_last_token() -> None:
     assert scripted.script.tokens == ["", "t2", "t2", "t3"]
 
 
-async def test_watch_begins_at_the_token_of_the_caller_and_keeps_it_until_there_is_a_newer() -> (
-    None
-):
-    request = s.WatchBatchRequest(dataset_id="d", batch_id="b", resume_token=MINE)
+async def test_watch_starts_at_the_callers_token_until_there_is_a_newer() -> None:
+    request = s.WatchBatchRequest(dataset_id="d", batch_id="b", resume_token=CALLER_TOKEN)
     async with serving(sends(part(1), then=breaks), sends(whole(1))) as scripted:
         watch = scripted.client.watch(request)
         assert revisions([message async for message in watch]) == [[1]]
     assert scripted.script.tokens == ["mine", "mine"]
 
 
-async def test_every_call_asks_what_the_caller_asked() -> None:
+async def test_every_call_sends_the_callers_request() -> None:
     async with serving(sends(whole(1), then=breaks), sends(whole(2))) as scripted:
         await scripted.received()
     for request in scripted.script.requests:
@@ -117,66 +115,66 @@ async def test_every_call_asks_what_the_caller_asked() -> None:
     assert scripted.script.requests == [REQUEST, REQUEST]
 
 
-async def test_request_of_the_caller_stays_as_it_is() -> None:
-    request = s.WatchBatchRequest(dataset_id="d", batch_id="b", resume_token=MINE)
+async def test_request_of_the_caller_is_not_modified() -> None:
+    request = s.WatchBatchRequest(dataset_id="d", batch_id="b", resume_token=CALLER_TOKEN)
     before = request.SerializeToString(deterministic=True)
     async with serving(sends(whole(1))) as scripted:
         assert [m.resume_token async for m in scripted.client.watch(request)] == ["t1"]
     assert request.SerializeToString(deterministic=True) == before
 
 
-async def test_every_call_asks_for_heartbeats_that_come_well_before_silence_counts() -> None:
+async def test_heartbeat_interval_is_well_below_the_silence_limit() -> None:
     request = s.WatchBatchRequest(heartbeat_interval=Duration(seconds=300))
     async with serving(sends(whole(1), then=breaks), sends(whole(2))) as scripted:
         async for _ in scripted.client.watch(request):
             pass
     for requested in scripted.script.requests:
         interval_s = requested.heartbeat_interval.ToMilliseconds() / 1_000
-        assert 1 <= interval_s <= 300, "the server takes no other"
+        assert 1 <= interval_s <= 300, "the server accepts no other"
         assert 2 * interval_s <= watch_module._SILENCE_S, "one may be late"
 
 
-async def test_advice_when_to_come_back_is_honoured() -> None:
-    advice_s = 0.6  # far more than the first pause would be
-    broken = sends(whole(1), then=aborts(Code.UNAVAILABLE, retry_after_s=advice_s))
+async def test_advised_retry_delay_is_honoured() -> None:
+    delay_s = 0.6  # far longer than the first pause
+    broken = sends(whole(1), then=aborts(Code.UNAVAILABLE, retry_after_s=delay_s))
     async with serving(broken, sends(whole(2))) as scripted:
         assert revisions(await scripted.received()) == [[1], [2]]
     paused_s = scripted.script.began[1] - scripted.script.ended[0]
-    assert paused_s >= 0.9 * advice_s
+    assert paused_s >= 0.9 * delay_s
 
 
-async def test_whatever_the_code_advice_to_come_back_means_to_reconnect() -> None:
+async def test_any_code_with_a_retry_delay_leads_to_a_reconnect() -> None:
     broken = sends(whole(1), then=aborts(Code.RESOURCE_EXHAUSTED, retry_after_s=0.01))
     async with serving(broken, sends(whole(2))) as scripted:
         assert revisions(await scripted.received()) == [[1], [2]]
     assert scripted.script.tokens == ["", "t1"]
 
 
-async def test_call_that_the_server_lets_go_of_is_made_again() -> None:
+async def test_call_cancelled_by_the_server_is_made_again() -> None:
     async with serving(sends(whole(1), then=aborts(Code.CANCELLED)), sends(whole(2))) as scripted:
         assert revisions(await scripted.received()) == [[1], [2]]
     assert scripted.script.tokens == ["", "t1"]
 
 
 @pytest.mark.slow
-async def test_pauses_between_vain_reconnects_grow() -> None:
-    vain = [sends(then=breaks)] * 3
-    async with serving(sends(whole(1), then=breaks), *vain, sends(whole(2))) as scripted:
+async def test_pauses_between_failed_reconnects_grow() -> None:
+    failing = [sends(then=breaks)] * 3
+    async with serving(sends(whole(1), then=breaks), *failing, sends(whole(2))) as scripted:
         assert revisions(await scripted.received()) == [[1], [2]]
     began = scripted.script.began
     pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
-    assert pauses[-1] > 0.36, "eight times the first, and chance moves each by half at most"
+    assert pauses[-1] > 0.36, "eight times the first, with at most half of it as jitter"
 
 
-async def test_watch_outlives_any_number_of_breaks_that_are_short() -> None:
+async def test_watch_survives_any_number_of_short_breaks() -> None:
     broken = [sends(whole(n), then=breaks) for n in range(1, 11)]
 
-    async def outlive(timer_s: float) -> None:
+    async def watch_on(timer_s: float) -> None:
         async with serving(*broken, sends(whole(11))) as scripted:
             received = await scripted.received(give_up_after_s=timer_s)
         assert revisions(received) == [[n] for n in range(1, 12)]
 
-    await with_more_time(outlive, 0.8)
+    await with_more_time(watch_on, 0.8)
 
 
 # Ends.
@@ -264,11 +262,11 @@ async def test_closing_the_generator_cancels_the_call_on_the_server() -> None:
     assert len(scripted.script.requests) == 1
 
 
-async def test_cancelling_who_waits_for_a_message_cancels_the_call_on_the_server() -> None:
+async def test_cancelling_a_waiting_reader_cancels_the_call_on_the_server() -> None:
     async with serving(sends(whole(1), then=hangs)) as scripted, scripted.watch() as messages:
         await anext(messages)
         waiting = asyncio.ensure_future(anext(messages))
-        await asyncio.sleep(0)  # it waits
+        await asyncio.sleep(0)  # now it waits
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -285,40 +283,40 @@ def set_silence(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return lambda seconds: monkeypatch.setattr(watch_module, "_SILENCE_S", seconds)
 
 
-async def check_outlived(
+async def check_survives(
     set_silence: Callable[[float], None], *steps: Step, tokens: list[str]
 ) -> None:
-    """Check that two transitions arrive although a server falls silent, by calls with tokens."""
+    """Check that two transitions arrive although a server falls silent, and the tokens sent."""
 
-    async def outlive(timer_s: float) -> None:
+    async def watch_on(timer_s: float) -> None:
         set_silence(timer_s)
         async with serving(*steps) as scripted:
             assert revisions(await scripted.received()) == [[1], [2]]
             await scripted.script.cancelled.wait()
         assert scripted.script.tokens == tokens
 
-    await with_more_time(outlive, 0.2)
+    await with_more_time(watch_on, 0.2)
 
 
-async def test_silent_connection_is_given_up_and_the_watch_goes_on_with_another(
+async def test_watch_reconnects_when_a_connection_falls_silent(
     set_silence: Callable[[float], None],
 ) -> None:
     silent = sends(whole(1), part(2), then=hangs)
-    await check_outlived(set_silence, silent, sends(whole(2)), tokens=["", "t1"])
+    await check_survives(set_silence, silent, sends(whole(2)), tokens=["", "t1"])
 
 
 async def test_connection_that_is_silent_from_the_start_is_given_up(
     set_silence: Callable[[float], None],
 ) -> None:
     steps = [sends(whole(1), then=breaks), sends(then=accepts_and_hangs), sends(whole(2))]
-    await check_outlived(set_silence, *steps, tokens=["", "t1", "t1"])
+    await check_survives(set_silence, *steps, tokens=["", "t1", "t1"])
 
 
 async def test_call_that_is_never_accepted_is_given_up(
     set_silence: Callable[[float], None],
 ) -> None:
     steps = [sends(whole(1), then=breaks), sends(then=hangs), sends(whole(2))]
-    await check_outlived(set_silence, *steps, tokens=["", "t1", "t1"])
+    await check_survives(set_silence, *steps, tokens=["", "t1", "t1"])
 
 
 async def test_watch_gives_up_on_a_server_that_stays_silent_for_too_long(
@@ -371,7 +369,7 @@ async def test_snapshot_of_many_documents_is_one_message(client: Client, dataset
     assert [d.document_id for d in message.snapshot.documents] == pipeline.document_ids
 
 
-async def test_watch_goes_on_when_a_real_server_was_stopped_and_started_again(
+async def test_watch_survives_a_restart_of_a_real_server(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     config = replace(config, grpc=free_address())
@@ -391,7 +389,7 @@ async def test_watch_goes_on_when_a_real_server_was_stopped_and_started_again(
     assert sorted(record.transitions) == [5, 6, 7, 8]
 
 
-async def test_real_server_that_knows_no_such_batch_is_heard_at_once(
+async def test_unknown_batch_on_a_real_server_is_raised_at_once(
     client: Client, dataset_id: str
 ) -> None:
     request = s.WatchBatchRequest(dataset_id=dataset_id, batch_id="nothing")
@@ -402,13 +400,13 @@ async def test_real_server_that_knows_no_such_batch_is_heard_at_once(
     assert details_of(caught.value).reason == "BATCH_NOT_FOUND"
 
 
-async def test_real_server_that_refuses_the_token_is_heard_at_once(
+async def test_invalid_token_on_a_real_server_is_raised_at_once(
     client: Client, dataset_id: str
 ) -> None:
     pipeline = Pipeline(client, dataset_id)
     await pipeline.create(1)
     async with asyncio.timeout(60):
         with pytest.raises(aio.AioRpcError) as caught:
-            await anext(client.watch(pipeline.watch_request(resume_token=MINE)))
+            await anext(client.watch(pipeline.watch_request(resume_token=CALLER_TOKEN)))
     assert caught.value.code() is Code.INVALID_ARGUMENT
     assert details_of(caught.value).reason == "TOKEN_INVALID"

@@ -12,6 +12,6 @@ from stagecast.config import Config
 
 @pytest.fixture
 async def server(config: Config) -> AsyncIterator[App]:
-    """A server whose clock runs: time passes while the pipeline works."""
+    """A server with a real clock, since the pipeline takes time."""
     async with App(config) as app:
         yield app

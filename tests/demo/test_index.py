@@ -1,4 +1,4 @@
-"""The index finds what was put into it, and asks for nothing special in the words."""
+"""The index finds the chunks that were added to it, with any words."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ async def test_search_finds_the_best_chunk(index: Index) -> None:
     assert both.document_id == "b"
 
 
-async def test_search_does_not_mind_accents(index: Index) -> None:
+async def test_search_ignores_accents(index: Index) -> None:
     await index.add("tart", 1, ["200 g crème fraîche"])
     assert await index.search("creme fraiche") is not None
 
 
 @pytest.mark.parametrize("words", ['"', "NOT", "a AND", "*", "!!!", "x:y", "('", " "])
-async def test_search_takes_every_text_for_words(index: Index, words: str) -> None:
+async def test_search_reads_no_syntax_in_words(index: Index, words: str) -> None:
     await index.add("a", 1, ["text"])
     assert await index.search(words) is None
 
 
-async def test_chunks_put_twice_are_there_once(index: Index) -> None:
+async def test_chunks_added_twice_are_stored_once(index: Index) -> None:
     await index.add("a", 1, ["first otter", "second"])
     await index.add("a", 1, ["first heron", "second"])
     assert await index.search("otter") is None
@@ -49,7 +49,7 @@ async def test_chunks_put_twice_are_there_once(index: Index) -> None:
         assert db.table("chunks").count == 2
 
 
-async def test_telling_word_is_what_the_texts_are_about(index: Index) -> None:
+async def test_keyword_is_what_the_texts_are_about(index: Index) -> None:
     assert await index.find_keyword() is None
     everywhere = "There would always be something about which there is nothing. "
     await index.add("a", 1, [everywhere + "Otter, otter and otters.", everywhere, everywhere])

@@ -1,4 +1,4 @@
-"""Which files are ingested, in which order, and under which ids."""
+"""The files that are ingested, their order and their ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.cli.command import command, finished
 from tests.faults import obeying_modes
 
 
-def test_files_of_a_directory_come_sorted_and_from_below(tmp_path: Path) -> None:
+def test_files_of_a_directory_are_sorted_and_include_subdirectories(tmp_path: Path) -> None:
     for name in ("b.txt", "a/z.MD", "a/y.md", "c.pdf", "d.txt/e.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("text")
@@ -24,7 +24,7 @@ def test_files_of_a_directory_come_sorted_and_from_below(tmp_path: Path) -> None
     assert [source.display_name for source in actual] == ["y.md", "z.MD", "b.txt", "e.txt"]
 
 
-def test_files_that_are_not_taken_cost_hardly_any_memory(tmp_path: Path) -> None:
+def test_other_files_in_a_directory_cost_little_memory(tmp_path: Path) -> None:
     """A directory may have many more files than texts."""
     (tmp_path / "text.txt").touch()
     for number in range(2_000):
@@ -38,7 +38,7 @@ def test_files_that_are_not_taken_cost_hardly_any_memory(tmp_path: Path) -> None
     assert peak < 200 * 2_000
 
 
-def test_a_file_is_taken_once_whatever_its_name(tmp_path: Path) -> None:
+def test_named_file_with_any_suffix_is_returned_once(tmp_path: Path) -> None:
     text = tmp_path / "letter"
     text.write_text("text")
     missing = tmp_path / "missing.txt"
@@ -67,7 +67,7 @@ def test_names_differ_wherever_paths_do(tmp_path: Path) -> None:
     assert len({source.display_name for source in actual}) == len(paths)
 
 
-def test_only_what_no_id_may_have_is_escaped(tmp_path: Path) -> None:
+def test_only_characters_invalid_in_ids_are_escaped(tmp_path: Path) -> None:
     for name, shown in [
         ("報告\u3000書.txt", "報告\u3000書.txt"),
         ("café\n.txt", r"café\n.txt"),
@@ -79,7 +79,7 @@ def test_only_what_no_id_may_have_is_escaped(tmp_path: Path) -> None:
         assert source.document_id == f"{tmp_path}/{shown}"
 
 
-def test_what_is_left_out_of_a_directory_is_told(
+def test_unreadable_files_of_a_directory_are_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a.md", "below/b.md"):
@@ -97,7 +97,7 @@ def test_what_is_left_out_of_a_directory_is_told(
     ]
 
 
-async def test_demo_goes_on_without_what_it_may_not_look_into(tmp_path: Path) -> None:
+async def test_demo_skips_directories_without_permission(tmp_path: Path) -> None:
     for name in ("a.md", "closed/b.md", "listed/c.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("Some words to index.")

@@ -1,4 +1,4 @@
-"""The stages pass a document on, whatever its size, and say what is wrong with it."""
+"""The stages process documents of any size, and report errors in them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from stagecast.demo.stages import IngestionError, scratch
 
 
 @pytest.mark.parametrize("lines", [1, 40_000])
-def test_what_one_stage_leaves_is_what_the_next_one_takes(tmp_path: Path, lines: int) -> None:
-    """Small texts stay in memory, large ones do not; nobody sees a difference."""
+def test_stages_pass_small_and_large_texts_on(tmp_path: Path, lines: int) -> None:
+    """Small texts stay in memory, large ones do not; the results are the same."""
     path = tmp_path / "text"
     words = [f"gr\u00fcn{number}" for number in range(lines)]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(words).encode())
@@ -26,7 +26,7 @@ def test_what_one_stage_leaves_is_what_the_next_one_takes(tmp_path: Path, lines:
     assert list(dict.fromkeys(word for chunk in actual for word in chunk.split())) == words
 
 
-def test_a_file_that_holds_nothing_but_zeros_has_no_text(tmp_path: Path) -> None:
+def test_file_of_zeros_has_no_text(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(20_000_000)
@@ -38,7 +38,7 @@ def test_a_file_that_holds_nothing_but_zeros_has_no_text(tmp_path: Path) -> None
 
 
 def test_a_stage_ends_when_its_files_are_closed(tmp_path: Path) -> None:
-    """A document that is dropped or interrupted does not keep its thread."""
+    """A document that is dropped or interrupted frees its thread."""
     path = tmp_path / "text"
     path.write_text("A text.")
     parsed = scratch()

@@ -1,4 +1,4 @@
-"""Bytes to text to clean text to chunks: nothing is lost, and nothing is too large."""
+"""Bytes to text to clean text to chunks: nothing is lost, no chunk is too large."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ long_texts = st.lists(
     words | st.sampled_from([". ", "\n\n", "\n", "! ", "\n\n# Heading\n\n"]), max_size=300
 ).map(" ".join)
 
-# What makes a difference where a block ends: accents, line ends, hyphens, marks without a width.
+# Characters that matter at the end of a block: accents, line ends, hyphens, marks without width.
 parts = st.sampled_from(
     [
         *("a", "b", "A", "1", "é", "字", "한", "\u1112", "\u1161", "\u11ab", "\u0958", "\u212a"),
@@ -49,7 +49,7 @@ def split(text: str, **sizes: int) -> list[str]:
 
 
 def outcome(decode: Callable[[bytes], str], data: bytes) -> str:
-    """Return the text, or what is told of bytes that are none."""
+    """Return the text, or the error message for invalid bytes."""
     try:
         return decode(data)
     except ValueError as error:
@@ -57,13 +57,13 @@ def outcome(decode: Callable[[bytes], str], data: bytes) -> str:
 
 
 def blocks_of(whole: AnyStr, data: st.DataObject) -> list[AnyStr]:
-    """Return something in blocks that end anywhere, some of them empty."""
+    """Return blocks that end anywhere, some of them empty."""
     ends: list[int] = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=20)))
     return [whole[start:end] for start, end in pairwise([0, *ends, len(whole)])]
 
 
 @pytest.mark.parametrize("data", ["grün".encode(), "\ufeffgrün".encode()])
-def test_decode_takes_utf8_with_and_without_byte_order_mark(data: bytes) -> None:
+def test_decode_accepts_utf8_with_and_without_byte_order_mark(data: bytes) -> None:
     assert decode(data) == "grün"
 
 
@@ -97,7 +97,7 @@ def test_decode_says_where_a_file_is_not_utf8(data: bytes, where: str) -> None:
         (" \n\x00\t", ""),
     ],
 )
-def test_clean_brings_texts_to_one_form(text: str, cleaned: str) -> None:
+def test_clean_normalizes_texts(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 
@@ -128,17 +128,17 @@ def test_every_word_is_in_some_chunk_in_order(text: str) -> None:
 
 @given(st.integers(0, 2_000))
 def test_chunks_overlap_and_leave_nothing_out(count: int) -> None:
-    """With words that are all different, what each chunk adds is known exactly."""
+    """With distinct words, the new words of each chunk are known exactly."""
     text = " ".join(f"w{number}{'.' if number % 9 == 0 else ''}" for number in range(count))
-    seen = 0
+    covered = 0
     for chunk in split(text):
         numbers = [int(word.strip("w.")) for word in chunk.split()]
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
-        assert numbers[0] <= seen < numbers[-1] + 1
-        if seen:
-            assert numbers[0] < seen, "the chunk repeats nothing of the one before"
-        seen = numbers[-1] + 1
-    assert seen == count
+        assert numbers[0] <= covered < numbers[-1] + 1
+        if covered:
+            assert numbers[0] < covered, "the chunk does not overlap the one before"
+        covered = numbers[-1] + 1
+    assert covered == count
 
 
 @given(long_texts | st.text(min_size=1_000), st.integers(10, 900), st.data())
@@ -149,7 +149,7 @@ def test_no_chunk_is_too_large_or_empty(text: str, size: int, data: st.DataObjec
     assert bool(chunks) == bool(text.strip())
 
 
-def test_a_word_without_end_is_cut() -> None:
+def test_endless_word_is_cut() -> None:
     chunks = split("x" * 2_000)
     assert "".join(chunks) == "x" * 2_000
     assert all(len(chunk) <= 800 for chunk in chunks)
@@ -172,7 +172,7 @@ def test_a_heading_goes_with_the_text_below_it() -> None:
 
 
 @given(st.binary(max_size=40) | awkward_texts.map(str.encode) | texts.map(str.encode), st.data())
-def test_decode_does_not_mind_where_blocks_end(whole: bytes, data: st.DataObject) -> None:
+def test_decode_does_not_depend_on_where_blocks_end(whole: bytes, data: st.DataObject) -> None:
     def streamed(whole: bytes) -> str:
         return "".join(streaming.decode(blocks_of(whole, data)))
 
@@ -181,24 +181,26 @@ def test_decode_does_not_mind_where_blocks_end(whole: bytes, data: st.DataObject
 
 @settings(max_examples=500)
 @given(awkward_texts | texts, st.data())
-def test_clean_does_not_mind_where_blocks_end(whole: str, data: st.DataObject) -> None:
+def test_clean_does_not_depend_on_where_blocks_end(whole: str, data: st.DataObject) -> None:
     assert "".join(streaming.clean(blocks_of(whole, data))) == plain.clean(whole)
 
 
 @pytest.mark.parametrize("characters", ["aB-\n\u00ad", "a\u0301\u200b\n\r", "a- \n\0"])
-def test_clean_takes_a_text_character_by_character(characters: str) -> None:
+def test_clean_accepts_a_text_character_by_character(characters: str) -> None:
     for text in map("".join, product(characters, repeat=6)):
         assert "".join(streaming.clean(text)) == plain.clean(text)
 
 
 @given(long_texts | st.text(min_size=1_000), st.integers(10, 900), st.data())
-def test_split_does_not_mind_where_blocks_end(whole: str, size: int, data: st.DataObject) -> None:
+def test_split_does_not_depend_on_where_blocks_end(
+    whole: str, size: int, data: st.DataObject
+) -> None:
     overlap = data.draw(st.integers(0, size - 1))
     chunks = list(streaming.split(blocks_of(whole, data), size=size, overlap=overlap))
     assert chunks == plain.split(whole, size=size, overlap=overlap)
 
 
-def test_what_is_said_to_stand_alone_is_never_composed_with_what_is_before_it() -> None:
+def test_characters_said_to_never_compose_do_not_compose() -> None:
     characters = [chr(code) for code in range(sys.maxunicode + 1)]
     seconds = {
         decomposed.split()[1]
@@ -215,13 +217,13 @@ def test_what_is_said_to_stand_alone_is_never_composed_with_what_is_before_it() 
     [b"word ", b"x", b" ", b"\r", b"\0", b"-\n", b"a-", b"\xcc\x81", b"\xc2\xad", b"\n \0"],
     ids=repr,
 )
-def test_no_step_holds_much_of_a_text_of_any_kind(part: bytes) -> None:
+def test_memory_of_all_steps_is_bounded_for_any_text(part: bytes) -> None:
     block = part * (20_000 // len(part))
     assert memory_of(block, times=100) < 1.5 * memory_of(block, times=20)
 
 
 def memory_of(block: bytes, *, times: int) -> int:
-    """Return how many bytes were in use at most while so many blocks went through all steps."""
+    """Return the peak memory in bytes of all steps on `times` blocks."""
     tracemalloc.start()
     try:
         for _ in streaming.split(streaming.clean(streaming.decode(repeat(block, times)))):

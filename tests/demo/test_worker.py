@@ -1,4 +1,4 @@
-"""The worker reports what it does, and its reports survive a server that goes away."""
+"""The worker reports its work, and its reports survive a server that is unavailable."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sources_of(**files: Path) -> list[Source]:
 async def ingest(
     client: Client, dataset_id: str, sources: list[Source], index: Index
 ) -> WatchRecord:
-    """Submit and ingest, and return what a watch from the first revision on tells."""
+    """Submit and ingest, and return a watch from the first revision."""
     batch = await submit(client, dataset_id, sources)
     record = WatchRecord()
     request = s.WatchBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id)
@@ -103,7 +103,7 @@ async def test_a_document_that_cannot_be_ingested_fails_with_its_reason(
     assert record.documents["good"].state == r.DOCUMENT_STATE_SUCCEEDED
 
 
-async def test_an_index_that_takes_nothing_fails_the_document(
+async def test_failing_index_fails_the_document(
     client: Client, dataset_id: str, index: Index, tmp_path: Path
 ) -> None:
     text = tmp_path / "text"
@@ -115,7 +115,7 @@ async def test_an_index_that_takes_nothing_fails_the_document(
     assert record.documents["text"].stage == r.STAGE_INDEXING
 
 
-async def test_a_worker_drops_a_document_that_another_has_taken_over(
+async def test_worker_drops_a_document_taken_over_by_another(
     client: Client, dataset_id: str, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [tmp_path / "disputed", tmp_path / "next"]
@@ -123,14 +123,14 @@ async def test_a_worker_drops_a_document_that_another_has_taken_over(
         path.write_text("A text.")
     sources = sources_of(disputed=names[0], next=names[1])
     batch = await submit(client, dataset_id, sources)
-    in_flight = Gate(index)
-    first = Worker(client, batch, in_flight, name="first")
+    slow_index = SlowIndex(index)
+    first = Worker(client, batch, slow_index, name="first")
     second = Worker(client, batch, index, name="second")
     async with asyncio.timeout(600), asyncio.TaskGroup() as group:
         group.create_task(first.run(iter(sources)))
-        await in_flight.reached.wait()
+        await slow_index.reached.wait()
         await second.ingest(sources[0])
-        in_flight.open.set()
+        slow_index.released.set()
     assert "dropped 'disputed'" in caplog.text
     record = WatchRecord()
     await watch(client, s.WatchBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id), record)
@@ -145,38 +145,38 @@ async def test_a_worker_drops_a_document_that_another_has_taken_over(
 async def test_a_slow_worker_keeps_its_document_from_stalling(
     real_server: Client, dataset_id: str, index: Index, tmp_path: Path
 ) -> None:
-    """Another document of the batch is taken and forgotten: it stalls meanwhile."""
+    """Meanwhile another document, started and then abandoned, stalls."""
     text = tmp_path / "slow"
     text.write_text("A text.")
 
-    async def be_slow(timer_s: float) -> None:
+    async def work_slowly(timer_s: float) -> None:
         created = await real_server.reports.CreateBatch(
             pb.CreateBatchRequest(
                 dataset_id=dataset_id,
-                documents=[pb.NewDocument(document_id=name) for name in ("slow", "forgotten")],
+                documents=[pb.NewDocument(document_id=name) for name in ("slow", "abandoned")],
                 stall_after=Duration(seconds=round(timer_s)),
             )
         )
         source = sources_of(slow=text)[0]
-        await _check_stalls_are_of_what_is_forgotten(real_server, created.batch, source, index)
+        await _check_only_the_abandoned_one_stalls(real_server, created.batch, source, index)
 
-    await with_more_time(be_slow, 1)
+    await with_more_time(work_slowly, 1)
 
 
-async def _check_stalls_are_of_what_is_forgotten(
+async def _check_only_the_abandoned_one_stalls(
     client: Client, batch: r.Batch, source: Source, index: Index
 ) -> None:
     names: dict[str, Any] = {"dataset_id": batch.dataset_id, "batch_id": batch.batch_id}
-    in_flight = Gate(index)
+    slow_index = SlowIndex(index)
     async with asyncio.timeout(600), asyncio.TaskGroup() as group:
-        group.create_task(Worker(client, batch, in_flight, name="w1").ingest(source))
-        await in_flight.reached.wait()
-        take = pb.StartAttemptRequest(**names, document_id="forgotten", worker="w2")
-        await client.reports.StartAttempt(take)
+        group.create_task(Worker(client, batch, slow_index, name="w1").ingest(source))
+        await slow_index.reached.wait()
+        start = pb.StartAttemptRequest(**names, document_id="abandoned", worker="w2")
+        await client.reports.StartAttempt(start)
         async for message in client.status.WatchBatch(s.WatchBatchRequest(**names)):
             if any(t.kind == r.TRANSITION_KIND_STALLED for t in message.transitions):
                 break
-        in_flight.open.set()
+        slow_index.released.set()
     history = await client.status.ListTransitions(
         s.ListTransitionsRequest(**names, document_id="slow")
     )
@@ -187,22 +187,22 @@ async def _check_stalls_are_of_what_is_forgotten(
 
 @pytest.fixture
 async def real_server(config: Config) -> AsyncIterator[Client]:
-    """A client of a server whose clock is a real one."""
+    """A client of a server with a real clock."""
     async with App(config) as server, Client(server.grpc_address) as client:
         yield client
 
 
-class Gate:
-    """An index that is slow: it waits until the gate is open."""
+class SlowIndex:
+    """An index that adds nothing until it is released."""
 
     def __init__(self, index: Index) -> None:
         self.reached = asyncio.Event()
-        self.open = asyncio.Event()
+        self.released = asyncio.Event()
         self._index = index
 
     async def add(self, document_id: str, first: int, chunks: Sequence[str]) -> None:
         self.reached.set()
-        await self.open.wait()
+        await self.released.wait()
         await self._index.add(document_id, first, chunks)
 
 
@@ -229,10 +229,10 @@ async def test_reports_survive_a_server_that_is_killed(
             request = s.WatchBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id)
             group.create_task(watch(client, request, record))
             slow = work(client, batch, sources, index, delay_s=0.01)
-            working = group.create_task(slow)
+            work_task = group.create_task(slow)
             await until_indexing(client, request)
             await server.kill()
-            assert not working.done()
+            assert not work_task.done()
             server = await ServerProcess.start(db, grpc=address)
     finally:
         if server.process.returncode is None:

@@ -1,8 +1,8 @@
-"""What Dify's path answers."""
+"""Response bodies of Dify's path."""
 
 from __future__ import annotations
 
-# The response example of Dify's document, as it is printed there; the times are its own.
+# The response example of Dify's documentation, with its times.
 EXAMPLE = {
     "data": [
         {
@@ -22,8 +22,8 @@ EXAMPLE = {
     ]
 }
 
-# A document that nobody has begun, but for its id.
-UNTOUCHED = {
+# A waiting document, without its id.
+WAITING = {
     "indexing_status": "waiting",
     "processing_started_at": None,
     "parsing_completed_at": None,

@@ -1,4 +1,4 @@
-"""The application as a server has it that asks for no key."""
+"""The application of a server without authentication."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_app(
     cors_origins: Sequence[str] = (),
     root_path: str = "",
 ) -> Starlette:
-    """Return it; without a feed nothing is heard of commits."""
+    """Return the application; it notices commits only with the notifier of its store."""
     return make_rest_app(
         Queries(store),
         notifier or Notifier(),

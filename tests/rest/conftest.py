@@ -1,4 +1,4 @@
-"""The application on a real store, and a short way to put documents into it."""
+"""The application on a real store, and a helper that ingests documents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.rest.apps import open_app
 
 
 class Ingestion:
-    """Reports on one batch of one dataset."""
+    """Creates one batch, and reports on it."""
 
     def __init__(self, store: SqliteStore, dataset_id: str, batch_id: str = "b-1") -> None:
         self.dataset_id = dataset_id
@@ -113,7 +113,7 @@ def ingestion(store: SqliteStore, dataset_id: str) -> Ingestion:
 
 @pytest.fixture
 def begin(store: SqliteStore) -> Callable[..., Ingestion]:
-    """Makes further ingestions: `begin(dataset_id, batch_id)`."""
+    """Makes more ingestions: `begin(dataset_id, batch_id)`."""
     return lambda *names: Ingestion(store, *names)
 
 

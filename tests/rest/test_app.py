@@ -1,4 +1,4 @@
-"""What is around the two paths: probes, the OpenAPI document, and whatever does not exist."""
+"""Everything besides the two paths: probes, the OpenAPI document, unknown paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COGNEE = "/api/v1/datasets/status"
 TYPES = {"string": str, "number": int, "integer": int}
 
 
-async def described(http: httpx.AsyncClient) -> dict[str, Any]:
+async def get_openapi(http: httpx.AsyncClient) -> dict[str, Any]:
     response = await http.get("/openapi.json")
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
@@ -32,7 +32,7 @@ async def test_healthz_answers_while_the_process_lives(
     assert (await http.request(method, "/healthz")).status_code == 200
 
 
-async def test_readyz_tells_whether_the_server_is_ready(store: SqliteStore) -> None:
+async def test_readyz_returns_whether_the_server_is_ready(store: SqliteStore) -> None:
     ready = [True, False, True]
     app = open_app(store, is_ready=lambda: ready.pop())
     transport = httpx.ASGITransport(app)
@@ -54,12 +54,12 @@ async def test_unknown_path_is_not_found(http: httpx.AsyncClient, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
-async def test_slash_behind_a_small_path_leads_to_it(http: httpx.AsyncClient, path: str) -> None:
+async def test_trailing_slash_redirects_on_open_paths(http: httpx.AsyncClient, path: str) -> None:
     response = await http.get(path + "/?a=b")
     assert (response.status_code, response.headers["location"]) == (307, path + "?a=b")
 
 
-async def test_bug_is_told_as_json_and_its_text_to_nobody(store: SqliteStore) -> None:
+async def test_bug_gets_a_json_response_without_its_text(store: SqliteStore) -> None:
     def fail() -> bool:
         raise ValueError("secret")
 
@@ -70,9 +70,7 @@ async def test_bug_is_told_as_json_and_its_text_to_nobody(store: SqliteStore) ->
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
-async def test_other_methods_on_the_small_paths_are_refused(
-    http: httpx.AsyncClient, path: str
-) -> None:
+async def test_other_methods_on_open_paths_are_refused(http: httpx.AsyncClient, path: str) -> None:
     response = await http.post(path)
     assert (response.status_code, response.text) == (405, '{"detail":"Method Not Allowed"}')
     assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
@@ -84,11 +82,11 @@ async def test_no_cors_header_is_sent(http: httpx.AsyncClient) -> None:
 
 
 async def test_openapi_has_the_version_of_the_package(http: httpx.AsyncClient) -> None:
-    assert (await described(http))["info"]["version"] == metadata.version("stagecast")
+    assert (await get_openapi(http))["info"]["version"] == metadata.version("stagecast")
 
 
-async def test_openapi_names_the_operations_of_the_seeds(http: httpx.AsyncClient) -> None:
-    paths = (await described(http))["paths"]
+async def test_openapi_has_the_documented_operations(http: httpx.AsyncClient) -> None:
+    paths = (await get_openapi(http))["paths"]
     assert {path: list(methods) for path, methods in paths.items()} == {
         DIFY: ["get"],
         COGNEE: ["get"],
@@ -97,8 +95,8 @@ async def test_openapi_names_the_operations_of_the_seeds(http: httpx.AsyncClient
     assert paths[COGNEE]["get"]["operationId"] == "get_dataset_status_api_v1_datasets_status_get"
 
 
-async def test_openapi_names_the_parameters_of_the_seeds(http: httpx.AsyncClient) -> None:
-    paths = (await described(http))["paths"]
+async def test_openapi_has_the_documented_parameters(http: httpx.AsyncClient) -> None:
+    paths = (await get_openapi(http))["paths"]
     assert paths[DIFY]["get"]["parameters"] == [
         {
             "name": "dataset_id",
@@ -130,15 +128,15 @@ async def test_openapi_names_the_parameters_of_the_seeds(http: httpx.AsyncClient
     ]
 
 
-async def test_openapi_names_the_codes_of_the_seeds_and_our_own(http: httpx.AsyncClient) -> None:
-    paths = (await described(http))["paths"]
+async def test_openapi_has_the_documented_codes_and_our_own(http: httpx.AsyncClient) -> None:
+    paths = (await get_openapi(http))["paths"]
     dify, cognee = paths[DIFY]["get"], paths[COGNEE]["get"]
     assert list(dify["responses"]) == ["200", "304", "401", "403", "404", "500", "503"]
     assert list(cognee["responses"]) == ["200", "304", "401", "403", "422", "500"]
 
 
-async def test_openapi_names_the_credentials_of_the_seeds(http: httpx.AsyncClient) -> None:
-    document = await described(http)
+async def test_openapi_has_the_documented_credentials(http: httpx.AsyncClient) -> None:
+    document = await get_openapi(http)
     schemes = document["components"]["securitySchemes"]
     [[dify]] = document["paths"][DIFY]["get"]["security"]
     assert (schemes[dify]["type"], schemes[dify]["scheme"]) == ("http", "bearer")
@@ -152,7 +150,7 @@ async def test_openapi_describes_the_body_that_is_sent(
 ) -> None:
     await ingestion.submit("a")
     [document] = (await http.get(ingestion.path)).json()["data"]
-    answer = (await described(http))["paths"][DIFY]["get"]["responses"]["200"]
+    answer = (await get_openapi(http))["paths"][DIFY]["get"]["responses"]["200"]
     schema = answer["content"]["application/json"]["schema"]
     properties = schema["properties"]["data"]["items"]["properties"]
     assert list(properties) == list(document)
@@ -163,8 +161,8 @@ async def test_openapi_describes_the_body_that_is_sent(
             assert type(value) is TYPES[properties[key]["type"]], key
 
 
-async def test_openapi_enumerates_the_states_of_the_seed(http: httpx.AsyncClient) -> None:
-    schemas = (await described(http))["components"]["schemas"]
+async def test_openapi_has_the_documented_states(http: httpx.AsyncClient) -> None:
+    schemas = (await get_openapi(http))["components"]["schemas"]
     assert list(schemas) == ["PipelineRunStatus", "HTTPValidationError", "ValidationError"]
     assert schemas["PipelineRunStatus"]["enum"] == [
         "DATASET_PROCESSING_INITIATED",
@@ -174,7 +172,7 @@ async def test_openapi_enumerates_the_states_of_the_seed(http: httpx.AsyncClient
     ]
 
 
-async def test_openapi_is_not_sent_to_who_has_it(http: httpx.AsyncClient) -> None:
+async def test_openapi_with_a_known_etag_is_304(http: httpx.AsyncClient) -> None:
     etag = (await http.get("/openapi.json")).headers["etag"]
     response = await http.get("/openapi.json", headers={"If-None-Match": etag})
     assert response.status_code == 304

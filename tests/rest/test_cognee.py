@@ -72,7 +72,7 @@ async def test_no_dataset_named_means_all(
     assert response.text == f'{{"{ONE}":"{INITIATED}","{TWO}":"{INITIATED}"}}'
 
 
-async def test_nothing_there_is_an_empty_object(http: httpx.AsyncClient) -> None:
+async def test_no_datasets_give_an_empty_object(http: httpx.AsyncClient) -> None:
     response = await http.get(PATH)
     assert (response.status_code, response.text) == (200, "{}")
 
@@ -83,7 +83,7 @@ async def test_unknown_dataset_is_left_out(http: httpx.AsyncClient, begin: Begin
     assert (response.status_code, response.json()) == (200, {ONE: INITIATED})
 
 
-async def test_only_unknown_datasets_are_an_empty_object(
+async def test_only_unknown_datasets_give_an_empty_object(
     http: httpx.AsyncClient, begin: Begin
 ) -> None:
     await begin(ONE).submit("a")
@@ -91,9 +91,7 @@ async def test_only_unknown_datasets_are_an_empty_object(
     assert (response.status_code, response.text) == (200, "{}")
 
 
-async def test_duplicates_count_once_in_whatever_form(
-    http: httpx.AsyncClient, begin: Begin
-) -> None:
+async def test_duplicates_in_any_form_count_once(http: httpx.AsyncClient, begin: Begin) -> None:
     await begin(ONE).submit("a")
     forms = [ONE, ONE, ONE.upper(), ONE.replace("-", ""), f"urn:uuid:{ONE}", f"{{{ONE}}}"]
     response = await http.get(PATH, params={"dataset": forms})
@@ -119,7 +117,7 @@ async def test_unknown_parameters_beside_a_dataset_are_ignored(
     assert response.json() == {ONE: INITIATED}
 
 
-async def test_each_bad_id_has_an_entry_as_pydantic_words_it(http: httpx.AsyncClient) -> None:
+async def test_each_invalid_id_has_an_error_worded_as_by_pydantic(http: httpx.AsyncClient) -> None:
     response = await http.get(f"{PATH}?dataset=bad&dataset={ONE}&dataset=%C3%A9&pipeline=x")
     assert response.status_code == 422
     assert response.text == (
@@ -138,14 +136,14 @@ async def test_each_bad_id_has_an_entry_as_pydantic_words_it(http: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("query", ["?dataset=", "?dataset", "?dataset=&pipeline=x"])
-async def test_empty_id_is_a_bad_one(http: httpx.AsyncClient, query: str) -> None:
+async def test_empty_id_is_invalid(http: httpx.AsyncClient, query: str) -> None:
     response = await http.get(PATH + query)
     assert response.status_code == 422
     [entry] = response.json()["detail"]
     assert (entry["input"], entry["loc"]) == ("", ["query", "dataset", 0])
 
 
-async def test_bytes_that_are_no_utf8_are_a_bad_id(http: httpx.AsyncClient) -> None:
+async def test_id_with_invalid_utf8_is_invalid(http: httpx.AsyncClient) -> None:
     response = await http.get(f"{PATH}?dataset=%FF")
     assert response.status_code == 422
     assert response.json()["detail"][0]["input"] == "\ufffd"
@@ -190,12 +188,12 @@ async def test_etag_changes_with_the_body_and_gives_304(
     assert response.headers["etag"] != etag
 
 
-async def test_store_that_cannot_answer_is_500(
+async def test_unavailable_store_is_500(
     http: httpx.AsyncClient, begin: Begin, db: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await begin(ONE).submit("a")
     db.unlink()
-    db.mkdir()  # no reading thread has opened it yet
+    db.mkdir()  # no reader thread has opened it yet
     response = await http.get(PATH)
     assert response.status_code == 500
     assert response.text == '{"error":"Unable to retrieve dataset statuses."}'
@@ -206,7 +204,7 @@ async def test_bug_is_logged_in_full_and_answered_in_one_line(
     http: httpx.AsyncClient, begin: Begin, store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     await begin(ONE).submit("a")
-    # Whoever writes such a row has a bug.
+    # Only a bug would write such a row.
     mistake = "UPDATE datasets SET open_batches = 0, last_ended = 99"
     await store.write(lambda tx: tx._connection.execute(mistake), visible=ALL)  # type: ignore[attr-defined]
     response = await http.get(PATH)

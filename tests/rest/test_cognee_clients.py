@@ -1,9 +1,9 @@
-"""What Cognee's own clients send is answered so that they go on as with their own server.
+"""Cognee's own clients work as with their own server.
 
-The requests are byte for byte those that its programs sent when they were recorded: its web client
-in a browser, its command line, its MCP server and its Python client.
-Each test says in which file of github.com/topoteretes/cognee, at commit a8f9760, a request is made,
-and checks what that file relies on in the answer.
+The requests were recorded from its programs, byte for byte: its web client in a browser, its
+command line, its MCP server and its Python client.
+Each test names the file of github.com/topoteretes/cognee, at commit a8f9760, that makes a request,
+and checks what that file relies on in the response.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ STARTED = "DATASET_PROCESSING_STARTED"
 COMPLETED = "DATASET_PROCESSING_COMPLETED"
 ERRORED = "DATASET_PROCESSING_ERRORED"
 
-# A page of localhost:3000 in Chrome, where one is logged in. The browser hands the answer to the
-# page only if CORS headers allow it, or if a proxy gives both one origin.
+# A page of localhost:3000 in Chrome, with a logged-in user. The browser passes the response to the
+# page only if CORS headers allow it, or if a proxy gives both the same origin.
 WEB_CLIENT = """\
 Host: localhost:8000
 Connection: keep-alive
@@ -60,7 +60,7 @@ Connection: keep-alive
 User-Agent: python-httpx/0.28.1
 """
 
-# It names a type of content that it does not send.
+# It names a content type although it sends no body.
 MCP_SERVER = COMMAND_LINE + "Content-Type: application/json\n"
 
 PYTHON_CLIENT = """\
@@ -74,7 +74,7 @@ User-Agent: Python/3.11 aiohttp/3.14.5
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An answer as it came; names of headers are in lower case."""
+    """A response; header names are in lower case."""
 
     code: int
     headers: dict[str, str]
@@ -82,20 +82,20 @@ class Answer:
 
     @property
     def statuses(self) -> dict[str, str]:
-        """What a client takes from a successful answer."""
+        """The statuses of a successful response."""
         assert (self.code, self.headers["content-type"]) == (200, "application/json")
         return dict(json.loads(self.body))
 
 
 class Connection:
-    """A connection that a client keeps, to send one request after the other."""
+    """A persistent connection of a client."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def get(self, target: str, headers: str) -> Answer:
-        """Send these bytes and nothing else."""
+        """Send exactly these bytes."""
         request = f"GET {target} HTTP/1.1\n{headers}\n"
         self._writer.write(request.replace("\n", "\r\n").encode())
         async with asyncio.timeout(600):
@@ -119,7 +119,7 @@ Begin = Callable[..., Awaitable[Calls]]
 
 @pytest.fixture
 def begin(client: Client) -> Begin:
-    """Gives a dataset two documents, `a` and `b`, and makes the first reports on them."""
+    """Creates two documents in a dataset, `a` and `b`, and makes the first reports on them."""
 
     async def begin(dataset_id: str, *reports: Any) -> Calls:
         calls = Calls(client, dataset_id)
@@ -136,7 +136,7 @@ async def test_web_client_follows_one_dataset_from_its_first_state_to_the_last(
 ) -> None:
     """cognee-frontend/src/modules/datasets/pollDatasetStatus.ts, through localFetch.ts.
 
-    After an upload it asks every five seconds, and takes a missing key for *not yet*.
+    After an upload it polls every five seconds, and takes a missing key for *not yet*.
     """
 
     async def poll() -> str | None:
@@ -162,7 +162,7 @@ async def test_web_client_ends_when_it_reads_a_terminal_state_twice(
 ) -> None:
     """cognee-frontend/src/modules/datasets/pollDatasetStatus.ts.
 
-    It believes a terminal state that it sees first only if the next poll tells the same.
+    It accepts a terminal state on its first poll only if the next poll confirms it.
     """
     await begin(ONE, stage("a", r.STAGE_COMPLETED), last)
     for _ in range(2):
@@ -170,12 +170,12 @@ async def test_web_client_ends_when_it_reads_a_terminal_state_twice(
         assert answer.statuses == {ONE: status}
 
 
-async def test_web_client_goes_on_polling_while_its_dataset_has_no_key(
+async def test_web_client_keeps_polling_while_its_dataset_has_no_key(
     connection: Connection, begin: Begin
 ) -> None:
     """cognee-frontend/src/modules/datasets/pollDatasetStatus.ts.
 
-    An error would be logged as one at every poll, until it gives up after ten minutes.
+    It would log an error at every poll, until it gives up after ten minutes.
     """
     await begin(ONE, stage("a", r.STAGE_PARSING))
     answer = await connection.get(f"{STATUS}?dataset={UNKNOWN}", WEB_CLIENT)
@@ -192,12 +192,12 @@ async def test_web_client_reads_all_datasets_without_a_parameter(
     assert answer.statuses == {ONE: INITIATED, TWO: ERRORED}
 
 
-async def test_web_client_polls_all_datasets_on_one_connection_and_learns_each_change(
+async def test_web_client_sees_changes_of_all_datasets_on_one_connection(
     connection: Connection, begin: Begin
 ) -> None:
     """cognee-frontend/src/modules/datasets/useDatasetStatuses.ts, every five seconds.
 
-    From the second poll on its browser names the ETag, and gives the page what it has on a 304.
+    From the second poll on, the browser sends the ETag, and on a 304 uses its cached body.
     """
     calls = await begin(ONE)
     first = await connection.get(STATUS, WEB_CLIENT)
@@ -210,8 +210,8 @@ async def test_web_client_polls_all_datasets_on_one_connection_and_learns_each_c
     assert third.statuses == {ONE: STARTED}
 
 
-async def test_web_client_may_bring_an_api_key(connection: Connection, begin: Begin) -> None:
-    """cognee-frontend/src/modules/instances/localFetch.ts, if it was given a key."""
+async def test_web_client_may_send_an_api_key(connection: Connection, begin: Begin) -> None:
+    """cognee-frontend/src/modules/instances/localFetch.ts, if a key is configured."""
     await begin(ONE)
     answer = await connection.get(STATUS, WEB_CLIENT_WITH_KEY)
     assert answer.statuses == {ONE: INITIATED}
@@ -233,7 +233,7 @@ async def test_command_line_may_name_pipelines(
 ) -> None:
     """cognee/cli/api_client.py, for `… datasets status ID --pipelines NAME …`.
 
-    Of several pipelines its own server tells one by one; a state for all is also understood.
+    Its own server returns a state for each pipeline; the client also accepts one for all.
     """
     await begin(ONE, stage("a", r.STAGE_PARSING))
     await begin(TWO)
@@ -245,7 +245,7 @@ async def test_command_line_may_name_pipelines(
 @pytest.mark.parametrize(
     "header", ["X-Api-Key: k1", "Authorization: Bearer t1", f"X-User-Id: {UNKNOWN}"]
 )
-async def test_command_line_may_say_who_asks(
+async def test_command_line_may_send_credentials(
     connection: Connection, begin: Begin, header: str
 ) -> None:
     """cognee/cli/api_dispatch.py, for `--api-key`, `--api-token` and `--user-id`."""
@@ -254,7 +254,7 @@ async def test_command_line_may_say_who_asks(
     assert answer.statuses == {ONE: INITIATED}
 
 
-async def test_command_line_has_nothing_to_print_of_an_unknown_dataset(
+async def test_command_line_gets_an_empty_object_for_an_unknown_dataset(
     connection: Connection, begin: Begin
 ) -> None:
     """cognee/cli/api_dispatch.py: `No status information available.`, for an empty object."""
@@ -263,7 +263,7 @@ async def test_command_line_has_nothing_to_print_of_an_unknown_dataset(
     assert answer.statuses == {}
 
 
-async def test_command_line_prints_why_an_id_is_refused(connection: Connection) -> None:
+async def test_command_line_prints_why_an_id_is_invalid(connection: Connection) -> None:
     """cognee/cli/api_client.py: `API error 422: …`, with the JSON of the answer."""
     answer = await connection.get(f"{STATUS}?dataset=manuals", COMMAND_LINE)
     assert (answer.code, answer.headers["content-type"]) == (422, "application/json")
@@ -290,8 +290,8 @@ async def test_python_client_waits_for_several_datasets_of_one_pipeline(
 ) -> None:
     """cognee/tests/performance/statistics_percentile/bench_cognee.py, after `cognee.serve()`.
 
-    The session with its headers is that of cognee/api/v1/serve/cloud_client.py. What is completed,
-    it asks for no more.
+    The session with its headers is that of cognee/api/v1/serve/cloud_client.py. It does not
+    poll completed datasets again.
     """
     target = f"{STATUS}?dataset={ONE}&dataset={TWO}&pipeline=cognify_pipeline"
     assert (await connection.get(target, PYTHON_CLIENT)).statuses == {}

@@ -24,14 +24,14 @@ def requested(*conditions: str) -> Request:
     return Request({"type": "http", "method": "GET", "path": "/", "headers": headers})
 
 
-def test_chunks_together_are_the_pieces_together() -> None:
+def test_joined_chunks_are_the_joined_pieces() -> None:
     pieces = [f"é{number}," for number in range(1_000)]
     content = body(*pieces)
     assert len(content.chunks) > 1
     assert b"".join(content.chunks).decode() == "".join(pieces)
 
 
-def test_etag_is_strong_and_of_the_bytes_however_they_were_cut() -> None:
+def test_etag_is_strong_and_independent_of_chunks() -> None:
     assert CONTENT.etag == body("{}").etag
     assert CONTENT.etag != OTHER.etag
     assert CONTENT.etag.startswith('"')
@@ -50,7 +50,7 @@ def test_etag_is_strong_and_of_the_bytes_however_they_were_cut() -> None:
         (" * ",),
     ],
 )
-def test_body_that_the_client_has_is_not_sent(conditions: tuple[str, ...]) -> None:
+def test_body_with_a_known_etag_is_not_sent(conditions: tuple[str, ...]) -> None:
     response = respond(requested(*conditions), CONTENT)
     assert response.status_code == 304
     assert response.headers["etag"] == CONTENT.etag
@@ -70,7 +70,7 @@ def test_body_that_the_client_has_is_not_sent(conditions: tuple[str, ...]) -> No
         ('"*"',),
     ],
 )
-def test_body_that_the_client_has_not_is_sent(conditions: tuple[str, ...]) -> None:
+def test_body_without_a_known_etag_is_sent(conditions: tuple[str, ...]) -> None:
     response = respond(requested(*conditions), CONTENT)
     assert response.status_code == 200
     assert response.headers["etag"] == CONTENT.etag

@@ -1,4 +1,4 @@
-"""Who is let in on the two paths, in the words that their clients know."""
+"""Authentication on the two paths, with the errors that their clients know."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def envelope(message: str) -> dict[str, object]:
     ],
 )
 @pytest.mark.parametrize("dataset_id", [DATASET_ID, "malformed"])
-async def test_dify_path_says_what_is_wrong_before_it_looks_at_anything(
+async def test_dify_path_checks_credentials_before_the_dataset(
     http: httpx.AsyncClient, key: str, headers: dict[str, str], message: str, dataset_id: str
 ) -> None:
     argument = {name: value.replace("KEY", key) for name, value in headers.items()}
@@ -107,7 +107,7 @@ async def test_dify_path_says_what_is_wrong_before_it_looks_at_anything(
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
-async def test_dify_path_takes_the_scheme_in_any_case(
+async def test_dify_path_accepts_the_scheme_in_any_case(
     http: httpx.AsyncClient, ingestion: Ingestion, key: str, scheme: str
 ) -> None:
     await ingestion.submit("a")
@@ -125,7 +125,7 @@ async def test_dify_path_takes_the_scheme_in_any_case(
         {"X-Api-Key": "KEY", "Authorization": "Basic wrong"},
     ],
 )
-async def test_cognee_path_is_open_to_any_good_credential(
+async def test_cognee_path_accepts_any_valid_credential(
     http: httpx.AsyncClient, key: str, headers: dict[str, str]
 ) -> None:
     argument = {name: value.replace("KEY", key) for name, value in headers.items()}
@@ -137,7 +137,7 @@ async def test_cognee_path_is_open_to_any_good_credential(
     "headers",
     [{}, {"X-Api-Key": ""}, {"X-Api-Key": "wrong"}, {"Authorization": "KEY"}, bearer("wrong")],
 )
-async def test_cognee_path_refuses_before_it_looks_at_the_query(
+async def test_cognee_path_checks_credentials_before_the_query(
     http: httpx.AsyncClient, key: str, headers: dict[str, str]
 ) -> None:
     argument = {name: value.replace("KEY", key) for name, value in headers.items()}
@@ -162,7 +162,7 @@ async def test_key_without_the_scope_reads_nothing(
     assert (cognee.status_code, cognee.json()) == (403, {"detail": "Forbidden"})
 
 
-async def test_ended_key_is_as_good_as_none(
+async def test_expired_or_revoked_key_is_refused(
     http: httpx.AsyncClient, db: Path, key_cache: KeyCache, clock: Clock, dataset_id: str
 ) -> None:
     brief = await make_key(db, lives_s=60, clock=clock)
@@ -176,21 +176,21 @@ async def test_ended_key_is_as_good_as_none(
         assert (await http.get(COGNEE, headers={"X-Api-Key": ended})).status_code == 401
 
 
-@pytest.mark.parametrize("seen", [[DATASET_ID], []], ids=["another", "none"])
-async def test_forbidden_dataset_answers_as_an_unknown_one(
+@pytest.mark.parametrize("visible", [[DATASET_ID], []], ids=["another", "none"])
+async def test_forbidden_dataset_looks_like_an_unknown_one(
     http: httpx.AsyncClient,
     db: Path,
     key_cache: KeyCache,
     ingestion: Ingestion,
     key: str,
-    seen: list[str],
+    visible: list[str],
 ) -> None:
-    other = await make_key(db, datasets=seen)
+    other = await make_key(db, datasets=visible)
     await key_cache.refresh()
     requested = [ingestion.path, f"{COGNEE}?dataset={ingestion.dataset_id}", COGNEE]
     before = [await http.get(path, headers=bearer(other)) for path in requested]
     await ingestion.submit("a")
-    for path in requested:  # and is kept for those who may
+    for path in requested:  # cached for permitted callers
         assert ingestion.dataset_id in (await http.get(path, headers=bearer(key))).text + path
     after = [await http.get(path, headers=bearer(other)) for path in requested]
     for unknown, forbidden in zip(before, after, strict=True):
@@ -200,7 +200,7 @@ async def test_forbidden_dataset_answers_as_an_unknown_one(
     assert after[0].json()["message"] == "Dataset not found."
 
 
-async def test_kept_answer_is_shown_only_to_those_who_see_the_same(
+async def test_cached_response_is_shared_only_by_equal_visibility(
     http: httpx.AsyncClient,
     db: Path,
     key_cache: KeyCache,
@@ -218,16 +218,16 @@ async def test_kept_answer_is_shown_only_to_those_who_see_the_same(
     await key_cache.refresh()
     named = f"{COGNEE}?dataset={mine.dataset_id}&dataset={theirs.dataset_id}"
     for _ in range(2):
-        for argument, seen in keys.items():
+        for argument, visible in keys.items():
             for path in (COGNEE, named):
                 answer = await http.get(path, headers={"X-Api-Key": argument})
-                assert answer.json().keys() == seen
+                assert answer.json().keys() == visible
             for one in (mine, theirs):
                 status = (await http.get(one.path, headers=bearer(argument))).status_code
-                assert status == (200 if one.dataset_id in seen else 404)
+                assert status == (200 if one.dataset_id in visible else 404)
 
 
-async def test_answer_is_read_once_for_all_who_may_see_the_dataset(
+async def test_response_is_read_once_for_all_permitted_callers(
     http: httpx.AsyncClient,
     db: Path,
     key_cache: KeyCache,
@@ -246,11 +246,11 @@ async def test_answer_is_read_once_for_all_who_may_see_the_dataset(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
-async def test_path_for_orchestrators_stays_open(http: httpx.AsyncClient, path: str) -> None:
+async def test_probes_and_openapi_need_no_credentials(http: httpx.AsyncClient, path: str) -> None:
     assert (await http.get(path)).status_code == 200
 
 
-async def test_browser_may_ask_first_whether_it_may_ask(http: httpx.AsyncClient) -> None:
+async def test_preflight_needs_no_credentials(http: httpx.AsyncClient) -> None:
     page = {"Origin": "http://localhost:3000"}
     asking = page | {
         "Access-Control-Request-Method": "GET",

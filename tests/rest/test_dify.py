@@ -19,7 +19,7 @@ from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
 from tests.clock import START_US, Clock
 from tests.conditions import until
-from tests.rest.answers import EXAMPLE, UNTOUCHED
+from tests.rest.answers import EXAMPLE, WAITING
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
 from tests.store.counting import CountingStore
@@ -42,7 +42,7 @@ async def only(http: httpx.AsyncClient, ingestion: Ingestion) -> dict[str, Any]:
     return dict(document)
 
 
-async def test_body_is_the_example_of_the_seed_byte_for_byte(
+async def test_body_is_the_documented_example_byte_for_byte(
     http: httpx.AsyncClient, ingestion: Ingestion, clock: Clock
 ) -> None:
     document_id = "a8e0e5b5-78c6-4130-a5ce-25feb0e0b4ac"
@@ -59,11 +59,11 @@ async def test_body_is_the_example_of_the_seed_byte_for_byte(
     assert response.text == json.dumps(EXAMPLE, separators=(",", ":"))
 
 
-async def test_document_that_nobody_took_has_null_times_and_zero_counters(
+async def test_waiting_document_has_null_times_and_zero_counters(
     http: httpx.AsyncClient, ingestion: Ingestion
 ) -> None:
     await ingestion.submit("a")
-    assert await only(http, ingestion) == {"id": "a", **UNTOUCHED}
+    assert await only(http, ingestion) == {"id": "a", **WAITING}
 
 
 async def test_documents_come_in_the_order_of_registration(
@@ -75,7 +75,7 @@ async def test_documents_come_in_the_order_of_registration(
     assert [document["id"] for document in response.json()["data"]] == ["z", "a", "m", "b"]
 
 
-async def test_times_are_whole_seconds_of_the_stages_left_behind(
+async def test_times_are_whole_seconds_of_completed_stages(
     http: httpx.AsyncClient, ingestion: Ingestion, clock: Clock
 ) -> None:
     await ingestion.submit("a")
@@ -83,7 +83,7 @@ async def test_times_are_whole_seconds_of_the_stages_left_behind(
         clock.advance(1.7)
         await ingestion.report("a", stage)
     assert await only(http, ingestion) == {
-        **UNTOUCHED,
+        **WAITING,
         "id": "a",
         "indexing_status": "indexing",
         "processing_started_at": START + 1,
@@ -104,7 +104,7 @@ async def test_times_are_whole_seconds_of_the_stages_left_behind(
         (Stage.COMPLETED, "completed"),
     ],
 )
-async def test_stage_has_its_word(
+async def test_stage_is_the_indexing_status(
     http: httpx.AsyncClient, ingestion: Ingestion, stage: Stage | None, word: str
 ) -> None:
     await ingestion.submit("a")
@@ -130,7 +130,7 @@ async def test_paused_document_shows_as_paused_whatever_the_stage(
     await ingestion.pause("a")
     await ingestion.report("a", Stage.CLEANING)
     assert await only(http, ingestion) == {
-        **UNTOUCHED,
+        **WAITING,
         "id": "a",
         "indexing_status": "paused",
         "processing_started_at": START,
@@ -146,7 +146,7 @@ async def test_stopped_document_shows_as_error_so_that_pollers_end(
     clock.advance(5)
     await ingestion.stop("a")
     assert await only(http, ingestion) == {
-        **UNTOUCHED,
+        **WAITING,
         "id": "a",
         "indexing_status": "error",
         "error": "Stopped.",
@@ -161,7 +161,7 @@ async def test_failed_document_shows_its_message(
     clock.advance(5)
     await ingestion.report("a", Stage.PARSING, error=FAILURE)
     assert await only(http, ingestion) == {
-        **UNTOUCHED,
+        **WAITING,
         "id": "a",
         "indexing_status": "error",
         "processing_started_at": START + 5,
@@ -290,9 +290,7 @@ async def test_unchanged_body_has_the_same_etag_and_a_changed_one_another(
     assert (await http.get(ingestion.path)).headers["etag"] != first.headers["etag"]
 
 
-async def test_client_that_has_the_body_gets_304(
-    http: httpx.AsyncClient, ingestion: Ingestion
-) -> None:
+async def test_known_etag_gets_304(http: httpx.AsyncClient, ingestion: Ingestion) -> None:
     await ingestion.submit("a")
     etag = (await http.get(ingestion.path)).headers["etag"]
     response = await http.get(ingestion.path, headers={"If-None-Match": etag})
@@ -300,12 +298,12 @@ async def test_client_that_has_the_body_gets_304(
     assert response.headers["etag"] == etag
 
 
-async def test_store_that_cannot_answer_is_503_with_retry_after(
+async def test_unavailable_store_is_503_with_retry_after(
     http: httpx.AsyncClient, ingestion: Ingestion, db: Path
 ) -> None:
     await ingestion.submit("a")
     db.unlink()
-    db.mkdir()  # no reading thread has opened it yet
+    db.mkdir()  # no reader thread has opened it yet
     response = await http.get(ingestion.path)
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.json() == {
@@ -322,7 +320,7 @@ async def test_bug_is_logged_in_full_and_answered_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await ingestion.submit("a")
-    # Whoever writes such a row has a bug.
+    # Only a bug would write such a row.
     mistake = "UPDATE documents SET stage = 99"
     await store.write(lambda tx: tx._connection.execute(mistake), visible=ALL)  # type: ignore[attr-defined]
     response = await http.get(ingestion.path)
@@ -340,18 +338,18 @@ async def test_large_batch_looks_like_a_small_one(
     names = [f"doc-{number}" for number in range(documents)]
     await ingestion.submit(*names)
     body = (await http.get(ingestion.path)).json()
-    assert body == {"data": [{"id": name, **UNTOUCHED} for name in names]}
+    assert body == {"data": [{"id": name, **WAITING} for name in names]}
 
 
-async def test_large_batch_holds_nobody_up(
+async def test_large_batch_does_not_delay_other_requests(
     http: httpx.AsyncClient, ingestion: Ingestion, begin: Callable[..., Ingestion]
 ) -> None:
     await ingestion.submit(*(f"doc-{number}" for number in range(10_000)))
-    nothing = begin(str(uuid.uuid4()))  # what is not there is asked of the store each time
+    missing = begin(str(uuid.uuid4()))  # not cached, so that each request reads the store
     polls = [asyncio.create_task(http.get(ingestion.path)) for _ in range(6)]
     answered = 0
     while not any(poll.done() for poll in polls):
-        assert (await http.get(nothing.path)).status_code == 404
+        assert (await http.get(missing.path)).status_code == 404
         answered += 1
     assert answered >= 5
     bodies = {(await poll).content for poll in polls}
@@ -359,7 +357,7 @@ async def test_large_batch_holds_nobody_up(
     assert len(json.loads(bodies.pop())["data"]) == 10_000
 
 
-async def test_large_body_is_made_once_for_all_who_ask_while_it_is_sent(
+async def test_large_body_is_shared_while_it_is_being_sent(
     db: Path, clock: Clock, notifier: Notifier, dataset_id: str
 ) -> None:
     store = CountingStore(
@@ -367,32 +365,32 @@ async def test_large_body_is_made_once_for_all_who_ask_while_it_is_sent(
     )
     ingestion, pages, polls = Ingestion(store, dataset_id), 10, 8
     await ingestion.submit(*(f"doc-{number}" for number in range(pages * 1_000)))
-    app, slow = open_app(store, notifier), asyncio.Event()
+    app, released = open_app(store, notifier), asyncio.Event()
     bodies: list[bytes] = []
 
     async def poll() -> None:
-        """Ask as a client that takes no more than the first piece for the time being."""
+        """Send a request as a client that reads only the first part of the body for now."""
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.body":
-                if not slow.is_set():
+                if not released.is_set():
                     bodies.append(message["body"])
-                await slow.wait()
+                await released.wait()
 
         scope = {"type": "http", "method": "GET", "path": ingestion.path, "headers": []}
         await app({**scope, "query_string": b""}, _no_body, send)
 
     before = store.reads
-    asking = [asyncio.create_task(poll()) for _ in range(polls)]
+    pending = [asyncio.create_task(poll()) for _ in range(polls)]
     await until(lambda: len(bodies) == polls)
-    assert store.reads - before < polls + 2 * pages, "each looks at the first page"
+    assert store.reads - before < polls + 2 * pages, "each reads the first page"
     assert len(set(bodies)) == 1
     await ingestion.report("doc-1", stage=Stage.PARSING)
-    asking.append(asyncio.create_task(poll()))
+    pending.append(asyncio.create_task(poll()))
     await until(lambda: len(bodies) == polls + 1)
     assert bodies[-1] != bodies[0]
-    slow.set()
-    await asyncio.gather(*asking)
+    released.set()
+    await asyncio.gather(*pending)
     await store.close()
 
 

@@ -1,7 +1,7 @@
-"""`dify-dataset-sdk`, as its users install it, reads batches from a whole server.
+"""`dify-dataset-sdk`, as its users install it, reads batches from a real server.
 
-It has one call for the path and no asynchronous client, so that call runs on a thread; it leaves it
-to its callers to poll until the end.
+It has one call for the path and no asynchronous client, so the call runs in a thread; polling until
+the end is left to its callers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stagecast.v1 import resources_pb2 as r
 from tests.access import make_key
 from tests.clock import START_US, Clock
 from tests.conditions import until
-from tests.rest.answers import UNTOUCHED
+from tests.rest.answers import WAITING
 from tests.rpc.calls import BATCH, Calls, counters, failure, refused, stage
 
 START = START_US // 1_000_000
@@ -45,14 +45,14 @@ def calls(client: Client, dataset_id: str) -> Calls:
 
 @pytest.fixture
 def sdk(server: App) -> Iterator[DifyDatasetClient]:
-    """The SDK's client as its users make it; only the address is ours."""
+    """The SDK's client with the address of our server."""
     with DifyDatasetClient(api_key="any", base_url=f"http://{server.http_address}") as sdk:
         yield sdk
 
 
 @pytest.fixture
 def poll(sdk: DifyDatasetClient, dataset_id: str) -> Poll:
-    """Asks once for the test's dataset, and returns the documents."""
+    """Polls the test's dataset once, and returns the documents."""
 
     async def poll(batch_id: str = BATCH, dataset_id: str = dataset_id) -> list[IndexingStatus]:
         answer = await asyncio.to_thread(sdk.documents.get_indexing_status, dataset_id, batch_id)
@@ -63,20 +63,20 @@ def poll(sdk: DifyDatasetClient, dataset_id: str) -> Poll:
 
 
 async def go_through_the_stages(calls: Calls, clock: Clock, document_id: str) -> None:
-    """Take a document to INDEXING, ten seconds a stage."""
+    """Move a document to INDEXING, ten seconds per stage."""
     for reached in STAGES:
         clock.advance(10)
         await calls.report(stage(document_id, reached))
 
 
-async def test_untouched_document_has_no_times_and_zero_counters(calls: Calls, poll: Poll) -> None:
+async def test_waiting_document_has_no_times_and_zero_counters(calls: Calls, poll: Poll) -> None:
     await calls.create("a")
     [document] = await poll()
-    assert document.model_dump() == {"id": "a", **UNTOUCHED}
+    assert document.model_dump() == {"id": "a", **WAITING}
     assert type(document.completed_segments) is type(document.total_segments) is int
 
 
-async def test_running_document_has_the_times_of_the_stages_that_it_has_left(
+async def test_running_document_has_the_times_of_completed_stages(
     calls: Calls, poll: Poll, clock: Clock
 ) -> None:
     await calls.create("a")
@@ -84,7 +84,7 @@ async def test_running_document_has_the_times_of_the_stages_that_it_has_left(
     await calls.report(counters("a", 3, 12))
     [document] = await poll()
     assert document.model_dump() == {
-        **UNTOUCHED,
+        **WAITING,
         "id": "a",
         "indexing_status": "indexing",
         "processing_started_at": START + 10,
@@ -97,7 +97,7 @@ async def test_running_document_has_the_times_of_the_stages_that_it_has_left(
     assert type(document.completed_segments) is type(document.total_segments) is int
 
 
-async def test_document_that_succeeded_is_completed(calls: Calls, poll: Poll, clock: Clock) -> None:
+async def test_succeeded_document_is_completed(calls: Calls, poll: Poll, clock: Clock) -> None:
     await calls.create("a")
     await go_through_the_stages(calls, clock, "a")
     clock.advance(10)
@@ -108,7 +108,7 @@ async def test_document_that_succeeded_is_completed(calls: Calls, poll: Poll, cl
     assert (document.completed_segments, document.total_segments) == (12, 12)
 
 
-async def test_document_that_failed_is_an_error_with_its_message(
+async def test_failed_document_is_an_error_with_its_message(
     calls: Calls, poll: Poll, clock: Clock
 ) -> None:
     await calls.create("a")
@@ -120,10 +120,10 @@ async def test_document_that_failed_is_an_error_with_its_message(
     assert (document.completed_at, document.stopped_at) == (None, START + 50)
 
 
-async def test_document_that_is_paused_stopped_and_retried_says_so(
+async def test_paused_stopped_and_retried_document_has_that_status(
     calls: Calls, poll: Poll, clock: Clock
 ) -> None:
-    """Pollers end on a stopped one, whose word is that of an error, and not on a paused one."""
+    """Pollers end on a stopped document, which is shown as an error, but not on a paused one."""
     await calls.create("a")
     await calls.report(stage("a", r.STAGE_PARSING), counters("a", 1, 2))
     clock.advance(10)
@@ -138,10 +138,10 @@ async def test_document_that_is_paused_stopped_and_retried_says_so(
     assert (document.stopped_at, document.paused_at) == (START + 20, None)
     await calls.retry()
     [document] = await poll()
-    assert document.model_dump() == {"id": "a", **UNTOUCHED}
+    assert document.model_dump() == {"id": "a", **WAITING}
 
 
-async def test_documents_of_a_batch_that_the_server_named_come_in_order(
+async def test_documents_of_a_batch_with_a_generated_id_come_in_order(
     calls: Calls, poll: Poll
 ) -> None:
     names = ["docs/büro.md", "a", OTHER]
@@ -159,14 +159,14 @@ async def test_poller_ends_when_every_document_is_completed_or_an_error(
         await calls.report(failure("bad"))
         await calls.report(stage("good", r.STAGE_COMPLETED))
 
-    seen: list[tuple[str, ...]] = []
+    polls: list[tuple[str, ...]] = []
     async with asyncio.timeout(600), asyncio.TaskGroup() as group:
         group.create_task(work())
-        while not (seen and {*seen[-1]} <= {"completed", "error"}):
-            seen.append(tuple(document.indexing_status for document in await poll()))
-    assert seen[-1] == ("completed", "error")
+        while not (polls and {*polls[-1]} <= {"completed", "error"}):
+            polls.append(tuple(document.indexing_status for document in await poll()))
+    assert polls[-1] == ("completed", "error")
     order = ["waiting", "parsing", "cleaning", "splitting", "indexing", "completed"]
-    assert [good for good, _ in seen] == sorted((good for good, _ in seen), key=order.index)
+    assert [good for good, _ in polls] == sorted((good for good, _ in polls), key=order.index)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ async def test_unknown_dataset_or_batch_raises_its_not_found(
     await calls.create("a")
     with pytest.raises(DifyNotFoundError) as caught:
         await poll(**unknown)
-    # It has one message of its own for every 404 and does not read ours.
+    # The SDK has its own message for every 404 and ignores ours.
     assert str(caught.value) == "Resource not found (HTTP 404)"
 
 
@@ -188,12 +188,12 @@ async def test_sdk_reads_with_a_key_and_is_refused_without(
     await calls.create("a")
     url = f"http://{server.http_address}"
     key = await make_key(config.db, Scope.READ, datasets=[calls.dataset_id])
-    reported: list[str] = []
+    reasons: list[str] = []
 
-    async def look() -> None:
-        reported.append((await refused(calls.batch(batch_id="none"))).reason)
+    async def get_reason() -> None:
+        reasons.append((await refused(calls.batch(batch_id="none"))).reason)
 
-    await until(lambda: reported[-1:] == ["CREDENTIALS_MISSING"], meanwhile=look)
+    await until(lambda: reasons[-1:] == ["CREDENTIALS_MISSING"], meanwhile=get_reason)
     with DifyDatasetClient(api_key=key, base_url=url) as sdk:
         read = await asyncio.to_thread(sdk.documents.get_indexing_status, calls.dataset_id, BATCH)
         assert [status.id for status in read.data] == ["a"]

@@ -1,4 +1,4 @@
-"""A disk that hangs without an error is told on both paths as their clients know it."""
+"""While a disk hangs, both paths return errors that their clients know."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whatever follows from `/openapi.json` is sent, and every answer is as the document says.
+"""Requests generated from `/openapi.json` get the responses that it describes.
 
-schemathesis makes the requests, good and bad ones, the same in every run; many of those on Dify's
-path ask for a batch that is there.
+schemathesis makes valid and invalid requests, the same in every run; many on Dify's path are for an
+existing batch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ max-examples = 40
 
 
 async def ingest(client: Client) -> None:
-    """Leave a document in each stage, a failed one, and a batch without any."""
+    """Create a document in each stage, a failed one, and a batch without documents."""
     stages = {name: reached for name, reached in r.Stage.items() if reached}
     for dataset_id in DATASET_IDS:
         calls = Calls(client, dataset_id)
@@ -61,7 +61,7 @@ async def ingest(client: Client) -> None:
 
 
 def answered(report: Path) -> set[tuple[str, int]]:
-    """Return the last word of each path that was asked for, with each code of its answers."""
+    """Return the last segment of each requested path, with each status of its responses."""
     return {
         (urlsplit(entry["request"]["url"]).path.rpartition("/")[2], entry["response"]["status"])
         for entry in json.loads(report.read_text())["log"]["entries"]
@@ -76,12 +76,12 @@ async def test_every_answer_is_as_the_document_says(
     options: list[str] = []
     if keys != "off":
         key = await make_key(config.db)
-        await until_asked_for_keys(server)
+        await until_keys_are_required(server)
         value = {"right": key, "wrong": f"{key}x"}.get(keys)
         options = ["--header", f"Authorization: Bearer {value}"] if value else []
     if keys == "off":
-        # While there is no key, nobody is asked for one, nor refused without; the document says
-        # what is so as soon as there is one.
+        # Until there is a key, requests without credentials are not refused; the document
+        # describes the server with keys.
         options += ["--exclude-checks", "ignored_auth,negative_data_rejection"]
     settings, report = tmp_path / "schemathesis.toml", tmp_path / "report.har"
     settings.write_text(SETTINGS)
@@ -90,22 +90,22 @@ async def test_every_answer_is_as_the_document_says(
         f"http://{server.http_address}/openapi.json", "--report-har-path", str(report), *options
     )
     assert ended.code == 0, ended.out + ended.err
-    # It has not missed what there is to be seen.
-    seen = answered(report)
+    # The requests have covered the important responses.
+    responses = answered(report)
     if keys in ("off", "right"):
-        assert seen >= {
+        assert responses >= {
             ("indexing-status", 200),
             ("indexing-status", 404),
             ("status", 200),
             ("status", 422),
         }
     else:
-        assert seen >= {("indexing-status", 401), ("status", 401)}
-    assert not [status for _, status in seen if status >= 500]
+        assert responses >= {("indexing-status", 401), ("status", 401)}
+    assert not [status for _, status in responses if status >= 500]
 
 
-async def until_asked_for_keys(server: App) -> None:
-    """Wait until the server has heard that there is a key."""
+async def until_keys_are_required(server: App) -> None:
+    """Wait until the server has noticed the new key."""
     async with httpx.AsyncClient(timeout=60) as http, asyncio.timeout(60):
         while (await http.get(f"http://{server.http_address}/api/v1/datasets/status")).is_success:
             pass

@@ -1,4 +1,4 @@
-"""Pages of other origins, as browsers ask for them: a preflight, then the request."""
+"""CORS as browsers use it: a preflight request, then the request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COGNEE = "/api/v1/datasets/status"
 
 @pytest.fixture
 async def open_http(store: SqliteStore, notifier: Notifier) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server that lets one origin in."""
+    """A client of a server with one configured origin."""
     app = open_app(store, notifier, cors_origins=(PAGE,))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
@@ -33,7 +33,7 @@ def preflight(origin: str, headers: str = "x-api-key, content-type") -> dict[str
     }
 
 
-async def test_page_of_a_configured_origin_may_ask_with_a_key(
+async def test_configured_origin_may_send_a_key(
     open_http: httpx.AsyncClient,
 ) -> None:
     answer = await open_http.options(COGNEE, headers=preflight(PAGE))
@@ -43,7 +43,7 @@ async def test_page_of_a_configured_origin_may_ask_with_a_key(
     assert answer.headers["access-control-allow-headers"] == "x-api-key, content-type"
 
 
-async def test_page_of_a_configured_origin_may_read_answers_and_errors(
+async def test_configured_origin_may_read_responses_and_errors(
     open_http: httpx.AsyncClient, ingestion: Ingestion
 ) -> None:
     await ingestion.submit("a")
@@ -61,7 +61,7 @@ async def test_page_of_a_configured_origin_may_read_answers_and_errors(
 
 
 @pytest.mark.parametrize("origin", ["https://localhost:3000", "http://localhost:3001", "null"])
-async def test_page_of_another_origin_may_not(open_http: httpx.AsyncClient, origin: str) -> None:
+async def test_other_origin_is_refused(open_http: httpx.AsyncClient, origin: str) -> None:
     refused = await open_http.options(COGNEE, headers=preflight(origin))
     assert refused.status_code == 400
     assert refused.json() == {"detail": "Disallowed CORS origin"}
@@ -79,7 +79,7 @@ async def test_page_of_another_origin_may_not(open_http: httpx.AsyncClient, orig
         (PAGE, "DELETE", "Disallowed CORS method"),
     ],
 )
-async def test_page_that_may_not_ask_is_told_so_in_the_style_of_the_path(
+async def test_refused_preflight_has_the_error_style_of_the_path(
     store: SqliteStore, origin: str, method: str, message: str, root_path: str
 ) -> None:
     app = open_app(store, cors_origins=(PAGE,), root_path=root_path)
@@ -101,7 +101,7 @@ async def test_page_that_may_not_ask_is_told_so_in_the_style_of_the_path(
             assert "Origin" in refused.headers["vary"]
 
 
-async def test_no_page_may_ask_while_no_origin_is_configured(http: httpx.AsyncClient) -> None:
+async def test_cors_is_off_without_configured_origins(http: httpx.AsyncClient) -> None:
     refused = await http.options(COGNEE, headers=preflight(PAGE))
     assert refused.status_code == 405
     answer = await http.get(COGNEE, headers={"Origin": PAGE})

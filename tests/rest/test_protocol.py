@@ -1,4 +1,4 @@
-"""What an HTTP client may send: beyond it there is an answer, and the connection is closed."""
+"""Limits on HTTP requests: beyond them clients get an error, and the connection is closed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def serving(store: SqliteStore, limits: Config) -> AsyncIterator[str]:
 async def connected(
     store: SqliteStore, *, request_s: float
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, str]]:
-    """Serve, and give a connection and the address that it leads to."""
+    """Serve, and yield a connection and the address of the server."""
     async with serving(store, Config(http=ANY, linger_s=0.0, request_s=request_s)) as address:
         reader, writer = await asyncio.open_connection(*address.split(":"))
         with contextlib.closing(writer):
@@ -54,7 +54,7 @@ async def address(store: SqliteStore) -> AsyncIterator[str]:
 
 
 async def answer(address: str, *pieces: bytes) -> bytes:
-    """Send a request and return everything until the server closes the connection."""
+    """Send a request, and return all data until the server closes the connection."""
     reader, writer = await asyncio.open_connection(*address.split(":"))
     async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError):  # refused before it was all sent
@@ -72,7 +72,7 @@ def get(path: str, *headers: str) -> bytes:
 
 
 def url_of(size: int) -> str:
-    """Return a question of Cognee's of exactly so many bytes."""
+    """Return a URL of Cognee's path with exactly `size` bytes."""
     one = f"dataset={DATASET_ID}&"
     url = DATASETS_STATUS_PATH + "?" + one * ((size - 40) // len(one) - 1)
     return url + "x=" + "y" * (size - len(url) - 2)
@@ -83,38 +83,38 @@ async def test_url_of_64_kib_is_answered(address: str) -> None:
 
 
 @pytest.mark.parametrize("size", [64 * KIB + 1, 100 * KIB, 1_000 * KIB])
-async def test_longer_url_is_told_to_be_too_long(address: str, size: int) -> None:
-    reported = await answer(address, get(url_of(size)))
-    assert reported.startswith(b"HTTP/1.1 414 URI Too Long\r\n")
-    assert b"connection: close" in reported
+async def test_longer_url_gets_414(address: str, size: int) -> None:
+    response = await answer(address, get(url_of(size)))
+    assert response.startswith(b"HTTP/1.1 414 URI Too Long\r\n")
+    assert b"connection: close" in response
 
 
 @pytest.mark.parametrize("header", ["X-Large: " + "x" * 200 * KIB, "X: y\r\n" * 30_000 + "X: y"])
-async def test_headers_that_are_too_large_are_told(address: str, header: str) -> None:
-    reported = await answer(address, get("/healthz", header))
-    assert reported.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+async def test_too_large_headers_get_431(address: str, header: str) -> None:
+    response = await answer(address, get("/healthz", header))
+    assert response.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
 
 
 @pytest.mark.parametrize(
-    ("more", "reported"), [(0, b"HTTP/1.1 200 "), (1, b"HTTP/1.1 431 ")], ids=["most", "one_more"]
+    ("more", "status_line"),
+    [(0, b"HTTP/1.1 200 "), (1, b"HTTP/1.1 431 ")],
+    ids=["limit", "one_more"],
 )
-async def test_headers_of_32_kib_are_answered_and_no_larger_ones(
-    address: str, more: int, reported: bytes
-) -> None:
-    """Counted as they are sent: the colon, the blank and the end of the line as well."""
-    few = len("Host: x\r\n" + "Connection: close\r\n" + "X: \r\n")
-    large = "X: " + "x" * (32 * KIB - few + more)
-    assert (await answer(address, get("/healthz", large))).startswith(reported)
+async def test_limit_of_headers_is_32_kib(address: str, more: int, status_line: bytes) -> None:
+    """Counted as sent: including colon, space and line end."""
+    other_bytes = len("Host: x\r\n" + "Connection: close\r\n" + "X: \r\n")
+    large = "X: " + "x" * (32 * KIB - other_bytes + more)
+    assert (await answer(address, get("/healthz", large))).startswith(status_line)
 
 
-async def test_headers_without_an_end_are_cut_off(address: str) -> None:
-    reported = await answer(
+async def test_endless_headers_are_cut_off(address: str) -> None:
+    response = await answer(
         address, b"GET /healthz HTTP/1.1\r\n", *[b"X-More: " + b"x" * 1_000] * 1_000
     )
-    assert reported == b"" or reported.startswith(b"HTTP/1.1 431 ")
+    assert response == b"" or response.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_what_is_no_http_is_told(address: str) -> None:
+async def test_invalid_http_gets_400(address: str) -> None:
     assert (await answer(address, b"\x16\x03\x01 hello\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
 
 
@@ -132,15 +132,13 @@ async def test_body_of_a_get_is_ignored(address: str) -> None:
     [b"", b"\r\n", b"GET /healthz HT", get("/healthz")[:-2] + b"X-Slow: "],
     ids=["nothing", "empty_line", "line", "headers"],
 )
-async def test_request_that_never_ends_is_closed_in_time(store: SqliteStore, begun: bytes) -> None:
+async def test_endless_request_times_out(store: SqliteStore, begun: bytes) -> None:
     async with serving(store, Config(http=ANY, linger_s=0.0, request_s=0.2)) as address:
         assert (await answer(address, begun)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
 @pytest.mark.parametrize("together", [False, True])
-async def test_next_request_that_never_ends_is_closed_in_time(
-    store: SqliteStore, together: bool
-) -> None:
+async def test_endless_next_request_times_out(store: SqliteStore, together: bool) -> None:
     first, begun = keep_alive("/healthz"), b"GET /healthz HT"
 
     async def ask_and_begin(timer_s: float) -> None:
@@ -154,7 +152,7 @@ async def test_next_request_that_never_ends_is_closed_in_time(
     await with_more_time(ask_and_begin, 0.2)
 
 
-async def test_body_that_never_ends_is_closed_in_time(store: SqliteStore) -> None:
+async def test_endless_body_times_out(store: SqliteStore) -> None:
     request = get("/healthz", "Content-Length: 1000").replace(b"close", b"keep-alive")
 
     async def ask(timer_s: float) -> None:
@@ -164,27 +162,27 @@ async def test_body_that_never_ends_is_closed_in_time(store: SqliteStore) -> Non
     await with_more_time(ask, 0.2)
 
 
-async def test_connection_lives_on_between_requests(store: SqliteStore) -> None:
+async def test_idle_connection_stays_open_between_requests(store: SqliteStore) -> None:
     async def ask_twice(timer_s: float) -> None:
         async with connected(store, request_s=timer_s) as (reader, writer, address):
             for _ in range(2):
                 writer.write(get("/healthz").replace(b"close", b"keep-alive"))
                 assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
-                # Longer than a request may take; another connection tells when that is over.
+                # Longer than a request may take, as the timeout of another connection shows.
                 await answer(address, b"")
 
     await with_more_time(ask_twice, 0.2)
 
 
-async def test_connections_beyond_the_limit_are_told_when_to_come_again(
+async def test_connections_beyond_the_limit_get_503_with_retry_after(
     store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(store, Config(http=ANY, linger_s=0.0, max_connections=2)) as address:
         opened = [await asyncio.open_connection(*address.split(":")) for _ in range(2)]
-        reported = await answer(address, get("/healthz"))
-        assert reported.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert reported.count(b"HTTP/1.1 ") == 1, "what it sends is not looked at"
-        assert b"retry-after: 5\r\n" in reported
+        response = await answer(address, get("/healthz"))
+        assert response.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert response.count(b"HTTP/1.1 ") == 1, "its requests are not read"
+        assert b"retry-after: 5\r\n" in response
         for reader, writer in opened:
             writer.write(get("/healthz"))
             async with asyncio.timeout(60):
@@ -195,7 +193,7 @@ async def test_connections_beyond_the_limit_are_told_when_to_come_again(
         assert (await answer(address, get("/healthz"))).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_client_that_is_told_and_stays_is_hung_up_on(
+async def test_connection_is_closed_if_the_client_stays_after_an_error(
     monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
     monkeypatch.setattr(protocol, "_HANG_UP_S", 0.01)
@@ -209,10 +207,10 @@ async def test_client_that_is_told_and_stays_is_hung_up_on(
     await server.stop(1)
 
 
-async def test_client_that_is_told_may_go_on_sending_for_a_while(
+async def test_client_may_keep_sending_for_a_while_after_an_error(
     monkeypatch: pytest.MonkeyPatch, store: SqliteStore
 ) -> None:
-    """Were it hung up on at once, what it sends would take the answer from it."""
+    """If the connection were closed at once, further data would destroy the error."""
     assert protocol._HANG_UP_S > 0
     monkeypatch.setattr(protocol, "_HANG_UP_S", 3_600.0)
     server = HttpServer(open_app(store), Config(http=ANY, linger_s=0.0))
@@ -222,19 +220,19 @@ async def test_client_that_is_told_may_go_on_sending_for_a_while(
     writer.write(b"no HTTP\r\n\r\n")
     async with asyncio.timeout(60):
         assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
-        [reported] = connections
+        [connection] = connections
         for _ in range(5):
             writer.write(b"x" * KIB)
             # Some time passes: another connection is answered.
             assert (await answer(server.address, get("/healthz"))).startswith(b"HTTP/1.1 200 ")
-            assert reported in connections
+            assert connection in connections
         assert await reader.read()
     writer.close()
     await until(lambda: not connections)
     await server.stop(1)
 
 
-async def test_nothing_is_left_of_a_connection_that_is_gone(store: SqliteStore) -> None:
+async def test_closed_connection_is_freed(store: SqliteStore) -> None:
     server = HttpServer(open_app(store), Config(http=ANY, linger_s=0.0, request_s=600.0))
     await server.start()
     _, writer = await asyncio.open_connection(*server.address.split(":"))
@@ -252,7 +250,7 @@ async def answer_by_halves(_scope: Scope, _receive: Receive, send: Send) -> None
     await asyncio.Event().wait()
 
 
-async def test_answer_that_is_under_way_is_broken_off_and_no_other_sent_into_it() -> None:
+async def test_no_error_is_sent_into_a_response_under_way() -> None:
     server = HttpServer(answer_by_halves, Config(http=ANY, linger_s=0.0))
     await server.start()
     reader, writer = await asyncio.open_connection(*server.address.split(":"))
@@ -266,10 +264,10 @@ async def test_answer_that_is_under_way_is_broken_off_and_no_other_sent_into_it(
 
 
 @pytest.mark.parametrize("before", [1, 2])
-async def test_request_that_begins_behind_a_slow_one_is_timed_when_that_is_answered(
+async def test_pipelined_request_is_timed_after_the_response_before_it(
     store: SqliteStore, before: int
 ) -> None:
-    """Uvicorn reads no further meanwhile: its client could not end it."""
+    """Until then uvicorn does not read, so the client could not complete it."""
 
     async def ask_and_begin(timer_s: float) -> None:
         over = asyncio.Event()
@@ -282,41 +280,41 @@ async def test_request_that_begins_behind_a_slow_one_is_timed_when_that_is_answe
         server = HttpServer(answer_slowly, Config(http=ANY, linger_s=0.0, request_s=timer_s))
         await server.start()
         requests = keep_alive("/") * before + b"GET / HT"
-        telling = asyncio.create_task(answer(server.address, requests))
-        # Longer than a request may take; another connection tells when that is over.
+        answering = asyncio.create_task(answer(server.address, requests))
+        # Longer than a request may take, as the timeout of another connection shows.
         assert (await answer(server.address, b"")).startswith(b"HTTP/1.1 408 ")
         over.set()
-        reported = await telling
+        response = await answering
         await server.stop(0)
-        assert reported.count(b"HTTP/1.1 200 ") == before
-        assert b"HTTP/1.1 408 " in reported
+        assert response.count(b"HTTP/1.1 200 ") == before
+        assert b"HTTP/1.1 408 " in response
 
     await with_more_time(ask_and_begin, 0.2)
 
 
-async def test_fragment_of_a_url_is_no_part_of_the_question(address: str) -> None:
-    reported = await answer(address, get(f"{DATASETS_STATUS_PATH}?dataset={DATASET_ID}#f"))
-    assert reported.startswith(b"HTTP/1.1 200 ")
+async def test_fragment_of_a_url_is_not_part_of_the_query(address: str) -> None:
+    response = await answer(address, get(f"{DATASETS_STATUS_PATH}?dataset={DATASET_ID}#f"))
+    assert response.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_empty_lines_without_an_end_are_cut_off(address: str) -> None:
-    reported = await answer(address, *[b"\r\n" * 1_000] * 100)
-    assert reported.startswith(b"HTTP/1.1 431 ")
+async def test_endless_empty_lines_are_cut_off(address: str) -> None:
+    response = await answer(address, *[b"\r\n" * 1_000] * 100)
+    assert response.startswith(b"HTTP/1.1 431 ")
 
 
 def keep_alive(path: str, *headers: str) -> bytes:
     return get(path, *headers).replace(b"close", b"keep-alive")
 
 
-async def test_requests_that_are_sent_at_once_are_answered_in_turn(address: str) -> None:
-    reported = await answer(address, keep_alive("/healthz") * 16 + get("/healthz"))
-    assert reported.count(b"HTTP/1.1 200 ") == 17
+async def test_pipelined_requests_are_answered_in_order(address: str) -> None:
+    response = await answer(address, keep_alive("/healthz") * 16 + get("/healthz"))
+    assert response.count(b"HTTP/1.1 200 ") == 17
 
 
 @pytest.mark.parametrize("number", [18, 1_000])
-async def test_too_many_requests_at_once_are_cut_off(address: str, number: int) -> None:
-    reported = await answer(address, keep_alive("/healthz") * (number - 1) + get("/healthz"))
-    assert reported.count(b"HTTP/1.1 200 ") <= 17
+async def test_too_many_pipelined_requests_are_cut_off(address: str, number: int) -> None:
+    response = await answer(address, keep_alive("/healthz") * (number - 1) + get("/healthz"))
+    assert response.count(b"HTTP/1.1 200 ") <= 17
 
 
 CHUNKED = keep_alive("/healthz", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n"
@@ -327,21 +325,19 @@ CHUNKED = keep_alive("/healthz", "Transfer-Encoding: chunked") + b"5\r\nhello\r\
     [b"X-More: y\r\n" * 10_000, b"x" * 100_000],
     ids=["headers", "header"],
 )
-async def test_headers_behind_a_body_without_an_end_are_cut_off(
-    store: SqliteStore, endless: bytes
-) -> None:
+async def test_endless_trailers_are_cut_off(store: SqliteStore, endless: bytes) -> None:
     async with serving(store, Config(http=ANY, linger_s=0.0, request_s=600)) as address:
-        reported = await answer(address, CHUNKED, b"0\r\nX-More: y\r\nX-Long: y", *[endless] * 20)
-        assert b"HTTP/1.1 200 " in reported or reported == b""
+        response = await answer(address, CHUNKED, b"0\r\nX-More: y\r\nX-Long: y", *[endless] * 20)
+        assert b"HTTP/1.1 200 " in response or response == b""
 
 
-async def test_headers_behind_a_body_are_ignored(address: str) -> None:
-    reported = await answer(address, CHUNKED + b"0\r\nX-More: y\r\n\r\n" + get("/healthz"))
-    assert reported.count(b"HTTP/1.1 200 ") == 2
+async def test_trailers_are_ignored(address: str) -> None:
+    response = await answer(address, CHUNKED + b"0\r\nX-More: y\r\n\r\n" + get("/healthz"))
+    assert response.count(b"HTTP/1.1 200 ") == 2
 
 
 async def show_headers(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the names of the headers, when the body has come."""
+    """Answer with the names of the headers once the body is complete."""
     while (await receive())["more_body"]:
         pass
     names = b" ".join(name for name, _ in scope["headers"])
@@ -349,19 +345,19 @@ async def show_headers(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": names})
 
 
-async def test_headers_behind_a_body_are_none_of_the_request() -> None:
+async def test_trailers_are_not_added_to_the_headers() -> None:
     server = HttpServer(show_headers, Config(http=ANY, linger_s=0.0))
     await server.start()
-    reported = await answer(
+    response = await answer(
         server.address, CHUNKED.replace(b"keep-alive", b"close"), b"0\r\nX-More: y\r\n\r\n"
     )
-    assert b"host connection transfer-encoding" in reported
-    assert b"x-more" not in reported
+    assert b"host connection transfer-encoding" in response
+    assert b"x-more" not in response
     await server.stop(0)
 
 
-async def test_longer_url_behind_another_request_is_told_to_be_too_long(address: str) -> None:
-    """Also one that has no end."""
+async def test_longer_url_after_another_request_gets_414(address: str) -> None:
+    """Even an incomplete one."""
     reader, writer = await asyncio.open_connection(*address.split(":"))
     async with asyncio.timeout(60):
         writer.write(keep_alive("/healthz"))
@@ -371,8 +367,8 @@ async def test_longer_url_behind_another_request_is_told_to_be_too_long(address:
     writer.close()
 
 
-async def test_longer_url_in_one_piece_with_another_request_is_cut_off(store: SqliteStore) -> None:
-    """At once: what is behind a request that is not answered yet is told nothing."""
+async def test_pipelined_longer_url_is_cut_off(store: SqliteStore) -> None:
+    """At once and without an error, since the first request is not answered yet."""
     longer = get(url_of(200 * KIB))[: 150 * KIB]
     async with serving(store, Config(http=ANY, linger_s=0.0, request_s=600.0)) as address:
         assert b"HTTP/1.1 408 " not in await answer(address, keep_alive("/healthz") + longer)
@@ -380,8 +376,8 @@ async def test_longer_url_in_one_piece_with_another_request_is_cut_off(store: Sq
 
 async def test_body_in_many_chunks_is_ignored(address: str) -> None:
     chunk = b"100;a=b\r\n" + b"x" * 256 + b"\r\n"
-    reported = await answer(address, CHUNKED, *[chunk * 100] * 20, b"0\r\n\r\n" + get("/healthz"))
-    assert reported.count(b"HTTP/1.1 200 ") == 2
+    response = await answer(address, CHUNKED, *[chunk * 100] * 20, b"0\r\n\r\n" + get("/healthz"))
+    assert response.count(b"HTTP/1.1 200 ") == 2
 
 
 @pytest.mark.parametrize(
@@ -396,15 +392,15 @@ async def test_body_in_many_chunks_is_ignored(address: str) -> None:
     ],
     ids=["tls", "http2", "blank", "tunnel", "url", "headers"],
 )
-async def test_what_is_refused_before_its_path_is_known_is_told_in_both_styles_and_not_logged(
+async def test_early_error_has_the_keys_of_both_styles_and_is_not_logged(
     address: str, caplog: pytest.LogCaptureFixture, request_: bytes, status: int
 ) -> None:
     head, _, body = (await answer(address, request_)).partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"content-type: application/json" in head
-    reported = json.loads(body)
-    assert reported["status"] == status
-    assert reported["message"] == reported["detail"]
+    error = json.loads(body)
+    assert error["status"] == status
+    assert error["message"] == error["detail"]
     assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
@@ -421,7 +417,7 @@ async def test_what_is_refused_before_its_path_is_known_is_told_in_both_styles_a
         "/healthz?",
     ],
 )
-async def test_path_is_found_however_a_client_writes_it(address: str, target: str) -> None:
+async def test_equivalent_targets_lead_to_the_same_path(address: str, target: str) -> None:
     assert (await answer(address, get(target))).startswith(b"HTTP/1.1 200 ")
 
 
@@ -444,12 +440,10 @@ async def test_other_path_is_not_found(address: str, target: str) -> None:
     ],
     ids=["old", "old_offer", "any_case", "twice", "expect", "not_ascii"],
 )
-async def test_what_peers_send_as_a_matter_of_course_is_taken(
-    address: str, request_: bytes
-) -> None:
-    reported = await answer(address, request_)
-    assert reported.startswith(b"HTTP/1.1 200 ")
-    assert reported.endswith(b'{"alive":true}')
+async def test_ordinary_variants_of_requests_are_accepted(address: str, request_: bytes) -> None:
+    response = await answer(address, request_)
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert response.endswith(b'{"alive":true}')
 
 
 async def test_head_is_answered_without_a_body(address: str) -> None:
@@ -458,8 +452,8 @@ async def test_head_is_answered_without_a_body(address: str) -> None:
     assert head.endswith(b"content-type: application/json\r\nconnection: close\r\n\r\n")
 
 
-async def test_options_of_the_whole_server_are_told(address: str) -> None:
-    reported = await answer(address, get("*").replace(b"GET", b"OPTIONS"))
-    assert reported.startswith(b"HTTP/1.1 204 ")
-    assert b"allow: GET, HEAD\r\n" in reported
+async def test_options_of_the_whole_server_are_answered(address: str) -> None:
+    response = await answer(address, get("*").replace(b"GET", b"OPTIONS"))
+    assert response.startswith(b"HTTP/1.1 204 ")
+    assert b"allow: GET, HEAD\r\n" in response
     assert (await answer(address, get("*"))).startswith(b"HTTP/1.1 4")

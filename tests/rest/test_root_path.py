@@ -1,4 +1,4 @@
-"""A prefix that a proxy has before all paths, passed on or stripped."""
+"""The path prefix of a proxy, passed on or stripped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_paths_are_served_with_the_prefix_and_without(
 
 @pytest.mark.parametrize("root_path", ["/v1", "/api", "/api/v1"])
 @pytest.mark.parametrize("passed_on", [False, True])
-async def test_prefix_that_our_paths_begin_with_may_be_passed_on_or_not(
+async def test_prefix_of_our_own_paths_may_be_stripped_or_not(
     store: SqliteStore, notifier: Notifier, ingestion: Ingestion, root_path: str, passed_on: bool
 ) -> None:
     await ingestion.submit("a")
@@ -77,17 +77,17 @@ async def test_unknown_path_below_the_prefix_is_not_found(
     assert style in response.json()
 
 
-@pytest.mark.parametrize("good", ["", "/a", "/a/b-c.d~e", "/%C3%A4", "/a:b@c"])
-def test_good_prefix_is_taken(good: str) -> None:
-    assert check_root_path(good) == good
+@pytest.mark.parametrize("valid", ["", "/a", "/a/b-c.d~e", "/%C3%A4", "/a:b@c"])
+def test_valid_prefix_is_accepted(valid: str) -> None:
+    assert check_root_path(valid) == valid
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "invalid",
     ["/", "a", "/a/", "//a", "/a//b", "/a?b", "/a#b", "/a b", "/\u00e4", "/%zz", "/../a", "/a/.",
      "http://a/b", "/a\n",
      "/a%2Fb", "/%2e%2E", "/a/%2e"],
 )  # fmt: skip
-def test_bad_prefix_is_refused(bad: str) -> None:
+def test_invalid_prefix_is_refused(invalid: str) -> None:
     with pytest.raises(ValueError, match="is not a path such as /stagecast"):
-        check_root_path(bad)
+        check_root_path(invalid)

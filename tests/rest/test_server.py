@@ -1,4 +1,4 @@
-"""uvicorn as a guest in the loop, on real sockets."""
+"""uvicorn in a shared event loop, on real sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class SlowApp:
-    """Answers as soon as it is allowed to."""
+    """Answers when allowed."""
 
     def __init__(self) -> None:
         self.requested = asyncio.Event()
@@ -55,9 +55,7 @@ async def served(store: SqliteStore) -> AsyncIterator[HttpServer]:
         await server.stop(1)
 
 
-async def test_handshake_that_never_ends_is_closed_in_time(
-    store: SqliteStore, ours: Certificate
-) -> None:
+async def test_endless_handshake_times_out(store: SqliteStore, ours: Certificate) -> None:
     config = Config(
         http="127.0.0.1:0", linger_s=0.0, request_s=0.2, tls_cert=ours.cert, tls_key=ours.key
     )
@@ -88,7 +86,7 @@ async def test_handshakes_count_as_connections_while_they_last(
     async with httpx.AsyncClient(verify=trust, timeout=60) as http:
         for left, status in ((2, 503), (1, 200)):
             half_open.pop()[1].close()
-            await until(partial(_are, connections, left))
+            await until(partial(_has_length, connections, left))
             answer = await http.get(f"https://{server.address}/healthz")
             assert answer.status_code == status
     await server.stop(1)
@@ -96,7 +94,7 @@ async def test_handshakes_count_as_connections_while_they_last(
     half_open.pop()[1].close()
 
 
-def _are(connections: Sized, number: int) -> bool:
+def _has_length(connections: Sized, number: int) -> bool:
     return len(connections) == number
 
 
@@ -112,13 +110,13 @@ async def test_port_0_picks_a_free_one_and_address_names_it(served: HttpServer) 
         assert (await http.get(f"http://{served.address}/healthz")).status_code == 200
 
 
-async def test_server_that_nobody_is_connected_to_stops_without_a_timer(
+async def test_server_without_connections_stops_without_a_timer(
     store: SqliteStore,
 ) -> None:
     server = HttpServer(open_app(store), Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
     stopping = asyncio.create_task(server.stop(60))
-    for _ in range(30):  # turns of the loop
+    for _ in range(30):  # iterations of the loop
         await asyncio.sleep(0)
     assert stopping.done()
     await stopping
@@ -156,20 +154,20 @@ async def test_ipv6_address_is_in_brackets(store: SqliteStore) -> None:
         "127.0.0.1:8000 ",
     ],
 )
-async def test_malformed_address_is_told(address: str) -> None:
+async def test_malformed_address_is_refused(address: str) -> None:
     with pytest.raises(StartError, match="is not HOST:PORT") as refusal:
         await HttpServer(SlowApp(), Config(http=address, linger_s=0.0)).start()
     assert repr(address) in str(refusal.value)
 
 
 @pytest.mark.parametrize("address", ["[::z]:0", "256.256.256.256:0"])
-async def test_host_that_cannot_be_resolved_is_told(address: str) -> None:
+async def test_unknown_host_is_refused(address: str) -> None:
     with pytest.raises(StartError, match="cannot listen for HTTP on") as refusal:
         await HttpServer(SlowApp(), Config(http=address, linger_s=0.0)).start()
     assert address in str(refusal.value)
 
 
-async def test_taken_address_is_told(served: HttpServer) -> None:
+async def test_address_in_use_is_refused(served: HttpServer) -> None:
     with pytest.raises(StartError, match="already in use") as refusal:
         await HttpServer(SlowApp(), Config(http=served.address, linger_s=0.0)).start()
     assert served.address in str(refusal.value)
@@ -203,7 +201,7 @@ async def test_stop_before_start_and_twice_does_nothing() -> None:
     await server.stop(1)
 
 
-async def test_signals_stay_with_who_runs_the_process() -> None:
+async def test_signal_handlers_stay_unchanged() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     server = HttpServer(SlowApp(), Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
@@ -237,7 +235,7 @@ async def test_request_under_way_is_answered_within_the_grace() -> None:
     await stopping
 
 
-async def test_request_that_outlives_the_grace_is_hung_up_on() -> None:
+async def test_request_longer_than_the_grace_is_aborted() -> None:
     app = SlowApp()
     server = HttpServer(app, Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
@@ -254,15 +252,15 @@ async def test_request_that_outlives_the_grace_is_hung_up_on() -> None:
 
 
 async def flood(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """Send more than the sockets take by themselves."""
+    """Send more than socket buffers hold."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(64):
         await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
-async def ask_slowly(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Ask, and read no more than the first line."""
+async def request_slowly(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a request, and read only the first line."""
     host, _, port = server.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1_000)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -271,12 +269,12 @@ async def ask_slowly(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.
 
 
 @pytest.mark.slow
-async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -> None:
+async def test_client_that_stops_reading_is_disconnected_but_not_a_slow_one() -> None:
     async def read_slowly(timer_s: float) -> None:
         server = HttpServer(flood, Config(http="127.0.0.1:0", linger_s=0.0, slow_reader_s=timer_s))
         await server.start()
-        _, stopped = await ask_slowly(server)
-        reader, slow = await ask_slowly(server)
+        _, stopped = await request_slowly(server)
+        reader, slow = await request_slowly(server)
 
         async def read_on() -> None:
             assert await reader.read(10_000)
@@ -295,7 +293,7 @@ async def test_client_that_stops_reading_is_hung_up_on_and_a_slow_one_is_not() -
     await with_more_time(read_slowly, 1.5)
 
 
-def test_client_may_stop_reading_for_as_long_as_the_settings_say() -> None:
+def test_timeout_of_slow_readers_is_the_configured_one() -> None:
     server = HttpServer(flood, Config(http="127.0.0.1:0", linger_s=0.0, slow_reader_s=17.0))
     find, stopped = server._server._slow_readers.find, [cast("asyncio.Transport", Connection(5))]
     assert find(stopped, 100.0) == find(stopped, 116.9) == []
@@ -307,7 +305,7 @@ async def test_client_that_reads_nothing_does_not_delay_stop(
 ) -> None:
     server = HttpServer(flood, Config(http="127.0.0.1:0", linger_s=0.0))
     await server.start()
-    _, writer = await ask_slowly(server)
+    _, writer = await request_slowly(server)
     async with asyncio.timeout(60):
         await server.stop(0.1)
     writer.close()
@@ -322,7 +320,7 @@ async def test_head_has_the_headers_of_get_and_no_body(
         got, headed = await http.get(ingestion.path), await http.head(ingestion.path)
         assert headed.content == b""
         assert headed.headers["content-length"] == str(len(got.content))
-        assert (await http.get(ingestion.path)).content == got.content  # the connection is sound
+        assert (await http.get(ingestion.path)).content == got.content  # the connection still works
 
 
 async def test_url_of_63_kib_is_answered(served: HttpServer, ingestion: Ingestion) -> None:
@@ -335,10 +333,10 @@ async def test_url_of_63_kib_is_answered(served: HttpServer, ingestion: Ingestio
     assert response.json() == {ingestion.dataset_id: "DATASET_PROCESSING_INITIATED"}
 
 
-async def test_logs_go_where_the_root_logger_goes_and_requests_are_not_logged(
+async def test_logs_go_to_the_root_logger_without_requests(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for logger in ("", "uvicorn"):  # a command in this process may have lowered the second
+    for logger in ("", "uvicorn"):  # a command in this process may have changed the second
         caplog.set_level(logging.INFO, logger)
     app = SlowApp()
     app.allowed.set()

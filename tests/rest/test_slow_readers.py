@@ -1,4 +1,4 @@
-"""Who has stopped reading is told from who is slow, by what waits to be sent."""
+"""Clients that have stopped reading are found by their unsent data; merely slow ones are not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TIMEOUT_S = 10.0
 
 
 class Connection:
-    """A connection, as far as it tells how much waits to be sent on it."""
+    """A connection with a number of unsent bytes."""
 
     def __init__(self, unsent: int) -> None:
         self.unsent = unsent
@@ -19,25 +19,25 @@ class Connection:
         return self.unsent
 
 
-def test_connection_is_stalled_when_nothing_was_taken_for_all_of_the_patience() -> None:
-    stalled = SlowReaders(TIMEOUT_S)
-    open_ones: list[Any] = [Connection(5), Connection(5), Connection(0)]
-    stopped, slow, _ = open_ones
-    assert stalled.find(open_ones, 100.0) == []
+def test_slow_reader_is_found_after_the_timeout() -> None:
+    slow_readers = SlowReaders(TIMEOUT_S)
+    connections: list[Any] = [Connection(5), Connection(5), Connection(0)]
+    stopped, slow, _ = connections
+    assert slow_readers.find(connections, 100.0) == []
     slow.unsent = 4
-    assert stalled.find(open_ones, 109.9) == []
-    assert stalled.find(open_ones, 110.0) == [stopped]
-    assert stalled.find(open_ones, 119.9) == [stopped, slow]
+    assert slow_readers.find(connections, 109.9) == []
+    assert slow_readers.find(connections, 110.0) == [stopped]
+    assert slow_readers.find(connections, 119.9) == [stopped, slow]
 
 
-def test_connection_that_has_caught_up_begins_anew_and_one_that_is_gone_is_forgotten() -> None:
-    stalled, connection = SlowReaders(TIMEOUT_S), Connection(5)
-    open_ones: list[Any] = [connection]
-    assert stalled.find(open_ones, 0.0) == []
+def test_timeout_restarts_when_a_reader_has_caught_up() -> None:
+    slow_readers, connection = SlowReaders(TIMEOUT_S), Connection(5)
+    connections: list[Any] = [connection]
+    assert slow_readers.find(connections, 0.0) == []
     connection.unsent = 0
-    assert stalled.find(open_ones, 5.0) == []
+    assert slow_readers.find(connections, 5.0) == []
     connection.unsent = 5
-    assert stalled.find(open_ones, 9.0) == []
-    assert stalled.find(open_ones, 18.9) == []
-    assert stalled.find(open_ones, 19.0) == open_ones
-    assert stalled.find([], 20.0) == []
+    assert slow_readers.find(connections, 9.0) == []
+    assert slow_readers.find(connections, 18.9) == []
+    assert slow_readers.find(connections, 19.0) == connections
+    assert slow_readers.find([], 20.0) == []

@@ -1,4 +1,4 @@
-"""Clients that offer another protocol are answered in HTTP/1.1, within its limits."""
+"""Requests with `Upgrade` are answered in HTTP/1.1, within its limits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: A
 WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
 
 
-def offering(offer: tuple[str, ...], *headers: str) -> bytes:
-    """Return a request that offers another protocol, on a connection that stays."""
-    return get("/healthz", *offer, *headers).replace(b"Connection: close\r\n", b"")
+def upgrade_request(upgrade: tuple[str, ...], *headers: str) -> bytes:
+    """Return a request with `Upgrade` that keeps the connection alive."""
+    return get("/healthz", *upgrade, *headers).replace(b"Connection: close\r\n", b"")
 
 
-@pytest.mark.parametrize("offer", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
+@pytest.mark.parametrize("upgrade", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
 @pytest.mark.parametrize(
     ("header", "body"),
     [
@@ -36,19 +36,23 @@ def offering(offer: tuple[str, ...], *headers: str) -> bytes:
     ],
     ids=["none", "plain", "chunked"],
 )
-async def test_offer_of_another_protocol_is_answered_in_this_one_without_a_word(
-    address: str, caplog: pytest.LogCaptureFixture, offer: tuple[str, ...], header: str, body: bytes
+async def test_upgrade_is_answered_in_http_1_1_and_not_logged(
+    address: str,
+    caplog: pytest.LogCaptureFixture,
+    upgrade: tuple[str, ...],
+    header: str,
+    body: bytes,
 ) -> None:
-    """Also several times on a connection, and whatever body it has."""
-    request = offering(offer, header) + body
-    reported = await answer(address, request + request, request[:60], request[60:], get("/healthz"))
-    assert reported.count(b"HTTP/1.1 200 ") == 4
-    assert reported.count(b"HTTP/1.1 ") == 4
+    """Even several times on a connection, and with any body."""
+    request = upgrade_request(upgrade, header) + body
+    response = await answer(address, request + request, request[:60], request[60:], get("/healthz"))
+    assert response.count(b"HTTP/1.1 200 ") == 4
+    assert response.count(b"HTTP/1.1 ") == 4
     assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
-async def test_limits_hold_for_who_offers_another_protocol(address: str) -> None:
-    reported = await answer(address, offering(H2C, "X-Large: " + "x" * 40 * KIB))
-    assert reported.startswith(b"HTTP/1.1 431 ")
-    reported = await answer(address, offering(H2C) * 20)
-    assert reported.count(b"HTTP/1.1 200 ") <= 17
+async def test_limits_hold_for_requests_with_upgrade(address: str) -> None:
+    response = await answer(address, upgrade_request(H2C, "X-Large: " + "x" * 40 * KIB))
+    assert response.startswith(b"HTTP/1.1 431 ")
+    response = await answer(address, upgrade_request(H2C) * 20)
+    assert response.count(b"HTTP/1.1 200 ") <= 17

@@ -1,4 +1,4 @@
-"""UUIDs and what is wrong with them, as pydantic 2.12.5 was observed to say it."""
+"""UUIDs, and error messages as observed from pydantic 2.12.5."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ OBSERVED = [
 
 
 @pytest.mark.parametrize(("text", "message"), OBSERVED)
-def test_bad_text_is_told_in_the_words_of_pydantic(text: str, message: str) -> None:
+def test_invalid_uuid_has_the_message_of_pydantic(text: str, message: str) -> None:
     with pytest.raises(InvalidUuid) as refusal:
         parse_uuid(text)
     assert str(refusal.value) == message
@@ -122,7 +122,7 @@ def test_bad_text_is_told_in_the_words_of_pydantic(text: str, message: str) -> N
         "{6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11}",
     ],
 )
-def test_every_form_is_read_as_the_canonical_one(text: str) -> None:
+def test_every_form_is_converted_to_the_canonical_one(text: str) -> None:
     assert parse_uuid(text) == "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 
 

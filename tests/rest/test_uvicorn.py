@@ -1,7 +1,7 @@
-"""The names of uvicorn that are used though they are not documented, in the installed version.
+"""The undocumented names of uvicorn that are used exist in the installed version.
 
-They are why `pyproject.toml` bounds its version. If one is gone, read what has changed in uvicorn,
-adapt `rest/server.py` and `rest/protocol.py`, and then move the bound.
+They are why `pyproject.toml` bounds its version. If one is missing, read the changes of uvicorn,
+adapt `rest/server.py` and `rest/protocol.py`, and then raise the bound.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def test_uvicorn_has_every_name_that_is_used(owner: type) -> None:
     )
 
 
-def test_uvicorn_makes_a_protocol_of_the_arguments_that_are_given() -> None:
+def test_uvicorn_makes_a_protocol_of_the_expected_arguments() -> None:
     parameters = inspect.signature(HttpToolsProtocol).parameters
     required = {name for name, one in parameters.items() if one.default is one.empty}
     assert required == {"config", "server_state", "app_state"}, uvicorn.__version__

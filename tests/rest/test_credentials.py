@@ -165,12 +165,12 @@ async def test_key_without_the_scope_reads_nothing(
 async def test_expired_or_revoked_key_is_refused(
     http: httpx.AsyncClient, db: Path, key_cache: KeyCache, clock: Clock, dataset_id: str
 ) -> None:
-    brief = await make_key(db, lives_s=60, clock=clock)
-    gone = await make_key(db)
-    await revoke(db, gone)
+    expiring = await make_key(db, lives_s=60, clock=clock)
+    revoked = await make_key(db)
+    await revoke(db, revoked)
     await key_cache.refresh()
     clock.advance(60)
-    for ended in (brief, gone):
+    for ended in (expiring, revoked):
         answer = await http.get(DIFY.format(dataset_id), headers=bearer(ended))
         assert answer.json() == envelope(_INVALID)
         assert (await http.get(COGNEE, headers={"X-Api-Key": ended})).status_code == 401

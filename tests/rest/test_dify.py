@@ -29,8 +29,8 @@ START = START_US // 1_000_000
 FAILURE = DocumentError(reason="PARSE_FAILED", message="Page 3 is no text.")
 
 
-def not_found(what: str) -> dict[str, Any]:
-    return {"status": 404, "code": "not_found", "message": f"{what} not found."}
+def not_found(resource: str) -> dict[str, Any]:
+    return {"status": 404, "code": "not_found", "message": f"{resource} not found."}
 
 
 async def only(http: httpx.AsyncClient, ingestion: Ingestion) -> dict[str, Any]:

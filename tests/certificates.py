@@ -1,4 +1,4 @@
-"""Certificates that a test makes for itself, each with its private key, as files in PEM."""
+"""Certificates made by tests, each with its private key, as PEM files."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ class Authority:
 
 
 def _as_pkcs8(pem: bytes) -> bytes:
-    """Return a key as today's tools write it; trustme writes the older form."""
+    """Return a key in the form that current tools write; trustme writes an older one."""
     key = load_pem_private_key(pem, None)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -1,4 +1,4 @@
-"""A clock that tests set."""
+"""A fake clock that tests set."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ START_US = 1_790_000_000_000_000  # some moment in 2026, with whole seconds
 
 
 class Clock:
-    """Microseconds since the epoch; stands still until it is moved.
+    """A clock in microseconds since the epoch; it stands still until a test moves it.
 
     Attributes:
-        now_us: what it shows.
-        passed_s: what a clock shows that never jumps.
+        now_us: the time of day, which may jump.
+        passed_s: the monotonic time.
     """
 
     def __init__(self, now_us: int = START_US) -> None:
@@ -21,14 +21,14 @@ class Clock:
         return self.now_us
 
     def monotonic(self) -> float:
-        """Return what a clock shows that never jumps."""
+        """Return the monotonic time in seconds."""
         return self.passed_s
 
     def advance(self, seconds: float) -> None:
-        """Move the clock on, or back."""
+        """Move the time of day forward, or back."""
         self.now_us += round(seconds * 1_000_000)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, which all clocks show."""
+        """Let time pass on both clocks."""
         self.advance(seconds)
         self.passed_s += seconds

@@ -1,6 +1,6 @@
-"""A plugin of pytest that lets no test module ask for the time, or for chance, as it is imported.
+"""A pytest plugin that forbids test modules to use the time or random numbers at import.
 
-What comes of that is another in each process, and may be over when its test runs at last.
+Such values differ between processes, and may be outdated when the test runs.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _NAMES: dict[ModuleType, tuple[str, ...]] = {
 
 
 def pytest_configure() -> None:
-    """Watch who asks; to be used with `--collect-only`, since nothing is put back."""
+    """Guard the functions; use it with `--collect-only`, since they are not restored."""
     for module, names in _NAMES.items():
         for name in names:
-            setattr(module, name, _watched(f"{module.__name__}.{name}", getattr(module, name)))
+            setattr(module, name, _guarded(f"{module.__name__}.{name}", getattr(module, name)))
 
 
-def _watched(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
-    def watched(*value: Any, **named: Any) -> Any:
-        if asker := _test_module():
-            raise RuntimeError(f"{asker} asks for {name} when tests are collected")
-        return ask(*value, **named)
+def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if caller := _test_module():
+            raise RuntimeError(f"{caller} calls {name} while tests are collected")
+        return function(*args, **kwargs)
 
-    return watched
+    return guarded
 
 
 def _test_module() -> str | None:
-    """Return the module of the tests that is being imported and asks, if it is one."""
+    """Return the test module that makes the call while it is imported, if any."""
     frame = sys._getframe(2).f_back
     while frame:
         module = frame.f_globals.get("__name__", "")

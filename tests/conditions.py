@@ -1,4 +1,4 @@
-"""Waiting for what has to become true."""
+"""Waiting for a condition."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ async def until(
     meanwhile: Callable[[], Awaitable[object]] = _nothing,
     within_s: float = 60,
 ) -> None:
-    """Wait until a condition holds, looking again after each call of `meanwhile`."""
+    """Wait until a condition holds; it is checked after each call of `meanwhile`."""
     async with asyncio.timeout(within_s):
         while not holds():
             await meanwhile()
 
 
 async def with_more_time(attempt: Callable[[float], Awaitable[object]], first_s: float) -> None:
-    """Attempt what has to be done before a timer ends, and anew with a longer one if it was not.
+    """Attempt something with a short timer, and again with longer ones if it fails.
 
-    A busy machine may be late for a short timer, which a test would have to wait for; a fault shows
-    with every timer.
+    A busy machine may miss a short timer, and a test should not have to wait for a long one; a real
+    fault shows with every timer.
     """
     for timer_s in (first_s, 10 * first_s):
         try:

@@ -18,11 +18,11 @@ from stagecast.config import Config
 from tests.certificates import Authority, Certificate
 from tests.clock import Clock
 
-# A busy machine is no error.
+# A slow machine is not an error.
 settings.register_profile(
-    "unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "no_deadline", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("unhurried")
+settings.load_profile("no_deadline")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -33,18 +33,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let what a command that was killed leaves behind lie where pytest cleans up."""
+    """Keep temporary files of killed commands where pytest removes them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
         yield
 
 
 @pytest.fixture(autouse=True)
-def usual_signals() -> None:
-    """Let signals do what they usually do, in commands under test as well.
+def default_signals() -> None:
+    """Restore the default handlers of signals, also for commands under test.
 
-    Whoever runs the tests may ignore them, as a job in the background does; so does a server that
-    has ended in this process.
+    Signals may be ignored where the tests run, as in a background job, or after a server has ended
+    in this process.
     """
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -92,5 +92,5 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def ours(authority: Authority) -> Certificate:
-    """What a server shows."""
+    """The certificate of the server."""
     return authority.issue("server")

@@ -1,4 +1,4 @@
-"""Bad input for every RPC, made from the descriptors, so that a new RPC is covered by itself."""
+"""Bad input for every RPC, generated from the descriptors, so that new RPCs are covered."""
 
 from __future__ import annotations
 
@@ -41,31 +41,31 @@ TEXTS = (
 _NUMBERS = (-1, 0, 1, 7, 2**31 - 1, -(2**31))
 _LARGE = (*_NUMBERS, 2**63 - 1, -(2**63))
 _BYTES = (b"\xff\xff\xff", b"\x0a\x24too short", b"\x0a\x02\xff\xfe", b"\x0a\x03\xed\xa0\x80")
-_DEEP = 2  # of messages in messages
+_MAX_DEPTH = 2  # of messages in messages
 
 
 def methods() -> dict[str, MethodDescriptor]:
     """Return all RPCs of stagecast by their paths."""
-    actual = {}
+    by_path = {}
     for module in pkgutil.iter_modules(stagecast.v1.__path__, "stagecast.v1."):
         if module.name.endswith("_pb2"):
             file = importlib.import_module(module.name).DESCRIPTOR
             for service in file.services_by_name.values():
                 for method in service.methods:
-                    actual[f"/{service.full_name}/{method.name}"] = method
-    return actual
+                    by_path[f"/{service.full_name}/{method.name}"] = method
+    return by_path
 
 
 def bad_requests(
     method: MethodDescriptor, *, sound: Message, rng: random.Random
 ) -> Iterator[bytes]:
-    """Yield requests of an RPC with one bad value in each, and such as are no message.
+    """Yield requests of an RPC with one bad value each, and bytes that are not a message.
 
     Args:
         method: the RPC.
-        sound: a request of any type; what it says of the same fields is kept, so that most requests
-            get behind the checks of the ids.
-        rng: makes the bytes that mean nothing.
+        sound: a request of any type, whose values are used for fields of the same names, so that
+            most requests pass the checks of the ids.
+        rng: makes the random bytes.
     """
     empty = GetMessageClass(method.input_type)()
     yield b""
@@ -74,7 +74,7 @@ def bad_requests(
     for field in method.input_type.fields:
         # The right field in the wrong wire type.
         yield bytes([field.number << 3 & 0x7F | rng.choice((0, 1, 5)), *rng.randbytes(8)])
-    for request in _spoilt(empty, _DEEP):
+    for request in _with_bad_values(empty, _MAX_DEPTH):
         _complete(request, sound)
         yield request.SerializeToString()
 
@@ -82,7 +82,7 @@ def bad_requests(
 async def send(
     channel: aio.Channel, path: str, request: bytes, within_s: float, key: str = ""
 ) -> aio.AioRpcError | None:
-    """Make a call with these bytes; return its error, of a stream that of its first message."""
+    """Make a call with these bytes and return its error; read one message of a stream."""
     metadata = (("x-api-key", key),) if key else ()
     try:
         if methods()[path].server_streaming:
@@ -96,9 +96,9 @@ async def send(
     return None
 
 
-def _spoilt(empty: Message, depth: int) -> Iterator[Message]:
+def _with_bad_values(empty: Message, depth: int) -> Iterator[Message]:
     """Yield messages of a type with one bad value each."""
-    # Its stub names the class of an implementation as well.
+    # The stub of `fields` also names the class of another implementation.
     for field in cast("Sequence[FieldDescriptor]", empty.DESCRIPTOR.fields):
         for value in _bad_values(field, depth):
             message = type(empty)()
@@ -120,7 +120,7 @@ def _bad_values(field: FieldDescriptor, depth: int) -> Iterator[object]:
         if depth:
             empty = GetMessageClass(field.message_type)()
             yield empty
-            yield from _spoilt(empty, depth - 1)
+            yield from _with_bad_values(empty, depth - 1)
     elif field.type == FieldDescriptor.TYPE_STRING:
         yield from TEXTS
     elif field.type == FieldDescriptor.TYPE_BOOL:
@@ -132,8 +132,8 @@ def _bad_values(field: FieldDescriptor, depth: int) -> Iterator[object]:
 
 
 def _complete(request: Message, sound: Message) -> None:
-    """Fill in what the request leaves out."""
+    """Fill empty fields of a request with the values of another."""
     for field, value in sound.ListFields():
-        named = request.DESCRIPTOR.fields_by_name.get(field.name)
-        if named is not None and not named.is_repeated and not getattr(request, field.name):
+        same = request.DESCRIPTOR.fields_by_name.get(field.name)
+        if same is not None and not same.is_repeated and not getattr(request, field.name):
             setattr(request, field.name, value)

@@ -1,4 +1,4 @@
-"""The documents that tests hold to the code: README, and what is beside it in `.github`."""
+"""The documents that tests compare with the code: README, and those in `.github`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def name_of(document: Path) -> str:
-    """Return what a document is called in the names of tests."""
+    """Return the name of a document in test ids."""
     return str(document.relative_to(ROOT))
 
 
 def links(document: Path) -> list[str]:
-    """Return where the links and pictures of a document lead."""
+    """Return the targets of the links and pictures of a document."""
     return _LINK.findall(_FENCED.sub("", document.read_text()))
 
 

@@ -1,7 +1,7 @@
-"""What can go wrong with a store's file, done to the file of a server that runs.
+"""Faults of a store's file, injected into the file of a running server.
 
-Each is a context manager: the fault lasts for as long as the block. A disk that hangs is one whose
-threads of the store do not come back, which is done to a store of this process.
+Each is a context manager: the fault lasts for the block. A hanging disk is imitated by store
+threads that do not return, in a store of this process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @contextlib.contextmanager
 def full_disk(server: ServerProcess, db: Path) -> Iterator[None]:
-    """Let no file of the server grow; like a full disk, this hits what is appended to `-wal`."""
+    """Let no file of the server grow; like a full disk, this stops appending to `-wal`."""
     pid = server.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (_wal_of(db).stat().st_size, hard))
@@ -54,7 +54,7 @@ def full_disk(server: ServerProcess, db: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(_server: ServerProcess, db: Path) -> Iterator[None]:
-    """Hold the write lock, as another process does that has stopped in a transaction."""
+    """Hold the write lock, like a process that has stopped in a transaction."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -63,7 +63,7 @@ def locked(_server: ServerProcess, db: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def moved_away(_server: ServerProcess, db: Path) -> Iterator[None]:
-    """Take the file from its place, as `rm` would."""
+    """Move the file away, as `rm` would."""
     aside = db.with_suffix(".aside")
     db.rename(aside)
     try:
@@ -74,7 +74,7 @@ def moved_away(_server: ServerProcess, db: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(_server: ServerProcess, db: Path) -> Iterator[None]:
-    """Put another good file into its place."""
+    """Replace the file by another valid one."""
     other, aside = db.with_suffix(".other"), db.with_suffix(".aside")
     open_writer(other).close()
     os.link(db, aside)
@@ -87,23 +87,23 @@ def replaced(_server: ServerProcess, db: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_log(_server: ServerProcess, db: Path) -> Iterator[None]:
-    """Take `-wal` from its place, where the newest commits are."""
+    """Move `-wal` away, which has the newest commits."""
     with moved_away(_server, _wal_of(db)):
         yield
 
 
 @contextlib.contextmanager
 def damaged(_server: ServerProcess, db: Path) -> Iterator[None]:
-    """Overwrite all of the file but its first page with what makes no sense."""
+    """Overwrite all pages of the file but the first with garbage."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:
-        # What is in the log does not come from the damaged pages.
+        # Pages in the log would not be read from the damaged file.
         while other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             pass
         other.execute("BEGIN IMMEDIATE")
         other.execute("PRAGMA user_version = 0")
         before = db.read_bytes()
         overwrite(db, before[:_PAGE] + b"\xa5" * (len(before) - _PAGE))
-        # Everybody has to read the pages anew that were remembered.
+        # All connections have to read cached pages again.
         other.execute("COMMIT")
     try:
         yield
@@ -112,18 +112,18 @@ def damaged(_server: ServerProcess, db: Path) -> Iterator[None]:
 
 
 class OpenApp(App):
-    """A server of this process whose store can be reached."""
+    """A server of this process with access to its store."""
 
     store: SqliteStore
 
-    def _open_store(self, *value: Any) -> SqliteStore:
-        self.store = super()._open_store(*value)
+    def _open_store(self, *args: Any) -> SqliteStore:
+        self.store = super()._open_store(*args)
         return self.store
 
 
 @contextlib.asynccontextmanager
 async def hanging_writes(store: SqliteStore) -> AsyncIterator[None]:
-    """Let the thread that writes not come back from a transaction."""
+    """Let the writer thread hang in a transaction."""
     held, begun = threading.Event(), threading.Semaphore(0)
     async with _hanging(store.write(lambda _: _hang(held, begun), visible=ALL), held=held):
         await until(lambda: begun.acquire(blocking=False))
@@ -132,7 +132,7 @@ async def hanging_writes(store: SqliteStore) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def hanging_reads(store: SqliteStore) -> AsyncIterator[None]:
-    """Let no thread that reads come back."""
+    """Let all reader threads hang."""
     held, begun = threading.Event(), threading.Semaphore(0)
     reads = [
         store.read(lambda _: _hang(held, begun), visible=ALL) for _ in range(sqlite_store._READERS)
@@ -159,15 +159,15 @@ async def _hanging(*works: Coroutine[Any, Any, None], held: threading.Event) -> 
 
 
 def overwrite(path: Path, content: bytes) -> None:
-    """Write into the file that is there, without replacing it."""
+    """Write into an existing file, without replacing it."""
     with path.open("r+b") as file:
         file.write(content)
 
 
 def obeying_modes(command: Sequence[str]) -> list[str]:
-    """Return a command line that is refused what the modes of a file forbid, also if it is root's.
+    """Return a command line that obeys file modes, also if it is run by root.
 
-    A program of its own lets go of what root may do: a fork of this one would go through gRPC's.
+    Capabilities are dropped by a program of its own, since forking this one would involve gRPC.
     """
     return [sys.executable, "-c", _OBEY_MODES, *command] if os.geteuid() == 0 else [*command]
 

@@ -1,7 +1,7 @@
-"""`stagecast` with a disk that hangs from when its process is sent SIGUSR1, until it ends.
+"""`stagecast` with a disk that hangs once the process is sent SIGUSR1, until it ends.
 
-Such a disk is one whose threads of the store do not come back. Processes under a supervisor import
-this as well.
+A hanging disk is imitated by store threads that do not return. Processes under a supervisor import
+this module as well.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Draws the picture of a terminal in the README: `python -m tests.picture`.
 
-It shows `stagecast watch` in the middle of a batch, by the code that paints it on a terminal.
+It shows `stagecast watch` in the middle of a batch, rendered by the code of the command.
 `test_picture.py` compares its text with the committed file.
 """
 
@@ -25,7 +25,7 @@ FILE = ROOT / ".github" / "demo.svg"
 
 _COLUMNS, _LINES = 88, 24
 _NOW_S = 1_790_000_000
-# A font from the network, which pages do not load for a picture; viewers have a monospaced one.
+# A web font, which pages do not load for a picture; viewers use their own monospaced font.
 _FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 # Document, state, stage, seconds so far, completed and total segments.
@@ -57,7 +57,7 @@ def draw() -> str:
 
 
 def words(svg: str) -> list[str]:
-    """Return the words in a picture; bars and columns differ between releases of rich."""
+    """Return the words of a picture without bars and columns, which depend on rich's release."""
     texts = re.findall(r"<text [^>]*>([^<]*)</text>", svg)
     return re.sub("[━╸╺]", " ", html.unescape(" ".join(texts))).split()
 

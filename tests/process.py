@@ -1,4 +1,4 @@
-"""`stagecast serve` as a process of its own, to be stopped, killed and started again."""
+"""`stagecast serve` as a process of its own, which tests can stop, kill and restart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ServerProcess:
     """A running `stagecast serve`.
 
     Attributes:
-        grpc, http: its addresses, as its ready line names them.
+        grpc, http: its addresses, from its ready line.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, grpc: str, http: str) -> None:
@@ -41,7 +41,7 @@ class ServerProcess:
     ) -> ServerProcess:
         """Start a server and wait until it is ready; its log goes to `<db>.log`.
 
-        What else `stagecast serve` is told are `options`.
+        `options` are further options of `stagecast serve`.
         """
         with Path(f"{db}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -60,7 +60,7 @@ class ServerProcess:
         return cls(process, ready[1], ready[2])
 
     def memory(self) -> int:
-        """Return how many bytes it has in memory."""
+        """Return its resident memory in bytes."""
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -77,9 +77,9 @@ class ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def running(db: Path, *options: str, **how: str) -> AsyncIterator[ServerProcess]:
-    """Run a server for as long as the block, whatever happens in it."""
-    server = await ServerProcess.start(db, *options, **how)
+async def running(db: Path, *options: str, **start: str) -> AsyncIterator[ServerProcess]:
+    """Run a server during the block; kill it if it still runs at the end."""
+    server = await ServerProcess.start(db, *options, **start)
     try:
         yield server
     finally:
@@ -94,15 +94,15 @@ def command_line(
     http: str = "127.0.0.1:0",
     program: str = "stagecast",
 ) -> list[str]:
-    """Return what starts a server; `program` is the module that is run."""
+    """Return the command that starts a server; `program` is the module to run."""
     serve = [sys.executable, "-m", program, "serve"]
     return [*serve, "--db", str(db), "--grpc", grpc, "--http", http, *options]
 
 
 def free_address() -> str:
-    """Return an address that nobody listens on, for a server that has to come back to it.
+    """Return an unused address, for a server that is restarted on it.
 
-    It is below those that systems give to whoever wants any: one of them might be taken meanwhile.
+    The port is below the ephemeral ports, which the system might assign to others meanwhile.
     """
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
@@ -112,6 +112,6 @@ def free_address() -> str:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return this process's environment with changes, without stagecast's own variables."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("STAGECAST_")}
-    return own | changes
+    """Return this process's environment with changes and without stagecast's variables."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("STAGECAST_")}
+    return others | changes

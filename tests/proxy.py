@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves when it is told to, between a client and a server."""
+"""A TCP proxy between a client and a server that injects network faults on demand."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _TRICKLE = 16  # bytes at a time
 
 
 class Trouble(enum.Enum):
-    """What a proxy does to what goes through it."""
+    """What a proxy does to its connections."""
 
     CUT = "cut"
-    """Ends all connections without a word."""
+    """Aborts all connections."""
     DELAY = "delayed"
-    """Lets everything through late."""
+    """Forwards everything late."""
     BLACK_HOLE = "black hole"
-    """Lets nothing through, and ends the connections afterwards."""
+    """Forwards nothing, and aborts the connections afterwards."""
     TRICKLE = "trickle"
-    """Lets few bytes through at a time."""
+    """Forwards a few bytes at a time."""
 
 
 class Proxy:
@@ -36,7 +36,7 @@ class Proxy:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
-        """Listen for as long as the block."""
+        """Listen during the block."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
@@ -48,12 +48,12 @@ class Proxy:
             await server.wait_closed()
 
     def cut(self) -> None:
-        """End all connections at once."""
+        """Abort all connections."""
         for writer in self._writers:
             writer.transport.abort()
 
     async def trouble(self, kind: Trouble, seconds: float) -> None:
-        """Misbehave for so long."""
+        """Inject a fault for so many seconds."""
         if kind is Trouble.CUT:
             return self.cut()
         self._trouble = kind
@@ -82,7 +82,7 @@ class Proxy:
             while chunk := await reader.read(_CHUNK):
                 await self._forward(chunk, writer)
         finally:
-            writer.transport.abort()  # either way ends both
+            writer.transport.abort()  # the end of one direction ends both
 
     async def _forward(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
         if self._trouble is Trouble.BLACK_HOLE:

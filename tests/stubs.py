@@ -1,6 +1,6 @@
-"""Makes the stubs in `src/stagecast/v1` from the protos: `python -m tests.stubs`.
+"""Generates the stubs in `src/stagecast/v1` from the protos: `python -m tests.stubs`.
 
-They are committed, and `test_stubs.py` makes them anew and compares.
+They are committed; `test_stubs.py` generates them again and compares.
 grpcio-tools stays at the oldest release that the package supports: stubs run on every later
 runtime and on no earlier one.
 """
@@ -21,10 +21,10 @@ def make_stubs(target: Path) -> None:
     Raises:
         RuntimeError: if protoc refuses a proto.
     """
-    # Only the extra `dev` brings it; the other tests do without.
+    # Only the extra `dev` installs it; the other tests do not need it.
     from grpc_tools import protoc  # type: ignore[import-untyped]  # it ships no types
 
-    # protoc finds the mypy plugins beside the interpreter, also in a venv that is not activated.
+    # The mypy plugins are beside the interpreter, also in a venv that is not activated.
     binaries = Path(sys.executable).parent
     well_known = Path(protoc.__file__).parent / "_proto"
     code = protoc.main(

@@ -1,4 +1,4 @@
-"""Every process collects the same tests, so that several can share them, at whatever pace."""
+"""Every process collects the same tests, so that several processes can share them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 async def _collect(seed: int) -> str:
-    """Return what a process finds whose sets are in an order of their own."""
+    """Return the tests that a process with another order of sets collects."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", "--collect-only", "--quiet"),
         *("-p", "tests.collecting", "-p", "no:cacheprovider"),
@@ -27,7 +27,7 @@ async def _collect(seed: int) -> str:
     return out.decode().rpartition("\n\n")[0]  # and how long it took
 
 
-async def test_what_is_collected_depends_on_no_time_chance_or_process() -> None:
+async def test_collected_tests_depend_on_no_time_chance_or_process() -> None:
     one, other = await asyncio.gather(_collect(1), _collect(2))
     assert "tests/test_collecting.py::" in one
     assert one == other

@@ -1,4 +1,4 @@
-"""Addresses as people write them, and whether only this machine can reach them."""
+"""Addresses as users write them, and whether only this machine can reach them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADDRESSES = {
     "[fe80::1%eth0]:80": ("fe80::1%eth0", 80),
 }
 
-NO_ADDRESSES = {
+INVALID_ADDRESSES = {
     "empty": "",
     "no_port": "localhost",
     "empty_port": "localhost:",
@@ -62,7 +62,7 @@ LOOPBACK = (
     "[0:0:0:0:0:0:0:1]:8000",
 )
 
-NO_LOOPBACK = (
+NOT_LOOPBACK = (
     "0.0.0.0:8000",
     "10.0.0.1:8000",
     "128.0.0.1:8000",
@@ -85,7 +85,7 @@ ORIGINS = (
     "http://[::1]:3000",
 )
 
-NO_ORIGINS = {
+INVALID_ORIGINS = {
     "any": "*",
     "empty": "",
     "null": "null",
@@ -101,13 +101,13 @@ NO_ORIGINS = {
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_origin_is_taken_as_browsers_send_it(origin: str) -> None:
+def test_valid_origin_is_accepted(origin: str) -> None:
     assert check_origin(origin) == origin
 
 
-@pytest.mark.parametrize("origin", NO_ORIGINS.values(), ids=list(NO_ORIGINS))
-def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
-    with pytest.raises(ValueError, match="is no origin such as"):
+@pytest.mark.parametrize("origin", INVALID_ORIGINS.values(), ids=list(INVALID_ORIGINS))
+def test_invalid_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="is not an origin such as"):
         check_origin(origin)
 
 
@@ -117,13 +117,13 @@ def test_address_is_split_into_host_and_port(address: str, expected: tuple[str, 
 
 
 @pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64, "x." + "\xe4" * 63])
-def test_host_that_no_name_server_could_be_asked_for_is_told_in_plain_words(host: str) -> None:
+def test_invalid_host_name_is_refused_in_plain_words(host: str) -> None:
     with pytest.raises(ValueError, match="is not a host name: each part between dots"):
         split_address(f"{host}:0")
 
 
-@pytest.mark.parametrize("address", NO_ADDRESSES.values(), ids=list(NO_ADDRESSES))
-def test_malformed_address_is_refused_with_what_was_found_and_an_example(address: str) -> None:
+@pytest.mark.parametrize("address", INVALID_ADDRESSES.values(), ids=list(INVALID_ADDRESSES))
+def test_error_for_a_malformed_address_quotes_it_and_gives_an_example(address: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT, such as") as caught:
         split_address(address)
     assert repr(address) in str(caught.value)
@@ -150,7 +150,7 @@ def test_address_that_only_this_machine_can_reach_is_loopback(address: str) -> N
     assert is_loopback(address)
 
 
-@pytest.mark.parametrize("address", NO_LOOPBACK)
+@pytest.mark.parametrize("address", NOT_LOOPBACK)
 def test_address_that_others_may_reach_is_not_loopback(address: str) -> None:
     assert not is_loopback(address)
 
@@ -160,17 +160,17 @@ def test_ipv4_is_loopback_exactly_if_it_begins_with_127(host: object) -> None:
     assert is_loopback(f"{host}:80") == str(host).startswith("127.")
 
 
-@pytest.mark.parametrize("address", NO_ADDRESSES.values(), ids=list(NO_ADDRESSES))
-def test_malformed_address_is_neither_loopback_nor_not(address: str) -> None:
+@pytest.mark.parametrize("address", INVALID_ADDRESSES.values(), ids=list(INVALID_ADDRESSES))
+def test_loopback_check_refuses_a_malformed_address(address: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
         is_loopback(address)
 
 
-def test_nobody_else_reaches_a_server_with_the_defaults() -> None:
+def test_default_addresses_are_loopback() -> None:
     assert is_loopback(Config().grpc)
     assert is_loopback(Config().http)
 
 
-def test_path_of_a_socket_has_whatever_a_file_name_may_have() -> None:
+def test_socket_path_may_have_any_printable_file_name() -> None:
     for path in ("/run/n\u00a0b.sock", "/run/\u5831\u3000\u66f8.sock"):
         assert socket_path(f"unix:{path}") == path

@@ -1,4 +1,4 @@
-"""The documents are short where they should be, lead somewhere, and name all that there is."""
+"""The README is short, links work, and every command and option is documented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stagecast.cli import main
 from tests.documents import DOCS, DOCUMENTS, FOR_USERS, anchors, links, name_of
 from tests.process import ROOT
 
-_BY_CLICK = {"--help", "--version"}
+_OF_CLICK = {"--help", "--version"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
@@ -28,7 +28,7 @@ def test_links_lead_to_files_and_headings(document: Path) -> None:
             assert anchor in anchors(target), link
 
 
-def test_readme_leads_to_every_document() -> None:
+def test_readme_links_to_every_document() -> None:
     readme = ROOT / "README.md"
     reached = {(ROOT / link.partition("#")[0]).resolve() for link in links(readme)}
     assert set(DOCS.glob("*.md")) <= reached
@@ -38,14 +38,14 @@ def test_readme_has_180_lines_at_most() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 180
 
 
-def test_ci_finds_one_line_that_shows_the_demo_and_one_that_runs_the_tests() -> None:
+def test_readme_has_the_two_lines_that_ci_runs() -> None:
     readme = (ROOT / "README.md").read_text()
-    for what in ("stagecast demo", "pytest"):  # as `.ci/run` looks for them
-        assert len(re.findall(rf"^python3 -m venv .*{what}", readme, re.MULTILINE)) == 1
+    for command in ("stagecast demo", "pytest"):  # as `.ci/run` searches them
+        assert len(re.findall(rf"^python3 -m venv .*{command}", readme, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_tests_that_are_named_are_there(document: Path) -> None:
+def test_named_test_files_exist(document: Path) -> None:
     for path in re.findall(r"`(tests/[\w/]+\.py)`", document.read_text()):
         assert (ROOT / path).is_file(), path
 
@@ -69,9 +69,9 @@ def _options() -> Iterator[str]:
 
 def test_every_command_and_option_is_documented() -> None:
     text = "\n".join(document.read_text() for document in FOR_USERS)
-    options = set(_options()) - _BY_CLICK
+    options = set(_options()) - _OF_CLICK
     assert len(options) > 40
-    unnamed = {option for option in options if not re.search(rf"{option}(?![\w-])", text)}
+    missing = {option for option in options if not re.search(rf"{option}(?![\w-])", text)}
     commands = {name for name, _ in _commands(main)}
-    unnamed |= {name for name in commands if not re.search(rf"(`|stagecast ){name}\b", text)}
-    assert not unnamed
+    missing |= {name for name in commands if not re.search(rf"(`|stagecast ){name}\b", text)}
+    assert not missing

@@ -1,4 +1,4 @@
-"""What is shown can be given back: ids as they are, everything else reversibly."""
+"""Escaped texts can be restored; ids are not changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stagecast.escaping import (
 )
 from stagecast.wire import checks
 
-# Whatever Python can hold, also what is no character at all; controls more often than by chance.
+# Any string, also with lone surrogates; control characters more often than by chance.
 ANY = st.text(
     st.one_of(
         st.characters(exclude_categories=()),
@@ -44,24 +44,24 @@ def unescape(text: str) -> str:
 
 
 @given(ANY)
-def test_whatever_is_escaped_can_be_given_back(text: str) -> None:
+def test_escaped_text_can_be_restored(text: str) -> None:
     assert unescape(escape(text)) == text
 
 
 @given(ANY, st.sampled_from(["ascii", "latin-1", "cp1252"]))
-def test_whatever_an_encoding_lacks_can_be_given_back(text: str, encoding: str) -> None:
+def test_text_escaped_for_an_encoding_can_be_restored(text: str, encoding: str) -> None:
     shown = escape_for(text, encoding)
     assert unescape(shown.encode(encoding).decode(encoding)) == text
 
 
 @given(ANY)
-def test_an_encoding_that_lacks_nothing_shows_ids_as_they_are(text: str) -> None:
+def test_complete_encoding_needs_only_controls_escaped(text: str) -> None:
     assert escape_for(text, "utf-8") == escape_controls(text)
 
 
 @pytest.mark.parametrize("text", ["café", r"caf\xe9", "it's\n", "報告 \U0001f4c4", "\x1b'\\"])
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_a_shell_is_given_back_what_was_quoted_for_it(text: str, encoding: str) -> None:
+def test_shell_restores_a_quoted_text(text: str, encoding: str) -> None:
     line = f"printf %s {quote_for_shell(text, encoding)}"
     line.encode(encoding)
     shell = subprocess.run(["bash", "-c", line], stdout=subprocess.PIPE, check=True)
@@ -69,14 +69,14 @@ def test_a_shell_is_given_back_what_was_quoted_for_it(text: str, encoding: str) 
 
 
 @given(ANY)
-def test_whatever_is_escaped_is_one_printable_line(text: str) -> None:
+def test_escaped_text_is_one_printable_line(text: str) -> None:
     for shown in (escape(text), escape_controls(text), quote(text)):
         assert is_printable(shown)
         shown.encode()
 
 
 @given(ANY.filter(bool))
-def test_what_the_server_takes_as_an_id_is_shown_as_it_is(text: str) -> None:
+def test_valid_id_is_shown_unchanged(text: str) -> None:
     try:
         checks.document_id("document_id", text)
     except FieldInvalid:
@@ -100,15 +100,15 @@ def test_what_the_server_takes_as_an_id_is_shown_as_it_is(text: str) -> None:
         ("\ud800", r"\ud800"),
     ],
 )
-def test_only_what_no_id_may_have_is_escaped_each_by_itself(text: str, shown: str) -> None:
+def test_only_characters_forbidden_in_ids_are_escaped(text: str, shown: str) -> None:
     assert escape_controls(text) == shown
 
 
-def test_backslashes_are_doubled_only_where_the_text_may_be_anything() -> None:
+def test_escape_doubles_backslashes() -> None:
     assert escape("C:\\new\n") == "C:\\\\new\\n"
 
 
-def test_a_quoted_text_is_cut_only_if_it_is_longer_than_any_id() -> None:
+def test_quoted_text_is_cut_only_if_longer_than_any_id() -> None:
     assert quote("x" * 256) == f"'{'x' * 256}'"
     assert quote("x" * 257) == f"'{'x' * 255}…'"
 

@@ -1,4 +1,4 @@
-"""What is told where the system has no more files, and where SQLite does not say why it failed."""
+"""Messages when the limit of open files is reached, also where SQLite does not name the cause."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.process import free_address
 
 @contextlib.contextmanager
 def files_left(number: int) -> Iterator[str]:
-    """Let so many files more be open in the block; give what is to be told of the limit."""
+    """Allow so many more open files during the block; yield the expected message."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
@@ -62,7 +62,7 @@ async def used(config: Config) -> Config:
 @pytest.mark.parametrize(
     ("use", "left"), [(_open_store, 0), (_open_store, 1), (inspect_file, 0), (list_keys, 0)]
 )
-async def test_store_that_cannot_be_opened_for_lack_of_files_is_told_so(
+async def test_store_names_the_limit_of_open_files(
     used: Config, use: Callable[[Path], object], left: int
 ) -> None:
     with files_left(left) as reported, pytest.raises(StartError) as failed:
@@ -71,16 +71,14 @@ async def test_store_that_cannot_be_opened_for_lack_of_files_is_told_so(
 
 
 @pytest.mark.parametrize("left", range(5))
-async def test_copy_that_cannot_be_made_for_lack_of_files_is_told_so(
-    used: Config, tmp_path: Path, left: int
-) -> None:
+async def test_copy_names_the_limit_of_open_files(used: Config, tmp_path: Path, left: int) -> None:
     with files_left(left) as reported, pytest.raises(StartError) as failed:
         copy_file(used.db, tmp_path / "copy.db", overwrite=False)
     assert str(failed.value).endswith(reported)
     assert not (tmp_path / "copy.db").exists()
 
 
-def test_files_and_ports_of_a_server_are_told_to_lack_files(
+def test_tls_files_and_ports_name_the_limit_of_open_files(
     config: Config, ours: Certificate
 ) -> None:
     secured = dataclasses.replace(config, tls_cert=ours.cert, tls_key=ours.key)
@@ -94,13 +92,13 @@ def test_files_and_ports_of_a_server_are_told_to_lack_files(
         assert str(failed.value).endswith(reported)
 
 
-def test_text_that_cannot_be_read_for_lack_of_files_is_told_so() -> None:
+def test_text_of_the_demo_names_the_limit_of_open_files() -> None:
     with scratch() as parsed, files_left(0) as reported, pytest.raises(IngestionError) as failed:
         parse(Path(__file__), parsed)
     assert str(failed.value) == reported
 
 
-async def test_call_that_cannot_be_made_for_lack_of_files_is_told_so() -> None:
+async def test_call_names_the_limit_of_open_files() -> None:
     address = free_address()
     async with Client(address) as client:
         with files_left(0), pytest.raises(aio.AioRpcError) as failed:
@@ -110,7 +108,7 @@ async def test_call_that_cannot_be_made_for_lack_of_files_is_told_so() -> None:
     assert line == f"cannot reach {address}: {reported}"
 
 
-def test_files_of_the_whole_system_are_told_apart_from_those_of_the_process() -> None:
+def test_limit_of_the_whole_system_is_named_as_such() -> None:
     error = OSError(errno.ENFILE, os.strerror(errno.ENFILE))
     assert reason_of(error) == "the limit of open files of the whole system is reached"
 

@@ -1,4 +1,4 @@
-"""A server whose disk hangs ends when it is told to, and says what it left."""
+"""A server whose disk hangs stops when it is told to, and logs what it abandoned."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=linux)])
-async def test_process_whose_disk_hangs_ends_well_and_keeps_what_was_acknowledged(
+async def test_process_with_a_hanging_disk_stops_and_loses_nothing_acknowledged(
     tmp_path: Path, dataset_id: str, processes: int
 ) -> None:
-    """Of several, the one whose transaction hangs keeps the others from writing."""
+    """With several processes, the one whose transaction hangs blocks the writes of the others."""
     db = tmp_path / "s.db"
     log = Path(f"{db}.log")
     options = ("--processes", str(processes), "--drain", "0.1")
@@ -63,7 +63,7 @@ async def test_process_whose_disk_hangs_ends_well_and_keeps_what_was_acknowledge
 
 
 def _serving(server: ServerProcess) -> list[int]:
-    """Return the processes that serve: those that a supervisor has started, or the only one."""
+    """Return the processes that serve: the children of a supervisor, or the only one."""
     pid = server.process.pid
     if sys.platform != "linux":
         return [pid]
@@ -73,16 +73,16 @@ def _serving(server: ServerProcess) -> list[int]:
 
 
 class _EndingApp(OpenApp):
-    """A server whose requests under way can be seen."""
+    """A server with access to its running requests."""
 
     http: HttpServer
 
-    def _make_http(self, *value: Any) -> HttpServer:
-        self.http = super()._make_http(*value)
+    def _make_http(self, *args: Any) -> HttpServer:
+        self.http = super()._make_http(*args)
         return self.http
 
 
-async def test_store_that_hangs_is_left_and_whoever_waits_for_it_is_told(
+async def test_server_with_a_hanging_store_stops_and_answers_waiting_calls(
     config: Config,
     clock: Clock,
     dataset_id: str,
@@ -101,32 +101,32 @@ async def test_store_that_hangs_is_left_and_whoever_waits_for_it_is_told(
             hanging_reads(app.store),
         ):
             calls = Calls(client, dataset_id)
-            under_way = [calls.create("a"), calls.batch(), calls.wait()]
-            asking = [asyncio.create_task(refused(call, within_s=60)) for call in under_way]
+            unanswered = [calls.create("a"), calls.batch(), calls.wait()]
+            waiting = [asyncio.create_task(refused(call, within_s=60)) for call in unanswered]
             name = f"datasets/{dataset_id}/documents/{BATCH}/indexing-status"
             polling = asyncio.create_task(http.get(f"http://{app.http_address}/v1/{name}"))
-            await until(lambda: app._rpc._in_flight._inside == len(asking))
+            await until(lambda: app._rpc._in_flight._inside == len(waiting))
             await until(lambda: bool(app.http._server.server_state.tasks))
             await app.__aexit__()
             assert (await polling).status_code == 503
-            for refusal in await asyncio.gather(*asking):
+            for refusal in await asyncio.gather(*waiting):
                 assert (refusal.code, refusal.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
                 assert refusal.retry_after_s
     assert "Traceback" not in caplog.text
     assert "a write has not ended and 4 of 4 reads have not ended" in caplog.text
-    assert "the last heartbeats, nor let another process keep: the store did not" in caplog.text
+    assert "release the stall detector's lease: the store did not" in caplog.text
 
 
 class _StartingApp(OpenApp):
-    """A server whose disk hangs when it is about to read its keys."""
+    """A server whose disk hangs before it reads its keys."""
 
-    async def _make_authenticator(self, *value: Any) -> Any:
+    async def _make_authenticator(self, *args: Any) -> Any:
         async with hanging_reads(self.store):
-            return await super()._make_authenticator(*value)
+            return await super()._make_authenticator(*args)
 
 
 async def test_server_whose_disk_hangs_at_the_start_gives_up(config: Config, clock: Clock) -> None:
-    brief = dataclasses.replace(config, request_s=0.1)
+    impatient = dataclasses.replace(config, request_s=0.1)
     with pytest.raises(StartError, match=r"the store did not answer within 0\.1 s"):
-        async with asyncio.timeout(60), _StartingApp(brief, clock=clock):
+        async with asyncio.timeout(60), _StartingApp(impatient, clock=clock):
             pass

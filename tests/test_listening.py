@@ -1,4 +1,4 @@
-"""A port that is held: nobody is answered there, and nobody else gets it, until it is shared."""
+"""A held port answers no connections and is refused to other servers, until it is shared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.process import free_address
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
 
 ANY = Config(grpc="127.0.0.1:0", http="127.0.0.1:0")
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - nobody is answered
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - no connection is answered
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def held() -> Iterator[Config]:
 
 
 def share(address: str) -> socket.socket:
-    """Listen as one of several."""
+    """Listen as one of several processes."""
     return socket.create_server(split_address(address), reuse_port=True)
 
 
@@ -36,7 +36,7 @@ def connect(address: str) -> socket.socket:
     return socket.create_connection(split_address(address), timeout=60)
 
 
-def test_port_0_becomes_a_real_one_to_share(held: Config) -> None:
+def test_port_0_becomes_a_real_shared_port(held: Config) -> None:
     for address in (held.grpc, held.http):
         host, port = split_address(address)
         assert host == "127.0.0.1"
@@ -44,7 +44,7 @@ def test_port_0_becomes_a_real_one_to_share(held: Config) -> None:
     assert held == dataclasses.replace(ANY, grpc=held.grpc, http=held.http, share_ports=True)
 
 
-def test_nobody_is_answered_until_somebody_listens(held: Config) -> None:
+def test_held_port_refuses_connections_until_a_server_listens(held: Config) -> None:
     with pytest.raises(ConnectionRefusedError):
         connect(held.grpc)
     with share(held.grpc) as listener, connect(held.grpc):
@@ -52,7 +52,7 @@ def test_nobody_is_answered_until_somebody_listens(held: Config) -> None:
         accepted.close()
 
 
-def test_all_who_share_are_given_connections_and_the_holder_none(held: Config) -> None:
+def test_connections_go_to_all_listeners_and_never_to_the_holder(held: Config) -> None:
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(share(held.http)) for _ in range(3)]
         for _ in range(60):
@@ -74,9 +74,7 @@ def _accept_all(listener: socket.socket) -> int:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", EVERYWHERE, "[::]"])
 @pytest.mark.parametrize("listening", [False, True])
-def test_nobody_else_gets_it_whether_or_not_somebody_listens(
-    held: Config, host: str, listening: bool
-) -> None:
+def test_held_port_is_refused_to_other_servers(held: Config, host: str, listening: bool) -> None:
     other = f"{host}:{split_address(held.grpc)[1]}"
     with share(held.grpc) if listening else contextlib.nullcontext():
         with pytest.raises(StartError, match="gRPC"), held_ports(_grpc_at(other)):
@@ -87,7 +85,7 @@ def test_nobody_else_gets_it_whether_or_not_somebody_listens(
             socket.create_server(split_address(held.grpc))
 
 
-def test_one_port_is_not_for_both_faces() -> None:
+def test_grpc_and_http_cannot_use_one_port() -> None:
     address = free_address()
     config = Config(grpc=address, http=address)
     with pytest.raises(StartError, match=f"HTTP on {address}"), held_ports(config):
@@ -95,7 +93,7 @@ def test_one_port_is_not_for_both_faces() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_connections_that_linger_from_an_earlier_server_do_not_matter(shared: bool) -> None:
+def test_lingering_connections_of_an_earlier_server_do_not_matter(shared: bool) -> None:
     with contextlib.ExitStack() as stack:
         if shared:
             config = stack.enter_context(held_ports(ANY))
@@ -104,13 +102,13 @@ def test_connections_that_linger_from_an_earlier_server_do_not_matter(shared: bo
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         client = stack.enter_context(connect(address))
-        listener.accept()[0].close()  # who hangs up first has it linger
+        listener.accept()[0].close()  # the side that closes first has the lingering connection
         assert client.recv(1) == b""
     with held_ports(_grpc_at(address)) as again, share(again.grpc), connect(again.grpc):
         assert again.grpc == address
 
 
-def test_it_is_free_again_afterwards() -> None:
+def test_port_is_free_after_the_block() -> None:
     with held_ports(ANY) as config:
         pass
     for address in (config.grpc, config.http):
@@ -123,12 +121,12 @@ def test_grpc_holds_all_addresses_that_it_listens_on(host: str) -> None:
         port = split_address(config.grpc)[1]
         assert config.grpc == f"{host}:{port}"
         for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-            if _is_here(family, address):
+            if _is_local(family, address):
                 with pytest.raises(OSError, match="in use"):
                     socket.create_server((address, port), family=family)
 
 
-def _is_here(family: socket.AddressFamily, address: str) -> bool:
+def _is_local(family: socket.AddressFamily, address: str) -> bool:
     try:
         socket.create_server((address, 0), family=family).close()
     except OSError:
@@ -141,16 +139,16 @@ def _is_here(family: socket.AddressFamily, address: str) -> bool:
     [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address")],
 )
 @pytest.mark.parametrize("check", [held_ports, check_ports], ids=["held", "checked"])
-def test_what_the_system_says_of_an_address_is_told_of_both_faces(
+def test_error_names_protocol_address_and_reason(
     host: str, why: str, check: Callable[[Config], object]
 ) -> None:
     """With several processes, and with one."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"{host}:{other.getsockname()[1]}"
-        for face, config in (("gRPC", _grpc_at(address)), ("HTTP", _http_at(address))):
+        for protocol, config in (("gRPC", _grpc_at(address)), ("HTTP", _http_at(address))):
             with pytest.raises(StartError) as refusal:
                 _check(check, config)
-            assert str(refusal.value) == f"cannot listen for {face} on {address}: {why}"
+            assert str(refusal.value) == f"cannot listen for {protocol} on {address}: {why}"
 
 
 def _check(check: Callable[[Config], object], config: Config) -> None:
@@ -160,14 +158,14 @@ def _check(check: Callable[[Config], object], config: Config) -> None:
             pass
 
 
-def test_what_keeps_grpc_from_listening_is_found_out_by_listening() -> None:
+def test_listen_once_raises_the_reason_why_grpc_cannot_listen() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
         listen_once(f"127.0.0.1:{other.getsockname()[1]}", share_port=False)
     listen_once(free_address(), share_port=False)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "256.1.1.1"])
-def test_address_that_is_not_of_this_machine_is_told(host: str) -> None:
+def test_address_of_another_machine_is_refused(host: str) -> None:
     with pytest.raises(StartError, match="cannot listen for gRPC on"):
         held_ports(_grpc_at(f"{host}:0")).__enter__()
     with pytest.raises(StartError, match="cannot listen for HTTP on"):

@@ -1,4 +1,4 @@
-"""What a setting names is read, or refused in one line, and never waited for without end."""
+"""The file of a setting is read or refused with one line, within a time limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_path_is_shown_in_one_line_and_no_two_are_shown_alike(name: str) -> None:
+def test_path_is_shown_on_one_line_and_no_two_look_the_same(name: str) -> None:
     assert is_printable(shown(Path(name)))
     others = {shown(other) for other in ODD if other != name}
     assert shown(name) not in others
@@ -64,10 +64,10 @@ def _large(path: Path) -> None:
         (_loop, "Too many levels of symbolic links"),
         (_dangling, "No such file or directory"),
         (_socket, "No such device or address"),
-        (_large, "it has more than 16 MiB"),
+        (_large, "it is larger than 16 MiB"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_the_reason(
+def test_unreadable_file_is_named_with_the_reason(
     tmp_path: Path, make: Callable[[Path], None], why: str
 ) -> None:
     path = tmp_path / "it"
@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_named_with_the_reason(
     assert str(raised.value) == f"cannot read {path}: {why}"
 
 
-def test_name_that_the_system_does_not_take_is_told(tmp_path: Path) -> None:
+def test_path_that_the_system_refuses_is_an_error(tmp_path: Path) -> None:
     for path, why in (
         (tmp_path / ("x" * 256), "File name too long"),
         (tmp_path / "/".join(["x" * 200] * 30), "File name too long"),
@@ -87,7 +87,7 @@ def test_name_that_the_system_does_not_take_is_told(tmp_path: Path) -> None:
             read_file(path)
 
 
-def test_pipe_is_read_to_its_end_as_a_shell_makes_it() -> None:
+def test_pipe_of_a_shell_is_read_to_its_end() -> None:
     """Such as `<(command)`, which may begin to write later."""
     reading, writing = os.pipe()
 
@@ -104,16 +104,14 @@ def test_pipe_is_read_to_its_end_as_a_shell_makes_it() -> None:
         os.close(reading)
 
 
-def test_pipe_from_which_nothing_comes_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_pipe_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert read_file(pipe) == b"", "nobody writes to it"
-    monkeypatch.setattr(paths, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(paths, "_TIMEOUT_S", 0.01)
     writer = os.open(pipe, os.O_RDWR)
     try:
-        with pytest.raises(StartError, match="nothing came from it for"):
+        with pytest.raises(StartError, match="no data for"):
             read_file(pipe)
     finally:
         os.close(writer)

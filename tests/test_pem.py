@@ -1,4 +1,4 @@
-"""Files as tools write them are taken by both faces; what is wrong with others is said of them."""
+"""PEM files of common tools are accepted; errors describe what is wrong with others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def config(config: Config, ours: Certificate) -> Config:
     return replace(config, tls_cert=ours.cert, tls_key=ours.key)
 
 
-def _marked(content: bytes) -> bytes:
+def _with_bom(content: bytes) -> bytes:
     return b"\xef\xbb\xbf" + content
 
 
@@ -73,8 +73,8 @@ def _same(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("cert", "key"),
     [
-        (_marked, _same),
-        (_same, _marked),
+        (_with_bom, _same),
+        (_same, _with_bom),
         (_utf_16, _utf_16),
         (_crlf, _crlf),
         (_named, _named),
@@ -83,7 +83,7 @@ def _same(content: bytes) -> bytes:
         (_same, _behind_parameters),
     ],
 )
-async def test_files_as_tools_write_them_are_shown_by_both_faces(
+async def test_files_of_common_tools_are_used_by_grpc_and_http(
     config: Config,
     ours: Certificate,
     cert: Callable[[bytes], bytes],
@@ -109,9 +109,7 @@ async def test_key_and_chain_may_be_in_one_file(
             assert await shown_certificate(address) == expected
 
 
-async def test_whom_clients_are_trusted_by_may_be_written_by_any_tool(
-    config: Config, authority: Authority
-) -> None:
+async def test_client_ca_may_be_written_by_any_tool(config: Config, authority: Authority) -> None:
     authority.ca.write_bytes(_utf_16(authority.ca.read_bytes() + authority.ca.read_bytes()))
     async with App(replace(config, tls_client_ca=authority.ca)) as server:
         assert server.grpc_address
@@ -144,7 +142,7 @@ def _certificate(key: Any, *, days: tuple[int, int] = (-1, 1)) -> bytes:
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate and its key, in PEM, and what else is made of them."""
+    """A certificate and its key, in PEM and other forms."""
 
     private: ec.EllipticCurvePrivateKey
     cert: bytes
@@ -168,16 +166,16 @@ def pair() -> Pair:
     return Pair(private, _certificate(private), _written(private))
 
 
-NO_CERTIFICATE: dict[str, tuple[Callable[[Pair], bytes], str]] = {
+INVALID_CERTIFICATES: dict[str, tuple[Callable[[Pair], bytes], str]] = {
     "empty": (lambda _: b"", "no certificate in PEM: it is empty"),
-    "only a mark": (lambda _: b"\xef\xbb\xbf\r\n", "no certificate in PEM: it is empty"),
+    "only a byte order mark": (lambda _: b"\xef\xbb\xbf\r\n", "no certificate in PEM: it is empty"),
     "text": (
         lambda _: b"half a certif",
-        "no certificate in PEM: nothing in it begins with '-----BEGIN'",
+        "no certificate in PEM: it has no '-----BEGIN' line",
     ),
     "half": (
         lambda pair: pair.cert[:-20],
-        "no certificate in PEM: a block in it has no end",
+        "no certificate in PEM: a block has no '-----END' line",
     ),
     "der": (
         lambda pair: pair.cert_der,
@@ -191,7 +189,7 @@ NO_CERTIFICATE: dict[str, tuple[Callable[[Pair], bytes], str]] = {
     "no base64": (lambda pair: pair.cert.replace(b"\nM", b"\n!", 1), "a malformed certificate"),
     "nonsense": (lambda pair: pair.cert.replace(b"\nM", b"\nA", 1), "a malformed certificate"),
 }
-NO_KEY: dict[str, tuple[Callable[[Pair], bytes], str]] = {
+INVALID_KEYS: dict[str, tuple[Callable[[Pair], bytes], str]] = {
     "empty": (lambda _: b"", "no private key in PEM: it is empty"),
     "certificate": (
         lambda pair: pair.cert + _PARAMETERS,
@@ -200,21 +198,21 @@ NO_KEY: dict[str, tuple[Callable[[Pair], bytes], str]] = {
     "der": (lambda pair: pair.key_der, "no private key in PEM: it is a private key in DER"),
     "encrypted": (
         lambda pair: pair.encrypted(PrivateFormat.PKCS8),
-        "an encrypted private key; it is needed without a password",
+        "an encrypted private key; remove its password",
     ),
     "encrypted as before": (
         lambda pair: pair.encrypted(PrivateFormat.TraditionalOpenSSL),
-        "an encrypted private key; it is needed without a password",
+        "an encrypted private key; remove its password",
     ),
     "nonsense": (lambda pair: pair.key.replace(b"\nM", b"\nA", 1), "a malformed private key"),
 }
 
 
-@pytest.mark.parametrize("case", NO_CERTIFICATE)
-def test_what_is_no_certificate_is_told_with_what_it_is(
+@pytest.mark.parametrize("case", INVALID_CERTIFICATES)
+def test_invalid_certificate_is_described(
     config: Config, ours: Certificate, pair: Pair, case: str
 ) -> None:
-    make, why = NO_CERTIFICATE[case]
+    make, why = INVALID_CERTIFICATES[case]
     ours.cert.write_bytes(make(pair))
     ours.key.write_bytes(pair.key)
     with pytest.raises(StartError) as raised:
@@ -222,11 +220,9 @@ def test_what_is_no_certificate_is_told_with_what_it_is(
     assert str(raised.value) == f"{ours.cert} holds {why}"
 
 
-@pytest.mark.parametrize("case", NO_KEY)
-def test_what_is_no_key_is_told_with_what_it_is(
-    config: Config, ours: Certificate, pair: Pair, case: str
-) -> None:
-    make, why = NO_KEY[case]
+@pytest.mark.parametrize("case", INVALID_KEYS)
+def test_invalid_key_is_described(config: Config, ours: Certificate, pair: Pair, case: str) -> None:
+    make, why = INVALID_KEYS[case]
     ours.key.write_bytes(make(pair))
     with pytest.raises(StartError) as raised:
         load_tls(config)
@@ -234,7 +230,7 @@ def test_what_is_no_key_is_told_with_what_it_is(
 
 
 @pytest.mark.parametrize("kind", ["Ed448", "secp256k1"])
-def test_key_that_grpc_does_not_take_is_told_before_it_is_given_one(
+def test_key_that_grpc_does_not_support_is_refused(
     config: Config, ours: Certificate, kind: str
 ) -> None:
     key = (
@@ -244,11 +240,11 @@ def test_key_that_grpc_does_not_take_is_told_before_it_is_given_one(
     )
     ours.cert.write_bytes(_certificate(key))
     ours.key.write_bytes(_written(key))
-    with pytest.raises(StartError, match="holds a private key of another kind than RSA, P-256,"):
+    with pytest.raises(StartError, match="holds an unsupported private key; use RSA, P-256,"):
         load_tls(config)
 
 
-def test_key_that_is_too_small_is_told(config: Config, ours: Certificate) -> None:
+def test_small_key_is_refused(config: Config, ours: Certificate) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
     ours.cert.write_bytes(_certificate(key))
     ours.key.write_bytes(_written(key))
@@ -256,34 +252,38 @@ def test_key_that_is_too_small_is_told(config: Config, ours: Certificate) -> Non
         load_tls(config)
 
 
-def test_certificate_of_the_key_has_to_be_the_first(
+def test_certificate_of_the_key_must_come_first(
     config: Config, authority: Authority, ours: Certificate
 ) -> None:
     ours.cert.write_bytes(authority.ca.read_bytes() + ours.cert.read_bytes())
-    with pytest.raises(StartError, match=r"is that of certificate 2 in .*; that has to be the fir"):
+    with pytest.raises(
+        StartError, match=r"belongs to certificate 2 in .*; that certificate must come first"
+    ):
         load_tls(config)
 
 
-@pytest.mark.parametrize(("days", "said"), [((-3, -2), "has expired"), ((2, 3), "not valid yet")])
-def test_certificate_out_of_its_time_is_shown_and_told(
+@pytest.mark.parametrize(
+    ("days", "warning"), [((-3, -2), "has expired"), ((2, 3), "not valid yet")]
+)
+def test_certificate_that_is_not_valid_now_is_used_with_a_warning(
     config: Config,
     ours: Certificate,
     caplog: pytest.LogCaptureFixture,
     pair: Pair,
     days: tuple[int, int],
-    said: str,
+    warning: str,
 ) -> None:
-    """It is the clock of this machine that may be wrong."""
+    """The clock of this machine may be wrong."""
     caplog.set_level(logging.WARNING, "stagecast.tls")
     ours.cert.write_bytes(_certificate(pair.private, days=days))
     ours.key.write_bytes(pair.key)
     assert load_tls(config) is not None
     [line] = caplog.messages
     assert line.startswith(f"{ours.cert} ")
-    assert said in line
+    assert warning in line
 
 
-def test_whom_to_trust_has_to_be_certificates(config: Config, tmp_path: Path, pair: Pair) -> None:
+def test_client_ca_has_to_hold_certificates(config: Config, tmp_path: Path, pair: Pair) -> None:
     trusted = tmp_path / "trusted.pem"
     for content, why in (
         (b"", "holds no certificate in PEM: it is empty"),

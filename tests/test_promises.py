@@ -1,4 +1,4 @@
-"""Each promise names a test, and that is there; limits are documented with their figures."""
+"""Each documented promise names an existing test, and documented limits are those of the code."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_every_promise_names_a_test_that_exists() -> None:
         assert f"def {name}(" in (DOCS / path).read_text(), name
 
 
-def test_limits_are_documented_with_the_figures_that_servers_keep_to() -> None:
+def test_documented_limits_are_those_of_the_code() -> None:
     operations = (DOCS / "operations.md").read_text()
     rows = operations.partition("| what | limit | option |")[2].partition("\n\n")[0]
-    said = [row.split(" | ")[1] for row in rows.splitlines()[2:]]
+    documented = [row.split(" | ")[1] for row in rows.splitlines()[2:]]
     ours, mib, kib = Config(), 1 << 20, 1 << 10
     answer_s, unread_mib = unread_answers._HURRIED_S, ours.max_waiting_bytes // mib
     few, hurried_s = request_reader._FEW, request_reader._HURRIED_S
-    assert said == [
+    assert documented == [
         f"{ours.max_watches_per_caller:,}",
         f"{ours.max_watches:,}",
         f"{ours.wait_s:.0f} s",

@@ -1,8 +1,8 @@
-"""The examples of README, guide and operations do what these say.
+"""The examples of README, guide and operations print what these say.
 
 The shell and Python blocks of a document run one after the other, against the server that its
-`stagecast serve` has started; a text block behind one says what it prints: these lines in this
-order, with `…` for anything.
+`stagecast serve` has started. A text block is the expected output of the block before it, with `…`
+for any text.
 The two lines that install are run by `.ci/run`.
 """
 
@@ -68,7 +68,7 @@ async def _run_example(language: str, text: str, server: ServerProcess, cwd: Pat
 
 
 def _serving(text: str, cwd: Path) -> contextlib.AbstractAsyncContextManager[ServerProcess]:
-    """Return the server that a block starts, on ports of its own."""
+    """Return the server that a block starts, on free ports."""
     program, command, *options = shlex.split(text)
     assert (program, command) == ("stagecast", "serve")
     db = "stagecast.db"
@@ -99,7 +99,7 @@ async def test_examples_print_what_the_document_says(document: Path, tmp_path: P
         assert await server.stop() == 0
 
 
-def test_every_block_is_an_example_or_what_one_prints() -> None:
+def test_every_block_is_an_example_or_its_output() -> None:
     actual = {name_of(document): len(_examples(document)) for document in WITH_EXAMPLES}
     assert actual == {"README.md": 5, ".github/docs/guide.md": 13, ".github/docs/operations.md": 4}
     for document in WITH_EXAMPLES:

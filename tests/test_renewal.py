@@ -1,4 +1,4 @@
-"""A certificate that is renewed under a running server."""
+"""Renewal of the certificate of a running server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def server(config: Config) -> AsyncIterator[App]:
 
 
 async def shown_certificate(address: str) -> str:
-    """Return the certificate, in PEM, that a new connection is shown."""
+    """Return the certificate, in PEM, that a new connection gets."""
     host, _, port = address.rpartition(":")
     return await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
 
@@ -50,7 +50,7 @@ async def _until_shown(address: str, certificate: str) -> None:
             pass
 
 
-async def test_renewed_certificate_is_shown_by_both_faces(
+async def test_grpc_and_http_use_a_renewed_certificate(
     server: App, authority: Authority, ours: Certificate
 ) -> None:
     first = ours.cert.read_text()
@@ -63,7 +63,7 @@ async def test_renewed_certificate_is_shown_by_both_faces(
         await _until_shown(address, renewed)
 
 
-async def test_watch_that_is_open_lives_on_when_the_certificate_is_renewed(
+async def test_open_watch_survives_a_renewal(
     server: App, authority: Authority, ours: Certificate, dataset_id: str
 ) -> None:
     async with Client(server.grpc_address, ca=authority.ca) as client:
@@ -81,7 +81,7 @@ async def test_watch_that_is_open_lives_on_when_the_certificate_is_renewed(
             assert await Calls(another, dataset_id).batch()
 
 
-async def test_certificate_that_is_no_good_is_told_once_and_the_old_one_stays(
+async def test_invalid_certificate_is_logged_once_and_the_old_one_stays(
     server: App, authority: Authority, ours: Certificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "stagecast.tls")
@@ -92,19 +92,21 @@ async def test_certificate_that_is_no_good_is_told_once_and_the_old_one_stays(
         for _ in range(5):
             assert await shown_certificate(address) == first
     [line] = caplog.messages
-    assert line.startswith(f"the certificate in use stays: {ours.cert} holds no certificate")
+    assert line.startswith(f"keeping the current certificate: {ours.cert} holds no certificate")
     ours.cert.unlink()
     await until(lambda: len(caplog.messages) > 1)
-    assert caplog.messages[1].startswith(f"the certificate in use stays: cannot read {ours.cert}")
+    assert caplog.messages[1].startswith(
+        f"keeping the current certificate: cannot read {ours.cert}"
+    )
     authority.issue("server")
     for address in (server.grpc_address, server.http_address):
         await _until_shown(address, ours.cert.read_text())
 
 
-async def test_renewal_that_failed_for_what_has_passed_is_tried_again(
+async def test_failed_renewal_is_tried_again(
     server: App, authority: Authority, ours: Certificate, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As when there were no descriptors, or the modes were mended: the files are as they were."""
+    """The cause may pass while the files stay the same, as with too few file descriptors."""
     caplog.set_level(logging.INFO, "stagecast.tls")
     read = vars(certificates)["read_file"]
     with pytest.MonkeyPatch.context() as patch:
@@ -115,7 +117,7 @@ async def test_renewal_that_failed_for_what_has_passed_is_tried_again(
     for address in (server.grpc_address, server.http_address):
         await _until_shown(address, ours.cert.read_text())
     assert caplog.messages == [
-        "the certificate in use stays: too many open files",
+        "keeping the current certificate: too many open files",
         f"{ours.cert} was renewed",
     ]
 
@@ -124,7 +126,7 @@ def _fail(_path: Path) -> bytes:
     raise StartError("too many open files")
 
 
-async def test_server_does_not_wait_at_its_end_for_a_certificate_that_is_being_read(
+async def test_server_stops_while_a_certificate_is_being_read(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its disk may hang."""
@@ -142,15 +144,15 @@ async def test_server_does_not_wait_at_its_end_for_a_certificate_that_is_being_r
             await until(lambda: len(reading) > 0)
         [thread] = reading
         assert thread.is_alive()
-        assert thread.daemon, "the process does not wait for it either"
+        assert thread.daemon, "the end of the process does not wait for it either"
         held.set()
         await until(lambda: not thread.is_alive())
 
 
-async def test_renewal_does_not_ask_for_whom_to_trust(
+async def test_renewal_does_not_read_the_client_ca(
     config: Config, authority: Authority, ours: Certificate
 ) -> None:
-    """That is read once, and may be missing by now."""
+    """The client CA is read once, at the start, and may be missing later."""
     trusted = ours.cert.with_name("trusted.pem")
     trusted.write_bytes(authority.ca.read_bytes())
     async with App(dataclasses.replace(config, tls_client_ca=trusted)) as server:
@@ -163,20 +165,20 @@ async def test_renewal_does_not_ask_for_whom_to_trust(
 async def test_pair_that_is_half_written_is_not_used(
     config: Config, authority: Authority, ours: Certificate
 ) -> None:
-    """They are written one after the other; to show both, each as it was read, has to do."""
+    """Certificate and key are written one after the other, so a read may get a mixed pair."""
     started, key = tls.load_tls(config), ours.key.read_bytes()
     assert started is not None
     authority.issue("server")
     newest = ours.key.read_bytes()
     ours.key.write_bytes(key)
-    with pytest.raises(StartError, match="is not that of the certificate"):
-        tls._read_again(started)
+    with pytest.raises(StartError, match="does not match the certificate"):
+        tls._reload(started)
     ours.key.write_bytes(newest)
-    renewed = tls._read_again(started)
+    renewed = tls._reload(started)
     assert (renewed.cert_pem, renewed.key_pem) == (ours.cert.read_bytes(), newest)
 
 
-async def test_clients_need_a_certificate_also_after_it_was_renewed(
+async def test_clients_still_need_a_certificate_after_a_renewal(
     config: Config, authority: Authority, ours: Certificate
 ) -> None:
     mine = authority.issue("client")

@@ -1,4 +1,4 @@
-"""Work on threads that the process does not wait for."""
+"""Work on daemon threads, which the end of the process does not wait for."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from stagecast.threads import run_in_daemon
 from tests.conditions import until
 
 
-async def test_result_and_error_of_the_work_reach_who_waits() -> None:
+async def test_result_and_error_reach_the_caller() -> None:
     assert (await run_in_daemon(threading.current_thread)).daemon
     with pytest.raises(ValueError, match="broken"):
         await run_in_daemon(_raise(ValueError("broken")))
 
 
-async def test_error_that_a_future_does_not_take_is_told_as_a_bug() -> None:
+async def test_stop_iteration_becomes_a_runtime_error() -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         await run_in_daemon(_raise(StopIteration()))
 
 
-async def test_who_leaves_does_not_wait_for_the_work() -> None:
+async def test_cancelled_caller_does_not_wait_for_the_work() -> None:
     begun, held = threading.Event(), threading.Event()
 
     def work() -> None:

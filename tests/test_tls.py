@@ -1,4 +1,4 @@
-"""TLS on both faces, as users, their tools and their certificates meet it."""
+"""TLS of gRPC and HTTP, with real tools and certificates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def server(tmp_path: Path, ours: Certificate, key: str) -> AsyncIterator[S
 async def strict(
     tmp_path: Path, authority: Authority, ours: Certificate, key: str
 ) -> AsyncIterator[ServerProcess]:
-    """A server that lets only clients with a certificate connect."""
+    """A server that requires client certificates."""
     options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
     async with running(tmp_path / "s.db", *options, "--tls-client-ca", str(authority.ca)) as server:
         yield server
@@ -62,7 +62,7 @@ async def curl(*arguments: str | Path) -> Finished:
     return Finished(code=process.returncode, out=out.decode(), err=err.decode())
 
 
-async def test_tools_speak_tls_with_both_faces(
+async def test_grpcurl_and_curl_connect_with_tls(
     server: ServerProcess, authority: Authority, key: str, tmp_path: Path
 ) -> None:
     grpcurl = Command("grpcurl", "-cacert", str(authority.ca), home=tmp_path)
@@ -78,7 +78,7 @@ async def test_tools_speak_tls_with_both_faces(
     assert (read.code, json.loads(read.out)) == (0, {}), read.err
 
 
-async def test_who_does_not_trust_the_certificate_does_not_talk(
+async def test_client_that_does_not_trust_the_certificate_does_not_connect(
     server: ServerProcess, tmp_path: Path, key: str
 ) -> None:
     other = Authority(tmp_path, "other").ca
@@ -89,7 +89,7 @@ async def test_who_does_not_trust_the_certificate_does_not_talk(
             await client.status.ListDatasets(ss.ListDatasetsRequest())
 
 
-async def test_who_speaks_no_tls_is_not_answered(server: ServerProcess, key: str) -> None:
+async def test_client_without_tls_is_not_answered(server: ServerProcess, key: str) -> None:
     async with Client(server.grpc, key=key) as client:
         with pytest.raises(aio.AioRpcError):
             await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
@@ -194,21 +194,21 @@ async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("face", "trusting", "why"),
+    ("protocol", "trusting", "why"),
     [
         ("grpc", None, "it hung up at once; does it want TLS (--ca or --tls), or "),
         ("http", "ca.pem", "what answers there does not speak gRPC; "),
     ],
 )
-async def test_command_that_does_not_speak_the_servers_tls_is_told_what_it_may_be(
-    server: ServerProcess, tmp_path: Path, face: str, trusting: str | None, why: str
+async def test_command_with_the_wrong_tls_names_likely_causes(
+    server: ServerProcess, tmp_path: Path, protocol: str, trusting: str | None, why: str
 ) -> None:
-    address = getattr(server, face)
+    address = getattr(server, protocol)
     trust = ("--ca", tmp_path / trusting) if trusting else ()
-    await _is_told(f"cannot reach {address}: {why}", "--grpc", address, *trust)
+    await _check_error(f"cannot reach {address}: {why}", "--grpc", address, *trust)
 
 
-async def test_rest_answers_that_tls_keeps_from_demo_are_told_in_our_words(
+async def test_tls_error_of_a_rest_request_is_in_plain_words(
     server: ServerProcess, tmp_path: Path, authority: Authority
 ) -> None:
     async with running(tmp_path / "plain.db") as plain:
@@ -222,35 +222,35 @@ async def test_rest_answers_that_tls_keeps_from_demo_are_told_in_our_words(
 
 
 @pytest.mark.slow
-async def test_command_without_the_certificate_that_is_wanted_is_told_what_it_may_be(
+async def test_command_without_a_client_certificate_names_likely_causes(
     strict: ServerProcess, authority: Authority
 ) -> None:
     why = "it hung up at once; does it want a certificate of yours (--cert), or another one"
     requested = ("--grpc", strict.grpc, "--ca", authority.ca)
-    await _is_told(f"cannot reach {strict.grpc}: {why}?", *requested)
+    await _check_error(f"cannot reach {strict.grpc}: {why}?", *requested)
 
 
 @pytest.mark.slow
-async def test_command_that_speaks_tls_with_a_server_without_is_told_so(
+async def test_command_with_tls_says_that_the_server_has_none(
     tmp_path: Path, authority: Authority
 ) -> None:
     async with running(tmp_path / "plain.db") as server:
         for trust in (("--tls",), ("--ca", authority.ca)):
             reported = f"cannot reach {server.grpc}: what answers there speaks no TLS; "
-            await _is_told(reported, "--grpc", server.grpc, *trust)
+            await _check_error(reported, "--grpc", server.grpc, *trust)
 
 
 @pytest.mark.slow
-async def test_command_is_told_that_the_certificate_is_for_another_host(
+async def test_command_says_that_the_certificate_is_for_another_host(
     tmp_path: Path, authority: Authority, ours: Certificate
 ) -> None:
     options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
     async with running(tmp_path / "s.db", *options, grpc="[::1]:0") as server:
         reported = f"cannot reach {server.grpc}: its certificate is for another host"
-        await _is_told(reported, "--grpc", server.grpc, "--ca", authority.ca)
+        await _check_error(reported, "--grpc", server.grpc, "--ca", authority.ca)
 
 
-async def _is_told(beginning: str, *options: str | Path) -> None:
+async def _check_error(beginning: str, *options: str | Path) -> None:
     ended = await stagecast("batches", *options)
     assert (ended.code, ended.out) == (2, "")
     [line] = ended.err.splitlines()
@@ -280,7 +280,7 @@ async def test_only_clients_with_a_certificate_connect(
                 await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
 
 
-async def test_certificate_is_no_key(
+async def test_client_certificate_does_not_replace_a_key(
     strict: ServerProcess, authority: Authority, tmp_path: Path
 ) -> None:
     mine = authority.issue("client")
@@ -291,7 +291,7 @@ async def test_certificate_is_no_key(
 
 
 @pytest.mark.slow
-async def test_serve_refuses_files_that_make_no_tls(
+async def test_serve_refuses_invalid_tls_files(
     tmp_path: Path, authority: Authority, ours: Certificate
 ) -> None:
     other, missing = authority.issue("other"), tmp_path / "missing"
@@ -301,7 +301,7 @@ async def test_serve_refuses_files_that_make_no_tls(
         (("--tls-cert", missing, "--tls-key", ours.key), f"cannot read {missing}: No such file"),
         (
             ("--tls-cert", ours.cert, "--tls-key", other.key),
-            f"the private key in {other.key} is not that of the certificate in {ours.cert}",
+            f"the private key in {other.key} does not match the certificate in {ours.cert}",
         ),
         (
             ("--tls-cert", ours.key, "--tls-key", ours.cert),
@@ -320,7 +320,7 @@ async def test_serve_refuses_files_that_make_no_tls(
 
 
 @pytest.mark.slow
-async def test_several_processes_speak_tls(
+async def test_several_processes_serve_tls(
     tmp_path: Path, authority: Authority, ours: Certificate, key: str
 ) -> None:
     options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key), "--processes", "2")

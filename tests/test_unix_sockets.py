@@ -1,4 +1,4 @@
-"""Servers on socket files: what is at the path, before, beside and after them."""
+"""Servers on unix sockets: the file at the path before, during and after."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.cli.command import stagecast, started
 from tests.process import running
 
 LIST = s.ListDatasetsRequest()
-FACES = ["grpc", "http"]
+PROTOCOLS = ["grpc", "http"]
 
 
 @pytest.fixture
 def sockets(config: Config, tmp_path: Path) -> Config:
-    """A server with both faces on socket files."""
+    """Settings of a server whose gRPC and HTTP are on unix sockets."""
     return dataclasses.replace(config, grpc=f"unix:{tmp_path}/g", http=f"unix:{tmp_path}/h")
 
 
 async def get(address: str, path: str) -> bytes:
-    """Ask over HTTP and return the answer."""
+    """Send an HTTP request and return the answer."""
     reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     answer = await reader.read()
@@ -38,21 +38,21 @@ async def get(address: str, path: str) -> bytes:
     return answer
 
 
-async def why_not(config: Config) -> str:
-    """Return why a server does not start."""
+async def start_error(config: Config) -> str:
+    """Return the error of a server that does not start."""
     with pytest.raises(StartError) as refusal:
         async with App(config):
             pass
     return str(refusal.value)
 
 
-def at(config: Config, face: str, address: str) -> Config:
-    if face == "grpc":
+def at(config: Config, protocol: str, address: str) -> Config:
+    if protocol == "grpc":
         return dataclasses.replace(config, grpc=address)
     return dataclasses.replace(config, http=address)
 
 
-async def test_both_faces_are_served_and_the_files_go_at_the_end(
+async def test_grpc_and_http_are_served_and_the_files_removed_at_the_end(
     sockets: Config, tmp_path: Path
 ) -> None:
     async with App(sockets) as server:
@@ -65,8 +65,8 @@ async def test_both_faces_are_served_and_the_files_go_at_the_end(
     assert not [path for path in tmp_path.iterdir() if path.is_socket()]
 
 
-async def test_ready_line_names_the_whole_path_and_nobody_else_is_let_in(tmp_path: Path) -> None:
-    """No key is asked for, as on loopback."""
+async def test_ready_line_names_absolute_paths_and_no_key_is_needed(tmp_path: Path) -> None:
+    """As on loopback."""
     where = ("--grpc", f"unix://{tmp_path}/g", "--http", f"unix:{tmp_path}/../{tmp_path.name}/h")
     async with started("serve", "--db", tmp_path / "s.db", *where) as server:
         ready = await server.line()
@@ -75,20 +75,22 @@ async def test_ready_line_names_the_whole_path_and_nobody_else_is_let_in(tmp_pat
         assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_socket_of_a_living_server_is_left_alone(
-    sockets: Config, tmp_path: Path, face: str
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_socket_of_a_running_server_is_not_replaced(
+    sockets: Config, tmp_path: Path, protocol: str
 ) -> None:
     async with App(sockets):
         other = Config(db=tmp_path / "other.db", grpc="127.0.0.1:0", http="127.0.0.1:0")
-        start = at(other, face, getattr(sockets, face))
-        assert (await why_not(start)).endswith(f"{getattr(sockets, face)}: Address already in use")
+        start = at(other, protocol, getattr(sockets, protocol))
+        assert (await start_error(start)).endswith(
+            f"{getattr(sockets, protocol)}: Address already in use"
+        )
         async with Client(sockets.grpc) as client:
             await client.status.ListDatasets(LIST)
         assert (await get(sockets.http, "/healthz")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_what_a_dead_server_left_is_replaced(tmp_path: Path) -> None:
+async def test_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
     where = {"grpc": f"unix:{tmp_path}/g", "http": f"unix:{tmp_path}/h"}
     for _ in range(2):
         async with running(tmp_path / "s.db", **where) as server:
@@ -98,10 +100,10 @@ async def test_what_a_dead_server_left_is_replaced(tmp_path: Path) -> None:
         assert (tmp_path / "g").is_socket()
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-async def test_what_is_no_socket_is_never_removed(
-    sockets: Config, tmp_path: Path, face: str, kind: str
+async def test_file_that_is_not_a_socket_is_never_removed(
+    sockets: Config, tmp_path: Path, protocol: str, kind: str
 ) -> None:
     there = tmp_path / "there"
     if kind == "file":
@@ -110,24 +112,24 @@ async def test_what_is_no_socket_is_never_removed(
         there.mkdir()
     else:
         there.symlink_to(tmp_path / "elsewhere")
-    reported = await why_not(at(sockets, face, f"unix:{there}"))
-    assert reported.endswith("there: a file is there that is no socket")
+    error = await start_error(at(sockets, protocol, f"unix:{there}"))
+    assert error.endswith("there: the file exists and is not a socket")
     assert there.is_symlink() or there.exists()
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_what_keeps_a_server_from_listening_is_told(
-    sockets: Config, tmp_path: Path, face: str
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_error_names_protocol_path_and_reason(
+    sockets: Config, tmp_path: Path, protocol: str
 ) -> None:
-    name = {"grpc": "gRPC", "http": "HTTP"}[face]
+    name = {"grpc": "gRPC", "http": "HTTP"}[protocol]
     missing = f"unix:{tmp_path}/missing/x"
-    reported = await why_not(at(sockets, face, missing))
-    assert reported == f"cannot listen for {name} on {missing}: No such file or directory"
-    reported = await why_not(at(sockets, face, f"unix:{tmp_path}/{'x' * 107}"))
-    assert "is too long for a socket: " in reported
+    error = await start_error(at(sockets, protocol, missing))
+    assert error == f"cannot listen for {name} on {missing}: No such file or directory"
+    error = await start_error(at(sockets, protocol, f"unix:{tmp_path}/{'x' * 107}"))
+    assert "is too long for a socket: " in error
 
 
-async def test_name_that_is_as_long_as_can_be_is_taken(sockets: Config, tmp_path: Path) -> None:
+async def test_longest_possible_path_is_accepted(sockets: Config, tmp_path: Path) -> None:
     name = "x" * (107 - len(str(tmp_path)) - 1)
     longest = f"unix:{tmp_path}/{name}"
     async with App(at(sockets, "grpc", longest)), Client(longest) as client:
@@ -135,7 +137,7 @@ async def test_name_that_is_as_long_as_can_be_is_taken(sockets: Config, tmp_path
 
 
 @pytest.mark.parametrize("start", ["a", "ab"])
-async def test_short_name_is_taken_beside_files_of_short_names(
+async def test_short_path_works_beside_files_with_short_names(
     sockets: Config, tmp_path: Path, start: str
 ) -> None:
     for first in "0123456789abcdef":
@@ -146,7 +148,7 @@ async def test_short_name_is_taken_beside_files_of_short_names(
         assert (tmp_path / start).is_socket()
 
 
-async def test_file_that_is_another_servers_by_now_stays(sockets: Config, tmp_path: Path) -> None:
+async def test_file_replaced_by_another_server_stays(sockets: Config, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         async with App(sockets):
             (tmp_path / "g").unlink()
@@ -155,7 +157,7 @@ async def test_file_that_is_another_servers_by_now_stays(sockets: Config, tmp_pa
         assert not (tmp_path / "h").exists()
 
 
-async def test_who_calls_over_a_socket_is_counted_as_one(sockets: Config) -> None:
+async def test_callers_over_a_socket_count_as_one(sockets: Config) -> None:
     config = dataclasses.replace(sockets, max_watches_per_caller=1)
     async with App(config), Client(config.grpc) as one, Client(config.grpc) as two:
         watch = one.status.WatchDatasets(s.WatchDatasetsRequest())
@@ -164,7 +166,7 @@ async def test_who_calls_over_a_socket_is_counted_as_one(sockets: Config) -> Non
             await two.status.WatchDatasets(s.WatchDatasetsRequest()).read()
 
 
-async def test_tls_goes_over_sockets_with_a_certificate_for_localhost(
+async def test_tls_works_over_sockets_with_a_certificate_for_localhost(
     sockets: Config, authority: Authority, ours: Certificate
 ) -> None:
     config = dataclasses.replace(sockets, tls_cert=ours.cert, tls_key=ours.key)
@@ -177,9 +179,9 @@ async def test_tls_goes_over_sockets_with_a_certificate_for_localhost(
         assert (await process.communicate())[0] == b'{"alive":true}'
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_several_processes_on_a_socket_are_refused(tmp_path: Path, face: str) -> None:
-    where = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0", face: f"unix:{tmp_path}/x"}
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_several_processes_on_a_socket_are_refused(tmp_path: Path, protocol: str) -> None:
+    where = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0", protocol: f"unix:{tmp_path}/x"}
     ended = await stagecast(
         "serve", "--db", tmp_path / "s.db", "--processes", "2",
         *("--grpc", where["grpc"], "--http", where["http"]),
@@ -189,7 +191,7 @@ async def test_several_processes_on_a_socket_are_refused(tmp_path: Path, face: s
     assert not list(tmp_path.iterdir())
 
 
-async def test_one_socket_is_not_for_both_faces(tmp_path: Path) -> None:
+async def test_grpc_and_http_cannot_use_one_socket(tmp_path: Path) -> None:
     same = f"unix:{tmp_path}/x"
     ended = await stagecast("serve", "--db", tmp_path / "s.db", "--grpc", same, "--http", same)
     assert (ended.code, ended.err) == (1, f"Error: gRPC and HTTP cannot both listen on {same}\n")
@@ -197,7 +199,7 @@ async def test_one_socket_is_not_for_both_faces(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_demo_uses_a_server_on_a_socket_and_tells_what_to_type(tmp_path: Path) -> None:
+async def test_demo_uses_a_server_on_a_socket(tmp_path: Path) -> None:
     async with running(tmp_path / "s.db", grpc=f"unix:{tmp_path}/g") as server:
         ended = await stagecast(
             *("demo", "--grpc", server.grpc, "--http", server.http), TMPDIR=str(tmp_path)

@@ -52,7 +52,7 @@ def _code() -> Iterator[Path]:
                 yield path
 
 
-def test_names_in_the_code_are_of_the_field() -> None:
+def test_names_in_the_code_avoid_the_words() -> None:
     faults = {
         f"{path.relative_to(ROOT)}: {name}: {sorted(words)}"
         for path in _code()
@@ -62,7 +62,7 @@ def test_names_in_the_code_are_of_the_field() -> None:
     assert not faults, "\n".join(sorted(faults))
 
 
-def test_names_in_the_schema_are_of_the_field() -> None:
+def test_names_in_the_schema_avoid_the_words() -> None:
     db = Database(memory=True)
     migrations.apply(db)
     names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}

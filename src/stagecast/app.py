@@ -1,4 +1,4 @@
-"""The whole server: the one place that knows which store, which faces, and who is given what."""
+"""The whole server: the one module that names the store and the transports and connects all."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from stagecast.watches import BatchWatches, DatasetWatches, Waits
 
 _log = logging.getLogger(__name__)
 
-LAST_WRITES_S = 6.0  # when the server stops: longer than a lock is waited for
+LAST_WRITES_S = 6.0  # for the last writes of a server that stops: longer than the wait for a lock
 
 
 def wall_clock() -> int:
@@ -47,7 +47,7 @@ def wall_clock() -> int:
 
 @contextlib.asynccontextmanager
 async def opened_store(db: Path, *, clock: Callable[[], int] = wall_clock) -> AsyncGenerator[Store]:
-    """Give the store in a file to a command that needs no server, for as long as the block.
+    """Open the store in a file during the block, for a command that needs no server.
 
     Raises:
         StartError: the file cannot be used.
@@ -60,16 +60,16 @@ async def opened_store(db: Path, *, clock: Callable[[], int] = wall_clock) -> As
 
 
 class App:
-    """A server that runs inside an `async with` block.
+    """A server that runs during an `async with` block.
 
-    It drains on the way out: health says NOT_SERVING, watches end with `DRAINING`, calls under way
-    get `Config.drain_s` to finish.
+    At the end it drains: health is NOT_SERVING, watches end with `DRAINING`, running calls get
+    `Config.drain_s` to finish.
 
     Attributes:
-        grpc_address, http_address: where it listens, with the real ports.
+        grpc_address, http_address: the addresses it listens on, with real ports.
 
     Raises:
-        StartError: it cannot use its file or its addresses.
+        StartError: its file or its addresses cannot be used.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class App:
 
     @property
     def open_watches(self) -> int:
-        """How many watches are open."""
+        """The number of open watches."""
         return self._rpc.limits.watches
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        """Start from the store upwards; what was started is stopped in the opposite order."""
+        """Start everything, from the store upwards; it is stopped in reverse order."""
         tls, verifier = load_tls(self._config), self._load_verifier()
         self._check_exposure()
         notifier = Notifier()
@@ -129,7 +129,7 @@ class App:
             controls.sweep(),
             heartbeats.run(),
             key_cache.run(),
-            *self._renewing(tls, http),
+            *self._certificate_renewal(tls, http),
             stall_detector.run(),
             self._make_retention(store, controls).run(),
         )
@@ -137,7 +137,7 @@ class App:
             stack.push_async_callback(_cancel, asyncio.create_task(task))
 
     def _open_store(self, notifier: Notifier, *committed_elsewhere: asyncio.Event) -> SqliteStore:
-        """Open the file; the events are set when another process has written."""
+        """Open the file; the events are set when another process has committed."""
 
         def on_foreign_commit() -> None:
             for event in committed_elsewhere:
@@ -171,7 +171,11 @@ class App:
     async def _make_authenticator(
         self, key_cache: KeyCache, verifier: TokenVerifier | None
     ) -> Authenticator:
-        """Read the keys."""
+        """Return an authenticator that has read the keys.
+
+        Raises:
+            StartError: the store cannot be read within `Config.request_s`.
+        """
         config = self._config
         try:
             async with store_timeout(config.request_s):
@@ -186,23 +190,22 @@ class App:
         )
 
     def _check_exposure(self) -> None:
-        """Refuse to let just anybody in unasked, before a file is made or brought up to date.
+        """Refuse to serve other machines without keys, before a file is created or migrated.
 
         Raises:
-            StartError: others could reach the server, and would need no key.
+            StartError: other machines could reach the server, and would need no key.
         """
         config, exposed = self._config, self._find_exposed()
         if exposed is None or config.insecure or config.jwt_key or has_keys(config.db):
             return
         db = quote_for_shell(str(config.db), encoding_of(sys.stderr))
         raise StartError(
-            f"{exposed} can be reached by others, and there is no key that they would need; make "
-            f"one with 'stagecast keys create --db {db}', give --jwt-key, or say "
-            "--insecure"
+            f"{exposed} can be reached from other machines, and no key exists; create one with "
+            f"'stagecast keys create --db {db}', or use --jwt-key or --insecure"
         )
 
     def _find_exposed(self) -> str | None:
-        """Return an address that others can reach, if there is one."""
+        """Return the first address that other machines can reach, if any."""
         return next(filter(_is_exposed, (self._config.grpc, self._config.http)), None)
 
     def _make_rpc(
@@ -251,7 +254,7 @@ class App:
     async def _listen(
         self, stack: contextlib.AsyncExitStack, rpc: RpcServer, http: HttpServer
     ) -> None:
-        """Start both faces; what has started is stopped together, also if the other cannot."""
+        """Start both servers; they are stopped together, also if only the first could start."""
         started: list[RpcServer | HttpServer] = []
         stack.push_async_callback(_stop_together, started, self._config.drain_s)
         await rpc.start()
@@ -260,8 +263,10 @@ class App:
         started.append(http)
         self.grpc_address, self.http_address = rpc.address, http.address
 
-    def _renewing(self, tls: Tls | None, http: HttpServer) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield what hands a certificate that was renewed to both faces, if there is one."""
+    def _certificate_renewal(
+        self, tls: Tls | None, http: HttpServer
+    ) -> Iterator[Coroutine[Any, Any, None]]:
+        """Yield the task that passes a renewed certificate to both servers, if TLS is on."""
 
         def renew(renewed: Tls) -> None:
             http.renew(renewed)
@@ -277,13 +282,15 @@ class App:
 
 
 async def _hand_over(heartbeats: Heartbeats, stall_detector: StallDetector) -> None:
-    """Write the last heartbeats, and let another process keep at once, if the store can do so."""
+    """Write the last heartbeats and release the stall detector's lease, if the store answers."""
     try:
         async with store_timeout(LAST_WRITES_S):
             await heartbeats.flush()
             await stall_detector.release()
     except UnavailableError as error:
-        _log.warning("cannot write the last heartbeats, nor let another process keep: %s", error)
+        _log.warning(
+            "cannot write the last heartbeats or release the stall detector's lease: %s", error
+        )
 
 
 async def _stop_together(servers: Sequence[RpcServer | HttpServer], grace_s: float) -> None:
@@ -298,5 +305,5 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 def _is_exposed(address: str) -> bool:
     try:
         return not is_loopback(address)
-    except ValueError:  # whoever listens there says what is wrong with it
+    except ValueError:  # malformed, which is reported when the server listens
         return False

@@ -1,7 +1,7 @@
-"""Texts of others, written so that what is shown can be given back.
+"""Escaping of untrusted texts for terminals, logs and messages, so that they can be restored.
 
-The characters that no id may have are escaped, each by itself, and nothing else is changed. So an
-id is shown as it is, and no text can move a cursor, end a line or turn what stands around it.
+Only the characters that ids may not have are escaped, one by one. So an id is shown unchanged, and
+no text can move the cursor, end a line or change the direction of the text around it.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TextIO
 
-_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+_BIDI_CONTROLS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _MAX_QUOTED = 256  # characters, so that no id is cut
 
 
 def is_printable(text: str) -> bool:
-    """Tell whether a text has no control character, line break or turn of direction.
+    """Return whether a text has no control characters, line breaks or bidirectional controls.
 
-    `str.isprintable` would also refuse spaces that are common in file names, and letters that are
+    `str.isprintable` would also reject spaces that are common in file names, and letters that are
     newer than this Python.
     """
-    # Most texts are ASCII, and those are quickly told.
+    # Most texts are ASCII, which is checked faster.
     return (text.isascii() and text.isprintable()) or not any(map(_is_forbidden, text))
 
 
 def escape_controls(text: str) -> str:
-    r"""Return a text with `\n`, `\x1b`, `\u202e` for what an id may not have.
+    r"""Return a text with the characters that ids may not have escaped: `\n`, `\x1b`, `\u202e`.
 
-    It is the text itself if `is_printable`, so that no two ids look the same.
-    A byte of a file name that is no text, which Python has as a lone surrogate, becomes `\xff`.
+    A printable text is returned unchanged, so no two ids look the same.
+    An undecodable byte of a file name, which is a lone surrogate in Python, becomes `\xff`.
     """
     return _escape(text, escape_character)
 
 
 def escape(text: str) -> str:
-    r"""Return a text like `escape_controls`, with backslashes doubled: two never look the same."""
+    r"""Return a text like `escape_controls`, with backslashes doubled: no two look the same."""
     return _escape(text.replace("\\", r"\\"), escape_character)
 
 
 def escape_for(text: str, encoding: str) -> str:
-    r"""Return a text for an output of an encoding, like `escape_controls` if it has all characters.
+    r"""Return a text for an output, like `escape_controls` if its encoding has all characters.
 
-    If it lacks any, they become `\u00e9` and backslashes are doubled: two never look the same.
+    Otherwise missing characters become `\u00e9` and backslashes are doubled: no two look the same.
     """
     if not lacks_characters(encoding):
         return escape_controls(text)
@@ -52,27 +52,27 @@ def escape_for(text: str, encoding: str) -> str:
 
 
 def escape_lacking(text: str, encoding: str) -> str:
-    r"""Return a text, which may be escaped already, with `\u00e9` for what an encoding lacks."""
+    r"""Return a text, possibly escaped, with `\u00e9` for characters that an encoding lacks."""
     return "".join(c if _encodes(encoding, c) else escape_character(c) for c in text)
 
 
 def encoding_of(output: TextIO | None) -> str:
-    """Return the encoding of stdout or stderr, also if there is none."""
+    """Return the encoding of stdout or stderr, UTF-8 if it is closed."""
     return (output and output.encoding) or "utf-8"
 
 
 @lru_cache
 def lacks_characters(encoding: str) -> bool:
-    """Tell whether there are characters that an encoding has not."""
+    """Return whether an encoding cannot represent all characters."""
     return not _encodes(encoding, "\U0001f4c4")
 
 
 def escape_character(character: str) -> str:
-    r"""Return `\u00e9` or its like, which no other character becomes."""
+    r"""Return the escape sequence of a character, such as `\u00e9`; no other has the same."""
     code = ord(character)
     if character in _SHORT:
         return _SHORT[character]
-    if 0xDC80 <= code <= 0xDCFF:  # as `os.fsdecode` has a byte; so `\x80` is that, not U+0080
+    if 0xDC80 <= code <= 0xDCFF:  # a byte by `os.fsdecode`; so `\x80` is that, not U+0080
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:
         return f"\\x{code:02x}"
@@ -80,23 +80,23 @@ def escape_character(character: str) -> str:
 
 
 def escape_json(document: str) -> str:
-    r"""Return JSON on one line with `\u001b` for what `escape_controls` escapes."""
+    r"""Return JSON on one line, with `\u001b` where `escape_controls` escapes."""
     return _escape(document, lambda character: f"\\u{ord(character):04x}")
 
 
 def quote(text: str) -> str:
-    """Return a text for a message: escaped, between quotes, and cut if it is longer than any id."""
+    """Return a text for a message: escaped, quoted, and cut if it is longer than any id."""
     if len(text) > _MAX_QUOTED:
         text = text[: _MAX_QUOTED - 1] + "…"
     return f"'{escape_controls(text)}'"
 
 
 def quote_for_shell(text: str, encoding: str = "utf-8") -> str:
-    """Return a text as shells take it, also one that cannot be shown as it is."""
+    """Return a text quoted for a shell, also if it cannot be shown unescaped."""
     if is_printable(text) and _encodes(encoding, text):
         return shlex.quote(text)
     escaped = escape(text).replace("'", r"\'")
-    # As bytes: where an encoding lacks a character, so may that of the shell.
+    # As bytes: the encoding of the shell may lack the character as well.
     return "$'" + "".join(c if _encodes(encoding, c) else _bytes_of(c) for c in escaped) + "'"
 
 
@@ -121,5 +121,5 @@ def _escape(text: str, escape_one: Callable[[str], str]) -> str:
 def _is_forbidden(character: str) -> bool:
     return (
         unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-        or unicodedata.bidirectional(character) in _TURNS
+        or unicodedata.bidirectional(character) in _BIDI_CONTROLS
     )

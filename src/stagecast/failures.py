@@ -1,4 +1,4 @@
-"""What the system and SQLite say of a failure, and what they leave out: that files are too many."""
+"""Messages for errors of the system and SQLite, which may hide that too many files are open."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import errno
 import os
 import resource
 
-# What SQLite says whatever the cause; where it copies, its driver has no code for it.
+# SQLite's message whatever the cause; the driver gives no code for an error of a copy.
 _CANNOT_OPEN = "unable to open database file"
-_OF_SQLITE = 10  # files that it opens: of a store and of a copy, each with its companions
+_SQLITE_FILES = 10  # that it opens: a store and a copy, each with its `-wal` and `-shm`
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what is told of a failure of the system or of SQLite behind what could not be done.
+    """Return the message for an error of the system or of SQLite.
 
-    Where the limit of open files is the cause, it says so, and what to do about it.
+    If the limit of open files is the cause, the message says so, and what to do.
     """
     code = getattr(error, "errno", None)
     if str(error) == _CANNOT_OPEN:
@@ -29,18 +29,18 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_too_many_files(error: BaseException) -> bool:
-    """Tell whether the limit of open files is the cause of a failure of the system."""
+    """Return whether the limit of open files is the cause of an error."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _try_to_open_some() -> int | None:
-    """Return the code of the error that comes of opening as many files as SQLite wants.
+    """Return the code of the error of opening as many files as SQLite does, if there is one.
 
-    SQLite does not say why it could not, and has closed some that it had opened before that one.
+    SQLite does not report why it failed, and has closed the files that it had opened before.
     """
     with contextlib.ExitStack() as opened:
         try:
-            for _ in range(_OF_SQLITE):
+            for _ in range(_SQLITE_FILES):
                 opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
         except OSError as error:
             return error.errno

@@ -1,12 +1,12 @@
-"""Where a server listens: ports, checked and held, and the files of unix sockets.
+"""Addresses that a server listens on: ports, checked and held, and the files of unix sockets.
 
-What keeps a server from listening is looked at here, by listening there: grpc does not say it.
+gRPC does not report why it cannot listen, so that is found out here, by listening.
 
-Ports that several processes share are held by one that does not listen.
-With `SO_REUSEPORT` the kernel spreads connections over all sockets that listen, also over those of
-another server that was given the same port by mistake. So a port is taken first as a server takes
-it that shares it with nobody. The socket that holds it from then on is bound and never listens: it
-gets no connections, and keeps others away even while none of our processes is alive.
+Ports that several processes share are held by a supervisor that does not listen.
+With `SO_REUSEPORT` the kernel spreads connections over all listening sockets, also those of another
+server that uses the same port by mistake. So a port is first bound without sharing. The socket that
+holds it from then on is bound and never listens: it gets no connections, and keeps other servers
+away even while none of our processes is alive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stagecast.config import MAX_SOCKET_PATH, Config, socket_path, split_address
 from stagecast.errors import StartError
 from stagecast.failures import reason_of
 
-_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_NOT_LOCAL = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 # A family, and an address as `bind` takes it.
 _Target = tuple[socket.AddressFamily, tuple[Any, ...]]
@@ -34,10 +34,10 @@ _Target = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 @contextlib.contextmanager
 def held_ports(config: Config) -> Iterator[Config]:
-    """Hold the ports of a server during the block; give its settings with the real ones, to share.
+    """Hold the ports of a server during the block; yield its settings with real, shared ports.
 
     Raises:
-        StartError: an address is unknown or taken, in the words of a server that shares nothing.
+        StartError: an address is unknown or in use.
     """
     with contextlib.ExitStack() as stack:
         with reporting_listen_errors("gRPC", config.grpc):
@@ -48,46 +48,47 @@ def held_ports(config: Config) -> Iterator[Config]:
 
 
 def check_ports(config: Config) -> None:
-    """Make sure that a server which shares nothing can have its addresses, before it makes a file.
+    """Check that a server that shares no ports can listen, before it creates a file.
 
     Raises:
-        StartError: an address is unknown or taken.
+        StartError: an address is unknown or in use.
     """
     if config.grpc == config.http and socket_path(config.grpc):
         raise StartError(f"gRPC and HTTP cannot both listen on {config.http}")
     with contextlib.ExitStack() as stack:
-        for face, address in (("gRPC", config.grpc), ("HTTP", config.http)):
-            with reporting_listen_errors(face, address):
+        for protocol, address in (("gRPC", config.grpc), ("HTTP", config.http)):
+            with reporting_listen_errors(protocol, address):
                 path = socket_path(address)
                 if path is not None:
                     SocketFile(path).check()
                 else:
-                    targets = _targets_of_grpc(address) if face == "gRPC" else _resolve(address)[:1]
+                    is_grpc = protocol == "gRPC"
+                    targets = _targets_of_grpc(address) if is_grpc else _resolve(address)[:1]
                     _hold(address, targets, stack)
 
 
 @contextlib.contextmanager
-def reporting_listen_errors(face: str, address: str) -> Iterator[None]:
-    """Turn what keeps the block from listening into what is told of it.
+def reporting_listen_errors(protocol: str, address: str) -> Iterator[None]:
+    """Turn errors of listening in the block into messages with protocol and address.
 
     Raises:
-        StartError: the address is malformed, unknown, taken or not of this machine.
+        StartError: the address is malformed, unknown, in use or not of this machine.
     """
     try:
         yield
     except (OSError, UnicodeError) as error:
-        # Python adds the address once more to what the system says.
+        # Python repeats the address after the system's message.
         reason = reason_of(error).partition(" (")[0]
-        raise StartError(f"cannot listen for {face} on {address}: {reason}") from error
+        raise StartError(f"cannot listen for {protocol} on {address}: {reason}") from error
     except ValueError as error:
-        raise StartError(f"cannot listen for {face}: {error}") from error
+        raise StartError(f"cannot listen for {protocol}: {error}") from error
 
 
 def listen_once(address: str, *, share_port: bool) -> None:
-    """Listen where gRPC has failed to, for a moment; one of the addresses of a name is enough.
+    """Listen for a moment where gRPC failed to; one of the addresses of a host name is enough.
 
     Raises:
-        OSError, UnicodeError: what keeps a server from it.
+        OSError, UnicodeError: why a server cannot listen there.
     """
     errors = []
     for family, target in _targets_of_grpc(address):
@@ -104,31 +105,30 @@ def listen_once(address: str, *, share_port: bool) -> None:
 
 
 class SocketFile:
-    """The file of a unix socket, from when somebody listens on it until it is removed.
+    """The file of a unix socket, until it is removed.
 
-    It is bound as `draft`, another name beside it, and renamed then. So nobody meets a socket that
-    does not listen yet; and grpc, which removes whatever is at the name that it was told, when it
-    begins and when it ends, never removes the file of another server.
+    It is bound as `draft`, another name beside it, and renamed when it listens. So no client meets
+    a socket that does not listen yet; and gRPC, which removes any file at its address at the start
+    and at the end, never removes that of another server.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        # Cut only where the directory leaves no room for more: a short one may be taken.
+        # Shortened only if the directory leaves no room, since a short name may be in use.
         room = MAX_SOCKET_PATH - len(os.fsencode(self.path.parent)) - 1
         self.draft = self.path.with_name(f".{secrets.token_hex(4)}"[: max(room, 2)])
         self._identity: tuple[int, int] | None = None
 
     def check(self) -> None:
-        """Make sure that a server can listen there.
+        """Check that a server can listen there.
 
         Raises:
-            OSError: somebody listens, it is another kind of file, or the system does not let one
-                listen.
+            OSError: another process listens, the file is not a socket, or the system refuses.
         """
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(self.path.lstat().st_mode):
-                raise OSError(errno.EEXIST, "a file is there that is no socket")
-            if _is_answered(self.path):
+                raise OSError(errno.EEXIST, "the file exists and is not a socket")
+            if _is_in_use(self.path):
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         self.bind().close()
         self.draft.unlink()
@@ -137,7 +137,7 @@ class SocketFile:
         """Return a socket that is bound to the draft.
 
         Raises:
-            OSError: the system does not allow it.
+            OSError: the system refuses.
         """
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -148,30 +148,30 @@ class SocketFile:
         return bound
 
     def publish(self) -> None:
-        """Give the draft its name, in the place of what a server left that is gone."""
-        status = self.draft.lstat()
+        """Rename the draft to the path, and replace the socket of a dead server there."""
+        entry = self.draft.lstat()
         self.draft.replace(self.path)
-        self._identity = status.st_dev, status.st_ino
+        self._identity = entry.st_dev, entry.st_ino
 
     def remove(self) -> None:
-        """Remove the file, unless it is not ours any more."""
+        """Remove the file, unless another server has replaced it."""
         with contextlib.suppress(OSError):
-            status = self.path.lstat()
-            if (status.st_dev, status.st_ino) == self._identity:
+            entry = self.path.lstat()
+            if (entry.st_dev, entry.st_ino) == self._identity:
                 self.path.unlink()
 
 
-def _is_answered(path: Path) -> bool:
-    """Tell whether somebody listens on a socket.
+def _is_in_use(path: Path) -> bool:
+    """Return whether a process listens on a socket.
 
     Raises:
-        OSError: nobody may find out, or it is a socket of another kind.
+        OSError: access is denied, or the socket is of another kind.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
         caller.setblocking(False)
         try:
             caller.connect(str(path))
-        except BlockingIOError:  # more callers wait than the other takes
+        except BlockingIOError:  # its backlog is full
             return True
         except ConnectionRefusedError:
             return False
@@ -179,9 +179,9 @@ def _is_answered(path: Path) -> bool:
 
 
 def _targets_of_grpc(address: str) -> list[_Target]:
-    """Return all that gRPC listens on: every address of a name, and IPv6 with IPv4 if it can."""
+    """Return all that gRPC listens on: every address of a host name, IPv6 and IPv4 if possible."""
     host, _, port = address.rpartition(":")
-    if host == "0.0.0.0" and socket.has_dualstack_ipv6():  # noqa: S104 - nobody listens
+    if host == "0.0.0.0" and socket.has_dualstack_ipv6():  # noqa: S104 - only compared
         return _resolve(f"[::]:{port}")
     if host == "localhost":
         return [*_resolve(f"127.0.0.1:{port}"), *_resolve(f"[::1]:{port}")]
@@ -190,9 +190,9 @@ def _targets_of_grpc(address: str) -> list[_Target]:
 
 def _resolve(address: str) -> list[_Target]:
     host, port = split_address(address)
-    status = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    # A hosts file may name an address twice, and it can be held only once.
-    return list(dict.fromkeys((family, target) for family, _, _, _, target in status))
+    resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # A hosts file may list an address twice, and it can be held only once.
+    return list(dict.fromkeys((family, target) for family, _, _, _, target in resolved))
 
 
 def _hold(address: str, targets: Iterable[_Target], stack: contextlib.ExitStack) -> str:
@@ -201,10 +201,10 @@ def _hold(address: str, targets: Iterable[_Target], stack: contextlib.ExitStack)
     missing: OSError | None = None
     for family, (host, port, *rest) in targets:
         try:
-            holder = _take(family, (host, held or port, *rest))
+            holder = _bind_holder(family, (host, held or port, *rest))
         except OSError as error:
-            # A name may have an IPv6 address where there is no IPv6.
-            if error.errno not in _NOT_HERE:
+            # A host name may have an IPv6 address on a machine without IPv6.
+            if error.errno not in _NOT_LOCAL:
                 raise
             missing = error
         else:
@@ -214,12 +214,12 @@ def _hold(address: str, targets: Iterable[_Target], stack: contextlib.ExitStack)
     return f"{address.rpartition(':')[0]}:{held}"
 
 
-def _take(family: socket.AddressFamily, target: tuple[Any, ...]) -> socket.socket:
-    """Return a socket that holds a port which is nobody else's."""
+def _bind_holder(family: socket.AddressFamily, target: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that holds a port that no other process uses."""
     dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     with contextlib.ExitStack() as stack:
-        # Only a socket that listens finds out about all others, and only one that shares lets the
-        # holder in beside it.
+        # Only a listening socket detects all others, and only one that shares its port admits the
+        # holder.
         first = stack.enter_context(
             socket.create_server(target, family=family, dualstack_ipv6=dual)
         )
@@ -230,8 +230,8 @@ def _take(family: socket.AddressFamily, target: tuple[Any, ...]) -> socket.socke
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
             holder.setsockopt(socket.SOL_SOCKET, option, 1)
         holder.bind(first.getsockname())
-        # It was for connections that linger from an earlier server. From now on it would let a
-        # server listen that shares with nobody.
+        # This option was for lingering connections of an earlier server. From now on it would admit
+        # a server that does not share the port.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         first.close()
         stack.pop_all()

@@ -1,4 +1,4 @@
-"""Looking after a store's file without a server: like `app`, it names which store that is."""
+"""Maintenance of a store's file without a server; like `app`, it names the concrete store."""
 
 from __future__ import annotations
 

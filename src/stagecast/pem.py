@@ -1,9 +1,8 @@
-"""What is in a file in PEM: certificates and keys, among whatever tools write around them.
+"""Certificates and keys in PEM files, also among other text that tools write.
 
 Windows begins texts with a byte order mark or writes them in UTF-16, exports put names around the
-blocks, `openssl ecparam` a block of parameters before the key. Libraries differ in what of that
-they take, and in what they say of the rest; so they are given PEM that is made of what is found
-here, and never the file.
+blocks, `openssl ecparam` a block of parameters before the key. Libraries differ in what they accept
+of that, and in how they report the rest; so they get PEM made from the blocks, never the file.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _MAX_NAMED = 3  # kinds of blocks in a message
 
 
 class PemError(ValueError):
-    """What is wrong with a file, to be told behind its name."""
+    """What is wrong with a file; the message continues after its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +48,7 @@ class _Block:
 
 
 def read_certificates(content: bytes) -> list[bytes]:
-    """Return the certificates in a file, in its order, each in PEM.
+    """Return the certificates in a file, in order, each as PEM.
 
     Raises:
         PemError: there is none, or one is malformed.
@@ -76,15 +75,15 @@ def read_private_key(content: bytes) -> PrivateKeyTypes:
     """Return the first private key in a file.
 
     Raises:
-        PemError: there is none, or it is malformed, encrypted or of an unknown kind.
+        PemError: there is none, or it is malformed, encrypted or unsupported.
     """
     block = _first(content, _PRIVATE_KEYS, "private key")
     try:
         return serialization.load_pem_private_key(block.pem(), None)
     except TypeError as error:
-        raise PemError("holds an encrypted private key; it is needed without a password") from error
+        raise PemError("holds an encrypted private key; remove its password") from error
     except UnsupportedAlgorithm as error:
-        raise PemError("holds a private key of an unknown kind") from error
+        raise PemError("holds an unsupported kind of private key") from error
     except ValueError as error:
         raise PemError("holds a malformed private key") from error
 
@@ -93,19 +92,19 @@ def read_public_key(content: bytes) -> PublicKeyTypes:
     """Return the first public key in a file.
 
     Raises:
-        PemError: there is none, or it is malformed or of an unknown kind.
+        PemError: there is none, or it is malformed or unsupported.
     """
     block = _first(content, _PUBLIC_KEYS, "public key")
     try:
         return serialization.load_pem_public_key(block.pem())
     except UnsupportedAlgorithm as error:
-        raise PemError("holds a public key of an unknown kind") from error
+        raise PemError("holds an unsupported kind of public key") from error
     except ValueError as error:
         raise PemError("holds a malformed public key") from error
 
 
 def is_key(content: bytes) -> bool:
-    """Tell whether a file holds what is known to be a key: PEM in whatever encoding, SSH, DER."""
+    """Return whether a file holds a known format of keys: PEM in any encoding, SSH or DER."""
     text = _text(content).lstrip()
     if "-----BEGIN" in text or text.startswith(("ssh-", "ecdsa-", "sk-")):
         return True
@@ -124,14 +123,14 @@ def _blocks(content: bytes) -> list[_Block]:
 
 
 def _text(content: bytes) -> str:
-    """Return the text of a file; what is not ASCII in it is between the blocks."""
+    """Return the text of a file; characters that are not ASCII occur only between blocks."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", "replace")
     return content.removeprefix(codecs.BOM_UTF8).decode("latin-1")
 
 
 def _certificate(block: _Block) -> bytes:
-    # Not by x509, which warns on stderr of certificates that systems trust.
+    # Not by x509, which warns on stderr about some certificates that systems trust.
     try:
         der = base64.b64decode("".join(block.body.split()), validate=True)
     except binascii.Error as error:
@@ -142,7 +141,7 @@ def _certificate(block: _Block) -> bytes:
 
 
 def _describe(content: bytes) -> str:
-    """Return what is in a file instead."""
+    """Describe the content of a file without the expected block."""
     if not _text(content).strip():
         return "it is empty"
     labels = list(dict.fromkeys(block.label for block in _blocks(content)))
@@ -153,16 +152,16 @@ def _describe(content: bytes) -> str:
     if kind is not None:
         return f"it is {kind} in DER"
     if "-----BEGIN" in _text(content):
-        return "a block in it has no end"
-    return "nothing in it begins with '-----BEGIN'"
+        return "a block has no '-----END' line"
+    return "it has no '-----BEGIN' line"
 
 
 def _der_kind(content: bytes) -> str | None:
-    """Return what a file in DER is, if it is one."""
+    """Return what a DER file holds, `None` for any other file."""
     for kind, load in _DER.items():
         try:
             load(content)
-        except TypeError:  # it wants a password
+        except TypeError:  # it is encrypted
             return kind
         except (ValueError, UnsupportedAlgorithm):
             continue

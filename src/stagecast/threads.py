@@ -1,7 +1,7 @@
-"""Threads whose work the event loop waits for, and the process never does.
+"""Daemon threads: the event loop awaits their work, the end of the process does not.
 
-A call to a disk that hangs does not come back. The process waits at its end for the threads of
-asyncio and of `concurrent.futures`, without a limit; it does not for daemons.
+A call to a disk that hangs never returns. At its end, a process waits without a limit for the
+threads of asyncio and `concurrent.futures`, but not for daemon threads.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ T = TypeVar("T")
 async def run_in_daemon(call: Callable[[], T]) -> T:
     """Run a call on a thread of its own and return its result."""
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
+    future: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
-        call_on_loop(loop, answered_by(answer, call))
+        call_on_loop(loop, run_for(future, call))
 
     threading.Thread(target=run, name="stagecast-daemon", daemon=True).start()
-    return await answer
+    return await future
 
 
-def answered_by(answer: asyncio.Future[T], call: Callable[[], T]) -> Callable[[], None]:
-    """Run a call; return what tells its outcome, to be called on the loop."""
+def run_for(future: asyncio.Future[T], call: Callable[[], T]) -> Callable[[], None]:
+    """Run a call; return a function that settles its future, to be called on the loop."""
     try:
-        return partial(settle, answer, call())
-    # Whatever it is, it is for who waits: the thread may have to live on.
+        return partial(settle, future, call())
+    # Every error is for the caller: the thread may have to live on.
     except Exception as error:
-        return partial(settle, answer, error=error)
+        return partial(settle, future, error=error)
 
 
 def settle(
-    answer: asyncio.Future[Any],
+    future: asyncio.Future[Any],
     result: Any = None,  # noqa: ANN401 - of any call
     error: Exception | None = None,
 ) -> None:
-    """Tell the outcome of a call, unless its caller is gone."""
-    if answer.done():
+    """Set the result or the error of a call, unless its future is done or cancelled."""
+    if future.done():
         return
     if error is None:
-        answer.set_result(result)
-    elif isinstance(error, StopIteration):  # a future takes none, and would never be done
-        answer.set_exception(RuntimeError("a call ended in StopIteration"))
+        future.set_result(result)
+    elif isinstance(error, StopIteration):  # a future refuses it, and would never be done
+        future.set_exception(RuntimeError("a call ended in StopIteration"))
     else:
-        answer.set_exception(error)
+        future.set_exception(error)
 
 
 def call_on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    """Call something on a loop of another thread; one that is closed has nobody left to tell."""
+    """Call a function on the loop of another thread, unless that loop is closed."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call)

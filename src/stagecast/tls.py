@@ -1,7 +1,6 @@
-"""TLS of a server: one certificate for both faces, read and checked before either listens.
+"""TLS of a server: one certificate for gRPC and HTTP, checked before either listens.
 
-The certificate is read again when its files change; a live connection keeps the one that it began
-with.
+The certificate is reloaded when its files change; open connections keep the old one.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tls:
-    """Files, PEM that is made of them, and a context that shows the certificate.
+    """The files, clean PEM made from them, and a context that presents the certificate.
 
-    With `client_ca`, only clients with a certificate of it are let connect.
+    With `client_ca`, only clients with a certificate signed by it can connect.
     """
 
     cert: Path
@@ -48,11 +47,11 @@ class Tls:
 
 
 def load_tls(config: Config) -> Tls | None:
-    """Return the TLS that is configured, if any.
+    """Return the configured TLS, if any.
 
     Raises:
-        StartError: a file cannot be read or is no good, the key is not that of the certificate, or
-            only one of the two is given.
+        StartError: a file cannot be read or is invalid, the key does not match the certificate, or
+            one of the two is missing.
     """
     cert, key, client_ca = config.tls_cert, config.tls_key, config.tls_client_ca
     if cert is None and key is None and client_ca is None:
@@ -67,28 +66,28 @@ def load_tls(config: Config) -> Tls | None:
         cert_pem=cert_pem,
         key_pem=key_pem,
         client_ca_pem=None if client_ca is None else b"".join(read_certificates(client_ca)),
-        context=_show(cert, key, cert_pem, key_pem),
+        context=_make_context(cert, key, cert_pem, key_pem),
     )
-    _ask_clients(tls)
-    _warn_of_dates(tls)
+    _require_client_certificates(tls)
+    _warn_about_validity(tls)
     return tls
 
 
 async def keep_renewed(tls: Tls, on_renewed: Callable[[Tls], None], *, every_s: float) -> None:
-    """Look every so many seconds whether a certificate or its key is another, and hand that over.
+    """Reload the certificate and its key every so many seconds, and pass them on if they changed.
 
-    What is no good is tried again at each look, since what is wrong may pass, and told once. Whom
-    the certificates of clients have to come from stays as it was at the start.
+    Invalid files are logged once and tried again each time, since the cause may pass. The CA of
+    client certificates is not reloaded.
     """
     reported = ""
     while True:
         await asyncio.sleep(every_s)
         try:
-            # What stands in the place of a file by now may keep whoever reads it waiting.
-            newest = await run_in_daemon(partial(_read_again, tls))
+            # On a thread: by now the path may lead to a pipe or a disk that hangs.
+            newest = await run_in_daemon(partial(_reload, tls))
         except StartError as error:
             if str(error) != reported:
-                _log.error("the certificate in use stays: %s", error)
+                _log.error("keeping the current certificate: %s", error)
             reported = str(error)
             continue
         reported = ""
@@ -96,30 +95,30 @@ async def keep_renewed(tls: Tls, on_renewed: Callable[[Tls], None], *, every_s: 
             tls = newest
             on_renewed(tls)
             _log.info("%s was renewed", shown(tls.cert))
-            _warn_of_dates(tls)
+            _warn_about_validity(tls)
 
 
-def _read_again(tls: Tls) -> Tls:
-    """Return what is in the files of certificate and key now.
+def _reload(tls: Tls) -> Tls:
+    """Return the TLS with the current files of certificate and key.
 
     Raises:
-        StartError: they cannot be read or are no good; as they are written one after the other,
-            they may not belong together for a moment.
+        StartError: they cannot be read or are invalid; as they are written one after the other,
+            they may not match for a moment.
     """
     cert_pem, key_pem = read_pair(tls.cert, tls.key)
     newest = replace(tls, cert_pem=cert_pem, key_pem=key_pem)
     if newest == tls:
         return tls
-    newest = replace(newest, context=_show(tls.cert, tls.key, cert_pem, key_pem))
-    _ask_clients(newest)
+    newest = replace(newest, context=_make_context(tls.cert, tls.key, cert_pem, key_pem))
+    _require_client_certificates(newest)
     return newest
 
 
-def _show(cert: Path, key: Path, cert_pem: bytes, key_pem: bytes) -> ssl.SSLContext:
-    """Return a context that shows a certificate; OpenSSL may find the key too small, for example.
+def _make_context(cert: Path, key: Path, cert_pem: bytes, key_pem: bytes) -> ssl.SSLContext:
+    """Return a context that presents a certificate.
 
     Raises:
-        StartError: it cannot be used.
+        StartError: OpenSSL refuses it, for example because the key is too small.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -132,8 +131,12 @@ def _show(cert: Path, key: Path, cert_pem: bytes, key_pem: bytes) -> ssl.SSLCont
     return context
 
 
-def _ask_clients(tls: Tls) -> None:
-    """Let the context know whom certificates of clients have to come from, if they need one."""
+def _require_client_certificates(tls: Tls) -> None:
+    """Make the context require certificates signed by `client_ca`, if there is one.
+
+    Raises:
+        StartError: OpenSSL refuses it.
+    """
     if tls.client_ca is None or tls.client_ca_pem is None:
         return
     try:
@@ -149,19 +152,19 @@ def _reason(error: OSError) -> str:
     return reason_of(error)
 
 
-def _warn_of_dates(tls: Tls) -> None:
-    """Tell in the log of a certificate out of its time; it is this clock that may be wrong."""
+def _warn_about_validity(tls: Tls) -> None:
+    """Log a certificate that is not valid now; it is used, since this clock may be wrong."""
     certificate, now = load_certificate(tls.cert_pem), datetime.now(UTC)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now > end:
         _log.warning("%s has expired: it was valid until %s", shown(tls.cert), end)
     elif now < begin:
-        _log.warning("%s is not valid yet: it will be from %s on", shown(tls.cert), begin)
+        _log.warning("%s is not valid yet: it is valid from %s", shown(tls.cert), begin)
 
 
 @contextlib.contextmanager
 def _file_with(content: bytes) -> Iterator[str]:
-    """Give the path of a file, since ssl loads from files alone; it is on no disk under a name."""
+    """Yield the path of a nameless temporary file, since ssl loads from files only."""
     with _nameless_file() as file:
         file.write(content)
         file.seek(0)

@@ -164,7 +164,7 @@ async def _until(address: str, reason: str, *, key: str | None) -> None:
 
 def assert_names_the_ways_out(ended: Ended, db: Path) -> None:
     assert (ended.code, ended.out) == (1, "")
-    assert "can be reached by others" in ended.err
+    assert "can be reached from other machines" in ended.err
     assert f"stagecast keys create --db {db}" in ended.err
     assert "--insecure" in ended.err
     assert "Traceback" not in ended.err

@@ -212,7 +212,7 @@ def test_directory_that_was_deleted_under_a_command_is_told(
 @pytest.mark.parametrize(
     ("options", "reported"),
     [
-        (("--grpc", "unix:s"), "no path of 'unix:s': the current directory was deleted"),
+        (("--grpc", "unix:s"), "cannot resolve 'unix:s': the current directory was deleted"),
         (
             ("--grpc", "127.0.0.1:0", "--processes", "2"),
             "cannot start processes: the current directory was deleted",

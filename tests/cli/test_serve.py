@@ -231,7 +231,7 @@ async def test_serve_lets_pages_of_its_origins_ask(tmp_path: Path) -> None:
 async def test_serve_refuses_what_is_no_origin(tmp_path: Path) -> None:
     ended = await stagecast("serve", "--db", tmp_path / "s.db", *ANY, "--cors-origin", "*")
     assert ended.code == 2
-    assert "'*' is no origin such as https://app.example.com" in ended.err
+    assert "'*' is not an origin such as https://app.example.com" in ended.err
 
 
 async def test_serve_takes_its_limits_from_options_and_from_the_environment(

@@ -71,7 +71,7 @@ async def test_entering_the_block_does_not_disturb_calls_under_way(
         ("a:1,b:2", "or unix:PATH"),
         ("me@status:1", "or unix:PATH"),
         ("status%41:1", "or unix:PATH"),
-        ("127.0.0.1:0", "has no real port"),
+        ("127.0.0.1:0", "has port 0"),
         ("unix:", "is not unix:PATH"),
         ("unix:/a\nb", "is not unix:PATH"),
         ("unix-abstract:a", "or unix:PATH"),
@@ -117,7 +117,7 @@ def files(tmp_path: Path, authority: Authority, ours: Certificate) -> dict[str, 
         ("", "key", "cert", "key", CERTIFICATE),
         ("", "cert", "text", "text", KEY),
         ("", "cert", "cert", "cert", KEY),
-        ("", "cert", "other", "other", "is not that of the certificate in"),
+        ("", "cert", "other", "other", "does not match the certificate in"),
     ],
 )
 def test_error_names_the_file_without_certificate_or_key(

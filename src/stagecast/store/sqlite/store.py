@@ -29,7 +29,7 @@ from stagecast.store.sqlite.read_transaction import SqliteReadTransaction
 from stagecast.store.sqlite.schema import OpenSchema, find_schema_fault, may_be_schema
 from stagecast.store.sqlite.writer_thread import Writer
 from stagecast.store.visibility import restrict_read, restrict_write
-from stagecast.threads import answered_by, call_on_loop, run_in_daemon
+from stagecast.threads import call_on_loop, run_for, run_in_daemon
 
 T = TypeVar("T")
 
@@ -152,7 +152,7 @@ class SqliteStore:
     def _run_read(self) -> None:
         for params in self._reads.take(1):
             if not params.is_abandoned:
-                call_on_loop(self._loop, answered_by(params.answer, params.call))
+                call_on_loop(self._loop, run_for(params.answer, params.call))
 
     def _query(self, query: Callable[[ReadTransaction], T]) -> T:
         try:

@@ -1,4 +1,4 @@
-"""Long runs that break things on purpose, and check with one validator what every watcher received.
+"""Long runs under injected faults, where one validator checks what every watcher received.
 
 `python -m tests.soak` is the long one; the tests run a short one.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.soak.churn [WATCHES]`: open and cancel watches, and look at what stays behind.
+"""`python -m tests.soak.churn [WATCHES]`: open and cancel watches, to find leaks.
 
 It prints the server's memory and file descriptors before, after a first round, and at the end.
 """
@@ -21,21 +21,21 @@ _AT_ONCE = 500
 
 
 async def churn(watches: int) -> list[tuple[int, int]]:
-    """Open and cancel so many; return MiB of memory and descriptors at the three moments."""
+    """Open and cancel so many; return MiB of memory and file descriptors at three moments."""
     with tempfile.TemporaryDirectory() as directory:
         async with running(Path(directory) / "churn.db") as server, Client(server.grpc) as client:
             pipeline = Pipeline(client, str(uuid.uuid4()))
             await pipeline.create(3, more_documents_follow=True)
-            seen = [_cost(server)]
+            costs = [_cost(server)]
             for done in range(0, watches, _AT_ONCE):
                 await _open_and_cancel(pipeline)
                 if not done or done + _AT_ONCE >= watches:
-                    seen.append(_cost(server))
-            return seen
+                    costs.append(_cost(server))
+            return costs
 
 
 async def _open_and_cancel(pipeline: Pipeline) -> None:
-    """Half of them are read first, the others cancelled on their way."""
+    """Cancel half of them after the first message, the others before it."""
     calls = [pipeline.client.status.WatchBatch(pipeline.watch_request()) for _ in range(_AT_ONCE)]
     await asyncio.gather(*(call.read() for call in calls[::2]))
     for call in calls:

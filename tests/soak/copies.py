@@ -1,4 +1,4 @@
-"""Copies of the file: that they hold what they have to, and what a restored one brings."""
+"""Checks of copies of the file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.soak.work import Acknowledged, Work
 
 
 async def check_copy(copy: Path, work: Work, acknowledged: Acknowledged) -> None:
-    """Check that a copy is sound, and has the log of a batch as it was at some moment.
+    """Check that a copy is sound, and has the log of a batch as of one moment.
 
     Args:
         copy: the file.
         work: the batch.
-        acknowledged: what was, before the copy was begun.
+        acknowledged: the reports acknowledged before the copy was started.
     """
     assert list(inspect_file(copy).faults) == []
     copied = await _read_log(copy, work)

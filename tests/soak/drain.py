@@ -1,4 +1,4 @@
-"""SIGTERM in the midst of calls: each is finished and acknowledged, or has changed nothing."""
+"""SIGTERM under load: each call is finished and acknowledged, or has changed nothing."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ _PAUSE_S = 0.02  # before a call is repeated
 
 @contextlib.asynccontextmanager
 async def stop_under_calls(server: ServerProcess, client: Client) -> AsyncIterator[None]:
-    """End a server cleanly while calls go to it; the block starts it again.
+    """Stop a server while it receives calls; the block starts it again.
 
     Raises:
-        AssertionError: it did not end well, or has done what it did not acknowledge.
+        AssertionError: its exit code is not 0, or it changed something without acknowledging it.
     """
     pipeline = Pipeline(client, str(uuid.uuid4()))
     created = await retrying(lambda: pipeline.create(_CALLS, stall_after=Duration()))
     calling = _Calling(pipeline, server)
     async with asyncio.TaskGroup() as group:
         for document_id in pipeline.document_ids:
-            group.create_task(calling.take_again_and_again(document_id))
+            group.create_task(calling.start_attempts(document_id))
         await pipeline.until_acknowledged(_BEFORE)
         calling.stopping = True
         assert await server.stop() == 0
         yield
     request = s.GetBatchRequest(dataset_id=pipeline.dataset_id, batch_id=pipeline.batch_id)
     batch = (await retrying(lambda: client.status.GetBatch(request))).batch
-    done = [revision for revision, _, _ in pipeline.acknowledged]
-    assert sorted(done) == list(range(created.revision + 1, batch.revision + 1))
+    acknowledged = [revision for revision, _, _ in pipeline.acknowledged]
+    assert sorted(acknowledged) == list(range(created.revision + 1, batch.revision + 1))
 
 
 @dataclass
 class _Calling:
-    """Calls of one server until it has ended."""
+    """Calls to one server until it has ended."""
 
     pipeline: Pipeline
     server: ServerProcess
     stopping: bool = False
 
-    async def take_again_and_again(self, document_id: str) -> None:
-        """Take a document: each time is a new attempt, and a transition.
+    async def start_attempts(self, document_id: str) -> None:
+        """Start attempts at a document, each of which is a transition.
 
-        What is refused while the server stops is not asked for again.
+        A call that is refused while the server stops is not repeated.
         """
         number = 1
         while self.server.process.returncode is None:

@@ -1,4 +1,4 @@
-"""Two servers on one file, each behind a proxy, and what is done to them."""
+"""Two servers on one file, each behind a proxy, and the faults injected into them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_THE_FILE: dict[str, Callable[[ServerProcess, Path], AbstractContextManager[N
 }
 _OF_THE_NETWORK = {f"connections {kind.value}": kind for kind in Trouble}
 
-_OPTIONS = ("--slow-reader", "1")  # so that readers who stop are sent away within a run
+_OPTIONS = ("--slow-reader", "1")  # so that stopped readers are disconnected within a run
 
 FAULTS = ("SIGKILL", "SIGSTOP", "SIGTERM", *_OF_THE_FILE, *_OF_THE_NETWORK)
 
@@ -52,12 +52,12 @@ class Anywhere:
 
 
 class Servers:
-    """They are killed and come back under their addresses.
+    """Two servers that are killed and restarted on the same addresses.
 
     Attributes:
-        addresses: of their gRPC, without the proxies.
-        file: held by who moves or locks the file, or opens it beside the servers.
-        log: what both of them log.
+        addresses: of gRPC, without the proxies.
+        file: a lock for moving or locking the file, or opening it beside the servers.
+        log: the log of both servers.
     """
 
     def __init__(self, db: Path, key: str) -> None:
@@ -73,7 +73,7 @@ class Servers:
 
     @contextlib.asynccontextmanager
     async def clients(self) -> AsyncIterator[list[Client]]:
-        """Run them for as long as the block; give a client of each, and one through each proxy."""
+        """Run them during the block; yield a client of each, and one through each proxy."""
         try:
             await self._start_both()
             async with contextlib.AsyncExitStack() as stack:
@@ -91,8 +91,8 @@ class Servers:
                 if server.process.returncode is None:
                     await server.kill()
 
-    async def suffer(self, fault: str, number: int, seconds: float) -> None:
-        """Let one of them have a fault; it is over when this returns."""
+    async def inject(self, fault: str, number: int, seconds: float) -> None:
+        """Inject a fault into one of them; it is over when this returns."""
         server = self._running[number]
         if fault == "SIGKILL":
             await server.kill()
@@ -112,13 +112,13 @@ class Servers:
                     await asyncio.sleep(seconds)
 
     async def back_up(self, copy: Path) -> None:
-        """Copy the file while they go on with it."""
+        """Copy the file while they use it."""
         async with self.file:
             ended = await stagecast("backup", copy, "--db", self._db)
         assert ended.code == 0, ended.err
 
     async def restore(self, copy: Path) -> None:
-        """Stop both, put a copy in the place of their file, and start them again."""
+        """Stop both, replace their file by a copy, and restart them."""
         assert await self.stop() == [0, 0]
         for suffix in ("-wal", "-shm"):
             Path(f"{self._db}{suffix}").unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class Servers:
         return max(server.memory() for server in self._running) >> 20
 
     async def stop(self) -> list[int]:
-        """End both cleanly and return their exit codes."""
+        """Stop both with SIGTERM and return their exit codes."""
         return await asyncio.gather(*(server.stop() for server in self._running))
 
     async def _start_both(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run has tried."""
+"""Counts of what a run has done."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Tally:
-    """What was done, of one run or of several together.
+    """Counts of one run, or the totals of several.
 
     Attributes:
-        done: how much of what, in the order of the table.
-        bad_inputs: how many each RPC has answered.
-        acts, faults: how often each kind.
-        seconds: how long.
-        at_once: watches that were open together, of several runs the most.
-        memory_mib: of the larger server, at the start and at the end; of several runs the most.
+        done: counts by name, in the order of the table.
+        bad_inputs: bad requests answered by each RPC.
+        actions, faults: counts by kind.
+        seconds: the duration.
+        at_once: the maximum of watches open at once.
+        memory_mib: of the larger server, at the start and at the end; the maximum of all runs.
     """
 
     done: Counter[str] = field(default_factory=Counter)
     bad_inputs: Counter[str] = field(default_factory=Counter)
-    acts: Counter[str] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     seconds: float = 0
     at_once: int = 0
     memory_mib: tuple[int, int] = (0, 0)
 
     def __iadd__(self, other: Tally) -> Tally:
-        # `+` would leave out what was not done at all.
+        # `+` would drop counts of zero.
         for mine, more in (
             (self.done, other.done),
             (self.bad_inputs, other.bad_inputs),
-            (self.acts, other.acts),
+            (self.actions, other.actions),
             (self.faults, other.faults),
         ):
             mine.update(more)
@@ -55,7 +55,7 @@ class Tally:
     def _rows(self) -> list[tuple[str, str]]:
         counted = {
             **self.done,
-            **dict(sorted(self.acts.items())),
+            **dict(sorted(self.actions.items())),
             **dict(sorted(self.faults.items())),
         }
         answered, (start, end) = self.bad_inputs, self.memory_mib

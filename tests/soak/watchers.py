@@ -1,4 +1,4 @@
-"""Watchers that record what they receive, and take up every watch that breaks."""
+"""Watchers that record what they receive, and resume every watch that breaks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tests.conditions import until
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Hangups, Pipeline, is_transient, retrying
 
-_AGAIN_S = 0.02  # before a stream that was refused is opened again
+_PAUSE_S = 0.02  # before a stream that was refused is opened again
 
 
 @dataclass
 class Record(WatchRecord):
-    """What one watcher knows; `reasons` are those of its snapshots."""
+    """What one watcher has received; `reasons` are those of its snapshots."""
 
     reasons: list[str] = field(default_factory=list)
 
     def receive(self, message: s.WatchBatchResponse) -> None:
-        """Take a message."""
+        """Record a message."""
         if message.snapshot.complete:
             name = s.SnapshotReason.Name(message.snapshot.reason)
             self.reasons.append(name.removeprefix("SNAPSHOT_REASON_"))
@@ -41,24 +41,24 @@ class Watchers:
     """All watchers of a run together.
 
     Attributes:
-        told: why streams ended before their time, by reason or else by status.
-        drained: how many that had begun were told `DRAINING`, with a token to go on with.
-        breaks: how many of them were taken up again.
-        most: how many watches there were at once.
+        errors: errors that streams ended with, by reason or else by status.
+        drained: streams with messages that ended with `DRAINING` and have a token to resume.
+        breaks: streams that broke and were resumed.
+        max_open: the maximum of watches open at once.
     """
 
     hangups: Hangups
-    reported: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
     drained: int = 0
     breaks: int = 0
-    limit: int = 0
+    max_open: int = 0
     _open: int = 0
 
     async def watch(self, pipeline: Pipeline, record: Record, **fields: Any) -> str:
-        """Watch until it ends for good; hang up at random, and resume after every break.
+        """Watch to the end; hang up at random, and resume after every break.
 
         Returns:
-            the reason of the error that it ended with, empty if it ended well.
+            the reason of the error at the end, empty for OK.
         """
         with self._counted():
             while True:
@@ -73,26 +73,26 @@ class Watchers:
                     if not is_transient(error):
                         return reason
                     self.breaks += 1
-                    await asyncio.sleep(_AGAIN_S)
+                    await asyncio.sleep(_PAUSE_S)
                 record.hang_up()
 
     def note(self, error: aio.AioRpcError) -> str:
-        """Count an error that a stream ended with, and return its reason."""
+        """Count the error of a stream, and return its reason."""
         reason = details_of(error).reason or error.code().name
-        self.reported[reason] += 1
+        self.errors[reason] += 1
         return reason
 
     async def _read(self, pipeline: Pipeline, record: Record, fields: dict[str, Any]) -> bool:
-        """Read one stream; tell whether it came to its end."""
+        """Read one stream; return whether it came to its end."""
         known = {"resume_token": record.resume_token} if record.resume_token else {}
         call = pipeline.client.status.WatchBatch(
             pipeline.watch_request(**fields | known), wait_for_ready=True
         )
-        timeout = self.hangups.next()
+        messages_left = self.hangups.next()
         try:
             async for message in call:
                 record.receive(message)
-                if timeout is not None and (timeout := timeout - 1) == 0:
+                if messages_left is not None and (messages_left := messages_left - 1) == 0:
                     self.hangups.done += 1
                     return False
         finally:
@@ -102,7 +102,7 @@ class Watchers:
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
         self._open += 1
-        self.limit = max(self.limit, self._open)
+        self.max_open = max(self.max_open, self._open)
         try:
             yield
         finally:
@@ -110,7 +110,7 @@ class Watchers:
 
 
 class DatasetsView:
-    """Datasets as `WatchDatasets` tells of them, by id; the watch is taken up when it breaks."""
+    """The datasets by id as `WatchDatasets` sends them; the watch reconnects when it breaks."""
 
     def __init__(self) -> None:
         self.known: dict[str, r.Dataset] = {}
@@ -128,45 +128,45 @@ class DatasetsView:
             self.streams += 1
             try:
                 async for message in call:
-                    self._take(message)
+                    self._receive(message)
             except aio.AioRpcError as error:
                 if not is_transient(error):
                     raise
             finally:
                 call.cancel()
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_PAUSE_S)
 
     def batches(self, dataset_id: str) -> int | None:
-        """Return how many a dataset has, `None` if it is not there."""
+        """Return the number of batches of a dataset, `None` if it does not exist."""
         return self.known[dataset_id].batches if dataset_id in self.known else None
 
     async def check(self, client: Any) -> None:
-        """Check that all datasets come to be known as `GetDataset` tells each, and no others.
+        """Wait until the view has all datasets as `GetDataset` returns them, and no others.
 
-        Nothing else goes on meanwhile.
+        Nothing may change meanwhile.
         """
         stored: dict[str, r.Dataset] = {}
 
-        async def look() -> None:
+        async def fetch() -> None:
             stored.update(await _stored_datasets(client))
 
-        await until(lambda: self.complete and self.known == stored, meanwhile=look)
+        await until(lambda: self.complete and self.known == stored, meanwhile=fetch)
 
-    def _take(self, message: s.WatchDatasetsResponse) -> None:
-        assert not (message.complete and self.complete), "a watch begins once"
+    def _receive(self, message: s.WatchDatasetsResponse) -> None:
+        assert not (message.complete and self.complete), "a watch starts once"
         self.complete = self.complete or message.complete
         for dataset in message.datasets:
             self.known[dataset.dataset_id] = dataset
-        for gone in message.removed_dataset_ids:
-            self.known.pop(gone, None)
+        for removed in message.removed_dataset_ids:
+            self.known.pop(removed, None)
 
 
 async def _stored_datasets(client: Any) -> dict[str, r.Dataset]:
-    every = s.ListDatasetsRequest(page_size=1_000)
-    listed = await retrying(lambda: client.status.ListDatasets(every))
+    request_all = s.ListDatasetsRequest(page_size=1_000)
+    listed = await retrying(lambda: client.status.ListDatasets(request_all))
     assert not listed.next_page_token
-    actual = {}
+    stored = {}
     for dataset_id in [each.dataset_id for each in listed.datasets]:
         request = s.GetDatasetRequest(dataset_id=dataset_id)
-        actual[dataset_id] = (await client.status.GetDataset(request)).dataset
-    return actual
+        stored[dataset_id] = (await client.status.GetDataset(request)).dataset
+    return stored

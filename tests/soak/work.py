@@ -1,4 +1,4 @@
-"""What goes on meanwhile: attempts, reports, heartbeats, controls, and nonsense."""
+"""The load of a run: attempts, reports, heartbeats, controls, and bad requests."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from tests.corpus import BUGS, bad_requests, methods, send
 from tests.watches.pipeline import Pipeline, retrying
 
 _WORKERS = 4
-_STALL_AFTER = Duration(seconds=1)  # so that who is frozen is missed
-_NOBODYS = str(UUID(int=7))  # dataset: what is nonsense changes nothing that is looked at
+_STALL_AFTER = Duration(seconds=1)  # so that documents stall while a server is frozen
+_UNUSED_DATASET = str(UUID(int=7))  # for bad requests, which must not change other datasets
 _WITHIN_S = 5.0
-# What the client says by itself when no answer comes.
-_UNHEARD = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# Codes that the client itself sets when no answer arrives.
+_UNANSWERED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 # The revision, document and stage of each report.
 Acknowledged = Sequence[tuple[int, str, r.Stage.ValueType]]
 
 
 class Work(Pipeline):
-    """A batch whose documents are taken from end to end once each round."""
+    """A batch whose documents go through all stages once in each round."""
 
     async def begin(self, documents: int) -> None:
         """Create the batch."""
         await self.create(documents, more_documents_follow=True, stall_after=_STALL_AFTER)
 
     async def round(self, number: int, rng: random.Random) -> None:
-        """Give every document another attempt, and bring it to its end."""
+        """Start another attempt at every document, and complete it."""
         shares = [self.document_ids[n::_WORKERS] for n in range(_WORKERS)]
         async with asyncio.TaskGroup() as group:
             for share in shares:
@@ -61,7 +61,7 @@ class Work(Pipeline):
         await retrying(lambda: self.client.reports.Heartbeat(request))
 
     async def _control(self, document_id: str) -> None:
-        """Hold, release and end a document, and give it another attempt."""
+        """Pause, resume, stop and retry a document."""
         name = self._name() | {"document_id": document_id}
         await self._order("Pause", cs.PauseRequest(**name))
         await self._report_until_known(
@@ -79,7 +79,7 @@ class Work(Pipeline):
 
     @staticmethod
     def check_log(log: Sequence[r.Transition], acknowledged: Acknowledged) -> None:
-        """Check that what was acknowledged is in the log, once, and that the log has no hole."""
+        """Check that the log has every acknowledged report once, and no gap."""
         assert [transition.revision for transition in log] == list(range(1, len(log) + 1))
         revisions = [revision for revision, _, _ in acknowledged]
         assert len(set(revisions)) == len(revisions), "a revision was acknowledged twice"
@@ -89,33 +89,35 @@ class Work(Pipeline):
 
     async def history(self) -> list[r.Transition]:
         """Return the whole log."""
-        actual: list[r.Transition] = []
+        log: list[r.Transition] = []
         token = ""
         while True:
             request = ss.ListTransitionsRequest(**self._name(), page_size=1_000, page_token=token)
             page = await retrying(partial(self.client.status.ListTransitions, request))
-            actual += page.transitions
+            log += page.transitions
             token = page.next_page_token
             if not token:
-                return actual
+                return log
 
 
-async def talk_nonsense(address: str, key: str, requests: int, rng: random.Random) -> Counter[str]:
-    """Send bad requests of any RPC, some without the key; return how many each has answered.
+async def send_bad_requests(
+    address: str, key: str, requests: int, rng: random.Random
+) -> Counter[str]:
+    """Send bad requests to random RPCs, some without the key; return how many each answered.
 
     Raises:
-        AssertionError: one was answered by a bug.
+        AssertionError: an answer shows a bug.
     """
     known = methods()
-    sound = ss.GetDocumentRequest(dataset_id=_NOBODYS, batch_id="b", document_id="d")
+    sound = ss.GetDocumentRequest(dataset_id=_UNUSED_DATASET, batch_id="b", document_id="d")
     answered: Counter[str] = Counter()
     async with aio.insecure_channel(address) as channel:
         for _ in range(requests):
             path = rng.choice(list(known))
             corpus = list(bad_requests(known[path], sound=sound, rng=rng))
-            known_by = rng.choice(("", key, key, key))
-            error = await send(channel, path, rng.choice(corpus), _WITHIN_S, known_by)
+            used_key = rng.choice(("", key, key, key))
+            error = await send(channel, path, rng.choice(corpus), _WITHIN_S, used_key)
             code = None if error is None else error.code()
             assert code not in BUGS, error
-            answered[path] += code not in _UNHEARD
+            answered[path] += code not in _UNANSWERED
     return answered

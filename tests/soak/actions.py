@@ -1,6 +1,6 @@
-"""What users and operators do beside the work, each and what their watchers are told.
+"""Actions of users and operators during a run, and what watchers must receive for each.
 
-An act goes on through whatever faults there are, and ends when everybody was told.
+An action continues through all faults, and ends when every watcher has received its outcome.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from tests.watches.pipeline import STAGES, Pipeline, retrying
 
 T = TypeVar("T")
 
-_WATCHERS = 3  # of what an act is about
+_WATCHERS = 3  # of the batch of an action
 _STOPPED_READERS = 10
-_LATER_MESSAGES = 5  # one a second; readers have one
-_LATER_US = 3_600_000_000  # when history may go: what has ended stays whole for ten minutes
+_HEARTBEATS = 5  # one a second; slow readers have one second
+_LATER_US = 3_600_000_000  # when history may be deleted: not within ten minutes of the end
 _WITHIN_S = 180.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where acts take place.
+    """What actions need.
 
     Attributes:
         anywhere: a client whose calls go to any of the servers.
-        works: what goes on meanwhile.
+        works: the batches of the run.
     """
 
     db: Path
@@ -63,26 +63,26 @@ class Site:
     watchers: Watchers
 
     def pipeline(self) -> Pipeline:
-        """Return a batch to be made, in a dataset of its own."""
+        """Return a batch, not yet created, in a dataset of its own."""
         return Pipeline(self.anywhere, str(uuid4()))
 
-    async def on_file(self, do: Callable[[], Awaitable[T]]) -> T:
-        """Do something with the file beside the servers, again while others hold its lock."""
+    async def on_file(self, access: Callable[[], Awaitable[T]]) -> T:
+        """Access the file beside the servers; retry while others hold its lock."""
         while True:
             async with self.servers.file:
                 with contextlib.suppress(StoreBusy):
-                    return await do()
+                    return await access()
             await asyncio.sleep(0.1)
 
 
 async def revoke_a_key(site: Site) -> None:
-    """Whose key is revoked is sent away at once, though the same batch goes on for all others."""
+    """A watch whose key is revoked ends at once; other watches of the batch continue."""
     key = await site.on_file(partial(make_key, site.db, Scope.READ))
     work, record = site.works[0], Record()
     async with Client(site.servers.addresses[0], key=key) as client:
         own = Pipeline(client, work.dataset_id, work.batch_id)
         watch = partial(site.watchers.watch, own, record, heartbeat_interval=Duration(seconds=1))
-        while not record.resume_token:  # a server knows the key within a moment
+        while not record.resume_token:  # a new key takes a moment to reach the server
             watching = _begin(watch())
             await until(partial(_has_begun_or_ended, record, watching), within_s=_WITHIN_S)
         await site.on_file(partial(revoke, site.db, key))
@@ -94,31 +94,29 @@ def _has_begun_or_ended(record: Record, watching: asyncio.Task[str]) -> bool:
 
 
 async def delete_under_watchers(site: Site) -> None:
-    """Who watches a batch that is deleted, or its whole dataset, is told so."""
+    """Watches of a batch end with a reason when it, or its dataset, is deleted."""
     for whole in (False, True):
         while not await _delete_under_watchers(site, whole=whole):
             pass
 
 
 async def _delete_under_watchers(site: Site, *, whole: bool) -> bool:
-    """Return whether a stream of datasets told of it, which was not taken up meanwhile."""
+    """Return whether a `WatchDatasets` stream showed the change without a reconnect."""
     pipeline, view = site.pipeline(), DatasetsView()
     await retrying(partial(pipeline.create, 5))
-    looking = asyncio.create_task(view.watch(site.anywhere, pipeline.dataset_id))
+    viewing = asyncio.create_task(view.watch(site.anywhere, pipeline.dataset_id))
     try:
         async with _watched(site, pipeline) as (records, watching):
             await until(lambda: pipeline.dataset_id in view.known)
             await retrying(partial(_delete, pipeline, whole))
-            for record, reported in zip(records, await asyncio.gather(*watching), strict=True):
-                # Who was not there at that moment finds nothing when it comes again.
-                assert reported == "BATCH_DELETED" or (
-                    record.hangups and reported == "BATCH_NOT_FOUND"
-                )
+            for record, reason in zip(records, await asyncio.gather(*watching), strict=True):
+                # A watch that was not connected at that moment finds nothing later.
+                assert reason == "BATCH_DELETED" or (record.hangups and reason == "BATCH_NOT_FOUND")
         left = None if whole else 0
         await until(lambda: view.complete and view.batches(pipeline.dataset_id) == left)
         return view.streams == 1
     finally:
-        looking.cancel()
+        viewing.cancel()
 
 
 async def _delete(pipeline: Pipeline, whole: bool) -> None:
@@ -135,8 +133,8 @@ async def _delete(pipeline: Pipeline, whole: bool) -> None:
             raise
 
 
-async def let_history_go(site: Site) -> None:
-    """Who comes with a token of what is not kept any more is told so, and shown what is now."""
+async def delete_history(site: Site) -> None:
+    """A token of deleted history gets an error or a new snapshot, as the request says."""
     pipeline = site.pipeline()
     await retrying(partial(pipeline.create, 5))
     async with _watched(site, pipeline) as (records, watching):
@@ -144,7 +142,7 @@ async def let_history_go(site: Site) -> None:
         for stage in STAGES:
             await retrying(partial(pipeline.stage, stage))
         assert await asyncio.gather(*watching) == [""] * _WATCHERS
-    await site.on_file(partial(_let_go, site.db))
+    await site.on_file(partial(_run_retention, site.db))
     stored = await retrying(pipeline.documents)
     for token in early:
         record = Record()
@@ -155,8 +153,8 @@ async def let_history_go(site: Site) -> None:
         assert await site.watchers.watch(pipeline, Record(), **fails) == "TOKEN_EXPIRED"
 
 
-async def _let_go(db: Path) -> None:
-    """Let go of what a server would in an hour: all but the last transition of what has ended."""
+async def _run_retention(db: Path) -> None:
+    """Delete all but the last transition of ended batches, as a server would in an hour."""
     async with opened_store(db) as store:
         await Retention(
             store,
@@ -167,15 +165,15 @@ async def _let_go(db: Path) -> None:
 
 
 async def stop_reading(site: Site) -> None:
-    """Readers that stop are sent away, and hear of it when they read again."""
-    reported = site.watchers.reported
-    before = reported["SLOW_READER"]
-    while reported["SLOW_READER"] == before:  # their server may have died instead
+    """Watches that are not read end with `SLOW_READER`, received when they are read again."""
+    errors = site.watchers.errors
+    before = errors["SLOW_READER"]
+    while errors["SLOW_READER"] == before:  # the server may have died instead
         await _stop_and_read_on(site)
 
 
 async def _stop_and_read_on(site: Site) -> None:
-    """Watch a large batch, read nothing until the server has lost patience, and read on."""
+    """Watch a large batch, read nothing until the timeout of the server, and read on."""
     pipeline = site.pipeline()
     await retrying(partial(pipeline.create, 3_000))
     address, metadata = site.servers.addresses[1], (("x-api-key", site.key),)
@@ -183,15 +181,15 @@ async def _stop_and_read_on(site: Site) -> None:
         watch = partial(StatusServiceStub(channel).WatchBatch, pipeline.watch_request())
         calls = [watch(metadata=metadata, wait_for_ready=True) for _ in range(_STOPPED_READERS)]
         async with asyncio.timeout(_WITHIN_S):
-            await _hear(site, address, _LATER_MESSAGES)
-        # Those that are not over, since the server was away meanwhile, end with the batch.
+            await _wait_for_heartbeats(site, address, _HEARTBEATS)
+        # Watches that have not ended, since the server was down meanwhile, end with the batch.
         name = {"dataset_id": pipeline.dataset_id, "batch_id": pipeline.batch_id}
         await retrying(lambda: site.anywhere.controls.Stop(cs.StopRequest(**name)))
         await asyncio.gather(*(_read_on(site, call) for call in calls))
 
 
-async def _hear(site: Site, address: str, messages: int) -> None:
-    """Wait until a server was heard of so often, a second apart: by that its time has passed."""
+async def _wait_for_heartbeats(site: Site, address: str, messages: int) -> None:
+    """Wait for so many messages of a server, a second apart, so that time passes for it."""
     pipeline, second = site.pipeline(), Duration(seconds=1)
     await retrying(partial(pipeline.create, 1))
     request = pipeline.watch_request(heartbeat_interval=second)
@@ -215,7 +213,7 @@ async def _read_on(site: Site, call: Any) -> None:
 
 
 async def back_up_under_load(site: Site) -> None:
-    """A copy is sound, and holds all that was acknowledged before it was begun."""
+    """A copy is sound, and holds everything acknowledged before it was started."""
     copy = site.db.with_name(f"{uuid4()}.db")
     acknowledged = [list(work.acknowledged) for work in site.works]
     await site.servers.back_up(copy)
@@ -224,8 +222,8 @@ async def back_up_under_load(site: Site) -> None:
     copy.unlink()
 
 
-async def leave_alone(site: Site) -> None:
-    """A document that nobody speaks of stalls, recovers when somebody does, and is lost at last."""
+async def abandon_document(site: Site) -> None:
+    """A silent document stalls, recovers at a heartbeat, and fails after another silence."""
     pipeline, record, second = site.pipeline(), Record(), Duration(seconds=1)
     await retrying(partial(pipeline.create, 1, stall_after=second, fail_after=second))
     watching = _begin(site.watchers.watch(pipeline, record))
@@ -246,23 +244,23 @@ def _has_stalled_or_ended(record: Record, watching: asyncio.Task[str]) -> bool:
     return r.TRANSITION_KIND_STALLED in kinds or watching.done()
 
 
-# It takes seconds in which no keeper is killed.
+# It needs seconds in which no process with the stall detector is killed.
 SLOW = "documents left alone until they were lost"
 
-ACTS: dict[str, Callable[[Site], Coroutine[Any, Any, None]]] = {
+ACTIONS: dict[str, Callable[[Site], Coroutine[Any, Any, None]]] = {
     "keys revoked under a watch": revoke_a_key,
     "batches and datasets deleted under watches": delete_under_watchers,
-    "histories deleted": let_history_go,
+    "histories deleted": delete_history,
     "readers stopped": stop_reading,
     "copies taken under load": back_up_under_load,
-    SLOW: leave_alone,
+    SLOW: abandon_document,
 }
 
 
-async def act(site: Site, name: str) -> None:
-    """Do one of the acts, within a time that is more than enough for it."""
+async def perform(site: Site, name: str) -> None:
+    """Perform one of the actions, with a generous time limit."""
     async with asyncio.timeout(_WITHIN_S):
-        await ACTS[name](site)
+        await ACTIONS[name](site)
 
 
 def _begin(watching: Any) -> asyncio.Task[str]:
@@ -273,7 +271,7 @@ def _begin(watching: Any) -> asyncio.Task[str]:
 async def _watched(
     site: Site, pipeline: Pipeline
 ) -> AsyncIterator[tuple[list[Record], list[asyncio.Task[str]]]]:
-    """Watch a batch for as long as the block, which begins when all watchers have its documents."""
+    """Watch a batch during the block, which starts when all watchers have its documents."""
     records = [Record() for _ in range(_WATCHERS)]
     watching = [_begin(site.watchers.watch(pipeline, record)) for record in records]
     try:

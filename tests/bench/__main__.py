@@ -14,7 +14,7 @@ from sqlite_utils.utils import sqlite3
 from stagecast.runtime.event_loop import run
 from tests.bench import fanout, large, latency, polls, reports, several
 from tests.bench.figures import HEAD, Figure
-from tests.bench.turns import Effort
+from tests.bench.measurement import Effort
 
 _PARTS: dict[str, Callable[[Path, Effort], AsyncIterator[Figure]]] = {
     "reports": reports.measure,
@@ -29,13 +29,18 @@ _PARTS: dict[str, Callable[[Path, Effort], AsyncIterator[Figure]]] = {
 @click.command()
 @click.argument("parts", metavar="[PART]...", nargs=-1, type=click.Choice(list(_PARTS)))
 @click.option(
-    "--seconds", type=click.FloatRange(0, 60, min_open=True), help="About how long a turn lasts."
+    "--seconds",
+    type=click.FloatRange(0, 60, min_open=True),
+    help="Approximate length of a measurement.",
 )
-@click.option("--rounds", type=click.IntRange(1, 100), help="How many turns each side has at most.")
+@click.option("--rounds", type=click.IntRange(1, 100), help="Maximum number of rounds.")
 @click.option(
-    "--watches", type=click.IntRange(1, 5_000), multiple=True, help="How many watch a batch."
+    "--watches",
+    type=click.IntRange(1, 5_000),
+    multiple=True,
+    help="Number of watches of a batch; may be repeated.",
 )
-@click.option("--quick", is_flag=True, help="Some 20 s in all: rough figures, fewer watches.")
+@click.option("--quick", is_flag=True, help="Take some 20 s in all: rough figures, fewer watches.")
 def bench(
     parts: Sequence[str],
     seconds: float | None,
@@ -46,8 +51,8 @@ def bench(
     """Measure PARTs, or all: reports, fanout, latency, polls, several, large.
 
     Each figure is the median of some rounds, in which stagecast and the floor take turns; `times`
-    is the median of the ratios, of time or of CPU. CPU is that of the serving process alone; on a
-    few cores, the clients may be what limits a rate. Files go to the temporary directory (TMPDIR).
+    is the median of the ratios, of time or of CPU. CPU is that of the server process only; with few
+    cores, the clients may limit a rate. Files are in the temporary directory (TMPDIR).
     """
     effort = Effort(
         seconds=seconds or (0.2 if quick else 0.8),

@@ -1,6 +1,6 @@
-"""The floor of gRPC: a server of `grpc.aio` that does nothing but answer, and write to streams.
+"""The floor of gRPC: a `grpc.aio` server that only answers calls and writes to streams.
 
-It decodes nothing, and all streams are sent the same bytes from one list.
+It decodes nothing, and all streams get the same bytes from one list.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Context = aio.ServicerContext[Any, Any]
 
 @dataclass
 class _Tail:
-    """What the streams that are open are sent."""
+    """The messages for all open streams."""
 
     messages: list[bytes] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,13 +65,13 @@ class _Bare:
 
 
 def published(count: int, size: int, *, over: bool) -> bytes:
-    """Return the request that has so many messages written to each stream."""
+    """Return the request that makes the server write so many messages to each stream."""
     return _PUBLISHED.pack(count, size, over)
 
 
 async def _serve() -> None:
     bare = _Bare()
-    # A burst of streams waits instead of being lost, as it does with us.
+    # A burst of streams waits instead of being refused, as in stagecast.
     server = aio.server(options=(("grpc.server.max_pending_requests", 20_000),))
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Nothing": grpc.unary_unary_rpc_method_handler(bare.nothing),
@@ -82,10 +82,10 @@ async def _serve() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
 
-    async def tell_address(_question: dict[str, Any]) -> str:
+    async def address(_question: dict[str, Any]) -> str:
         return f"127.0.0.1:{port}"
 
-    await answer_lines(tell_address)
+    await answer_lines(address)
     await server.stop(0)
 
 

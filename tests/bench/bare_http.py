@@ -1,4 +1,4 @@
-"""The floor of HTTP: a Starlette route that answers what it has, on the server that ours uses."""
+"""The floor of HTTP: a Starlette route with a fixed answer, on the HTTP server of stagecast."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Bare:
         await self._http.stop(0)
 
     async def _prepare(self, question: dict[str, Any]) -> str:
-        """Have a body of so many bytes from now on; return the address."""
+        """Set the size of the body; return the address."""
         self._body = bytes(question["size"])
         return self._http.address
 

@@ -1,4 +1,4 @@
-"""Batches to report on, and the calls that report on them, encoded before anything is measured."""
+"""Batches to report on, and calls with reports, encoded before anything is measured."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import status_service_pb2 as s
 from tests.watches.pipeline import STAGES
 
-MAX_DOCUMENTS = 10_000  # that one call creates
+MAX_DOCUMENTS = 10_000  # of one call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """A batch of which nothing was reported yet; `token` is where a watch begins, at `revision`."""
+    """A batch without reports yet; a watch starts with `token`, at `revision`."""
 
     dataset_id: str
     batch_id: str
@@ -26,9 +26,9 @@ class Work:
     token: str
 
     def by_stage(self, reports: int) -> Iterator[bytes]:
-        """Yield calls of so many reports, each on another document: all documents, stage by stage.
+        """Yield calls with so many reports on different documents: all documents, stage by stage.
 
-        So no report overtakes the one before it while fewer calls are under way than a stage takes.
+        So no report overtakes an earlier one if fewer calls are in flight than a stage needs.
         """
         for stage in STAGES:
             for start in range(0, len(self.document_ids), reports):
@@ -36,7 +36,7 @@ class Work:
                 yield self._call([pb.DocumentReport(document_id=d, stage=stage) for d in some])
 
     def by_documents(self, documents: int) -> Iterator[bytes]:
-        """Yield calls that bring so many documents through all stages at once."""
+        """Yield calls that each take so many documents through all stages."""
         for start in range(0, len(self.document_ids), documents):
             some = self.document_ids[start : start + documents]
             yield self._call(
@@ -44,7 +44,7 @@ class Work:
             )
 
     def watch(self) -> bytes:
-        """Return the request to watch it from here, without a snapshot."""
+        """Return the request to watch it from the token, without a snapshot."""
         return s.WatchBatchRequest(
             dataset_id=self.dataset_id, batch_id=self.batch_id, resume_token=self.token
         ).SerializeToString()
@@ -70,7 +70,7 @@ async def make_work(client: Client, documents: int) -> Work:
 
 
 def check_applied(work: Work, answers: Sequence[bytes], reports: int) -> None:
-    """Make sure that what was measured was done: each report has made its transition."""
+    """Check that each report has made its transition."""
     revision = max(pb.ReportResponse.FromString(answer).revision for answer in answers)
     if revision != work.revision + reports:
         raise AssertionError(f"{reports} reports led from {work.revision} to {revision}")

@@ -1,8 +1,8 @@
-"""Fan-out: what it costs to send every transition of a batch to all who watch it.
+"""Fan-out: the cost of sending every transition of a batch to all its watches.
 
-Batches run to their end, and their watches with them: so it is known that every watcher has
-received every transition, and when, although none of them decodes anything.
-What the reports themselves cost is measured without a watch.
+Batches run to their end, and so do their watches. So it is known when every watch has received
+every transition, although none of them decodes anything.
+The cost of the reports themselves is measured without a watch.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from stagecast.client import Client
 from tests.bench import bare_grpc, peer, watchers
 from tests.bench.batches import MAX_DOCUMENTS, Work, check_applied, make_work
 from tests.bench.figures import Figure, compare_cpu, compare_rates
+from tests.bench.measurement import Effort, Measurement, Stopwatch, repeat
 from tests.bench.peer import Peer
 from tests.bench.sides import REPORT, Side, both, drive
-from tests.bench.turns import Effort, Stopwatch, Turn, repeat
 from tests.watches.pipeline import STAGES
 
-_DOCUMENTS = 20  # that a call brings through all stages
+_DOCUMENTS = 20  # taken through all stages by a call
 _IN_FLIGHT = 4
 _MAX_CALLS = MAX_DOCUMENTS // _DOCUMENTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Round:
-    """What went to all watchers together, and what the parts of that cost by themselves.
+    """The cost of reports with watches, and of its parts alone.
 
-    `sent` and `written` count messages, `reported` the reports.
+    `sent` and `written` count messages, `reported` counts reports.
     """
 
     deliveries: int
     message_bytes: int
-    sent: Turn
-    reported: Turn
-    written: Turn
+    sent: Measurement
+    reported: Measurement
+    written: Measurement
 
 
 async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
@@ -51,7 +51,7 @@ async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
     ):
         for watches in effort.watches:
             load = _Load(watches, effort.seconds, ours, bare, client, crowd)
-            await load.round()  # tells how many reports there is time for
+            await load.round()  # finds out how many reports fit the time
             for figure in _figures(watches, await repeat(load.round, effort)):
                 yield figure
 
@@ -60,7 +60,7 @@ def _figures(watches: int, rounds: Sequence[_Round]) -> Iterator[Figure]:
     net = [(r.sent.without(r.reported), r.written) for r in rounds]
     yield compare_rates(
         f"deliveries to {named(watches)}",
-        [(r.sent.counting(r.deliveries), _in_turn(r)) for r in rounds],
+        [(r.sent.counting(r.deliveries), _parts(r)) for r in rounds],
         "as many reports unwatched, then the empty writes",
     )
     yield compare_cpu(
@@ -74,7 +74,7 @@ def _figures(watches: int, rounds: Sequence[_Round]) -> Iterator[Figure]:
             (ours.counting(r.deliveries), bare.counting(r.deliveries))
             for r, (ours, bare) in zip(rounds, net, strict=True)
         ],
-        f"its share of that: a message bears {rounds[-1].deliveries // rounds[-1].sent.count}",
+        f"its share of that: a message has {rounds[-1].deliveries // rounds[-1].sent.count}",
     )
 
 
@@ -83,13 +83,13 @@ def named(watches: int) -> str:
     return "1 watch" if watches == 1 else f"{watches:,} watches"
 
 
-def _in_turn(r: _Round) -> Turn:
-    """Return what the parts took by themselves."""
+def _parts(r: _Round) -> Measurement:
+    """Return the cost of the parts, one after the other."""
     return r.written.counting(r.deliveries).followed_by(r.reported)
 
 
 class _Load:
-    """Reports on a batch that so many watch, and the floors of that."""
+    """Reports on a batch with so many watches, and their floors."""
 
     def __init__(
         self, watches: int, seconds: float, ours: Side, bare: Side, client: Client, crowd: Peer
@@ -100,7 +100,7 @@ class _Load:
         self._bare = bare
         self._client = client
         self._crowd = crowd
-        self._calls = 1  # in a turn
+        self._calls = 1  # in a measurement
 
     async def round(self) -> _Round:
         work = await make_work(self._client, self._calls * _DOCUMENTS)
@@ -117,32 +117,32 @@ class _Load:
             written=written,
         )
 
-    async def _send(self, work: Work) -> tuple[Turn, dict[str, Any]]:
-        """Report on a batch to its end, and wait until the last watch has ended."""
+    async def _send(self, work: Work) -> tuple[Measurement, dict[str, Any]]:
+        """Report on a batch to its end, and wait for the end of the last watch."""
         await self._open(self._ours, watchers.WATCH, work.watch())
-        watch = Stopwatch(self._ours.pid)
+        stopwatch = Stopwatch(self._ours.pid)
         received, _ = await asyncio.gather(self._crowd.ask(do="drain"), self._drive(work))
         if received["transitions"] != len(work.document_ids) * len(STAGES):
             raise AssertionError(f"{received} of {len(work.document_ids)} documents")
-        return watch.stop(received["messages"], ended=received["ended_s"]), received
+        return stopwatch.stop(received["messages"], ended=received["ended_s"]), received
 
-    async def _report(self, work: Work) -> Turn:
-        """Report as much on a batch that nobody watches."""
-        watch = Stopwatch(self._ours.pid)
+    async def _report(self, work: Work) -> Measurement:
+        """Send as many reports on a batch without watches."""
+        stopwatch = Stopwatch(self._ours.pid)
         await self._drive(work)
-        return watch.stop(len(work.document_ids) * len(STAGES))
+        return stopwatch.stop(len(work.document_ids) * len(STAGES))
 
-    async def _write(self, messages: int, size: int) -> Turn:
-        """Have the bare server write as much to as many streams."""
+    async def _write(self, messages: int, size: int) -> Measurement:
+        """Let the bare server write as much to as many streams."""
         await self._open(self._bare, bare_grpc.WATCH, b"")
         publish = self._bare.call(bare_grpc.PUBLISH)
         each = max(1, round(messages / self._watches))
-        watch = Stopwatch(self._bare.pid)
+        stopwatch = Stopwatch(self._bare.pid)
         received, _ = await asyncio.gather(
             self._crowd.ask(do="drain"),
             publish(bare_grpc.published(each, size // messages, over=True)),
         )
-        return watch.stop(received["messages"], ended=received["ended_s"])
+        return stopwatch.stop(received["messages"], ended=received["ended_s"])
 
     async def _open(self, side: Side, method: str, request: bytes) -> None:
         await watchers.open_streams(self._crowd, side, method, request, self._watches)
@@ -158,5 +158,5 @@ class _Load:
 
 
 def _fitting(calls: int, times_too_long: float) -> int:
-    """Return how many calls would have taken as long as they should."""
+    """Return how many calls would have taken the intended time."""
     return max(1, round(calls / times_too_long))

@@ -1,4 +1,4 @@
-"""Figures beside their floors, and the lines that show them."""
+"""Figures beside their floors, and the lines that print them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.bench.turns import Turn
+from tests.bench.measurement import Measurement
 
 HEAD = f"{'':<42}{'stagecast':>14}{'floor':>14}{'times':>8}  the floor is"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """A figure and its floor; `times` is how many times the floor's time or CPU it takes.
+    """A figure and its floor; `times` is the ratio of their times or CPU.
 
-    What cannot be told is `None`.
+    `None` is a value that cannot be measured.
     """
 
     what: str
@@ -30,18 +30,20 @@ class Figure:
         return f"{self.what:<42}{value:>14}{floor:>14}{_shown(self.times):>8}  {self.beside}"
 
 
-def compare_rates(what: str, pairs: Iterable[tuple[Turn, Turn]], beside: str) -> Figure:
-    """Return how many were done in a second."""
-    rates = [(turn.rate, floor.rate) for turn, floor in pairs]
+def compare_rates(
+    what: str, pairs: Iterable[tuple[Measurement, Measurement]], beside: str
+) -> Figure:
+    """Compare the numbers done in a second."""
+    rates = [(ours.rate, floor.rate) for ours, floor in pairs]
     return _compare(what, "/s", rates, [floor / rate for rate, floor in rates], beside)
 
 
-def compare_cpu(what: str, pairs: Iterable[tuple[Turn, Turn]], beside: str) -> Figure:
-    """Return what one cost in CPU of the process that served it."""
+def compare_cpu(what: str, pairs: Iterable[tuple[Measurement, Measurement]], beside: str) -> Figure:
+    """Compare the CPU of the server process for one."""
     costs = [
-        (turn.cpu_us, floor.cpu_us)
-        for turn, floor in pairs
-        if turn.cpu_us is not None and floor.cpu_us is not None
+        (ours.cpu_us, floor.cpu_us)
+        for ours, floor in pairs
+        if ours.cpu_us is not None and floor.cpu_us is not None
     ]
     if not costs:
         return Figure(what=what, unit="µs", value=None, floor=None, times=None, beside=beside)
@@ -49,7 +51,7 @@ def compare_cpu(what: str, pairs: Iterable[tuple[Turn, Turn]], beside: str) -> F
 
 
 def compare_times(what: str, pairs: Iterable[tuple[float, float]], beside: str) -> Figure:
-    """Return how long something took; the pairs are in seconds."""
+    """Compare durations; the pairs are in seconds."""
     times = [(1e3 * took, 1e3 * floor) for took, floor in pairs]
     return _compare(what, "ms", times, [took / floor for took, floor in times], beside)
 
@@ -61,7 +63,7 @@ def _compare(
     times: list[float],
     beside: str,
 ) -> Figure:
-    """Return medians over the rounds; that of the ratios compares neighbours in time."""
+    """Return medians over the rounds; each ratio compares measurements of the same round."""
     return Figure(
         what=what,
         unit=unit,

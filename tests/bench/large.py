@@ -1,4 +1,4 @@
-"""A batch of 100,000 documents: what a watch, a list and a poll of it take, and the memory."""
+"""A batch of 100,000 documents: times of a watch, a poll and a stop, and the memory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.bench.batches import MAX_DOCUMENTS
 from tests.bench.figures import Figure
-from tests.bench.turns import Effort
+from tests.bench.measurement import Effort
 from tests.process import ServerProcess, running
 
 _DOCUMENTS = 100_000
 _WATCHES = 8
-_QUICK_S = 0.3  # a turn of less asks for a rough look
+_QUICK_S = 0.3  # shorter measurements mean rough figures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Seen:
-    """One watch up to the end of its snapshot."""
+class _SnapshotTimes:
+    """A watch up to the end of its snapshot."""
 
     first_s: float
     all_s: float
@@ -37,7 +37,7 @@ class _Seen:
 
 
 async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
-    """Yield figures that have no floor, but one watch for many."""
+    """Yield figures without a floor; that of many watches is one watch."""
     documents = _DOCUMENTS if effort.seconds > _QUICK_S else MAX_DOCUMENTS
     db = directory / "large.db"
     async with running(db) as server, Client(server.grpc) as client:
@@ -68,7 +68,7 @@ async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
         await asyncio.wait((reporting,))
         took = await _timed(client.controls.Stop(cs.StopRequest(**names)))
         yield _figure("all stopped in one call", "s", took)
-        yield _figure("most memory of the server", "MiB", _peak_mib(server))
+        yield _figure("peak memory of the server", "MiB", _peak_mib(server))
 
 
 def _figure(what: str, unit: str, value: float | None) -> Figure:
@@ -99,7 +99,7 @@ async def _report(client: Client, names: dict[str, Any], documents: int) -> None
             await client.reports.Report(rs.ReportRequest(**names, reports=reports))
 
 
-async def _watch(client: Client, names: dict[str, Any]) -> _Seen:
+async def _watch(client: Client, names: dict[str, Any]) -> _SnapshotTimes:
     began, first_s = time.perf_counter(), 0.0
     messages = largest = 0
     call = client.status.WatchBatch(s.WatchBatchRequest(**names))
@@ -110,7 +110,7 @@ async def _watch(client: Client, names: dict[str, Any]) -> _Seen:
         if message.snapshot.complete:
             break
     call.cancel()
-    return _Seen(
+    return _SnapshotTimes(
         first_s=first_s,
         all_s=time.perf_counter() - began,
         messages=messages,
@@ -128,7 +128,7 @@ def _id(number: int) -> str:
 
 
 def _peak_mib(server: ServerProcess) -> float | None:
-    """Return the most memory that a process has had, on Linux."""
+    """Return the peak memory of a process, on Linux."""
     status = Path(f"/proc/{server.process.pid}/status")
     if not status.exists():
         return None

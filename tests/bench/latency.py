@@ -1,7 +1,7 @@
-"""Latency: how long a lone report takes to reach all who watch its batch.
+"""Latency: how long a single report takes to reach all watches of its batch.
 
-Measured from the call, because its transition may arrive before its answer does; the answer's own
-time stands beside it, so that what lies between commit and delivery can be told.
+It is measured from the call, because the transition may arrive before the answer. The time of the
+answer is printed as well, to show what lies between commit and delivery.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from tests.bench import bare_grpc, peer, watchers
 from tests.bench.batches import make_work
 from tests.bench.fanout import named
 from tests.bench.figures import Figure, compare_times
+from tests.bench.measurement import Effort, repeat
 from tests.bench.peer import Peer
 from tests.bench.sides import REPORT, Call, Side, both
-from tests.bench.turns import Effort, repeat
 from tests.watches.pipeline import STAGES
 
 _DOCUMENTS = 2  # with a report for each stage, one after the other
-_REST_S = 0.02  # after which nobody is busy with the report before
+_PAUSE_S = 0.02  # after which no work of the last report is left
 _MESSAGE_BYTES = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Times:
-    """What lone calls of one turn took, in seconds: to be answered, and to be heard of by all."""
+    """Times of single calls in seconds: until the answer, and until all watches have it."""
 
     answered: float
     median: float
@@ -64,7 +64,7 @@ def _figures(watches: int, rounds: Sequence[tuple[_Times, _Times]]) -> Iterator[
 
 
 class _Lone:
-    """Lone reports on a batch that so many watch, and lone writes of the bare server."""
+    """Single reports on a batch with so many watches, and single writes of the bare server."""
 
     def __init__(self, watches: int, ours: Side, bare: Side, client: Client, crowd: Peer) -> None:
         self._watches = watches
@@ -94,19 +94,19 @@ class _Lone:
         await watchers.open_streams(self._crowd, side, method, request, self._watches)
 
     async def _time(self, call: Call, requests: Iterable[bytes]) -> _Times:
-        """Make calls, each when the one before has been heard of by all; the last ends all."""
+        """Make calls, each when the one before has reached all watches; then read to the end."""
         answered: list[float] = []
-        heard: list[float] = []
+        received: list[float] = []
         for request in requests:
-            await asyncio.sleep(_REST_S)
+            await asyncio.sleep(_PAUSE_S)
             await self._crowd.ask(do="expect")
             began = time.perf_counter()
             await call(request)
             answered.append(time.perf_counter() - began)
-            heard += [at - began for at in await self._crowd.ask(do="arrival_times")]
+            received += [at - began for at in await self._crowd.ask(do="arrival_times")]
         await self._crowd.ask(do="drain")
         return _Times(
             answered=statistics.median(answered),
-            median=statistics.median(heard),
-            p99=statistics.quantiles(heard, n=100, method="inclusive")[-1],
+            median=statistics.median(received),
+            p99=statistics.quantiles(received, n=100, method="inclusive")[-1],
         )

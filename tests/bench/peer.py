@@ -1,4 +1,4 @@
-"""Modules of this package as processes of their own, which answer lines of JSON on their pipes.
+"""Modules of this package as processes of their own, which answer lines of JSON on pipes.
 
 A peer ends when its stdin does, so none is left over however this process ends.
 """
@@ -14,14 +14,14 @@ from typing import Any
 
 from tests.process import ROOT, environment
 
-_PATIENCE_S = 120
+_TIMEOUT_S = 120
 _LINE_BYTES = 2**24
 
 Answer = Callable[[dict[str, Any]], Awaitable[object]]
 
 
 class Peer:
-    """A process that answers."""
+    """A process that answers questions."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -31,22 +31,22 @@ class Peer:
         """Return the answer to a question.
 
         Raises:
-            RuntimeError: the peer has ended; it has said why on stderr.
+            RuntimeError: the peer has ended; the reason is on stderr.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
         stdin.write(json.dumps(question).encode() + b"\n")
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             answer = await stdout.readline()
         if not answer:
-            raise RuntimeError(f"the peer has ended, asked {question}")
+            raise RuntimeError(f"the peer has ended at {question}")
         return json.loads(answer)
 
 
 @contextlib.asynccontextmanager
 async def running(module: str) -> AsyncIterator[Peer]:
-    """Run a module of this package for as long as the block."""
+    """Run a module of this package during the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", f"{__package__}.{module}"),
         stdin=asyncio.subprocess.PIPE,

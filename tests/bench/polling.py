@@ -1,6 +1,6 @@
-"""A client that polls on connections which it keeps, and hardly looks at what it gets.
+"""A client that polls on persistent connections, and hardly parses the answers.
 
-An answer that does not change always has the same length, so its end is known by counting.
+An answer that does not change always has the same length, so its end is found by counting bytes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import cast
 from stagecast.config import split_address
 
 _CONNECTIONS = 8
-_PATIENCE_S = 30
+_TIMEOUT_S = 30
 _STATUS_BYTES = len(b"HTTP/1.1 200")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Poll:
-    """A request, and what the server said to it once."""
+    """A request, and the server's answer to it."""
 
     address: str
     request: bytes
@@ -29,10 +29,10 @@ class Poll:
 
 
 async def try_poll(address: str, target: str, *, etag: str = "") -> Poll:
-    """Ask once; with an ETag, for what has changed since."""
+    """Send the request once; with an ETag, as a conditional one."""
     condition = f"If-None-Match: {etag}\r\n" if etag else ""
     request = f"GET {target} HTTP/1.1\r\nHost: {address}\r\n{condition}\r\n".encode()
-    async with asyncio.timeout(_PATIENCE_S):
+    async with asyncio.timeout(_TIMEOUT_S):
         reader, writer = await asyncio.open_connection(*split_address(address))
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
@@ -51,11 +51,11 @@ async def try_poll(address: str, target: str, *, etag: str = "") -> Poll:
 
 
 async def poll_for(seconds: float, poll: Poll) -> int:
-    """Poll as often as there is time for and return how many answers came."""
+    """Poll for so many seconds, as often as possible, and return the number of answers."""
     loop = asyncio.get_running_loop()
-    over = time.perf_counter() + seconds
-    pollers = [_Poller(poll, over) for _ in range(_CONNECTIONS)]
-    async with asyncio.timeout(seconds + _PATIENCE_S):
+    end = time.perf_counter() + seconds
+    pollers = [_Poller(poll, end) for _ in range(_CONNECTIONS)]
+    async with asyncio.timeout(seconds + _TIMEOUT_S):
         for poller in pollers:
 
             def same(it: _Poller = poller) -> _Poller:
@@ -66,19 +66,19 @@ async def poll_for(seconds: float, poll: Poll) -> int:
 
 
 class _Poller(asyncio.Protocol):
-    """One connection; `answers` is how many came until the time was over."""
+    """One connection; `answers` is their number until the end of the time."""
 
-    def __init__(self, poll: Poll, over: float) -> None:
+    def __init__(self, poll: Poll, end: float) -> None:
         self.answers: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._poll = poll
         self._status = poll.answer[:_STATUS_BYTES]
-        self._over = over
+        self._end = end
         self._count = 0
         self._missing = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._ask()
+        self._send()
 
     def data_received(self, data: bytes) -> None:
         if self._missing == len(self._poll.answer) and not data.startswith(self._status):
@@ -86,19 +86,19 @@ class _Poller(asyncio.Protocol):
         self._missing -= len(data)
         if self._missing == 0:
             self._count += 1
-            self._ask_again()
+            self._continue()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.answers.done():
             self.answers.set_exception(error or ConnectionError("the answer has changed"))
 
-    def _ask_again(self) -> None:
-        if time.perf_counter() < self._over:
-            self._ask()
+    def _continue(self) -> None:
+        if time.perf_counter() < self._end:
+            self._send()
         else:
             self.answers.set_result(self._count)
             self._transport.close()
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         self._missing = len(self._poll.answer)
         self._transport.write(self._poll.request)

@@ -1,6 +1,6 @@
 """Polls of the two REST paths, beside a bare route that answers as many bytes.
 
-A poll that names the ETag of what it has is told that nothing has changed.
+A poll with the ETag of the last answer gets a 304.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
 from tests.bench import bare_http, peer
 from tests.bench.batches import Work, make_work
 from tests.bench.figures import Figure, compare_cpu, compare_rates
+from tests.bench.measurement import Effort, Measurement, Stopwatch, repeat
 from tests.bench.polling import Poll, poll_for, try_poll
 from tests.bench.sides import REPORT, connect
-from tests.bench.turns import Effort, Stopwatch, Turn, repeat
 from tests.grpc_calls import unary_unary
 from tests.process import running
 
 _DATASETS = 10  # of a batch each
 _DOCUMENTS = 10  # of a batch
-_REPORTS = 25  # on a batch: half of what would end it
+_REPORTS = 25  # on a batch: half of those that would end it
 
 
 async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
@@ -44,7 +44,7 @@ async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
 
 
 async def _ingest(address: str) -> list[Work]:
-    """Create datasets whose documents are on their way."""
+    """Create datasets whose documents are in progress."""
     async with Client(address) as client, connect(address) as channel:
         works = [await make_work(client, _DOCUMENTS) for _ in range(_DATASETS)]
         for work in works:
@@ -66,15 +66,16 @@ def _targets(works: Sequence[Work]) -> Iterator[tuple[str, str]]:
 async def _compare(
     what: str, ours: Poll, floor: Poll, pids: tuple[int, int], effort: Effort, beside: str
 ) -> list[Figure]:
-    async def one_round() -> tuple[Turn, Turn]:
-        return await _turn(ours, pids[0], effort.seconds), await _turn(
-            floor, pids[1], effort.seconds
+    async def one_round() -> tuple[Measurement, Measurement]:
+        return (
+            await _measure_polls(ours, pids[0], effort.seconds),
+            await _measure_polls(floor, pids[1], effort.seconds),
         )
 
     rounds = await repeat(one_round, effort)
     return [compare_rates(what, rounds, beside), compare_cpu("  CPU a poll", rounds, beside)]
 
 
-async def _turn(poll: Poll, pid: int, seconds: float) -> Turn:
-    watch = Stopwatch(pid)
-    return watch.stop(await poll_for(seconds, poll))
+async def _measure_polls(poll: Poll, pid: int, seconds: float) -> Measurement:
+    stopwatch = Stopwatch(pid)
+    return stopwatch.stop(await poll_for(seconds, poll))

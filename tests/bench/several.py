@@ -12,14 +12,14 @@ from stagecast.client import Client
 from stagecast.v1 import status_service_pb2 as s
 from tests.bench.batches import Work, make_work
 from tests.bench.figures import Figure, compare_times
+from tests.bench.measurement import Effort, repeat
 from tests.bench.sides import REPORT, connect
-from tests.bench.turns import Effort, repeat
 from tests.bench.watchers import WATCH
 from tests.grpc_calls import read, unary_stream, unary_unary
 from tests.process import running
 
 _DOCUMENTS = 4  # with a report for each stage, one after the other
-_REST_S = 0.02
+_PAUSE_S = 0.02  # after which no work of the last report is left
 
 
 async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
@@ -41,21 +41,21 @@ async def measure(directory: Path, effort: Effort) -> AsyncIterator[Figure]:
 
 
 async def _pushed_after(work: Work, reported_to: str, watched_at: str) -> list[float]:
-    """Return how long after the answer to each report the watch has it, in seconds."""
-    spans: list[float] = []
+    """Return how many seconds after its answer each report reaches the watch."""
+    delays: list[float] = []
     async with connect(reported_to) as reporting, connect(watched_at) as watching:
         call = unary_unary(reporting, REPORT)
         stream = unary_stream(watching, WATCH)(work.watch())
         for number, request in enumerate(work.by_stage(1), start=work.revision + 1):
-            await asyncio.sleep(_REST_S)
+            await asyncio.sleep(_PAUSE_S)
             answer = asyncio.create_task(_answered_at(call(request)))
             while s.WatchBatchResponse.FromString(await read(stream)).revision < number:
                 pass
-            heard_at = time.perf_counter()
-            # The push of the same server may overtake the answer.
-            spans.append(max(1e-6, heard_at - await answer))
+            received_at = time.perf_counter()
+            # A push of the same server may arrive before the answer.
+            delays.append(max(1e-6, received_at - await answer))
         stream.cancel()
-    return spans
+    return delays
 
 
 async def _answered_at(answer: Awaitable[bytes]) -> float:

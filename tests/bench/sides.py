@@ -1,6 +1,6 @@
-"""The two gRPC servers that take turns, stagecast's and the bare one, and the calls on them.
+"""The two gRPC servers that are compared, stagecast's and the bare one, and the calls on them.
 
-Requests are encoded before, and answers decoded after what is measured.
+Requests are encoded before a measurement, and answers decoded after it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.process import running
 
 REPORT = "/stagecast.v1.ReportService/Report"
 
-_PATIENCE_S = 120
+_TIMEOUT_S = 120
 
 Call = Callable[[bytes], Awaitable[bytes]]
 
@@ -34,13 +34,13 @@ class Side:
     channel: aio.Channel
 
     def call(self, method: str) -> Call:
-        """Return a method that takes and gives bytes."""
+        """Return a method that takes and returns bytes."""
         return unary_unary(self.channel, method)
 
 
 @contextlib.asynccontextmanager
 async def both(db: Path) -> AsyncIterator[tuple[Side, Side]]:
-    """Run stagecast on a fresh file, and the bare server, for as long as the block."""
+    """Run stagecast on a new file, and the bare server, during the block."""
     async with running(db) as server, peer.running("bare_grpc") as bare:
         bare_address = await bare.ask()
         async with connect(server.grpc) as channel, connect(bare_address) as bare_channel:
@@ -61,22 +61,22 @@ def connect(address: str) -> aio.Channel:
 async def drive(
     call: Call, requests: Iterable[bytes], *, in_flight: int, seconds: float
 ) -> list[bytes]:
-    """Keep calls under way until there are no more requests or the time is over.
+    """Keep calls in flight until there are no more requests or the time is over.
 
     Returns:
         The answers.
     """
-    over = time.perf_counter() + seconds
+    end = time.perf_counter() + seconds
     waiting = iter(requests)
     answers: list[bytes] = []
 
     async def work() -> None:
         for request in waiting:
             answers.append(await call(request))
-            if time.perf_counter() > over:
+            if time.perf_counter() > end:
                 return
 
-    async with asyncio.timeout(_PATIENCE_S), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(_TIMEOUT_S), asyncio.TaskGroup() as group:
         for _ in range(in_flight):
             group.create_task(work())
     return answers

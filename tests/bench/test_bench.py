@@ -1,4 +1,4 @@
-"""The benchmark itself, in a size that proves nothing but that it works."""
+"""The benchmark itself, in a size that only proves that it works."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 _TINY = ("--seconds", "0.05", "--rounds", "1", "--watches", "1", "--watches", "30")
 
-# What is left of a difference may drown in the noise of a run as short as this.
+# A difference may drown in the noise of so short a run.
 _NUMBER = r"(-?[0-9][0-9,]*(?:\.[0-9]+)?)"
 _FIGURE = re.compile(rf".{{42}} *{_NUMBER} (/s|µs|ms|s) +{_NUMBER} \2 +{_NUMBER}  .*")
 _WITHOUT_FLOOR = re.compile(rf".{{42}} *{_NUMBER} (?:s|KiB|MiB) +n/a +n/a  ")
@@ -46,7 +46,7 @@ async def test_each_part_prints_every_figure_beside_its_floor(part: str, lines: 
     assert head.endswith("the floor is")
     assert len(figures) == lines
     for figure in figures:
-        # CPU can only be told on Linux, and where it does not drown in the noise.
+        # CPU can only be measured on Linux, and where it does not drown in the noise.
         if "CPU" in figure and _UNKNOWN.fullmatch(figure):
             continue
         actual = _FIGURE.fullmatch(figure) or _WITHOUT_FLOOR.fullmatch(figure)

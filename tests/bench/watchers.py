@@ -1,7 +1,7 @@
-"""Watching clients, in a process of their own so that they are not what is measured.
+"""Watching clients, in a process of their own so that they are not measured.
 
-They count messages and decode none; only what the first of them received is decoded, when all is
-over, to count the transitions.
+They count messages and decode none; only the messages of the first are decoded at the end, to count
+the transitions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def open_streams(crowd: Peer, side: Side, method: str, request: bytes, wat
 
 
 class _Watchers:
-    """What answers."""
+    """The commands of the process; `do` of a question names the method."""
 
     def __init__(self) -> None:
         self._channels: list[aio.Channel] = []
@@ -56,8 +56,8 @@ class _Watchers:
         await asyncio.gather(*(stream.initial_metadata() for stream in self._streams))
 
     async def expect(self) -> None:
-        """Begin to wait for one message on each stream."""
-        self._awaited = [asyncio.create_task(_arrival(stream)) for stream in self._streams]
+        """Start to wait for one message on each stream."""
+        self._awaited = [asyncio.create_task(_arrival_time(stream)) for stream in self._streams]
         await asyncio.sleep(0)
 
     async def arrival_times(self) -> list[float]:
@@ -67,7 +67,7 @@ class _Watchers:
     async def drain(self) -> dict[str, Any]:
         """Read every stream to its end and return what all received."""
         first, others = await asyncio.gather(
-            _keep(self._streams[0]), asyncio.gather(*map(_count, self._streams[1:]))
+            _collect(self._streams[0]), asyncio.gather(*map(_count, self._streams[1:]))
         )
         ended_s = time.perf_counter()
         for channel in self._channels:
@@ -80,12 +80,12 @@ class _Watchers:
         }
 
 
-async def _arrival(stream: _Stream) -> float:
+async def _arrival_time(stream: _Stream) -> float:
     await stream.read()
     return time.perf_counter()
 
 
-async def _keep(stream: _Stream) -> list[bytes]:
+async def _collect(stream: _Stream) -> list[bytes]:
     return [message async for message in _messages(stream)]
 
 
@@ -98,7 +98,7 @@ async def _count(stream: _Stream) -> tuple[int, int]:
 
 
 async def _messages(stream: _Stream) -> AsyncIterator[bytes]:
-    """Yield the rest of a stream; `async for` over the stream does not go with `read`."""
+    """Yield the rest of a stream; `async for` over a stream cannot be mixed with `read`."""
     while isinstance(message := await stream.read(), bytes):
         yield message
 

@@ -1,4 +1,4 @@
-"""The floor of the store: rows that are appended to a bare SQLite table without a look."""
+"""The floor of the store: rows appended to a plain SQLite table, without reading anything."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sqlite_utils.utils import sqlite3
 
-_ROW_BYTES = 250  # about what a transition takes in the log
+_ROW_BYTES = 250  # about the size of a transition in the log
 
 
 def append(path: Path, rows: int, *, commit_every: int) -> None:
-    """Append rows, flushed to disk with each commit as the store's are."""
+    """Append rows, flushed to disk with each commit as in the store."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

@@ -65,16 +65,16 @@ async def used(config: Config) -> Config:
 async def test_store_names_the_limit_of_open_files(
     used: Config, use: Callable[[Path], object], left: int
 ) -> None:
-    with files_left(left) as reported, pytest.raises(StartError) as failed:
+    with files_left(left) as message, pytest.raises(StartError) as failed:
         use(used.db)
-    assert str(failed.value).endswith(reported)
+    assert str(failed.value).endswith(message)
 
 
 @pytest.mark.parametrize("left", range(5))
 async def test_copy_names_the_limit_of_open_files(used: Config, tmp_path: Path, left: int) -> None:
-    with files_left(left) as reported, pytest.raises(StartError) as failed:
+    with files_left(left) as message, pytest.raises(StartError) as failed:
         copy_file(used.db, tmp_path / "copy.db", overwrite=False)
-    assert str(failed.value).endswith(reported)
+    assert str(failed.value).endswith(message)
     assert not (tmp_path / "copy.db").exists()
 
 
@@ -87,15 +87,15 @@ def test_tls_files_and_ports_name_the_limit_of_open_files(
         (1, partial(_make_tls, secured)),
         (0, partial(check_ports, config)),
     ):
-        with files_left(left) as reported, pytest.raises(StartError) as failed:
+        with files_left(left) as message, pytest.raises(StartError) as failed:
             use()
-        assert str(failed.value).endswith(reported)
+        assert str(failed.value).endswith(message)
 
 
 def test_text_of_the_demo_names_the_limit_of_open_files() -> None:
-    with scratch() as parsed, files_left(0) as reported, pytest.raises(IngestionError) as failed:
+    with scratch() as parsed, files_left(0) as message, pytest.raises(IngestionError) as failed:
         parse(Path(__file__), parsed)
-    assert str(failed.value) == reported
+    assert str(failed.value) == message
 
 
 async def test_call_names_the_limit_of_open_files() -> None:
@@ -103,9 +103,9 @@ async def test_call_names_the_limit_of_open_files() -> None:
     async with Client(address) as client:
         with files_left(0), pytest.raises(aio.AioRpcError) as failed:
             await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
-        with files_left(0) as reported:
+        with files_left(0) as message:
             line = describe(failed.value, address, tls=False)
-    assert line == f"cannot reach {address}: {reported}"
+    assert line == f"cannot reach {address}: {message}"
 
 
 def test_limit_of_the_whole_system_is_named_as_such() -> None:
@@ -114,12 +114,12 @@ def test_limit_of_the_whole_system_is_named_as_such() -> None:
 
 
 def test_limit_is_not_blamed_for_another_failure() -> None:
-    for error, reported in (
+    for error, message in (
         (sqlite3.OperationalError("unable to open database file"), "unable to open database file"),
         (OSError(errno.EACCES, "Permission denied", "a.db"), "Permission denied"),
         (OSError(None, "it has no end"), "it has no end"),
         (OSError("no number"), "no number"),
     ):
-        assert reason_of(error) == reported
+        assert reason_of(error) == message
     with files_left(0):
         assert reason_of(OSError(errno.EACCES, "Permission denied")) == "Permission denied"

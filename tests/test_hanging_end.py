@@ -1,4 +1,4 @@
-"""A server whose disk hangs stops when it is told to, and logs what it abandoned."""
+"""A server whose disk hangs stops on SIGTERM, and logs what it abandoned."""
 
 from __future__ import annotations
 

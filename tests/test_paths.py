@@ -107,7 +107,7 @@ def test_pipe_of_a_shell_is_read_to_its_end() -> None:
 def test_silent_pipe_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert read_file(pipe) == b"", "nobody writes to it"
+    assert read_file(pipe) == b"", "it has no writer"
     monkeypatch.setattr(paths, "_TIMEOUT_S", 0.01)
     writer = os.open(pipe, os.O_RDWR)
     try:

@@ -182,22 +182,22 @@ async def test_clients_still_need_a_certificate_after_a_renewal(
     config: Config, authority: Authority, ours: Certificate
 ) -> None:
     mine = authority.issue("client")
-    shown: dict[str, Any] = {"cert": mine.cert, "cert_key": mine.key}
+    pair: dict[str, Any] = {"cert": mine.cert, "cert_key": mine.key}
     strict = dataclasses.replace(config, tls_client_ca=authority.ca)
     async with App(strict) as server:
         authority.issue("server")
         await _until_shown(server.grpc_address, ours.cert.read_text())
-        async with Client(server.grpc_address, ca=authority.ca) as nobody:
+        async with Client(server.grpc_address, ca=authority.ca) as without:
             with pytest.raises(aio.AioRpcError, match="Socket closed"):
-                await nobody.status.ListDatasets(ss.ListDatasetsRequest())
-        async with Client(server.grpc_address, ca=authority.ca, **shown) as known:
-            assert not (await known.status.ListDatasets(ss.ListDatasetsRequest())).datasets
+                await without.status.ListDatasets(ss.ListDatasetsRequest())
+        async with Client(server.grpc_address, ca=authority.ca, **pair) as with_cert:
+            assert not (await with_cert.status.ListDatasets(ss.ListDatasetsRequest())).datasets
         await _until_shown(server.http_address, ours.cert.read_text())
         url = f"https://{server.http_address}/healthz"
         trusting = ssl.create_default_context(cafile=authority.ca)
-        async with httpx.AsyncClient(verify=trusting, timeout=60) as nobody_on_http:
+        async with httpx.AsyncClient(verify=trusting, timeout=60) as http_without:
             with pytest.raises(httpx.HTTPError):
-                await nobody_on_http.get(url)
+                await http_without.get(url)
         trusting.load_cert_chain(mine.cert, mine.key)
-        async with httpx.AsyncClient(verify=trusting, timeout=60) as known_on_http:
-            assert (await known_on_http.get(url)).json() == {"alive": True}
+        async with httpx.AsyncClient(verify=trusting, timeout=60) as http_with:
+            assert (await http_with.get(url)).json() == {"alive": True}

@@ -68,9 +68,9 @@ async def test_grpcurl_and_curl_connect_with_tls(
     grpcurl = Command("grpcurl", "-cacert", str(authority.ca), home=tmp_path)
     listed = await grpcurl.run("-H", f"authorization: Bearer {key}", server.grpc, LIST)
     assert (listed.code, listed.answers) == (0, [{}]), listed.err
-    nobody = await grpcurl.run(server.grpc, LIST)
-    assert nobody.code == 64 + 16
-    assert "CREDENTIALS_MISSING" in nobody.err
+    without_key = await grpcurl.run(server.grpc, LIST)
+    assert without_key.code == 64 + 16
+    assert "CREDENTIALS_MISSING" in without_key.err
     open_to_all = await grpcurl.run(server.grpc, "grpc.health.v1.Health/Check")
     assert open_to_all.answers == [{"status": "SERVING"}], open_to_all.err
     url = f"https://{server.http}{COGNEE}"
@@ -110,9 +110,9 @@ async def test_handshakes_that_never_end_count_as_connections(
         assert not any(reader.at_eof() for reader, _ in peers[:5])
         for _, writer in peers:
             writer.close()
-        requested = ("--cacert", authority.ca, f"https://{server.http}/healthz")
+        health = ("--cacert", authority.ca, f"https://{server.http}/healthz")
         async with asyncio.timeout(60):
-            while (await curl(*requested)).out != '{"alive":true}':
+            while (await curl(*health)).out != '{"alive":true}':
                 pass
         assert await server.stop() == 0
         assert "ERROR" not in (tmp_path / "s.db.log").read_text()
@@ -129,14 +129,18 @@ async def test_client_and_commands_watch_over_tls(
         request = ss.WatchBatchRequest(dataset_id=dataset_id, batch_id="b1")
         messages = [message async for message in client.watch(request)]
     assert messages[-1].batch.state
-    value = {"STAGECAST_KEY": key, "STAGECAST_CA": str(authority.ca), "STAGECAST_GRPC": server.grpc}
+    variables = {
+        "STAGECAST_KEY": key,
+        "STAGECAST_CA": str(authority.ca),
+        "STAGECAST_GRPC": server.grpc,
+    }
     for command in ("status", "history", "retry", "batches"):
         names = () if command == "batches" else (dataset_id, "b1")
-        ended = await stagecast(command, *names, **value)
+        ended = await stagecast(command, *names, **variables)
         assert (ended.code, ended.err) == (0, "")
         assert ended.out
-    named = ("--key", key, "--ca", authority.ca, "--grpc", server.grpc)
-    ended = await stagecast("status", dataset_id, *named)
+    options = ("--key", key, "--ca", authority.ca, "--grpc", server.grpc)
+    ended = await stagecast("status", dataset_id, *options)
     assert ended.code == 0, ended.err
 
 
@@ -144,8 +148,8 @@ async def test_client_and_commands_watch_over_tls(
 async def test_demo_uses_a_server_with_tls_and_keys(
     server: ServerProcess, authority: Authority, key: str
 ) -> None:
-    requested = ("demo", "--grpc", server.grpc, "--http", server.http, "--ca", authority.ca)
-    ended = await stagecast(*requested, STAGECAST_KEY=key)
+    command = ("demo", "--grpc", server.grpc, "--http", server.http, "--ca", authority.ca)
+    ended = await stagecast(*command, STAGECAST_KEY=key)
     assert (ended.code, ended.err) == (0, "")
     assert f"GET https://{server.http}{COGNEE}" in ended.out
     assert f"grpcurl -cacert {authority.ca} -H" in ended.out
@@ -177,15 +181,15 @@ async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
         ended = await stagecast("batches", "--grpc", server.grpc, *trust, STAGECAST_KEY=key)
         assert ended.code == 2
         [line] = ended.err.splitlines()
-        reported = f"Error: cannot reach {server.grpc}: its certificate is not trusted ("
-        assert line.startswith(reported)
+        error = f"Error: cannot reach {server.grpc}: its certificate is not trusted ("
+        assert line.startswith(error)
     missing = await stagecast("batches", "--ca", tmp_path / "missing")
     assert (missing.code, missing.err) == (
         2,
         f"Error: cannot read {tmp_path / 'missing'}: No such file or directory\n",
     )
-    for value in (("--ca", __file__), ("--cert", __file__, "--cert-key", other)):
-        no_pem = await stagecast("batches", *value)
+    for options in (("--ca", __file__), ("--cert", __file__, "--cert-key", other)):
+        no_pem = await stagecast("batches", *options)
         assert no_pem.code == 2
         assert no_pem.err.startswith(f"Error: {__file__} holds no certificate in PEM: ")
     half = await stagecast("batches", "--cert", other)
@@ -226,8 +230,8 @@ async def test_command_without_a_client_certificate_names_likely_causes(
     strict: ServerProcess, authority: Authority
 ) -> None:
     why = "it hung up at once; does it want a certificate of yours (--cert), or another one"
-    requested = ("--grpc", strict.grpc, "--ca", authority.ca)
-    await _check_error(f"cannot reach {strict.grpc}: {why}?", *requested)
+    options = ("--grpc", strict.grpc, "--ca", authority.ca)
+    await _check_error(f"cannot reach {strict.grpc}: {why}?", *options)
 
 
 @pytest.mark.slow
@@ -236,8 +240,8 @@ async def test_command_with_tls_says_that_the_server_has_none(
 ) -> None:
     async with running(tmp_path / "plain.db") as server:
         for trust in (("--tls",), ("--ca", authority.ca)):
-            reported = f"cannot reach {server.grpc}: what answers there speaks no TLS; "
-            await _check_error(reported, "--grpc", server.grpc, *trust)
+            error = f"cannot reach {server.grpc}: what answers there speaks no TLS; "
+            await _check_error(error, "--grpc", server.grpc, *trust)
 
 
 @pytest.mark.slow
@@ -246,8 +250,8 @@ async def test_command_says_that_the_certificate_is_for_another_host(
 ) -> None:
     options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
     async with running(tmp_path / "s.db", *options, grpc="[::1]:0") as server:
-        reported = f"cannot reach {server.grpc}: its certificate is for another host"
-        await _check_error(reported, "--grpc", server.grpc, "--ca", authority.ca)
+        error = f"cannot reach {server.grpc}: its certificate is for another host"
+        await _check_error(error, "--grpc", server.grpc, "--ca", authority.ca)
 
 
 async def _check_error(beginning: str, *options: str | Path) -> None:
@@ -262,13 +266,13 @@ async def test_only_clients_with_a_certificate_connect(
 ) -> None:
     mine = authority.issue("client")
     theirs = Authority(tmp_path, "other").issue("stranger")
-    shown = ("--cert", mine.cert, "--key", mine.key)
+    with_cert = ("--cert", mine.cert, "--key", mine.key)
     url = f"https://{strict.http}{COGNEE}"
-    bearing = ("-H", f"X-Api-Key: {key}")
-    assert (await curl("--cacert", authority.ca, *bearing, *shown, url)).out == "{}"
+    with_key = ("-H", f"X-Api-Key: {key}")
+    assert (await curl("--cacert", authority.ca, *with_key, *with_cert, url)).out == "{}"
     stranger = ("--cert", theirs.cert, "--key", theirs.key)
     for bad in ((), stranger):
-        assert (await curl("--cacert", authority.ca, *bearing, *bad, url)).code != 0
+        assert (await curl("--cacert", authority.ca, *with_key, *bad, url)).code != 0
     async with Client(
         strict.grpc, key=key, ca=authority.ca, cert=mine.cert, cert_key=mine.key
     ) as client:
@@ -284,8 +288,8 @@ async def test_client_certificate_does_not_replace_a_key(
     strict: ServerProcess, authority: Authority, tmp_path: Path
 ) -> None:
     mine = authority.issue("client")
-    value = ("--ca", authority.ca, "--cert", mine.cert, "--cert-key", mine.key)
-    ended = await stagecast("batches", "--grpc", strict.grpc, *value)
+    options = ("--ca", authority.ca, "--cert", mine.cert, "--cert-key", mine.key)
+    ended = await stagecast("batches", "--grpc", strict.grpc, *options)
     assert ended.code == 2
     assert "CREDENTIALS_MISSING" in ended.err
 

@@ -49,7 +49,7 @@ async def test_each_part_prints_every_figure_beside_its_floor(part: str, lines: 
         # CPU can only be measured on Linux, and where it does not drown in the noise.
         if "CPU" in figure and _UNKNOWN.fullmatch(figure):
             continue
-        actual = _FIGURE.fullmatch(figure) or _WITHOUT_FLOOR.fullmatch(figure)
-        assert actual, figure
-        numbers = [each for each in actual.groups() if each[0].isdigit()]
+        match = _FIGURE.fullmatch(figure) or _WITHOUT_FLOOR.fullmatch(figure)
+        assert match, figure
+        numbers = [each for each in match.groups() if each[0].isdigit()]
         assert all(float(number.replace(",", "")) > 0 for number in numbers), figure

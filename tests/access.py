@@ -1,4 +1,4 @@
-"""Keys for tests, and the authenticator of a server that asks for none."""
+"""Keys for tests, and an authenticator that requires none."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.clock import Clock
 ANY_CALLER = Caller(principal=ANYBODY)
 
 
-def asking_nobody(store: Store) -> Authenticator:
-    """Return what lets everybody in."""
+def open_authenticator(store: Store) -> Authenticator:
+    """Return an authenticator that requires no credentials."""
     key_cache = KeyCache(store, asyncio.Event(), on_change=lambda: None)
     return Authenticator(key_cache, verifier=None, clock=Clock(), required=False)
 
@@ -31,7 +31,7 @@ def asking_nobody(store: Store) -> Authenticator:
 async def create_key(
     store: Store, *, name: str, scopes: frozenset[Scope], visible: Visibility, lives_us: int | None
 ) -> tuple[str, ApiKey]:
-    """Make a key, and return it with what is kept of it."""
+    """Make a key, and return it with its record in the store."""
     secret, key = await make_new_key(
         store, name=name, scopes=scopes, visible=visible, lives_us=lives_us
     )
@@ -46,7 +46,7 @@ async def make_key(
     lives_s: float | None = None,
     clock: Callable[[], int] = wall_clock,
 ) -> str:
-    """Make a key as another process would, with all scopes if none is named; return it."""
+    """Make and return a key as another process would, with all scopes by default."""
     async with opened_store(db, clock=clock) as store:
         key, _ = await create_key(
             store,

@@ -1,4 +1,4 @@
-"""gRPC calls with the types that the stubs of its libraries leave out."""
+"""gRPC calls with the types that are missing in the stubs of the libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Message = TypeVar("_Message")
 
 
 class HealthStub(health_pb2_grpc.HealthStub):
-    """The stub of the library, with its RPCs."""
+    """The stub of the library, with the types of its RPCs."""
 
     Check: aio.UnaryUnaryMultiCallable[
         health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
@@ -22,17 +22,17 @@ class HealthStub(health_pb2_grpc.HealthStub):
 
 
 def unary_unary(channel: aio.Channel, method: str) -> aio.UnaryUnaryMultiCallable[bytes, bytes]:
-    """Return a method that takes and gives bytes."""
+    """Return a method from bytes to bytes."""
     return channel.unary_unary(method)
 
 
 def unary_stream(channel: aio.Channel, method: str) -> aio.UnaryStreamMultiCallable[bytes, bytes]:
-    """Return a method that takes bytes and gives a stream of them."""
+    """Return a method from bytes to a stream of bytes."""
     return channel.unary_stream(method)
 
 
 def stream_stream(channel: aio.Channel, method: str) -> aio.StreamStreamMultiCallable[bytes, bytes]:
-    """Return a method that takes a stream of bytes and gives another."""
+    """Return a method from a stream of bytes to another."""
     return channel.stream_stream(method)
 
 
@@ -40,4 +40,4 @@ async def read(call: aio.UnaryStreamCall[Any, _Message]) -> _Message:
     """Return the next message of a stream that has not ended."""
     message = await call.read()
     assert message is not aio.EOF, "the stream has ended"
-    return cast("_Message", message)  # to its stub, the mark of the end is any object
+    return cast("_Message", message)  # `aio.EOF` has the type `object` in the stubs

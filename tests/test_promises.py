@@ -30,8 +30,8 @@ def test_documented_limits_are_those_of_the_code() -> None:
     rows = operations.partition("| what | limit | option |")[2].partition("\n\n")[0]
     documented = [row.split(" | ")[1] for row in rows.splitlines()[2:]]
     ours, mib, kib = Config(), 1 << 20, 1 << 10
-    answer_s, unread_mib = unread_answers._HURRIED_S, ours.max_waiting_bytes // mib
-    few, hurried_s = request_reader._FEW, request_reader._HURRIED_S
+    answer_s, unread_mib = unread_answers._SHORT_TIMEOUT_S, ours.max_waiting_bytes // mib
+    many, short_s = request_reader._MANY, request_reader._SHORT_TIMEOUT_S
     assert documented == [
         f"{ours.max_watches_per_caller:,}",
         f"{ours.max_watches:,}",
@@ -44,7 +44,7 @@ def test_documented_limits_are_those_of_the_code() -> None:
         f"{ours.max_message_bytes // mib} MiB, {ours.max_header_bytes // kib} KiB",
         f"{ours.max_url_bytes // kib} KiB, {ours.max_header_bytes // kib} KiB",
         f"{ours.request_s:.0f} s",
-        f"{ours.request_s:.0f} s; {hurried_s:.0f} s while {few} others are on their way",
+        f"{ours.request_s:.0f} s; {short_s:.0f} s while {many} others are on their way",
         f"{connection.BUSY_TIMEOUT_MS / 1_000:.0f} s",
         f"{ours.request_s:.0f} s",
         f"{protocol._MAX_PIPELINED} more",

@@ -161,7 +161,7 @@ async def test_demo_uses_a_server_with_tls_and_keys(
     ("options", "line"),
     [
         ((), "Error: {grpc} wants a key: --key or STAGECAST_KEY (CREDENTIALS_MISSING)\n"),
-        (("--key", "wrong"), "Error: the key is unknown (CREDENTIALS_INVALID)\n"),
+        (("--key", "wrong"), "Error: unknown key (CREDENTIALS_INVALID)\n"),
     ],
 )
 async def test_command_without_a_good_key_says_so_in_one_line(

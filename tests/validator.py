@@ -1,7 +1,7 @@
-"""Checks what watchers received: ordered, unique, gapless, atomic, fitting, resumable.
+"""Checks the messages of watchers: ordered, unique, gapless, atomic, valid, resumable.
 
-The idea is that of etcd's robustness tests: clients record what they see, whatever is done to them
-and to the server, and one validator holds every record against what a watch promises.
+The idea is that of etcd's robustness tests: clients record what they receive, whatever faults are
+injected, and one validator checks every record against the guarantees of a watch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _ENDED = {r.DOCUMENT_STATE_SUCCEEDED, r.DOCUMENT_STATE_FAILED, r.DOCUMENT_STATE_
 _NONE = {r.DOCUMENT_STATE_UNSPECIFIED}
 _RUNNING = {r.DOCUMENT_STATE_RUNNING}
 
-# For each kind, the states that it leads from and to; stated here again, apart from the model.
-_FITTING = {
+# For each kind, the states before and after it; stated independently of the model.
+_VALID = {
     r.TRANSITION_KIND_REGISTERED: (_NONE, {r.DOCUMENT_STATE_PENDING}),
     r.TRANSITION_KIND_STARTED: (_OPEN | _ENDED, _RUNNING),
     r.TRANSITION_KIND_STAGE_ENTERED: (_OPEN, {r.DOCUMENT_STATE_RUNNING, r.DOCUMENT_STATE_PAUSED}),
@@ -51,17 +51,17 @@ _COUNTED = {
 
 @dataclass
 class WatchRecord:
-    """What one watcher knows, message by message, across all its streams.
+    """The record of one watcher across all its streams.
 
-    Give it each message with `receive`, and say `hang_up` when a stream ends before its time.
-    Every check is an assertion.
+    Pass each message to `receive`, and call `hang_up` when a stream ends early. Every check is an
+    assertion.
 
     Attributes:
-        transitions: all that are settled by a token, by revision.
-        documents: as the settled messages leave them.
-        snapshots: how many snapshots were completed.
+        transitions: those confirmed by a token, by revision.
+        documents: their state after the confirmed messages.
+        snapshots: the number of complete snapshots.
         began: the revision of the last snapshot; transitions are known after it.
-        hangups: how many streams ended before their time.
+        hangups: the number of streams that ended early.
     """
 
     transitions: dict[int, r.Transition] = field(default_factory=dict)
@@ -74,17 +74,17 @@ class WatchRecord:
     hangups: int = 0
     messages: int = 0
     _parts: list[s.WatchBatchResponse] = field(default_factory=list)
-    _settled_at: set[int] = field(default_factory=set)
+    _confirmed_at: set[int] = field(default_factory=set)
 
     def receive(self, message: s.WatchBatchResponse) -> None:
-        """Take a message; what it says counts once a token settles it."""
+        """Record a message; it counts once a token confirms it."""
         self.messages += 1
         self._parts.append(message)
         if not message.resume_token:
-            assert not message.HasField("batch"), "a part bears no batch"
+            assert not message.HasField("batch"), "a part has no batch"
             if not (message.HasField("snapshot") or message.transitions or message.progress):
                 self._parts.pop()
-                assert not message.revision, "a heartbeat before a snapshot is whole tells nothing"
+                assert not message.revision, "a heartbeat during a snapshot has no revision"
             return
         parts, self._parts = self._parts, []
         if any(part.HasField("snapshot") for part in parts):
@@ -99,18 +99,18 @@ class WatchRecord:
         self._check_counts(message.batch)
 
     def hang_up(self) -> None:
-        """The stream broke; parts that no token settled come again."""
+        """Record that the stream broke; parts without a token will be sent again."""
         self.hangups += 1
         self._parts = []
 
     def check_atomic(self, calls: Iterable[range]) -> None:
-        """Check that this watcher's tokens never lie inside what one call changed."""
+        """Check that no token of this watcher is between the revisions of one call."""
         for call in calls:
-            inside = set(call[:-1]) & self._settled_at
-            assert not inside, f"a token lies inside the call {call}: {inside}"
+            inside = set(call[:-1]) & self._confirmed_at
+            assert not inside, f"a token is inside the call {call}: {inside}"
 
     def _take_snapshot(self, parts: list[s.WatchBatchResponse]) -> None:
-        assert all(part.HasField("snapshot") for part in parts), "a snapshot stands alone"
+        assert all(part.HasField("snapshot") for part in parts), "a snapshot has no transitions"
         assert not any(part.transitions or part.progress for part in parts)
         assert [p.snapshot.complete for p in parts] == [False] * (len(parts) - 1) + [True]
         assert len({part.revision for part in parts}) == 1, "a snapshot is as of one revision"
@@ -121,10 +121,10 @@ class WatchRecord:
         self.transitions.clear()
         self.revision = self.began = parts[-1].revision
         self.snapshots += 1
-        self._settled_at = {self.revision}
+        self._confirmed_at = {self.revision}
 
     def _take_transitions(self, transitions: list[r.Transition]) -> None:
-        assert self.snapshots, "a watch starts whole"
+        assert self.snapshots, "a watch starts with a snapshot"
         for transition in transitions:
             assert transition.revision == self.revision + 1, (
                 f"after {self.revision} came {transition.revision}"
@@ -133,7 +133,7 @@ class WatchRecord:
             self._apply(transition)
             self.revision = transition.revision
             self.transitions[transition.revision] = transition
-        self._settled_at.add(self.revision)
+        self._confirmed_at.add(self.revision)
 
     def _apply(self, transition: r.Transition) -> None:
         if transition.kind == r.TRANSITION_KIND_SEALED:
@@ -142,14 +142,14 @@ class WatchRecord:
         after = transition.document
         assert after.revision == transition.revision
         before = self.documents.get(after.document_id, r.Document())
-        assert transition.previous_state == before.state, "it fits the state before it"
-        assert transition.previous_stage == before.stage, "it fits the stage before it"
-        came_from, leads_to = _FITTING[transition.kind]
-        assert before.state in came_from
-        assert after.state in leads_to
+        assert transition.previous_state == before.state, "it matches the previous state"
+        assert transition.previous_stage == before.stage, "it matches the previous stage"
+        states_before, states_after = _VALID[transition.kind]
+        assert before.state in states_before
+        assert after.state in states_after
         _check_attempts(before, transition)
         _check_document(after)
-        # A copy: newer counters move it on, and the transition stays as it was received.
+        # A copy: later counters change it, but not the received transition.
         self.documents[after.document_id] = r.Document.FromString(after.SerializeToString())
 
     def _check_times(self, transition: r.Transition) -> None:
@@ -159,11 +159,11 @@ class WatchRecord:
             assert then.ToMicroseconds() <= now.ToMicroseconds(), "commit times never fall"
 
     def _take_progress(self, progress: Iterable[s.DocumentProgress]) -> None:
-        for news in progress:
-            known = self.documents[news.document_id]
-            assert news.attempt == known.attempt, "counters belong to the attempt that was sent"
-            _check_counters(known.progress, news.progress)
-            known.progress.CopyFrom(news.progress)
+        for change in progress:
+            known = self.documents[change.document_id]
+            assert change.attempt == known.attempt, "counters are of the current attempt"
+            _check_counters(known.progress, change.progress)
+            known.progress.CopyFrom(change.progress)
 
     def _check_counts(self, batch: r.Batch) -> None:
         actual = dict.fromkeys(_COUNTED.values(), 0)
@@ -183,7 +183,7 @@ def _check_attempts(before: r.Document, transition: r.Transition) -> None:
         assert after.stage == r.STAGE_WAITING
     else:
         assert after.attempt == before.attempt
-        assert after.stage >= before.stage, "a stage is never left backwards"
+        assert after.stage >= before.stage, "stages never go backwards"
         _check_counters(before.progress, after.progress)
 
 
@@ -193,7 +193,7 @@ def _check_counters(before: r.Progress, after: r.Progress) -> None:
 
 
 def _check_document(document: r.Document) -> None:
-    """Check what holds for every document at every moment."""
+    """Check the invariants of a document."""
     state, stage = document.state, document.stage
     succeeded = state == r.DOCUMENT_STATE_SUCCEEDED
     assert (stage == r.STAGE_COMPLETED) == succeeded

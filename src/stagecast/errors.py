@@ -3,43 +3,43 @@
 The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
 
     StagecastError
-    ├── CredentialsError        who asks is not known
+    ├── CredentialsError        the caller is unknown
     │   ├── CredentialsMissing  CREDENTIALS_MISSING
     │   ├── CredentialsInvalid  CREDENTIALS_INVALID
     │   └── CredentialsExpired  CREDENTIALS_EXPIRED
-    ├── DeniedError             who asks is known, and may not
+    ├── DeniedError             the caller is known, but lacks permission
     │   └── ScopeMissing        SCOPE_MISSING
     ├── InvalidError            the request breaks a rule; nothing was written
     │   ├── FieldInvalid        FIELD_INVALID
     │   └── TokenInvalid        TOKEN_INVALID
-    ├── NotFoundError           what the request names is not there
+    ├── NotFoundError           the request names something that does not exist
     │   ├── DatasetNotFound     DATASET_NOT_FOUND
     │   ├── BatchNotFound       BATCH_NOT_FOUND
     │   ├── BatchDeleted        BATCH_DELETED (while it was watched)
     │   └── DocumentNotFound    DOCUMENT_NOT_FOUND
-    ├── ExistsError             the id is taken by other content
+    ├── ExistsError             the id is in use with different content
     │   ├── BatchExists         BATCH_EXISTS
     │   └── DocumentExists      DOCUMENT_EXISTS
     ├── RefusedError            the state does not allow it; nothing was written
     │   ├── IllegalTransition   ILLEGAL_TRANSITION
     │   ├── StaleAttempt        STALE_ATTEMPT
     │   └── BatchSealed         BATCH_SEALED
-    ├── HistoryError            a watch cannot go on where it was
+    ├── HistoryError            a watch cannot resume from its token
     │   ├── TokenExpired        TOKEN_EXPIRED
     │   └── HistoryChanged      HISTORY_CHANGED
-    ├── RetryableError          trying again makes sense, after `retry_after_s`
-    │   ├── ExhaustedError      it is the caller who has too much
+    ├── RetryableError          temporary; retry after `retry_after_s`
+    │   ├── ExhaustedError      the caller exceeds a limit
     │   │   ├── WatchLimit      WATCH_LIMIT
     │   │   ├── SlowReader      SLOW_READER
     │   │   └── SlowSender      SLOW_SENDER
-    │   └── UnavailableError    it is the server that cannot
+    │   └── UnavailableError    the server cannot serve the request now
     │       ├── Draining        DRAINING
     │       ├── WatchExpired    WATCH_EXPIRED
     │       ├── StoreBusy       STORE_BUSY
     │       └── StoreTimeout    STORE_TIMEOUT
-    └── StartError              the server cannot start; told on the terminal, never to a client
+    └── StartError              the server cannot start; shown on the terminal only
 
-Each transport has one table that turns these classes into its codes.
+Each transport has one table from these classes to its codes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from stagecast.escaping import quote
 
 
 class StagecastError(Exception):
-    """Base of all; `metadata` names the ids and values that programs want."""
+    """Base class; `metadata` holds the ids and values that programs need."""
 
     reason: ClassVar[str]
 
@@ -60,39 +60,39 @@ class StagecastError(Exception):
 
 
 class CredentialsError(StagecastError):
-    """Who asks is not known. Messages and `metadata` never bear more of a key than its prefix."""
+    """The caller is unknown. Messages and `metadata` never show more of a key than its prefix."""
 
 
 class CredentialsMissing(CredentialsError):
-    """Credentials are wanted, and none were given."""
+    """Credentials are required, and the call has none."""
 
     reason = "CREDENTIALS_MISSING"
 
 
 class CredentialsInvalid(CredentialsError):
-    """They are malformed, forged, unknown or revoked."""
+    """The credentials are malformed, forged, unknown or revoked."""
 
     reason = "CREDENTIALS_INVALID"
 
 
 class CredentialsExpired(CredentialsError):
-    """Their time is over."""
+    """The credentials have expired."""
 
     reason = "CREDENTIALS_EXPIRED"
 
 
 class DeniedError(StagecastError):
-    """Who asks is known, and may not."""
+    """The caller is known, but lacks permission."""
 
 
 class ScopeMissing(DeniedError):
-    """The credentials do not allow this kind of call at all."""
+    """The credentials lack the scope of the called service."""
 
     reason = "SCOPE_MISSING"
 
 
 class InvalidError(StagecastError):
-    """The request breaks a rule; nothing was written. `field` is the path of what breaks it."""
+    """The request breaks a rule; nothing was written. `field` is the path of the invalid field."""
 
     def __init__(self, field: str, rule: str, **metadata: object) -> None:
         super().__init__(f"{field}: {rule}", field=field, **metadata)
@@ -113,7 +113,7 @@ class TokenInvalid(InvalidError):
 
 
 class NotFoundError(StagecastError):
-    """What the request names is not there, or not visible to the caller."""
+    """The request names something that does not exist or is not visible to the caller."""
 
 
 class DatasetNotFound(NotFoundError):
@@ -139,7 +139,7 @@ class BatchNotFound(NotFoundError):
 
 
 class BatchDeleted(NotFoundError):
-    """The batch went while it was watched."""
+    """The batch was deleted during a watch or wait."""
 
     reason = "BATCH_DELETED"
 
@@ -152,7 +152,10 @@ class BatchDeleted(NotFoundError):
 
 
 class DocumentNotFound(NotFoundError):
-    """There is no such document; `similar` is the id that was meant maybe, and its normal form."""
+    """There is no such document.
+
+    `similar`: an id that differs only in Unicode normalisation, and its normal form.
+    """
 
     reason = "DOCUMENT_NOT_FOUND"
 
@@ -172,25 +175,24 @@ class DocumentNotFound(NotFoundError):
         if similar:
             similar_id, form = similar
             message += (
-                f"; there is {quote(similar_id)}, which differs only in Unicode normalisation "
-                f"({form})"
+                f"; document {quote(similar_id)} differs only in Unicode normalisation ({form})"
             )
             metadata["similar_document_id"] = similar_id
         super().__init__(message, **metadata)
 
 
 class ExistsError(StagecastError):
-    """The id is taken by other content."""
+    """The id is in use with different content."""
 
 
 class BatchExists(ExistsError):
-    """The batch was made with other content."""
+    """The batch was created with different content."""
 
     reason = "BATCH_EXISTS"
 
 
 class DocumentExists(ExistsError):
-    """The document was registered with other content."""
+    """The document was registered with different content."""
 
     reason = "DOCUMENT_EXISTS"
 
@@ -200,7 +202,7 @@ class RefusedError(StagecastError):
 
 
 class IllegalTransition(RefusedError):
-    """The document is terminal and the report is neither a repeat nor overtaken."""
+    """The document is terminal, and the report is neither a repeat nor out of date."""
 
     reason = "ILLEGAL_TRANSITION"
 
@@ -212,13 +214,13 @@ class StaleAttempt(RefusedError):
 
 
 class BatchSealed(RefusedError):
-    """The batch takes no more documents."""
+    """The batch is sealed: no documents can be added."""
 
     reason = "BATCH_SEALED"
 
 
 class HistoryError(StagecastError):
-    """A watch cannot go on where it was."""
+    """A watch cannot resume from its token."""
 
 
 class TokenExpired(HistoryError):
@@ -228,13 +230,13 @@ class TokenExpired(HistoryError):
 
 
 class HistoryChanged(HistoryError):
-    """The token is of another history."""
+    """The token belongs to another history."""
 
     reason = "HISTORY_CHANGED"
 
 
 class RetryableError(StagecastError):
-    """Not now; trying again after `retry_after_s` seconds makes sense."""
+    """A temporary failure; the call can be retried after `retry_after_s` seconds."""
 
     def __init__(self, message: str, *, retry_after_s: float, **metadata: object) -> None:
         super().__init__(message, **metadata)
@@ -242,17 +244,17 @@ class RetryableError(StagecastError):
 
 
 class ExhaustedError(RetryableError):
-    """The caller has too much of something."""
+    """The caller exceeds a limit."""
 
 
 class WatchLimit(ExhaustedError):
-    """The caller, or the server, has as many watches open as may be."""
+    """The caller, or the server, has the maximum number of watches open."""
 
     reason = "WATCH_LIMIT"
 
 
 class SlowReader(ExhaustedError):
-    """The client did not read what it was sent."""
+    """The client did not read its messages in time."""
 
     reason = "SLOW_READER"
 
@@ -264,34 +266,34 @@ class SlowSender(ExhaustedError):
 
 
 class UnavailableError(RetryableError):
-    """The server cannot, now."""
+    """The server cannot serve the request now."""
 
 
 class Draining(UnavailableError):
-    """The server is about to stop."""
+    """The server is shutting down."""
 
     reason = "DRAINING"
 
 
 class WatchExpired(UnavailableError):
-    """The watch has lived long enough; reconnecting spreads watches over servers."""
+    """The watch reached its maximum lifetime; reconnecting spreads watches over servers."""
 
     reason = "WATCH_EXPIRED"
 
 
 class StoreBusy(UnavailableError):
-    """The store cannot be read or written now."""
+    """The store cannot be read or written at the moment."""
 
     reason = "STORE_BUSY"
 
 
 class StoreTimeout(UnavailableError):
-    """The store did not answer in time, as when a disk hangs; a write may still be recorded."""
+    """The store did not answer in time, e.g. a disk hangs; a write may still be recorded."""
 
     reason = "STORE_TIMEOUT"
 
 
 class StartError(StagecastError):
-    """The server cannot start: a bad address, a foreign file."""
+    """The server cannot start, e.g. because of an invalid address or a file of another program."""
 
     reason = "START_ERROR"

@@ -1,4 +1,4 @@
-"""The time that what is under way has when the server stops."""
+"""The time that running calls have to finish when the server stops."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from stagecast.errors import Draining
 
 
 class Grace:
-    """Knows what is under way, and tells it when there is no more time."""
+    """Ends the running calls with `Draining` when the grace period is over."""
 
     def __init__(self) -> None:
-        self._under_way: set[asyncio.Timeout] = set()
+        self._timeouts: set[asyncio.Timeout] = set()
 
     @contextlib.asynccontextmanager
     async def until_over(self) -> AsyncIterator[None]:
-        """Let the block go on until there is no more time for calls under way.
+        """Run the block until the grace period is over.
 
         Raises:
-            Draining: there is none.
+            Draining: it is over.
         """
         timeout = asyncio.timeout(None)
         try:
             async with timeout:
-                self._under_way.add(timeout)
+                self._timeouts.add(timeout)
                 yield
         except TimeoutError:
             if not timeout.expired():
                 raise
             raise Draining(
-                "the server stops; what was sent may or may not be recorded: send it again with "
-                "the same ids",
+                "server is shutting down; the request may or may not have been recorded: send it "
+                "again with the same ids",
                 retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
             ) from None
         finally:
-            self._under_way.discard(timeout)
+            self._timeouts.discard(timeout)
 
     def end(self) -> None:
-        """Tell calls that are still under way that there is no more time."""
-        for timeout in self._under_way:
+        """End the calls that are still running."""
+        for timeout in self._timeouts:
             if not timeout.expired():
                 timeout.reschedule(0)

@@ -1,4 +1,4 @@
-"""Which of several credentials decides, and who may go on."""
+"""Choice among several credentials, and checks of running calls."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def make(store: SqliteStore, scope: Scope, *, lives_us: int | None = None)
     return secret
 
 
-async def test_first_good_credential_decides_and_else_the_first_bad_one_is_told(
+async def test_first_valid_credential_decides_or_else_the_first_error(
     store: SqliteStore, key_cache: KeyCache, authenticator: Authenticator, clock: Clock
 ) -> None:
     good, other = [await make(store, Scope.READ) for _ in range(2)]
@@ -52,7 +52,7 @@ async def test_first_good_credential_decides_and_else_the_first_bad_one_is_told(
     for credentials, expected in (
         ((ended, "unknown"), CredentialsExpired),
         (("unknown", ended), CredentialsInvalid),
-        (("unknown", reporter, ended), ScopeMissing),  # who is known may be told more
+        (("unknown", reporter, ended), ScopeMissing),  # a known caller gets the better error
     ):
         with pytest.raises((CredentialsError, ScopeMissing)) as caught:
             authenticator.admit(credentials, Scope.READ)
@@ -66,10 +66,10 @@ async def test_first_good_credential_decides_and_else_the_first_bad_one_is_told(
 
 
 @pytest.mark.parametrize("how", ["revoked", "gone"])
-async def test_caller_whose_key_is_revoked_or_gone_may_not_go_on(
+async def test_caller_with_a_revoked_or_deleted_key_is_refused(
     store: SqliteStore, key_cache: KeyCache, authenticator: Authenticator, how: str
 ) -> None:
-    """A key is gone when somebody has put another file, or other rows, in the place of its own."""
+    """A key disappears when another file, or other rows, replace it."""
     key = await make(store, Scope.READ)
     await key_cache.refresh()
     caller = authenticator.admit([key], Scope.READ)
@@ -77,11 +77,11 @@ async def test_caller_whose_key_is_revoked_or_gone_may_not_go_on(
     if how == "revoked":
         await revoke_key(store, "1")
     else:
-        await store.write(_forget_all_keys, visible=ALL)
+        await store.write(_delete_all_keys, visible=ALL)
     await key_cache.refresh(whole=True)
     with pytest.raises(CredentialsInvalid):
         caller.check()
 
 
-def _forget_all_keys(tx: Any) -> None:
+def _delete_all_keys(tx: Any) -> None:
     tx._connection.execute("DELETE FROM api_keys")

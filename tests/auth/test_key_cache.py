@@ -1,4 +1,4 @@
-"""The keys in memory are those of the file, whatever goes wrong on the way."""
+"""The keys in memory follow those of the file, despite faults."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
 
 
 class Watched:
-    """A ring that keeps up.
+    """A key cache that counts its changes.
 
     Attributes:
         committed: to be set when the store has changed.
-        changes: how often it told that keys have changed.
+        changes: the number of calls of `on_change`.
     """
 
     def __init__(self, store: SqliteStore) -> None:
@@ -57,7 +57,7 @@ class Watched:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Let it keep up for as long as the block."""
+        """Run the cache during the block."""
         running = asyncio.create_task(self.key_cache.run())
         try:
             yield
@@ -73,7 +73,7 @@ def watched(store: SqliteStore) -> Watched:
 
 
 @pytest.mark.slow
-async def test_ring_outlives_whatever_keeps_it_from_reading(
+async def test_key_cache_survives_read_errors(
     store: SqliteStore,
     watched: Watched,
     monkeypatch: pytest.MonkeyPatch,
@@ -93,11 +93,11 @@ async def test_ring_outlives_whatever_keeps_it_from_reading(
     with caplog.at_level(logging.WARNING):
         async with watched.running():
             await watched.until_known(digest)
-    assert "cannot see whether keys have changed: disk full" in caplog.text
+    assert "cannot refresh keys: disk full" in caplog.text
     assert "a bug" in caplog.text
 
 
-async def test_ring_is_told_of_a_key_by_the_commit_alone(
+async def test_key_cache_refreshes_after_a_commit(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_cache, "_EVERY_S", 3_600.0)
@@ -109,21 +109,21 @@ async def test_ring_is_told_of_a_key_by_the_commit_alone(
     assert watched.changes == 2
 
 
-async def test_ring_finds_a_change_that_nobody_told_of(
+async def test_key_cache_finds_changes_without_a_commit_event(
     store: SqliteStore, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a file that was restored: it may have the same serial, and other keys."""
+    """A restored file may have the same version with other keys."""
     monkeypatch.setattr(key_cache, "_EVERY_S", 0.01)
     first, second = [await watched.create() for _ in range(2)]
-    watched.committed.set()  # what was told before does not count
+    watched.committed.set()  # set before the start
     async with watched.running():
         await watched.until_known(second)
-        await store.write(_forget_first_key, visible=ALL)
+        await store.write(_delete_first_key, visible=ALL)
         await until(lambda: watched.key_cache.find(first) is None)
     assert watched.key_cache.find(second) is not None
 
 
-async def test_ring_tells_of_a_change_once(store: SqliteStore, watched: Watched) -> None:
+async def test_key_cache_reports_each_change_once(store: SqliteStore, watched: Watched) -> None:
     digest = await watched.create()
     for _ in range(2):
         await watched.key_cache.refresh(whole=True)
@@ -137,5 +137,5 @@ async def test_ring_tells_of_a_change_once(store: SqliteStore, watched: Watched)
     assert actual.revoked_at is not None
 
 
-def _forget_first_key(tx: Any) -> None:
+def _delete_first_key(tx: Any) -> None:
     tx._connection.execute("DELETE FROM api_keys WHERE id = 1")

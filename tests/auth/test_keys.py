@@ -1,4 +1,4 @@
-"""A key is revoked by a whole name of it, and by no other's."""
+"""A key is revoked by its whole prefix or id only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.store.test_integrity import opened
 
 
 @pytest.mark.parametrize("part", ["", "stagecast_", "stagecast", "{0:.17}", "{0:.19}", "11", "0"])
-async def test_part_of_a_name_revokes_nothing(tmp_path: Path, clock: Clock, part: str) -> None:
+async def test_partial_prefix_revokes_nothing(tmp_path: Path, clock: Clock, part: str) -> None:
     async with opened(tmp_path / "s.db", clock) as store:
         secret, _ = await create_key(
             store, name="", scopes=frozenset(Scope), visible=ALL, lives_us=None

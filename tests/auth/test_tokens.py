@@ -1,4 +1,4 @@
-"""Only what was signed with the one key in the one way, for us and not for ever, is a token."""
+"""Tokens: signature, algorithm, claims, expiry, and key files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def forge(header: dict[str, Any], payload: Any, secret: bytes) -> str:
-    """Sign whatever it is, as no library would."""
+    """Sign any header and payload, as no library would."""
     parts = [
         base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
         for part in (header, payload)
@@ -93,10 +93,10 @@ def test_algorithm_follows_from_the_key(verifier: TokenVerifier, algorithm: str)
     assert verifier.algorithm == algorithm
 
 
-def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorithm: str) -> None:
+def test_claims_become_the_principal(verifier: TokenVerifier, algorithm: str) -> None:
     end = int(time.time()) + 600
     token = jwt.encode(claims(exp=end), SIGNERS[algorithm](), algorithm)
-    for _ in range(2):  # the second time it is known
+    for _ in range(2):  # the second time from the cache
         principal = verifier.verify(token)
         assert principal.name == "token of alice"
         assert principal.scopes == {Scope.READ, Scope.REPORT}
@@ -107,9 +107,9 @@ def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorit
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"aud": "another"}, "meant for somebody else"),
-        ({"aud": None}, "needs the claims"),
-        ({"exp": None}, "needs the claims"),
+        ({"aud": "another"}, "wrong audience"),
+        ({"aud": None}, "'exp' and 'aud' are required"),
+        ({"exp": None}, "'exp' and 'aud' are required"),
         ({"exp": "soon"}, "malformed"),
         ({"nbf": 4_000_000_000}, "not valid yet"),
         ({"scope": ["read"]}, "'scope'"),
@@ -120,7 +120,7 @@ def test_claims_say_who_it_is_and_what_they_may(verifier: TokenVerifier, algorit
         ({"datasets": [1]}, "'datasets'"),
     ],
 )
-def test_claims_that_are_not_as_they_should_be_are_refused(
+def test_invalid_claims_are_refused(
     verifier: TokenVerifier, algorithm: str, changes: dict[str, Any], why: str
 ) -> None:
     error = refusal(verifier, jwt.encode(claims(**changes), SIGNERS[algorithm](), algorithm))
@@ -128,17 +128,17 @@ def test_claims_that_are_not_as_they_should_be_are_refused(
     assert why in str(error)
 
 
-def test_token_that_is_over_says_so(verifier: TokenVerifier, algorithm: str) -> None:
-    over = jwt.encode(claims(exp=time.time() - 60), SIGNERS[algorithm](), algorithm)
-    assert isinstance(refusal(verifier, over), CredentialsExpired)
-    just = jwt.encode(claims(exp=time.time() - 1), SIGNERS[algorithm](), algorithm)
-    assert verifier.verify(just), "clocks differ"
+def test_expired_token_is_refused_as_expired(verifier: TokenVerifier, algorithm: str) -> None:
+    expired = jwt.encode(claims(exp=time.time() - 60), SIGNERS[algorithm](), algorithm)
+    assert isinstance(refusal(verifier, expired), CredentialsExpired)
+    recent = jwt.encode(claims(exp=time.time() - 1), SIGNERS[algorithm](), algorithm)
+    assert verifier.verify(recent), "clocks may differ"
 
 
 @pytest.mark.parametrize(
     ("datasets", "visible"), [(None, frozenset()), ([], frozenset()), (["*"], None)]
 )
-def test_token_sees_what_it_names_and_everything_only_if_it_says_so(
+def test_visible_datasets_are_those_of_the_claim(
     verifier: TokenVerifier, algorithm: str, datasets: Any, visible: Any
 ) -> None:
     token = jwt.encode(claims(datasets=datasets), SIGNERS[algorithm](), algorithm)
@@ -152,7 +152,7 @@ def test_token_without_scope_allows_nothing(verifier: TokenVerifier, algorithm: 
 
 
 @pytest.mark.parametrize("subject", [None, "", "two\nlines", "\x1b[31m", "x" * 101])
-def test_subject_that_is_no_name_is_not_shown(
+def test_unsuitable_subject_is_not_shown(
     verifier: TokenVerifier, algorithm: str, subject: str | None
 ) -> None:
     token = jwt.encode(claims(sub=subject), SIGNERS[algorithm](), algorithm)
@@ -162,7 +162,7 @@ def test_subject_that_is_no_name_is_not_shown(
 
 
 @pytest.mark.parametrize("other", ["HS256", "HS512", "RS256", "RS512", "ES256", "PS256", "none"])
-def test_token_signed_in_any_other_way_is_refused(
+def test_token_with_another_algorithm_is_refused(
     verifier: TokenVerifier, algorithm: str, other: str
 ) -> None:
     if other == algorithm:
@@ -188,9 +188,7 @@ def test_token_signed_with_another_key_is_refused(verifier: TokenVerifier, algor
     assert "not signed with the key" in str(refusal(verifier, token))
 
 
-def test_token_that_is_known_is_not_known_by_less_than_all_of_it(
-    verifier: TokenVerifier, algorithm: str
-) -> None:
+def test_cached_token_is_matched_as_a_whole(verifier: TokenVerifier, algorithm: str) -> None:
     token = jwt.encode(claims(), SIGNERS[algorithm](), algorithm)
     assert verifier.verify(token)
     signed, _, signature = token.rpartition(".")
@@ -198,8 +196,8 @@ def test_token_that_is_known_is_not_known_by_less_than_all_of_it(
         assert isinstance(refusal(verifier, forged), CredentialsInvalid)
 
 
-def test_public_key_is_no_secret(verifier: TokenVerifier, algorithm: str) -> None:
-    """Whoever has the public key must not be able to sign with it."""
+def test_public_key_is_not_used_as_a_secret(verifier: TokenVerifier, algorithm: str) -> None:
+    """The public key must not sign tokens."""
     public = SHARED.encode() if algorithm == "HS256" else pem(SIGNERS[algorithm]())
     for name in ("HS256", algorithm):
         for key in (public, public.strip()):
@@ -211,9 +209,7 @@ def test_public_key_is_no_secret(verifier: TokenVerifier, algorithm: str) -> Non
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, 0, ["HS256"]])
-def test_token_that_claims_to_need_no_signature_is_refused(
-    verifier: TokenVerifier, alg: Any
-) -> None:
+def test_token_without_a_valid_algorithm_is_refused(verifier: TokenVerifier, alg: Any) -> None:
     for token in (
         forge({"alg": alg, "typ": "JWT"}, claims(), b"x"),
         forge({"alg": alg, "typ": "JWT"}, claims(), b"x").rpartition(".")[0] + ".",
@@ -229,16 +225,14 @@ def test_token_that_claims_to_need_no_signature_is_refused(
         f"{base64.urlsafe_b64encode(b'[' * 6_000).decode()}.e30.e30",
     ],
 )
-def test_what_was_never_a_token_is_refused_without_being_repeated(
-    verifier: TokenVerifier, token: str
-) -> None:
+def test_malformed_token_is_refused_and_not_echoed(verifier: TokenVerifier, token: str) -> None:
     error = refusal(verifier, token)
     assert isinstance(error, CredentialsInvalid)
     assert len(str(error)) < 100
 
 
 @pytest.mark.parametrize("payload", ["text", 1, [], None, {"exp": 1e400, "aud": "stagecast"}])
-def test_payload_that_is_no_set_of_claims_is_refused(tmp_path: Path, payload: Any) -> None:
+def test_payload_that_is_not_a_set_of_claims_is_refused(tmp_path: Path, payload: Any) -> None:
     key = tmp_path / "key"
     key.write_text(SHARED)
     token = forge({"alg": "HS256", "typ": "JWT"}, payload, SHARED.encode())
@@ -288,16 +282,16 @@ def _private(key: Any) -> bytes:
         (lambda: b"ecdsa-sha2-nistp256 AAAA somebody@somewhere", "holds no public key in PEM"),
         (
             lambda: pem(ec.generate_private_key(ec.SECP384R1())),
-            "neither RSA of 2048 bits or more nor",
+            "use RSA with at least 2048 bits or",
         ),
-        (lambda: pem(ed25519.Ed25519PrivateKey.generate()), "neither RSA of 2048 bits or more nor"),
+        (lambda: pem(ed25519.Ed25519PrivateKey.generate()), "use RSA with at least 2048 bits or"),
         (
             lambda: pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)),  # noqa: S505 - to be refused
-            "neither RSA of 2048 bits or more nor",
+            "use RSA with at least 2048 bits or",
         ),
     ],
 )
-def test_what_is_no_key_is_told_at_the_start(
+def test_unsupported_key_file_fails_the_start(
     tmp_path: Path, make: Callable[[], bytes], why: str
 ) -> None:
     key = tmp_path / "key"
@@ -308,8 +302,8 @@ def test_what_is_no_key_is_told_at_the_start(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_key_from_windows_is_what_its_text_says(tmp_path: Path, encoding: str) -> None:
-    """A public key that is taken for a secret would let everybody sign."""
+def test_key_file_from_windows_is_read_as_text(tmp_path: Path, encoding: str) -> None:
+    """A public key used as a secret would let everybody sign."""
     path = tmp_path / "key"
     path.write_bytes(f"{pem(ec_key()).decode()}".replace("\n", "\r\n").encode(encoding))
     assert load_verifier(path, "stagecast").algorithm == "ES256"
@@ -318,27 +312,27 @@ def test_key_from_windows_is_what_its_text_says(tmp_path: Path, encoding: str) -
     assert load_verifier(path, "stagecast").verify(token).name == "token of alice"
 
 
-@pytest.mark.parametrize("mark", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
-def test_secret_of_bytes_at_random_may_begin_like_a_text(tmp_path: Path, mark: bytes) -> None:
-    secret = mark + bytes(range(1, 61))
+@pytest.mark.parametrize("bom", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_random_bytes_may_begin_with_a_byte_order_mark(tmp_path: Path, bom: bytes) -> None:
+    secret = bom + bytes(range(1, 61))
     (tmp_path / "key").write_bytes(secret)
     token = jwt.encode(claims(), secret, "HS256")
     assert load_verifier(tmp_path / "key", "stagecast").verify(token).name == "token of alice"
 
 
-def test_secret_that_is_just_long_enough_is_taken(tmp_path: Path) -> None:
+def test_secret_of_minimum_length_is_accepted(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(b"x" * 32)
     token = jwt.encode(claims(), b"x" * 32, "HS256")
     assert load_verifier(key, "stagecast").verify(token).name == "token of alice"
 
 
-def test_file_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+def test_missing_key_file_fails_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"cannot read .*missing: No such file"):
         load_verifier(tmp_path / "missing", "stagecast")
 
 
-def test_what_is_known_is_bounded_and_newest(tmp_path: Path) -> None:
+def test_token_cache_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(SHARED)
     verifier = load_verifier(key, "stagecast")
@@ -347,4 +341,4 @@ def test_what_is_known_is_bounded_and_newest(tmp_path: Path) -> None:
     for token in tokens:
         verifier.verify(token)
         verifier.verify(used)
-    assert [*verifier._known] == [*map(digest_of, (*tokens[-999:], used))]
+    assert [*verifier._cache] == [*map(digest_of, (*tokens[-999:], used))]

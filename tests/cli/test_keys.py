@@ -146,7 +146,7 @@ async def test_running_server_takes_and_drops_keys(tmp_path: Path) -> None:
         await _until(server.grpc, "CREDENTIALS_INVALID", key=key)
         assert await server.stop() == 0
     log = Path(f"{db}.log").read_text()
-    assert "there are keys: whoever calls needs one" in log
+    assert "the store has keys; calls need credentials from now on" in log
     assert key[19:] not in log
 
 

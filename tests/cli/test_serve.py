@@ -245,7 +245,7 @@ async def test_serve_takes_its_limits_from_options_and_from_the_environment(
         async with Client(ready[1]) as client:
             watch = client.status.WatchDatasets(s.WatchDatasetsRequest())
             await watch.read()
-            with pytest.raises(aio.AioRpcError, match="of one caller: 1 open, at most 1"):
+            with pytest.raises(aio.AioRpcError, match=r"of one caller: 1 open \(limit: 1\)"):
                 await client.status.WatchDatasets(s.WatchDatasetsRequest()).read()
 
 

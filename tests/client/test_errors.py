@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from stagecast import errors
 from stagecast.client import Client, ErrorDetails, details_of
-from stagecast.rpc.interceptor import status_of
+from stagecast.rpc.status import status_of
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import free_address
 

@@ -11,7 +11,7 @@ from stagecast.notifier import Notifier
 from stagecast.rest import make_rest_app
 from stagecast.service.queries import Queries
 from stagecast.store.sqlite import SqliteStore
-from tests.access import asking_nobody
+from tests.access import open_authenticator
 
 
 def open_app(
@@ -27,7 +27,7 @@ def open_app(
     return make_rest_app(
         Queries(store),
         notifier or Notifier(),
-        authenticator=asking_nobody(store),
+        authenticator=open_authenticator(store),
         is_ready=is_ready,
         store_s=store_s,
         grace=Grace(),

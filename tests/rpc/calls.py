@@ -1,4 +1,4 @@
-"""The calls that the tests of the gRPC face make again and again, in as few words as can be."""
+"""Short forms of the calls that the gRPC tests make."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ BATCH = "b1"
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """All that a refused call says.
-
-    `fields` are the bad fields with the rules that they break.
-    """
+    """The error of a refused call; `fields` has the invalid fields with the rules they break."""
 
     code: grpc.StatusCode
     message: str
@@ -44,7 +41,7 @@ class Refusal:
 
 
 async def refused(call: Awaitable[Any], *, within_s: float = 20) -> Refusal:
-    """Wait for a call to be refused and return all that it says."""
+    """Wait for a call to be refused and return its error."""
     try:
         async with asyncio.timeout(within_s):
             with pytest.raises(aio.AioRpcError) as caught:
@@ -55,7 +52,7 @@ async def refused(call: Awaitable[Any], *, within_s: float = 20) -> Refusal:
 
 
 def refusal_of(error: aio.AioRpcError) -> Refusal:
-    """Read the details of an error, which say the same as its code and message."""
+    """Read the details of an error, and check them against its code and message."""
     packed = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
     status = Status.FromString(packed)
     info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
@@ -110,7 +107,7 @@ def moment(microseconds: int) -> Timestamp:
 
 
 class Calls:
-    """Calls on one dataset; the batch is `b1` unless a keyword says otherwise."""
+    """Calls on one dataset; the batch is `b1` by default."""
 
     def __init__(self, client: Client, dataset_id: str) -> None:
         self.client = client
@@ -122,15 +119,15 @@ class Calls:
     async def create(
         self, *documents: str | rs.NewDocument, **fields: Any
     ) -> rs.CreateBatchResponse:
-        """Create a batch of documents, each given by its id or whole."""
-        named = [new(item) if isinstance(item, str) else item for item in documents]
-        request = rs.CreateBatchRequest(**self._names({"documents": named} | fields))
+        """Create a batch of documents, each an id or a whole document."""
+        new_documents = [new(item) if isinstance(item, str) else item for item in documents]
+        request = rs.CreateBatchRequest(**self._names({"documents": new_documents} | fields))
         return await self.client.reports.CreateBatch(request)
 
     async def add(self, *documents: str | rs.NewDocument, **fields: Any) -> rs.AddDocumentsResponse:
-        """Add documents, each given by its id or whole."""
-        named = [new(item) if isinstance(item, str) else item for item in documents]
-        request = rs.AddDocumentsRequest(**self._names({"documents": named} | fields))
+        """Add documents, each an id or a whole document."""
+        new_documents = [new(item) if isinstance(item, str) else item for item in documents]
+        request = rs.AddDocumentsRequest(**self._names({"documents": new_documents} | fields))
         return await self.client.reports.AddDocuments(request)
 
     async def seal(self, **fields: Any) -> r.Batch:
@@ -161,7 +158,7 @@ class Calls:
     async def orders(
         self, *documents: str | rs.HeartbeatDocument, **fields: Any
     ) -> list[rs.WorkerOrder.ValueType]:
-        """Send a heartbeat of documents, each given by its id or whole, and return the orders."""
+        """Send a heartbeat of documents, each an id or a whole item, and return the orders."""
         heartbeats = [
             rs.HeartbeatDocument(document_id=item) if isinstance(item, str) else item
             for item in documents
@@ -224,7 +221,7 @@ class Calls:
         return await self.client.status.ListDocuments(request)
 
     async def pages(self, **fields: Any) -> list[ss.ListDocumentsResponse]:
-        """Return all pages, to the one without a next."""
+        """Return all pages."""
         pages = [await self.page(**fields)]
         while pages[-1].next_page_token:
             pages.append(await self.page(**fields, page_token=pages[-1].next_page_token))
@@ -240,21 +237,21 @@ class Calls:
         return list(response.transitions)
 
     async def wait(self, within_s: float = 30, **fields: Any) -> ss.WaitBatchResponse:
-        """Wait for the end of the batch, within a deadline."""
+        """Wait for the end of the batch, with a deadline."""
         request = ss.WaitBatchRequest(**self._names(fields))
         return await self.client.status.WaitBatch(request, timeout=within_s)
 
     async def watch(self, **fields: Any) -> list[ss.WatchBatchResponse]:
-        """Return what a watch sends until it ends; the batch is terminal, or refused."""
+        """Return all messages of a watch that ends by itself."""
         request = ss.WatchBatchRequest(**self._names(fields))
         return [message async for message in self.client.status.WatchBatch(request, timeout=60)]
 
     async def token(self) -> str:
-        """Return a token of the batch as it is now."""
+        """Return a resume token for the current revision of the batch."""
         return (await self.page(page_size=1)).resume_token
 
     async def since(self, token: str, **fields: Any) -> list[r.Transition]:
-        """Return the transitions from a token to now."""
+        """Return the transitions from a token to the current revision."""
         now = (await self.batch(**fields)).revision
         request = ss.WatchBatchRequest(
             **self._names({"resume_token": token, "follow": True} | fields)
@@ -272,7 +269,7 @@ class Calls:
 def contents(db: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Return all rows of all tables of a file that a server may have open.
 
-    But that of the keeper, which beats.
+    Except the lease of the stall detector, which is renewed all the time.
     """
     with contextlib.closing(sqlite3.connect(db)) as connection:
         tables = connection.execute(
@@ -285,6 +282,6 @@ def contents(db: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def execute(db: Path, statement: str, *parameters: object) -> None:
-    """Change the file behind the server's back, as another process would."""
+    """Change the file as another process would."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as connection:
         connection.execute(statement, parameters)

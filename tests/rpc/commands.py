@@ -1,4 +1,4 @@
-"""Foreign clients as processes: what other people's tools make of the server."""
+"""Third-party command-line clients as processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.process import environment
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """How a process ended."""
+    """The exit code and output of a process."""
 
     code: int
     out: str
@@ -24,17 +24,17 @@ class Finished:
 
     @property
     def answers(self) -> list[dict[str, Any]]:
-        """The JSON objects that it printed one behind the other."""
+        """The JSON objects that it printed."""
         return list(_objects(self.out))
 
 
 class Command:
-    """An installed tool, found beside this Python.
+    """An installed tool, beside this Python.
 
     Args:
         name: the tool.
-        options: what every call of it is given.
-        home: where it runs, and may keep what it likes.
+        options: options of every call.
+        home: its working and home directory.
     """
 
     def __init__(self, name: str, *options: str, home: Path) -> None:
@@ -53,7 +53,7 @@ class Command:
 
     @contextlib.asynccontextmanager
     async def running(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Run for as long as the block at most."""
+        """Run until the end of the block at most."""
         process = await asyncio.create_subprocess_exec(
             *self._start,
             *arguments,
@@ -72,7 +72,7 @@ class Command:
 
 
 async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
-    """Read what a process prints up to and with the line that has a text in it."""
+    """Read the output of a process up to and including the line with a text."""
     assert process.stdout is not None
     read = ""
     async with asyncio.timeout(240):
@@ -84,7 +84,7 @@ async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
 
 
 async def finish(process: asyncio.subprocess.Process, *, read: str = "") -> Finished:
-    """Wait for the end of a process of which something has been read already."""
+    """Wait for the end of a process; `read` is its output so far."""
     async with asyncio.timeout(240):
         out, err = await process.communicate()
     assert process.returncode is not None

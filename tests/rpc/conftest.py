@@ -11,11 +11,11 @@ from tests.watches.pipeline import Pipeline
 
 @pytest.fixture
 def calls(client: Client, dataset_id: str) -> Calls:
-    """Calls on a dataset of this test's own."""
+    """Calls on a new dataset."""
     return Calls(client, dataset_id)
 
 
 @pytest.fixture
 def pipeline(client: Client, dataset_id: str) -> Pipeline:
-    """A batch of this test's own, once it is created."""
+    """A new batch, to be created by the test."""
     return Pipeline(client, dataset_id)

@@ -1,4 +1,4 @@
-"""Frames of HTTP/2 by hand, for what no client of gRPC would send."""
+"""Raw HTTP/2 frames, for requests that no gRPC client would send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _END_HEADERS = 4
 
 
 class RawConnection:
-    """A connection on which calls are begun, and nothing is read unless by `read`."""
+    """A connection that starts calls and reads only on demand."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -28,7 +28,7 @@ class RawConnection:
         self._stream = -1
 
     def begin(self, method: str, sent: bytes = b"", **metadata: str) -> int:
-        """Begin a call, send a part of its request, and return its stream."""
+        """Start a call, send a part of its request, and return its stream."""
         self._stream += 2
         fields = {
             ":method": "POST",
@@ -46,7 +46,7 @@ class RawConnection:
         return self._stream
 
     async def read_until_reset(self, *streams: int) -> None:
-        """Read until the server has let go of all of these streams."""
+        """Read until the server has reset all of these streams."""
         left = set(streams)
         while left:
             kind, stream = await self._read_and_acknowledge()
@@ -60,14 +60,14 @@ class RawConnection:
                 await self._read_and_acknowledge()
 
     async def read_max_streams(self) -> int:
-        """Read how many calls the server lets a connection have at once."""
+        """Read the server's limit of concurrent calls per connection."""
         kind, _, _, payload = await self._read_frame()
-        assert kind == _SETTINGS, "it comes first"
+        assert kind == _SETTINGS, "the first frame"
         settings = dict(struct.iter_unpack(">HI", payload))
         return int(settings[_MAX_CONCURRENT_STREAMS])
 
     async def ping(self) -> None:
-        """Ask the server whether it lives, and wait for its answer."""
+        """Send a ping, and wait for its answer."""
         self._send(_PING, 0, 0, bytes(8))
         while True:
             kind, flags, _, payload = await self._read_frame()
@@ -76,19 +76,19 @@ class RawConnection:
                 return
 
     def open_window(self, stream: int, size: int) -> None:
-        """Let the server send so many bytes more of an answer."""
+        """Allow the server to send `size` more bytes of an answer."""
         self._send(_WINDOW_UPDATE, 0, stream, size.to_bytes(4))
 
     async def _read_and_acknowledge(self) -> tuple[int, int]:
         """Read a frame and return its kind and its stream."""
         kind, flags, stream, payload = await self._read_frame()
         if kind in (_SETTINGS, _PING) and not flags & _ACK:
-            # Else the server takes the connection for dead after a while, and resets all.
+            # Otherwise the server considers the connection dead after a while.
             self._send(kind, _ACK, 0, payload if kind == _PING else b"")
         return kind, stream
 
     async def _read_frame(self) -> tuple[int, int, int, bytes]:
-        """Read a frame and return its kind, its flags, its stream and what is in it."""
+        """Read a frame and return its kind, flags, stream and payload."""
         head = await self._reader.readexactly(9)
         payload = await self._reader.readexactly(int.from_bytes(head[:3]))
         return head[3], head[4], int.from_bytes(head[5:]), payload
@@ -99,7 +99,7 @@ class RawConnection:
 
 
 def send_burst(peer: socket.socket, method: str, calls: int) -> None:
-    """Begin many calls on a fresh connection, and return when the server has taken all of them."""
+    """Start many calls on a new connection, and return when the server has read all of them."""
     sent = io.BytesIO()
     connection = RawConnection(asyncio.StreamReader(), cast("asyncio.StreamWriter", sent))
     for _ in range(calls):
@@ -118,11 +118,11 @@ def send_burst(peer: socket.socket, method: str, calls: int) -> None:
 async def raw_connection(
     address: str, *, window: int | None = None
 ) -> AsyncIterator[RawConnection]:
-    """Give a connection to a server for as long as the block.
+    """Connect to a server during the block.
 
     Args:
         address: of the server.
-        window: how many bytes of each answer the server may send.
+        window: the flow-control window of each answer, in bytes.
     """
     reader, writer = await _connect(address)
     connection = RawConnection(reader, writer)
@@ -143,7 +143,7 @@ async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 
 
 def _text(text: str) -> bytes:
-    """Return a text, with bytes that are no UTF-8 as surrogates, as HPACK has it without tables."""
+    """Encode a text as a HPACK literal; surrogates stand for bytes that are not UTF-8."""
     content = text.encode(errors="surrogateescape")
     assert len(content) < 127
     return bytes((len(content),)) + content

@@ -1,4 +1,4 @@
-"""Taking documents with StartAttempt, and the times of everything."""
+"""StartAttempt, and the times of documents, batches and datasets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.clock import Clock
 from tests.rpc.calls import BATCH, Calls, contents, counters, failure, moment, refused, stage
 
 
-async def test_start_takes_the_document_for_the_worker(calls: Calls, clock: Clock) -> None:
+async def test_start_assigns_the_document_to_the_worker(calls: Calls, clock: Clock) -> None:
     await calls.create("a")
     clock.advance(3)
     response = await calls.start("a", "worker 7")
@@ -35,7 +35,7 @@ async def test_same_worker_again_gets_the_same_answer(calls: Calls, config: Conf
     assert contents(config.db) == before
 
 
-async def test_same_worker_again_finds_what_it_has_done(calls: Calls, config: Config) -> None:
+async def test_same_worker_again_gets_its_progress(calls: Calls, config: Config) -> None:
     await calls.create("a")
     await calls.start("a")
     await calls.report(stage("a", r.STAGE_INDEXING), counters("a", 5, 9))
@@ -87,7 +87,7 @@ async def test_start_after_the_end_begins_another_attempt(calls: Calls, worker: 
     assert (await calls.start("a", worker)).attempt == 2, "only the first call begins one"
 
 
-async def test_first_reported_stage_begins_a_document_that_nobody_took(
+async def test_first_reported_stage_starts_an_unassigned_document(
     calls: Calls, clock: Clock
 ) -> None:
     await calls.create("a")
@@ -178,18 +178,18 @@ async def test_times_never_fall_within_a_batch_when_the_clock_jumps_back(
     assert document.processing_start_time == moment(latest)
 
 
-async def test_clock_that_jumped_back_does_not_turn_back_other_times_of_the_dataset(
+async def test_dataset_update_time_never_falls_when_the_clock_jumps_back(
     calls: Calls, clock: Clock
 ) -> None:
     await calls.create("a", batch_id="first")
     latest = clock.now_us
     clock.advance(-3_600)
     second = (await calls.create("a", batch_id="second")).batch
-    assert second.create_time == moment(clock.now_us), "it is a batch of its own"
+    assert second.create_time == moment(clock.now_us), "another batch"
     assert (await calls.dataset()).update_time == moment(latest)
 
 
-async def test_event_time_is_the_workers_and_only_shown(calls: Calls, clock: Clock) -> None:
+async def test_event_time_is_shown_and_changes_no_other_time(calls: Calls, clock: Clock) -> None:
     await calls.create("a", "b")
     token = await calls.token()
     reported = moment(123_456_789)

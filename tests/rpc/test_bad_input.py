@@ -1,6 +1,6 @@
-"""Bad values for every field of every request: the field and its rule are told, nothing is written.
+"""Invalid values of every field: the error names the field and its rule, nothing is written.
 
-The tables name each RPC, the fields that replace sound ones, and the path of the bad field.
+The tables have for each RPC the fields that replace valid ones, and the path of the invalid field.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.rpc.calls import BATCH, Calls, Refusal, contents, new, refused
 _YEAR_S = 365 * 86_400
 _MAX_SEGMENTS = report_requests._MAX_SEGMENTS
 
-# A sound request of every RPC, but for the ids of its dataset and batch.
-SOUND: dict[str, Message] = {
+# A valid request of every RPC, without the ids of its dataset and batch.
+VALID: dict[str, Message] = {
     "GetDataset": ss.GetDatasetRequest(),
     "ListDatasets": ss.ListDatasetsRequest(),
     "ListBatches": ss.ListBatchesRequest(),
@@ -51,9 +51,9 @@ SOUND: dict[str, Message] = {
     "DeleteBatch": cs.DeleteBatchRequest(),
     "DeleteDataset": cs.DeleteDatasetRequest(),
 }
-FIELDS = {rpc: {field.name for field in sound.DESCRIPTOR.fields} for rpc, sound in SOUND.items()}
-IN_BATCH = [rpc for rpc in SOUND if "batch_id" in FIELDS[rpc]]
-IN_DATASET = [rpc for rpc in SOUND if "dataset_id" in FIELDS[rpc]]
+FIELDS = {rpc: {field.name for field in valid.DESCRIPTOR.fields} for rpc, valid in VALID.items()}
+IN_BATCH = [rpc for rpc in VALID if "batch_id" in FIELDS[rpc]]
+IN_DATASET = [rpc for rpc in VALID if "dataset_id" in FIELDS[rpc]]
 
 UUID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
@@ -61,13 +61,13 @@ Row = tuple[dict[str, Any], str, str]
 
 
 def _new(**fields: Any) -> dict[str, Any]:
-    return {"documents": [new("sound"), new(**{"document_id": "bad"} | fields)]}
+    return {"documents": [new("valid"), new(**{"document_id": "bad"} | fields)]}
 
 
 def _report(**fields: Any) -> dict[str, Any]:
-    sound = rs.DocumentReport(document_id="a", stage=r.STAGE_PARSING)
+    valid = rs.DocumentReport(document_id="a", stage=r.STAGE_PARSING)
     bad = rs.DocumentReport(**{"document_id": "a"} | fields)
-    return {"reports": [sound, bad]}
+    return {"reports": [valid, bad]}
 
 
 def _heartbeat(**fields: Any) -> dict[str, Any]:
@@ -109,7 +109,7 @@ DOCUMENTS: dict[str, Row] = {
 
 PAGES: dict[str, Row] = {
     "size_negative": ({"page_size": -1}, "page_size", "0 to 1000"),
-    "size_least": ({"page_size": -(2**31)}, "page_size", "0 to 1000"),
+    "size_min": ({"page_size": -(2**31)}, "page_size", "0 to 1000"),
     "size_large": ({"page_size": 1_001}, "page_size", "0 to 1000"),
     "page_token": ({"page_token": "nonsense"}, "page_token", "malformed"),
 }
@@ -125,7 +125,7 @@ HEARTBEATS: dict[str, Row] = {
         "heartbeat_interval",
         "1 s to 5 min",
     ),
-    "heartbeat_unsound": (
+    "heartbeat_invalid": (
         {"heartbeat_interval": Duration(seconds=5, nanos=-1)},
         "heartbeat_interval",
         "",
@@ -145,7 +145,7 @@ DATASETS: dict[str, Row] = {
         "0 to 10000 entries, has 10001",
     ),
 }
-# Left out, the document's id means the whole batch.
+# Without a document's id, the whole batch is meant.
 ONE_OR_ALL: dict[str, Row] = {
     "document_long": ({"document_id": "a" * 257}, "document_id", "1 to 256 characters"),
     "document_nul": ({"document_id": "a\x00"}, "document_id", "printable"),
@@ -160,7 +160,7 @@ BAD: dict[str, dict[str, Row]] = {
         "stall_short": ({"stall_after": Duration(nanos=999_999_999)}, "stall_after", "1 s"),
         "stall_negative": ({"stall_after": Duration(seconds=-1)}, "stall_after", "1 s"),
         "stall_long": ({"stall_after": Duration(seconds=_YEAR_S + 1)}, "stall_after", "365 days"),
-        "stall_unsound": ({"stall_after": Duration(seconds=9, nanos=-1)}, "stall_after", ""),
+        "stall_invalid": ({"stall_after": Duration(seconds=9, nanos=-1)}, "stall_after", ""),
         "start_short": ({"start_after": Duration(nanos=1)}, "start_after", "0, or 1 s"),
         "seal_long": ({"seal_after": Duration(seconds=_YEAR_S + 1)}, "seal_after", "365 days"),
         "fail_short": ({"fail_after": Duration(nanos=1)}, "fail_after", "0, or 1 s"),
@@ -203,7 +203,7 @@ BAD: dict[str, dict[str, Row]] = {
         "timeout_negative": ({"timeout": Duration(seconds=-1)}, "timeout", "0 s to 60 min"),
         "timeout_long": ({"timeout": Duration(seconds=3_601)}, "timeout", "0 s to 60 min"),
         "timeout_huge": ({"timeout": Duration(seconds=2**63 - 1)}, "timeout", "0 s to 60 min"),
-        "timeout_unsound": ({"timeout": Duration(seconds=1, nanos=-1)}, "timeout", "sign"),
+        "timeout_invalid": ({"timeout": Duration(seconds=1, nanos=-1)}, "timeout", "sign"),
     },
     "WatchBatch": HEARTBEATS,
     "WatchDatasets": HEARTBEATS | DATASETS,
@@ -225,7 +225,7 @@ BAD: dict[str, dict[str, Row]] = {
             "1 to 256",
         ),
         "document_tab": (_report(document_id="\t", stage=2), "reports[1].document_id", "printable"),
-        "says_nothing": (_report(), "reports[1]", "must have a stage, progress or an error"),
+        "empty": (_report(), "reports[1]", "must have a stage, progress or an error"),
         "only_a_time": (_report(event_time=Timestamp()), "reports[1]", "must have a stage"),
         "attempt_negative": (_report(stage=2, attempt=-1), "reports[1].attempt", "0 or more"),
         "attempt_future": (_report(stage=2, attempt=2**31 - 1), "reports[1].attempt", "not begun"),
@@ -305,7 +305,7 @@ BAD_DATASET_IDS = [
     "0" * 32,
     "' OR 1=1 --",
     "../..",
-    "\uff17" * 36,  # digits, but not ASCII ones
+    "\uff17" * 36,  # digits, but not ASCII
     "\x00",
     "x" * 9_999,
 ]
@@ -325,8 +325,8 @@ BAD_BATCH_IDS = [
 
 
 async def _refused(client: Client, rpc: str, dataset_id: str, fields: dict[str, Any]) -> Refusal:
-    request = type(SOUND[rpc])()
-    request.CopyFrom(SOUND[rpc])
+    request = type(VALID[rpc])()
+    request.CopyFrom(VALID[rpc])
     names = {"dataset_id": dataset_id} if rpc in IN_DATASET else {}
     names |= {"batch_id": BATCH} if rpc in IN_BATCH else {}
     if rpc == "CreateBatch":
@@ -347,7 +347,7 @@ async def _check(
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, refusal
     assert refusal.reason == "FIELD_INVALID"
     [(field, reported)] = refusal.fields.items()
-    # A bad label is told by its key behind the path of the labels.
+    # The path of an invalid label ends with its key.
     assert field == path or (path.endswith("labels") and field.startswith(path))
     assert rule in reported
     assert refusal.metadata["field"] == field
@@ -372,25 +372,25 @@ async def test_bad_id_of_a_dataset_or_batch_is_refused(
     await calls.create("a", more_documents_follow=True)
     for value in BAD_DATASET_IDS:
         if rpc == "ListBatches" and not value:
-            continue  # then all are listed
+            continue  # it lists all datasets
         with subtests.test("dataset_id", value=value):
             fields = {"dataset_id": value}
             await _check(calls, config, rpc, fields, "dataset_id", "must be a UUID")
     for value in BAD_BATCH_IDS if rpc in IN_BATCH else ():
         if rpc == "CreateBatch" and not value:
-            continue  # then one is made
+            continue  # an id is generated
         with subtests.test("batch_id", value=value):
             await _check(calls, config, rpc, {"batch_id": value}, "batch_id", "1 to 128 characters")
 
 
 def test_every_rpc_is_in_the_table() -> None:
-    assert {path.rpartition("/")[2] for path in methods()} == SOUND.keys()
+    assert {path.rpartition("/")[2] for path in methods()} == VALID.keys()
 
 
 def test_every_field_of_every_request_is_in_a_table() -> None:
-    """A field without a bad value is one that takes any: flags, and the token told elsewhere."""
-    takes_any = {"more_documents_follow", "follow", "transitions_only", "fail_on_expired_token"}
+    """Fields without an invalid value are flags, and the resume token, which has its own tests."""
+    flags = {"more_documents_follow", "follow", "transitions_only", "fail_on_expired_token"}
     for rpc, fields_of_rpc in FIELDS.items():
         tested = {name for fields, _, _ in BAD.get(rpc, {}).values() for name in fields}
-        tested |= {"dataset_id", "batch_id", "resume_token"} | takes_any
+        tested |= {"dataset_id", "batch_id", "resume_token"} | flags
         assert not fields_of_rpc - tested, rpc

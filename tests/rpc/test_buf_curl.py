@@ -1,4 +1,4 @@
-"""`buf curl` over reflection v1: the protos are fetched from the server, none are here."""
+"""`buf curl` over reflection v1: the protos come from the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rpc.commands import Command, Finished, finish, read_until
 REPORTS = "stagecast.v1.ReportService"
 STATUS = "stagecast.v1.StatusService"
 
-_NOT_FOUND = 5 << 3  # its exit codes: the gRPC code, moved by three bits
+_NOT_FOUND = 5 << 3  # its exit codes: the gRPC code, shifted by three bits
 
 
 class BufCurl:
@@ -31,7 +31,7 @@ class BufCurl:
         self.url = f"http://{address}"
 
     def arguments(self, method: str, **fields: Any) -> tuple[str, ...]:
-        """Return what to say to call an RPC."""
+        """Return the arguments for calling an RPC."""
         return "--data", json.dumps(fields), f"{self.url}/{method}"
 
     async def call(self, method: str, **fields: Any) -> Finished:

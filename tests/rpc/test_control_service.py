@@ -1,6 +1,6 @@
-"""ControlService: documents held, released, ended and repeated.
+"""ControlService: Pause, Resume, Stop, Retry.
 
-Workers that are held or stopped, and deletion, have files of their own.
+The workers of paused or stopped documents, and deletion, have their own files.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ SUCCEEDED, FAILED, STOPPED = (
     r.DOCUMENT_STATE_STOPPED,
 )
 
-# A document of each state is named for it; two are PAUSED, of which one had been started.
+# One document for each state; two are PAUSED, one of them after its start.
 NAMES = ("pending", "running", "held", "held-running", "succeeded", "failed", "stopped")
 BEFORE = dict(
     zip(NAMES, (PENDING, RUNNING, PAUSED, PAUSED, SUCCEEDED, FAILED, STOPPED), strict=True)
 )
 
-# What each call makes of each of them when it is named; what is left out stays as it is.
+# The state of a named document after each call; documents not listed do not change.
 NAMED = {
     "pause": {"pending": PAUSED, "running": PAUSED},
     "resume": {"held": PENDING, "held-running": RUNNING},
     "stop": dict.fromkeys(("pending", "running", "held", "held-running"), STOPPED),
     "retry": dict.fromkeys(("succeeded", "failed", "stopped"), PENDING),
 }
-# A whole batch is not made to ingest again what is in the index.
+# Retry of a whole batch leaves succeeded documents as they are.
 WHOLE = NAMED | {"retry": dict.fromkeys(("failed", "stopped"), PENDING)}
 
 KINDS = {
@@ -78,11 +78,11 @@ async def _states(calls: Calls) -> dict[str, r.DocumentState.ValueType]:
     return {each.document_id: each.state for each in (await calls.page()).documents}
 
 
-# What becomes of each state.
+# States.
 
 
 @pytest.mark.parametrize("call", NAMED)
-async def test_named_document_becomes_what_the_table_says(
+async def test_named_document_changes_as_in_the_table(
     calls: Calls, call: str, subtests: pytest.Subtests
 ) -> None:
     for name in NAMES:
@@ -102,7 +102,7 @@ async def _check_named(calls: Calls, call: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("call", WHOLE)
-async def test_whole_batch_becomes_what_the_table_says(calls: Calls, call: str) -> None:
+async def test_whole_batch_changes_as_in_the_table(calls: Calls, call: str) -> None:
     await _create_all_states(calls)
     before = await calls.batch()
     answer = await _control(calls, call)()
@@ -126,7 +126,7 @@ async def test_repeat_changes_nothing(calls: Calls, call: str) -> None:
 
 
 @pytest.mark.parametrize("call", WHOLE)
-async def test_call_leaves_other_batches_alone(calls: Calls, call: str) -> None:
+async def test_call_changes_no_other_batch(calls: Calls, call: str) -> None:
     await _create_all_states(calls)
     await calls.create(*NAMES, batch_id="other")
     before = await calls.batch(batch_id="other")
@@ -142,7 +142,7 @@ async def test_batch_without_documents_has_nothing_to_change(calls: Calls) -> No
         assert (answer.changed_documents, answer.batch) == (0, before)
 
 
-# What log and watch tell.
+# Log and watch.
 
 
 @pytest.mark.parametrize("call", WHOLE)
@@ -163,8 +163,8 @@ async def test_each_change_is_a_transition_in_the_order_of_registration(
     assert (await calls.history())[-len(reported) :] == reported
 
 
-async def test_whole_batch_is_settled_by_one_token(calls: Calls) -> None:
-    """With documents so large that they do not fit one message."""
+async def test_change_of_a_whole_batch_has_one_token(calls: Calls) -> None:
+    """The documents are too large for one message."""
     labels = {f"{number:02}": "文" * 256 for number in range(32)}
     ids = [f"doc-{number}" for number in range(120)]
     await calls.create(more_documents_follow=True)
@@ -186,7 +186,7 @@ async def test_whole_batch_is_settled_by_one_token(calls: Calls) -> None:
 
 
 async def test_no_watcher_sees_half_a_call(calls: Calls) -> None:
-    """Also not one that begins, by a token or with a snapshot, while calls are made."""
+    """Also not a watcher that starts, from a token or with a snapshot, during the calls."""
     ids = [f"doc-{number}" for number in range(40)]
     await calls.create(*ids, more_documents_follow=True)
     made: list[range] = []
@@ -216,7 +216,7 @@ async def test_no_watcher_sees_half_a_call(calls: Calls) -> None:
         assert {each.state for each in record.documents.values()} == {STOPPED}
 
 
-# What follows for batch and dataset.
+# States of batch and dataset.
 
 
 async def test_states_of_batch_and_dataset_follow(calls: Calls) -> None:
@@ -257,13 +257,13 @@ async def test_states_of_batch_and_dataset_follow(calls: Calls) -> None:
     assert await states() == ("RUNNING", "RUNNING")
 
 
-async def test_batch_that_is_not_sealed_is_open_though_all_was_stopped(calls: Calls) -> None:
+async def test_unsealed_batch_stays_open_when_all_documents_are_stopped(calls: Calls) -> None:
     await calls.create("a", more_documents_follow=True)
     assert (await calls.stop()).batch.state == r.BATCH_STATE_RUNNING
     assert (await calls.seal()).state == r.BATCH_STATE_STOPPED
 
 
-async def test_watch_that_does_not_follow_ends_when_the_last_document_is_stopped(
+async def test_watch_without_follow_ends_when_the_last_document_is_stopped(
     calls: Calls,
 ) -> None:
     await calls.create("a", "b")
@@ -278,7 +278,7 @@ async def test_watch_that_does_not_follow_ends_when_the_last_document_is_stopped
 # Times and counters.
 
 
-async def test_times_say_since_when(calls: Calls, clock: Clock) -> None:
+async def test_times_of_pause_stop_and_retry(calls: Calls, clock: Clock) -> None:
     await calls.create("a", "b")
     clock.advance(10)
     await calls.start("a")
@@ -304,7 +304,7 @@ async def test_times_say_since_when(calls: Calls, clock: Clock) -> None:
     assert retried.batch.update_time == moment(START_US + 40_000_000)
 
 
-async def test_times_and_counters_of_the_old_attempt_stay_in_the_history_only(
+async def test_times_and_counters_of_an_old_attempt_are_in_the_history_only(
     calls: Calls, clock: Clock
 ) -> None:
     await calls.create("a")
@@ -335,7 +335,7 @@ async def test_times_and_counters_of_the_old_attempt_stay_in_the_history_only(
     assert (again.previous_state, again.previous_stage) == (STOPPED, r.STAGE_INDEXING)
 
 
-async def test_succeeded_document_is_ingested_again_if_it_is_named(calls: Calls) -> None:
+async def test_succeeded_document_is_retried_if_named(calls: Calls) -> None:
     await calls.create("a", "b")
     await calls.report(*(stage(each, r.STAGE_COMPLETED) for each in "ab"))
     assert (await calls.retry()).changed_documents == 0
@@ -355,7 +355,7 @@ async def http(server: App) -> Any:
         yield http
 
 
-async def test_both_rest_paths_show_what_was_asked_for(
+async def test_both_rest_paths_show_the_controlled_states(
     calls: Calls, clock: Clock, http: httpx.AsyncClient
 ) -> None:
     start_s = START_US // 1_000_000
@@ -403,11 +403,11 @@ async def test_both_rest_paths_show_what_was_asked_for(
     assert await cognee() == "INITIATED"
 
 
-# What is not there.
+# Unknown ids.
 
 
 @pytest.mark.parametrize("call", WHOLE)
-async def test_what_is_not_there_is_not_found(calls: Calls, call: str) -> None:
+async def test_unknown_ids_are_not_found(calls: Calls, call: str) -> None:
     control = _control(calls, call)
     await calls.create("a")
     unknown = "00000000-1111-4222-8333-444444444444"

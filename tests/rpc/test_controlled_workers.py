@@ -1,4 +1,4 @@
-"""Workers whose documents an operator holds, ends or repeats: what they may still say of them."""
+"""Reports of workers on documents that an operator has paused, stopped or retried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PENDING, RUNNING, PAUSED = (
 SUCCEEDED, FAILED = r.DOCUMENT_STATE_SUCCEEDED, r.DOCUMENT_STATE_FAILED
 
 
-async def test_paused_document_follows_a_worker_that_goes_on(calls: Calls) -> None:
+async def test_paused_document_records_reports_of_its_worker(calls: Calls) -> None:
     await calls.create("a")
     await calls.start("a")
     await calls.pause()
@@ -33,7 +33,7 @@ async def test_paused_document_follows_a_worker_that_goes_on(calls: Calls) -> No
     assert document.progress == r.Progress(completed_segments=1, total_segments=2)
 
 
-async def test_pending_document_that_worked_on_while_it_was_held_runs_when_released(
+async def test_document_with_reports_during_a_pause_runs_after_resume(
     calls: Calls,
 ) -> None:
     await calls.create("a")
@@ -74,7 +74,7 @@ async def test_stopped_document_refuses_its_worker_until_it_is_retried(calls: Ca
     assert await calls.outcomes(stage("a", r.STAGE_INDEXING, attempt=2)) == ["APPLIED"]
 
 
-async def test_paused_document_stays_with_its_worker_and_goes_to_another(calls: Calls) -> None:
+async def test_paused_document_stays_with_its_worker_until_another_starts(calls: Calls) -> None:
     await calls.create("a")
     await calls.start("a", "w1")
     await calls.pause()
@@ -88,7 +88,7 @@ async def test_paused_document_stays_with_its_worker_and_goes_to_another(calls: 
 
 
 @pytest.mark.parametrize("worker", ["w1", "w2"])
-async def test_stopped_document_begins_anew_with_whoever_takes_it(
+async def test_stopped_document_starts_a_new_attempt_for_any_worker(
     calls: Calls, worker: str
 ) -> None:
     await calls.create("a")
@@ -104,7 +104,7 @@ async def test_stopped_document_begins_anew_with_whoever_takes_it(
     assert (await calls.batch()).state == r.BATCH_STATE_RUNNING
 
 
-async def test_retried_document_waits_for_its_worker_in_the_attempt_that_began(
+async def test_retried_document_is_pending_in_its_new_attempt(
     calls: Calls,
 ) -> None:
     await calls.create("a")

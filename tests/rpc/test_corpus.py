@@ -1,4 +1,4 @@
-"""A corpus of bad input for every RPC that there is: each is answered, and none by a bug."""
+"""A corpus of bad input for every RPC: no request causes an internal error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rpc.calls import BATCH, Calls
 
 
 @pytest.mark.parametrize("path", methods())
-async def test_no_bad_input_is_answered_by_a_bug(
+async def test_no_bad_input_causes_an_internal_error(
     server: App, calls: Calls, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     await calls.create("a", "b", more_documents_follow=True)

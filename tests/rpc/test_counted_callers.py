@@ -1,4 +1,4 @@
-"""Whose watches are counted together: a key's, a named token's, else an address's."""
+"""Watches are counted by key, by named token, or else by address."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.access import make_key
 from tests.clock import Clock
 from tests.rpc.calls import refused
 
-# The message as well: it tells whose watches were counted, and how many there were.
-TOO_MANY = ("WATCH_LIMIT", "too many watches of one caller: 1 open, at most 1")
+# With the message, which has the number of watches that were counted.
+TOO_MANY = ("WATCH_LIMIT", "too many watches of one caller: 1 open (limit: 1)")
 SHARED = "a text that both know, of 32 bytes or more"
 
 
 def token(number: int, **claims: str) -> str:
-    """Return a token that is like no other."""
+    """Return a unique token."""
     value = {
         "aud": "stagecast",
         "exp": time.time() + 600,
@@ -51,7 +51,7 @@ def clock() -> Clock:
 
 
 class Peer:
-    """A call, as far as it tells where it comes from."""
+    """The context of a call, with its peer only."""
 
     def __init__(self, peer: str) -> None:
         self._peer = peer
@@ -76,7 +76,7 @@ def test_connections_from_one_address_are_counted_together(peer: str, counted: s
 
 @contextlib.asynccontextmanager
 async def watching(server: App, credential: str) -> AsyncIterator[None]:
-    """Have a watch open for as long as the block, on a connection of its own."""
+    """Open a watch during the block, on its own connection."""
     async with Client(server.grpc_address, key=credential) as client:
         watch = client.status.WatchDatasets(ss.WatchDatasetsRequest())
         await watch.read()
@@ -87,7 +87,7 @@ async def watching(server: App, credential: str) -> AsyncIterator[None]:
 
 
 async def refusal_of(server: App, credential: str) -> tuple[str, str]:
-    """Return why one more watch of this caller is refused."""
+    """Return the reason and message that refuse one more watch of this caller."""
     refusal = await refused(_watch_once(server, credential))
     return refusal.reason, refusal.message
 
@@ -97,7 +97,7 @@ async def _watch_once(server: App, credential: str) -> None:
         pass
 
 
-async def test_keys_at_one_address_are_counted_each(config: Config, clock: Clock) -> None:
+async def test_keys_at_one_address_are_counted_separately(config: Config, clock: Clock) -> None:
     one, other = [await make_key(config.db, name="same") for _ in range(2)]
     async with (
         App(config, clock=clock) as server,
@@ -108,7 +108,7 @@ async def test_keys_at_one_address_are_counted_each(config: Config, clock: Clock
         assert await refusal_of(server, other) == TOO_MANY
 
 
-async def test_tokens_of_one_name_are_counted_together_and_those_of_others_not(
+async def test_tokens_are_counted_by_name(
     server: App,
 ) -> None:
     async with watching(server, token(1, sub="alice")), watching(server, token(2, sub="bob")):

@@ -1,4 +1,4 @@
-"""Who is let in over gRPC, and to what."""
+"""Authentication and scopes over gRPC."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.clock import Clock
 from tests.conditions import until
 from tests.grpc_calls import HealthStub, unary_unary
 from tests.rpc.calls import Calls, Refusal, refused
-from tests.rpc.test_bad_input import SOUND
+from tests.rpc.test_bad_input import VALID
 
 Code = grpc.StatusCode
 UNAUTHENTICATED, DENIED = Code.UNAUTHENTICATED, Code.PERMISSION_DENIED
@@ -33,7 +33,7 @@ SERVICES = {"status": Scope.READ, "reports": Scope.REPORT, "controls": Scope.CON
 
 @pytest.fixture
 async def key(config: Config) -> str:
-    """A key for everything, made before the server starts."""
+    """A key with all scopes, made before the server starts."""
     return await make_key(config.db, name="admin")
 
 
@@ -49,77 +49,77 @@ async def client(server: App, key: str) -> AsyncIterator[Client]:
         yield client
 
 
-async def ask(client: Client, rpc: str, **how: Any) -> Any:
-    """Make a sound call of an RPC on a dataset that is not there; a stream is read to its end."""
-    request = type(SOUND[rpc])()
-    request.CopyFrom(SOUND[rpc])
+async def call_rpc(client: Client, rpc: str, **options: Any) -> Any:
+    """Make a valid call of an RPC on an unknown dataset; a stream is read to its end."""
+    request = type(VALID[rpc])()
+    request.CopyFrom(VALID[rpc])
     fields = {field.name for field in request.DESCRIPTOR.fields}
     names = {"dataset_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7", "batch_id": "b1"}
     request.MergeFrom(type(request)(**{name: names[name] for name in names.keys() & fields}))
     [stub] = [s for s in (client.status, client.reports, client.controls) if hasattr(s, rpc)]
-    call = getattr(stub, rpc)(request, timeout=60, **how)
+    call = getattr(stub, rpc)(request, timeout=60, **options)
     if rpc.startswith("Watch"):
         return [message async for message in call]
     return await call
 
 
 async def refusal(address: str, *metadata: tuple[str, str], rpc: str = "GetDataset") -> Refusal:
-    """Return how a call with this metadata is refused."""
+    """Return the error of a call with this metadata."""
     async with Client(address) as client:
-        return await refused(ask(client, rpc, metadata=metadata))
+        return await refused(call_rpc(client, rpc, metadata=metadata))
 
 
-@pytest.mark.parametrize("rpc", SOUND)
-async def test_every_rpc_wants_a_credential(server: App, rpc: str) -> None:
+@pytest.mark.parametrize("rpc", VALID)
+async def test_every_rpc_requires_a_credential(server: App, rpc: str) -> None:
     refused_call = await refusal(server.grpc_address, rpc=rpc)
     assert (refused_call.code, refused_call.reason) == (UNAUTHENTICATED, "CREDENTIALS_MISSING")
     assert "x-api-key" in refused_call.message
 
 
-@pytest.mark.parametrize("rpc", SOUND)
-async def test_every_rpc_wants_the_scope_of_its_service_and_no_other(
+@pytest.mark.parametrize("rpc", VALID)
+async def test_every_rpc_requires_the_scope_of_its_service_and_no_other(
     server: App, config: Config, rpc: str
 ) -> None:
     async with Client(server.grpc_address) as client:
-        [wanted] = [
+        [required] = [
             scope for stub, scope in SERVICES.items() if hasattr(getattr(client, stub), rpc)
         ]
-    others = await make_key(config.db, *(set(Scope) - {wanted}), name="others")
+    others = await make_key(config.db, *(set(Scope) - {required}), name="others")
     await known(server, others)
     denied = await refusal(server.grpc_address, ("x-api-key", others), rpc=rpc)
     assert (denied.code, denied.reason) == (DENIED, "SCOPE_MISSING")
-    assert denied.metadata == {"scope": wanted.value}
-    assert f"key {others[:18]} (others) has no scope '{wanted.value}'" == denied.message
-    only = await make_key(config.db, wanted)
+    assert denied.metadata == {"scope": required.value}
+    assert f"key {others[:18]} (others) has no scope '{required.value}'" == denied.message
+    only = await make_key(config.db, required)
     await known(server, only)
     if rpc in ("ListDatasets", "ListBatches", "WatchDatasets", "CreateBatch"):
         return  # it would succeed, or never end
-    let_in = await refusal(server.grpc_address, ("x-api-key", only), rpc=rpc)
-    assert let_in.code is Code.NOT_FOUND
+    admitted = await refusal(server.grpc_address, ("x-api-key", only), rpc=rpc)
+    assert admitted.code is Code.NOT_FOUND
 
 
 async def known(server: App, key: str) -> None:
     """Wait until the server knows a key."""
     actual: list[str] = []
 
-    async def look() -> None:
+    async def poll() -> None:
         actual[:] = [(await refusal(server.grpc_address, ("x-api-key", key))).reason]
 
-    await until(lambda: bool(actual) and actual[0] != "CREDENTIALS_INVALID", meanwhile=look)
+    await until(lambda: bool(actual) and actual[0] != "CREDENTIALS_INVALID", meanwhile=poll)
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {} ", "{}", " {} "])
-async def test_key_is_taken_from_either_header(server: App, key: str, form: str) -> None:
+async def test_key_is_accepted_in_either_header(server: App, key: str, form: str) -> None:
     header = "x-api-key" if form.strip() == "{}" else "authorization"
-    let_in = await refusal(server.grpc_address, (header, form.format(key)))
-    assert let_in.reason == "DATASET_NOT_FOUND"
+    admitted = await refusal(server.grpc_address, (header, form.format(key)))
+    assert admitted.reason == "DATASET_NOT_FOUND"
 
 
 @pytest.mark.parametrize(
     "argument",
     ["Basic {}", "Bearer", "Bearer {}x", "Bearer stagecast_00000000", "{}", "Bearer a.b.c"],
 )
-async def test_what_is_no_good_is_refused_without_being_repeated(
+async def test_invalid_credential_is_refused_and_not_echoed(
     server: App, key: str, argument: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -129,13 +129,13 @@ async def test_what_is_no_good_is_refused_without_being_repeated(
     assert key[18:] not in f"{bad} {caplog.text}"
 
 
-async def test_good_key_lets_in_whatever_is_beside_it(server: App, key: str) -> None:
+async def test_valid_key_is_accepted_beside_an_invalid_one(server: App, key: str) -> None:
     bad, good = ("authorization", "Bearer wrong"), ("x-api-key", key)
     for both in ((bad, good), (good, bad)):
         assert (await refusal(server.grpc_address, *both)).reason == "DATASET_NOT_FOUND"
 
 
-async def test_credential_is_looked_at_before_the_request(server: App) -> None:
+async def test_credential_is_checked_before_the_request(server: App) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
         call = unary_unary(channel, "/stagecast.v1.StatusService/GetDataset")
         with pytest.raises(aio.AioRpcError) as error:
@@ -143,37 +143,37 @@ async def test_credential_is_looked_at_before_the_request(server: App) -> None:
     assert error.value.code() is UNAUTHENTICATED
 
 
-async def test_expired_key_says_so(server: App, config: Config, clock: Clock) -> None:
+async def test_expired_key_is_refused_as_expired(server: App, config: Config, clock: Clock) -> None:
     brief = await make_key(config.db, lives_s=60, clock=clock)
     await known(server, brief)
     clock.advance(60)
-    over = await refusal(server.grpc_address, ("x-api-key", brief))
-    assert (over.code, over.reason) == (UNAUTHENTICATED, "CREDENTIALS_EXPIRED")
-    assert over.message == f"key {brief[:18]} has expired"
+    expired = await refusal(server.grpc_address, ("x-api-key", brief))
+    assert (expired.code, expired.reason) == (UNAUTHENTICATED, "CREDENTIALS_EXPIRED")
+    assert expired.message == f"key {brief[:18]} has expired"
 
 
-async def test_revoked_key_says_so(server: App, config: Config, key: str) -> None:
+async def test_revoked_key_is_refused_as_revoked(server: App, config: Config, key: str) -> None:
     await revoke(config.db, key)
-    seen: list[Refusal] = []
+    actual: list[Refusal] = []
 
-    async def look() -> None:
-        seen[:] = [await refusal(server.grpc_address, ("x-api-key", key))]
+    async def poll() -> None:
+        actual[:] = [await refusal(server.grpc_address, ("x-api-key", key))]
 
-    await until(lambda: bool(seen) and seen[0].code is UNAUTHENTICATED, meanwhile=look)
-    assert (seen[0].reason, seen[0].message) == (
+    await until(lambda: bool(actual) and actual[0].code is UNAUTHENTICATED, meanwhile=poll)
+    assert (actual[0].reason, actual[0].message) == (
         "CREDENTIALS_INVALID",
         f"key {key[:18]} (admin) was revoked",
     )
 
 
-async def test_health_and_reflection_stay_open(server: App) -> None:
+async def test_health_needs_no_key(server: App) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
         health = HealthStub(channel)
         answer = await health.Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-LASTING: dict[str, Any] = {
+LONG_LIVED: dict[str, Any] = {
     "WatchBatch": ss.WatchBatchRequest(follow=True, heartbeat_interval=Duration(seconds=1)),
     "WatchDatasets": ss.WatchDatasetsRequest(heartbeat_interval=Duration(seconds=1)),
     "WaitBatch": ss.WaitBatchRequest(timeout=Duration(seconds=600)),
@@ -181,9 +181,9 @@ LASTING: dict[str, Any] = {
 
 
 def _begin(rpc: str, client: Client, dataset_id: str) -> Any:
-    """Make a call that lasts."""
-    request = type(LASTING[rpc])()
-    request.CopyFrom(LASTING[rpc])
+    """Start a long-lived call."""
+    request = type(LONG_LIVED[rpc])()
+    request.CopyFrom(LONG_LIVED[rpc])
     if rpc != "WatchDatasets":
         request.dataset_id, request.batch_id = dataset_id, "b1"
     return getattr(client.status, rpc)(request, timeout=600)
@@ -197,7 +197,7 @@ async def _end(call: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rpc", LASTING)
+@pytest.mark.parametrize("rpc", LONG_LIVED)
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_running_call_ends_with_its_key(
     server: App,
@@ -225,7 +225,7 @@ async def test_running_call_ends_with_its_key(
     assert (ended.code, ended.reason) == (UNAUTHENTICATED, reason)
 
 
-async def test_waiting_call_hears_at_once_of_a_revoked_key(
+async def test_waiting_call_ends_at_once_when_its_key_is_revoked(
     server: App,
     client: Client,
     config: Config,
@@ -239,14 +239,14 @@ async def test_waiting_call_hears_at_once_of_a_revoked_key(
     async with Client(server.grpc_address, key=brief) as reader:
         call = _begin("WaitBatch", reader, dataset_id)
         await until(lambda: server.open_watches == 1)
-        # The first commit of another process rings whoever waits, whatever it was.
+        # The first commit of another process wakes all waiters, whatever it changed.
         await known(server, await make_key(config.db))
         await revoke(config.db, brief)
         assert (await refused(_end(call))).reason == "CREDENTIALS_INVALID"
 
 
 @pytest.mark.slow
-async def test_first_key_turns_credentials_on_also_for_running_calls(
+async def test_first_key_makes_running_calls_require_credentials(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
@@ -262,7 +262,7 @@ async def test_first_key_turns_credentials_on_also_for_running_calls(
             assert (await Calls(keyed, dataset_id).batch()).revision == 3
 
 
-async def test_revoking_the_last_key_opens_nothing(
+async def test_credentials_stay_required_after_the_last_key_is_revoked(
     server: App, config: Config, clock: Clock, key: str
 ) -> None:
     await revoke(config.db, key)
@@ -271,13 +271,13 @@ async def test_revoking_the_last_key_opens_nothing(
             assert (await refusal(address)).reason == "CREDENTIALS_MISSING"
 
 
-async def test_client_takes_a_key_as_it_stands_in_a_file(server: App, key: str) -> None:
+async def test_client_accepts_a_key_with_a_line_break(server: App, key: str) -> None:
     async with Client(server.grpc_address, key=f"{key}\n") as client:
         assert not (await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets
 
 
 @pytest.mark.parametrize("text", ["a\nb", "schlüssel", "a\x00b"])
-async def test_client_refuses_what_can_be_no_key(server: App, text: str) -> None:
+async def test_client_refuses_a_malformed_key(server: App, text: str) -> None:
     with pytest.raises(
         ValueError, match="invalid key: only printable ASCII characters are allowed"
     ):

@@ -1,4 +1,4 @@
-"""DeleteBatch and DeleteDataset: gone at once for everybody, soon gone from the file."""
+"""DeleteBatch and DeleteDataset: invisible at once, removed from the file soon after."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.rpc.calls import (
     stage,
 )
 
-NEVER = Duration(seconds=300)  # no heartbeat hides a lost bell
+NEVER = Duration(seconds=300)  # no heartbeat hides a lost notification
 ROWS = ("datasets", "batches", "documents", "transitions", "progress_epochs")
 
 
@@ -52,21 +52,21 @@ def _check_gone(refusal: Refusal, reason: str) -> None:
 
 
 async def _until_swept(db: Path, **left: int) -> None:
-    """Wait until only so many rows are left in the file."""
-    wanted = dict.fromkeys(ROWS, 0) | left
+    """Wait until these numbers of rows are left in the file."""
+    expected = dict.fromkeys(ROWS, 0) | left
     actual: dict[str, int] = {}
     async with asyncio.timeout(60):
-        while actual != wanted:
-            await asyncio.sleep(0.01)  # the sweep has a thread of its own, or a process
+        while actual != expected:
+            await asyncio.sleep(0.01)  # the sweep runs in its own thread or process
             tables = contents(db)
             actual = {name: len(tables[name]) for name in ROWS}
 
 
-# Gone at once.
+# Invisible at once.
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["batch", "dataset"])
-async def test_what_is_deleted_is_gone_for_every_rpc(
+async def test_deleted_items_are_gone_for_every_rpc(
     calls: Calls, whole: bool, subtests: pytest.Subtests
 ) -> None:
     await calls.create("a", more_documents_follow=True)
@@ -89,14 +89,14 @@ async def test_what_is_deleted_is_gone_for_every_rpc(
         "Retry": calls.retry,
         "DeleteBatch": calls.delete_batch,
     }
-    for name, ask in requested.items():
+    for name, call in requested.items():
         with subtests.test(name):
-            refusal = await refused(ask())
+            refusal = await refused(call())
             _check_gone(refusal, "BATCH_NOT_FOUND")
             assert refusal.metadata == names
     if whole:
-        for ask in (calls.dataset, calls.delete_dataset):
-            refusal = await refused(ask())
+        for call in (calls.dataset, calls.delete_dataset):
+            refusal = await refused(call())
             _check_gone(refusal, "DATASET_NOT_FOUND")
             assert refusal.metadata == {"dataset_id": calls.dataset_id}
     assert not (await status.ListBatches(ss.ListBatchesRequest())).batches
@@ -105,19 +105,19 @@ async def test_what_is_deleted_is_gone_for_every_rpc(
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["batch", "dataset"])
-async def test_what_is_deleted_is_gone_on_both_rest_paths(
+async def test_deleted_items_are_gone_on_both_rest_paths(
     server: App, calls: Calls, whole: bool
 ) -> None:
     await calls.create("a")
     await _deletion(calls, whole)
     async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:
-        # Nor is it found by the name under which its rows wait to be swept.
+        # Nor is it visible under the name of its rows until the sweep.
         for batch in (BATCH, "%2F1", "/1"):
             path = f"/v1/datasets/{calls.dataset_id}/documents/{batch}/indexing-status"
             assert (await http.get(path)).status_code == 404
         path = f"/v1/datasets/{calls.dataset_id}/documents/{BATCH}/indexing-status"
-        what = "Dataset" if whole else "Documents"
-        assert (await http.get(path)).json()["message"] == f"{what} not found."
+        kind = "Dataset" if whole else "Documents"
+        assert (await http.get(path)).json()["message"] == f"{kind} not found."
         for requested in ({}, {"dataset": calls.dataset_id}):
             response = await http.get("/api/v1/datasets/status", params=requested)
             assert (response.status_code, response.json()) == (200, {})
@@ -138,7 +138,7 @@ async def test_open_watches_and_waits_end_with_batch_deleted(calls: Calls, whole
     waiting = asyncio.create_task(calls.wait())
     other = _watch(calls, batch_id="other")
     await other.read()
-    await calls.batch()  # asked later than the others, and answered
+    await calls.batch()  # sent after the others, and answered
     await _deletion(calls, whole)
     for watch in watches:
         refusal = await refused(watch.read())
@@ -155,12 +155,12 @@ async def test_open_watches_and_waits_end_with_batch_deleted(calls: Calls, whole
     other.cancel()
 
 
-async def test_watch_ends_though_the_id_is_used_again_at_once(calls: Calls) -> None:
+async def test_watch_ends_even_if_the_id_is_reused_at_once(calls: Calls) -> None:
     await calls.create("a")
     watch = _watch(calls)
     await watch.read()
     waiting = asyncio.create_task(calls.wait())
-    await calls.batch()  # asked later, and answered
+    await calls.batch()  # sent later, and answered
     deleting = asyncio.create_task(calls.delete_batch())
     creating = asyncio.create_task(calls.create("x", "y", "z"))
     await asyncio.gather(deleting, creating, return_exceptions=True)
@@ -168,10 +168,12 @@ async def test_watch_ends_though_the_id_is_used_again_at_once(calls: Calls) -> N
     _check_gone(await refused(waiting), "BATCH_DELETED")
 
 
-# What is left.
+# Remaining batches.
 
 
-async def test_batch_that_ended_last_of_those_left_decides(calls: Calls, clock: Clock) -> None:
+async def test_last_ended_remaining_batch_decides_the_dataset_state(
+    calls: Calls, clock: Clock
+) -> None:
     async def state() -> str:
         name = r.DatasetState.Name((await calls.dataset()).state)
         return name.removeprefix("DATASET_STATE_")
@@ -199,9 +201,7 @@ async def test_batch_that_ended_last_of_those_left_decides(calls: Calls, clock: 
     assert await state() == "SUCCEEDED"
 
 
-async def test_batch_that_ended_last_is_not_the_one_created_last(
-    calls: Calls, clock: Clock
-) -> None:
+async def test_last_ended_batch_may_not_be_the_last_created(calls: Calls, clock: Clock) -> None:
     for batch_id in ("one", "two", "three"):
         await calls.create("a", batch_id=batch_id)
     await calls.report(stage("a", r.STAGE_COMPLETED), batch_id="two")
@@ -213,7 +213,7 @@ async def test_batch_that_ended_last_is_not_the_one_created_last(
     assert (await calls.dataset()).state == r.DATASET_STATE_FAILED
 
 
-async def test_dataset_whose_batches_are_gone_has_nothing_to_do(calls: Calls) -> None:
+async def test_dataset_without_batches_is_succeeded(calls: Calls) -> None:
     await calls.create("a")
     await calls.report(failure("a"))
     await calls.create("b", batch_id="other")
@@ -227,7 +227,7 @@ async def test_dataset_whose_batches_are_gone_has_nothing_to_do(calls: Calls) ->
     assert (await calls.dataset()).state == r.DATASET_STATE_PENDING
 
 
-async def test_other_datasets_stay_as_they_are(calls: Calls, client: Client) -> None:
+async def test_other_datasets_are_unchanged(calls: Calls, client: Client) -> None:
     other = Calls(client, str(uuid.uuid4()))
     for each in (calls, other):
         await each.create("a")
@@ -239,11 +239,11 @@ async def test_other_datasets_stay_as_they_are(calls: Calls, client: Client) -> 
     assert after[2].documents == before[2].documents
 
 
-# The id again.
+# Reused ids.
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["batch", "dataset"])
-async def test_id_begins_a_history_of_its_own(calls: Calls, whole: bool) -> None:
+async def test_reused_id_starts_a_new_history(calls: Calls, whole: bool) -> None:
     await calls.create("a", "b", labels={"k": "v"})
     await calls.report(stage("a", r.STAGE_COMPLETED))
     await _deletion(calls, whole)
@@ -256,9 +256,7 @@ async def test_id_begins_a_history_of_its_own(calls: Calls, whole: bool) -> None
 
 
 @pytest.mark.parametrize("documents", [1, 2, 9], ids=["shorter", "as_long", "longer"])
-async def test_old_token_on_a_used_id_is_told_that_history_changed(
-    calls: Calls, documents: int
-) -> None:
+async def test_old_token_on_a_reused_id_gets_history_changed(calls: Calls, documents: int) -> None:
     await calls.create("a", "b")
     token = await calls.token()
     await calls.delete_batch()
@@ -275,7 +273,7 @@ async def test_old_token_on_a_used_id_is_told_that_history_changed(
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["batch", "dataset"])
-async def test_request_id_of_a_deleted_batch_makes_another(calls: Calls, whole: bool) -> None:
+async def test_request_id_of_a_deleted_batch_creates_a_new_one(calls: Calls, whole: bool) -> None:
     first = await calls.create("a", batch_id="", request_id="r1")
     if whole:
         await calls.delete_dataset()
@@ -286,7 +284,7 @@ async def test_request_id_of_a_deleted_batch_makes_another(calls: Calls, whole: 
     assert list(again.document_ids) == ["b"]
 
 
-async def test_deleting_again_is_not_found_and_harms_nobody(calls: Calls) -> None:
+async def test_deleting_again_is_not_found(calls: Calls) -> None:
     await calls.create("a")
     await calls.delete_batch()
     await calls.create("a")
@@ -296,7 +294,7 @@ async def test_deleting_again_is_not_found_and_harms_nobody(calls: Calls) -> Non
     _check_gone(await refused(calls.delete_dataset()), "DATASET_NOT_FOUND")
 
 
-async def test_reports_that_race_a_deletion_are_written_or_not_found(calls: Calls) -> None:
+async def test_reports_racing_a_deletion_are_written_or_not_found(calls: Calls) -> None:
     ids = [f"doc-{number}" for number in range(60)]
     await calls.create(*ids)
     reports = [calls.report(stage(each, r.STAGE_PARSING)) for each in ids]
@@ -316,8 +314,8 @@ async def test_reports_that_race_a_deletion_are_written_or_not_found(calls: Call
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["batch", "dataset"])
-async def test_rows_of_what_is_deleted_are_swept(calls: Calls, config: Config, whole: bool) -> None:
-    """More of them than one step takes."""
+async def test_rows_of_deleted_items_are_swept(calls: Calls, config: Config, whole: bool) -> None:
+    """More rows than one step of the sweep deletes."""
     other = Calls(calls.client, str(uuid.uuid4()))
     await other.create("a")
     await other.report(counters("a", 1))
@@ -327,21 +325,21 @@ async def test_rows_of_what_is_deleted_are_swept(calls: Calls, config: Config, w
     await calls.create("a", batch_id="second")
     await calls.report(counters("a", 1), batch_id="second")
     await _deletion(calls, whole)
-    cache = 1 if whole else 2  # batches, of one document each
+    left = 1 if whole else 2  # batches, of one document each
     await _until_swept(
         config.db,
-        datasets=cache,
-        batches=cache,
-        documents=cache,
-        transitions=3 * cache,
-        progress_epochs=cache,
+        datasets=left,
+        batches=left,
+        documents=left,
+        transitions=3 * left,
+        progress_epochs=left,
     )
     assert (await other.document("a")).progress.completed_segments == 1
     assert (await other.dataset()).batches == 1
 
 
 @pytest.mark.slow
-async def test_next_server_sweeps_what_a_kill_left_behind(tmp_path: Path) -> None:
+async def test_next_server_sweeps_rows_left_by_a_kill(tmp_path: Path) -> None:
     db, dataset_id = tmp_path / "stagecast.db", str(uuid.uuid4())
     ids = [f"doc-{number}" for number in range(10_000)]
     async with running(db) as server, Client(server.grpc) as client:
@@ -350,7 +348,7 @@ async def test_next_server_sweeps_what_a_kill_left_behind(tmp_path: Path) -> Non
         await calls.stop()
         await calls.delete_dataset()
         await server.kill()
-    assert contents(db)["batches"], "it was killed before all was swept"
+    assert contents(db)["batches"], "killed before the end of the sweep"
     async with running(db) as server, Client(server.grpc) as client:
         await _until_swept(db)
         calls = Calls(client, dataset_id)
@@ -359,10 +357,10 @@ async def test_next_server_sweeps_what_a_kill_left_behind(tmp_path: Path) -> Non
         assert (await calls.batch()).revision == 3
 
 
-# Bad fields are in the table of `test_bad_input`; what was never there is told by its ids.
+# Unknown ids; invalid fields are in the table of `test_bad_input`.
 
 
-async def test_what_was_never_there_is_not_found(calls: Calls) -> None:
+async def test_unknown_ids_are_not_found(calls: Calls) -> None:
     controls, unknown = calls.client.controls, str(uuid.uuid4())
     await calls.create("a")
     for call, reason, metadata in (

@@ -1,4 +1,4 @@
-"""Every error: its code, its reason, its details, and what is kept back."""
+"""Every error: its code, its reason, its details, and what clients must not see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.model import tokens
-from stagecast.rpc.interceptor import DOMAIN, status_of
+from stagecast.rpc.status import DOMAIN, status_of
 from stagecast.store.sqlite import connection as store_connection
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -40,7 +40,9 @@ from tests.rpc.calls import (
 
 Code = grpc.StatusCode
 
-# The table of the design: for each error the code, the reason, and an example.
+NUMBERS = ("revision", "write_id", "progress_seq", "server_epoch")  # of a resume token
+
+# For each error the code, the reason, and an example.
 TABLE: dict[type[errors.StagecastError], tuple[grpc.StatusCode, str, errors.StagecastError]] = {
     type(example): (code, reason, example)
     for code, reason, example in (
@@ -78,8 +80,8 @@ def _leaves(base: type[errors.StagecastError]) -> set[type[errors.StagecastError
 
 
 def test_every_error_that_a_client_may_see_is_in_the_table() -> None:
-    never_told = {errors.StartError}
-    assert _leaves(errors.StagecastError) - never_told == TABLE.keys()
+    never_sent = {errors.StartError}
+    assert _leaves(errors.StagecastError) - never_sent == TABLE.keys()
 
 
 @pytest.mark.parametrize("error_class", TABLE, ids=lambda error_class: error_class.__name__)
@@ -112,7 +114,7 @@ async def test_bad_field_is_named_with_its_path_and_its_rule(calls: Calls) -> No
     assert refusal.retry_after_s is None
 
 
-async def test_malformed_resume_token_is_told(calls: Calls) -> None:
+async def test_malformed_resume_token_is_invalid(calls: Calls) -> None:
     await calls.create("a")
     for token in ("nonsense", "§", "A" * 10_000, (await calls.token())[:-1]):
         refusal = await refused(calls.watch(resume_token=token))
@@ -121,7 +123,7 @@ async def test_malformed_resume_token_is_told(calls: Calls) -> None:
         assert refusal.domain == "stagecast"
 
 
-async def test_resume_token_of_another_batch_is_told_by_the_ids(calls: Calls) -> None:
+async def test_resume_token_of_another_batch_is_invalid(calls: Calls) -> None:
     await calls.create("a")
     await calls.create("a", batch_id="other")
     refusal = await refused(calls.watch(resume_token=await calls.token(), batch_id="other"))
@@ -134,26 +136,26 @@ async def test_resume_token_of_another_batch_is_told_by_the_ids(calls: Calls) ->
     }
 
 
-@pytest.mark.parametrize("number", ["revision", "call", "serial", "mark"])
+@pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("forged", [b"\x00" * 8, b"\x7f" + b"\xff" * 7, b"\x80" * 8, b"\xff" * 8])
 async def test_forged_resume_token_never_breaks_the_server(
     calls: Calls, number: str, forged: bytes
 ) -> None:
-    """Tokens are not signed: any number in them may be anything."""
+    """Tokens are not signed: any number in them may have any value."""
     await calls.create("a")
     await calls.report(counters("a", 1, 2), stage("a", r.STAGE_COMPLETED))
     real = tokens._unpack(await calls.token())
     assert real is not None
-    place = 8 + 8 * ["revision", "call", "serial", "mark"].index(number)
-    token = tokens._pack(real[:place] + forged + real[place + 8 :])
+    offset = 8 + 8 * NUMBERS.index(number)
+    token = tokens._pack(real[:offset] + forged + real[offset + 8 :])
     try:
         messages = await calls.watch(resume_token=token)
     except aio.AioRpcError as error:
         assert refusal_of(error).reason == "TOKEN_INVALID"  # noqa: PT017 - one of two good answers
     else:
-        # A serial that may have been given is believed, as nothing is at stake but counters.
-        believed = number == "serial" and forged[0] != 0x7F
-        assert messages[0].HasField("snapshot") == (not believed)
+        # A possible `progress_seq` is accepted: it affects counters only.
+        accepted = number == "progress_seq" and forged[0] != 0x7F
+        assert messages[0].HasField("snapshot") == (not accepted)
         assert messages[-1].batch == await calls.batch()
 
 
@@ -178,13 +180,13 @@ async def test_token_of_another_history_is_out_of_range_if_asked_to_fail(
     await calls.create("a")
     token = await calls.token()
     await calls.report(stage("a", r.STAGE_COMPLETED))
-    execute(config.db, "UPDATE transitions SET write_id = call + 1 WHERE revision = 3")
+    execute(config.db, "UPDATE transitions SET write_id = write_id + 1 WHERE revision = 3")
     refusal = await refused(calls.watch(resume_token=token, fail_on_expired_token=True))
     assert refusal.code is Code.OUT_OF_RANGE
     assert refusal.reason == "HISTORY_CHANGED"
 
 
-async def test_watch_of_a_batch_that_goes_ends_with_its_deletion(
+async def test_watch_of_a_deleted_batch_ends_with_batch_deleted(
     calls: Calls, config: Config
 ) -> None:
     await calls.create("a")
@@ -199,7 +201,7 @@ async def test_watch_of_a_batch_that_goes_ends_with_its_deletion(
     assert refusal.metadata == {"dataset_id": calls.dataset_id, "batch_id": BATCH}
 
 
-async def test_watch_that_lived_long_enough_is_told_to_come_again(
+async def test_watch_at_its_maximum_lifetime_gets_a_retry_delay(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     brief = dataclasses.replace(config, watch_life_s=0.05)
@@ -212,7 +214,7 @@ async def test_watch_that_lived_long_enough_is_told_to_come_again(
     assert refusal.retry_after_s is not None
 
 
-async def test_watch_of_a_draining_server_is_told_to_come_again(
+async def test_watch_of_a_draining_server_gets_a_retry_delay(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
@@ -238,7 +240,7 @@ async def _locked(db_path: Path) -> AsyncIterator[None]:
         other.execute("ROLLBACK")
 
 
-async def test_busy_store_is_unavailable_and_says_when_to_try_again(
+async def test_busy_store_is_unavailable_with_a_retry_delay(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_connection, "BUSY_TIMEOUT_MS", 20)
@@ -254,20 +256,20 @@ async def test_busy_store_is_unavailable_and_says_when_to_try_again(
                 refused(calls.start("a")),
                 refused(calls.report(counters("a", 1))),
             )
-            assert (await calls.batch()).revision == 2, "reads go on"
+            assert (await calls.batch()).revision == 2, "reads continue"
         for refusal in refusals:
             assert refusal.code is Code.UNAVAILABLE
             assert refusal.reason == "STORE_BUSY"
             assert refusal.domain == "stagecast"
             assert refusal.retry_after_s == 1.0
         assert contents(config.db) == before
-        assert (await calls.seal()).sealed, "and so do writes, once the lock is gone"
+        assert (await calls.seal()).sealed, "writes continue after the lock"
 
 
 @pytest.fixture
 async def broken(calls: Calls, config: Config) -> Calls:
-    """A batch `b1` with a row that no code of ours can have written."""
-    await calls.create("a", "sound", labels={"secret": "hunter2"})
+    """A batch `b1` with a corrupt row."""
+    await calls.create("a", "valid", labels={"secret": "hunter2"})
     execute(config.db, "UPDATE documents SET labels = '{hunter2' WHERE document_id = 'a'")
     return calls
 
@@ -277,7 +279,7 @@ async def test_bug_in_a_read_is_answered_in_one_line_and_logged_in_full(
 ) -> None:
     refusal = await refused(broken.document("a"))
     _check_bug(refusal.code, refusal.message, caplog, "StatusService/GetDocument")
-    assert (await broken.document("sound")).document_id == "sound"
+    assert (await broken.document("valid")).document_id == "valid"
 
 
 async def test_bug_in_a_write_is_answered_in_one_line_and_logged_in_full(
@@ -285,7 +287,7 @@ async def test_bug_in_a_write_is_answered_in_one_line_and_logged_in_full(
 ) -> None:
     refusal = await refused(broken.report(stage("a", r.STAGE_PARSING)))
     _check_bug(refusal.code, refusal.message, caplog, "ReportService/Report")
-    assert await broken.outcomes(stage("sound", r.STAGE_PARSING)) == ["APPLIED"]
+    assert await broken.outcomes(stage("valid", r.STAGE_PARSING)) == ["APPLIED"]
 
 
 async def test_bug_in_a_stream_is_answered_in_one_line_and_logged_in_full(
@@ -299,14 +301,14 @@ def _check_bug(
     code: grpc.StatusCode, message: str, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
     assert code is Code.INTERNAL
-    assert message == "internal error; the server's log tells more"
+    assert message == "internal error; see the log of the server"
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert method in record.getMessage()
     assert record.exc_info, "with its traceback"
     assert "JSONDecodeError" in (caplog.text)
 
 
-async def test_write_that_breaks_does_not_harm_the_writes_beside_it(broken: Calls) -> None:
+async def test_failed_write_does_not_affect_concurrent_writes(broken: Calls) -> None:
     await broken.create(*(f"doc-{number}" for number in range(40)), batch_id="b2")
 
     async def report(number: int) -> str:
@@ -337,7 +339,7 @@ async def test_message_over_four_mebibytes_is_resource_exhausted(
 
 
 async def test_longest_ids_fit_the_details_of_an_error(calls: Calls) -> None:
-    """Each character takes twelve bytes in a status line, and metadata has its limits."""
+    """Each character takes twelve bytes in a status line, and metadata has a limit."""
     longest = "🗎" * 256
     batch_id = "b" * 128
     await calls.create(longest, batch_id=batch_id)

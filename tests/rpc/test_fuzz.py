@@ -1,4 +1,4 @@
-"""Whatever a client sends, no answer is INTERNAL or UNKNOWN: those are bugs."""
+"""Random requests: no answer is INTERNAL or UNKNOWN, which are bugs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tests.rpc.calls import Calls, counters, failure, stage
 
 DATASET_ID = "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 
-# By reflection, so that a new RPC is covered by itself.
+# From the descriptors, so that new RPCs are included.
 RPCS = {
     path.rpartition("/")[2]: (path, GetMessageClass(method.input_type))
     for path, method in methods().items()
 }
 
-_WITHIN_S = {"WaitBatch": 0.04}  # most of what it is asked for never ends
+_TIMEOUT_S = {"WaitBatch": 0.04}  # most of its calls would not end
 
 _BUGS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
-# Mostly things that are there, so that most messages get past the checks of the ids.
+# Mostly existing ids, so that most messages pass the checks of the ids.
 _KNOWN = {
     "dataset_id": [DATASET_ID] * 12 + [DATASET_ID.upper(), ""],
     "dataset_ids": [DATASET_ID, DATASET_ID.upper(), "00000000-1111-4222-8333-444444444444"],
@@ -78,7 +78,7 @@ def _contents(field: FieldDescriptor) -> st.SearchStrategy[Any]:
 
 
 def messages(descriptor: Descriptor) -> st.SearchStrategy[Message]:
-    """Build messages of a type with any values in any of their fields; ids are mostly given."""
+    """Build messages of a type with any values in any fields; ids are always set."""
     ids = {field.name for field in descriptor.fields} & {"dataset_id", "batch_id", "document_id"}
     fields = {field.name: _contents(field) for field in descriptor.fields}
     return st.fixed_dictionaries(
@@ -89,7 +89,7 @@ def messages(descriptor: Descriptor) -> st.SearchStrategy[Message]:
 
 @pytest.fixture
 async def channel(server: App, calls: Calls) -> Any:
-    """A channel to a server that has the batches `b1` and `b2` with documents in many states."""
+    """A channel to a server with the batches `b1` and `b2`, with documents in many states."""
     mine = Calls(calls.client, DATASET_ID)
     await mine.create("a", "b", "c", more_documents_follow=True)
     await mine.report(failure("b"), counters("c", 1, 2))
@@ -100,7 +100,7 @@ async def channel(server: App, calls: Calls) -> Any:
 
 
 async def _answer(channel: aio.Channel, rpc: str, request: bytes) -> grpc.StatusCode:
-    """Make a call with these bytes and return its status; of a watch, that of the first message."""
+    """Return the status of a call with these bytes; a watch is cancelled after one message."""
     path, _ = RPCS[rpc]
     try:
         async with asyncio.timeout(60):
@@ -109,7 +109,7 @@ async def _answer(channel: aio.Channel, rpc: str, request: bytes) -> grpc.Status
                 await watch.read()
                 watch.cancel()
             else:
-                await unary_unary(channel, path)(request, timeout=_WITHIN_S.get(rpc, 30))
+                await unary_unary(channel, path)(request, timeout=_TIMEOUT_S.get(rpc, 30))
     except aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK
@@ -120,14 +120,14 @@ async def _answer(channel: aio.Channel, rpc: str, request: bytes) -> grpc.Status
 @settings(
     max_examples=150,
     deadline=None,
-    # One server answers all examples: each has to live with what those before it did.
+    # One server answers all examples; each sees the effects of those before it.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
-async def test_no_message_is_answered_by_a_bug(
+async def test_no_message_causes_an_internal_error(
     channel: aio.Channel, caplog: pytest.LogCaptureFixture, rpc: str, data: st.DataObject
 ) -> None:
-    # Its stub names the class of an implementation as well.
+    # The stub's type includes another implementation.
     request = data.draw(messages(cast("Descriptor", RPCS[rpc][1].DESCRIPTOR)))
     assert await _answer(channel, rpc, request.SerializeToString()) not in _BUGS
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -142,7 +142,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("rpc", RPCS)
-async def test_bytes_that_are_no_message_are_the_clients_fault(
+async def test_malformed_bytes_are_an_invalid_argument(
     channel: aio.Channel, caplog: pytest.LogCaptureFixture, rpc: str, subtests: pytest.Subtests
 ) -> None:
     for name, request in MALFORMED.items():

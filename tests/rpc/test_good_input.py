@@ -1,4 +1,4 @@
-"""Values at the limits of their rules, and strange ones: they are accepted and kept verbatim."""
+"""Values at the limits of their rules, and strange ones, are accepted and stored verbatim."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ STRANGE = [
 ]
 
 
-async def test_strange_texts_are_kept_verbatim_wherever_they_are_let_in(calls: Calls) -> None:
-    named = [new(text, display_name=text, labels={text[:64]: text}) for text in STRANGE]
-    created = await calls.create(*named, labels={text[:64]: text for text in STRANGE[:32]})
+async def test_strange_texts_are_stored_verbatim_in_every_field(calls: Calls) -> None:
+    documents = [new(text, display_name=text, labels={text[:64]: text}) for text in STRANGE]
+    created = await calls.create(*documents, labels={text[:64]: text for text in STRANGE[:32]})
     assert list(created.document_ids) == STRANGE
     assert dict(created.batch.labels) == {text[:64]: text for text in STRANGE[:32]}
     for text in STRANGE:
@@ -80,7 +80,7 @@ async def test_strange_texts_reach_a_watcher_verbatim(calls: Calls) -> None:
     assert [each.document.document_id for each in await calls.since(token)] == STRANGE
 
 
-async def test_strange_ids_are_held_released_ended_repeated_and_told(calls: Calls) -> None:
+async def test_strange_ids_can_be_paused_resumed_stopped_and_retried(calls: Calls) -> None:
     await calls.create(*STRANGE)
     for text in STRANGE:
         for call in (calls.pause, calls.resume, calls.stop, calls.retry):
@@ -92,7 +92,7 @@ async def test_strange_ids_are_held_released_ended_repeated_and_told(calls: Call
     )
 
 
-async def test_message_of_an_error_may_be_any_text(calls: Calls) -> None:
+async def test_error_message_may_be_any_text(calls: Calls) -> None:
     texts = ["", "\n", "\x00\x01\x7f", "line 1\r\nline 2\ttab", "\u2028\u202e\ufeff", "🗎" * 4_096]
     ids = [f"doc-{number}" for number in range(len(texts))]
     await calls.create(*ids)
@@ -130,7 +130,7 @@ async def test_values_at_their_limits_are_accepted(calls: Calls) -> None:
     assert (await calls.document("b")).error == error
 
 
-async def test_event_times_at_the_limits_of_the_calendar_are_kept(calls: Calls) -> None:
+async def test_event_times_at_the_limits_of_the_calendar_are_stored(calls: Calls) -> None:
     times = [
         Timestamp(seconds=-62_135_596_800),
         Timestamp(seconds=-1, nanos=999_999_000),
@@ -162,17 +162,17 @@ async def test_timeouts_at_their_limits_are_accepted(calls: Calls) -> None:
         assert (await calls.wait(timeout=timeout)).done
 
 
-async def test_batch_ids_at_their_limits_are_deleted_alone(calls: Calls) -> None:
+async def test_deleting_a_batch_id_at_its_limits_deletes_no_other(calls: Calls) -> None:
     names = ["b" * 128, "~", "...", "-", "_", "0", "A", "a"]
     for name in names:
         await calls.create("a", batch_id=name)
-    for place, name in enumerate(names, 1):
+    for deleted, name in enumerate(names, 1):
         await calls.delete_batch(batch_id=name)
         listed = await calls.client.status.ListBatches(ss.ListBatchesRequest())
-        assert [each.batch_id for each in listed.batches] == names[place:][::-1]
+        assert [each.batch_id for each in listed.batches] == names[deleted:][::-1]
 
 
-async def test_same_text_in_other_unicode_forms_is_another_document(
+async def test_unicode_forms_of_one_text_are_different_documents(
     calls: Calls, config: Config
 ) -> None:
     await calls.create("é", "e\u0301", "E\u0301", "É")
@@ -182,8 +182,8 @@ async def test_same_text_in_other_unicode_forms_is_another_document(
     assert len(contents(config.db)["documents"]) == 4
 
 
-async def test_fields_of_a_newer_client_are_passed_over(calls: Calls) -> None:
-    """Unknown fields are no bad fields: a client may be newer than the server."""
+async def test_unknown_fields_are_ignored(calls: Calls) -> None:
+    """A client may be newer than the server."""
     unknown = b"\xba\x3e\x03new"  # field 999, a text
     request = ss.GetBatchRequest(dataset_id=calls.dataset_id, batch_id=BATCH)
     newer = ss.GetBatchRequest.FromString(request.SerializeToString() + unknown)

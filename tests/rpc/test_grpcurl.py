@@ -1,4 +1,4 @@
-"""grpcurl, with no flag but `-plaintext`: what people type by hand."""
+"""grpcurl with `-plaintext` only, as people type it by hand."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ async def test_grpcurl_describes_an_rpc(grpcurl: Grpcurl) -> None:
     assert "returns ( stream .stagecast.v1.WatchBatchResponse )" in described.out
 
 
-async def test_grpcurl_describes_everything_that_is_listed(grpcurl: Grpcurl) -> None:
+async def test_grpcurl_describes_all_listed_services(grpcurl: Grpcurl) -> None:
     described = await grpcurl("describe")
     assert described.code == 0, described.err
     for service in (await grpcurl("list")).out.split():
         assert f"{service} is a service:" in described.out
 
 
-async def test_grpcurl_asks_for_health(grpcurl: Grpcurl) -> None:
+async def test_grpcurl_checks_health(grpcurl: Grpcurl) -> None:
     requested = await grpcurl("grpc.health.v1.Health/Check")
     assert requested.code == 0, requested.err
     assert requested.answers == [{"status": "SERVING"}]
@@ -157,7 +157,7 @@ async def test_grpcurl_shows_the_details_of_an_error(grpcurl: Grpcurl, dataset_i
     assert dataset_id in shown.err
 
 
-async def test_grpcurl_shows_the_field_that_is_bad(grpcurl: Grpcurl, dataset_id: str) -> None:
+async def test_grpcurl_shows_the_invalid_field(grpcurl: Grpcurl, dataset_id: str) -> None:
     shown = await grpcurl.call(f"{STATUS}/GetBatch", dataset_id=dataset_id)
     assert shown.code == _INVALID_ARGUMENT
     assert '"field":"batch_id"' in shown.err

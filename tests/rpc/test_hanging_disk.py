@@ -1,4 +1,4 @@
-"""A disk that hangs without an error: nobody waits for it without a limit."""
+"""A disk that hangs without an error: every call times out."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FIRST_S = 0.2
 
 
 async def create(config: Config, clock: Clock, dataset_id: str) -> None:
-    """Create a batch on a server that has time."""
+    """Create a batch on a server with normal timeouts."""
     async with App(config, clock=clock) as app, Client(app.grpc_address) as client:
         await Calls(client, dataset_id).create("a", "b")
 
 
-async def test_write_ends_in_time_and_is_not_begun_when_the_disk_goes_on(
+async def test_write_times_out_and_is_not_executed_later(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     await create(config, clock, dataset_id)
@@ -34,7 +34,7 @@ async def test_write_ends_in_time_and_is_not_begun_when_the_disk_goes_on(
         async with OpenApp(brief, clock=clock) as app, Client(app.grpc_address) as client:
             calls = Calls(client, dataset_id)
             async with hanging_writes(app.store):
-                for document_id in ("a", "b"):  # each has the one place
+                for document_id in ("a", "b"):  # each is the only waiting call
                     report = calls.report(stage(document_id, r.STAGE_PARSING))
                     refusal = await refused(report, within_s=60)
                     assert refusal.code is grpc.StatusCode.UNAVAILABLE
@@ -55,7 +55,7 @@ async def test_write_ends_in_time_and_is_not_begun_when_the_disk_goes_on(
         assert (await calls.document("a")).stage == r.STAGE_PARSING
 
 
-async def test_read_and_wait_end_in_time(config: Config, clock: Clock, dataset_id: str) -> None:
+async def test_read_and_wait_time_out(config: Config, clock: Clock, dataset_id: str) -> None:
     await create(config, clock, dataset_id)
 
     async def attempt(timer_s: float) -> None:

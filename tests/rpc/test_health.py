@@ -1,4 +1,4 @@
-"""Health: what load balancers and orchestrators ask."""
+"""Health, for load balancers and orchestrators."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @pytest.fixture
 def config(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A server that looks often whether it can write, and is soon tired of waiting."""
+    """A server with frequent probes of the store and a short lock timeout."""
     monkeypatch.setattr(store_connection, "BUSY_TIMEOUT_MS", 20)
     return dataclasses.replace(config, probe_every_s=0.02)
 
@@ -64,7 +64,7 @@ async def test_unknown_service_is_not_found(health: HealthStub, service: str) ->
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_rpc_that_the_library_does_not_implement_says_so(
+async def test_list_of_health_is_unimplemented(
     server: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
@@ -74,16 +74,16 @@ async def test_rpc_that_the_library_does_not_implement_says_so(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-async def test_watch_of_an_unknown_service_says_so_and_waits(health: HealthStub) -> None:
+async def test_watch_of_an_unknown_service_reports_it_and_stays_open(health: HealthStub) -> None:
     watch = health.Watch(_about("nope"))
     async with asyncio.timeout(60):
-        reported = await read(watch)
-    assert reported.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        response = await read(watch)
+    assert response.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
     watch.cancel()
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_watch_sees_that_the_store_cannot_be_written_and_can_again(
+async def test_watch_follows_whether_the_store_is_writable(
     health: HealthStub, config: Config, service: str
 ) -> None:
     watch = health.Watch(_about(service))
@@ -98,7 +98,7 @@ async def test_watch_sees_that_the_store_cannot_be_written_and_can_again(
     watch.cancel()
 
 
-async def test_loss_of_the_store_is_logged_once_and_so_is_its_return(
+async def test_store_outage_and_recovery_are_logged_once_each(
     health: HealthStub, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
@@ -121,18 +121,16 @@ async def test_loss_of_the_store_is_logged_once_and_so_is_its_return(
     assert "again" in reported[1]
 
 
-async def test_draining_server_is_not_serving_while_it_finishes(
-    config: Config, clock: Clock
-) -> None:
+async def test_draining_server_reports_not_serving(config: Config, clock: Clock) -> None:
     app = App(config, clock=clock)
     await app.__aenter__()
     async with aio.insecure_channel(app.grpc_address) as channel, asyncio.timeout(60):
         watches = [HealthStub(channel).Watch(_about(service)) for service in SERVICES]
-        stories = [aiter(watch) for watch in watches]
-        for story in stories:
-            assert (await anext(story)).status == SERVING
-        # They read already: of a call that has ended, grpc may lose what nobody has read.
-        reading = [asyncio.create_task(_end_of(story)) for story in stories]
+        streams = [aiter(watch) for watch in watches]
+        for stream in streams:
+            assert (await anext(stream)).status == SERVING
+        # Reads start before the drain: grpc may lose unread messages of an ended call.
+        reading = [asyncio.create_task(_end_of(stream)) for stream in streams]
         leaving = asyncio.create_task(app.__aexit__())
         for status, refusal in await asyncio.gather(*reading):
             assert status == NOT_SERVING
@@ -141,15 +139,15 @@ async def test_draining_server_is_not_serving_while_it_finishes(
         await leaving
 
 
-async def _end_of(story: AsyncIterator[Any]) -> tuple[int, Refusal]:
-    """Return the next status, and how the watch ends."""
-    return (await anext(story)).status, await refused(anext(story))
+async def _end_of(stream: AsyncIterator[Any]) -> tuple[int, Refusal]:
+    """Return the next status of a watch, and its error."""
+    return (await anext(stream)).status, await refused(anext(stream))
 
 
-# Below gRPC, where news can come between two looks.
+# Without gRPC, so that the status can change between two steps of a watch.
 
 
-async def test_server_that_is_about_to_stop_is_not_serving_whatever_the_store_does() -> None:
+async def test_draining_server_stays_not_serving_when_the_store_recovers() -> None:
     health: Any = HealthServicer((), watch_life_s=600.0)
     health.set_serving(True)
     health.drain()
@@ -158,23 +156,23 @@ async def test_server_that_is_about_to_stop_is_not_serving_whatever_the_store_do
 
 
 @pytest.mark.parametrize("service", ["", "nope"])
-async def test_watch_is_not_told_what_it_knows(service: str) -> None:
+async def test_watch_sends_no_unchanged_status(service: str) -> None:
     health: Any = HealthServicer((), watch_life_s=600.0)
     watch = health.Watch(_about(service), None)
     await anext(watch)
-    news = asyncio.ensure_future(anext(watch))
+    following = asyncio.ensure_future(anext(watch))
     await asyncio.sleep(0)  # it waits
     health.set_serving(True)
     health.set_serving(False)
-    await asyncio.wait((news,), timeout=0.01)
-    assert not news.done()
+    await asyncio.wait((following,), timeout=0.01)
+    assert not following.done()
     health.drain()
     with pytest.raises(Draining):
         async with asyncio.timeout(60):
-            await news
+            await following
 
 
-async def test_watch_of_health_ends_after_the_life_of_a_watch() -> None:
+async def test_health_watch_ends_after_its_lifetime() -> None:
     health: Any = HealthServicer((), watch_life_s=0.01)
     async with asyncio.timeout(60):
         with pytest.raises(WatchExpired):

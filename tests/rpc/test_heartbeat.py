@@ -1,4 +1,4 @@
-"""Heartbeats: what keeps a document alive, and the orders that come back."""
+"""Heartbeats of documents, and the orders in their responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_order_follows_the_state_of_each_document(calls: Calls) -> None:
     assert orders == [_GO_ON, _GO_ON, _PAUSE, _STOP, _DROP, _DROP, _DROP, _GO_ON]
 
 
-async def test_attempt_that_is_not_the_current_one_is_told_to_drop(calls: Calls) -> None:
+async def test_attempt_other_than_the_current_one_gets_drop(calls: Calls) -> None:
     await calls.create("a")
     await calls.start("a", "w1")
     await calls.start("a", "w2")
@@ -66,7 +66,5 @@ async def test_heartbeat_right_before_a_drain_is_written(
         await calls.start("b")
         clock.advance(2)
         await calls.orders("a")
-    silent_for_us = [
-        clock.now_us - heard_at for *_, heard_at, _ in contents(config.db)["documents"]
-    ]
-    assert silent_for_us == [0, 2_000_000]
+    ages_us = [clock.now_us - heard_at for *_, heard_at, _ in contents(config.db)["documents"]]
+    assert ages_us == [0, 2_000_000]

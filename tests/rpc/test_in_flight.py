@@ -1,4 +1,4 @@
-"""The gate: who drains waits for whoever is inside, and for nobody else."""
+"""Running calls: a drain waits for them, and for no later ones."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.rpc.calls import Calls, refused, stage
 NEVER_S = 600.0
 
 
-async def test_gate_is_empty_when_the_last_has_left() -> None:
+async def test_wait_ends_with_the_last_call() -> None:
     in_flight = InFlightCalls()
     async with asyncio.timeout(60):
-        await in_flight.wait_until_empty(NEVER_S)  # nobody has come
+        await in_flight.wait_until_empty(NEVER_S)  # there was no call
     with contextlib.ExitStack() as first:
-        first.enter_context(in_flight.inside())
-        with in_flight.inside():
+        first.enter_context(in_flight.track())
+        with in_flight.track():
             empty = asyncio.create_task(in_flight.wait_until_empty(NEVER_S))
             await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -39,36 +39,36 @@ async def test_gate_is_empty_when_the_last_has_left() -> None:
         await in_flight.wait_until_empty(NEVER_S)
 
 
-async def test_who_does_not_leave_is_waited_for_no_longer_than_that() -> None:
+async def test_wait_ends_at_its_timeout() -> None:
     in_flight = InFlightCalls()
-    with in_flight.inside():
+    with in_flight.track():
         async with asyncio.timeout(60):
             await in_flight.wait_until_empty(0.01)
 
 
-async def test_call_that_breaks_has_left() -> None:
+async def test_failed_call_is_no_longer_counted() -> None:
     in_flight = InFlightCalls()
-    with pytest.raises(LookupError), in_flight.inside():
+    with pytest.raises(LookupError), in_flight.track():
         raise LookupError
     async with asyncio.timeout(60):
         await in_flight.wait_until_empty(NEVER_S)
 
 
-async def test_closed_gate_refuses_and_waits_for_nobody_who_comes_then() -> None:
+async def test_new_calls_are_refused_and_not_counted_after_close() -> None:
     in_flight = InFlightCalls()
     in_flight.check()
     in_flight.close()
     with pytest.raises(Draining) as caught:
         in_flight.check()
     assert 0.1 <= caught.value.retry_after_s <= 1.0
-    with in_flight.inside():
+    with in_flight.track():
         async with asyncio.timeout(60):
             await in_flight.wait_until_empty(NEVER_S)
 
 
-async def test_who_was_inside_when_the_gate_was_closed_is_waited_for() -> None:
+async def test_running_call_is_waited_for_after_close() -> None:
     in_flight = InFlightCalls()
-    with in_flight.inside():
+    with in_flight.track():
         in_flight.close()
         empty = asyncio.create_task(in_flight.wait_until_empty(NEVER_S))
         await asyncio.sleep(0)
@@ -77,23 +77,23 @@ async def test_who_was_inside_when_the_gate_was_closed_is_waited_for() -> None:
         await empty
 
 
-async def test_who_is_sent_away_comes_back_each_at_a_time_of_their_own() -> None:
+async def test_refused_calls_get_different_retry_delays() -> None:
     in_flight = InFlightCalls()
     in_flight.close()
-    pauses = set()
+    delays_s = set()
     for _ in range(100):
         with pytest.raises(Draining) as caught:
             in_flight.check()
-        pauses.add(caught.value.retry_after_s)
-    assert len(pauses) > 90
+        delays_s.add(caught.value.retry_after_s)
+    assert len(delays_s) > 90
 
 
-async def test_call_under_way_is_finished_when_the_server_drains(
+async def test_running_call_completes_during_a_drain(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "_HANG_UP_S", 0.0)
-    patient = dataclasses.replace(config, drain_s=NEVER_S)
-    app = await App(patient, clock=clock).__aenter__()
+    long_timeout = dataclasses.replace(config, drain_s=NEVER_S)
+    app = await App(long_timeout, clock=clock).__aenter__()
     async with asyncio.timeout(60), Client(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
@@ -102,7 +102,7 @@ async def test_call_under_way_is_finished_when_the_server_drains(
         with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             reporting = asyncio.create_task(calls.report(stage("a", r.STAGE_PARSING)))
-            await calls.batch()  # asked later, and answered
+            await calls.batch()  # sent later, and answered
             leaving = asyncio.create_task(app.__aexit__())
             assert (await refused(watch.read())).reason == "DRAINING"
             await asyncio.wait((reporting, leaving), timeout=0.2)

@@ -1,4 +1,4 @@
-"""What callers may have at once: beyond it they are told so, and when to try again."""
+"""Limits: calls beyond them get an error with a retry delay."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _reflect(channel: aio.Channel, _: str) -> Any:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
         await asyncio.Event().wait()
 
-    stub: Any = ServerReflectionStub(cast("grpc.Channel", channel))  # its types know no other
+    stub: Any = ServerReflectionStub(cast("grpc.Channel", channel))  # its types allow no other
     return stub.ServerReflectionInfo(never_ending())
 
 
@@ -81,7 +81,7 @@ KINDS = (_watch_batch, _watch_datasets, _wait_batch, _watch_health, _reflect)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-async def test_caller_who_watches_too_much_is_refused_until_a_watch_ends(
+async def test_caller_at_its_watch_limit_is_refused_until_a_watch_ends(
     server: App, calls: Calls, kind: Callable[[aio.Channel, str], Any]
 ) -> None:
     await calls.create("a")
@@ -94,7 +94,7 @@ async def test_caller_who_watches_too_much_is_refused_until_a_watch_ends(
         assert refusal.metadata == {"limit": str(FEW)}
         assert refusal.retry_after_s is not None
         assert 0.5 <= refusal.retry_after_s <= 5
-        await calls.batch()  # other calls go on
+        await calls.batch()  # other calls work
         watches[0].cancel()
         await until(lambda: server.open_watches == FEW - 1)
         again = kind(channel, calls.dataset_id)
@@ -108,7 +108,7 @@ async def _first(call: Any) -> Any:
     return await (call.read() if hasattr(call, "read") else call)
 
 
-async def test_callers_together_are_refused_beyond_the_limit_of_all(
+async def test_watches_beyond_the_server_limit_are_refused(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     few = dataclasses.replace(config, max_watches=2)
@@ -122,80 +122,80 @@ async def test_callers_together_are_refused_beyond_the_limit_of_all(
         assert refusal.retry_after_s is not None
 
 
-async def test_watches_that_need_no_key_leave_half_the_places_to_others(
+async def test_watches_of_health_leave_half_of_the_limit_to_others(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     few = dataclasses.replace(config, max_watches=4, max_watches_per_caller=4)
     async with App(few, clock=clock) as app, aio.insecure_channel(app.grpc_address) as channel:
-        outside = [_watch_health(channel, dataset_id), _reflect(channel, dataset_id)]
-        for watch in outside:
+        exempt = [_watch_health(channel, dataset_id), _reflect(channel, dataset_id)]
+        for watch in exempt:
             await watch.read()
         refusal = await refused(_first(_watch_health(channel, dataset_id)))
         assert refusal.reason == "WATCH_LIMIT"
-        inside = [_watch_datasets(channel, dataset_id) for _ in range(2)]
-        for watch in inside:
+        others = [_watch_datasets(channel, dataset_id) for _ in range(2)]
+        for watch in others:
             await watch.read()
         assert app.open_watches == 4
 
 
 def test_watches_of_one_caller_are_not_counted_for_another() -> None:
     limits = Limits(Config(max_watches_per_caller=1, max_watches=2))
-    with limits.watch("a", inside=True), limits.watch("b", inside=True):
+    with limits.watch("a", exempt=False), limits.watch("b", exempt=False):
         with (
             pytest.raises(WatchLimit, match="of one caller: 1 open"),
-            limits.watch("a", inside=True),
+            limits.watch("a", exempt=False),
         ):
             pass
         with (
             pytest.raises(WatchLimit, match="on this server: 2 open"),
-            limits.watch("c", inside=True),
+            limits.watch("c", exempt=False),
         ):
             pass
     assert limits.watches == 0
-    with limits.watch("c", inside=True), limits.watch("a", inside=True):
+    with limits.watch("c", exempt=False), limits.watch("a", exempt=False):
         assert limits.watches == 2
-    assert not limits._watches, "nothing is kept of callers who have gone"
+    assert not limits._watches, "callers without watches are forgotten"
 
 
-def test_those_who_are_refused_do_not_come_again_together() -> None:
-    limits, reported = Limits(Config(max_waiting_calls=0)), set()
+def test_refused_calls_get_different_retry_delays() -> None:
+    limits, delays_s = Limits(Config(max_waiting_calls=0)), set()
     for _ in range(20):
         with pytest.raises(StoreBusy) as caught, limits.wait(0):
             pass
-        reported.add(caught.value.retry_after_s)
-    assert len(reported) > 10
+        delays_s.add(caught.value.retry_after_s)
+    assert len(delays_s) > 10
 
 
-def test_watches_that_need_no_key_may_have_half_of_all_places_again_and_again() -> None:
+def test_exempt_watches_may_repeatedly_use_half_of_the_limit() -> None:
     limits = Limits(Config(max_watches=4))
     for _ in range(2):
-        with limits.watch("a", inside=False), limits.watch("b", inside=False):
-            with pytest.raises(WatchLimit) as caught, limits.watch("c", inside=False):
+        with limits.watch("a", exempt=True), limits.watch("b", exempt=True):
+            with pytest.raises(WatchLimit) as caught, limits.watch("c", exempt=True):
                 pass
             assert caught.value.metadata == {"limit": "4"}
-            with limits.watch("c", inside=True), limits.watch("d", inside=True):
+            with limits.watch("c", exempt=False), limits.watch("d", exempt=False):
                 assert limits.watches == 4
 
 
-def test_calls_and_bytes_that_may_wait_do_and_not_one_more() -> None:
+def test_limits_of_waiting_calls_and_bytes_are_exact() -> None:
     limits = Limits(Config(max_waiting_calls=2, max_waiting_bytes=10))
     for _ in range(2):
         with limits.wait(4):
             with (
-                pytest.raises(StoreBusy, match="wait for the store: 1, with 4 bytes") as caught,
+                pytest.raises(StoreBusy, match="waiting for the store: 1, with 4 bytes") as caught,
                 limits.wait(7),
             ):
                 pass
             assert 0.5 <= caught.value.retry_after_s <= 5
             with (
                 limits.wait(6),
-                pytest.raises(StoreBusy, match="wait for the store: 2,"),
+                pytest.raises(StoreBusy, match="waiting for the store: 2,"),
                 limits.wait(0),
             ):
                 pass
 
 
-async def test_calls_beyond_those_that_may_wait_are_refused_and_the_others_answered(
+async def test_calls_beyond_the_waiting_limit_are_refused_and_others_answered(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     few = dataclasses.replace(config, max_waiting_calls=5)
@@ -209,7 +209,7 @@ async def test_calls_beyond_those_that_may_wait_are_refused_and_the_others_answe
                 for n in range(20)
             ]
             await until(lambda: sum(report.done() for report in reports) == 15)
-            assert not (await calls.wait(timeout=Duration())).done  # it is not of those
+            assert not (await calls.wait(timeout=Duration())).done  # it counts as a watch
             async with aio.insecure_channel(app.grpc_address) as channel:
                 await HealthStub(channel).Check(health_pb2.HealthCheckRequest())
             other.execute("ROLLBACK")
@@ -228,23 +228,23 @@ async def _raise(error: BaseException) -> None:
 
 
 @pytest.mark.slow
-async def test_burst_of_calls_waits_until_the_server_comes_to_it_and_none_is_lost(
+async def test_burst_of_calls_is_queued_and_none_is_lost(
     config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Grpc itself would refuse some beyond a thousand that nobody has looked at yet."""
-    monkeypatch.setattr(request_reader, "_HURRIED_S", 600.0)
+    """By default, grpc would refuse some beyond a thousand pending calls."""
+    monkeypatch.setattr(request_reader, "_SHORT_TIMEOUT_S", 600.0)
     many = dataclasses.replace(
         config, request_s=600.0, max_waiting_calls=BURST, max_watches_per_caller=BURST
     )
     async with App(many, clock=clock) as app:
         with socket.create_connection(split_address(app.grpc_address), timeout=60) as peer:
-            # It blocks: meanwhile the server has no turn.
+            # It blocks the event loop, and so the server.
             send_burst(peer, "/stagecast.v1.StatusService/WatchBatch", BURST)
             await until(lambda: app.open_watches == BURST)
         await until(lambda: app.open_watches == 0)
 
 
-async def test_requests_beyond_the_bytes_that_may_wait_are_refused(
+async def test_requests_beyond_the_waiting_bytes_are_refused(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     few = dataclasses.replace(config, max_waiting_bytes=1_000)
@@ -256,13 +256,13 @@ async def test_requests_beyond_the_bytes_that_may_wait_are_refused(
         await calls.report(stage("a", r.STAGE_PARSING))
 
 
-async def test_message_and_headers_that_are_too_large_are_refused_by_grpc(
+async def test_too_large_messages_and_headers_are_refused_by_grpc(
     server: App, config: Config
 ) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
         report = unary_unary(channel, "/stagecast.v1.ReportService/Report")
         largest = await refused(report(b"\xff" * config.max_message_bytes))
-        assert largest.reason == "FIELD_INVALID", "it has come, and is no message"
+        assert largest.reason == "FIELD_INVALID", "it was received, but is not a message"
         large = (("x-large", "x" * (config.max_header_bytes - 1_000)),)
         for _ in range(20):  # grpc's own soft limit refuses some of these
             assert (await refused(report(b"", metadata=large))).reason == "FIELD_INVALID"
@@ -275,23 +275,23 @@ async def test_message_and_headers_that_are_too_large_are_refused_by_grpc(
             assert caught.value.code() is Code.RESOURCE_EXHAUSTED
 
 
-async def test_connection_may_have_as_many_calls_as_are_refused_with_a_reason(
-    config: Config, clock: Clock
-) -> None:
+async def test_stream_limit_is_above_the_limits_with_a_reason(config: Config, clock: Clock) -> None:
     few = dataclasses.replace(config, max_watches=20, max_waiting_calls=5)
     async with App(few, clock=clock) as app, raw_connection(app.grpc_address) as connection:
         async with asyncio.timeout(60):
             assert await connection.read_max_streams() == 25
 
 
-async def test_malformed_question_to_reflection_is_told(server: App) -> None:
+async def test_malformed_request_to_reflection_is_invalid(server: App) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
-        ask = stream_stream(channel, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
-        refusal = await refused(_first(ask(iter([b"\xff\xff"]))))
+        reflect = stream_stream(
+            channel, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+        )
+        refusal = await refused(_first(reflect(iter([b"\xff\xff"]))))
         assert refusal.reason == "FIELD_INVALID"
 
 
-async def test_connections_beyond_the_limit_are_closed_and_others_live_on(
+async def test_connections_beyond_the_limit_are_closed_and_others_stay_open(
     config: Config, clock: Clock
 ) -> None:
     few = dataclasses.replace(config, max_connections=FEW)

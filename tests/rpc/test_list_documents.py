@@ -1,4 +1,4 @@
-"""ListDocuments: order, filters, pages, and the token that a watch goes on from."""
+"""ListDocuments: order, filters, pages, and the resume token for a watch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stagecast.v1 import status_service_pb2 as ss
 from tests.grpc_calls import read
 from tests.rpc.calls import BATCH, Calls, counters, failure, new, refused, stage
 
-_MAX_BYTES = 4 * 1024 * 1024  # what a gRPC client receives unless it was told otherwise
+_MAX_BYTES = 4 * 1024 * 1024  # the default limit of gRPC clients
 
 
 def _ids(*pages: ss.ListDocumentsResponse) -> list[str]:
@@ -43,9 +43,9 @@ async def test_pages_follow_each_other_without_gap_or_repeat(calls: Calls, size:
 @pytest.mark.parametrize(
     ("requested", "first"),
     [({}, 100), ({"page_size": 0}, 100), ({"page_size": 1_000}, 1_000), ({"page_size": 1}, 1)],
-    ids=["left_out", "zero", "most", "least"],
+    ids=["omitted", "zero", "max", "min"],
 )
-async def test_page_has_a_hundred_documents_unless_asked_for_more(
+async def test_default_page_is_the_first_100(
     calls: Calls, requested: dict[str, int], first: int
 ) -> None:
     await calls.create(*[""] * 1_100)
@@ -91,20 +91,20 @@ FILTERS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["failed-late"],
     ),
     "same_state_twice": ({"states": [r.DOCUMENT_STATE_PENDING] * 2}, ["new"]),
-    "nothing_fits": ({"states": [r.DOCUMENT_STATE_PAUSED]}, []),
+    "no_match": ({"states": [r.DOCUMENT_STATE_PAUSED]}, []),
 }
 
 
 @pytest.mark.parametrize(("filters", "actual"), FILTERS.values(), ids=FILTERS.keys())
 @pytest.mark.parametrize("size", [0, 1])
-async def test_filters_let_through_what_fits(
+async def test_filters_return_matching_documents(
     calls: Calls, filters: dict[str, Any], actual: list[str], size: int
 ) -> None:
     await _create_many_kinds(calls)
     assert _ids(*await calls.pages(**filters, page_size=size)) == actual
 
 
-async def test_every_page_bears_revision_and_token_of_the_first(calls: Calls) -> None:
+async def test_every_page_has_revision_and_token_of_the_first(calls: Calls) -> None:
     ids = [f"doc-{number}" for number in range(6)]
     await calls.create(*ids)
     first = await calls.page(page_size=2)
@@ -115,10 +115,10 @@ async def test_every_page_bears_revision_and_token_of_the_first(calls: Calls) ->
     assert _ids(first, second, third) == ids
     assert first.revision == second.revision == third.revision
     assert first.resume_token == second.resume_token == third.resume_token
-    assert second.documents[0].stage == r.STAGE_PARSING, "each page is read when it is asked for"
+    assert second.documents[0].stage == r.STAGE_PARSING, "each page is read on its request"
 
 
-async def test_watch_from_a_page_brings_exactly_what_happened_since(calls: Calls) -> None:
+async def test_watch_from_a_page_sends_exactly_the_later_transitions(calls: Calls) -> None:
     ids = [f"doc-{number}" for number in range(6)]
     await calls.create(*ids, more_documents_follow=True)
     first = await calls.page(page_size=4)
@@ -142,7 +142,7 @@ async def test_watch_from_a_page_brings_exactly_what_happened_since(calls: Calls
     assert documents == {each.document_id: each for each in (await calls.page()).documents}
 
 
-async def test_watch_from_a_page_brings_counters_that_moved_since(calls: Calls) -> None:
+async def test_watch_from_a_page_sends_counters_changed_since(calls: Calls) -> None:
     await calls.create("a", "b")
     await calls.report(counters("a", 1, 9))
     page = await calls.page()
@@ -180,7 +180,7 @@ TOKENS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", TOKENS.values(), ids=TOKENS.keys())
-async def test_page_token_that_is_malformed_or_foreign_is_a_bad_field(
+async def test_malformed_or_foreign_page_token_is_invalid(
     calls: Calls, change: dict[str, Any]
 ) -> None:
     await calls.create("a", "b")
@@ -189,34 +189,34 @@ async def test_page_token_that_is_malformed_or_foreign_is_a_bad_field(
     await _check_refused(calls, {"page_token": page.next_page_token} | change)
 
 
-async def test_page_token_with_a_character_changed_is_a_bad_field(calls: Calls) -> None:
+async def test_page_token_with_a_changed_character_is_invalid(calls: Calls) -> None:
     await calls.create("a", "b")
     token = (await calls.page(page_size=1)).next_page_token
-    for place in range(len(token) - 1):
-        changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+    for index in range(len(token) - 1):
+        changed = token[:index] + ("A" if token[index] != "A" else "B") + token[index + 1 :]
         await _check_refused(calls, {"page_token": changed})
 
 
 @pytest.mark.parametrize("cut", [1, 2, 4, 30])
-async def test_page_token_that_was_cut_is_a_bad_field(calls: Calls, cut: int) -> None:
+async def test_truncated_page_token_is_invalid(calls: Calls, cut: int) -> None:
     await calls.create("a", "b")
     token = (await calls.page(page_size=1)).next_page_token
     await _check_refused(calls, {"page_token": token[:-cut]})
 
 
-async def test_resume_token_is_no_page_token(calls: Calls) -> None:
+async def test_resume_token_is_not_a_page_token(calls: Calls) -> None:
     await calls.create("a", "b")
     await _check_refused(calls, {"page_token": await calls.token()})
 
 
-async def test_page_token_goes_with_another_page_size(calls: Calls) -> None:
+async def test_page_token_is_valid_with_another_page_size(calls: Calls) -> None:
     await calls.create("a", "b", "c", "d")
     first = await calls.page(page_size=1)
     rest = await calls.page(page_size=3, page_token=first.next_page_token)
     assert _ids(first, rest) == ["a", "b", "c", "d"]
 
 
-async def test_page_token_goes_with_the_same_filters_in_any_order(calls: Calls) -> None:
+async def test_page_token_is_valid_with_filters_in_another_order(calls: Calls) -> None:
     await _create_many_kinds(calls)
     states = [r.DOCUMENT_STATE_PENDING, r.DOCUMENT_STATE_RUNNING]
     first = await calls.page(states=states, page_size=1)

@@ -1,6 +1,6 @@
 """ListDatasets, ListBatches and ListTransitions: order, filters, pages.
 
-Together with `test_list_documents`, which tests page tokens letter by letter.
+Together with `test_list_documents`, which tests page tokens character by character.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.rpc.calls import BATCH, Calls, counters, failure, new, refusal_of, re
 from tests.validator import WatchRecord
 
 UNKNOWN = "00000000-1111-4222-8333-444444444444"
-_MAX_BYTES = 4 * 1024 * 1024  # what a gRPC client receives unless it was told otherwise
+_MAX_BYTES = 4 * 1024 * 1024  # the default limit of gRPC clients
 
 
 class Lists:
@@ -46,7 +46,7 @@ class Lists:
 
 
 async def pages_of(page: Callable[..., Awaitable[Any]], **fields: Any) -> list[Any]:
-    """Return all pages, to the one without a next."""
+    """Return all pages."""
     pages = [await page(**fields)]
     while pages[-1].next_page_token:
         pages.append(await page(**fields, page_token=pages[-1].next_page_token))
@@ -88,7 +88,7 @@ async def test_datasets_come_in_the_order_of_their_ids(client: Client, lists: Li
     assert page.datasets[3] == await Calls(client, ids[3]).dataset()
 
 
-async def test_only_named_datasets_that_are_there_are_listed_each_once(
+async def test_requested_datasets_that_exist_are_listed_once_each(
     client: Client, lists: Lists
 ) -> None:
     ids = await _create_datasets(client, 5)
@@ -111,29 +111,27 @@ async def test_pages_of_datasets_of_every_size_follow_each_other(
         assert len(pages) == -(-7 // size), "no page is empty"
 
 
-async def test_page_of_datasets_has_a_hundred_unless_asked_for_more(
-    client: Client, lists: Lists
-) -> None:
+async def test_default_page_of_datasets_is_the_first_100(client: Client, lists: Lists) -> None:
     ids = await _create_datasets(client, 130)
     for size in (0, 100):
         assert _ids(await lists.datasets(page_size=size)) == ids[:100]
     assert _ids(await lists.datasets(page_size=1_000)) == ids
 
 
-async def test_as_many_datasets_as_are_allowed_may_be_named(client: Client, lists: Lists) -> None:
+async def test_request_may_name_the_maximum_of_datasets(client: Client, lists: Lists) -> None:
     ids = await _create_datasets(client, 3)
     others = [str(uuid.UUID(int=number)) for number in range(9_997)]
     assert _ids(await lists.datasets(dataset_ids=[*others, *ids])) == ids
     await _check_refused(lists.datasets(dataset_ids=[*others, *ids, UNKNOWN]), "dataset_ids")
 
 
-async def test_datasets_that_come_and_go_between_pages_disturb_no_other(
+async def test_datasets_deleted_between_pages_do_not_affect_others(
     client: Client, lists: Lists
 ) -> None:
     ids = await _create_datasets(client, 8)
     first = await lists.datasets(page_size=4)
-    for gone in (ids[1], ids[3], ids[5]):  # also that which the next page begins behind
-        await Calls(client, gone).delete_dataset()
+    for deleted in (ids[1], ids[3], ids[5]):  # also the last one of the first page
+        await Calls(client, deleted).delete_dataset()
     rest = await lists.datasets(page_size=4, page_token=first.next_page_token)
     assert _ids(first, rest) == [*ids[:4], ids[4], ids[6], ids[7]]
 
@@ -142,7 +140,7 @@ async def test_datasets_that_come_and_go_between_pages_disturb_no_other(
 
 
 async def _create_every_state(calls: Calls) -> None:
-    """Create a batch in each state, named for it, in the order of `BatchState`."""
+    """Create a batch in each state, named after it, in the order of `BatchState`."""
     done = stage("a", r.STAGE_COMPLETED)
     for name in ("pending", "running", "paused", "succeeded", "partially", "failed", "stopped"):
         await calls.create("a", "b", batch_id=name)
@@ -203,7 +201,7 @@ async def test_pages_of_batches_of_every_size_follow_each_other(calls: Calls, li
         assert len(pages) == -(-7 // size), "no page is empty"
 
 
-async def test_batches_that_come_move_and_go_between_pages_disturb_no_other(
+async def test_batches_changed_between_pages_do_not_affect_others(
     calls: Calls, lists: Lists
 ) -> None:
     for number in range(8):
@@ -212,7 +210,7 @@ async def test_batches_that_come_move_and_go_between_pages_disturb_no_other(
     await calls.create("a", batch_id="late")
     await calls.report(stage("a", r.STAGE_COMPLETED), batch_id="b-4")
     await calls.report(stage("a", r.STAGE_PARSING), batch_id="b-6")
-    await calls.delete_batch(batch_id="b-5")  # behind which the next page begins
+    await calls.delete_batch(batch_id="b-5")  # the last one of the first page
     await calls.delete_batch(batch_id="b-2")
     second = await lists.batches(page_size=3, page_token=first.next_page_token)
     third = await lists.batches(page_size=3, page_token=second.next_page_token)
@@ -260,7 +258,7 @@ async def test_pages_of_batches_with_many_labels_fit_a_message(calls: Calls, lis
 
 
 async def _continue_history(calls: Calls, clock: Clock) -> None:
-    """Do all kinds of calls at random, those that are refused among them, to the end."""
+    """Make random calls of all kinds, some of them refused, until the batch ends."""
     rng = random.Random(7)
     for step in range(200):
         clock.advance(rng.random())
@@ -276,7 +274,7 @@ async def _continue_history(calls: Calls, clock: Clock) -> None:
 def _do_anything(calls: Calls, rng: random.Random, step: int) -> Awaitable[Any]:
     name = f"doc-{rng.randrange(6)}"
     reached = rng.choice(list(r.Stage.values())[1:])
-    doing: list[Callable[[], Awaitable[Any]]] = [
+    actions: list[Callable[[], Awaitable[Any]]] = [
         lambda: calls.start(name, f"w{rng.randrange(3)}"),
         lambda: calls.report(stage(name, reached), counters(name, step, 200)),
         lambda: calls.report(failure(name)),
@@ -286,7 +284,7 @@ def _do_anything(calls: Calls, rng: random.Random, step: int) -> Awaitable[Any]:
         lambda: calls.retry(rng.choice([name, ""])),
         lambda: calls.add(f"late-{step}"),
     ]
-    return rng.choice(doing)()
+    return rng.choice(actions)()
 
 
 async def test_history_is_what_a_watch_from_the_first_revision_shows(
@@ -333,7 +331,9 @@ async def test_pages_of_history_of_every_size_follow_each_other(calls: Calls, li
         assert len(pages) == -(-7 // size), "no page is empty"
 
 
-async def test_history_that_grows_between_pages_goes_on(calls: Calls, lists: Lists) -> None:
+async def test_history_growing_between_pages_is_listed_to_its_end(
+    calls: Calls, lists: Lists
+) -> None:
     await calls.create("a", "b")
     names = {"dataset_id": calls.dataset_id, "batch_id": BATCH}
     first = await lists.transitions(**names, page_size=3)
@@ -344,7 +344,7 @@ async def test_history_that_grows_between_pages_goes_on(calls: Calls, lists: Lis
     assert [each.document.attempt for each in rest.transitions] == [0, 1, 2]
 
 
-async def test_history_of_what_is_not_there_is_not_found(calls: Calls, lists: Lists) -> None:
+async def test_history_of_unknown_ids_is_not_found(calls: Calls, lists: Lists) -> None:
     await calls.create("a")
     names = {"dataset_id": calls.dataset_id, "batch_id": BATCH}
     for change, reason in (
@@ -372,11 +372,11 @@ async def test_pages_of_very_large_transitions_fit_a_message(calls: Calls, lists
 # Page tokens.
 
 
-Asked = tuple[Callable[..., Awaitable[Any]], dict[str, Any], list[dict[str, Any]]]
+ListRequest = tuple[Callable[..., Awaitable[Any]], dict[str, Any], list[dict[str, Any]]]
 
 
-async def _ask_each(calls: Calls, lists: Lists) -> dict[str, Asked]:
-    """Return each list with a request that has two pages, and what makes it another request."""
+async def _requests(calls: Calls, lists: Lists) -> dict[str, ListRequest]:
+    """Return each list with a request of two pages, and changes that make it another request."""
     await _create_datasets(calls.client, 2)
     await calls.create("a", "b")
     await calls.create("a", "b", batch_id="b2")
@@ -396,17 +396,17 @@ async def _ask_each(calls: Calls, lists: Lists) -> dict[str, Asked]:
     }
 
 
-async def test_page_token_that_is_malformed_or_foreign_is_a_bad_field(
+async def test_malformed_or_foreign_page_token_is_invalid(
     calls: Calls, lists: Lists, subtests: pytest.Subtests
 ) -> None:
-    requested = await _ask_each(calls, lists)
-    value = {
+    requested = await _requests(calls, lists)
+    tokens_by_list = {
         name: (await page(**fields, page_size=1)).next_page_token
         for name, (page, fields, _) in requested.items()
     }
     for name, (page, fields, others) in requested.items():
-        token = value[name]
-        foreign = [value[other] for other in value if other != name]
+        token = tokens_by_list[name]
+        foreign = [other for other in tokens_by_list.values() if other != token]
         for bad in ("nonsense", "§", "A", " ", token[:-1], token[:-4], token + "A", *foreign):
             with subtests.test(name, token=bad):
                 await _check_refused(page(**fields, page_token=bad), "page_token")
@@ -421,20 +421,18 @@ async def test_page_token_that_is_malformed_or_foreign_is_a_bad_field(
 FORGED = [b"", b"\xff\xfe", b'["5",""]', bytes(16), b"[" * 100_000]
 
 
-async def test_forged_page_token_is_a_bad_field(
+async def test_forged_page_token_is_invalid(
     calls: Calls, lists: Lists, subtests: pytest.Subtests
 ) -> None:
-    """Nobody gets such a token from the server; whoever forges one is told what is wrong."""
-    for name, (page, fields, _) in (await _ask_each(calls, lists)).items():
-        for report_of in FORGED:
-            with subtests.test(name, report_of=report_of[:40]):
-                forged = tokens._pack(report_of)
+    """The server makes no such tokens."""
+    for name, (page, fields, _) in (await _requests(calls, lists)).items():
+        for content in FORGED:
+            with subtests.test(name, content=content[:40]):
+                forged = tokens._pack(content)
                 await _check_refused(page(**fields, page_token=forged), "page_token")
 
 
-async def test_page_token_of_a_batch_that_was_made_again_is_a_bad_field(
-    calls: Calls, lists: Lists
-) -> None:
+async def test_page_token_of_a_recreated_batch_is_invalid(calls: Calls, lists: Lists) -> None:
     await calls.create("a", "b")
     names = {"dataset_id": calls.dataset_id, "batch_id": BATCH}
     token = (await lists.transitions(**names, page_size=1)).next_page_token
@@ -443,9 +441,7 @@ async def test_page_token_of_a_batch_that_was_made_again_is_a_bad_field(
     await _check_refused(lists.transitions(**names, page_token=token), "page_token")
 
 
-async def test_page_token_goes_with_the_same_question_in_other_words(
-    calls: Calls, lists: Lists
-) -> None:
+async def test_page_token_is_valid_with_an_equivalent_request(calls: Calls, lists: Lists) -> None:
     await _create_every_state(calls)
     states = [r.BATCH_STATE_PENDING, r.BATCH_STATE_FAILED]
     first = await lists.batches(dataset_id=calls.dataset_id, states=states, page_size=1)

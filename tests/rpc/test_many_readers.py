@@ -1,4 +1,4 @@
-"""Readers that have stopped, or vanished: they cost one cursor each, and are let go of."""
+"""Stopped and vanished readers: they cost one cursor each, and are disconnected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEEPALIVE = "grpc.keepalive_time_ms"
 
 
 @pytest.mark.slow
-async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_they_miss(
+async def test_500_stopped_readers_delay_nobody_and_buffer_no_messages(
     tmp_path: Path, dataset_id: str
 ) -> None:
     async with (
@@ -47,23 +47,23 @@ async def test_500_stopped_readers_hold_up_nobody_and_cost_no_memory_for_what_th
         lazy = StatusServiceStub(channel)
         stopped = [lazy.WatchBatch(pipeline.watch_request()) for _ in range(STOPPED)]
         for call in stopped:
-            await call.read()  # the first part of the snapshot, and nothing more
+            await call.read()  # only the first part of the snapshot
         before = server.memory()
         following = asyncio.create_task(pipeline.record())
         for stage in (r.STAGE_PARSING, r.STAGE_CLEANING, r.STAGE_INDEXING, r.STAGE_COMPLETED):
             for first in range(0, DOCUMENTS, 1_000):
                 await pipeline.stage(stage, *pipeline.document_ids[first : first + 1_000])
         await pipeline.seal()
-        record: WatchRecord = await following  # a deadline, and the end of the batch
+        record: WatchRecord = await following  # in time, to the end of the batch
         assert record.documents == await pipeline.documents()
-        missed = 4 * DOCUMENTS * 100 * STOPPED  # bytes, at the very least
+        missed = 4 * DOCUMENTS * 100 * STOPPED  # a lower bound, in bytes
         assert server.memory() - before < 200 * MIB < missed
         for call in stopped:
             call.cancel()
 
 
 @pytest.mark.slow
-async def test_connection_that_vanished_without_a_word_is_let_go_of(
+async def test_vanished_connection_is_closed_after_the_keepalive_timeout(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     async def vanish(timer_s: float) -> None:
@@ -84,14 +84,14 @@ async def test_connection_that_vanished_without_a_word_is_let_go_of(
                 assert not vanished.done()
                 vanished.cancel()
 
-    # Whoever lives, but is slow, is taken for gone as well.
+    # A slow client looks like a vanished one.
     await with_more_time(vanish, 0.5)
 
 
-async def test_peer_that_asks_whether_we_live_is_not_sent_away(
+async def test_client_with_frequent_pings_is_not_disconnected(
     config: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Grpc's own default is one ping in five minutes, and it hangs up after the third too many."""
+    """By default, grpc allows one ping in five minutes, and disconnects after three more."""
     interval = "grpc.http2.min_ping_interval_without_data_ms"
     assert dict(rpc_server._OPTIONS)[interval] < dict(client_channel._OPTIONS)[KEEPALIVE]
     brief = {**dict(rpc_server._OPTIONS), interval: 50}
@@ -114,9 +114,7 @@ async def test_peer_that_asks_whether_we_live_is_not_sent_away(
 
 
 @pytest.mark.slow
-async def test_watches_that_were_opened_and_cancelled_leave_nothing_behind(
-    server: App, client: Client
-) -> None:
+async def test_cancelled_watches_leave_nothing_behind(server: App, client: Client) -> None:
     pipeline = Pipeline(client, str(uuid.uuid4()))
     await pipeline.create(1, more_documents_follow=True)
     tasks = len(asyncio.all_tasks())

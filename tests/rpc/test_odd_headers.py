@@ -1,4 +1,4 @@
-"""Headers that no client of gRPC would send: whoever sends them harms nobody else."""
+"""Headers that no gRPC client would send do not affect other clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rpc.calls import BATCH, Calls, stage
 from tests.rpc.http2 import raw_connection
 
 LIST = "/stagecast.v1.StatusService/ListDatasets"
-BYTE = "\udcff"  # which is not UTF-8
+BYTE = "\udcff"  # not UTF-8
 
 ODD = {
     "method that is not UTF-8": {":path": f"/{BYTE}/x"},
@@ -37,7 +37,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-async def test_odd_header_harms_neither_new_calls_nor_watches(
+async def test_odd_header_affects_neither_new_calls_nor_watches(
     server: App, calls: Calls, odd: dict[str, str]
 ) -> None:
     await calls.create("a")
@@ -47,7 +47,7 @@ async def test_odd_header_harms_neither_new_calls_nor_watches(
     async with raw_connection(server.grpc_address) as connection:
         for _ in range(3):
             connection.begin(LIST, bytes(5), **odd)
-        await connection.ping()  # it is answered when all of them have been read
+        await connection.ping()  # answered after all of them have been read
     async with Client(server.grpc_address) as other:
         reports = Calls(other, calls.dataset_id).outcomes(stage("a", r.STAGE_PARSING))
         assert await asyncio.wait_for(reports, 60) == ["APPLIED"]
@@ -65,7 +65,7 @@ async def test_key_that_is_not_utf_8_is_not_logged(
     async with raw_connection(server.grpc_address) as connection:
         connection.begin(LIST, bytes(5), **{header: f"Bearer stagecast_secret{BYTE}"})
         await connection.ping()
-    await calls.create("a")  # comes behind it
+    await calls.create("a")  # arrives later
     assert "secret" not in caplog.text
 
 

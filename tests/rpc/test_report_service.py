@@ -1,4 +1,4 @@
-"""Submitting: CreateBatch, AddDocuments, SealBatch."""
+"""Submission: CreateBatch, AddDocuments, SealBatch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHER_CONTENT: dict[str, dict[str, Any]] = {
 }
 
 
-async def test_batch_is_answered_as_it_was_asked_for(
+async def test_response_has_all_fields_of_the_created_batch(
     calls: Calls, clock: Clock, dataset_id: str
 ) -> None:
     response = await calls.create(
@@ -78,34 +78,34 @@ async def test_batch_is_answered_as_it_was_asked_for(
     )
 
 
-async def test_ids_that_are_left_out_are_made(calls: Calls, clock: Clock) -> None:
+async def test_omitted_ids_are_generated(calls: Calls, clock: Clock) -> None:
     response = await calls.create("named", "", "", batch_id="")
     assert response.document_ids[0] == "named"
     made = response.document_ids[1:]
     assert [str(uuid.UUID(each)) for each in made] == list(made)
     assert len(set(made)) == 2
-    # 20 digits: the time in UTC, then six by chance.
+    # 20 digits: the time in UTC, then six random ones.
     batch_id = response.batch.batch_id
     assert len(batch_id) == 20
     assert batch_id.isdecimal()
-    assert batch_id[:14] == "20260921141320", "the moment of the fake clock"
+    assert batch_id[:14] == "20260921141320", "the time of the fake clock"
     assert clock.now_us == START_US
     assert (await calls.batch(batch_id=batch_id)).revision == 5
 
 
-async def test_a_thousand_batches_of_one_moment_have_different_ids(calls: Calls) -> None:
+async def test_ids_of_1000_batches_of_one_moment_are_unique(calls: Calls) -> None:
     made = await asyncio.gather(*(calls.create(batch_id="") for _ in range(1_000)))
     assert len({response.batch.batch_id for response in made}) == 1_000
 
 
-async def test_thresholds_are_five_minutes_and_never_unless_given(calls: Calls) -> None:
+async def test_default_thresholds_are_5_minutes_for_stall_and_never_for_fail(calls: Calls) -> None:
     batch = (await calls.create("a")).batch
     assert batch.stall_after == Duration(seconds=300)
     assert batch.HasField("fail_after")
     assert batch.fail_after == Duration()
 
 
-async def test_zero_thresholds_are_for_ever(calls: Calls) -> None:
+async def test_zero_thresholds_mean_never(calls: Calls) -> None:
     batch = (await calls.create("a", stall_after=Duration(), fail_after=Duration())).batch
     assert batch.stall_after == Duration()
     assert batch.fail_after == Duration()
@@ -118,7 +118,7 @@ async def test_batch_is_sealed_unless_more_documents_follow(calls: Calls) -> Non
     assert response.batch.revision == 2, "there is no SEALED"
 
 
-async def test_empty_sealed_batch_succeeded_at_once(calls: Calls, clock: Clock) -> None:
+async def test_empty_sealed_batch_succeeds_at_once(calls: Calls, clock: Clock) -> None:
     batch = (await calls.create()).batch
     assert batch.state == r.BATCH_STATE_SUCCEEDED
     assert batch.end_time == moment(clock.now_us)
@@ -126,7 +126,7 @@ async def test_empty_sealed_batch_succeeded_at_once(calls: Calls, clock: Clock) 
     assert (await calls.dataset()).state == r.DATASET_STATE_SUCCEEDED
 
 
-async def test_empty_batch_that_is_not_sealed_is_pending(calls: Calls) -> None:
+async def test_empty_unsealed_batch_is_pending(calls: Calls) -> None:
     batch = (await calls.create(more_documents_follow=True)).batch
     assert batch.state == r.BATCH_STATE_PENDING
     assert not batch.HasField("end_time")
@@ -140,7 +140,7 @@ async def test_ten_thousand_documents_fit_in_one_call(calls: Calls) -> None:
     assert response.batch.counts == r.DocumentCounts(total=10_000, pending=10_000)
 
 
-async def test_repeat_answers_as_the_first_time_with_the_ids_the_server_made(
+async def test_repeated_create_returns_the_generated_ids_again(
     calls: Calls, config: Config
 ) -> None:
     first = await calls.create("a", "", new("c", labels={"x": "1", "y": "2"}))
@@ -150,27 +150,27 @@ async def test_repeat_answers_as_the_first_time_with_the_ids_the_server_made(
     assert contents(config.db) == before
 
 
-async def test_repeat_may_say_the_defaults_aloud(calls: Calls) -> None:
+async def test_repeated_create_may_state_the_defaults(calls: Calls) -> None:
     first = await calls.create("a")
-    said = {"stall_after": Duration(seconds=300), "fail_after": Duration()}
-    again = await calls.create("a", **said, start_after=Duration(), seal_after=Duration())
+    defaults = {"stall_after": Duration(seconds=300), "fail_after": Duration()}
+    again = await calls.create("a", **defaults, start_after=Duration(), seal_after=Duration())
     assert again == first
 
 
-async def test_repeat_answers_the_batch_as_it_is_now(calls: Calls) -> None:
+async def test_repeated_create_returns_the_current_batch(calls: Calls) -> None:
     first = await calls.create("a", "", more_documents_follow=True)
     await calls.add("later")
     await calls.seal()
     await calls.report(stage("a", r.STAGE_PARSING))
     again = await calls.create("a", "", more_documents_follow=True)
-    assert again.document_ids == first.document_ids, "those that this request named"
+    assert again.document_ids == first.document_ids, "those of this request"
     assert again.batch == await calls.batch()
     assert again.batch.counts.total == 3
     assert again.batch.sealed
 
 
 @pytest.mark.parametrize("change", OTHER_CONTENT.values(), ids=OTHER_CONTENT.keys())
-async def test_id_of_a_batch_with_other_content_is_refused(
+async def test_batch_id_with_different_content_is_refused(
     calls: Calls, config: Config, change: dict[str, Any]
 ) -> None:
     await calls.create("a", "b")
@@ -195,7 +195,7 @@ async def test_same_document_id_in_a_later_batch_is_another_document(calls: Call
     assert (await calls.document("a", batch_id="second")).state == r.DOCUMENT_STATE_PENDING
 
 
-async def test_request_id_makes_a_call_without_batch_id_safe_to_repeat(
+async def test_request_id_makes_create_without_batch_id_idempotent(
     calls: Calls, config: Config
 ) -> None:
     first = await calls.create("a", "", batch_id="", request_id="r 1")
@@ -206,7 +206,7 @@ async def test_request_id_makes_a_call_without_batch_id_safe_to_repeat(
     assert other.batch.batch_id != first.batch.batch_id
 
 
-async def test_request_id_of_a_batch_with_other_content_is_refused(calls: Calls) -> None:
+async def test_request_id_with_different_content_is_refused(calls: Calls) -> None:
     first = await calls.create("a", batch_id="", request_id="r1")
     refusal = await refused(calls.create("b", batch_id="", request_id="r1"))
     assert refusal.code is grpc.StatusCode.ALREADY_EXISTS
@@ -214,14 +214,14 @@ async def test_request_id_of_a_batch_with_other_content_is_refused(calls: Calls)
     assert refusal.metadata["batch_id"] == first.batch.batch_id
 
 
-async def test_request_id_counts_within_its_dataset_only(calls: Calls) -> None:
+async def test_request_id_is_scoped_to_its_dataset(calls: Calls) -> None:
     await calls.create("a", batch_id="", request_id="r1")
     other = Calls(calls.client, str(uuid.uuid4()))
     response = await other.create("b", batch_id="", request_id="r1")
     assert list(response.document_ids) == ["b"]
 
 
-async def test_request_id_is_not_looked_at_beside_a_batch_id(calls: Calls) -> None:
+async def test_request_id_is_ignored_with_a_batch_id(calls: Calls) -> None:
     await calls.create("a", batch_id="one", request_id="r1")
     two = await calls.create("b", batch_id="two", request_id="r1")
     assert two.batch.batch_id == "two"
@@ -241,7 +241,7 @@ async def test_concurrent_identical_creates_give_one_batch(calls: Calls, batch_i
     assert (await calls.dataset()).counts.total == 2
 
 
-async def test_concurrent_creates_of_other_content_give_one_batch_and_refusals(
+async def test_concurrent_different_creates_give_one_batch_and_refusals(
     calls: Calls,
 ) -> None:
     async def create(number: int) -> str:
@@ -256,7 +256,7 @@ async def test_concurrent_creates_of_other_content_give_one_batch_and_refusals(
     assert [document.document_id for document in page.documents] == [winner]
 
 
-async def test_documents_are_added_behind_those_that_are_there(calls: Calls) -> None:
+async def test_added_documents_come_after_existing_ones(calls: Calls) -> None:
     await calls.create("z", more_documents_follow=True)
     response = await calls.add("m", "", "a")
     assert response.document_ids[0] == "m"
@@ -270,7 +270,7 @@ async def test_documents_are_added_behind_those_that_are_there(calls: Calls) -> 
     assert [document.revision for document in page.documents] == [2, 3, 4, 5]
 
 
-async def test_documents_that_are_there_are_passed_over(calls: Calls, config: Config) -> None:
+async def test_existing_documents_are_skipped(calls: Calls, config: Config) -> None:
     await calls.create("a", more_documents_follow=True)
     await calls.add(new("b", display_name="B", labels={"k": "v"}))
     before = contents(config.db)
@@ -282,7 +282,7 @@ async def test_documents_that_are_there_are_passed_over(calls: Calls, config: Co
     assert response.batch.counts.total == 3
 
 
-async def test_repeat_of_adding_does_no_harm_after_the_batch_was_sealed(calls: Calls) -> None:
+async def test_repeated_add_is_accepted_after_sealing(calls: Calls) -> None:
     await calls.create(more_documents_follow=True)
     await calls.add("a", "b")
     sealed = await calls.seal()
@@ -309,7 +309,7 @@ async def test_adding_nothing_changes_nothing(calls: Calls, config: Config) -> N
 @pytest.mark.parametrize(
     "other", [new("a"), new("a", display_name="A", labels={"k": "x"}), new("a", display_name="B")]
 )
-async def test_id_of_a_document_with_other_content_is_refused_with_the_whole_call(
+async def test_document_id_with_different_content_refuses_the_whole_call(
     calls: Calls, config: Config, other: Any
 ) -> None:
     await calls.create(new("a", display_name="A", labels={"k": "v"}), more_documents_follow=True)
@@ -326,9 +326,7 @@ async def test_id_of_a_document_with_other_content_is_refused_with_the_whole_cal
 
 
 @pytest.mark.parametrize("fresh", ["b", ""], ids=["named", "unnamed"])
-async def test_sealed_batch_takes_no_new_documents(
-    calls: Calls, config: Config, fresh: str
-) -> None:
+async def test_sealed_batch_refuses_new_documents(calls: Calls, config: Config, fresh: str) -> None:
     await calls.create("a")
     before = contents(config.db)
     refusal = await refused(calls.add("a", fresh))
@@ -338,7 +336,7 @@ async def test_sealed_batch_takes_no_new_documents(
     assert contents(config.db) == before
 
 
-async def test_concurrent_adds_lose_no_document_and_leave_no_hole(calls: Calls) -> None:
+async def test_concurrent_adds_lose_no_document_and_leave_no_gap(calls: Calls) -> None:
     await calls.create(more_documents_follow=True)
     token = await calls.token()
     await asyncio.gather(*(calls.add(f"{number}/a", f"{number}/b") for number in range(50)))
@@ -346,8 +344,8 @@ async def test_concurrent_adds_lose_no_document_and_leave_no_hole(calls: Calls) 
     assert [transition.revision for transition in added] == list(range(2, 102))
     ids = [transition.document.document_id for transition in added]
     assert len(set(ids)) == 100
-    together = [ids[place : place + 2] for place in range(0, 100, 2)]
-    assert all(a[:-2] == b[:-2] for a, b in together), "calls do not mix"
+    pairs = [ids[first : first + 2] for first in range(0, 100, 2)]
+    assert all(a[:-2] == b[:-2] for a, b in pairs), "calls do not mix"
 
 
 async def test_sealing_again_changes_nothing(calls: Calls, clock: Clock, config: Config) -> None:

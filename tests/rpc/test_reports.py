@@ -1,4 +1,4 @@
-"""Working: Report, one call and many at once."""
+"""Report: outcomes, refusals, concurrent calls."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_many_reports_on_one_document_are_applied_in_their_order(calls: Ca
     )
 
 
-async def test_outcomes_tell_what_became_of_a_report(calls: Calls) -> None:
+async def test_outcome_of_each_kind_of_report(calls: Calls) -> None:
     await calls.create("a", "b")
     outcomes = calls.outcomes
     assert await outcomes(stage("a", r.STAGE_WAITING)) == ["DUPLICATE"]
@@ -101,7 +101,7 @@ async def test_outcomes_tell_what_became_of_a_report(calls: Calls) -> None:
     assert await outcomes(stage("b", r.STAGE_INDEXING)) == ["OVERTAKEN"]
 
 
-async def test_what_is_not_applied_changes_nothing(calls: Calls, config: Config) -> None:
+async def test_reports_not_applied_change_nothing(calls: Calls, config: Config) -> None:
     await calls.create("a")
     await calls.report(stage("a", r.STAGE_SPLITTING), counters("a", 4, 10))
     before = contents(config.db)
@@ -144,7 +144,7 @@ async def _create_one_of_each(calls: Calls) -> None:
 
 
 @pytest.mark.parametrize(("report", "reason"), REFUSED.values(), ids=REFUSED.keys())
-async def test_refused_report_undoes_its_whole_call(
+async def test_refused_report_rolls_back_its_whole_call(
     calls: Calls, config: Config, report: rs.DocumentReport, reason: str
 ) -> None:
     await _create_one_of_each(calls)
@@ -166,7 +166,7 @@ async def test_refused_report_undoes_its_whole_call(
 
 
 @pytest.mark.parametrize(("report", "reason"), REFUSED.values(), ids=REFUSED.keys())
-async def test_refusal_of_a_report_bears_all_ids(
+async def test_refusal_of_a_report_has_all_ids(
     calls: Calls, report: rs.DocumentReport, reason: str
 ) -> None:
     await _create_one_of_each(calls)
@@ -176,13 +176,15 @@ async def test_refusal_of_a_report_bears_all_ids(
     assert refusal.metadata.items() >= ids.items()
 
 
-async def test_first_refused_report_is_the_one_that_is_named(calls: Calls) -> None:
+async def test_error_names_the_first_refused_report(calls: Calls) -> None:
     await _create_one_of_each(calls)
     refusal = await refused(calls.report(failure("done"), stage("failed", r.STAGE_INDEXING)))
     assert (refusal.metadata["index"], refusal.metadata["document_id"]) == ("0", "done")
 
 
-async def test_unknown_document_is_named_and_undoes_the_call(calls: Calls, config: Config) -> None:
+async def test_unknown_document_is_named_and_rolls_back_the_call(
+    calls: Calls, config: Config
+) -> None:
     await calls.create("a")
     before = contents(config.db)
     refusal = await refused(
@@ -199,7 +201,7 @@ async def test_unknown_document_is_named_and_undoes_the_call(calls: Calls, confi
     assert contents(config.db) == before
 
 
-async def test_attempt_that_has_not_begun_is_a_bad_field(calls: Calls, config: Config) -> None:
+async def test_future_attempt_is_an_invalid_field(calls: Calls, config: Config) -> None:
     await calls.create("a")
     before = contents(config.db)
     refusal = await refused(
@@ -213,7 +215,7 @@ async def test_attempt_that_has_not_begun_is_a_bad_field(calls: Calls, config: C
     assert contents(config.db) == before
 
 
-async def test_more_segments_than_were_told_before_raise_the_total(calls: Calls) -> None:
+async def test_more_completed_segments_than_the_total_raise_it(calls: Calls) -> None:
     await calls.create("a")
     await calls.report(counters("a", 1, 10))
     await calls.report(stage("a", r.STAGE_PARSING), counters("a", 11))
@@ -221,7 +223,7 @@ async def test_more_segments_than_were_told_before_raise_the_total(calls: Calls)
     assert (progress.completed_segments, progress.total_segments) == (11, 11)
 
 
-async def test_worker_that_was_replaced_is_told_so(calls: Calls) -> None:
+async def test_replaced_worker_gets_stale_attempt(calls: Calls) -> None:
     await calls.create("a")
     first = await calls.start("a", "w1")
     await calls.report(stage("a", r.STAGE_INDEXING, attempt=first.attempt))
@@ -247,7 +249,7 @@ async def test_thousand_reports_are_one_call(calls: Calls) -> None:
     assert (await calls.batch()).state == r.BATCH_STATE_SUCCEEDED
 
 
-async def test_refused_calls_do_not_harm_the_calls_that_commit_with_them(
+async def test_refused_calls_do_not_affect_calls_in_the_same_commit(
     calls: Calls, config: Config
 ) -> None:
     ids = [f"doc-{number}" for number in range(64)]
@@ -286,7 +288,7 @@ async def test_concurrent_reports_on_one_document_end_it_once(calls: Calls) -> N
 
 
 async def test_highest_counters_of_very_many_documents_add_up(calls: Calls) -> None:
-    """Each may be as high as its rule allows, and the sum still has to fit."""
+    """The sum of the highest allowed counters still has to fit."""
     ids = [f"doc-{number}" for number in range(2_000)]
     await calls.create(*ids)
     limit = report_requests._MAX_SEGMENTS

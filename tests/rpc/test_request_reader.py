@@ -1,4 +1,4 @@
-"""Requests that do not come, or not wholly: their calls end, and cost nobody else anything."""
+"""Missing and incomplete requests: their calls end and do not affect others."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def config(config: Config) -> Config:
 
 
 @pytest.fixture
-def patient(config: Config) -> Config:
-    """Settings of a server that waits for requests longer than any test runs."""
+def long_timeout(config: Config) -> Config:
+    """Settings with a request timeout longer than any test."""
     return dataclasses.replace(config, request_s=600.0)
 
 
 async def send_nothing() -> AsyncIterator[bytes]:
-    """Be a request that never comes."""
+    """Yield no request, and never end."""
     await asyncio.Event().wait()
     yield b""
 
 
 async def ending(channel: aio.Channel, method: str, requests: Any) -> Refusal:
-    """Return how a call with these requests is refused."""
+    """Return the error of a call with these requests."""
     async with asyncio.timeout(60):
         return await refused(_all(stream_stream(channel, method)(requests)))
 
@@ -70,7 +70,7 @@ async def _all(call: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("method", ALL)
-async def test_call_without_a_request_ends_in_time(
+async def test_call_without_a_request_times_out(
     server: App, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
@@ -78,13 +78,11 @@ async def test_call_without_a_request_ends_in_time(
     assert (refusal.code, refusal.reason) == (Code.RESOURCE_EXHAUSTED, "SLOW_SENDER")
     assert refusal.retry_after_s
     assert server.open_watches == 0
-    assert not caplog.records, "it is no bug of ours"
+    assert not caplog.records, "not logged as a bug"
 
 
 @pytest.mark.parametrize("method", ALL)
-async def test_call_with_half_a_request_ends_in_time_and_is_let_go(
-    server: App, method: str
-) -> None:
+async def test_call_with_half_a_request_times_out_and_is_reset(server: App, method: str) -> None:
     async with raw_connection(server.grpc_address) as connection:
         streams = [connection.begin(method, HALF) for _ in range(100)]
         async with asyncio.timeout(60):
@@ -93,19 +91,19 @@ async def test_call_with_half_a_request_ends_in_time_and_is_let_go(
 
 
 @pytest.mark.parametrize("method", [one for one in ALL if one != REFLECT])
-async def test_call_whose_client_has_ended_without_a_request_is_told_so(
-    patient: Config, clock: Clock, method: str
+async def test_call_closed_without_a_request_is_invalid(
+    long_timeout: Config, clock: Clock, method: str
 ) -> None:
     async with (
-        App(patient, clock=clock) as server,
+        App(long_timeout, clock=clock) as server,
         aio.insecure_channel(server.grpc_address) as channel,
     ):
         refusal = await ending(channel, method, iter(()))
     assert (refusal.code, refusal.reason) == (Code.INVALID_ARGUMENT, "FIELD_INVALID")
-    assert "no whole message came" in refusal.message
+    assert refusal.message == "request: missing, incomplete, or impossible to decompress"
 
 
-async def test_request_that_cannot_be_decoded_is_told_so(server: App) -> None:
+async def test_undecodable_request_is_invalid(server: App) -> None:
     async with aio.insecure_channel(server.grpc_address) as channel:
         refusal = await ending(channel, GET, iter([b"\x0a\x7fcut"]))
     assert (refusal.code, refusal.reason) == (Code.INVALID_ARGUMENT, "FIELD_INVALID")
@@ -113,11 +111,11 @@ async def test_request_that_cannot_be_decoded_is_told_so(server: App) -> None:
 
 
 @pytest.mark.parametrize("method", [GET, WAIT, WATCH, REPORT])
-async def test_who_has_no_key_is_refused_before_anything_is_read(
-    patient: Config, clock: Clock, method: str
+async def test_call_without_key_is_refused_before_its_request_is_read(
+    long_timeout: Config, clock: Clock, method: str
 ) -> None:
-    await make_key(patient.db)
-    async with App(patient, clock=clock) as app:
+    await make_key(long_timeout.db)
+    async with App(long_timeout, clock=clock) as app:
         async with aio.insecure_channel(app.grpc_address) as channel:
             refusal = await ending(channel, method, send_nothing())
         assert (refusal.code, refusal.reason) == (Code.UNAUTHENTICATED, "CREDENTIALS_MISSING")
@@ -126,10 +124,10 @@ async def test_who_has_no_key_is_refused_before_anything_is_read(
                 await connection.read_until_reset(connection.begin(method, HALF))
 
 
-async def test_the_oldest_of_too_many_requests_that_do_not_come_is_given_up(
-    patient: Config, clock: Clock, dataset_id: str
+async def test_oldest_of_too_many_missing_requests_is_given_up(
+    long_timeout: Config, clock: Clock, dataset_id: str
 ) -> None:
-    few = dataclasses.replace(patient, max_waiting_calls=3)
+    few = dataclasses.replace(long_timeout, max_waiting_calls=3)
     async with (
         App(few, clock=clock) as app,
         Client(app.grpc_address) as client,
@@ -138,7 +136,7 @@ async def test_the_oldest_of_too_many_requests_that_do_not_come_is_given_up(
     ):
         oldest, next_oldest, _ = [connection.begin(WATCH, HALF) for _ in range(3)]
         await until(lambda: app.open_watches == 3)
-        await Calls(client, dataset_id).create("a")  # whoever sends is answered
+        await Calls(client, dataset_id).create("a")  # a complete request is answered
         await connection.read_until_reset(oldest)
         await until(lambda: app.open_watches == 2)
         connection.begin(WATCH, HALF)
@@ -147,13 +145,13 @@ async def test_the_oldest_of_too_many_requests_that_do_not_come_is_given_up(
         await until(lambda: app.open_watches == 3)
 
 
-async def test_who_comes_when_many_do_not_send_has_less_time_and_the_others_keep_theirs(
-    patient: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
+async def test_later_requests_get_a_short_timeout_and_earlier_ones_keep_theirs(
+    long_timeout: Config, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_reader, "_FEW", 3)
-    monkeypatch.setattr(request_reader, "_HURRIED_S", SOON_S)
+    monkeypatch.setattr(request_reader, "_MANY", 3)
+    monkeypatch.setattr(request_reader, "_SHORT_TIMEOUT_S", SOON_S)
     async with (
-        App(patient, clock=clock) as app,
+        App(long_timeout, clock=clock) as app,
         raw_connection(app.grpc_address) as connection,
         asyncio.timeout(60),
     ):
@@ -165,21 +163,19 @@ async def test_who_comes_when_many_do_not_send_has_less_time_and_the_others_keep
             await until(lambda: app.open_watches == 3)
 
 
-async def test_nobody_has_more_time_when_many_do_not_send(
+async def test_short_timeout_never_exceeds_the_normal_one(
     server: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_reader, "_FEW", 0)
-    monkeypatch.setattr(request_reader, "_HURRIED_S", 600.0)
+    monkeypatch.setattr(request_reader, "_MANY", 0)
+    monkeypatch.setattr(request_reader, "_SHORT_TIMEOUT_S", 600.0)
     async with raw_connection(server.grpc_address) as connection, asyncio.timeout(60):
         await connection.read_until_reset(connection.begin(GET, HALF))
 
 
 @pytest.mark.slow
-async def test_requests_that_do_not_come_do_not_hold_up_the_end(
-    patient: Config, clock: Clock
-) -> None:
-    waiting_long = dataclasses.replace(patient, drain_s=600.0)
-    async with asyncio.timeout(60), App(waiting_long, clock=clock) as app:
+async def test_missing_requests_do_not_delay_shutdown(long_timeout: Config, clock: Clock) -> None:
+    long_drain = dataclasses.replace(long_timeout, drain_s=600.0)
+    async with asyncio.timeout(60), App(long_drain, clock=clock) as app:
         channel = aio.insecure_channel(app.grpc_address)
         call = stream_stream(channel, WATCH)(send_nothing())
         await until(lambda: app.open_watches == 1)
@@ -189,14 +185,14 @@ async def test_requests_that_do_not_come_do_not_hold_up_the_end(
     await channel.close()
 
 
-async def test_request_that_is_on_its_way_when_the_server_drains_is_answered(
-    patient: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+async def test_request_arriving_during_a_drain_is_answered(
+    long_timeout: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_reader, "_DRAINING_S", 600.0)
-    waiting_long = dataclasses.replace(patient, drain_s=600.0)
-    app = await App(waiting_long, clock=clock).__aenter__()
+    long_drain = dataclasses.replace(long_timeout, drain_s=600.0)
+    app = await App(long_drain, clock=clock).__aenter__()
     async with Client(app.grpc_address) as client, asyncio.timeout(60):
-        await Calls(client, dataset_id).create()  # and so it has ended
+        await Calls(client, dataset_id).create()  # an empty batch ends at once
         async with aio.insecure_channel(app.grpc_address) as channel:
             sending = asyncio.Event()
             names: dict[str, Any] = {"dataset_id": dataset_id, "batch_id": BATCH}
@@ -219,10 +215,13 @@ async def test_request_that_is_on_its_way_when_the_server_drains_is_answered(
             await leaving
 
 
-async def test_client_that_leaves_before_its_request_is_forgotten(
-    patient: Config, clock: Clock
+async def test_client_cancelling_before_its_request_is_forgotten(
+    long_timeout: Config, clock: Clock
 ) -> None:
-    async with App(patient, clock=clock) as app, aio.insecure_channel(app.grpc_address) as channel:
+    async with (
+        App(long_timeout, clock=clock) as app,
+        aio.insecure_channel(app.grpc_address) as channel,
+    ):
         calls = [stream_stream(channel, WATCH)(send_nothing()) for _ in range(20)]
         await until(lambda: app.open_watches == 20)
         for call in calls:
@@ -231,10 +230,10 @@ async def test_client_that_leaves_before_its_request_is_forgotten(
 
 
 @pytest.mark.parametrize("method", [WATCH, WAIT])
-async def test_deadline_ends_a_call_whose_request_does_not_come(
-    patient: Config, clock: Clock, method: str
+async def test_deadline_ends_a_call_without_a_request(
+    long_timeout: Config, clock: Clock, method: str
 ) -> None:
-    async with App(patient, clock=clock) as app:
+    async with App(long_timeout, clock=clock) as app:
         async with aio.insecure_channel(app.grpc_address) as channel:
             with pytest.raises(aio.AioRpcError) as caught:
                 await _all(stream_stream(channel, method)(send_nothing(), timeout=0.2))
@@ -242,10 +241,10 @@ async def test_deadline_ends_a_call_whose_request_does_not_come(
         await until(lambda: app.open_watches == 0)
 
 
-async def test_request_that_comes_piece_by_piece_is_answered(
-    patient: Config, clock: Clock, dataset_id: str
+async def test_late_request_is_answered(
+    long_timeout: Config, clock: Clock, dataset_id: str
 ) -> None:
-    async with App(patient, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(long_timeout, clock=clock) as app, Client(app.grpc_address) as client:
         await Calls(client, dataset_id).create("a")
         async with aio.insecure_channel(app.grpc_address) as channel:
             arriving = asyncio.Event()
@@ -263,11 +262,11 @@ async def test_request_that_comes_piece_by_piece_is_answered(
             assert (await call).dataset.dataset_id == dataset_id
 
 
-# Below gRPC, where what is left behind can be seen.
+# Without gRPC, to check that nothing is left behind.
 
 
 class Sender:
-    """A client, as far as its requests go: they are there at once, and then no more come."""
+    """The context of a call whose requests arrive at once, and then no more."""
 
     def __init__(self, *requests: object) -> None:
         self._requests = list(requests)
@@ -279,7 +278,7 @@ class Sender:
 
 
 class Ended:
-    """What was ended, and by which tasks, without holding any of them."""
+    """Records the errors that ended calls, and weak references to the tasks."""
 
     def __init__(self) -> None:
         self.errors: list[StagecastError] = []
@@ -290,14 +289,14 @@ class Ended:
         self.tasks.append(weakref.ref(asyncio.current_task()))
 
 
-def reading(ended: Ended, *, maximum: int) -> Any:
-    """Return what reads from senders."""
-    return request_reader.RequestReader(timeout_s=600.0, limit=maximum, end=ended)
+def reader_of(ended: Ended, *, limit: int) -> Any:
+    """Return a reader for `Sender`."""
+    return request_reader.RequestReader(timeout_s=600.0, limit=limit, end=ended)
 
 
-async def test_nothing_is_left_of_a_request_that_has_come() -> None:
+async def test_nothing_is_left_of_a_received_request() -> None:
     ended = Ended()
-    reader, sender = reading(ended, maximum=1), Sender("request")
+    reader, sender = reader_of(ended, limit=1), Sender("request")
     left = weakref.ref(sender)
     assert await reader.read(sender) == "request"
     del sender
@@ -307,16 +306,16 @@ async def test_nothing_is_left_of_a_request_that_has_come() -> None:
     assert not ended.errors
 
 
-async def test_request_that_comes_as_it_is_given_up_is_answered() -> None:
+async def test_request_arriving_while_given_up_is_answered() -> None:
     ended = Ended()
-    assert await reading(ended, maximum=0).read(Sender("request")) == "request"
+    assert await reader_of(ended, limit=0).read(Sender("request")) == "request"
     await asyncio.sleep(0)
     assert not ended.errors
 
 
-async def test_nothing_is_left_of_a_request_that_was_given_up() -> None:
+async def test_nothing_is_left_of_a_request_given_up() -> None:
     ended = Ended()
-    reader = reading(ended, maximum=0)
+    reader = reader_of(ended, limit=0)
     waiting = asyncio.create_task(reader.read(Sender()))
     await until(lambda: len(ended.errors) == 1)
     waiting.cancel()
@@ -324,10 +323,10 @@ async def test_nothing_is_left_of_a_request_that_was_given_up() -> None:
     assert [left() for left in ended.tasks] == [None]
 
 
-async def test_connection_on_which_nothing_is_said_is_closed(config: Config, clock: Clock) -> None:
-    """Before there is a call, and whatever it may still become."""
-    impatient = dataclasses.replace(config, request_s=0.2)
-    async with App(impatient, clock=clock) as server:
+async def test_silent_connection_is_closed(config: Config, clock: Clock) -> None:
+    """Before it starts HTTP/2."""
+    brief = dataclasses.replace(config, request_s=0.2)
+    async with App(brief, clock=clock) as server:
         host, _, port = server.grpc_address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         async with asyncio.timeout(60):

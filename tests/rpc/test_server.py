@@ -1,4 +1,4 @@
-"""The server itself: where it listens, what reflection shows."""
+"""The server itself: addresses, unknown methods, reflection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import StartError
-from stagecast.rpc.server import _limiting
+from stagecast.rpc.server import _grpc_limits
 from tests.grpc_calls import unary_unary
 from tests.rpc.calls import Calls
 
@@ -66,7 +66,7 @@ async def test_two_servers_cannot_share_a_port_silently(
         await Calls(client, "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11").create("a")
 
 
-async def test_servers_that_are_told_to_share_a_port_do(config: Config) -> None:
+async def test_servers_share_a_port_on_request(config: Config) -> None:
     shared = dataclasses.replace(config, share_ports=True)
     async with App(shared) as first:
         addresses: dict[str, Any] = {"grpc": first.grpc_address, "http": first.http_address}
@@ -77,13 +77,13 @@ async def test_servers_that_are_told_to_share_a_port_do(config: Config) -> None:
             )
 
 
-async def test_address_that_is_taken_is_told_in_one_clear_line(config: Config) -> None:
+async def test_address_in_use_is_reported_in_one_clear_line(config: Config) -> None:
     with socket.create_server(("127.0.0.1", 0)) as started:
         address = f"127.0.0.1:{started.getsockname()[1]}"
         message = await _start_error(dataclasses.replace(config, grpc=address))
     assert address in message
     assert "\n" not in message
-    assert "GRPC_VERBOSITY" not in message, "that is no help to whoever starts a server"
+    assert "GRPC_VERBOSITY" not in message, "grpc's hint does not help users"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ async def test_address_that_is_taken_is_told_in_one_clear_line(config: Config) -
         *("127.0.0.1:0/path", " 127.0.0.1:0", "127.0.0.1:٣"),
     ],
 )
-async def test_address_that_is_malformed_is_told_in_one_clear_line(
+async def test_malformed_address_is_reported_in_one_clear_line(
     config: Config, address: str
 ) -> None:
     message = await _start_error(dataclasses.replace(config, grpc=address))
@@ -131,12 +131,12 @@ async def _reflect(
     server: App, package: str, request: reflection_pb2.ServerReflectionRequest
 ) -> reflection_pb2.ServerReflectionResponse:
     async with aio.insecure_channel(server.grpc_address) as channel:
-        ask = channel.stream_stream(
+        reflect = channel.stream_stream(
             f"/{package}.ServerReflection/ServerReflectionInfo",
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
         )
-        [response] = [answer async for answer in ask(iter([request]))]
+        [response] = [answer async for answer in reflect(iter([request]))]
         return response
 
 
@@ -151,7 +151,7 @@ async def test_reflection_lists_all_services(server: App, package: str) -> None:
 
 @pytest.mark.parametrize("package", REFLECTIONS)
 @pytest.mark.parametrize("service", sorted(OURS | STANDARD))
-async def test_reflection_shows_every_service_that_it_lists_with_all_it_needs(
+async def test_reflection_describes_every_listed_service_and_its_imports(
     server: App, package: str, service: str
 ) -> None:
     requested = reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)
@@ -159,23 +159,23 @@ async def test_reflection_shows_every_service_that_it_lists_with_all_it_needs(
     shown = response.file_descriptor_response.file_descriptor_proto
     files = [FileDescriptorProto.FromString(each) for each in shown]
     assert service in {f"{each.package}.{actual.name}" for each in files for actual in each.service}
-    assert {needed for each in files for needed in each.dependency} <= {each.name for each in files}
+    assert {path for each in files for path in each.dependency} <= {each.name for each in files}
 
 
 @pytest.mark.parametrize("package", REFLECTIONS)
-async def test_reflection_of_an_unknown_symbol_is_an_answer(server: App, package: str) -> None:
+async def test_reflection_of_an_unknown_symbol_is_not_found(server: App, package: str) -> None:
     requested = reflection_pb2.ServerReflectionRequest(file_containing_symbol="stagecast.v1.Nope")
     response = await _reflect(server, package, requested)
     assert response.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
-def test_durations_below_a_millisecond_are_not_rounded_to_none() -> None:
-    """With none for an idle connection grpc closes each before its first call."""
+def test_durations_below_a_millisecond_are_not_rounded_to_zero() -> None:
+    """With zero for idle connections, grpc closes each before its first call."""
     short = 0.0001
     config = Config(
         http_idle_s=short, request_s=short, keepalive_s=short, keepalive_timeout_s=short
     )
-    limits = {name: value for name, value in _limiting(config) if name.endswith("_ms")}
+    limits = {name: value for name, value in _grpc_limits(config) if name.endswith("_ms")}
     assert len(limits) == 5
     assert set(limits.values()) == {1}
-    assert dict(_limiting(Config(http_idle_s=1.5)))["grpc.max_connection_idle_ms"] == 1_500
+    assert dict(_grpc_limits(Config(http_idle_s=1.5)))["grpc.max_connection_idle_ms"] == 1_500

@@ -1,4 +1,4 @@
-"""Readers that stop: they are told, let go of, and cost nobody else anything."""
+"""Stopped readers: their calls end with an error and do not affect others."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from tests.conditions import until, with_more_time
 from tests.grpc_calls import read
 from tests.watches.pipeline import Pipeline
 
-if TYPE_CHECKING:  # it is nowhere else
+if TYPE_CHECKING:  # the class exists in the stubs only
     from stagecast.v1.status_service_pb2_grpc import StatusServiceAsyncStub
 
-# Without it a client reads megabytes ahead, whether anybody wants them or not.
+# By default, clients read megabytes ahead.
 NO_READ_AHEAD = [("grpc.http2.bdp_probe", 0)]
 
 
 @pytest.fixture
 def config(config: Config) -> Config:
-    """A server with little patience."""
+    """A server with a short timeout for slow readers."""
     return dataclasses.replace(config, slow_reader_s=0.2)
 
 
 @pytest.fixture
 async def lazy(server: App) -> AsyncIterator[StatusServiceAsyncStub]:
-    """A client that takes of each stream what fits into a window of 64 KiB, until it reads."""
+    """A client that buffers only 64 KiB of each stream until it reads."""
     async with aio.insecure_channel(server.grpc_address, options=NO_READ_AHEAD) as channel:
         yield StatusServiceStub(channel)
 
 
 @pytest.fixture
 async def large(pipeline: Pipeline) -> Pipeline:
-    """A batch whose snapshot fits into no window."""
+    """A batch with a snapshot larger than the window."""
     await pipeline.client.reports.CreateBatch(
         rs.CreateBatchRequest(
             dataset_id=pipeline.dataset_id,
@@ -61,7 +61,7 @@ async def large(pipeline: Pipeline) -> Pipeline:
 
 
 async def read_all(call: aio.UnaryStreamCall[Any, Any]) -> tuple[list[Any], aio.AioRpcError]:
-    """Return what a stream had to say, and the error that it ended with."""
+    """Return the messages of a stream, and the error that ended it."""
     messages: list[Any] = []
     async with asyncio.timeout(60):
         try:
@@ -73,26 +73,26 @@ async def read_all(call: aio.UnaryStreamCall[Any, Any]) -> tuple[list[Any], aio.
             return messages, error
 
 
-async def test_watch_that_is_not_read_is_ended_and_the_reader_told_when_it_reads_again(
+async def test_unread_watch_ends_and_its_client_gets_the_status_on_the_next_read(
     large: Pipeline, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
     call = lazy.WatchBatch(large.watch_request())
     await until(lambda: "stopped reading" in caplog.text)
     messages, error = await read_all(call)
-    assert messages, "what was under way comes first"
+    assert messages, "messages sent earlier come first"
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert details_of(error).reason == "SLOW_READER"
     assert details_of(error).retry_after_s == 1.0
 
 
 @pytest.mark.slow
-async def test_reader_that_has_stopped_does_not_hold_up_the_end(
+async def test_stopped_reader_does_not_delay_shutdown(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_of_rpc, "_STOPPED_READERS_S", 0.1)
-    patient = dataclasses.replace(config, slow_reader_s=600.0, drain_s=600.0)
-    async with asyncio.timeout(60), App(patient, clock=clock) as app:
+    long_timeout = dataclasses.replace(config, slow_reader_s=600.0, drain_s=600.0)
+    async with asyncio.timeout(60), App(long_timeout, clock=clock) as app:
         async with Client(app.grpc_address) as client:
             pipeline = Pipeline(client, dataset_id)
             await pipeline.create(3_000, more_documents_follow=True)
@@ -104,7 +104,7 @@ async def test_reader_that_has_stopped_does_not_hold_up_the_end(
 
 
 @pytest.mark.slow
-async def test_watch_of_datasets_that_is_not_read_is_ended(
+async def test_unread_watch_of_datasets_ends(
     client: Client, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
@@ -130,12 +130,12 @@ def _change_all(client: Client) -> Callable[[], Awaitable[object]]:
 
 
 @pytest.mark.slow
-async def test_reader_that_was_sent_away_goes_on_without_a_gap(
+async def test_slow_reader_resumes_without_gap(
     config: Config, clock: Clock, dataset_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
 
-    async def stop_and_go_on(timer_s: float) -> None:
+    async def stop_and_resume(timer_s: float) -> None:
         brief = dataclasses.replace(config, slow_reader_s=timer_s)
         async with (
             App(brief, clock=clock) as app,
@@ -143,13 +143,13 @@ async def test_reader_that_was_sent_away_goes_on_without_a_gap(
             aio.insecure_channel(app.grpc_address, options=NO_READ_AHEAD) as channel,
         ):
             caplog.clear()
-            await _stop_and_go_on(Pipeline(client, dataset_id), StatusServiceStub(channel), caplog)
+            await _stop_and_resume(Pipeline(client, dataset_id), StatusServiceStub(channel), caplog)
 
-    # Before it stops, and when it goes on, a reader must not be slow.
-    await with_more_time(stop_and_go_on, 0.2)
+    # Before it stops and after it resumes, the reader must be fast enough.
+    await with_more_time(stop_and_resume, 0.2)
 
 
-async def _stop_and_go_on(
+async def _stop_and_resume(
     pipeline: Pipeline, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     await pipeline.create(1_000, more_documents_follow=True)

@@ -1,4 +1,4 @@
-"""Reading one thing: GetDataset, GetBatch, GetDocument; and the RPC that is still to come."""
+"""GetDataset, GetBatch, GetDocument, and errors for unknown ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.grpc_calls import unary_stream, unary_unary
 from tests.rpc.calls import BATCH, Calls, counters, failure, moment, refused, stage
 
 
-async def test_dataset_tells_of_all_its_batches(calls: Calls, clock: Clock) -> None:
+async def test_dataset_aggregates_all_its_batches(calls: Calls, clock: Clock) -> None:
     await calls.create("a", "b", batch_id="first")
     await calls.create("c", batch_id="second", more_documents_follow=True)
     assert (await calls.dataset()).state == r.DATASET_STATE_PENDING
@@ -45,7 +45,7 @@ async def test_dataset_tells_of_all_its_batches(calls: Calls, clock: Clock) -> N
     assert dataset.open_batches == 0
 
 
-async def test_batch_tells_of_all_its_documents(calls: Calls) -> None:
+async def test_batch_aggregates_all_its_documents(calls: Calls) -> None:
     await calls.create("a", "b", "c", "d")
     await calls.start("a")
     await calls.report(
@@ -62,7 +62,7 @@ async def test_batch_tells_of_all_its_documents(calls: Calls) -> None:
     assert ended.HasField("end_time")
 
 
-async def test_total_of_a_batch_is_known_once_every_document_told_its_own(calls: Calls) -> None:
+async def test_batch_total_is_known_once_all_document_totals_are(calls: Calls) -> None:
     await calls.create("a", "b")
     await calls.report(counters("a", 2, 5))
     assert not (await calls.batch()).progress.HasField("total_segments")
@@ -71,8 +71,8 @@ async def test_total_of_a_batch_is_known_once_every_document_told_its_own(calls:
     assert (await calls.document("b")).progress.HasField("total_segments"), "0 is not unknown"
 
 
-async def test_answers_are_on_disk_when_they_arrive(calls: Calls) -> None:
-    """A read that begins after a write was answered sees it, whichever thread reads."""
+async def test_read_after_an_answered_write_sees_it(calls: Calls) -> None:
+    """On any reading thread."""
     await calls.create("a")
     for number in range(1, 50):
         await calls.report(counters("a", number))
@@ -110,7 +110,7 @@ ABSENT: dict[str, tuple[Callable[[Calls], Awaitable[Any]], str, set[str]]] = {
         "BATCH_NOT_FOUND",
         {"dataset_id", "batch_id"},
     ),
-    "document_with_a_blank_behind": (
+    "document_with_trailing_blank": (
         lambda calls: calls.document("a "),
         "DOCUMENT_NOT_FOUND",
         {"dataset_id", "batch_id", "document_id"},
@@ -144,7 +144,7 @@ ABSENT: dict[str, tuple[Callable[[Calls], Awaitable[Any]], str, set[str]]] = {
 
 
 @pytest.mark.parametrize(("call", "reason", "ids"), ABSENT.values(), ids=ABSENT.keys())
-async def test_what_is_not_there_is_told_by_its_ids(
+async def test_not_found_error_names_the_ids(
     calls: Calls, call: Callable[[Calls], Awaitable[Any]], reason: str, ids: set[str]
 ) -> None:
     await calls.create("a")
@@ -182,9 +182,9 @@ async def test_every_rpc_is_implemented(server: App) -> None:
 
 
 async def _is_unimplemented(channel: aio.Channel, method: Any) -> bool:
-    """Ask an RPC for what it must refuse."""
+    """Return whether an RPC answers an invalid request with UNIMPLEMENTED."""
     path = f"/{method.containing_service.full_name}/{method.name}"
-    request = b"\xff"  # the beginning of a message, at most
+    request = b"\xff"  # not a complete message
     try:
         if method.server_streaming:
             await unary_stream(channel, path)(request).read()

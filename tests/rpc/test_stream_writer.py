@@ -1,4 +1,4 @@
-"""Writing to readers who have stopped, below gRPC, where the reader may stop at any moment."""
+"""Writing to slow readers, without gRPC, so that a reader can stop at any point."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AT_ONCE_S = 0.01
 
 
 class Reader:
-    """A client, as far as a stream is written to it: it takes a message when it is told to."""
+    """The context of a call whose client reads messages once `reading` is set."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -34,44 +34,44 @@ class Reader:
 
 
 class Stopped:
-    """A client whose status waits behind what it has not read."""
+    """The context of a call whose status waits behind unread messages."""
 
     async def abort(self, *_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
 
 class Broken:
-    """A client whom grpc cannot tell anything any more."""
+    """The context of a call that grpc cannot answer any more."""
 
     async def abort(self, *_: object, **__: object) -> None:
         raise aio.InternalError
 
 
-async def begin(keeping: stream_writer.StreamWriter, reader: Any) -> asyncio.Task[None]:
-    """Begin to write a message that the reader does not take yet."""
-    task = asyncio.create_task(keeping.write(reader, b"message"))
+async def begin(writer: stream_writer.StreamWriter, reader: Any) -> asyncio.Task[None]:
+    """Start a write of a message that the reader does not read yet."""
+    task = asyncio.create_task(writer.write(reader, b"message"))
     await until(lambda: bool(reader.begun))
     return task
 
 
 async def ending(task: asyncio.Task[None]) -> Exception:
-    """Return what a write ends with."""
+    """Return the error of a write."""
     async with asyncio.timeout(60):
         [error] = await asyncio.gather(task, return_exceptions=True)
     assert isinstance(error, Exception)
     return error
 
 
-async def test_reader_that_takes_a_message_in_time_is_written_to() -> None:
-    keeping, reader = stream_writer.StreamWriter(NEVER_S, draining_s=AT_ONCE_S), Reader()
-    task = await begin(keeping, reader)
+async def test_message_read_in_time_is_written() -> None:
+    writer, reader = stream_writer.StreamWriter(NEVER_S, draining_s=AT_ONCE_S), Reader()
+    task = await begin(writer, reader)
     reader.reading.set()
     await task
-    keeping.drain()  # what has been written is forgotten
-    assert not keeping._writes
+    writer.drain()  # finished writes are forgotten
+    assert not writer._writes
 
 
-async def test_reader_that_takes_nothing_is_told_when_to_come_again() -> None:
+async def test_slow_reader_gets_a_retry_delay() -> None:
     error = await ending(
         await begin(stream_writer.StreamWriter(AT_ONCE_S, draining_s=NEVER_S), Reader())
     )
@@ -79,46 +79,46 @@ async def test_reader_that_takes_nothing_is_told_when_to_come_again() -> None:
     assert error.retry_after_s > 0
 
 
-async def test_reader_that_takes_nothing_has_little_time_left_when_the_server_drains() -> None:
-    keeping = stream_writer.StreamWriter(NEVER_S, draining_s=AT_ONCE_S)
-    before = await begin(keeping, Reader())
-    keeping.drain()
-    after = await begin(keeping, Reader())
+async def test_drain_shortens_the_timeout_of_slow_readers() -> None:
+    writer = stream_writer.StreamWriter(NEVER_S, draining_s=AT_ONCE_S)
+    before = await begin(writer, Reader())
+    writer.drain()
+    after = await begin(writer, Reader())
     for task in (before, after):
         error = await ending(task)
         assert isinstance(error, Draining)
         assert error.retry_after_s > 0
 
 
-async def test_drain_gives_nobody_more_time() -> None:
-    keeping = stream_writer.StreamWriter(SOON_S, draining_s=NEVER_S)
-    before = await begin(keeping, Reader())
-    [timers] = keeping._writes
-    end_s = timers.when()
-    keeping.drain()
-    assert timers.when() == end_s
-    after = await begin(keeping, Reader())
+async def test_drain_never_extends_a_timeout() -> None:
+    writer = stream_writer.StreamWriter(SOON_S, draining_s=NEVER_S)
+    before = await begin(writer, Reader())
+    [timeout] = writer._writes
+    end_s = timeout.when()
+    writer.drain()
+    assert timeout.when() == end_s
+    after = await begin(writer, Reader())
     end_s = asyncio.get_running_loop().time() + SOON_S
-    assert all((timers.when() or end_s) < end_s for timers in keeping._writes)
+    assert all((timeout.when() or end_s) < end_s for timeout in writer._writes)
     for task in (before, after):
         task.cancel()
 
 
-async def test_drain_as_a_write_is_given_up_harms_nobody() -> None:
-    keeping = stream_writer.StreamWriter(AT_ONCE_S, draining_s=NEVER_S)
+async def test_drain_during_a_write_timeout_is_harmless() -> None:
+    writer = stream_writer.StreamWriter(AT_ONCE_S, draining_s=NEVER_S)
 
     class Late(Reader):
         async def write(self, message: object) -> None:
             try:
                 await super().write(message)
             finally:
-                keeping.drain()
+                writer.drain()
 
-    assert isinstance(await ending(await begin(keeping, Late())), Draining)
+    assert isinstance(await ending(await begin(writer, Late())), Draining)
 
 
 @pytest.mark.parametrize("client", [Stopped(), Broken()], ids=["stopped", "broken"])
-async def test_client_that_cannot_be_told_is_let_go_of(
+async def test_call_is_cancelled_if_its_status_cannot_be_sent(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_writer, "_STATUS_S", AT_ONCE_S)

@@ -1,4 +1,4 @@
-"""Tokens that somebody else has signed open what keys open, on every face."""
+"""Tokens of an external signer grant the same as keys, over gRPC and REST."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def server(config: Config, clock: Clock, tmp_path: Path) -> AsyncIterator[
         yield app
 
 
-async def test_token_opens_what_it_says(server: App, dataset_id: str) -> None:
+async def test_token_grants_its_scopes_and_datasets(server: App, dataset_id: str) -> None:
     async with Client(server.grpc_address, key=sign(dataset_id)) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
@@ -79,12 +79,12 @@ async def test_token_opens_what_it_says(server: App, dataset_id: str) -> None:
         ),
         (lambda: sign().rpartition(".")[0] + ".", "CREDENTIALS_INVALID"),
     ],
-    ids=["none", "audience", "key", "over", "scope", "for ever", "unsigned"],
+    ids=["none", "audience", "key", "expired", "scope", "no expiry", "unsigned"],
 )
-async def test_token_that_is_no_good_opens_nothing(
+async def test_invalid_token_is_refused(
     server: App, dataset_id: str, make: Callable[[], str | None], reason: str
 ) -> None:
-    token = make()  # now: it may be long since the tests were collected
+    token = make()  # made now, not at collection, which may be long ago
     async with Client(server.grpc_address, key=token) as client:
         refusal = await refused(Calls(client, dataset_id).batch())
     assert refusal.reason == reason
@@ -95,13 +95,13 @@ async def test_token_that_is_no_good_opens_nothing(
     assert answer.status_code == (403 if reason == "SCOPE_MISSING" else 401)
 
 
-async def test_key_that_is_unknown_is_not_taken_for_a_token(server: App, dataset_id: str) -> None:
+async def test_unknown_key_is_not_parsed_as_a_token(server: App, dataset_id: str) -> None:
     async with Client(server.grpc_address, key=make_key()) as client:
         refusal = await refused(Calls(client, dataset_id).batch())
-    assert (refusal.reason, refusal.message) == ("CREDENTIALS_INVALID", "the key is unknown")
+    assert (refusal.reason, refusal.message) == ("CREDENTIALS_INVALID", "unknown key")
 
 
-async def test_running_watch_ends_with_its_token(
+async def test_watch_ends_when_its_token_expires(
     server: App, clock: Clock, dataset_id: str
 ) -> None:
     async with Client(server.grpc_address, key=sign(dataset_id)) as client:
@@ -116,7 +116,7 @@ async def test_running_watch_ends_with_its_token(
             )
         )
         await watch.wait_for_connection()
-        clock.advance(3_600)  # well after the token's time, however long ago it was signed
+        clock.advance(3_600)  # well after the token's expiry
         refusal = await refused(_end(watch))
     assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
     assert (refusal.reason, refusal.message) == ("CREDENTIALS_EXPIRED", "a token has expired")
@@ -127,7 +127,7 @@ async def _end(watch: Any) -> None:
         pass
 
 
-async def test_serve_takes_a_key_for_tokens_in_place_of_keys(tmp_path: Path) -> None:
+async def test_serve_accepts_tokens_without_keys(tmp_path: Path) -> None:
     secret = tmp_path / "shared"
     secret.write_text(f"{SHARED}\n")
     options = ("--jwt-key", str(secret), "--jwt-audience", "us")
@@ -138,9 +138,11 @@ async def test_serve_takes_a_key_for_tokens_in_place_of_keys(tmp_path: Path) -> 
     assert SHARED not in Path(tmp_path / "s.db.log").read_text()
 
 
-async def test_serve_refuses_what_is_no_key(tmp_path: Path) -> None:
+async def test_serve_refuses_a_weak_secret(tmp_path: Path) -> None:
     weak = tmp_path / "weak"
     weak.write_text("password")
     ended = await stagecast("serve", "--db", tmp_path / "s.db", "--jwt-key", weak)
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == f"Error: the secret in {weak} is too short: it needs 32 bytes\n"
+    assert ended.err == (
+        f"Error: the secret in {weak} is too short: 8 bytes, at least 32 are required\n"
+    )

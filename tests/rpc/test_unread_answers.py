@@ -1,4 +1,4 @@
-"""Clients that do not read their answers, or ask for nothing, are hung up on; nobody else is."""
+"""Connections with unread answers, or without calls, are closed, and no others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOON_S = 0.2
 
 
 def framed(request: Message) -> bytes:
-    """Return a request as a call sends it."""
+    """Return a request with its gRPC frame."""
     content = request.SerializeToString()
     return bytes(1) + len(content).to_bytes(4) + content
 
@@ -41,11 +41,11 @@ async def fill(app: App, dataset_id: str, documents: int) -> bytes:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 @pytest.mark.parametrize("documents", [1, 1_000])
-async def test_connection_whose_answers_are_not_read_is_closed_in_time(
+async def test_connection_with_unread_answers_is_closed_in_time(
     config: Config, clock: Clock, dataset_id: str, documents: int, host: str
 ) -> None:
-    impatient = dataclasses.replace(config, grpc=f"{host}:0", slow_reader_s=SOON_S)
-    async with App(impatient, clock=clock) as app, asyncio.timeout(60):
+    brief = dataclasses.replace(config, grpc=f"{host}:0", slow_reader_s=SOON_S)
+    async with App(brief, clock=clock) as app, asyncio.timeout(60):
         request = await fill(app, dataset_id, documents)
         tasks = len(asyncio.all_tasks())
         async with (
@@ -59,21 +59,21 @@ async def test_connection_whose_answers_are_not_read_is_closed_in_time(
             await until(lambda: len(asyncio.all_tasks()) <= tasks)
 
 
-async def test_answer_that_needs_no_key_has_the_same_limit(config: Config, clock: Clock) -> None:
-    impatient = dataclasses.replace(config, slow_reader_s=SOON_S)
+async def test_answer_of_health_has_the_same_limit(config: Config, clock: Clock) -> None:
+    brief = dataclasses.replace(config, slow_reader_s=SOON_S)
     async with (
         asyncio.timeout(60),
-        App(impatient, clock=clock) as app,
+        App(brief, clock=clock) as app,
         raw_connection(app.grpc_address, window=0) as stopped,
     ):
         stopped.begin(CHECK, bytes(5))
         await stopped.read_until_closed()
 
 
-async def test_answers_beyond_the_bytes_that_may_be_unread_have_little_time(
+async def test_answers_beyond_the_byte_limit_have_a_short_timeout(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unread_answers, "_HURRIED_S", SOON_S)
+    monkeypatch.setattr(unread_answers, "_SHORT_TIMEOUT_S", SOON_S)
     few = dataclasses.replace(config, slow_reader_s=NEVER_S, max_waiting_bytes=100_000)
     async with App(few, clock=clock) as app, asyncio.timeout(60):
         request = await fill(app, dataset_id, 1_000)
@@ -83,7 +83,7 @@ async def test_answers_beyond_the_bytes_that_may_be_unread_have_little_time(
             await stopped.read_until_closed()
 
 
-async def test_answer_is_counted_until_it_was_read(server: App, dataset_id: str) -> None:
+async def test_answer_is_counted_until_it_is_read(server: App, dataset_id: str) -> None:
     request = await fill(server, dataset_id, 1_000)
     answers = server._rpc._unread
     async with raw_connection(server.grpc_address, window=0) as stopped:
@@ -93,23 +93,23 @@ async def test_answer_is_counted_until_it_was_read(server: App, dataset_id: str)
         await until(lambda: not answers._bytes)
 
 
-async def test_client_of_a_unix_socket_is_left_alone_and_the_log_says_so(
+async def test_unix_socket_client_stays_connected_and_is_logged(
     config: Config, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
-    impatient = dataclasses.replace(config, grpc=f"unix:{tmp_path}/g", slow_reader_s=SOON_S)
+    brief = dataclasses.replace(config, grpc=f"unix:{tmp_path}/g", slow_reader_s=SOON_S)
     async with (
         asyncio.timeout(60),
-        App(impatient, clock=clock) as app,
+        App(brief, clock=clock) as app,
         raw_connection(app.grpc_address, window=0) as stopped,
     ):
         stopped.begin(CHECK, bytes(5))
-        await until(lambda: "is left alone" in caplog.text)
+        await until(lambda: "stays open" in caplog.text)
         await stopped.ping()
     assert "closing" not in caplog.text
 
 
-async def test_connection_without_a_call_is_closed_in_time_and_one_with_a_watch_is_not(
+async def test_idle_connection_is_closed_and_one_with_a_watch_is_not(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     brief = dataclasses.replace(config, http_idle_s=1.0)
@@ -135,5 +135,5 @@ async def test_connection_without_a_call_is_closed_in_time_and_one_with_a_watch_
         ("unix:", None),
     ],
 )
-def test_peer_is_found_by_what_grpc_calls_it(peer: str, expected: object) -> None:
+def test_peer_address_is_parsed_from_grpc_notation(peer: str, expected: object) -> None:
     assert unread_answers._parse(peer) == expected

@@ -1,4 +1,4 @@
-"""A key for some datasets: the others answer as if they were not there, to the byte."""
+"""A key for some datasets: the others answer exactly like unknown ones."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.access import make_key
 from tests.conditions import until
 from tests.grpc_calls import read
 from tests.rpc.calls import BATCH, Calls, contents, counters, refused, stage
-from tests.rpc.test_bad_input import FIELDS, IN_DATASET, SOUND
+from tests.rpc.test_bad_input import FIELDS, IN_DATASET, VALID
 
 MINE = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 THEIRS = "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 
-# What may be looked at before or after the ids.
+# Fields that may be checked before or after the ids.
 ODD: dict[str, list[dict[str, Any]]] = {
     "WatchBatch": [{"resume_token": "nonsense"}, {"fail_on_expired_token": True}, {"follow": True}],
     "ListBatches": [{"page_token": "nonsense"}, {"page_size": -1}],
@@ -57,26 +57,26 @@ async def server(config: Config) -> AsyncIterator[App]:
 
 
 @pytest.fixture
-async def all_seeing(config: Config, server: App) -> AsyncIterator[Client]:
+async def unrestricted(config: Config, server: App) -> AsyncIterator[Client]:
     async with Client(server.grpc_address, key=await make_key(config.db)) as client:
-        await until_let_in(client)
+        await until_admitted(client)
         yield client
 
 
 @pytest.fixture
 async def client(config: Config, server: App) -> AsyncIterator[Client]:
-    """Somebody who sees one dataset."""
+    """A client whose key is for one dataset."""
     key = await make_key(config.db, datasets=[MINE])
     async with Client(server.grpc_address, key=key) as client:
-        await until_let_in(client)
+        await until_admitted(client)
         yield client
 
 
-async def until_let_in(client: Client) -> None:
+async def until_admitted(client: Client) -> None:
     """Wait until the server knows the client's key."""
     actual: list[int] = []
 
-    async def look() -> None:
+    async def poll() -> None:
         try:
             actual.append(
                 len((await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets)
@@ -85,20 +85,20 @@ async def until_let_in(client: Client) -> None:
             if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
                 raise
 
-    await until(lambda: bool(actual), meanwhile=look)
+    await until(lambda: bool(actual), meanwhile=poll)
 
 
 def _request(rpc: str, fields: dict[str, Any]) -> Message:
-    request = type(SOUND[rpc])()
-    request.CopyFrom(SOUND[rpc])
+    request = type(VALID[rpc])()
+    request.CopyFrom(VALID[rpc])
     for name in fields:
         request.ClearField(name)
     request.MergeFrom(type(request)(**fields))
     return request
 
 
-async def ask(client: Client, rpc: str, **fields: Any) -> Any:
-    """Call an RPC; what a stream sends until it ends."""
+async def call_rpc(client: Client, rpc: str, **fields: Any) -> Any:
+    """Call an RPC; of a stream, return all messages."""
     request = _request(rpc, {"dataset_id": THEIRS, **fields})
     [stub] = [s for s in (client.status, client.reports, client.controls) if hasattr(s, rpc)]
     call = getattr(stub, rpc)(request, timeout=60)
@@ -106,9 +106,9 @@ async def ask(client: Client, rpc: str, **fields: Any) -> Any:
 
 
 async def outcome(client: Client, rpc: str, **fields: Any) -> tuple[Any, ...]:
-    """Return everything that a client can see of a refusal."""
+    """Return everything that a client receives of a refusal."""
     with pytest.raises(aio.AioRpcError) as raised:
-        await ask(client, rpc, **fields)
+        await call_rpc(client, rpc, **fields)
     error = raised.value
     return (
         error.code(),
@@ -118,11 +118,11 @@ async def outcome(client: Client, rpc: str, **fields: Any) -> tuple[Any, ...]:
     )
 
 
-async def test_forbidden_dataset_answers_as_an_unknown_one(
-    client: Client, all_seeing: Client
+async def test_forbidden_dataset_answers_like_an_unknown_one(
+    client: Client, unrestricted: Client
 ) -> None:
     before = [await outcome(client, rpc, **fields) for rpc, fields in REQUESTED]
-    theirs = Calls(all_seeing, THEIRS)
+    theirs = Calls(unrestricted, THEIRS)
     await theirs.create("a", "b")
     await theirs.create("a", batch_id="", request_id="again")
     await theirs.report(stage("a", r.STAGE_PARSING))
@@ -133,12 +133,14 @@ async def test_forbidden_dataset_answers_as_an_unknown_one(
     assert (await theirs.batch()).revision == 5
 
 
-async def test_batch_is_created_only_where_the_key_says(client: Client, all_seeing: Client) -> None:
-    refusal = await refused(ask(client, "CreateBatch", batch_id=BATCH))
+async def test_key_creates_batches_in_its_datasets_only(
+    client: Client, unrestricted: Client
+) -> None:
+    refusal = await refused(call_rpc(client, "CreateBatch", batch_id=BATCH))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "DATASET_NOT_FOUND")
     assert refusal.message == f"no dataset '{THEIRS}'"
     await Calls(client, MINE).create("a")
-    listed = await all_seeing.status.ListDatasets(ss.ListDatasetsRequest())
+    listed = await unrestricted.status.ListDatasets(ss.ListDatasetsRequest())
     assert [dataset.dataset_id for dataset in listed.datasets] == [MINE]
 
 
@@ -162,7 +164,9 @@ async def test_key_for_a_dataset_does_everything_in_it(client: Client) -> None:
     await calls.delete_dataset()
 
 
-async def test_what_such_a_key_deletes_is_swept_at_once(client: Client, config: Config) -> None:
+async def test_items_deleted_by_a_restricted_key_are_swept_at_once(
+    client: Client, config: Config
+) -> None:
     calls = Calls(client, MINE)
     for _ in range(2):
         await calls.create("a")
@@ -171,82 +175,82 @@ async def test_what_such_a_key_deletes_is_swept_at_once(client: Client, config: 
 
 
 async def _three(client: Client) -> None:
-    """Leave batches in three datasets, in turns; one of them can be seen."""
+    """Create batches in three datasets alternately, one of them visible."""
     for number in range(2):
         for dataset_id in (THEIRS, MINE, str(uuid.uuid4())):
             await Calls(client, dataset_id).create("a", batch_id=f"b{number}")
 
 
-async def test_lists_hold_what_can_be_seen(client: Client, all_seeing: Client) -> None:
-    await _three(all_seeing)
-    everything = await all_seeing.status.ListBatches(ss.ListBatchesRequest())
+async def test_lists_hold_visible_datasets_only(client: Client, unrestricted: Client) -> None:
+    await _three(unrestricted)
+    everything = await unrestricted.status.ListBatches(ss.ListBatchesRequest())
     assert len(everything.batches) == 6
     batches = await client.status.ListBatches(ss.ListBatchesRequest())
     assert [(b.dataset_id, b.batch_id) for b in batches.batches] == [(MINE, "b1"), (MINE, "b0")]
-    for named in ([], [THEIRS], [MINE, THEIRS]):
-        listed = await client.status.ListDatasets(ss.ListDatasetsRequest(dataset_ids=named))
-        expected = [] if named == [THEIRS] else [MINE]
+    for requested in ([], [THEIRS], [MINE, THEIRS]):
+        listed = await client.status.ListDatasets(ss.ListDatasetsRequest(dataset_ids=requested))
+        expected = [] if requested == [THEIRS] else [MINE]
         assert [dataset.dataset_id for dataset in listed.datasets] == expected
 
 
-async def test_page_token_of_somebody_else_shows_nothing_more(
-    client: Client, all_seeing: Client
+async def test_page_token_of_another_caller_reveals_nothing(
+    client: Client, unrestricted: Client
 ) -> None:
-    await _three(all_seeing)
-    for ask, kind, field in (
+    await _three(unrestricted)
+    for rpc, request_type, field in (
         ("ListBatches", ss.ListBatchesRequest, "batches"),
         ("ListDatasets", ss.ListDatasetsRequest, "datasets"),
     ):
-        page = await getattr(all_seeing.status, ask)(kind(page_size=1))
+        page = await getattr(unrestricted.status, rpc)(request_type(page_size=1))
         while page.next_page_token:
-            request = kind(page_size=1, page_token=page.next_page_token)
-            shown = await getattr(client.status, ask)(request)
-            assert {item.dataset_id for item in getattr(shown, field)} <= {MINE}
-            page = await getattr(all_seeing.status, ask)(request)
+            request = request_type(page_size=1, page_token=page.next_page_token)
+            response = await getattr(client.status, rpc)(request)
+            assert {item.dataset_id for item in getattr(response, field)} <= {MINE}
+            page = await getattr(unrestricted.status, rpc)(request)
 
 
-async def test_page_token_tells_nothing_of_what_cannot_be_seen(
-    client: Client, all_seeing: Client
+async def test_page_token_reveals_nothing_about_hidden_datasets(
+    client: Client, unrestricted: Client
 ) -> None:
-    """Neither in plain words nor by its length, however many batches others make."""
-    reported = []
-    for rounds in range(2):
+    """Neither by its content nor by its length, however many batches others create."""
+    contents_of_tokens = []
+    for attempt in range(2):
         for number in range(3):
-            await Calls(all_seeing, THEIRS).create("a", batch_id=f"theirs-{rounds}-{number}")
+            await Calls(unrestricted, THEIRS).create("a", batch_id=f"theirs-{attempt}-{number}")
         for number in range(2):
-            await Calls(all_seeing, MINE).create("a", batch_id=f"mine-{rounds}-{number}")
+            await Calls(unrestricted, MINE).create("a", batch_id=f"mine-{attempt}-{number}")
         page = await client.status.ListBatches(ss.ListBatchesRequest(page_size=1))
-        reported.append(base64.urlsafe_b64decode(page.next_page_token + "=="))
-    assert len({len(raw) for raw in reported}) == 1
-    assert not any(b'",""]' in raw for raw in reported)  # as it would stand there unhidden
+        contents_of_tokens.append(base64.urlsafe_b64decode(page.next_page_token + "=="))
+    assert len({len(content) for content in contents_of_tokens}) == 1
+    assert not any(b'",""]' in content for content in contents_of_tokens)  # as in plain text
 
 
-async def test_watch_of_all_datasets_tells_of_those_that_can_be_seen(
-    client: Client, all_seeing: Client
+async def test_watch_of_all_datasets_sends_visible_ones_only(
+    client: Client, unrestricted: Client
 ) -> None:
-    await _three(all_seeing)
+    await _three(unrestricted)
     watches = {
-        named: client.status.WatchDatasets(ss.WatchDatasetsRequest(dataset_ids=named), timeout=60)
-        for named in ((), (MINE, THEIRS))
+        ids: client.status.WatchDatasets(ss.WatchDatasetsRequest(dataset_ids=ids), timeout=60)
+        for ids in ((), (MINE, THEIRS))
     }
     for watch in watches.values():
         first = await read(watch)
         assert [dataset.dataset_id for dataset in first.datasets] == [MINE]
         assert first.complete
-    await Calls(all_seeing, THEIRS).report(stage("a", r.STAGE_PARSING), batch_id="b0")
-    await Calls(all_seeing, THEIRS).delete_dataset()
-    await Calls(all_seeing, MINE).delete_dataset()
+    await Calls(unrestricted, THEIRS).report(stage("a", r.STAGE_PARSING), batch_id="b0")
+    await Calls(unrestricted, THEIRS).delete_dataset()
+    await Calls(unrestricted, MINE).delete_dataset()
     for watch in watches.values():
-        reported: list[str] = []
-        while not reported:
+        removed: list[str] = []
+        while not removed:
             message = await read(watch)
             assert {dataset.dataset_id for dataset in message.datasets} <= {MINE}
-            reported = list(message.removed_dataset_ids)
-        assert reported == [MINE]
+            removed = list(message.removed_dataset_ids)
+        assert removed == [MINE]
         watch.cancel()
 
 
-async def test_key_sees_a_dataset_that_comes_later(client: Client, all_seeing: Client) -> None:
+async def test_dataset_created_later_is_visible(client: Client, unrestricted: Client) -> None:
     assert (await refused(Calls(client, MINE).dataset())).reason == "DATASET_NOT_FOUND"
-    await Calls(all_seeing, MINE).create("a")
+    await Calls(unrestricted, MINE).create("a")
     assert (await Calls(client, MINE).dataset()).dataset_id == MINE

@@ -1,4 +1,4 @@
-"""WaitBatch: the batch once it is terminal, or as it is when the time is over."""
+"""WaitBatch: the terminal batch, or the current one after the timeout."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ async def test_wait_is_answered_when_the_batch_ends_and_not_before(calls: Calls)
         assert (answer.done, answer.batch) == (True, batch)
 
 
-async def test_wait_without_time_tells_how_it_is(calls: Calls) -> None:
+async def test_wait_with_zero_timeout_returns_the_current_batch(calls: Calls) -> None:
     await calls.create("a")
     answer = await calls.wait(timeout=AT_ONCE)
     assert (answer.done, answer.batch) == (False, await calls.batch())
 
 
-async def test_wait_whose_time_is_over_tells_how_it_is_then(calls: Calls) -> None:
+async def test_timed_out_wait_returns_the_current_batch(calls: Calls) -> None:
     async def wait(timer_s: float) -> None:
         batch_id, timeout = f"b-{timer_s}", Duration()
         timeout.FromMilliseconds(round(timer_s * 1_000))
@@ -126,12 +126,12 @@ async def test_retry_makes_the_next_wait_wait_again(calls: Calls) -> None:
     assert (answer.done, answer.batch.state) == (True, r.BATCH_STATE_SUCCEEDED)
 
 
-async def test_batch_that_is_not_there_is_not_waited_for(calls: Calls) -> None:
+async def test_wait_for_an_unknown_batch_is_not_found(calls: Calls) -> None:
     refusal = await refused(calls.wait())
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "BATCH_NOT_FOUND")
 
 
-async def test_wait_hears_that_the_server_is_about_to_stop(
+async def test_wait_ends_with_draining_at_shutdown(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     async with contextlib.AsyncExitStack() as running:
@@ -140,26 +140,26 @@ async def test_wait_hears_that_the_server_is_about_to_stop(
             calls = Calls(client, dataset_id)
             await calls.create("a")
             waiting = asyncio.create_task(calls.wait())
-            await calls.batch()  # asked later, and answered
+            await calls.batch()  # sent later, and answered
             await running.aclose()
             refusal = await refused(waiting)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
     assert refusal.retry_after_s
 
 
-async def test_client_that_hangs_up_harms_nobody(calls: Calls) -> None:
+async def test_disconnecting_client_affects_no_other(calls: Calls) -> None:
     await calls.create("a")
-    gone = [asyncio.create_task(calls.wait()) for _ in range(20)]
-    staying = asyncio.create_task(calls.wait())
+    cancelled = [asyncio.create_task(calls.wait()) for _ in range(20)]
+    remaining = asyncio.create_task(calls.wait())
     await calls.wait(timeout=BRIEFLY)
-    for task in gone:
+    for task in cancelled:
         task.cancel()
-    await asyncio.gather(*gone, return_exceptions=True)
+    await asyncio.gather(*cancelled, return_exceptions=True)
     await calls.report(stage("a", r.STAGE_COMPLETED))
-    assert (await staying).done
+    assert (await remaining).done
 
 
-# Below gRPC, where its feed can be seen.
+# Without gRPC, to inspect the notifier.
 
 
 async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
@@ -182,7 +182,7 @@ async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
         with pytest.raises(Draining):
             await task
     assert notifier.topics() == []
-    # What is decided without waiting is answered to the end.
+    # A batch that has ended is answered also after the close.
     await move(store, batch, (0, report_of(stage=Stage.COMPLETED)))
     ended, done = await waits.wait(DATASET_ID, BATCH_ID, 30, caller=ANY_CALLER)
     assert (done, batch_state(ended)) == (True, BatchState.SUCCEEDED)
@@ -208,7 +208,7 @@ async def test_wait_lives_no_longer_than_a_watch(store: SqliteStore, config: Con
     assert not done
 
 
-async def test_wait_that_names_no_time_takes_what_is_configured(
+async def test_wait_without_timeout_uses_the_configured_one(
     store: SqliteStore, config: Config
 ) -> None:
     waits = Waits(store, Notifier(), config=dataclasses.replace(config, wait_s=0.05))
@@ -217,7 +217,9 @@ async def test_wait_that_names_no_time_takes_what_is_configured(
     assert not done
 
 
-async def test_wait_that_names_a_longer_time_has_it(config: Config, clock: Clock) -> None:
+async def test_requested_timeout_may_exceed_the_configured_one(
+    config: Config, clock: Clock
+) -> None:
     notifier = Notifier()
     store = SqliteStore(
         config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
@@ -231,39 +233,39 @@ async def test_wait_that_names_a_longer_time_has_it(config: Config, clock: Clock
     await store.close()
 
 
-async def test_wait_is_below_the_time_outs_that_proxies_have() -> None:
+async def test_default_wait_is_below_usual_proxy_timeouts() -> None:
     assert Config().wait_s < 60
 
 
-async def test_who_may_not_go_on_is_told_although_nothing_happens(
+async def test_expired_credentials_end_an_idle_wait(
     store: SqliteStore, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "_POLL_EVERY_S", 0.01)
-    requested = iter((None, None, CredentialsExpired("it has ended")))
+    results = iter((None, None, CredentialsExpired("expired")))
 
-    def ask() -> None:
-        if error := next(requested):
+    def check() -> None:
+        if error := next(results):
             raise error
 
     with pytest.raises(CredentialsExpired):
         async with asyncio.timeout(60):
             await Waits(store, Notifier(), config=config).wait(
-                DATASET_ID, BATCH_ID, 600, caller=Caller(principal=ANYBODY, check=ask)
+                DATASET_ID, BATCH_ID, 600, caller=Caller(principal=ANYBODY, check=check)
             )
 
 
 @pytest.mark.parametrize(("answers_after", "left_s"), [(1, 0.0), (10**6, 0.05)])
-async def test_store_that_does_not_answer_is_told_when_the_time_is_over(
+async def test_store_error_is_raised_at_the_end_of_the_wait(
     store: SqliteStore, config: Config, answers_after: int, left_s: float
 ) -> None:
     waits = Waits(store, Notifier(), config=config)
-    look = Faults(answers_after)
+    query = Faults(answers_after)
     with pytest.raises(StoreBusy):
         async with asyncio.timeout(60):
-            await waits._retry(look, asyncio.get_running_loop().time() + left_s)
+            await waits._retry(query, asyncio.get_running_loop().time() + left_s)
 
 
-async def test_drain_is_told_while_the_store_does_not_answer(
+async def test_drain_ends_a_wait_while_the_store_does_not_answer(
     store: SqliteStore, config: Config
 ) -> None:
     notifier = Notifier()
@@ -276,7 +278,7 @@ async def test_drain_is_told_while_the_store_does_not_answer(
 
 
 class Faults:
-    """A look at a store that does not answer at first."""
+    """A query to a store that does not answer at first."""
 
     def __init__(self, limit: int, *, retry_after_s: float = 600.0) -> None:
         self._left = limit

@@ -1,4 +1,4 @@
-"""Credentials: keys that the store keeps, tokens that somebody else signed, and who they stand for.
+"""Credentials: keys in the store, tokens of an external signer, and their principals.
 
 Free of gRPC, HTTP and SQL.
 """

@@ -1,7 +1,7 @@
-"""Who may call: a credential that was presented becomes a principal, or an error.
+"""Authentication: turns the credentials of a call into a principal or an error.
 
-Credentials are required as soon as there is a key in the store, or a key for tokens, or if whoever
-starts the server says so; from then on for as long as it runs.
+Credentials are required once there is a key in the store or a key for tokens, or if the server was
+started with them required; from then on for as long as it runs.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from stagecast.errors import (
 from stagecast.escaping import quote
 from stagecast.model import ANYBODY, ApiKey, Caller, Principal, Scope
 
-_BLANKS = " \t"  # of HTTP; no-break spaces are a part of what stands there
+_BLANKS = " \t"  # of HTTP; no-break spaces belong to the value
 
 
 def bearer_of(header: str) -> str | None:
-    """Return what the header bears, or `None` if it is of another scheme."""
+    """Return the credential of a Bearer header; `None` if the scheme is another."""
     scheme, _, credential = header.strip(_BLANKS).partition(" ")
     return credential.strip(_BLANKS) if scheme.lower() == "bearer" else None
 
 
 class Authenticator:
-    """Lets callers in.
+    """Identifies callers by their credentials.
 
     Args:
-        ring: the keys.
+        key_cache: the keys.
         verifier: for tokens, if there is a key for them.
         clock: microseconds since the epoch.
-        required: whether credentials are wanted even while there is no key.
+        required: whether credentials are required even while there is no key.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class Authenticator:
 
     @property
     def on(self) -> bool:
-        """Whether credentials are wanted."""
+        """Whether credentials are required."""
         return self._required or self._verifier is not None or self._key_cache.used
 
     def admit(self, credentials: Sequence[str], scope: Scope) -> Caller:
-        """Return who calls: the first of the credentials that is good decides.
+        """Return the caller; the first valid credential with the scope decides.
 
         Raises:
-            CredentialsMissing, CredentialsInvalid, CredentialsExpired: none is good.
-            ScopeMissing: it does not allow what is asked for.
+            CredentialsMissing, CredentialsInvalid, CredentialsExpired: no credential is valid.
+            ScopeMissing: no valid credential has the scope.
         """
         if not self.on:
             return self._caller(ANYBODY)
@@ -75,7 +75,7 @@ class Authenticator:
                 principal = self._recognise(credential)
                 _check_scope(principal, scope)
             except (CredentialsError, DeniedError) as error:
-                # That somebody is known tells more than that something else was not good.
+                # A missing scope says more to the caller than another, invalid credential.
                 refusal = error if isinstance(error, DeniedError) else refusal or error
             else:
                 return self._caller(principal)
@@ -91,12 +91,16 @@ class Authenticator:
         elif self._verifier is not None and prefix_of(credential) is None:
             principal = self._verifier.verify(credential)
         else:
-            raise CredentialsInvalid("the key is unknown")
+            raise CredentialsInvalid("unknown key")
         self._check(principal)
         return principal
 
     def _check(self, principal: Principal) -> None:
-        """Let a principal go on, or tell why not."""
+        """Check that a principal is still valid.
+
+        Raises:
+            CredentialsMissing, CredentialsInvalid, CredentialsExpired: it is not.
+        """
         if principal is ANYBODY:
             if self.on:
                 raise _missing()
@@ -128,5 +132,5 @@ def _check_scope(principal: Principal, scope: Scope) -> None:
 
 def _missing() -> CredentialsMissing:
     return CredentialsMissing(
-        "credentials are wanted: 'authorization: Bearer KEY' or 'x-api-key: KEY'"
+        "missing credentials; send 'authorization: Bearer KEY' or 'x-api-key: KEY'"
     )

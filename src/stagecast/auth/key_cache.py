@@ -1,4 +1,4 @@
-"""The keys of the store in memory, so that to check one costs no read."""
+"""The keys of the store in memory, so that checking one needs no read."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from stagecast.model import ALL, ApiKey
 from stagecast.periodic import PeriodicTask
 from stagecast.store import ReadTransaction, Store
 
-_EVERY_S = 3.0  # also without news from another process
-_MIN_INTERVAL_S = 0.05  # while others commit all the time
+_EVERY_S = 3.0  # also when no other process has committed
+_MIN_INTERVAL_S = 0.05  # while other processes commit all the time
 
 _log = logging.getLogger(__name__)
 
 
 class KeyCache:
-    """Knows every key, within a moment after another process has made or revoked one.
+    """Holds every key, and follows the changes of other processes within a moment.
 
     Args:
-        store: where the keys are.
+        store: the store of the keys.
         committed: set when another process has written.
         on_change: called after keys have changed.
 
@@ -42,18 +42,18 @@ class KeyCache:
         self.used = False
 
     def find(self, digest: bytes) -> ApiKey | None:
-        """Return the key with a digest, also one that was revoked or has expired."""
+        """Return the key with a digest, even if revoked or expired; `None` if there is none."""
         return self._by_digest.get(digest)
 
     def get(self, key_id: int) -> ApiKey | None:
-        """Return the key with an id, if it is still there."""
+        """Return the key with an id; `None` if there is none any more."""
         return self._by_id.get(key_id)
 
     async def refresh(self, *, whole: bool = False) -> None:
-        """Read the keys, unless nothing has changed; `whole` does not rely on that.
+        """Read the keys if their version has changed; with `whole`, in any case.
 
         Raises:
-            StoreBusy: the store cannot be read now; the keys stay as they were.
+            StoreBusy: the store cannot be read; the keys stay as they were.
         """
 
         def read(tx: ReadTransaction) -> tuple[int, Sequence[ApiKey] | None]:
@@ -66,23 +66,23 @@ class KeyCache:
         self._by_digest = {key.digest: key for key in keys}
         self._by_id = {key.id: key for key in keys}
         if keys and not self.used:
-            _log.info("there are keys: whoever calls needs one")
+            _log.info("the store has keys; calls need credentials from now on")
             self.used = True
         self._on_change()
 
     async def run(self) -> None:
-        """Keep up with the store, until cancelled."""
-        task = PeriodicTask(_log, "see whether keys have changed")
+        """Follow the store until cancelled."""
+        task = PeriodicTask(_log, "refresh keys")
         while True:
-            heard = await self._hear()
-            again_s = await task.attempt(partial(self.refresh, whole=not heard))
-            await asyncio.sleep(again_s or _MIN_INTERVAL_S)
+            committed = await self._wait_for_commit()
+            delay_s = await task.attempt(partial(self.refresh, whole=not committed))
+            await asyncio.sleep(delay_s or _MIN_INTERVAL_S)
 
-    async def _hear(self) -> bool:
-        """Wait until another process has written, or for a while; tell which."""
+    async def _wait_for_commit(self) -> bool:
+        """Wait for a commit of another process; return whether there was one in time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EVERY_S):
                 await self._committed.wait()
-        heard = self._committed.is_set()
+        committed = self._committed.is_set()
         self._committed.clear()
-        return heard
+        return committed

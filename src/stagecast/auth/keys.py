@@ -1,4 +1,4 @@
-"""What an administrator does with keys: make and revoke them, in any process on the file."""
+"""Administration of keys: make and revoke them, in any process on the file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ async def make_new_key(
     visible: Visibility,
     lives_us: int | None,
 ) -> tuple[str, NewKey]:
-    """Return a key that ends after a time, or never, and what is to be kept of it by `add_key`.
+    """Return a new key, which expires after `lives_us` or never, and its record for `add_key`.
 
     Raises:
-        StoreBusy: the store cannot be written, so nothing could be kept.
+        StoreBusy: the store cannot be written, so `add_key` would fail.
     """
     secret = make_key()
     now = await store.write(lambda tx: tx.now, visible=ALL)
@@ -33,20 +33,20 @@ async def make_new_key(
 
 
 async def add_key(store: Store, key: NewKey) -> ApiKey:
-    """Let a key open what it allows. The first one turns credentials on for good."""
+    """Make a key valid. After the first one, credentials are required for good."""
     return await store.write(lambda tx: tx.add_key(key), visible=ALL)
 
 
-async def revoke_key(store: Store, named: str) -> ApiKey | None:
+async def revoke_key(store: Store, prefix_or_id: str) -> ApiKey | None:
     """Revoke the key with a prefix, with or without `stagecast_`, or with an id.
 
     Returns:
-        What it was before; `None` if there is no such key.
+        The key as it was before; `None` if there is no such key.
     """
 
     def revoke(tx: WriteTransaction) -> ApiKey | None:
         for key in tx.list_keys():
-            if named in (key.prefix, key.prefix.removeprefix("stagecast_"), str(key.id)):
+            if prefix_or_id in (key.prefix, key.prefix.removeprefix("stagecast_"), str(key.id)):
                 tx.revoke_key(key)
                 return key
         return None

@@ -1,9 +1,9 @@
-"""What a key looks like: `stagecast_` prefix `_` secret checksum.
+"""The format of a key: `stagecast_` prefix `_` secret checksum.
 
-The prefix is no secret and names the key, in lists, logs and messages. With the checksum, whoever
-scans texts for leaked secrets tells a key from what only looks like one:
+The prefix is public and identifies the key in lists, logs and messages. The checksum lets secret
+scanners tell real keys from lookalikes:
 
-    stagecast_[0-9a-z]{8}_[0-9A-Za-z]{38}     the last six are the CRC-32 of all before, in base 62
+    stagecast_[0-9a-z]{8}_[0-9A-Za-z]{38}     the last six: CRC-32 of all before, in base 62
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def make_key() -> str:
 
 
 def prefix_of(text: str) -> str | None:
-    """Return the prefix of a key, which may be shown; `None` if it was never one."""
+    """Return the public prefix of a key; `None` if the text is not a key."""
     match = _KEY.fullmatch(text)
     if match is None or _checksum(text[:-_CHECKSUM]) != text[-_CHECKSUM:]:
         return None
@@ -39,7 +39,7 @@ def prefix_of(text: str) -> str | None:
 
 
 def digest_of(key: str) -> bytes:
-    """Return the SHA-256 of a key. It has too many bits to be guessed, so it needs no salt."""
+    """Return the SHA-256 of a key. A key has too many bits to be guessed, so it needs no salt."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
 
 

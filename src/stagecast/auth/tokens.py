@@ -1,7 +1,7 @@
-"""Signed tokens (JWT) of somebody else, who knows our secret or whose public key we have.
+"""Tokens (JWT) of an external signer, which shares a secret with us or whose public key we have.
 
-One key means one algorithm, which follows from what the key is, never from what a token says. So
-there is no `none`, and no token whose HMAC was made with a public key.
+The algorithm follows from the kind of the key, never from the header of a token. So `none` is
+never accepted, nor an HMAC made with a public key.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from stagecast.model import ALL, SECOND_US, Principal, Scope, Visibility, canoni
 from stagecast.paths import read_file, shown
 from stagecast.pem import PemError, is_key, read_public_key
 
-_LEEWAY_S = 30  # that clocks may differ
-_LEAST_SECRET, _MIN_RSA_BITS = 32, 2_048
+_LEEWAY_S = 30  # maximum difference between clocks
+_MIN_SECRET_BYTES, _MIN_RSA_BITS = 32, 2_048
 _MAX_NAME = 100
-_MAX_KNOWN = 1_000
+_MAX_CACHED = 1_000
 _EVERY_DATASET = "*"
-_MARKS = {
+_BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
-# What a bad token is told; by whatever else it breaks the rules, it is malformed.
-_FAULTS: dict[type[Exception], str] = {
-    jwt.InvalidSignatureError: "the token was not signed with the key of this server",
-    jwt.InvalidAlgorithmError: "the token was not signed in the way of this server",
-    jwt.InvalidAudienceError: "the token is meant for somebody else",
-    jwt.ImmatureSignatureError: "the token is not valid yet",
-    jwt.MissingRequiredClaimError: "the token needs the claims 'exp' and 'aud'",
+# The message for an invalid token; any other fault means that it is malformed.
+_MESSAGES: dict[type[Exception], str] = {
+    jwt.InvalidSignatureError: "invalid token: not signed with the key of this server",
+    jwt.InvalidAlgorithmError: "invalid token: not signed with the algorithm of this server",
+    jwt.InvalidAudienceError: "invalid token: wrong audience (claim 'aud')",
+    jwt.ImmatureSignatureError: "invalid token: not valid yet (claims 'nbf' and 'iat')",
+    jwt.MissingRequiredClaimError: "invalid token: the claims 'exp' and 'aud' are required",
 }
-# The last of them only of what was signed: numbers beyond all bounds, JSON too deep to read.
-_BAD = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
+# The last two only after a valid signature: numbers out of range, JSON nested too deeply.
+_INVALID = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
 
 
 class TokenVerifier:
-    """Tells whom a token stands for.
+    """Verifies tokens, and returns their principals.
 
-    The claims: `aud` and `exp`, demanded; `scope`, words with spaces between them; `datasets`, a
-    list of ids, in which `*` is all of them; `sub`, a name for logs. A token without `scope` allows
-    nothing, one without `datasets` sees nothing.
+    The claims: `aud` and `exp`, required; `scope`, words separated by spaces; `datasets`, a list
+    of ids, where `*` means all; `sub`, a name for logs. A token without `scope` allows nothing; to
+    one without `datasets`, no dataset is visible.
 
     Args:
-        key: what signatures are checked with.
-        algorithm: the one that they are made with.
-        audience: whom tokens have to be meant for.
+        key: verifies the signatures.
+        algorithm: of the signatures.
+        audience: the required value of `aud`.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class TokenVerifier:
         self.algorithm = algorithm
         self._key = key
         self._audience = audience
-        # To check a signature takes longer than all the rest of a poll.
-        self._known: OrderedDict[bytes, Principal] = OrderedDict()
+        # Checking a signature takes longer than the rest of a poll.
+        self._cache: OrderedDict[bytes, Principal] = OrderedDict()
 
     def verify(self, token: str) -> Principal:
-        """Return the principal; whether it has expired since is asked of `expires_at`.
+        """Return the principal, from the cache if possible; so check its `expires_at` afterwards.
 
         Raises:
-            CredentialsInvalid, CredentialsExpired: the token is not good.
+            CredentialsInvalid, CredentialsExpired: the token is not valid.
         """
         digest = digest_of(token)
-        principal = self._known.pop(digest, None) or _principal_of(self._decode(token))
-        self._known[digest] = principal
-        if len(self._known) > _MAX_KNOWN:
-            self._known.popitem(last=False)
+        principal = self._cache.pop(digest, None) or _principal_of(self._decode(token))
+        self._cache[digest] = principal
+        if len(self._cache) > _MAX_CACHED:
+            self._cache.popitem(last=False)
         return principal
 
     def _decode(self, token: str) -> Mapping[str, Any]:
@@ -93,39 +93,40 @@ class TokenVerifier:
                 leeway=_LEEWAY_S,
                 options={"require": ["exp", "aud"]},
             )
-        except _BAD as error:
-            raise _refusal(error) from None
+        except _INVALID as error:
+            raise _error_for(error) from None
         return claims
 
 
 def load_verifier(path: Path, audience: str) -> TokenVerifier:
     """Return a verifier with the key in a file: a public key in PEM, or else a secret.
 
-    RSA means RS256, the curve P-256 means ES256, a secret means HS256; a line break at its end does
-    not belong to it, nor a byte order mark at its beginning.
+    RSA means RS256, the curve P-256 means ES256, a secret means HS256. A line break at the end of a
+    secret and a byte order mark at its beginning are ignored.
 
     Raises:
-        StartError: there is no such file, or no such key in it.
+        StartError: the file cannot be read, or holds no such key.
     """
     content = read_file(path)
-    # Whoever has a public key could sign with it if it were taken for a secret.
+    # A public key used as a secret would let everybody sign.
     if is_key(content) or _is_jwk(content):
         return TokenVerifier(*_load_public_key(path, content), audience)
     secret = _secret_of(content)
-    if len(secret) < _LEAST_SECRET:
+    if len(secret) < _MIN_SECRET_BYTES:
         raise StartError(
-            f"the secret in {shown(path)} is too short: it needs {_LEAST_SECRET} bytes"
+            f"the secret in {shown(path)} is too short: {len(secret)} bytes, "
+            f"at least {_MIN_SECRET_BYTES} are required"
         )
     return TokenVerifier(secret, "HS256", audience)
 
 
 def _secret_of(content: bytes) -> bytes:
-    """Return a secret: bytes of any kind, or a text in UTF-8, of which Windows writes more."""
-    for mark, encoding in _MARKS.items():
+    """Return a secret: any bytes, or the UTF-8 of a text file as Windows saves it."""
+    for bom, encoding in _BYTE_ORDER_MARKS.items():
         with contextlib.suppress(UnicodeDecodeError):
-            if content.startswith(mark):
+            if content.startswith(bom):
                 text = content.decode(encoding).rstrip("\r\n")
-                if text.isprintable():  # else they are bytes that begin with a mark by chance
+                if text.isprintable():  # otherwise random bytes that begin like one
                     return text.encode()
     return content.rstrip(b"\r\n")
 
@@ -150,20 +151,21 @@ def _load_public_key(
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key, "ES256"
     raise StartError(
-        f"the public key in {shown(path)} is neither RSA of 2048 bits or more nor P-256"
+        f"unsupported public key in {shown(path)}; use RSA with at least {_MIN_RSA_BITS} bits or "
+        "ECDSA with P-256"
     )
 
 
-def _refusal(error: Exception) -> CredentialsError:
+def _error_for(error: Exception) -> CredentialsError:
     if isinstance(error, jwt.ExpiredSignatureError):
         return CredentialsExpired("the token has expired")
-    return CredentialsInvalid(_FAULTS.get(type(error), "the token is malformed"))
+    return CredentialsInvalid(_MESSAGES.get(type(error), "malformed token"))
 
 
 def _principal_of(claims: Mapping[str, Any]) -> Principal:
     words = claims.get("scope", "")
     if not isinstance(words, str):
-        raise CredentialsInvalid("the token's claim 'scope' is no text")
+        raise CredentialsInvalid("invalid token: claim 'scope' must be a string")
     subject = claims.get("sub")
     return Principal(
         name=_name(subject),
@@ -176,12 +178,12 @@ def _principal_of(claims: Mapping[str, Any]) -> Principal:
 
 def _visible(claim: object) -> Visibility:
     if not isinstance(claim, list):
-        raise CredentialsInvalid("the token's claim 'datasets' is no list")
+        raise CredentialsInvalid("invalid token: claim 'datasets' must be a list")
     if _EVERY_DATASET in claim:
         return ALL
     dataset_ids = [isinstance(one, str) and canonical_uuid(one) for one in claim]
     if not all(dataset_ids):
-        raise CredentialsInvalid("the token's claim 'datasets' has an entry that is no UUID")
+        raise CredentialsInvalid("invalid token: claim 'datasets' must hold UUIDs only")
     return Visibility(frozenset(one for one in dataset_ids if one))
 
 

@@ -1,4 +1,4 @@
-"""The gRPC face."""
+"""The gRPC server."""
 
 from __future__ import annotations
 

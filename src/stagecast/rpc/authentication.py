@@ -1,6 +1,6 @@
-"""The door that calls of our own services come in by: the gate, then credentials.
+"""Authentication of calls to our own services.
 
-Health and reflection stay outside, so that orchestrators and `grpcurl` need no key.
+Health and reflection are exempt, so that orchestrators and `grpcurl` need no key.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ _SCOPES = {
     "stagecast.v1.ControlService": Scope.CONTROL,
 }
 
-# Every call is a task of its own, and so has a value of its own.
+# Every call is a task, and so has its own value.
 _caller: ContextVar[Caller] = ContextVar("caller")
 
 
-class _Secrecy(logging.Filter):
-    """Drops what grpc logs of a header that is not UTF-8: the whole of it, which may be a key."""
+class _HeaderFilter(logging.Filter):
+    """Drops the log line of grpc that shows a whole header that is not UTF-8: it may be a key."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith("Invalid encoding")
 
 
-logging.getLogger("grpc._cython.cygrpc").addFilter(_Secrecy())
+logging.getLogger("grpc._cython.cygrpc").addFilter(_HeaderFilter())
 
 
 class Authentication:
-    """Lets calls in.
+    """Admits calls: first the drain state, then the credentials.
 
     Args:
-        gate: closed when the server drains.
-        authenticator: says who calls.
+        in_flight: the running calls; closed when the server drains.
+        authenticator: identifies callers.
     """
 
     def __init__(self, in_flight: InFlightCalls, authenticator: Authenticator) -> None:
         self._in_flight = in_flight
         self._authenticator = authenticator
 
-    def inside(self) -> contextlib.AbstractContextManager[None]:
-        """Be inside for as long as the block, which also tells who may not come in."""
-        return self._in_flight.inside()
+    def track(self) -> contextlib.AbstractContextManager[None]:
+        """Count a call as running during the block, which also answers refused calls."""
+        return self._in_flight.track()
 
     def until_over(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """End the block with `Draining` when there is no more time for calls under way."""
+        """End the block with `Draining` when the grace period of a drain is over."""
         return self._in_flight.until_over()
 
     def admit(self, method: str, context: Context) -> Caller:
-        """Let a call of our own services begin; return who calls, as `caller()` does from then on.
+        """Admit a call to our own services; return its caller, as `caller()` does afterwards.
 
         Raises:
-            Draining: the gate is closed.
-            CredentialsError, DeniedError: the caller may not.
+            Draining: the server drains.
+            CredentialsError, DeniedError: the credentials do not allow the call.
         """
         self._in_flight.check()
         scope = _SCOPES[method.split("/")[1]]
@@ -69,20 +69,20 @@ class Authentication:
 
 
 def caller() -> Caller:
-    """Return who makes the call that is being answered."""
+    """Return the caller of the current call."""
     return _caller.get()
 
 
 def visible() -> Visibility:
-    """Return which datasets exist for them."""
+    """Return the datasets that are visible to the current caller."""
     return caller().visible
 
 
 def _credentials(context: Context) -> list[str]:
-    """Return what the caller has given; what is no `Bearer` is as good as a bad key."""
+    """Return the credentials of a call; another scheme than Bearer counts as an invalid key."""
     credentials = []
     for key, value in context.invocation_metadata() or ():
-        text = "" if isinstance(value, bytes) else value  # it is not UTF-8, and so no key
+        text = "" if isinstance(value, bytes) else value  # not UTF-8, so not a key
         if key == "x-api-key":
             credentials.append(text.strip(" \t"))
         elif key == "authorization":

@@ -1,4 +1,4 @@
-"""`stagecast.v1.ControlService`: what operators call."""
+"""`stagecast.v1.ControlService`, for operators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stagecast.v1 import control_service_pb2_grpc
 
 
 class ControlServicer(control_service_pb2_grpc.ControlServiceServicer):
-    """Unpacks requests, asks `Controls`, and packs answers."""
+    """Converts requests and responses of `Controls`."""
 
     def __init__(self, controls: Controls) -> None:
         self._controls = controls

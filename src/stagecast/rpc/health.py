@@ -1,7 +1,7 @@
-"""`grpc.health.v1.Health`: whether the store can be written and the server is not about to stop.
+"""`grpc.health.v1.Health`: whether the store can be written and the server is not shutting down.
 
 The servicer of grpcio-health-checking holds a lock while it writes to a stream, and never ends its
-watches: one reader that stops reading would hold up the news, and any would hold up the end.
+watches: one slow reader would delay the status for all, and any watch would delay a shutdown.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from stagecast.rpc.stream_writer import Context
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Tells one status for all services, which begins as NOT_SERVING.
+    """Reports one status for all services; the first one is NOT_SERVING.
 
     Args:
-        services: the full names that it knows, beside the empty one for the whole server.
-        watch_life_s: after how long a watch ends, give or take a tenth, as those of batches do.
+        services: the full names of known services, besides the empty one for the whole server.
+        watch_life_s: after how long a watch ends, give or take a tenth, like those of batches.
     """
 
     def __init__(self, services: Iterable[str], *, watch_life_s: float) -> None:
@@ -35,13 +35,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._changed = asyncio.Event()
 
     def set_serving(self, serving: bool) -> None:
-        """Tell everybody, unless it is so already or the server is about to stop."""
+        """Change the status and notify the watches; no effect while draining."""
         if serving is not self._serving and not self._draining:
             self._serving = serving
             self._notify()
 
     def drain(self) -> None:
-        """Tell everybody that the server is about to stop, and end their watches."""
+        """Report NOT_SERVING for good, and end all watches."""
         self._serving = False
         self._draining = True
         self._notify()
@@ -57,7 +57,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     async def Watch(  # noqa: N802 - the proto's name
         self, request: pb.HealthCheckRequest, context: Context
     ) -> AsyncGenerator[pb.HealthCheckResponse]:
-        """Send the status, and again whenever it has changed."""
+        """Send the status, and again after each change."""
         life_s = self._watch_life_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads reconnects
         end_s = asyncio.get_running_loop().time() + life_s
         reported: int | None = None
@@ -68,13 +68,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
                 yield pb.HealthCheckResponse(status=status)
                 reported = status
             if self._draining:
-                raise Draining("the server is about to stop", retry_after_s=1.0)
+                raise Draining("server is shutting down", retry_after_s=1.0)
             try:
                 async with asyncio.timeout_at(end_s):
                     await changed.wait()
             except TimeoutError:
                 raise WatchExpired(
-                    "the watch has lived long enough; watch again",
+                    "the watch reached its maximum lifetime; watch again",
                     retry_after_s=random.uniform(0.0, 1.0),  # noqa: S311 - as above
                 ) from None
 
@@ -86,6 +86,6 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         return pb.HealthCheckResponse.NOT_SERVING
 
     def _notify(self) -> None:
-        """Wake all watches; those that begin now wait for the next change."""
+        """Wake all watches; later ones wait for the next change."""
         self._changed.set()
         self._changed = asyncio.Event()

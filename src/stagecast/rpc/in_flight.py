@@ -1,4 +1,4 @@
-"""The gate that calls go through: it knows who is inside, and closes when the server drains."""
+"""The running calls: counted until they end, and refused while the server drains."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from stagecast.grace import Grace
 
 
 class InFlightCalls(Grace):
-    """Counts calls until their status is out; once it is closed, it refuses new ones."""
+    """Counts calls until their status is sent; once closed, refuses new ones."""
 
     def __init__(self) -> None:
         super().__init__()
         self._closed = False
-        self._inside = 0
+        self._running = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
     @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """Be inside for as long as the block; whoever comes when the gate is closed is not."""
-        if self._closed:  # clients that come again and again would hold up the end
+    def track(self) -> Iterator[None]:
+        """Count a call during the block, unless closed."""
+        if self._closed:  # clients that retry all the time would delay a shutdown
             yield
             return
-        self._inside += 1
+        self._running += 1
         self._empty.clear()
         try:
             yield
         finally:
-            self._inside -= 1
-            if not self._inside:
+            self._running -= 1
+            if not self._running:
                 self._empty.set()
 
     def check(self) -> None:
-        """Let a call begin.
+        """Check that a new call may begin.
 
         Raises:
-            Draining: the gate is closed.
+            Draining: closed.
         """
         if self._closed:
             raise Draining(
-                "the server is about to stop; try again",
+                "server is shutting down; try again",
                 retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
             )
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Refuse new calls from now on."""
         self._closed = True
 
     async def wait_until_empty(self, timeout_s: float) -> None:
-        """Wait until nobody is inside, or the time is over."""
+        """Wait until no call is running, or the timeout is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()

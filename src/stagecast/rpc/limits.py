@@ -1,7 +1,7 @@
-"""How much callers may have at once: watches each and in all, calls under way and their bytes.
+"""Limits: watches per caller and in total, calls that wait for the store, and their bytes.
 
-A call that has to wait is answered soon; a watch stays. So the one is told that the server is busy,
-the other that there are too many, and both when to try again.
+A waiting call is answered soon, but a watch stays open. So a call beyond the limit gets
+`STORE_BUSY`, a watch `WATCH_LIMIT`, and both the time for a retry.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from stagecast.rpc.stream_writer import Context
 
 
 def counted_as(caller: Caller | None, context: Context) -> str:
-    """Return whose calls are counted together.
+    """Return the identity by which watches are counted.
 
-    Those of who bears a key, or a token with a name; else those from an address, without the port,
-    or from unix sockets.
+    It is the key or the named token; otherwise the address without its port, or all unix sockets.
     """
     if caller and caller.principal.identity:
         return caller.principal.identity
@@ -30,38 +29,38 @@ def counted_as(caller: Caller | None, context: Context) -> str:
 
 
 class Limits:
-    """Counts what is under way on one server, and refuses what would be too much.
+    """Counts watches and waiting calls of one server, and refuses those beyond the limits.
 
     Attributes:
-        watches: how many are open.
+        watches: the number of open watches.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._watches: Counter[str] = Counter()
         self.watches = 0
-        self._outside = 0
+        self._exempt_watches = 0
         self._waiting = 0
         self._waiting_bytes = 0
 
     @contextlib.contextmanager
-    def watch(self, caller: str, *, inside: bool) -> Iterator[None]:
-        """Have a watch open for as long as the block.
+    def watch(self, caller: str, *, exempt: bool) -> Iterator[None]:
+        """Count a watch as open during the block.
 
-        Those that need no key, of health and reflection, are not `inside`: they may have half of
-        all places, so that they never shut out who has a key.
+        Those of health and reflection are `exempt` from credentials: they get at most half of
+        `max_watches`, so that they never shut out callers with a key.
 
         Raises:
-            WatchLimit: the caller, or all callers together, have as many as may be.
+            WatchLimit: the caller, or all callers together, have the maximum open.
         """
-        self._check_watches(caller, inside=inside)
+        self._check_watches(caller, exempt=exempt)
         self._watches[caller] += 1
         self.watches += 1
-        self._outside += not inside
+        self._exempt_watches += exempt
         try:
             yield
         finally:
-            self._outside -= not inside
+            self._exempt_watches -= exempt
             self.watches -= 1
             self._watches[caller] -= 1
             if not self._watches[caller]:
@@ -69,10 +68,10 @@ class Limits:
 
     @contextlib.contextmanager
     def wait(self, size: int) -> Iterator[None]:
-        """Wait for the store for as long as the block, with a request of so many bytes.
+        """Count a call with a request of `size` bytes as waiting for the store during the block.
 
         Raises:
-            StoreBusy: there are as many calls, or bytes, as may be.
+            StoreBusy: the maximum of calls or bytes is waiting.
         """
         config = self._config
         if (
@@ -80,8 +79,8 @@ class Limits:
             or self._waiting_bytes + size > config.max_waiting_bytes
         ):
             raise StoreBusy(
-                f"too many calls wait for the store: {self._waiting}, with {self._waiting_bytes} "
-                "bytes",
+                f"too many calls are waiting for the store: {self._waiting}, with "
+                f"{self._waiting_bytes} bytes",
                 retry_after_s=_soon(),
             )
         self._waiting += 1
@@ -92,22 +91,22 @@ class Limits:
             self._waiting -= 1
             self._waiting_bytes -= size
 
-    def _check_watches(self, caller: str, *, inside: bool) -> None:
+    def _check_watches(self, caller: str, *, exempt: bool) -> None:
         own, limit = self._watches[caller], self._config.max_watches_per_caller
         if own >= limit:
             raise WatchLimit(
-                f"too many watches of one caller: {own} open, at most {limit}",
+                f"too many watches of one caller: {own} open (limit: {limit})",
                 retry_after_s=_soon(),
                 limit=limit,
             )
-        in_all = self._config.max_watches
-        if self.watches >= in_all or not (inside or self._outside < in_all / 2):
+        total = self._config.max_watches
+        if self.watches >= total or (exempt and self._exempt_watches >= total / 2):
             raise WatchLimit(
-                f"too many watches on this server: {self.watches} open, at most {in_all}",
+                f"too many watches on this server: {self.watches} open (limit: {total})",
                 retry_after_s=_soon(),
-                limit=in_all,
+                limit=total,
             )
 
 
 def _soon() -> float:
-    return random.uniform(0.5, 5.0)  # noqa: S311 - spreads those who come again
+    return random.uniform(0.5, 5.0)  # noqa: S311 - spreads retries

@@ -1,4 +1,4 @@
-"""`grpc.reflection`: both versions, so that every tool finds the services by itself.
+"""`grpc.reflection`: both versions, so that every tool discovers the services.
 
 grpcio-reflection serves v1alpha. The messages of v1 are the same, so its servicer answers for both.
 """
@@ -23,7 +23,7 @@ _V1 = "grpc.reflection.v1.ServerReflection"
 
 
 def add_reflection(server: aio.Server, services: Iterable[str]) -> None:
-    """Serve reflection on the services and on itself."""
+    """Serve reflection for the services and for itself."""
     servicer = reflection.aio.ReflectionServicer((*services, _V1ALPHA, _V1), pool=_Pool())
     handlers: dict[str, Any] = {
         "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
@@ -38,9 +38,9 @@ def add_reflection(server: aio.Server, services: Iterable[str]) -> None:
 
 
 class _Pool:
-    """The descriptors of this process, with v1 of reflection, and RPCs found by their full names.
+    """The descriptors of this process and of reflection v1, with RPCs found by their full names.
 
-    Python's own pool knows files by messages, enums and services only, and people describe RPCs.
+    Python's pool finds files by messages, enums and services only, but people describe RPCs.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class _Pool:
 
 
 def _make_v1() -> DescriptorPool:
-    """Return a pool with the file of v1, which is that of v1alpha under its name."""
+    """Return a pool with the file of v1: that of v1alpha, renamed."""
     v1alpha = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(v1alpha)
     text = text_format.MessageToString(v1alpha).replace("v1alpha", "v1")

@@ -1,4 +1,4 @@
-"""`stagecast.v1.ReportService`: what submitters and workers call."""
+"""`stagecast.v1.ReportService`, for submitters and workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stagecast.v1 import report_service_pb2_grpc
 
 
 class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
-    """Unpacks requests, asks who does the work, and packs answers."""
+    """Converts requests and responses of submissions, reports and heartbeats."""
 
     def __init__(self, submissions: Submissions, reports: Reports, heartbeats: Heartbeats) -> None:
         self._submissions = submissions

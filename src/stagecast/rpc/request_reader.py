@@ -1,7 +1,7 @@
-"""Requests that are on their way: for how long one may be, and how many at once.
+"""Reading of requests, with limits on their time and number.
 
 grpc would wait for ever, with up to a whole message in memory. A read is never cancelled, because
-grpc would lose the message that comes at that moment; the call is ended, and that ends the read.
+grpc would lose a message that arrives at that moment; ending the call ends the read.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from grpc import aio
 from stagecast.errors import Draining, FieldInvalid, SlowSender, StagecastError
 from stagecast.rpc.stream_writer import Context
 
-_FEW = 64  # that may take their time
-_HURRIED_S = 5.0  # for each beyond them
+_MANY = 64  # awaited requests; later ones have the short timeout
+_SHORT_TIMEOUT_S = 5.0
 _DRAINING_S = 1.0
 _RETRY_AFTER_S = 1.0
 
 
 class RequestReader:
-    """Reads requests, and gives up those that do not come.
+    """Reads requests, and ends calls whose request does not arrive in time.
 
     Args:
-        patience_s: how long a request may take to arrive.
-        most: how many may be on their way; beyond them the one that takes longest is given up.
+        timeout_s: how long a request may take to arrive.
+        limit: how many requests may be awaited at once; beyond it the oldest is given up.
         end: ends a call with the status of an error.
     """
 
@@ -49,22 +49,22 @@ class RequestReader:
         """Return the only request of a call.
 
         Raises:
-            FieldInvalid: the client has ended its side without one. grpc does not tell apart a
-                request that was cut short, one that it cannot decompress, and none.
-            grpc.aio.AbortError: it did not come in time, and the call has ended.
+            FieldInvalid: the client has ended its side without one. grpc does not distinguish a
+                missing request from a truncated one and one that it cannot decompress.
+            grpc.aio.AbortError: it did not arrive in time, and the call has ended.
         """
         request = await self._read(context)
         if request is aio.EOF:
-            raise FieldInvalid("request", "no whole message came, or it could not be unpacked")
+            raise FieldInvalid("request", "missing, incomplete, or impossible to decompress")
         return request
 
     async def read_all(self, context: Context) -> AsyncGenerator[Any]:
-        """Yield requests until the client has no more; each is waited for as the only one is."""
+        """Yield requests until the client ends its side; each has the timeout of a single one."""
         while (request := await self._read(context)) is not aio.EOF:
             yield request
 
     def drain(self) -> None:
-        """Wait for nobody much longer."""
+        """Shorten the timeout of every awaited request."""
         self._draining = True
         loop = asyncio.get_running_loop()
         for context in self._awaited:
@@ -76,17 +76,17 @@ class RequestReader:
 
     @contextlib.contextmanager
     def _awaiting(self, context: Context) -> Iterator[None]:
-        hurried = len(self._awaited) >= _FEW
-        timeout_s = min(self._timeout_s, _HURRIED_S) if hurried else self._timeout_s
+        many = len(self._awaited) >= _MANY
+        timeout_s = min(self._timeout_s, _SHORT_TIMEOUT_S) if many else self._timeout_s
         loop = asyncio.get_running_loop()
-        late = loop.call_later(timeout_s, self._give_up, context)
+        timer = loop.call_later(timeout_s, self._give_up, context)
         self._awaited[context] = None
         if len(self._awaited) > self._limit:
             self._give_up(next(iter(self._awaited)))
         try:
             yield
         finally:
-            late.cancel()
+            timer.cancel()
             del self._awaited[context]
 
     def _give_up(self, context: Context) -> None:
@@ -95,15 +95,15 @@ class RequestReader:
         ending.add_done_callback(self._endings.discard)
 
     async def _end_if_awaited(self, context: Context) -> None:
-        # What has arrived meanwhile is answered: it may be about to change something.
+        # A request that has arrived meanwhile is answered: it may be about to change something.
         if context in self._awaited:
             with contextlib.suppress(aio.AbortError):
-                await self._end(context, self._impatience())
+                await self._end(context, self._late_error())
 
-    def _impatience(self) -> SlowSender | Draining:
+    def _late_error(self) -> SlowSender | Draining:
         if self._draining:
             return Draining(
-                "the server is about to stop, and your request has not arrived",
+                "server is shutting down and the request has not arrived",
                 retry_after_s=_RETRY_AFTER_S,
             )
         return SlowSender(

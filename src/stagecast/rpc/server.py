@@ -52,36 +52,36 @@ _HANG_UP_S = 0.5
 _STOPPED_READERS_S = 1.0  # for clients that do not read, when the server drains
 
 _OPTIONS = (
-    # A peer that asks us whether we live is not sent away for it.
+    # Connections of clients that send keepalive pings are not closed for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # A burst of new watches waits instead of being lost.
+    # A burst of new watches is queued, not refused.
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 40_000),
 )
 
 
-def _limiting(config: Config) -> Iterator[tuple[str, int]]:
-    """Yield the limits that grpc keeps to by itself."""
+def _grpc_limits(config: Config) -> Iterator[tuple[str, int]]:
+    """Yield the limits that grpc itself enforces."""
     yield "grpc.keepalive_time_ms", _ms(config.keepalive_s)
-    # Without the second, the answer to a ping is waited for a minute, whatever the first says.
+    # Without the second, grpc waits a minute for the answer to a ping, whatever the first is.
     yield "grpc.keepalive_timeout_ms", _ms(config.keepalive_timeout_s)
     yield "grpc.http2.ping_timeout_ms", _ms(config.keepalive_timeout_s)
-    # A watch is a call: who has one open is not idle.
+    # A connection with an open watch is not idle.
     yield "grpc.max_connection_idle_ms", _ms(config.http_idle_s)
-    # Without it, who connects and never begins to speak HTTP/2 or TLS is waited for two minutes.
+    # Without it, a connection that never starts HTTP/2 or TLS stays open for two minutes.
     yield "grpc.server_handshake_timeout_ms", _ms(config.request_s)
     yield "grpc.max_receive_message_length", config.max_message_bytes
-    # The soft limit refuses some of the calls below the other; one that is as high has no say.
+    # Between the soft and the hard limit grpc refuses some calls; if they are equal, none.
     yield "grpc.max_metadata_size", config.max_header_bytes
     yield "grpc.absolute_max_metadata_size", config.max_header_bytes
     yield "grpc.max_allowed_incoming_connections", config.max_connections
-    # Of a connection. What has ended is kept until the client reads its status, so that must not be
-    # any number; beyond it a client hears no reason, so it is above what is refused with one.
+    # Of a connection. grpc holds ended calls until the client reads their status, so there must be
+    # a limit; calls beyond it get no reason, so it is above the limits that give one.
     yield "grpc.max_concurrent_streams", config.max_watches + config.max_waiting_calls
 
 
 def _ms(seconds: float) -> int:
-    """Return milliseconds; at least one, since with none grpc ends what has not begun."""
+    """Return milliseconds; at least one, since at zero grpc times out at once."""
     return max(1, round(seconds * 1_000))
 
 
@@ -89,11 +89,11 @@ class RpcServer:
     """Serves gRPC on the running event loop.
 
     Attributes:
-        address: where it listens, with the real port once it has started.
-        limits: what is under way.
+        address: the listening address, with the real port after the start.
+        limits: counts watches and waiting calls.
 
     Args:
-        config: where to listen, and the limits.
+        config: the address to listen on, and the limits.
     """
 
     def __init__(
@@ -135,8 +135,8 @@ class RpcServer:
                 store_s=config.request_s,
             )
         ]
-        # By default, two servers on one port would share its connections without a word.
-        options = (*_OPTIONS, *_limiting(config), ("grpc.so_reuseport", int(config.share_ports)))
+        # By default, two servers on one port would share its connections silently.
+        options = (*_OPTIONS, *_grpc_limits(config), ("grpc.so_reuseport", int(config.share_ports)))
         self._server = make_server(interceptors, options)
         self._health = HealthServicer(_SERVICES, watch_life_s=config.watch_life_s)
         self._add_services(
@@ -149,7 +149,7 @@ class RpcServer:
         """Listen; `address` has the real port afterwards.
 
         Raises:
-            StartError: the address is malformed, or taken.
+            StartError: the address is malformed, or in use.
         """
         with reporting_listen_errors("gRPC", self.address):
             path = socket_path(self.address)
@@ -159,7 +159,7 @@ class RpcServer:
                 await self._start_on_file(SocketFile(path))
 
     async def _start_on_port(self) -> None:
-        # grpc takes what is no address for one: `127.0.0.1` for port 443, `:99999` for any.
+        # grpc accepts malformed addresses: `127.0.0.1` as port 443, `:99999` as any port.
         split_address(self.address)
         try:
             port = self._add_port(self.address)
@@ -187,21 +187,23 @@ class RpcServer:
         add_reflection(server, (*_SERVICES, health.SERVICE_NAME))
 
     def _add_port(self, address: str) -> int:
-        """Have grpc listen; return the real port.
+        """Make grpc listen; return the real port.
 
         Raises:
-            StartError: it does not, and does not say why.
+            StartError: it refuses, without a reason.
         """
         try:
             if self._certificate is None:
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, self._show(self._certificate))
+            return self._server.add_secure_port(address, self._credentials(self._certificate))
         except RuntimeError as error:
             raise StartError(
-                f"cannot listen for gRPC on {self.address}: grpc refuses it and does not say why"
+                f"cannot listen for gRPC on {self.address}: grpc gives no reason"
             ) from error
 
-    def _show(self, certificate: grpc.ServerCertificateConfiguration) -> grpc.ServerCredentials:
+    def _credentials(
+        self, certificate: grpc.ServerCertificateConfiguration
+    ) -> grpc.ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
             certificate,
             self._renewed,  # type: ignore[arg-type]  # may return None, as grpc's own manual says
@@ -209,14 +211,14 @@ class RpcServer:
         )
 
     def renew(self, tls: Tls) -> None:
-        """Show another certificate to whoever connects from now on."""
+        """Use another certificate for new connections."""
         self._certificate = self._certificate_of(tls)
 
     def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return the certificate if it is another than last time.
+        """Return the certificate if it has changed since the last call.
 
-        gRPC asks before each handshake, on threads of its own, and does not mind an older one in
-        between: it is told of the newest the next time.
+        gRPC calls this before each handshake, on its own threads; if two calls race, an older
+        certificate is replaced at the next handshake.
         """
         newest = self._certificate
         if newest is self._served:
@@ -230,27 +232,27 @@ class RpcServer:
         )
 
     def set_serving(self, serving: bool) -> None:
-        """Tell health checks, overall and for each service."""
+        """Set the health status of the server and of each service."""
         self._health.set_serving(serving)
 
     def drain(self) -> None:
-        """Refuse new calls with `DRAINING`, and tell health checks, for good."""
+        """Refuse new calls with `DRAINING`, and fail health checks, for good."""
         self._in_flight.close()
         self._reader.drain()
         self._writer.drain()
         self._health.drain()
 
     async def stop(self, grace_s: float) -> None:
-        """Give calls under way so many seconds, then let go of every connection.
+        """Give running calls `grace_s` seconds, then close every connection.
 
-        Those that have not ended by then, and those that are just arriving, still hear `DRAINING`
-        before that: grpc itself would end them without a reason.
+        Calls that have not ended by then, and those that just arrive, get `DRAINING` first: grpc
+        itself would end them without a reason.
         """
         await self._in_flight.wait_until_empty(grace_s)
         self._in_flight.end()
         await self._in_flight.wait_until_empty(_STOPPED_READERS_S)
         await asyncio.sleep(self._linger_s)
-        # With no time at all, grpc would hang up in a way that clients log as an error.
+        # With no time at all, grpc would close connections in a way that clients log as an error.
         await self._server.stop(_HANG_UP_S)
         if self._file:
             self._file.remove()

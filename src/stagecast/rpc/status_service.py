@@ -1,4 +1,4 @@
-"""`stagecast.v1.StatusService`: what readers call."""
+"""`stagecast.v1.StatusService`, for readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stagecast.watches import BatchWatches, DatasetWatches, Waits
 
 
 class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
-    """Unpacks requests, asks queries and watches, and packs answers."""
+    """Converts requests and responses of queries, watches and waits."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     async def WaitBatch(  # noqa: N802 - the proto's name
         self, request: pb.WaitBatchRequest, context: Context
     ) -> pb.WaitBatchResponse:
-        """Answer when the batch is terminal, or the time is over."""
+        """Answer when the batch is terminal, or after the timeout."""
         batch, done = await self._waits.wait(
             *wire.batch_name(request),
             wire.wait_timeout_s(request),
@@ -108,8 +108,10 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> AsyncGenerator[bytes]:
         """Send every transition of a batch."""
         query = wire.watch_request(request)
-        messages = self._batch_watches.watch(query, on_begun=_tell_begun(context), caller=caller())
-        # Closed here and now if the call is cancelled, not when garbage is collected.
+        messages = self._batch_watches.watch(
+            query, on_begun=_send_headers(context), caller=caller()
+        )
+        # Closed at once if the call is cancelled, not by garbage collection.
         async with contextlib.aclosing(messages):
             async for message in messages:
                 yield message
@@ -117,18 +119,18 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     async def WatchDatasets(  # noqa: N802 - the proto's name
         self, request: pb.WatchDatasetsRequest, context: Context
     ) -> AsyncGenerator[pb.WatchDatasetsResponse]:
-        """Send datasets as they are, then each that changes."""
+        """Send all datasets, then each that changes."""
         query = wire.datasets_watch_request(request)
         messages = self._dataset_watches.watch(
-            query, on_begun=_tell_begun(context), caller=caller()
+            query, on_begun=_send_headers(context), caller=caller()
         )
         async with contextlib.aclosing(messages):
             async for message in messages:
                 yield wire.to_datasets_message(message)
 
 
-def _tell_begun(context: Context) -> Callable[[], Awaitable[None]]:
-    async def tell() -> None:
+def _send_headers(context: Context) -> Callable[[], Awaitable[None]]:
+    async def send() -> None:
         await context.send_initial_metadata(())
 
-    return tell
+    return send

@@ -1,8 +1,8 @@
-"""Writing to readers who may have stopped reading: for how long a message or a status may wait.
+"""Writing to streams whose client may have stopped reading, with a timeout for each write.
 
-A message that the client does not take blocks the write, and whatever comes behind it. What waits
-is only that message; whoever writes holds nothing else. When the patience is over, the call is
-ended and let go of, and grpc keeps message and status: a client that reads again is told then.
+A message that the client does not read blocks the write and everything behind it; only that message
+is held in memory. After the timeout the call is ended, and grpc holds the message and the status: a
+client that reads again receives them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Context = aio.ServicerContext[Any, Any]
 
 _log = logging.getLogger(__name__)
 
-_STATUS_S = 1.0  # for a status to go out; behind a blocked message it goes when that does
+_STATUS_S = 1.0  # for sending a status; behind a blocked message it waits for that
 _RETRY_AFTER_S = 1.0
 
 
 class StreamWriter:
-    """The patience with all readers of a server.
+    """Writes messages to streams, and gives up on slow readers.
 
     Args:
         blocked_s: how long a write may be blocked.
-        draining_s: how long once the server drains.
+        draining_s: the same while the server drains.
     """
 
     def __init__(self, blocked_s: float, *, draining_s: float) -> None:
@@ -40,38 +40,39 @@ class StreamWriter:
         self._writes: set[asyncio.Timeout] = set()
 
     async def write(self, context: Context, message: Any) -> None:  # noqa: ANN401 - any message
-        """Write a message to a stream, at the reader's pace.
+        """Write a message to a stream, and wait until the client reads it.
 
         Raises:
-            SlowReader: the reader did not take it in time.
-            Draining: nor in the little time that is left.
+            SlowReader: the client did not read it in time.
+            Draining: the same, while the server drains.
         """
-        timers = asyncio.timeout(self._draining_s if self._draining else self._blocked_s)
+        timeout = asyncio.timeout(self._draining_s if self._draining else self._blocked_s)
         try:
-            async with timers:
-                self._writes.add(timers)
+            async with timeout:
+                self._writes.add(timeout)
                 await context.write(message)
         except TimeoutError:
-            _log.info("%s has stopped reading a stream, which is ended", context.peer())
-            raise self._impatience() from None
+            _log.info("%s has stopped reading a stream; ending it", context.peer())
+            raise self._slow_error() from None
         finally:
-            self._writes.discard(timers)
+            self._writes.discard(timeout)
 
     def drain(self) -> None:
-        """Wait for nobody much longer."""
+        """Shorten the timeout of every blocked write."""
         self._draining = True
         end_s = asyncio.get_running_loop().time() + self._draining_s
-        for timers in self._writes:
-            if not timers.expired():
-                timers.reschedule(min(end_s, timers.when() or end_s))
+        for timeout in self._writes:
+            if not timeout.expired():
+                timeout.reschedule(min(end_s, timeout.when() or end_s))
 
-    def _impatience(self) -> SlowReader | Draining:
+    def _slow_error(self) -> SlowReader | Draining:
         if self._draining:
             return Draining(
-                "the server is about to stop, and you do not read", retry_after_s=_RETRY_AFTER_S
+                "server is shutting down and the client is not reading",
+                retry_after_s=_RETRY_AFTER_S,
             )
         return SlowReader(
-            f"nothing was read for {self._blocked_s:g} s; watch again with the last token",
+            f"the client has not read for {self._blocked_s:g} s; watch again with the last token",
             retry_after_s=_RETRY_AFTER_S,
         )
 
@@ -82,15 +83,15 @@ async def end(
     message: str,
     trailing_metadata: Sequence[tuple[str, str | bytes]] = (),
 ) -> NoReturn:
-    """End a call with a status, which waits behind what the client has not read.
+    """End a call with a status, which waits behind unread messages.
 
     Raises:
-        grpc.aio.AbortError: the client was told.
-        asyncio.CancelledError: it will be told when it reads again, or it has left.
+        grpc.aio.AbortError: the status was sent.
+        asyncio.CancelledError: the client gets it when it reads again, or has disconnected.
     """
     try:
         async with asyncio.timeout(_STATUS_S):
             await context.abort(code, message, trailing_metadata=tuple(trailing_metadata))
     except (TimeoutError, aio.InternalError):
-        # Whatever else ended the handler, grpc would log as a bug.
+        # Any other exception from the handler would be logged by grpc as a bug.
         raise asyncio.CancelledError from None

@@ -1,10 +1,10 @@
-"""Answers of unary calls that clients do not read: for how long grpc may hold one.
+"""Answers of unary calls that clients do not read: how long grpc may hold one.
 
 grpc sends such an answer by itself, and waits for the client's flow control without a limit. It
-offers no way to give up a single call of a client that neither reads nor leaves: its connection is
-closed, as that of a client that has vanished. Those of unix sockets have no address to be found by,
-and what such a client has left unread waits in grpc, where the kernel does not know of it. So there
-is no limit for them.
+offers no way to give up a single call of a client that neither reads nor disconnects: its
+connection is closed, like that of a vanished client. Clients of unix sockets have no limit: they
+have no address to find their connection by, and their unread answers wait in grpc, where the kernel
+does not see them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from stagecast.rpc.stream_writer import Context
 from stagecast.threads import run_in_daemon
 
-_HURRIED_S = 5.0  # for each answer beyond the bytes that may take their time
+_SHORT_TIMEOUT_S = 5.0  # the time limit of answers beyond `max_bytes`
 
 _Peer = tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]
 
@@ -31,11 +31,11 @@ _log = logging.getLogger(__name__)
 
 
 class UnreadAnswers:
-    """Closes the connections of clients that do not take their answers.
+    """Closes the connections of clients that do not read their answers.
 
     Args:
         limit_s: how long an answer may be unread.
-        max_bytes: how many bytes of answers may be; beyond them a further one has little time.
+        max_bytes: of unread answers; those beyond have a short limit.
     """
 
     def __init__(self, limit_s: float, *, max_bytes: int) -> None:
@@ -46,10 +46,10 @@ class UnreadAnswers:
         self._closing: asyncio.Task[None] | None = None
 
     def add(self, context: Context, size: int) -> None:
-        """Count an answer until the client has taken it, which is when the running task ends."""
+        """Count an answer until the client has read it, which ends the running task."""
         task = cast("asyncio.Task[None]", asyncio.current_task())  # grpc has one for each call
-        hurried = self._bytes + size > self._max_bytes
-        limit_s = min(self._limit_s, _HURRIED_S) if hurried else self._limit_s
+        many = self._bytes + size > self._max_bytes
+        limit_s = min(self._limit_s, _SHORT_TIMEOUT_S) if many else self._limit_s
         timer = asyncio.get_running_loop().call_later(limit_s, self._expire, context)
         self._bytes += size
         task.add_done_callback(partial(self._remove, timer, size))
@@ -64,25 +64,28 @@ class UnreadAnswers:
             self._closing = asyncio.create_task(self._close_overdue())
 
     async def _close_overdue(self) -> None:
-        """Close all connections that are due: to find one takes as long as to find them all."""
+        """Close all overdue connections; finding one takes as long as finding them all."""
         try:
             while self._overdue:
                 peers, self._overdue = self._overdue, set()
-                result = {peer: address for peer in peers if (address := _parse(peer))}
-                if result:
-                    _log.info("%s: answers are not read; closing", ", ".join(sorted(result)))
-                    await run_in_daemon(partial(_close, set(result.values())))
-                if len(result) < len(peers):
+                addresses = {peer: address for peer in peers if (address := _parse(peer))}
+                if addresses:
                     _log.info(
-                        "answers to a client on the unix socket are not read; it is left alone, as "
-                        "grpc does not tell such clients apart"
+                        "%s: the client does not read its answers; closing the connection",
+                        ", ".join(sorted(addresses)),
+                    )
+                    await run_in_daemon(partial(_close, set(addresses.values())))
+                if len(addresses) < len(peers):
+                    _log.info(
+                        "a client on the unix socket does not read its answers; its connection "
+                        "stays open, as grpc does not identify such clients"
                     )
         finally:
             self._closing = None
 
 
 def _parse(peer: str) -> _Peer | None:
-    """Return the address and port of a peer as grpc names it; clients of unix sockets have none."""
+    """Return the address and port of a peer in grpc's notation; `None` for unix sockets."""
     if not peer.startswith("ip"):
         return None
     host, _, port = unquote(peer.partition(":")[2]).rpartition(":")
@@ -97,17 +100,17 @@ def _peer(host: str, port: int) -> _Peer:
 
 
 def _close(peers: set[_Peer]) -> None:
-    """Shut down this process's connections to these peers; grpc sees that as their hanging up."""
+    """Shut down this process's connections to these peers; grpc sees a disconnect."""
     for descriptor in Path("/dev/fd").iterdir():
-        with contextlib.suppress(OSError):  # it is no connection, or has just been closed
+        with contextlib.suppress(OSError):  # not a connection, or just closed
             _close_if_of(peers, os.dup(int(descriptor.name)))
 
 
 def _close_if_of(peers: set[_Peer], copy: int) -> None:
-    """Shut a connection down if it is to one of the peers; its copy is closed in any case.
+    """Shut down the connection of a descriptor if it is to one of the peers; close the descriptor.
 
     Raises:
-        OSError: it is no connection.
+        OSError: it is not a connection.
     """
     try:
         connection = socket.socket(fileno=copy)

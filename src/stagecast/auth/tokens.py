@@ -30,7 +30,7 @@ _MIN_SECRET_BYTES, _MIN_RSA_BITS = 32, 2_048
 _MAX_NAME = 100
 _MAX_CACHED = 1_000
 _EVERY_DATASET = "*"
-_BYTE_ORDER_MARKS = {
+_BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -122,7 +122,7 @@ def load_verifier(path: Path, audience: str) -> TokenVerifier:
 
 def _secret_of(content: bytes) -> bytes:
     """Return a secret: any bytes, or the UTF-8 of a text file as Windows saves it."""
-    for bom, encoding in _BYTE_ORDER_MARKS.items():
+    for bom, encoding in _BOMS.items():
         with contextlib.suppress(UnicodeDecodeError):
             if content.startswith(bom):
                 text = content.decode(encoding).rstrip("\r\n")

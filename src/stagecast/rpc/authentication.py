@@ -47,7 +47,7 @@ class Authentication:
         self._authenticator = authenticator
 
     def track(self) -> contextlib.AbstractContextManager[None]:
-        """Count a call as running during the block, which also answers refused calls."""
+        """Count a call as running during the block, in which its errors are answered too."""
         return self._in_flight.track()
 
     def until_over(self) -> contextlib.AbstractAsyncContextManager[None]:

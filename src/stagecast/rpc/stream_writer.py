@@ -40,7 +40,7 @@ class StreamWriter:
         self._writes: set[asyncio.Timeout] = set()
 
     async def write(self, context: Context, message: Any) -> None:  # noqa: ANN401 - any message
-        """Write a message to a stream, and wait until the client reads it.
+        """Write a message to a stream; wait as long as the client does not read.
 
         Raises:
             SlowReader: the client did not read it in time.

@@ -46,7 +46,7 @@ class UnreadAnswers:
         self._closing: asyncio.Task[None] | None = None
 
     def add(self, context: Context, size: int) -> None:
-        """Count an answer until the client has read it, which ends the running task."""
+        """Count an answer until the client has read it, when the running task ends."""
         task = cast("asyncio.Task[None]", asyncio.current_task())  # grpc has one for each call
         many = self._bytes + size > self._max_bytes
         limit_s = min(self._limit_s, _SHORT_TIMEOUT_S) if many else self._limit_s

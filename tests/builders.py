@@ -1,6 +1,6 @@
-"""Builders of model data, and the calls that put it into a store and get it back.
+"""Builders of model data, and calls that store and read it.
 
-Every builder has sound defaults and takes what a test cares about by keyword.
+Every builder has valid defaults and takes changes by keyword.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from stagecast.store import Store, WriteTransaction
 
 DATASET_ID = "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 BATCH_ID = "20261122093015482913"
-NOW = 1_800_000_000_000_000  # microseconds: well after every time that a builder makes up
-ERROR = DocumentError(reason="PARSE_FAILED", message="Page 3 is no text.")
-OTHER_ERROR = DocumentError(reason="INDEX_FULL", message="No room left.")
+NOW = 1_800_000_000_000_000  # microseconds: well after all times in the builders
+ERROR = DocumentError(reason="PARSE_FAILED", message="Page 3 is not text.")
+OTHER_ERROR = DocumentError(reason="INDEX_FULL", message="No space left.")
 
 _STAGE_TIMES = (
     (Stage.WAITING, "processing_started_at"),
@@ -49,7 +49,7 @@ _STAGE_TIMES = (
 
 
 def document(**changes: Any) -> Document:
-    """Return a document as it is right after its registration, with changes."""
+    """Return a newly registered document, with changes."""
     fresh = Document(
         dataset_id=DATASET_ID,
         batch_id=BATCH_ID,
@@ -72,10 +72,10 @@ def document(**changes: Any) -> Document:
 
 
 def document_in(state: DocumentState, stage: Stage = Stage.WAITING, **changes: Any) -> Document:
-    """Return a document that worker `w1` brought there, with the times that belong to it.
+    """Return a document that worker `w1` brought to a state and stage, with consistent times.
 
-    It was taken at 2_000, left PARSING at 3_000, CLEANING at 4_000, SPLITTING at 5_000; what holds
-    or ended it came at 9_000.
+    It was started at 2_000, left PARSING at 3_000, CLEANING at 4_000, SPLITTING at 5_000, and was
+    paused or ended at 9_000.
     """
     times: dict[str, int | None] = {
         name: number * 1_000 for number, (left, name) in enumerate(_STAGE_TIMES, 2) if stage > left
@@ -102,7 +102,7 @@ def document_in(state: DocumentState, stage: Stage = Stage.WAITING, **changes: A
 
 
 def batch(**changes: Any) -> Batch:
-    """Return an open batch without documents, not yet recorded as created, with changes."""
+    """Return an open batch without documents or transitions, with changes."""
     fresh = Batch(
         key=1,
         dataset_id=DATASET_ID,
@@ -126,8 +126,8 @@ def batch(**changes: Any) -> Batch:
 
 
 def new_batch(*document_ids: str, **changes: Any) -> NewBatch:
-    """Return the wish for a sealed batch that never stalls, with changes."""
-    wish = NewBatch(
+    """Return the request for a sealed batch without timeouts, with changes."""
+    request = NewBatch(
         dataset_id=DATASET_ID,
         batch_id=BATCH_ID,
         documents=[new_document(document_id) for document_id in document_ids],
@@ -139,17 +139,17 @@ def new_batch(*document_ids: str, **changes: Any) -> NewBatch:
         seal_after_us=0,
         request_id="",
     )
-    return replace(wish, **changes)
+    return replace(request, **changes)
 
 
 def new_document(document_id: str) -> NewDocument:
-    """Return the wish for a document."""
+    """Return the request for a document."""
     return NewDocument(document_id=document_id, display_name="", labels={})
 
 
 def watch_request(**changes: Any) -> WatchRequest:
-    """Return the wish for a watch with a snapshot and counters, with changes."""
-    wish = WatchRequest(
+    """Return the request for a watch with a snapshot and counters, with changes."""
+    request = WatchRequest(
         dataset_id=DATASET_ID,
         batch_id=BATCH_ID,
         resume_token="",
@@ -158,7 +158,7 @@ def watch_request(**changes: Any) -> WatchRequest:
         transitions_only=False,
         fail_on_expired_token=False,
     )
-    return replace(wish, **changes)
+    return replace(request, **changes)
 
 
 def dataset(**changes: Any) -> Dataset:
@@ -176,7 +176,7 @@ def dataset(**changes: Any) -> Dataset:
 
 
 def creation(**changes: Any) -> Creation:
-    """Return how a batch was created, with changes."""
+    """Return the call that created a batch, with changes."""
     return replace(Creation(fingerprint=b"\x00digest", documents=0, request_id=None), **changes)
 
 
@@ -198,7 +198,7 @@ def transition(**changes: Any) -> Transition:
 
 
 def register_documents(edit: BatchEdit, count: int, **changes: Any) -> list[Document]:
-    """Register documents `doc-0`, `doc-1` … behind those of the batch and return them."""
+    """Register documents `doc-0`, `doc-1` … after those of the batch and return them."""
     first = edit.batch.counts.total
     for position in range(first, first + count):
         fresh = register(
@@ -245,7 +245,7 @@ Move = Callable[[Document, int], Any]
 
 
 async def move(store: Store, moved: Batch, *moves: tuple[int, Move]) -> Batch:
-    """Do one call that moves documents, by their numbers, one move after the other."""
+    """Run one call that moves documents, by their numbers, one move after the other."""
 
     def call(tx: WriteTransaction) -> Batch:
         stored = tx.find_batch(moved.dataset_id, moved.batch_id)
@@ -261,10 +261,10 @@ async def move(store: Store, moved: Batch, *moves: tuple[int, Move]) -> Batch:
     return await store.write(call, visible=ALL)
 
 
-def report_of(**said: Any) -> Move:
-    """Return what a report that says this does."""
+def report_of(**fields: Any) -> Move:
+    """Return the move of a report with these fields."""
     return lambda actual, now: apply_report(
-        actual, Report(document_id=actual.document_id, **said), now=now
+        actual, Report(document_id=actual.document_id, **fields), now=now
     )
 
 

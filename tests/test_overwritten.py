@@ -109,7 +109,7 @@ async def test_older_copy_is_migrated_while_the_server_runs(scene: Scene) -> Non
     assert set(EXPECTED["batches"]) <= await scene.list_batches()
     assert await scene.server.stop() == 0
     assert list(inspect_file(scene.db).faults) == []
-    assert "bringing an older copy up to date" in scene.log()
+    assert "upgrading an older copy" in scene.log()
     assert "Traceback" not in scene.log()
 
 
@@ -139,7 +139,7 @@ async def test_watch_of_datasets_ends_when_an_older_copy_is_written(
 
 
 @pytest.mark.parametrize(
-    ("make", "why"), [(foreign, "not one of stagecast's"), (newer, "made by a newer release")]
+    ("make", "why"), [(foreign, "not a stagecast database"), (newer, "made by a newer release")]
 )
 async def test_foreign_or_newer_file_is_not_written(
     scene: Scene, tmp_path: Path, make: Callable[[Path], None], why: str

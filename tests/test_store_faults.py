@@ -130,7 +130,7 @@ def held(db: Path) -> Iterator[None]:
         (unreadable_file, "may not be read"),
         (unreadable_directory, "may not be read"),
         (text, "not a database"),
-        (foreign, "not one of stagecast's"),
+        (foreign, "not a stagecast database"),
         (newer, "newer release"),
         (cut_short, "damaged"),
         (scribbled_on, "damaged"),

@@ -31,7 +31,7 @@ from tests.clock import Clock
 from tests.conditions import until
 from tests.rpc.calls import contents
 from tests.store.counting import CountingStore
-from tests.store.history import cache, ended, make_ended, retried
+from tests.store.history import ended, make_ended, retried, revisions
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 
@@ -97,7 +97,7 @@ async def test_everything_is_retained_by_default(
     async with asyncio.timeout(60):
         await make_retention().run()
     assert store.reads == reads, "it does not even read"
-    assert await cache(store) == [*range(1, 12)]
+    assert await revisions(store) == [*range(1, 12)]
 
 
 async def test_history_is_trimmed_at_the_configured_age_of_its_batch(
@@ -108,11 +108,11 @@ async def test_history_is_trimmed_at_the_configured_age_of_its_batch(
     retention = make_retention(retain_history_s=30 * DAY_S)
     clock.advance(30 * DAY_S - 1)
     await retention.run_once()
-    assert len(await cache(store)) == 11
+    assert len(await revisions(store)) == 11
     clock.advance(1)
     await retention.run_once()
-    assert await cache(store) == [11]
-    assert await cache(store, "open") == [1, 2, 3, 4]
+    assert await revisions(store) == [11]
+    assert await revisions(store, "open") == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ async def test_everything_is_retained_for_at_least_ten_minutes(
     retention = make_retention(**settings)
     clock.advance(10 * MINUTE_S - 1)
     await retention.run_once()
-    assert len(await cache(store)) == 11
+    assert len(await revisions(store)) == 11
     clock.advance(1)
     await retention.run_once()
     deleted = "retain_batches_s" in settings
     assert await batches(store) == ([] if deleted else [BATCH_ID])
-    assert deleted or await cache(store) == [11]
+    assert deleted or await revisions(store) == [11]
 
 
 async def test_shorter_of_two_limits_applies(
@@ -145,7 +145,7 @@ async def test_shorter_of_two_limits_applies(
     for wait_s, left in ((HOUR_S, 5), (DAY_S, 1)):
         clock.advance(wait_s)
         await retention.run_once()
-        assert len(await cache(store)) == left
+        assert len(await revisions(store)) == left
     clock.advance(DAY_S)
     await retention.run_once()
     assert await batches(store) == []
@@ -183,7 +183,7 @@ async def test_reopened_batch_is_retained(
     await make_retention(
         retain_batches_s=HOUR_S, retain_history_s=HOUR_S, retain_transitions=1
     ).run_once()
-    assert len(await cache(store)) == 12
+    assert len(await revisions(store)) == 12
 
 
 async def test_run_with_nothing_due_writes_nothing(
@@ -209,7 +209,7 @@ async def test_many_transitions_are_trimmed_in_steps(
     writes = store.writes
     await make_retention(retain_history_s=HOUR_S).run_once()
     assert store.writes - writes == -(-30 * 151 // 1_000)
-    assert [await cache(store, f"b-{number}") for number in range(30)] == [[152]] * 30
+    assert [await revisions(store, f"b-{number}") for number in range(30)] == [[152]] * 30
 
 
 async def test_batches_are_deleted_in_steps(
@@ -243,7 +243,7 @@ async def test_concurrent_processes_do_nothing_twice(
             make_retention(**settings).run_once(), make_other(**settings).run_once()
         )
         assert await batches(other) == ["last"]
-        assert await cache(other, "last") == [10, 11]
+        assert await revisions(other, "last") == [10, 11]
         assert (await get_dataset(other)).batches == 1
 
 
@@ -306,7 +306,7 @@ async def test_failure_is_logged_and_retried(
         running.cancel()
     assert "cannot apply retention: disk full" in caplog.text
     assert "a bug" in caplog.text
-    assert await cache(store) == [11]
+    assert await revisions(store) == [11]
 
 
 async def test_rows_of_deleted_batches_are_swept(

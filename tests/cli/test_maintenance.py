@@ -77,7 +77,7 @@ async def test_backup_says_where_the_copy_is_and_keeps_what_is_there(db: Path) -
     assert ended.out == f"{copy} is a copy of {db}: {copy.stat().st_size:,} bytes\n"
     ended = await stagecast("backup", copy, "--db", db)
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == f"Error: {copy} is there already\n"
+    assert ended.err == f"Error: {copy} already exists; use --overwrite to replace it\n"
     ended = await stagecast("backup", copy, "--db", db, "--overwrite")
     assert (ended.code, ended.err) == (0, "")
     assert (await stagecast("check", "--db", copy)).code == 0

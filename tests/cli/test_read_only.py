@@ -15,7 +15,7 @@ from stagecast.client import Client
 from stagecast.errors import StartError
 from stagecast.store.sqlite import copy_file
 from stagecast.store.sqlite.connection import open_writer
-from stagecast.store.sqlite.database_files import open_stored
+from stagecast.store.sqlite.database_files import open_existing
 from tests.access import make_key
 from tests.cli.command import Ended, command, finished
 from tests.faults import obeying_modes
@@ -125,10 +125,10 @@ def test_file_that_is_written_while_it_is_read_without_locks_is_not_relied_on(
     made, db = tmp_path / "s.db", tmp_path / ("x" * 255)
     open_writer(made).close()
     made.rename(db)
-    with open_stored(db) as connection:
+    with open_existing(db) as connection:
         assert connection.execute("SELECT count(*) FROM batches").fetchone() == (0,)
     with (
         pytest.raises(StartError, match="was written while it was read; try again"),
-        open_stored(db),
+        open_existing(db),
     ):
         os.utime(db, (1, 1))

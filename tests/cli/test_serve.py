@@ -195,7 +195,7 @@ async def test_serve_refuses_a_file_that_is_not_its_own(tmp_path: Path) -> None:
     connection.close()
     before = foreign.read_bytes()
     text.write_text("This is no database at all.")
-    for path, why in [(foreign, "not one of stagecast's"), (text, "not a database")]:
+    for path, why in [(foreign, "not a stagecast database"), (text, "not a database")]:
         ended = await stagecast("serve", "--db", path, *ANY)
         assert (ended.code, ended.out) == (1, "")
         [line] = ended.err.splitlines()

@@ -1,4 +1,4 @@
-"""What follows from documents for their batch, and from batches for their dataset."""
+"""Counts and states of batches and datasets, derived from documents and batches."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def some(**counts: int) -> DocumentCounts:
 
 
 def test_total_and_open_count_each_document_once() -> None:
-    assert (ONE_OF_EACH.total, ONE_OF_EACH.open) == (7, 4)  # stalled is of the running ones
+    assert (ONE_OF_EACH.total, ONE_OF_EACH.open) == (7, 4)  # the stalled one is running
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_segments_move_by_one_document(
 @pytest.mark.parametrize(
     ("sealed", "counts", "state"),
     [
-        # Not sealed: open, whatever is in it.
+        # Not sealed: open, whatever it contains.
         (False, some(), BatchState.PENDING),
         (False, some(pending=3), BatchState.PENDING),
         (False, some(pending=2, running=1), BatchState.RUNNING),
@@ -126,7 +126,7 @@ def test_segments_move_by_one_document(
         (True, some(stopped=3), BatchState.STOPPED),
     ],
 )
-def test_batch_state_is_the_first_that_fits(
+def test_batch_state_is_the_first_that_matches(
     sealed: bool, counts: DocumentCounts, state: BatchState
 ) -> None:
     actual = batch_state(batch(sealed=sealed, counts=counts))
@@ -143,7 +143,7 @@ def test_batch_state_is_the_first_that_fits(
         (0, SegmentTotals(), (0, None)),
     ],
 )
-def test_batch_progress_knows_its_total_when_every_document_does(
+def test_batch_total_is_known_when_that_of_every_document_is(
     documents: int, totals: SegmentTotals, progress: tuple[int, int | None]
 ) -> None:
     actual = batch_progress(batch(counts=some(running=documents), segments=totals))
@@ -162,7 +162,7 @@ NEWEST = batch(
 )
 
 
-def test_batch_at_a_transition_is_as_it_was() -> None:
+def test_batch_at_a_transition_is_in_its_state_then() -> None:
     then = transition(revision=6, committed_at=6_000, counts=some(pending=1, running=1))
     assert batch_at(NEWEST, then) == replace(
         NEWEST,
@@ -211,7 +211,7 @@ def test_batch_at_an_earlier_end_has_the_time_of_that_end() -> None:
         ({"last_ended": BatchState.STOPPED}, DatasetState.FAILED),
     ],
 )
-def test_dataset_state_is_of_its_open_batches_else_of_the_last(
+def test_dataset_state_is_of_open_batches_else_of_the_last(
     changes: dict[str, object], state: DatasetState
 ) -> None:
     assert dataset_state(dataset(batches=5, **changes)) is state

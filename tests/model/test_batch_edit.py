@@ -1,4 +1,4 @@
-"""What one call collects: revisions, counts, serials, and whether there is anything to write."""
+"""Changes of one call: revisions, counts, progress_seqs, and whether there is anything to write."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def created(documents: int = 0, *, sealed: bool = True, now: int = NOW) -> Batch
     return edit
 
 
-def tell(edit: BatchEdit, actual: Document, **said: Any) -> Document:
-    report = Report(document_id=actual.document_id, **said)
-    return edit.apply(actual, apply_report(actual, report, now=edit.now))
+def report(edit: BatchEdit, actual: Document, **fields: Any) -> Document:
+    change = Report(document_id=actual.document_id, **fields)
+    return edit.apply(actual, apply_report(actual, change, now=edit.now))
 
 
-def take(edit: BatchEdit, actual: Document, worker: str = "w1") -> Document:
+def start(edit: BatchEdit, actual: Document, worker: str = "w1") -> Document:
     return edit.apply(actual, start_attempt(actual, worker, now=edit.now))
 
 
@@ -68,38 +68,38 @@ def test_new_batch_begins_with_created_at_revision_1() -> None:
     assert edit.batch.revision == 4
 
 
-def test_transitions_of_the_batch_bear_no_document() -> None:
+def test_transitions_of_the_batch_have_no_document() -> None:
     first, *_, last = created(1).transitions
     for one in (first, last):
         assert (one.document, one.previous_state, one.previous_stage) == (None, None, None)
     assert (first.sealed, last.sealed) == (False, True)
 
 
-def test_revisions_go_on_without_a_hole() -> None:
+def test_revisions_continue_without_gaps() -> None:
     first = created(3)
     edit = begin(first.batch)
-    start = [take(edit, document_of(first, number)) for number in range(3)]
-    tell(edit, start[0], stage=Stage.WAITING)  # no transition, no revision
-    tell(edit, start[1], stage=Stage.PARSING)
+    running = [start(edit, document_of(first, number)) for number in range(3)]
+    report(edit, running[0], stage=Stage.WAITING)  # no transition, no revision
+    report(edit, running[1], stage=Stage.PARSING)
     assert [t.revision for t in edit.transitions] == [6, 7, 8, 9]
     assert edit.batch.revision == 9
 
 
-def test_document_bears_the_revision_and_time_of_its_last_transition() -> None:
+def test_document_has_revision_and_time_of_its_last_transition() -> None:
     first = created(2)
     edit = begin(first.batch, now=NOW + 5)
-    after = take(edit, document_of(first, 1))
+    after = start(edit, document_of(first, 1))
     assert (after.revision, after.updated_at) == (edit.batch.revision, NOW + 5)
     assert edit.changed == {"doc-1": after}
     assert edit.transitions[-1].document == after
 
 
-def test_transition_tells_where_the_document_came_from() -> None:
+def test_transition_has_previous_state_and_stage_of_document() -> None:
     first = created(1)
     edit = begin(first.batch)
-    start = take(edit, document_of(first))
-    report = Report(document_id="doc-0", stage=Stage.CLEANING)
-    edit.apply(start, apply_report(start, report, now=NOW), event_at=123)
+    running = start(edit, document_of(first))
+    cleaning = Report(document_id="doc-0", stage=Stage.CLEANING)
+    edit.apply(running, apply_report(running, cleaning, now=NOW), event_at=123)
     started, entered = edit.transitions
     assert (started.previous_state, started.previous_stage) == (
         DocumentState.PENDING,
@@ -112,7 +112,7 @@ def test_transition_tells_where_the_document_came_from() -> None:
     assert (started.event_at, entered.event_at) == (None, 123)
 
 
-def test_registered_document_comes_from_nowhere() -> None:
+def test_registered_document_has_no_previous_state() -> None:
     registered = created(1).transitions[1]
     assert (registered.previous_state, registered.previous_stage) == (None, None)
 
@@ -126,9 +126,9 @@ def test_counts_in_every_transition_add_up() -> None:
         DocumentCounts(pending=3),
     ]
     edit = begin(first.batch)
-    one, two, three = (take(edit, document_of(first, number)) for number in range(3))
-    tell(edit, one, stage=Stage.COMPLETED)
-    tell(edit, two, error=ERROR)
+    one, two, three = (start(edit, document_of(first, number)) for number in range(3))
+    report(edit, one, stage=Stage.COMPLETED)
+    report(edit, two, error=ERROR)
     edit.apply(three, pause(three, now=NOW))
     assert [t.counts for t in edit.transitions] == [
         DocumentCounts(pending=2, running=1),
@@ -141,7 +141,7 @@ def test_counts_in_every_transition_add_up() -> None:
     assert edit.batch.counts == edit.transitions[-1].counts
 
 
-def test_all_transitions_of_a_call_share_its_mark_and_time() -> None:
+def test_transitions_of_a_call_share_write_id_and_time() -> None:
     edit = created(3, now=NOW)
     assert {(t.write_id, t.committed_at) for t in edit.transitions} == {(1, NOW)}
 
@@ -149,17 +149,17 @@ def test_all_transitions_of_a_call_share_its_mark_and_time() -> None:
 def test_time_never_falls_behind_the_batch() -> None:
     first = created(1, now=NOW)
     edit = begin(first.batch, now=NOW - 1_000)
-    after = take(edit, document_of(first))
+    after = start(edit, document_of(first))
     assert edit.now == edit.batch.updated_at == after.updated_at == NOW
     assert after.processing_started_at == NOW
 
 
-def test_nothing_said_leaves_nothing_to_write() -> None:
+def test_edit_without_changes_has_nothing_to_write() -> None:
     assert not begin(created(1).batch).dirty
 
 
 @pytest.mark.parametrize(
-    ("said", "outcome"),
+    ("fields", "outcome"),
     [
         ({"stage": Stage.CLEANING}, ReportOutcome.DUPLICATE),
         ({"stage": Stage.PARSING}, ReportOutcome.OVERTAKEN),
@@ -168,42 +168,42 @@ def test_nothing_said_leaves_nothing_to_write() -> None:
         ({}, ReportOutcome.DUPLICATE),
     ],
 )
-def test_report_that_brings_nothing_leaves_nothing_to_write(
-    said: dict[str, Any], outcome: ReportOutcome
+def test_report_without_news_has_nothing_to_write(
+    fields: dict[str, Any], outcome: ReportOutcome
 ) -> None:
     first = created(1)
-    at_work = tell(
+    at_work = report(
         first,
         document_of(first),
         stage=Stage.CLEANING,
         progress=Progress(completed_segments=4, total_segments=9),
     )
     edit = begin(first.batch)
-    change = apply_report(at_work, Report(document_id="doc-0", **said), now=NOW)
+    change = apply_report(at_work, Report(document_id="doc-0", **fields), now=NOW)
     assert change.outcome is outcome
     assert edit.apply(at_work, change) is at_work
     assert (edit.dirty, edit.changed, edit.progress_seqs) == (False, {}, {})
     assert edit.batch == first.batch
 
 
-def test_moves_that_do_nothing_leave_nothing_to_write() -> None:
+def test_moves_without_effect_have_nothing_to_write() -> None:
     first = created(1)
-    start = take(first, document_of(first))
+    running = start(first, document_of(first))
     edit = begin(first.batch)
-    for change in (start_attempt(start, "w1", now=NOW), resume(start), retry(start)):
-        edit.apply(start, change)
+    for change in (start_attempt(running, "w1", now=NOW), resume(running), retry(running)):
+        edit.apply(running, change)
     edit.seal()
     assert not edit.dirty
     assert edit.batch == first.batch
 
 
-def test_batch_ends_with_its_last_document_and_opens_with_a_retry() -> None:
+def test_batch_ends_with_last_document_and_reopens_with_retry() -> None:
     first = created(2)
     assert first.batch.ended_at is None
     edit = begin(first.batch, now=NOW + 1)
-    tell(edit, document_of(first, 0), stage=Stage.COMPLETED)
+    report(edit, document_of(first, 0), stage=Stage.COMPLETED)
     assert edit.batch.ended_at is None
-    failed = tell(edit, document_of(first, 1), error=ERROR)
+    failed = report(edit, document_of(first, 1), error=ERROR)
     assert edit.batch.ended_at == NOW + 1
     again = begin(edit.batch, now=NOW + 2)
     waiting = again.apply(failed, retry(failed))
@@ -212,17 +212,17 @@ def test_batch_ends_with_its_last_document_and_opens_with_a_retry() -> None:
     assert again.batch.ended_at == NOW + 2
 
 
-def test_batch_that_is_not_sealed_does_not_end() -> None:
+def test_unsealed_batch_does_not_end() -> None:
     first = created(1, sealed=False)
     edit = begin(first.batch, now=NOW + 1)
-    tell(edit, document_of(first), stage=Stage.COMPLETED)
+    report(edit, document_of(first), stage=Stage.COMPLETED)
     assert edit.batch.ended_at is None
     sealing = begin(edit.batch, now=NOW + 2)
     sealing.seal()
     assert (sealing.batch.sealed, sealing.batch.ended_at) == (True, NOW + 2)
 
 
-def test_empty_batch_ends_as_it_is_sealed() -> None:
+def test_empty_batch_ends_when_it_is_sealed() -> None:
     assert created(0).batch.ended_at == NOW
 
 
@@ -232,13 +232,13 @@ def test_sealing_twice_is_one_transition() -> None:
     assert [t.kind for t in edit.transitions] == [Kind.CREATED, Kind.SEALED]
 
 
-def test_counters_alone_take_a_serial_and_no_revision() -> None:
+def test_counters_alone_take_a_progress_seq_and_no_revision() -> None:
     first = created(2)
     edit = begin(first.batch)
     one, two = document_of(first, 0), document_of(first, 1)
-    one = tell(edit, one, progress=Progress(completed_segments=1, total_segments=9))
-    two = tell(edit, two, progress=Progress(completed_segments=2))
-    one = tell(edit, one, progress=Progress(completed_segments=3))
+    one = report(edit, one, progress=Progress(completed_segments=1, total_segments=9))
+    two = report(edit, two, progress=Progress(completed_segments=2))
+    one = report(edit, one, progress=Progress(completed_segments=3))
     assert edit.transitions == []
     assert (edit.dirty, edit.changed) == (True, {"doc-0": one, "doc-1": two})
     assert edit.progress_seqs == {"doc-0": 3, "doc-1": 2}
@@ -249,17 +249,17 @@ def test_counters_alone_take_a_serial_and_no_revision() -> None:
     assert (segments.completed, segments.total, segments.unknown) == (5, 9, 1)
 
 
-def test_counters_inside_a_transition_take_no_serial() -> None:
+def test_counters_of_a_transition_take_no_progress_seq() -> None:
     first = created(1)
     edit = begin(first.batch)
-    tell(edit, document_of(first), stage=Stage.INDEXING, progress=Progress(completed_segments=4))
+    report(edit, document_of(first), stage=Stage.INDEXING, progress=Progress(completed_segments=4))
     assert (edit.progress_seqs, edit.batch.progress_seq) == ({}, 0)
     assert edit.batch.segments.completed == 4
 
 
-def test_another_attempt_takes_its_counters_out_of_the_batch() -> None:
+def test_retry_subtracts_the_counters_from_the_batch() -> None:
     first = created(1)
-    done = tell(
+    done = report(
         first,
         document_of(first),
         stage=Stage.COMPLETED,
@@ -273,16 +273,16 @@ def test_another_attempt_takes_its_counters_out_of_the_batch() -> None:
 
 def test_document_may_change_in_the_call_that_registers_it() -> None:
     edit = created(1)
-    after = take(edit, document_of(edit))
+    after = start(edit, document_of(edit))
     assert edit.changed["doc-0"] == after
     assert [t.kind for t in edit.transitions][-1] is Kind.STARTED
 
 
 def test_refused_edit_leaves_the_batch_as_it_was() -> None:
     first = created(1)
-    cache = first.batch
-    edit = begin(cache)
-    done = tell(edit, document_of(first), stage=Stage.COMPLETED)
+    before = first.batch
+    edit = begin(before)
+    done = report(edit, document_of(first), stage=Stage.COMPLETED)
     with pytest.raises(StagecastError):
-        tell(edit, done, error=ERROR)
-    assert first.batch is edit.before is cache
+        report(edit, done, error=ERROR)
+    assert first.batch is edit.before is before

@@ -1,4 +1,4 @@
-"""The counters of a report: they never fall, and are kept with whatever else is news."""
+"""The counters of a report: they never decrease, and are accepted with any other change."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def received(completed: int, total: int | None, **more: Any) -> Report:
         ((7, None), (7, 7), APPLIED, (7, 7)),
         ((7, None), (6, None), OVERTAKEN, (7, None)),
         ((7, None), (6, 10), APPLIED, (7, 10)),  # each counter by itself
-        ((7, 10), (8, None), APPLIED, (8, 10)),  # a total that is left out stays
+        ((7, 10), (8, None), APPLIED, (8, 10)),  # an omitted total stays
         ((7, 10), (7, None), DUPLICATE, (7, 10)),
         ((7, 10), (10, 10), APPLIED, (10, 10)),
         ((7, 10), (7, 12), APPLIED, (7, 12)),
         ((7, 10), (8, 9), APPLIED, (8, 10)),
         ((7, 10), (6, 12), APPLIED, (7, 12)),
         ((7, 10), (6, 9), OVERTAKEN, (7, 10)),
-        ((5, 5), (8, None), APPLIED, (8, 8)),  # a higher total is still under way
+        ((5, 5), (8, None), APPLIED, (8, 8)),  # a report of the higher total is late
         ((7, 10), (7, 0), OVERTAKEN, (7, 10)),
         ((0, 10), (0, 10), DUPLICATE, (0, 10)),
     ],
 )
 @pytest.mark.parametrize("state", [PENDING, RUNNING, PAUSED])
-def test_counters_never_fall(
+def test_counters_never_decrease(
     state: DocumentState,
     known: tuple[int, int | None],
     reported: tuple[int, int | None],
@@ -72,7 +72,7 @@ def test_counters_never_fall(
     assert change.document == replace(before, progress=counted(*after))
 
 
-def test_counters_lead_to_the_same_end_in_whatever_order_they_arrive() -> None:
+def test_order_of_counter_reports_does_not_matter() -> None:
     reports = [received(3, 5), received(6, 10), received(8, None), received(2, None)]
     for order in itertools.permutations(reports):
         after = document_in(RUNNING)
@@ -90,7 +90,7 @@ def test_counters_lead_to_the_same_end_in_whatever_order_they_arrive() -> None:
         ({"stage": Stage.INDEXING, "error": ERROR}, Kind.FAILED),
     ],
 )
-def test_stage_counters_and_error_of_one_report_are_one_transition(
+def test_all_parts_of_one_report_are_one_transition(
     more: dict[str, object], kind: TransitionKind
 ) -> None:
     before = document_in(RUNNING, Stage.SPLITTING, progress=COUNTED)
@@ -102,7 +102,7 @@ def test_stage_counters_and_error_of_one_report_are_one_transition(
 @pytest.mark.parametrize(
     ("stage", "reported", "outcome", "after"),
     [
-        (Stage.INDEXING, FEWER, APPLIED, COUNTED),  # the stage is news, the counters are not
+        (Stage.INDEXING, FEWER, APPLIED, COUNTED),  # the stage is new, the counters are not
         (Stage.SPLITTING, MORE, APPLIED, MORE),
         (Stage.PARSING, MORE, APPLIED, MORE),
         (Stage.PARSING, COUNTED, OVERTAKEN, COUNTED),
@@ -110,7 +110,7 @@ def test_stage_counters_and_error_of_one_report_are_one_transition(
         (Stage.SPLITTING, COUNTED, DUPLICATE, COUNTED),
     ],
 )
-def test_part_of_a_report_that_is_news_is_kept(
+def test_new_part_of_a_report_is_applied(
     stage: Stage, reported: Progress, outcome: ReportOutcome, after: Progress
 ) -> None:
     before = document_in(RUNNING, Stage.SPLITTING, progress=COUNTED)

@@ -1,4 +1,4 @@
-"""Ids look as promised, whether callers or stagecast made them."""
+"""Formats of ids, given by callers or generated."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_batch_id_is_the_time_in_utc_and_six_digits() -> None:
 
 
 @pytest.mark.parametrize("timezone", ["Pacific/Auckland", "America/St_Johns"])
-def test_batch_id_is_the_same_wherever_the_server_stands(
+def test_batch_id_does_not_depend_on_the_time_zone(
     timezone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", timezone)
     assert make_batch_id(MOMENT_US).startswith("20261122093015")
 
 
-def test_last_microsecond_of_a_second_is_not_the_next_second() -> None:
+def test_batch_id_does_not_round_up_to_the_next_second() -> None:
     second = MOMENT_US - MOMENT_US % 1_000_000
     assert make_batch_id(second).startswith("20261122093015")
     assert make_batch_id(second + 999_999).startswith("20261122093015")
@@ -40,7 +40,7 @@ def test_last_microsecond_of_a_second_is_not_the_next_second() -> None:
 
 
 @given(now=moments)
-def test_batch_id_is_twenty_digits_that_a_caller_may_give(now: int) -> None:
+def test_batch_id_is_20_digits_and_a_valid_id(now: int) -> None:
     made = make_batch_id(now)
     assert re.fullmatch(r"[0-9]{20}", made)
     assert BATCH_ID.fullmatch(made)
@@ -52,9 +52,9 @@ def test_batch_ids_sort_by_the_second(earlier: int, later: int) -> None:
         assert make_batch_id(earlier) < make_batch_id(later)
 
 
-def test_batch_ids_of_one_moment_differ() -> None:
+def test_batch_ids_of_the_same_time_differ() -> None:
     made = {make_batch_id(MOMENT_US) for _ in range(100)}
-    assert len(made) > 90, "chance may repeat one, hardly ten"
+    assert len(made) > 90, "a few may repeat by chance"
 
 
 def test_document_id_is_a_random_uuid() -> None:
@@ -65,7 +65,7 @@ def test_document_id_is_a_random_uuid() -> None:
 
 
 @given(number=st.uuids())
-def test_uuid_is_canonical_in_lower_case_however_it_was_written(number: uuid.UUID) -> None:
+def test_canonical_uuid_is_in_lower_case(number: uuid.UUID) -> None:
     text = str(number)
     assert canonical_uuid(text) == text
     assert canonical_uuid(text.upper()) == text
@@ -77,7 +77,7 @@ def test_uuid_is_canonical_in_lower_case_however_it_was_written(number: uuid.UUI
     ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
     ids=["nil", "max"],
 )
-def test_uuid_of_no_version_is_one(text: str) -> None:
+def test_uuid_without_version_is_valid(text: str) -> None:
     assert canonical_uuid(text) == text
 
 
@@ -106,10 +106,10 @@ def test_uuid_of_no_version_is_one(text: str) -> None:
         *("grows_in_lower_case", "nul"),
     ],
 )
-def test_anything_else_is_no_uuid(text: str) -> None:
+def test_other_text_is_an_invalid_uuid(text: str) -> None:
     assert canonical_uuid(text) is None
 
 
-def test_no_foreign_character_passes_for_a_digit_of_a_uuid() -> None:
-    foreign = (chr(code) for code in range(128, 0x20000))  # all that have cases
+def test_non_ascii_character_is_not_a_uuid_digit() -> None:
+    foreign = (chr(code) for code in range(128, 0x20000))  # includes all with upper and lower case
     assert [each for each in foreign if canonical_uuid(each + UUID[1:]) is not None] == []

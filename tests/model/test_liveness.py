@@ -1,4 +1,4 @@
-"""When silence counts, and the orders for workers: each cell stated."""
+"""Timeouts of documents and orders to workers: every combination."""
 
 from __future__ import annotations
 
@@ -41,13 +41,15 @@ def test_any_other_attempt_is_to_be_dropped(state: DocumentState, attempt: int) 
     assert order_for(document_in(state, attempt=3), attempt) is WorkerOrder.DROP
 
 
-def test_document_that_is_not_there_is_to_be_dropped() -> None:
+def test_missing_document_is_to_be_dropped() -> None:
     assert order_for(None, 0) is WorkerOrder.DROP
 
 
 @pytest.mark.parametrize("state", _STATE)
 @pytest.mark.parametrize("stalled", [False, True])
-def test_only_what_waits_or_runs_is_timed(state: DocumentState, stalled: bool) -> None:
+def test_only_pending_and_running_documents_have_a_timeout(
+    state: DocumentState, stalled: bool
+) -> None:
     timed = {_STATE.PENDING: (90, 0), _STATE.RUNNING: (60, 20)}
     spans = {"start_after_us": 90, "stall_after_us": 60, "fail_after_us": 20}
     assert timeout_us(state, stalled, **spans) == timed.get(state, (0, 0))[stalled]
@@ -65,7 +67,7 @@ def test_only_what_waits_or_runs_is_timed(state: DocumentState, stalled: bool) -
     ],
     ids=["heard", "later_grace", "earlier_grace", "ahead", "ahead_after_grace", "set_back"],
 )
-def test_deadline_counts_from_the_last_sign_of_life_or_the_grace(
+def test_deadline_is_from_last_sign_of_life_or_grace(
     heard_at: int, now: int, grace_from: int, at: int
 ) -> None:
     assert deadline(_timer(heard_at, 60), now=now, grace_from=grace_from) == at
@@ -84,7 +86,7 @@ def _timer(heard_at: int, timeout: int) -> Timer:
     )
 
 
-def test_silent_document_stalls_first_and_is_lost_then() -> None:
+def test_silent_document_stalls_and_is_lost_later() -> None:
     running = document_in(_STATE.RUNNING)
     stalled = give_up(running, now=10_000)
     assert stalled.kind is TransitionKind.STALLED
@@ -94,7 +96,7 @@ def test_silent_document_stalls_first_and_is_lost_then() -> None:
     assert lost.document.error.reason == "WORKER_LOST"
 
 
-def test_document_that_is_never_started_stalls_and_never_fails() -> None:
+def test_document_not_started_stalls_and_never_fails() -> None:
     stalled = give_up(document_in(_STATE.PENDING), now=10_000)
     assert (stalled.kind, stalled.document.state) == (TransitionKind.STALLED, _STATE.PENDING)
     assert give_up(stalled.document, now=20_000).document is stalled.document
@@ -103,16 +105,16 @@ def test_document_that_is_never_started_stalls_and_never_fails() -> None:
 @pytest.mark.parametrize(
     "state", [state for state in _STATE if state not in (_STATE.PENDING, _STATE.RUNNING)]
 )
-def test_what_neither_waits_nor_runs_is_not_given_up(state: DocumentState) -> None:
+def test_other_documents_do_not_time_out(state: DocumentState) -> None:
     document = document_in(state)
     assert give_up(document, now=10_000).document is document
 
 
 @pytest.mark.parametrize(
-    ("stall_after_us", "as_one"),
+    ("stall_after_us", "interval"),
     [(0, 0), (1_000_000, 50_000), (20_000_000, 1_000_000), (300_000_000, 1_000_000)],
 )
-def test_signs_of_life_count_as_one_within_a_second_or_a_twentieth(
-    stall_after_us: int, as_one: int
+def test_signs_of_life_coalesce_within_1_s_or_a_twentieth(
+    stall_after_us: int, interval: int
 ) -> None:
-    assert coalesce_us(stall_after_us) == as_one
+    assert coalesce_us(stall_after_us) == interval

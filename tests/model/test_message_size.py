@@ -1,4 +1,4 @@
-"""The bound of a record's size is never below what the record takes in a message."""
+"""The size bound of a record is never below its encoded size."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ around_documents = st.fixed_dictionaries(
 
 
 def largest(text: str, labels: int) -> Document:
-    """Return a document in which everything takes as many bytes as it can, with such texts."""
+    """Return a document with all fields at their maximum size and these texts."""
     return builders.document(
         batch_id=text,
         document_id=text,
@@ -118,11 +118,11 @@ def transition(document: Document | None, around: dict[str, Any]) -> Transition:
 @example(document=largest("", labels=32))
 @example(document=largest("🙂", labels=32))
 @example(document=largest("🙂" * 5_000, labels=32))
-def test_document_takes_no_more_than_its_bound(document: Document) -> None:
+def test_document_is_not_larger_than_its_bound(document: Document) -> None:
     message = to_document(document)
     assert message.ByteSize() <= size_bound(document)
     framed = pb.Snapshot(documents=[message]).ByteSize()
-    assert framed <= size_bound(document), "its tag and length are in the bound as well"
+    assert framed <= size_bound(document), "the bound includes its tag and length"
 
 
 @given(document=documents, around=around_documents)
@@ -130,18 +130,18 @@ def test_document_takes_no_more_than_its_bound(document: Document) -> None:
 @example(document=largest("", labels=32), around=AROUND_LARGEST)
 @example(document=largest("🙂", labels=32), around=AROUND_LARGEST)
 @example(document=largest("🙂" * 5_000, labels=32), around=AROUND_LARGEST)
-def test_transition_takes_no_more_than_the_bound_of_its_document(
+def test_transition_is_not_larger_than_bound_of_its_document(
     document: Document, around: dict[str, Any]
 ) -> None:
     message = to_transition(transition(document, around))
     assert message.ByteSize() <= size_bound(document)
     framed = pb.WatchBatchResponse(transitions=[message]).ByteSize()
-    assert framed <= size_bound(document), "its tag and length are in the bound as well"
+    assert framed <= size_bound(document), "the bound includes its tag and length"
 
 
 @given(around=around_documents)
 @example(around=AROUND_LARGEST)
-def test_transition_of_the_batch_takes_no_more_than_the_bound_of_none(
+def test_transition_of_batch_is_not_larger_than_bound_of_none(
     around: dict[str, Any],
 ) -> None:
     message = to_transition(transition(None, around))
@@ -149,5 +149,5 @@ def test_transition_of_the_batch_takes_no_more_than_the_bound_of_none(
 
 
 @given(document=documents)
-def test_bound_is_near_enough_to_fill_messages(document: Document) -> None:
+def test_bound_is_tight_enough_to_fill_messages(document: Document) -> None:
     assert size_bound(document) <= 4 * to_document(document).ByteSize() + 512

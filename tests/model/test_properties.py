@@ -1,4 +1,4 @@
-"""Whatever happens to a few documents in whatever order, the promises of the model hold."""
+"""Invariants of the model hold after any sequence of calls on a few documents."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.builders import ERROR, NOW, OTHER_ERROR, batch, register_documents
 DOCUMENTS = 3
 
 numbers = st.integers(0, DOCUMENTS - 1)
-# What the wire lets through: no more segments complete than there are, no error with COMPLETED.
+# What `wire` accepts: not more completed segments than the total, no error with COMPLETED.
 stages = st.none() | st.sampled_from(Stage)
 errors = st.sampled_from([None, None, None, ERROR, OTHER_ERROR])
 counters = st.none() | st.builds(
@@ -51,7 +51,7 @@ counters = st.none() | st.builds(
     st.none() | st.integers(0, 5),
 )
 attempts = st.sampled_from(["any", "any", "current", "last", "next"])
-said = st.fixed_dictionaries(
+reports = st.fixed_dictionaries(
     {"number": numbers, "attempt": attempts, "stage": stages, "progress": counters, "error": errors}
 ).filter(lambda news: news["error"] is None or news["stage"] is not Stage.COMPLETED)
 
@@ -73,9 +73,9 @@ LEFT = {
 
 
 class Ingestion(RuleBasedStateMachine):
-    """One batch; every rule is a call with an edit of its own, and one that is refused is dropped.
+    """One batch; every rule is a call with an edit of its own, which is dropped if it is refused.
 
-    `documents` are as they are stored, `log` is every transition so far.
+    `documents` are the stored ones, `log` has all transitions so far.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Ingestion(RuleBasedStateMachine):
         self.clock = NOW
         self.calls = 0
 
-    # What may happen.
+    # Calls.
 
     @initialize(count=numbers)
     def create(self, count: int) -> None:
@@ -96,7 +96,7 @@ class Ingestion(RuleBasedStateMachine):
         self.save(edit)
 
     @rule(by=st.integers(-3, 9))
-    def let_time_pass(self, by: int) -> None:
+    def advance_clock(self, by: int) -> None:
         self.clock += by
 
     @precondition(lambda self: len(self.documents) < DOCUMENTS and not self.batch.sealed)
@@ -113,7 +113,7 @@ class Ingestion(RuleBasedStateMachine):
         self.save(edit)
 
     @rule(number=numbers, worker=st.sampled_from(["w1", "w2"]))
-    def take(self, number: int, worker: str) -> None:
+    def start(self, number: int, worker: str) -> None:
         if number < len(self.documents):
             edit, actual = self.begin(), self.documents[number]
             edit.apply(actual, start_attempt(actual, worker, now=edit.now))
@@ -126,22 +126,22 @@ class Ingestion(RuleBasedStateMachine):
             edit.apply(actual, MOVES[move](actual, edit.now))
             self.save(edit)
 
-    @rule(news=said)
+    @rule(news=reports)
     def report(self, news: dict[str, Any]) -> None:
         self.report_together([news])
 
-    @rule(many=st.lists(said, min_size=2, max_size=4))
+    @rule(many=st.lists(reports, min_size=2, max_size=4))
     def report_together(self, many: list[dict[str, Any]]) -> None:
-        reports = [self.report_of(**news) for news in many if news["number"] < len(self.documents)]
+        known = [self.report_of(**news) for news in many if news["number"] < len(self.documents)]
         edit = self.begin()
         actual = list(self.documents)
         try:
-            for number, report in reports:
-                actual[number] = self.tell(edit, actual[number], report)
+            for number, report in known:
+                actual[number] = self.apply(edit, actual[number], report)
         except StagecastError:
-            return  # nothing was saved; the invariants look at what is stored
+            return  # nothing was saved; the invariants check the stored state
         self.save(edit)
-        for number, report in reports[-1:]:
+        for number, report in known[-1:]:
             self.check_repeat(number, report)
 
     def report_of(self, *, number: int, attempt: str, **news: Any) -> tuple[int, Report]:
@@ -149,7 +149,7 @@ class Ingestion(RuleBasedStateMachine):
         named = {"any": 0, "current": current, "last": current - 1, "next": current + 1}[attempt]
         return number, Report(document_id=f"doc-{number}", attempt=named, **news)
 
-    def tell(self, edit: BatchEdit, before: Document, report: Report) -> Document:
+    def apply(self, edit: BatchEdit, before: Document, report: Report) -> Document:
         change = apply_report(before, report, now=edit.now)
         changed = change.document != before
         assert changed == (change.outcome is ReportOutcome.APPLIED)
@@ -184,7 +184,7 @@ class Ingestion(RuleBasedStateMachine):
         self.batch = edit.batch
 
     def check_log(self, edit: BatchEdit) -> None:
-        """Each transition starts where the one before left its document."""
+        """Check that each transition continues from the state before it."""
         latest = dict(enumerate(self.documents))
         for transition in edit.transitions:
             after = transition.document
@@ -199,7 +199,7 @@ class Ingestion(RuleBasedStateMachine):
             assert transition.write_id == self.calls
         self.log += edit.transitions
 
-    # What holds after every call.
+    # Invariants after every call.
 
     @invariant()
     def counts_are_those_of_the_documents(self) -> None:
@@ -208,11 +208,11 @@ class Ingestion(RuleBasedStateMachine):
 
     @invariant()
     def segments_are_those_of_the_documents(self) -> None:
-        reported = [actual.progress for actual in self.documents]
+        progress = [actual.progress for actual in self.documents]
         assert self.batch.segments == SegmentTotals(
-            completed=sum(one.completed_segments for one in reported),
-            total=sum(one.total_segments or 0 for one in reported),
-            unknown=sum(one.total_segments is None for one in reported),
+            completed=sum(one.completed_segments for one in progress),
+            total=sum(one.total_segments or 0 for one in progress),
+            unknown=sum(one.total_segments is None for one in progress),
         )
 
     @invariant()
@@ -221,7 +221,7 @@ class Ingestion(RuleBasedStateMachine):
         assert revisions == list(range(1, self.batch.revision + 1))
 
     @invariant()
-    def commit_times_never_fall(self) -> None:
+    def commit_times_never_decrease(self) -> None:
         assert all(one.committed_at <= two.committed_at for one, two in pairwise(self.log))
 
     @invariant()
@@ -230,12 +230,12 @@ class Ingestion(RuleBasedStateMachine):
         assert (self.batch.ended_at is not None) == (self.batch.sealed and done)
 
     @invariant()
-    def batch_is_as_its_last_transition_says(self) -> None:
+    def batch_matches_its_last_transition(self) -> None:
         if self.log:
             assert batch_at(self.batch, self.log[-1]) == self.batch
 
     @invariant()
-    def documents_are_sound(self) -> None:
+    def documents_are_consistent(self) -> None:
         for actual in self.documents:
             check_state(actual)
             check_times(actual, self.batch.updated_at)

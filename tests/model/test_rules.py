@@ -1,4 +1,4 @@
-"""The transition table of the design, cell by cell, and what every move does to a document."""
+"""The transition table, cell by cell, and the effect of every move on a document."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Kind = TransitionKind
 STAGES: dict[str, Stage] = {stage.name[0]: stage for stage in Stage if stage is not Stage.COMPLETED}
 STAGES["D"] = Stage.COMPLETED  # done; C is CLEANING
 
-# Rows: where the document is (state, stage; every one at 4 of 10 segments).
-#   UNTAKEN is PAUSED before anybody took it, STALLED is RUNNING, OVERDUE is PENDING and stalled.
-#   FAILED failed with the error that the report brings, FAILED' with another one.
-# Columns: what the report says.
+# Rows: the document (state, stage; each with 4 of 10 segments).
+#   UNTAKEN: PAUSED before a worker started it; STALLED: RUNNING; OVERDUE: PENDING and stalled.
+#   FAILED: with the error of the report; FAILED': with another error.
+# Columns: the report.
 #   W P C S I D   stage WAITING, PARSING, CLEANING, SPLITTING, INDEXING, COMPLETED
-#   e eW … eI     an error; an error and a stage (with COMPLETED the wire refuses it)
+#   e eW … eI     an error; an error and a stage (`wire` refuses COMPLETED with an error)
 #   > = <         5, 4, 3 of 10 segments
-# Cells: what comes of it.
+# Cells: the outcome.
 #   =             DUPLICATE, nothing changes       <   OVERTAKEN, nothing changes
 #   X             refused, ILLEGAL_TRANSITION
 #   rS pS         STAGE_ENTERED: RUNNING or PAUSED in that stage
@@ -140,7 +140,7 @@ def cells(table: str) -> list[object]:
 
 
 def test_table_has_a_row_and_a_column_for_every_stage() -> None:
-    assert len(STAGES) == len(Stage)  # no two begin with the same letter
+    assert len(STAGES) == len(Stage)  # initial letters are unique
     head, *rows = (line.split() for line in TABLE.splitlines() if line)
     assert set(STAGES) <= set(head)
     for state in ("RUNNING", "PAUSED", "STALLED", "FAILED", "STOPPED"):
@@ -148,7 +148,9 @@ def test_table_has_a_row_and_a_column_for_every_stage() -> None:
 
 
 @pytest.mark.parametrize(("start", "column", "cell"), cells(TABLE))
-def test_report_does_what_the_table_says(start: tuple[str, str], column: str, cell: str) -> None:
+def test_report_has_the_outcome_of_the_table(
+    start: tuple[str, str], column: str, cell: str
+) -> None:
     before = situation(*start)
     if cell == "X":
         with pytest.raises(IllegalTransition):
@@ -164,7 +166,7 @@ def test_report_does_what_the_table_says(start: tuple[str, str], column: str, ce
     assert (change.kind, after.state, after.stage) == expected_move(cell, before)
     assert after.progress == (MORE if cell.endswith("+") else COUNTED)
     assert after.error == (ERROR if cell.startswith("f") else None)
-    # Counters are no sign that somebody has taken it.
+    # Counters do not mean that a worker has started it.
     assert after.stalled == (start[0] == "OVERDUE" and change.kind is None)
     assert (after.attempt, after.worker) == (before.attempt, before.worker)
 
@@ -181,10 +183,10 @@ def expected_move(
     return Kind.STAGE_ENTERED, ENTERED[cell[0]], STAGES[cell[1]]
 
 
-# What is asked of a document, in the situations of the table above.
-#   worker w1 has every document that was taken; `same` is its StartAttempt, `other` that of w2.
+# Moves of a document, in the situations of the table above.
+#   Worker w1 has every started document; `same` is its StartAttempt, `other` that of w2.
 #   =             nothing changes
-#   state/stage   what the document then is; ^ if a new attempt began
+#   state/stage   of the document afterwards; ^ with a new attempt
 MOVES = """
               same         other        pause     resume     stop       retry        stall      recover    lose
 
@@ -218,17 +220,19 @@ REQUESTED: dict[str, tuple[Kind, Callable[[Document], Change]]] = {
 
 
 @pytest.mark.parametrize(("start", "requested", "cell"), cells(MOVES))
-def test_move_does_what_the_table_says(start: tuple[str, str], requested: str, cell: str) -> None:
+def test_move_has_the_outcome_of_the_table(
+    start: tuple[str, str], requested: str, cell: str
+) -> None:
     before = situation(*start)
-    kind, ask = REQUESTED[requested]
-    change = ask(before)
+    kind, perform = REQUESTED[requested]
+    change = perform(before)
     after = change.document
     if cell == "=":
         assert change == Change(document=before)
         assert after is before
         return
     state, _, stage = cell.rstrip("^").partition("/")
-    # The one cell of two meanings: the worker that a stalled document has is heard from again.
+    # The only ambiguous cell: StartAttempt of the worker that has a stalled document.
     recovered = requested == "same" and start[0] == "STALLED"
     assert change.kind is (Kind.RECOVERED if recovered else kind)
     assert change.outcome is APPLIED
@@ -238,7 +242,7 @@ def test_move_does_what_the_table_says(start: tuple[str, str], requested: str, c
     assert after.attempt == before.attempt + cell.endswith("^")
 
 
-def test_registered_document_waits_for_its_first_attempt() -> None:
+def test_registered_document_is_pending_at_attempt_1() -> None:
     made = register(
         dataset_id="d",
         batch_id="b",
@@ -289,12 +293,12 @@ def times_of(actual: Document) -> dict[str, int]:
         (">", []),
     ],
 )
-def test_skipped_stages_get_the_time_at_which_they_were_left(stage: str, passed: list[str]) -> None:
+def test_skipped_stages_get_the_time_of_the_later_one(stage: str, passed: list[str]) -> None:
     after = apply_report(document(), news(stage), now=NOW).document
     assert times_of(after) == dict.fromkeys(passed, NOW)
 
 
-def test_time_of_a_stage_left_before_stays() -> None:
+def test_time_of_an_earlier_stage_stays() -> None:
     splitting = document_in(RUNNING, Stage.SPLITTING)
     assert times_of(splitting) == {ACCEPTED: 2_000, PARSED: 3_000, CLEANED: 4_000}
     after = apply_report(splitting, news("D"), now=NOW).document
@@ -313,7 +317,7 @@ def test_pause_sets_its_time_and_resume_clears_it(state: DocumentState) -> None:
     assert resume(held).document == before
 
 
-def test_stage_entered_while_paused_keeps_the_pause_and_counts_as_started() -> None:
+def test_stage_entered_while_paused_starts_and_stays_paused() -> None:
     untaken = situation("UNTAKEN", "W")
     moved = apply_report(untaken, news("P"), now=NOW).document
     assert times_of(moved) == {ACCEPTED: NOW, PAUSED_AT: 9_000}
@@ -331,29 +335,29 @@ def test_end_clears_the_time_of_the_pause(column: str, ended: str) -> None:
 def test_stop_sets_its_time_and_clears_the_pause(start: tuple[str, str]) -> None:
     before = situation(*start)
     after = stop(before, now=NOW).document
-    cache = {name: time for name, time in times_of(before).items() if name != PAUSED_AT}
-    assert times_of(after) == {**cache, STOPPED_AT: NOW}
+    remaining = {name: time for name, time in times_of(before).items() if name != PAUSED_AT}
+    assert times_of(after) == {**remaining, STOPPED_AT: NOW}
     assert (after.error, after.stalled, after.progress) == (None, False, COUNTED)
 
 
-def test_lost_document_fails_where_it_is_with_worker_lost() -> None:
+def test_lost_document_fails_in_its_stage_with_worker_lost() -> None:
     after = lose(situation("STALLED", "C"), now=NOW).document
     assert after.error is not None
     assert after.error.reason == "WORKER_LOST"
     assert times_of(after) == {ACCEPTED: 2_000, PARSED: 3_000, STOPPED_AT: NOW}
 
 
-def test_stalling_touches_nothing_but_the_flag() -> None:
+def test_stalling_changes_only_the_flag() -> None:
     running, stalled = situation("RUNNING", "C"), situation("STALLED", "C")
     assert stall(running).document == stalled
     assert recover(stalled).document == running
     assert stall(situation("PENDING", "W")).document == situation("OVERDUE", "W")
 
 
-def test_taking_a_document_sets_worker_and_start() -> None:
+def test_start_sets_worker_and_start_time() -> None:
     after = start_attempt(document(progress=MORE), "w1", now=NOW).document
     assert (after.worker, times_of(after)) == ("w1", {ACCEPTED: NOW})
-    assert after.progress == MORE  # the attempt that waited is the one that begins
+    assert after.progress == MORE  # no new attempt
 
 
 # Attempts.
@@ -379,14 +383,14 @@ def test_report_without_attempt_means_the_current_one(attempt: int) -> None:
     assert (change.outcome, change.document.stage) == (APPLIED, Stage.PARSING)
 
 
-def test_stale_attempt_tells_the_current_one() -> None:
+def test_stale_attempt_error_has_the_current_attempt() -> None:
     with pytest.raises(StaleAttempt) as refusal:
         apply_report(document(attempt=3), replace(news("P"), attempt=1), now=NOW)
     assert refusal.value.metadata["attempt"] == "3"
 
 
 @pytest.mark.parametrize("start", [("SUCCEEDED", "D"), ("FAILED", "I"), ("STOPPED", "S")])
-def test_retry_leaves_nothing_of_the_old_attempt(start: tuple[str, str]) -> None:
+def test_retry_resets_everything_of_the_old_attempt(start: tuple[str, str]) -> None:
     before = replace(situation(*start), labels={"k": "v"}, display_name="n")
     after = retry(before).document
     fresh = document(labels={"k": "v"}, display_name="n", attempt=2)
@@ -396,19 +400,19 @@ def test_retry_leaves_nothing_of_the_old_attempt(start: tuple[str, str]) -> None
 @pytest.mark.parametrize(
     "start", [("RUNNING", "I"), ("STALLED", "S"), ("PAUSED", "C"), ("FAILED", "I")]
 )
-def test_taking_over_leaves_nothing_of_the_old_attempt(start: tuple[str, str]) -> None:
+def test_start_by_another_worker_resets_everything(start: tuple[str, str]) -> None:
     after = start_attempt(situation(*start), "w2", now=NOW).document
     fresh = document(attempt=2, state=RUNNING, worker="w2", processing_started_at=NOW)
     assert replace(after, updated_at=fresh.updated_at) == fresh
 
 
-def test_error_in_other_words_is_no_repeat() -> None:
+def test_error_with_another_message_is_not_a_repeat() -> None:
     other = replace(ERROR, message="Other words.")
     with pytest.raises(IllegalTransition):
         apply_report(situation("FAILED", "P"), Report(document_id="doc-0", error=other), now=NOW)
 
 
-def test_report_that_says_nothing_is_a_sign_of_life() -> None:
+def test_empty_report_is_a_sign_of_life() -> None:
     report = Report(document_id="doc-0")
     running, stalled = situation("RUNNING", "P"), situation("STALLED", "P")
     assert apply_report(running, report, now=NOW) == Change(document=running)

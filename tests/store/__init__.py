@@ -1,4 +1,4 @@
-"""Tests of the store: the contract that all pass, and what is each one's own."""
+"""Tests of the stores: the contract suite, and tests of each one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What every store must pass, as a class whose tests use the fixtures of the class that inherits.
+"""The contract suite of all stores, as a base class.
 
-These are `store`, `clock` (its commit times) and `committed`: what it named to its `on_commit`, one
-set for each transaction.
+A subclass provides the fixtures `store`, `clock` (its commit times) and `committed`: the topics
+passed to its `on_commit`, one set for each transaction.
 """
 
 from __future__ import annotations
@@ -28,4 +28,4 @@ class StoreContract(
     TransactionsContract,
     VisibilityContract,
 ):
-    """Inherit, and give the fixtures."""
+    """Inherit, and provide the fixtures."""

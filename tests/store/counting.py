@@ -1,4 +1,4 @@
-"""A store that tells how often it is asked, and whose reads may be held up."""
+"""A store that counts its calls, and whose reads can be blocked."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class CountingStore(SqliteStore):
-    """Counts what it is asked.
+    """Counts reads and writes.
 
-    `idle` is set while there is no read, and none begins while `open` is not.
+    `idle` is set while no read runs; reads wait until `open` is set.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -25,18 +25,18 @@ class CountingStore(SqliteStore):
         self.idle = asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
-        self._under_way = 0
+        self._running = 0
 
     async def read(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
         self.reads += 1
-        self._under_way += 1
+        self._running += 1
         self.idle.clear()
         try:
             await self.open.wait()
             return await super().read(query, visible=visible)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
+            self._running -= 1
+            if not self._running:
                 self.idle.set()
 
     async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:

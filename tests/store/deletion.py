@@ -1,4 +1,4 @@
-"""What every store must do with what is deleted: it vanishes at once, and is swept in steps."""
+"""Contract of stores: deletion takes effect at once, and rows are swept in steps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def delete_dataset(store: Store, dataset_id: str = DATASET_ID) -> None:
 
 
 async def sweep(store: Store, limit: int) -> int:
-    """Sweep to the end and return in how many steps."""
+    """Sweep to the end and return the number of steps."""
     steps = 0
     while await store.write(lambda tx: tx.sweep(limit), visible=ALL):
         steps += 1
@@ -52,7 +52,7 @@ async def news_of(store: Store, after: int) -> DatasetNews:
 class DeletionContract:
     """A part of `StoreContract`."""
 
-    async def test_deleted_batch_is_found_in_no_way(self, store: Store) -> None:
+    async def test_deleted_batch_is_not_found(self, store: Store) -> None:
         made_by = Creation(fingerprint=b"x", documents=2, request_id="r1")
         batch = await create(store, documents=2, made_by=made_by)
         stays = await create(store, "stays", documents=1)
@@ -72,7 +72,7 @@ class DeletionContract:
         assert again.key > stays.key > batch.key
         assert again.revision == 3
 
-    async def test_deleted_dataset_is_found_in_no_way(self, store: Store) -> None:
+    async def test_deleted_dataset_is_not_found(self, store: Store) -> None:
         await create(store, documents=2)
         await create(store, "second")
         await create(store, dataset_id=OTHER_DATASET_ID)
@@ -97,7 +97,9 @@ class DeletionContract:
         await create(store, documents=1)
         assert (await get_dataset(store)).batches == 1
 
-    async def test_dataset_goes_on_without_the_batch(self, store: Store, clock: Clock) -> None:
+    async def test_dataset_is_updated_when_a_batch_is_deleted(
+        self, store: Store, clock: Clock
+    ) -> None:
         ended: dict[str, Batch] = {}
         for batch_id, report in (
             ("well", report_of(stage=Stage.COMPLETED)),
@@ -122,10 +124,10 @@ class DeletionContract:
         assert (dataset.batches, dataset.open_batches, dataset.pending_batches) == (0, 0, 0)
         assert clock.now_us > START_US
 
-    async def test_deletion_of_an_older_batch_changes_nothing_of_how_the_last_one_ended(
+    async def test_deletion_of_an_older_batch_keeps_last_ended(
         self, store: Store, clock: Clock
     ) -> None:
-        """Also of two that ended in one commit, which share its time."""
+        """Also with two batches that ended in one commit, at the same time."""
         end = report_of(stage=Stage.COMPLETED)
         await move(store, await create(store, "old", documents=1), (0, end))
         clock.advance(1)
@@ -135,7 +137,7 @@ class DeletionContract:
         await delete_batch(store, "old")
         assert (await get_dataset(store)).last_ended is BatchState.FAILED
 
-    async def test_news_name_what_was_removed_unless_it_is_there_again(self, store: Store) -> None:
+    async def test_news_list_removed_datasets_unless_created_again(self, store: Store) -> None:
         await create(store)
         await create(store, dataset_id=OTHER_DATASET_ID)
         start = (await news_of(store, 0)).change_seq
@@ -155,10 +157,10 @@ class DeletionContract:
         assert (await news_of(store, later.change_seq)).removed == []
         await create(store)
         assert (await news_of(store, later.change_seq)).change_seq > later.change_seq, (
-            "serials never fall"
+            "change_seq never decreases"
         )
 
-    async def test_deletion_is_told_by_the_names_that_go(
+    async def test_deletion_notifies_the_deleted_names(
         self, store: Store, committed: list[set[Topic]]
     ) -> None:
         await create(store)
@@ -173,10 +175,10 @@ class DeletionContract:
         ]
         committed.clear()
         await sweep(store, 100)
-        assert committed == [], "what is swept was told before"
+        assert committed == [], "a sweep notifies nobody"
 
     @pytest.mark.parametrize("limit", [1, 3, 1_000])
-    async def test_sweep_takes_a_few_rows_at_a_time_and_nothing_else(
+    async def test_sweep_deletes_limited_rows_of_deleted_batches_only(
         self, store: Store, limit: int
     ) -> None:
         assert await sweep(store, limit) == 0
@@ -189,19 +191,19 @@ class DeletionContract:
         await delete_batch(store)
         await delete_dataset(store, OTHER_DATASET_ID)
         again = await create(store, documents=2)
-        cache = [await everything_of(store, one) for one in (stays, again)]
+        before = [await everything_of(store, one) for one in (stays, again)]
         steps = await sweep(store, limit)
-        # Log, documents, a mark, the batch; and the dataset.
+        # Log, documents, a progress epoch, the batch; and the dataset.
         assert steps == -(-sum((9, 7, 1, 1, 4, 2, 0, 1, 1)) // limit)
         assert await sweep(store, limit) == 0
-        assert [await everything_of(store, one) for one in (stays, again)] == cache
+        assert [await everything_of(store, one) for one in (stays, again)] == before
         for key in (counting.key, counting.key + 1):
             gone = await everything_of(store, replace(stays, key=key))
             assert gone[1:] == [[], [], []]
 
 
 async def everything_of(store: Store, batch: Batch) -> list[object]:
-    """Return all that is kept of a batch, by its key."""
+    """Return everything that is stored of a batch, by its key."""
     return [
         await store.read(lambda tx: tx.find_batch(batch.dataset_id, batch.batch_id), visible=ALL),
         await get_documents(store, batch),

@@ -1,4 +1,4 @@
-"""What every store must do to let go of history: of what has ended, from its older end."""
+"""Contract of stores: the oldest history of ended batches is trimmed."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ BY_AGE = 1
 
 
 async def make_ended(store: Store, batch_id: str = BATCH_ID, documents: int = 3) -> Batch:
-    """Make a batch that has ended at this time, with 2 + 3 * documents transitions."""
+    """Create a batch that ends now, with 2 + 3 * documents transitions."""
     batch = await create(store, batch_id, documents=documents)
     moves = [(number, step) for step in (started, ended) for number in range(documents)]
     return await move(store, batch, *moves)
 
 
 async def trim(store: Store, until: int, keep: int, maximum: int = 1_000) -> list[int]:
-    """Trim to the end and return how many went in each step."""
+    """Trim to the end and return the number of deleted transitions in each step."""
     limit = HistoryLimit(ended_until=until, keep=keep)
     steps = []
     while await store.read(lambda tx: tx.has_excess(limit), visible=ALL):
         steps.append(await store.write(lambda tx: tx.trim(limit, maximum), visible=ALL))
-        assert steps[-1], "it would go on for ever"
-        assert len(steps) < 100, "it would go on for ever"
+        assert steps[-1], "it would never end"
+        assert len(steps) < 100, "it would never end"
     assert await store.write(lambda tx: tx.trim(limit, maximum), visible=ALL) == 0
     return steps
 
 
-async def cache(store: Store, batch_id: str = BATCH_ID) -> list[int]:
-    """Return which revisions the log still has."""
+async def revisions(store: Store, batch_id: str = BATCH_ID) -> list[int]:
+    """Return the revisions that the log still has."""
     return [each.revision for each in await get_log(store, await get_batch(store, batch_id))]
 
 
@@ -61,7 +61,9 @@ class HistoryContract:
     """A part of `StoreContract`."""
 
     @pytest.mark.parametrize("keep", [1, 2, 10, 11, 12])
-    async def test_newest_transitions_stay(self, store: Store, clock: Clock, keep: int) -> None:
+    async def test_newest_transitions_are_retained(
+        self, store: Store, clock: Clock, keep: int
+    ) -> None:
         whole = await get_log(store, batch := await make_ended(store))
         documents = await get_documents(store, batch)
         assert sum(await trim(store, clock.now_us, keep)) == max(0, 11 - keep)
@@ -70,7 +72,7 @@ class HistoryContract:
         assert await get_documents(store, batch) == documents
 
     @pytest.mark.parametrize("keep", [BY_AGE, 4])
-    async def test_batch_keeps_everything_until_it_has_been_over_for_so_long(
+    async def test_history_is_retained_until_the_batch_has_ended_long_ago(
         self, store: Store, clock: Clock, keep: int
     ) -> None:
         batch = await make_ended(store)
@@ -84,19 +86,19 @@ class HistoryContract:
         assert await trim(store, clock.now_us, keep) == [13 - keep]
 
     @pytest.mark.parametrize("keep", [BY_AGE, 4])
-    async def test_log_goes_on_and_is_trimmed_again(
+    async def test_log_continues_and_is_trimmed_again(
         self, store: Store, clock: Clock, keep: int
     ) -> None:
         batch = await make_ended(store)
         await trim(store, clock.now_us, keep)
         await move(store, batch, (0, retried), (0, started))
-        assert await cache(store) == [*range(12 - keep, 14)]
+        assert await revisions(store) == [*range(12 - keep, 14)]
         await move(store, batch, (0, ended))
         await trim(store, clock.now_us, keep)
-        assert await cache(store) == [*range(15 - keep, 15)]
+        assert await revisions(store) == [*range(15 - keep, 15)]
 
     @pytest.mark.parametrize("maximum", [1, 4, 7, 1_000])
-    async def test_trim_takes_a_few_transitions_at_a_time_whosever_they_are(
+    async def test_trim_is_limited_across_batches(
         self, store: Store, clock: Clock, maximum: int
     ) -> None:
         stays = await create(store, "open", documents=9)
@@ -104,10 +106,12 @@ class HistoryContract:
             await make_ended(store, batch_id, documents=2)
         steps = await trim(store, clock.now_us, keep=2, maximum=maximum)
         assert (sum(steps), len(steps)) == (18, -(-18 // maximum))
-        assert [await cache(store, each) for each in ("first", "second", "third")] == [[7, 8]] * 3
+        assert [await revisions(store, each) for each in ("first", "second", "third")] == [
+            [7, 8]
+        ] * 3
         assert len(await get_log(store, stays)) == 11
 
-    async def test_call_of_a_transition_is_known_for_as_long_as_that_is_kept(
+    async def test_write_id_is_found_while_the_transition_is_retained(
         self, store: Store, clock: Clock
     ) -> None:
         batch = await make_ended(store)
@@ -119,22 +123,22 @@ class HistoryContract:
 
         assert [await find(revision) for revision in (9, 10, 11)] == [None, call, call]
 
-    async def test_what_documents_were_is_told_right_or_not_at_all(
+    async def test_documents_as_of_a_trimmed_revision_are_refused(
         self, store: Store, clock: Clock
     ) -> None:
-        """A snapshot may be read as of a revision while the log that tells it goes."""
+        """A snapshot may be read as of a revision while its log is trimmed."""
         batch = await make_ended(store)
         before = await get_documents(store, batch)
         await move(store, batch, (2, retried), (2, ended))
         await trim(store, clock.now_us, keep=3)
-        assert await get_documents(store, batch, as_of=11) == before, "revision 11 is kept"
+        assert await get_documents(store, batch, as_of=11) == before, "revision 11 is retained"
         await trim(store, clock.now_us, keep=2)
-        with pytest.raises(StoreBusy, match=f"batch '{BATCH_ID}' was at revision 11 was let go"):
+        with pytest.raises(StoreBusy, match=f"revision 11 of batch '{BATCH_ID}' is no longer"):
             await get_documents(store, batch, as_of=11)
         now = await get_documents(store, batch)
         assert await get_documents(store, batch, as_of=13) == now
 
-    async def test_ended_batches_are_found_oldest_end_first(
+    async def test_ended_batches_are_found_earliest_end_first(
         self, store: Store, clock: Clock
     ) -> None:
         for batch_id in ("b", "a", "again", "c"):
@@ -149,7 +153,7 @@ class HistoryContract:
         assert actual == [await get_batch(store, "b")]
 
     @pytest.mark.parametrize("what", ["batch", "dataset"])
-    async def test_what_was_deleted_is_no_more_let_go(
+    async def test_deleted_batches_are_not_trimmed(
         self, store: Store, clock: Clock, what: str
     ) -> None:
         batch = await make_ended(store)

@@ -1,4 +1,4 @@
-"""What every store must do with keys."""
+"""Contract of stores: API keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.clock import Clock
 
 
 def key(number: int, **fields: Any) -> NewKey:
-    """Return a key to keep."""
+    """Return a key to add."""
     value: dict[str, Any] = {
         "prefix": f"stagecast_{number:08}",
         "digest": bytes([number]) * 32,
@@ -24,9 +24,9 @@ def key(number: int, **fields: Any) -> NewKey:
 
 
 class KeysContract:
-    """Keys are kept as they were given, and end by being revoked."""
+    """Keys are stored unchanged, and revoked."""
 
-    async def test_key_is_kept_as_it_was_given(self, store: Store, clock: Clock) -> None:
+    async def test_key_is_stored_unchanged(self, store: Store, clock: Clock) -> None:
         value = key(
             1,
             name="Grüße, 'quoted'",
@@ -43,7 +43,7 @@ class KeysContract:
             **{name: getattr(value, name) for name in NewKey.__dataclass_fields__},
         )
 
-    async def test_keys_are_listed_the_oldest_first(self, store: Store) -> None:
+    async def test_keys_are_listed_oldest_first(self, store: Store) -> None:
         def adding(number: int) -> Callable[[WriteTransaction], ApiKey]:
             return lambda tx: tx.add_key(key(number))
 
@@ -62,7 +62,7 @@ class KeysContract:
         assert first.revoked_at == revoked_at
         assert second == other
 
-    async def test_serial_changes_with_every_change_of_a_key(self, store: Store) -> None:
+    async def test_version_changes_with_every_change_of_a_key(self, store: Store) -> None:
         versions = [await store.read(lambda tx: tx.get_keys_version(), visible=ALL)]
         first = await store.write(lambda tx: tx.add_key(key(1)), visible=ALL)
         versions.append(await store.read(lambda tx: tx.get_keys_version(), visible=ALL))

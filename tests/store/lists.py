@@ -1,4 +1,4 @@
-"""What every store must list: datasets, batches, histories, and documents as they once were."""
+"""Contract of stores: lists of datasets, batches, histories, and documents as of a revision."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ListsContract:
 
     # Datasets.
 
-    async def test_datasets_are_listed_from_an_id_on(self, store: Store) -> None:
+    async def test_datasets_are_listed_after_an_id(self, store: Store) -> None:
         for name in reversed(NAMES):
             await create(store, dataset_id=name)
         for requested, after, listed in (
@@ -77,7 +77,7 @@ class ListsContract:
 
             assert await store.read(query, visible=ALL) == listed
 
-    async def test_news_of_datasets_are_those_after_a_serial(self, store: Store) -> None:
+    async def test_dataset_news_are_those_after_a_change_seq(self, store: Store) -> None:
         async def news(after: int, named: list[str] | None = None) -> tuple[int, list[str]]:
             actual = await store.read(
                 lambda tx: tx.find_dataset_news(named, after_seq=after), visible=ALL
@@ -100,11 +100,11 @@ class ListsContract:
         assert await news(start, [NAMES[1], "unknown"]) == (later, [NAMES[1]])
         assert await news(start, [NAMES[0]]) == (later, [])
         await move(store, batches[0], (0, report_of(progress=counted(1))))
-        assert await news(later) == (later, []), "counters alone are no news of a dataset"
+        assert await news(later) == (later, []), "counters alone do not change a dataset"
 
     # Batches.
 
-    async def test_heads_tell_how_far_batches_are(self, store: Store) -> None:
+    async def test_heads_have_key_revision_and_progress_seq(self, store: Store) -> None:
         names = [(DATASET_ID, "one"), (DATASET_ID, "two"), (OTHER_DATASET_ID, "one")]
         made = [
             await create(store, batch_id, dataset_id=dataset_id, documents=1)
@@ -121,7 +121,7 @@ class ListsContract:
         assert len(set(actual.values())) == 3
         assert await store.read(lambda tx: tx.find_heads([]), visible=ALL) == {}
 
-    async def test_batches_are_listed_newest_first_from_a_key_on(self, store: Store) -> None:
+    async def test_batches_are_listed_newest_first_before_a_key(self, store: Store) -> None:
         made = [
             await create(
                 store, f"b-{number}", dataset_id=(DATASET_ID, OTHER_DATASET_ID)[number % 2]
@@ -133,13 +133,13 @@ class ListsContract:
         assert await list_batches(store, DATASET_ID) == newest[::2]
         assert await list_batches(store, OTHER_DATASET_ID) == newest[1::2]
         assert await list_batches(store, "unknown") == []
-        for place, batch in enumerate(newest, 1):
-            assert await list_batches(store, before_key=batch.key) == newest[place:]
+        for index, batch in enumerate(newest, 1):
+            assert await list_batches(store, before_key=batch.key) == newest[index:]
         of_one = await list_batches(store, DATASET_ID, before_key=newest[3].key)
         assert of_one == newest[4::2]
 
     async def test_filter_by_state_agrees_with_the_model(self, store: Store) -> None:
-        """For every batch, whether each of its counts is zero or not, sealed or not."""
+        """For all combinations of zero and non-zero counts, sealed or not."""
         rng = random.Random(5)
 
         def create_all(tx: WriteTransaction) -> list[Batch]:
@@ -162,11 +162,11 @@ class ListsContract:
         assert {batch_state(batch) for batch in made} == set(BatchState)
         for size in (1, 2, 3):
             for states in itertools.combinations(BatchState, size):
-                wanted = [batch for batch in made[::-1] if batch_state(batch) in states]
-                assert await list_batches(store, states=states) == wanted
-                assert await list_batches(store, DATASET_ID, states=states) == wanted
+                matching = [batch for batch in made[::-1] if batch_state(batch) in states]
+                assert await list_batches(store, states=states) == matching
+                assert await list_batches(store, DATASET_ID, states=states) == matching
 
-    # Documents as they once were.
+    # Documents as of a revision.
 
     @pytest.mark.parametrize("seed", range(4))
     async def test_documents_as_of_a_revision_are_those_of_the_log(
@@ -181,9 +181,9 @@ class ListsContract:
             if transition.document:
                 then[transition.document.position] = transition.document
             actual = await get_documents(store, batch, as_of=transition.revision)
-            # One that has not changed since shows its newest counters.
+            # A document without later transitions has its newest counters.
             assert [
-                replace(one, progress=then[place].progress) for place, one in enumerate(actual)
+                replace(one, progress=then[index].progress) for index, one in enumerate(actual)
             ] == list(then.values())
             for one in actual:
                 logged = then[one.position].progress
@@ -191,9 +191,9 @@ class ListsContract:
         assert actual == await get_documents(store, batch)
         middle = batch.revision // 2
         whole = await get_documents(store, batch, as_of=middle)
-        for place, one in enumerate(whole, 1):
+        for index, one in enumerate(whole, 1):
             rest = await get_documents(store, batch, after_position=one.position, as_of=middle)
-            assert rest == whole[place:]
+            assert rest == whole[index:]
 
     # Histories.
 
@@ -233,11 +233,11 @@ MOVES: list[Callable[[Document, int], Any]] = [
 
 
 async def make_history(store: Store, rng: random.Random, *, calls: int = 40) -> Batch:
-    """Make a batch by random calls, of which some are refused, and return it."""
+    """Return a batch changed by random calls, some of them refused."""
     batch = await create(store, documents=3, sealed=False)
 
     def add(tx: WriteTransaction) -> None:
-        edit = tx.edit(found_again(tx))
+        edit = tx.edit(stored_batch(tx))
         register_documents(edit, 1)
         tx.save(edit)
 
@@ -255,7 +255,7 @@ async def make_history(store: Store, rng: random.Random, *, calls: int = 40) -> 
     return await get_batch(store)
 
 
-def found_again(tx: ReadTransaction) -> Batch:
+def stored_batch(tx: ReadTransaction) -> Batch:
     batch = tx.find_batch(DATASET_ID, BATCH_ID)
     assert batch is not None
     return batch

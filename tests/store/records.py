@@ -1,4 +1,4 @@
-"""What every store must keep: batches, documents, transitions, counters and counts."""
+"""Contract of stores: batches, documents, transitions, counters and counts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RecordsContract:
 
     # Round trips.
 
-    async def test_batch_comes_back_as_it_was_saved(self, store: Store, clock: Clock) -> None:
+    async def test_batch_is_loaded_as_saved(self, store: Store, clock: Clock) -> None:
         saved = await create(
             store, documents=2, labels=LABELS, stall_after_us=7, fail_after_us=2**53 + 1
         )
@@ -76,7 +76,7 @@ class RecordsContract:
         assert ended.segments == SegmentTotals(completed=3, total=4, unknown=1)
         assert ended.counts == DocumentCounts(succeeded=1, failed=1)
 
-    async def test_what_is_not_there_is_none(self, store: Store) -> None:
+    async def test_missing_records_are_none(self, store: Store) -> None:
         batch = await create(store, documents=1)
 
         def query(tx: ReadTransaction) -> list[object]:
@@ -85,13 +85,13 @@ class RecordsContract:
                 tx.find_batch(OTHER_DATASET_ID, BATCH_ID),
                 tx.find_batch(DATASET_ID, "other"),
                 tx.find_write_id(batch, 99) or None,
-                tx.find_documents(batch, ["nobody"]) or None,
+                tx.find_documents(batch, ["missing"]) or None,
                 tx.find_documents(batch, []) or None,
             ]
 
         assert await store.read(query, visible=ALL) == [None] * 6
 
-    async def test_new_document_comes_back_as_it_was_registered(self, store: Store) -> None:
+    async def test_new_document_is_loaded_as_registered(self, store: Store) -> None:
         def call(tx: WriteTransaction) -> tuple[Batch, Document]:
             edit = tx.new_batch(builders.batch(key=0), builders.creation())
             edit.create()
@@ -131,7 +131,7 @@ class RecordsContract:
             [report_of(stage=Stage.COMPLETED), lambda actual, _now: retry(actual)],
         ],
     )
-    async def test_document_comes_back_as_it_was_saved(
+    async def test_document_is_loaded_as_saved(
         self, store: Store, clock: Clock, moves: list[Move]
     ) -> None:
         batch = await create(store, documents=2)
@@ -148,9 +148,7 @@ class RecordsContract:
         saved = await store.write(call, visible=ALL)
         assert await get_documents(store, batch) == saved
 
-    async def test_transitions_come_back_as_they_were_saved(
-        self, store: Store, clock: Clock
-    ) -> None:
+    async def test_transitions_are_loaded_as_saved(self, store: Store, clock: Clock) -> None:
         batch = await create(store, documents=2)
         clock.advance(1)
 
@@ -172,7 +170,7 @@ class RecordsContract:
         kinds = " ".join(t.kind.name for t in await get_log(store, batch))
         assert kinds == "CREATED REGISTERED REGISTERED SEALED STARTED FAILED"
 
-    async def test_transition_bears_its_document_as_of_that_revision(self, store: Store) -> None:
+    async def test_transition_has_its_document_as_of_that_revision(self, store: Store) -> None:
         batch = await create(store, documents=1)
         await move(store, batch, (0, started))
         await move(store, batch, (0, report_of(progress=counted(1, 5))))
@@ -206,7 +204,7 @@ class RecordsContract:
 
     # Documents.
 
-    async def test_documents_come_in_the_order_of_registration(self, store: Store) -> None:
+    async def test_documents_are_in_the_order_of_registration(self, store: Store) -> None:
         batch = await create(store, documents=12, sealed=False)
 
         def add(tx: WriteTransaction) -> Batch:
@@ -251,20 +249,20 @@ class RecordsContract:
     async def test_documents_are_found_by_one_id_and_by_thousands(self, store: Store) -> None:
         batch = await create(store, "big", documents=3_000)
         await create(store, "other", documents=2)
-        for wanted in (["doc-7"], ["doc-7", "doc-9"], [f"doc-{n}" for n in range(3_000)]):
-            requested = [*wanted, "nobody"] if len(wanted) > 1 else wanted
+        for existing in (["doc-7"], ["doc-7", "doc-9"], [f"doc-{n}" for n in range(3_000)]):
+            requested = [*existing, "missing"] if len(existing) > 1 else existing
 
             def find(tx: ReadTransaction, requested: list[str] = requested) -> dict[str, Document]:
                 return tx.find_documents(batch, requested)
 
             actual = await store.read(find, visible=ALL)
-            assert sorted(actual) == sorted(wanted)
-            assert all(actual[name].document_id == name for name in wanted)
+            assert sorted(actual) == sorted(existing)
+            assert all(actual[name].document_id == name for name in existing)
             assert {one.batch_id for one in actual.values()} == {"big"}
 
-    # Progress and calls.
+    # Progress and write ids.
 
-    async def test_progress_is_found_by_its_serial(self, store: Store) -> None:
+    async def test_progress_is_found_by_its_progress_seq(self, store: Store) -> None:
         batch = await create(store, documents=3)
         assert await get_progress(store, batch, after_seq=0) == []
         batch = await move(store, batch, (2, report_of(progress=counted(1))))
@@ -273,7 +271,7 @@ class RecordsContract:
         batch = await move(store, batch, (2, report_of(progress=counted(4))))
         assert (batch.progress_seq, await get_batch(store)) == (3, batch)
         assert batch.segments == SegmentTotals(completed=9, total=9, unknown=2)
-        # doc-1's counters came with a transition; of doc-2 only the newest are kept.
+        # doc-1's counters came with a transition; of doc-2 only the newest are stored.
         actual = await get_progress(store, batch, after_seq=0)
         assert [(progress_seq, one.document_id, one.progress) for progress_seq, one in actual] == [
             (2, "doc-0", counted(2, 9)),
@@ -282,11 +280,11 @@ class RecordsContract:
         for after, progress_seqs in ((-1, [2, 3]), (1, [2, 3]), (2, [3]), (3, [])):
             actual = await get_progress(store, batch, after_seq=after)
             assert [progress_seq for progress_seq, _ in actual] == progress_seqs
-        await move(store, batch, (0, started))  # a transition leaves the serial
+        await move(store, batch, (0, started))  # a transition keeps the progress_seq
         [(progress_seq, one), _] = await get_progress(store, batch, after_seq=1)
         assert (progress_seq, one.state) == (2, DocumentState.RUNNING)
 
-    async def test_transitions_of_one_call_share_its_mark(self, store: Store) -> None:
+    async def test_transitions_of_one_call_share_its_write_id(self, store: Store) -> None:
         batch = await create(store, documents=2)
         await move(store, batch, (0, started), (1, started))
         await move(store, batch, (0, report_of(stage=Stage.PARSING)))
@@ -300,7 +298,7 @@ class RecordsContract:
 
     # Datasets.
 
-    async def test_dataset_counts_are_kept_over_several_batches(self, store: Store) -> None:
+    async def test_dataset_counts_are_sums_over_its_batches(self, store: Store) -> None:
         one = await create(store, "one", documents=3)
         assert await get_dataset(store) == builders.dataset(
             batches=1,
@@ -327,7 +325,7 @@ class RecordsContract:
         await move(store, one, (1, report_of(error=ERROR)))
         assert dataset_state(await get_dataset(store)) is DatasetState.FAILED
 
-    async def test_datasets_are_listed_in_the_order_of_their_ids(self, store: Store) -> None:
+    async def test_datasets_are_listed_ordered_by_id(self, store: Store) -> None:
         names = sorted(f"{number:08x}-1111-4222-8333-444444444444" for number in range(5))
         for name in reversed(names):
             await create(store, dataset_id=name)

@@ -1,4 +1,4 @@
-"""A copy is of one moment, and whole or not there; what is there already stays."""
+"""A copy is a consistent snapshot, complete or absent; an existing target stays."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def names(directory: Path) -> list[str]:
     return sorted(each.name for each in directory.iterdir())
 
 
-async def test_copy_holds_what_the_file_does_and_is_as_secret(
+async def test_copy_has_the_contents_and_mode_of_the_file(
     path: Path, tmp_path: Path, clock: Clock
 ) -> None:
     target = tmp_path / "copies" / "c.db"
@@ -50,10 +50,10 @@ async def test_copy_holds_what_the_file_does_and_is_as_secret(
             assert await get_log(copied, batch) == await get_log(store, batch)
 
 
-async def test_copies_are_sound_while_the_file_is_written(
+async def test_copies_are_consistent_while_the_file_is_written(
     path: Path, tmp_path: Path, clock: Clock
 ) -> None:
-    """And each has what was acknowledged before it began; much of it is in the log beside."""
+    """Each has all writes acknowledged before it began, many of them in the -wal file."""
     async with opened(path, clock) as store:
         batch, done = await get_batch(store, "ended"), asyncio.Event()
         revision = batch.revision
@@ -78,7 +78,7 @@ async def test_copies_are_sound_while_the_file_is_written(
             await writing
 
 
-def test_copy_of_an_older_file_is_as_old(tmp_path: Path) -> None:
+def test_copy_of_an_older_file_is_not_migrated(tmp_path: Path) -> None:
     path, target = tmp_path / "s.db", tmp_path / "c.db"
     shutil.copy(FILES / "main_path.sqlite", path)
     copy_file(path, target, overwrite=False)
@@ -86,10 +86,10 @@ def test_copy_of_an_older_file_is_as_old(tmp_path: Path) -> None:
         inspect_file(target)
 
 
-def test_what_is_there_stays_unless_it_may_be_overwritten(path: Path, tmp_path: Path) -> None:
+def test_existing_target_is_replaced_with_overwrite_only(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "c.db"
     target.write_text("mine")
-    with pytest.raises(StartError, match=r"c\.db is there already"):
+    with pytest.raises(StartError, match=r"c\.db already exists"):
         copy_file(path, target, overwrite=False)
     assert target.read_text() == "mine"
     copy_file(path, target, overwrite=True)
@@ -97,19 +97,17 @@ def test_what_is_there_stays_unless_it_may_be_overwritten(path: Path, tmp_path: 
     assert names(tmp_path) == ["c.db", "s.db"]
 
 
-async def test_file_is_never_copied_over_one_in_use(
-    path: Path, tmp_path: Path, clock: Clock
-) -> None:
+async def test_target_in_use_is_never_overwritten(path: Path, tmp_path: Path, clock: Clock) -> None:
     linked = tmp_path / "linked.db"
     linked.symlink_to(path)
     before = path.read_bytes()
     for target in (path, linked):
-        with pytest.raises(StartError, match="is the file that is to be copied"):
+        with pytest.raises(StartError, match="is the same file"):
             copy_file(path, target, overwrite=True)
     target = tmp_path / "used.db"
     async with opened(target, clock) as used:
         await create(used)
-        with pytest.raises(StartError, match=r"may be in use: .*used\.db-wal is there"):
+        with pytest.raises(StartError, match=r"may be in use: .*used\.db-wal exists"):
             copy_file(path, target, overwrite=True)
         assert (await get_batch(used)).revision == 2
     assert path.read_bytes() == before
@@ -124,17 +122,17 @@ def test_target_without_a_directory_is_refused(path: Path, tmp_path: Path) -> No
 def test_damaged_file_is_not_copied(path: Path, tmp_path: Path, overwrite: bool) -> None:
     target = tmp_path / "c.db"
     if overwrite:
-        target.write_text("the last good one")
-    torn = bytearray(path.read_bytes())
-    torn[-4096:] = random.Random(1).randbytes(4096)
-    path.write_bytes(torn)
+        target.write_text("the previous copy")
+    damaged = bytearray(path.read_bytes())
+    damaged[-4096:] = random.Random(1).randbytes(4096)
+    path.write_bytes(damaged)
     with pytest.raises(StartError, match=r"damaged|malformed"):
         copy_file(path, target, overwrite=overwrite)
     assert names(tmp_path) == (["c.db", "s.db"] if overwrite else ["s.db"])
-    assert not overwrite or target.read_text() == "the last good one"
+    assert not overwrite or target.read_text() == "the previous copy"
 
 
-@pytest.mark.parametrize("step", ["_copy", "_keep"])
+@pytest.mark.parametrize("step", ["_copy", "_sync"])
 def test_copy_that_fails_midway_leaves_nothing(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -147,47 +145,47 @@ def test_copy_that_fails_midway_leaves_nothing(
     assert names(tmp_path) == ["s.db"]
 
 
-def test_copy_is_on_disk_before_it_has_its_name_and_then_the_name_is(
+def test_copy_is_synced_before_and_after_it_gets_its_name(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, cache = tmp_path / "c.db", []
-    copy, keep = backup._copy, backup._keep
+    target, synced = tmp_path / "c.db", []
+    copy, sync = backup._copy, backup._sync
 
-    def copy_in_secret(source: Connection, part: Path) -> None:
+    def copy_privately(source: Connection, part: Path) -> None:
         assert part.stat().st_mode & 0o777 == 0o600
         copy(source, part)
 
-    def keep_in_order(what: Path) -> None:
-        cache.append((what == tmp_path, target.exists()))
-        keep(what)
+    def record_sync(path: Path) -> None:
+        synced.append((path == tmp_path, target.exists()))
+        sync(path)
 
-    monkeypatch.setattr(backup, "_copy", copy_in_secret)
-    monkeypatch.setattr(backup, "_keep", keep_in_order)
+    monkeypatch.setattr(backup, "_copy", copy_privately)
+    monkeypatch.setattr(backup, "_sync", record_sync)
     copy_file(path, target, overwrite=False)
-    assert cache == [(False, False), (True, True)]
+    assert synced == [(False, False), (True, True)]
 
 
-def test_what_comes_while_the_file_is_copied_stays(
+def test_target_created_during_the_copy_stays(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, copy = tmp_path / "c.db", backup._copy
 
-    def be_overtaken(source: Connection, part: Path) -> None:
+    def create_target(source: Connection, part: Path) -> None:
         copy(source, part)
         target.write_text("mine")
 
-    monkeypatch.setattr(backup, "_copy", be_overtaken)
-    with pytest.raises(StartError, match=r"c\.db is there already"):
+    monkeypatch.setattr(backup, "_copy", create_target)
+    with pytest.raises(StartError, match=r"c\.db already exists"):
         copy_file(path, target, overwrite=False)
     assert target.read_text() == "mine"
     assert names(tmp_path) == ["c.db", "s.db"]
 
 
-def test_only_a_store_is_copied(path: Path, tmp_path: Path) -> None:
+def test_only_a_stagecast_database_is_copied(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "c.db"
     with pytest.raises(StartError, match="there is no such file"):
         copy_file(tmp_path / "missing.db", target, overwrite=False)
     change(path, "PRAGMA application_id = 7")
-    with pytest.raises(StartError, match="not one of stagecast's"):
+    with pytest.raises(StartError, match="not a stagecast database"):
         copy_file(path, target, overwrite=False)
     assert names(tmp_path) == ["s.db"]

@@ -1,4 +1,4 @@
-"""Calls that wait for a disk that hangs, and whose callers leave."""
+"""Calls that wait for a hanging disk, and whose callers are cancelled."""
 
 from __future__ import annotations
 
@@ -34,50 +34,50 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
 
 
 async def _begin(work: Any) -> asyncio.Task[Any]:
-    """Begin a call and let it wait."""
+    """Start a call and let it wait."""
     task = asyncio.create_task(work)
     await asyncio.sleep(0)
     return task
 
 
-async def _leave(*callers: asyncio.Task[Any]) -> None:
+async def _cancel(*callers: asyncio.Task[Any]) -> None:
     for caller in callers:
         caller.cancel()
     await asyncio.wait(callers)
 
 
-async def test_write_whose_caller_left_before_it_was_begun_is_not_begun(
+async def test_queued_write_of_a_cancelled_caller_is_not_run(
     store: SqliteStore,
 ) -> None:
     batch = await create(store, documents=3)
     async with hanging_writes(store):
-        leaving = [await _begin(move(store, batch, (n, started))) for n in (0, 1)]
+        cancelled = [await _begin(move(store, batch, (n, started))) for n in (0, 1)]
         staying = await _begin(move(store, batch, (2, started)))
-        await _leave(*leaving)
-        assert len(store._writer._calls) == 1, "who stays"
+        await _cancel(*cancelled)
+        assert len(store._writer._calls) == 1, "only the other call waits"
     await staying
     assert (await get_batch(store)).counts.running == 1
 
 
 @pytest.mark.parametrize("hanging", [hanging_reads, hanging_writes])
-async def test_call_whose_caller_left_is_held_by_nobody(
+async def test_call_of_a_cancelled_caller_is_released(
     store: SqliteStore, hanging: Callable[[SqliteStore], Any]
 ) -> None:
     ask = store.read if hanging is hanging_reads else store.write
 
     class Query:
         def __call__(self, _tx: object) -> None:
-            raise AssertionError("nobody waits for it")
+            raise AssertionError("its caller was cancelled")
 
     query = Query()
     held = weakref.ref(query)
     async with hanging(store):
-        await _leave(await _begin(ask(query, visible=ALL)))
+        await _cancel(await _begin(ask(query, visible=ALL)))
         del query
         assert held() is None
 
 
-async def test_write_that_has_begun_is_committed_although_its_caller_leaves(
+async def test_begun_write_is_committed_if_its_caller_is_cancelled(
     store: SqliteStore,
 ) -> None:
     batch = await create(store, documents=1)
@@ -91,24 +91,24 @@ async def test_write_that_has_begun_is_committed_although_its_caller_leaves(
         begun.set()
         held.wait()
 
-    leaving = await _begin(store.write(take, visible=ALL))
+    cancelled = await _begin(store.write(take, visible=ALL))
     await until(begun.is_set)
-    await _leave(leaving)
+    await _cancel(cancelled)
     held.set()
-    await store.write(lambda _: None, visible=ALL)  # it is behind
+    await store.write(lambda _: None, visible=ALL)  # queued after it
     assert (await get_batch(store)).counts.running == 1
 
 
 async def test_store_whose_reads_hang_does_not_answer_a_probe(store: SqliteStore) -> None:
     async with hanging_reads(store):
         probing = await _begin(store.probe())
-        for _ in range(2):  # whatever it writes is before these
+        for _ in range(2):  # the probe's own write is before these
             await store.write(lambda _: None, visible=ALL)
         assert not probing.done()
     await probing
 
 
-async def test_closed_store_takes_no_calls_and_answers_those_that_it_has(
+async def test_closed_store_answers_queued_calls_and_refuses_new_ones(
     tmp_path: Path, clock: Clock
 ) -> None:
     store = SqliteStore(

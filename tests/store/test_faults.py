@@ -20,7 +20,7 @@ BUGS = ["ERROR", "CONSTRAINT", "MISMATCH", "MISUSE", "RANGE"]
 
 
 def errors(name: str) -> list[Exception]:
-    """Return errors with a code, by itself and with a byte above it that tells more."""
+    """Return errors with a code, as primary and as extended code."""
     actual: list[Exception] = []
     for more in (0, 3 << 8):
         error = sqlite3.OperationalError("what the driver says")
@@ -32,44 +32,42 @@ def errors(name: str) -> list[Exception]:
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_of_the_file_is_a_busy_store(name: str) -> None:
     for error in errors(name):
-        reported = translate(error)
-        assert isinstance(reported, StoreBusy)
-        assert reported.retry_after_s > 0
-        assert "what the driver says" in str(reported)
+        translated = translate(error)
+        assert isinstance(translated, StoreBusy)
+        assert translated.retry_after_s > 0
+        assert "what the driver says" in str(translated)
         assert is_damage(error) is (name in DAMAGE)
 
 
 @pytest.mark.parametrize("name", BUGS)
-def test_bug_stays_what_it_is(name: str) -> None:
+def test_bug_stays_unchanged(name: str) -> None:
     for error in (*errors(name), sqlite3.ProgrammingError("no code"), KeyError("no driver")):
         assert translate(error) is error
         assert not is_damage(error)
 
 
-async def test_damage_that_raises_nothing_is_found_as_well(tmp_path: Path, clock: Clock) -> None:
+async def test_damage_that_raises_no_error_is_found(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "s.db"
     async with opened(path, clock):
         pass
     check_soundness(path)
     with path.open("r+b") as file:
-        file.seek(36)  # of the header: how many pages are free
+        file.seek(36)  # the number of free pages, in the header
         file.write(b"\0\0\0\3")
     with pytest.raises(StoreBusy, match=r"^the store is damaged: .+ should be 3$"):
         check_soundness(path)
 
 
-async def test_read_that_met_a_schema_of_a_moment_ago_is_done_again(
-    tmp_path: Path, clock: Clock
-) -> None:
-    met = errors("ERROR")
+async def test_read_after_a_schema_error_is_repeated(tmp_path: Path, clock: Clock) -> None:
+    pending = errors("ERROR")
 
     def read(_: ReadTransaction) -> str:
-        if met:
-            raise met.pop()
+        if pending:
+            raise pending.pop()
         return "read"
 
     async with opened(tmp_path / "s.db", clock) as store:
         with pytest.raises(sqlite3.OperationalError, match="what the driver says"):
-            await store.read(read, visible=ALL)  # which is a bug when it comes again
-        met += errors("ERROR")[:1]
+            await store.read(read, visible=ALL)  # a bug fails again
+        pending += errors("ERROR")[:1]
         assert await store.read(read, visible=ALL) == "read"

@@ -1,4 +1,4 @@
-"""Files that were deleted or replaced while they were open are noticed, by whatever name."""
+"""Files that are deleted or replaced while open are detected, also behind links."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.store.test_integrity import opened
 
 @pytest.mark.parametrize("linked", [False, True], ids=["by_its_name", "by_a_link"])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-def test_file_that_is_not_in_its_place_is_missed_until_it_is_back(
+def test_missing_file_is_detected_until_it_is_back(
     tmp_path: Path, suffix: str, linked: bool
 ) -> None:
     path, link = tmp_path / "s.db", tmp_path / "linked.db"
@@ -36,9 +36,7 @@ def test_file_that_is_not_in_its_place_is_missed_until_it_is_back(
         files.check()
 
 
-async def test_thread_that_reads_for_the_first_time_does_not_take_another_file(
-    tmp_path: Path, clock: Clock
-) -> None:
+async def test_new_reader_does_not_open_a_replaced_file(tmp_path: Path, clock: Clock) -> None:
     path, aside, other = tmp_path / "s.db", tmp_path / "aside", tmp_path / "other.db"
     open_writer(other).close()
     async with opened(path, clock) as store:

@@ -1,4 +1,4 @@
-"""A sound file has no faults, whatever was done to it; and each fault is found and named."""
+"""A consistent file has no faults, after any operation; every fault is found and described."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def opened(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 async def path(tmp_path: Path, clock: Clock) -> Path:
-    """A file in which everything has happened: ends, retries, counters, deletions, trimming."""
+    """A file with all kinds of history: ends, retries, counters, deletions, trimming."""
     path = tmp_path / "s.db"
     async with opened(path, clock) as store:
         trimmed = await make_ended(store, "trimmed")
@@ -67,14 +67,14 @@ async def path(tmp_path: Path, clock: Clock) -> Path:
 
 
 def change(path: Path, *statements: str) -> None:
-    """Run statements on the file, in which `:open` is the key of the open batch."""
+    """Run statements on the file; `:open` is the key of the open batch."""
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         [key] = connection.execute("SELECT id FROM batches WHERE batch_id = 'open'").fetchone()
         for statement in statements:
             connection.execute(statement, {"open": key})
 
 
-def test_sound_file_has_no_faults_and_is_counted(path: Path) -> None:
+def test_consistent_file_has_no_faults_and_totals(path: Path) -> None:
     actual = inspect_file(path)
     assert list(actual.faults) == []
     assert (actual.datasets, actual.batches, actual.documents) == (2, 4, 12)
@@ -82,14 +82,14 @@ def test_sound_file_has_no_faults_and_is_counted(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("statement", "expected"),
     [
         ("UPDATE documents SET due_at = NULL WHERE position = 0", "state 1, stalled 0, heard at"),
         ("UPDATE documents SET due_at = 5, heard_at = 5 WHERE position = 1", "stalled 1, heard at"),
     ],
 )
-async def test_wait_for_a_worker_is_timed_until_it_is_over(
-    tmp_path: Path, clock: Clock, statement: str, said: str
+async def test_wrong_timer_of_a_pending_document_is_found(
+    tmp_path: Path, clock: Clock, statement: str, expected: str
 ) -> None:
     path = tmp_path / "s.db"
     async with opened(path, clock) as store:
@@ -98,17 +98,17 @@ async def test_wait_for_a_worker_is_timed_until_it_is_over(
     assert list(inspect_file(path).faults) == []
     change(path, statement)
     [fault] = inspect_file(path).faults
-    assert said in fault
+    assert expected in fault
 
 
-def test_file_is_left_as_it_is(path: Path) -> None:
+def test_file_is_not_changed(path: Path) -> None:
     before = path.read_bytes()
     inspect_file(path)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["s.db"]
 
 
-# What is done to the file, and what is said of it.
+# Statements that damage the file, and the begin and a part of the fault.
 DOCUMENT_3 = f"document 'doc-3' of {OF_OPEN}"
 FAULTS = {
     "count": (
@@ -144,22 +144,22 @@ FAULTS = {
     "last_ended": (
         "UPDATE datasets SET last_ended = 7 WHERE id = 2",
         f"dataset '{OTHER_DATASET_ID}'",
-        "last_ended is 7, which no batch of it is",
+        "last_ended is 7, but no batch has that state",
     ),
-    "dataset_serial": (
+    "change_seq": (
         (
             "UPDATE datasets SET change_seq = (SELECT change_seq FROM datasets WHERE id = 1) "
             "WHERE id = 2"
         ),
         f"dataset '{OTHER_DATASET_ID}'",
-        "is another's as well",
+        "is not unique",
     ),
-    "serial_of_removed": (
+    "change_seq_of_removed": (
         "INSERT INTO removed_datasets SELECT change_seq, 'x' FROM datasets WHERE id = 2",
         f"dataset '{OTHER_DATASET_ID}'",
-        "is another's as well",
+        "is not unique",
     ),
-    "hole": (
+    "gap": (
         "DELETE FROM transitions WHERE batch = :open AND revision = 4",
         OF_OPEN,
         "its log from revision 1 to 18 has gaps (transitions: 17)",
@@ -167,7 +167,7 @@ FAULTS = {
     "begin_of_log": (
         "DELETE FROM transitions WHERE batch = :open AND revision = 1",
         OF_OPEN,
-        "kept_from is 1, not 2",
+        "first_revision is 1, not 2",
     ),
     "end_of_log": (
         "DELETE FROM transitions WHERE batch = :open AND revision = 18",
@@ -177,7 +177,7 @@ FAULTS = {
     "whole_log": (
         "DELETE FROM transitions WHERE batch = :open",
         OF_OPEN,
-        "kept_from is 1, not None, revision is 18, not None",
+        "first_revision is 1, not None, revision is 18, not None",
     ),
     "revision": (
         "UPDATE batches SET revision = 99 WHERE batch_id = 'open'",
@@ -187,17 +187,17 @@ FAULTS = {
     "kind": (
         "UPDATE transitions SET kind = 77 WHERE batch = :open AND revision = 5",
         OF_OPEN,
-        "revision 5 is of kind 77",
+        "revision 5 has kind 77",
     ),
     "position": (
         "UPDATE transitions SET position = 66 WHERE batch = :open AND revision = 5",
         OF_OPEN,
-        "position 66, which is not there",
+        "position 66, which does not exist",
     ),
     "time": (
         "UPDATE transitions SET committed_at = 5 WHERE batch = :open AND revision = 5",
         OF_OPEN,
-        "revision 5 was committed before the one before it",
+        "revision 5 has an earlier commit time than the previous revision",
     ),
     "counts_of_log": (
         "UPDATE transitions SET failed = 3, sealed = 1 WHERE batch = :open AND revision = 18",
@@ -227,22 +227,22 @@ FAULTS = {
     "state": (
         "UPDATE documents SET state = 9 WHERE batch = :open AND position = 3",
         DOCUMENT_3,
-        "state 9, stage 1, stalled 0 and error None do not go together",
+        "state 9, stage 1, stalled 0 and error None are inconsistent",
     ),
     "stage": (
         "UPDATE documents SET stage = 7 WHERE batch = :open AND position = 3",
         DOCUMENT_3,
-        "stage 7, stalled 0 and error None do not go together",
+        "stage 7, stalled 0 and error None are inconsistent",
     ),
     "error": (
         "UPDATE documents SET error_reason = 'X' WHERE batch = :open AND position = 3",
         DOCUMENT_3,
-        "error 'X' do not go together",
+        "error 'X' are inconsistent",
     ),
     "completed": (
         "UPDATE documents SET stage = 6 WHERE batch = :open AND position = 3",
         DOCUMENT_3,
-        "stage 6, stalled 0 and error None do not go together",
+        "stage 6, stalled 0 and error None are inconsistent",
     ),
     "stalled": (
         "UPDATE documents SET stalled = 1 WHERE batch = :open AND position = 0",
@@ -252,51 +252,51 @@ FAULTS = {
     "end": (
         "UPDATE batches SET ended_at = 5 WHERE batch_id = 'open'",
         OF_OPEN,
-        "state 2 and end 5 do not go together",
+        "state 2 and end 5 are inconsistent",
     ),
     "no_end": (
         "UPDATE batches SET ended_at = NULL WHERE batch_id = 'ended'",
         f"batch 'ended' of dataset '{DATASET_ID}'",
-        "state 4 and end None do not go together",
+        "state 4 and end None are inconsistent",
     ),
     "no_timer": (
         "UPDATE documents SET due_at = NULL WHERE batch = :open AND position = 2",
         f"document 'doc-2' of {OF_OPEN}",
         f"state 2, stalled 0, heard at {START_US + 5_000_000} and due at None",
     ),
-    "timer_of_nobody": (
+    "timer_of_ended": (
         "UPDATE documents SET due_at = 7 WHERE batch = :open AND position = 0",
         f"document 'doc-0' of {OF_OPEN}",
-        "and due at 7 do not go together",
+        "and due at 7 are inconsistent",
     ),
     "timer_without_begin": (
         "UPDATE documents SET heard_at = NULL WHERE batch = :open AND position = 2",
         f"document 'doc-2' of {OF_OPEN}",
         "heard at None and due at",
     ),
-    "serial_beyond": (
+    "progress_seq_beyond": (
         "UPDATE documents SET progress_seq = 9 WHERE batch = :open AND position = 3",
         DOCUMENT_3,
         "its counters have progress_seq 9",
     ),
-    "serial_shared": (
+    "progress_seq_shared": (
         "UPDATE documents SET progress_seq = 1 WHERE batch = :open AND position = 2",
         DOCUMENT_3,
         "its counters have progress_seq 1",
     ),
-    "mark": ("DELETE FROM progress_epochs", OF_OPEN, "progress_seq is 1, not 0"),
+    "epoch": ("DELETE FROM progress_epochs", OF_OPEN, "progress_seq is 1, not 0"),
     "secret": ("DELETE FROM secrets", "the secret of page tokens is missing", ""),
     "short_secret": ("UPDATE secrets SET page_secret = x'00'", "the secret of page tokens", ""),
     "orphan": (
         "UPDATE documents SET batch = 99 WHERE position = 5",
-        "a row of documents (its key)",
-        "names none of batches",
+        "a row of documents (key unknown)",
+        "has no parent in batches",
     ),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_found_and_named(path: Path, name: str) -> None:
+def test_fault_is_found_and_described(path: Path, name: str) -> None:
     statement, where, what = FAULTS[name]
     change(path, statement)
     faults = inspect_file(path).faults
@@ -304,7 +304,7 @@ def test_fault_is_found_and_named(path: Path, name: str) -> None:
     assert all("\n" not in fault for fault in faults)
 
 
-def test_faults_of_what_was_deleted_do_not_count(path: Path) -> None:
+def test_deleted_rows_are_not_checked(path: Path) -> None:
     change(
         path,
         "DELETE FROM transitions WHERE batch = (SELECT id FROM batches WHERE state = 0)",
@@ -313,29 +313,29 @@ def test_faults_of_what_was_deleted_do_not_count(path: Path) -> None:
     assert list(inspect_file(path).faults) == []
 
 
-async def test_many_faults_of_a_kind_are_not_all_told(path: Path, clock: Clock) -> None:
+async def test_faults_of_a_kind_are_limited(path: Path, clock: Clock) -> None:
     async with opened(path, clock) as store:
         await create(store, "many", documents=150)
     change(path, "UPDATE transitions SET kind = 50")
     faults = inspect_file(path).faults
-    assert sum("is of kind" in fault for fault in faults) == 100
-    assert "… and more of the kind" in faults
+    assert sum("has kind" in fault for fault in faults) == 100
+    assert "… and more of this kind" in faults
 
 
-def test_damaged_pages_are_told(path: Path) -> None:
+def test_damaged_pages_are_found(path: Path) -> None:
     whole = path.read_bytes()
     for seed in range(8):
         rng = random.Random(seed)
-        torn = bytearray(whole)
-        start = rng.randrange(4096, len(torn) - 4096) // 4096 * 4096
-        torn[start : start + 4096] = rng.randbytes(4096)
-        path.write_bytes(torn)
+        damaged = bytearray(whole)
+        start = rng.randrange(4096, len(damaged) - 4096) // 4096 * 4096
+        damaged[start : start + 4096] = rng.randbytes(4096)
+        path.write_bytes(damaged)
         try:
             faults = inspect_file(path).faults
-        except StartError as error:  # not even what release made it
+        except StartError as error:  # the release cannot be read
             faults = [str(error).removeprefix(f"cannot use {path}: ")]
         assert faults
-        assert re.match("damaged: |it cannot be read to the end: |database disk ima", faults[0])
+        assert re.match("damaged(: |, or)|cannot be read to the end: ", faults[0])
         assert all("\n" not in fault for fault in faults)
 
 
@@ -344,13 +344,11 @@ def test_damaged_pages_are_told(path: Path) -> None:
     [
         (None, "there is no such file"),
         (b"", "is empty"),
-        (b"This is no database at all." * 100, "file is not a database"),
+        (b"This is not a database file" * 100, "file is not a database"),
     ],
     ids=["missing", "empty", "text"],
 )
-def test_what_is_no_store_is_said_to_be_none(
-    tmp_path: Path, contents: bytes | None, why: str
-) -> None:
+def test_other_file_is_refused(tmp_path: Path, contents: bytes | None, why: str) -> None:
     path = tmp_path / "s.db"
     if contents is not None:
         path.write_bytes(contents)
@@ -364,33 +362,31 @@ def test_what_is_no_store_is_said_to_be_none(
 @pytest.mark.parametrize(
     ("statement", "why"),
     [
-        ("PRAGMA application_id = 7", "not one of stagecast's"),
+        ("PRAGMA application_id = 7", "not a stagecast database"),
         (
             "INSERT INTO _sqlite_migrations VALUES (99, 'stagecast', 'later', '')",
-            "made by a newer release: unknown step 'later'",
+            "made by a newer release: unknown migration 'later'",
         ),
     ],
     ids=["foreign", "newer"],
 )
-def test_file_that_is_not_of_this_release_is_said_to_be_none(
-    path: Path, statement: str, why: str
-) -> None:
+def test_foreign_or_newer_database_is_refused(path: Path, statement: str, why: str) -> None:
     change(path, statement)
     with pytest.raises(StartError, match=why):
         inspect_file(path)
 
 
-def test_older_file_is_sound_once_it_was_brought_up_to_date(tmp_path: Path) -> None:
+def test_older_file_is_consistent_after_migration(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     shutil.copy(FILES / "main_path.sqlite", path)
-    with pytest.raises(StartError, match="older release; `stagecast serve` brings it up to date"):
+    with pytest.raises(StartError, match="older release; run `stagecast serve` to upgrade it"):
         inspect_file(path)
     connections.open_writer(path).close()
     actual = inspect_file(path)
     assert (list(actual.faults), actual.batches) == ([], 7)
 
 
-async def test_file_is_sound_at_every_moment_while_it_is_written(path: Path, clock: Clock) -> None:
+async def test_file_is_consistent_while_it_is_written(path: Path, clock: Clock) -> None:
     async with opened(path, clock) as store:
         done = asyncio.Event()
 
@@ -410,14 +406,12 @@ async def test_file_is_sound_at_every_moment_while_it_is_written(path: Path, clo
             await writing
 
 
-def test_file_is_looked_at_as_of_the_moment_when_the_look_began(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def break_meanwhile(_row: object) -> str:
+def test_check_sees_the_snapshot_of_its_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damage_meanwhile(_row: object) -> str:
         change(path, "UPDATE batches SET running = 5 WHERE batch_id = 'open'")
         return ""
 
-    monkeypatch.setattr(integrity, "_tell_damage", break_meanwhile)
+    monkeypatch.setattr(integrity, "_describe_damage", damage_meanwhile)
     assert list(inspect_file(path).faults) == []
     monkeypatch.undo()
     assert len(inspect_file(path).faults) > 0

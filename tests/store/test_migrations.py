@@ -1,7 +1,7 @@
-"""A file of an earlier version is served as if it had always been today's.
+"""A file of an earlier version is migrated and served without differences.
 
-`files/main_path.sqlite` was made by commit ff7d6a7, before there were lists and deletion, with a
-clock that stood still; `main_path.json` is what that server answered, and tokens of its clients.
+`files/main_path.sqlite` was made by commit ff7d6a7, before lists and deletion existed, with a
+stopped clock; `main_path.json` has the responses of that server, and tokens of its clients.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from tests.validator import WatchRecord
 
 FILES = Path(__file__).parent / "files"
 EXPECTED: dict[str, Any] = json.loads((FILES / "main_path.json").read_text())
-for _batch in EXPECTED["batches"].values():  # what that version did not know yet is off
+for _batch in EXPECTED["batches"].values():  # fields that were added later
     _batch |= {"start_after": "0s", "seal_after": "0s"}
 A, B, C = sorted(EXPECTED["datasets"])
 
-# Newest first, with the states that the column has to give them.
+# Batches by state.
 BATCHES = {
     r.BATCH_STATE_PENDING: {(B, "waiting"), (A, "growing")},
     r.BATCH_STATE_RUNNING: {(A, "open")},
@@ -81,7 +81,7 @@ def _plain(message: Any) -> Any:
 
 
 async def _answers(client: Client) -> dict[str, Any]:
-    """Ask what the old server was asked."""
+    """Make the requests that were made to the old server."""
     datasets, batches, documents = {}, {}, {}
     for dataset_id in EXPECTED["datasets"]:
         datasets[dataset_id] = _plain(await Calls(client, dataset_id).dataset())
@@ -95,7 +95,7 @@ async def _answers(client: Client) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
-async def test_every_answer_is_as_it_was(config: Config, clock: Clock, times: int) -> None:
+async def test_every_response_is_unchanged(config: Config, clock: Clock, times: int) -> None:
     for _ in range(times):
         async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
             actual = await _answers(client)
@@ -103,7 +103,7 @@ async def test_every_answer_is_as_it_was(config: Config, clock: Clock, times: in
 
 
 @pytest.mark.parametrize("name", EXPECTED["tokens"])
-async def test_old_token_goes_on_without_snapshot_or_gap(old: Calls, name: str) -> None:
+async def test_old_token_resumes_without_snapshot_or_gap(old: Calls, name: str) -> None:
     batch_id, last = name.split()[0], EXPECTED["batches"][f"{A}/open"]["revision"]
     token = EXPECTED["tokens"][name]
     begun = old.client.status.WatchBatch(
@@ -128,7 +128,7 @@ async def test_old_token_goes_on_without_snapshot_or_gap(old: Calls, name: str) 
     assert messages[-1].batch == await old.batch(batch_id=batch_id)
 
 
-async def test_history_is_listed_of_batches_and_documents(client: Client) -> None:
+async def test_history_of_batches_and_documents_is_listed(client: Client) -> None:
     for name, reported in EXPECTED["batches"].items():
         dataset_id, batch_id = name.split("/")
         calls = Calls(client, dataset_id)
@@ -138,7 +138,7 @@ async def test_history_is_listed_of_batches_and_documents(client: Client) -> Non
             document_id = document["document_id"]
             mine = await calls.history(document_id, batch_id=batch_id)
             assert mine == [each for each in history if each.document.document_id == document_id]
-            # Newer counters than the last transition bore are in the document alone.
+            # Counters that changed after the last transition are in the document only.
             shown = _plain(mine[-1].document) | {"progress": document["progress"]}
             assert shown == document
 
@@ -180,7 +180,7 @@ async def test_datasets_are_listed_and_watched(client: Client) -> None:
     watch.cancel()
 
 
-async def test_old_documents_are_held_released_ended_and_repeated(old: Calls) -> None:
+async def test_old_documents_can_be_paused_resumed_stopped_retried(old: Calls) -> None:
     named = {"batch_id": "open"}
     assert (await old.pause(**named)).changed_documents == 4
     assert (await old.batch(**named)).state == r.BATCH_STATE_PAUSED
@@ -191,10 +191,10 @@ async def test_old_documents_are_held_released_ended_and_repeated(old: Calls) ->
     assert (await old.retry("one", batch_id="well")).changed_documents == 1
 
 
-async def test_old_batches_and_datasets_are_deleted(
+async def test_old_batches_and_datasets_can_be_deleted(
     server: App, client: Client, config: Config
 ) -> None:
-    """What is left decides, by the ends that the old server recorded."""
+    """The state of a dataset follows from the remaining batches of the old file."""
     await Calls(client, C).delete_batch(batch_id="repaired")
     assert (await Calls(client, C).dataset()).state == r.DATASET_STATE_FAILED
     await Calls(client, B).delete_batch(batch_id="waiting")
@@ -208,7 +208,7 @@ async def test_old_batches_and_datasets_are_deleted(
     await Calls(client, A).create("a", batch_id="open")
 
 
-async def test_repeated_calls_are_answered_as_the_first_time(old: Calls) -> None:
+async def test_repeated_calls_get_the_same_response(old: Calls) -> None:
     well = EXPECTED["batches"][f"{A}/well"]
     again = await old.create("one", "two", batch_id="well")
     assert _plain(again.batch) == well
@@ -223,24 +223,22 @@ async def test_repeated_calls_are_answered_as_the_first_time(old: Calls) -> None
     assert (await refused(old.create("one", batch_id="well"))).reason == "BATCH_EXISTS"
 
 
-async def test_old_request_is_answered_as_the_first_time(config: Config, clock: Clock) -> None:
-    # No batch of the file was made by a request; in the old schema it would have said so here.
+async def test_repeated_request_id_gets_the_same_response(config: Config, clock: Clock) -> None:
+    # No batch of the file has a request id; the old schema stored it in this column.
     execute(config.db, "UPDATE batches SET request_id = 'r1' WHERE batch_id = 'badly'")
     async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
         again = await Calls(client, A).create("one", "two", batch_id="", request_id="r1")
         assert _plain(again.batch) == EXPECTED["batches"][f"{A}/badly"]
 
 
-async def test_old_batch_goes_on(old: Calls) -> None:
+async def test_old_batch_accepts_documents_and_reports(old: Calls) -> None:
     await old.add("late", batch_id="growing")
     await old.report(stage("late", r.STAGE_COMPLETED), batch_id="growing")
     assert (await old.batch(batch_id="growing")).state == r.BATCH_STATE_RUNNING
     assert (await old.dataset()).counts.total == int(EXPECTED["datasets"][A]["counts"]["total"]) + 1
 
 
-async def test_old_running_documents_stall_when_they_are_silent_from_now_on(
-    config: Config, clock: Clock
-) -> None:
+async def test_silent_documents_of_an_old_file_stall(config: Config, clock: Clock) -> None:
     async with open_node(config.db, clock) as node:
         await node.detector.scan()
         await live(clock, 300, [node])
@@ -251,7 +249,7 @@ async def test_old_running_documents_stall_when_they_are_silent_from_now_on(
 
 
 async def _stalled(node: Node) -> set[str]:
-    """Return which documents are stalled, of all batches."""
+    """Return the stalled documents of all batches."""
 
     def query(tx: ReadTransaction) -> set[str]:
         return {
@@ -267,7 +265,7 @@ async def _stalled(node: Node) -> set[str]:
 # Opening.
 
 
-async def test_two_processes_may_open_an_old_file_together(config: Config) -> None:
+async def test_two_processes_can_open_an_old_file_together(config: Config) -> None:
     async with contextlib.AsyncExitStack() as life:
         servers = await asyncio.gather(
             *(life.enter_async_context(running(config.db)) for _ in range(2))
@@ -278,10 +276,10 @@ async def test_two_processes_may_open_an_old_file_together(config: Config) -> No
                 assert actual == {key: EXPECTED[key] for key in actual}
 
 
-async def test_old_file_is_waited_for_while_another_process_takes_long_over_it(
+async def test_start_waits_while_another_process_migrates_the_file(
     config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A large one takes minutes, and nobody waits for a lock for so long otherwise."""
+    """A large file takes minutes, longer than the busy timeout."""
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 10)
     caplog.set_level(logging.INFO)
     with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
@@ -293,7 +291,7 @@ async def test_old_file_is_waited_for_while_another_process_takes_long_over_it(
     assert len(contents(config.db)["_sqlite_migrations"]) > 1
 
 
-def test_foreign_file_that_is_locked_is_not_waited_for(
+def test_start_does_not_wait_for_a_locked_foreign_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 10)
@@ -301,29 +299,29 @@ def test_foreign_file_that_is_locked_is_not_waited_for(
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TABLE theirs (id INTEGER)")
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StartError, match="not one of stagecast's"):
+        with pytest.raises(StartError, match="not a stagecast database"):
             connection.open_writer(path)
 
 
-def test_steps_are_taken_once(config: Config) -> None:
+def test_migrations_run_once(config: Config) -> None:
     for _ in range(3):
         connection.open_writer(config.db).close()
     steps = contents(config.db)["_sqlite_migrations"]
     with Database(memory=True) as empty:
-        wanted = [step.name for step in migrations.pending(empty)]
-    assert [step[2] for step in steps] == wanted
+        expected = [step.name for step in migrations.pending(empty)]
+    assert [step[2] for step in steps] == expected
 
 
-def test_step_that_breaks_leaves_the_old_file_as_it_was(
+def test_failed_migration_leaves_the_file_unchanged(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(config.db)
     steps = migrations._migrations
 
-    def break_down(_db: Database) -> None:
+    def fail(_db: Database) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    broken = [*steps[:-1], replace(steps[-1], fn=break_down)]
+    broken = [*steps[:-1], replace(steps[-1], fn=fail)]
     monkeypatch.setattr(migrations, "_migrations", broken)
     with pytest.raises(StartError):
         connection.open_writer(config.db)

@@ -1,4 +1,4 @@
-"""The SQLite store passes the contract, and keeps the promises that are about its file."""
+"""The SQLite store passes the contract suite; tests of its file, processes and crashes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-# The driver of the store: two SQLite libraries in one process would drop each other's locks.
+# The driver of the store: two SQLite libraries in one process would release each other's locks.
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StagecastError, StartError
@@ -76,23 +76,23 @@ async def opened(
 
 @contextlib.contextmanager
 def plain(path: Path) -> Iterator[Any]:
-    """Open the file as some other program does."""
+    """Open the file like another program."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
         yield other
 
 
 class TestSqliteStore(StoreContract):
-    """A real file."""
+    """The contract suite on a real file."""
 
 
 # The file.
 
 
-async def test_file_that_is_opened_again_keeps_everything(path: Path) -> None:
+async def test_reopened_file_has_all_data(path: Path) -> None:
     async with opened(path) as store:
         batch = await create(store, documents=3, labels={"k": "ü"})
         batch = await move(store, batch, (1, started))
-        cache = [
+        before = [
             batch,
             await get_dataset(store),
             await get_documents(store, batch),
@@ -104,7 +104,7 @@ async def test_file_that_is_opened_again_keeps_everything(path: Path) -> None:
             await get_dataset(store),
             await get_documents(store, batch),
             await get_log(store, batch),
-        ] == cache
+        ] == before
         assert (await move(store, batch, (2, started))).revision == batch.revision + 1
 
 
@@ -131,7 +131,7 @@ def foreign_application(path: Path) -> None:
         other.execute("PRAGMA application_id = 1")
 
 
-def no_database(path: Path) -> None:
+def text_file(path: Path) -> None:
     path.write_bytes(b"# A list of things to do\n" * 200)
 
 
@@ -143,8 +143,8 @@ def later_release(path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("make", [foreign_tables, foreign_application, no_database, later_release])
-async def test_file_that_is_not_ours_is_refused_and_left_as_it_was(
+@pytest.mark.parametrize("make", [foreign_tables, foreign_application, text_file, later_release])
+async def test_foreign_or_newer_file_is_refused_and_unchanged(
     path: Path, make: Callable[[Path], None]
 ) -> None:
     make(path)
@@ -157,22 +157,22 @@ async def test_file_that_is_not_ours_is_refused_and_left_as_it_was(
 
 
 @pytest.mark.parametrize("name", ["", "no/such/directory.db"])
-async def test_path_that_cannot_be_opened_is_refused(tmp_path: Path, name: str) -> None:
+async def test_invalid_path_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StartError, match="cannot"):
         async with opened(tmp_path / name):
             pass
 
 
-async def test_empty_file_is_a_fresh_one(path: Path) -> None:
+async def test_empty_file_becomes_a_database(path: Path) -> None:
     path.touch()
     async with opened(path) as store:
         await create(store)
 
 
-# Several at one file.
+# Several stores on one file.
 
 
-async def test_commit_of_one_store_rings_the_other(path: Path) -> None:
+async def test_commit_of_one_store_notifies_the_other(path: Path) -> None:
     notified = asyncio.Event(), asyncio.Event()
     async with (
         opened(path, on_foreign_commit=notified[0].set) as one,
@@ -184,12 +184,12 @@ async def test_commit_of_one_store_rings_the_other(path: Path) -> None:
             async with asyncio.timeout(DEADLINE_S):
                 await other.wait()
             assert await get_batch(reading, batch.batch_id) == batch
-            await writing.probe()  # it has looked since its commit
+            await writing.probe()  # it has polled since its commit
             assert not own.is_set()
             other.clear()
 
 
-async def test_two_stores_hand_out_the_revisions_of_one_batch(path: Path) -> None:
+async def test_two_stores_assign_the_revisions_of_one_batch(path: Path) -> None:
     async with opened(path) as one, opened(path) as two:
         batch = await create(one, documents=60)
         await asyncio.gather(
@@ -201,7 +201,7 @@ async def test_two_stores_hand_out_the_revisions_of_one_batch(path: Path) -> Non
         assert [t.revision for t in await get_log(two, batch)] == list(range(1, 123))
 
 
-async def test_call_that_broke_off_does_not_keep_the_next_from_writing(path: Path) -> None:
+async def test_failed_call_does_not_block_the_next_write(path: Path) -> None:
     async with opened(path) as one, opened(path) as two:
         batch = await create(one, documents=2)
 
@@ -213,10 +213,10 @@ async def test_call_that_broke_off_does_not_keep_the_next_from_writing(path: Pat
             await one.write(refuse, visible=ALL)
         await move(two, batch, (0, started))
         assert (await move(one, batch, (1, started))).counts.running == 2
-        assert caught.value.__traceback__ is not None  # and with it all that the call holds
+        assert caught.value.__traceback__ is not None  # which keeps the generator of the call alive
 
 
-def test_threads_may_open_a_fresh_file_together(tmp_path: Path) -> None:
+def test_threads_can_create_a_file_together(tmp_path: Path) -> None:
     together = threading.Barrier(8)
 
     def open_all(_number: int) -> int:
@@ -233,7 +233,7 @@ OPEN_TOGETHER = "from tests.store.test_sqlite import open_on_signal; open_on_sig
 
 
 def open_on_signal() -> None:
-    """Open each file that stdin names, as soon as it does."""
+    """Open each file named on stdin, as soon as its line arrives."""
 
     async def open_once(path: Path, number: int) -> Batch:
         async with opened(path) as store:
@@ -247,7 +247,7 @@ def open_on_signal() -> None:
 
 
 @pytest.mark.slow
-async def test_processes_may_open_a_fresh_file_together(tmp_path: Path) -> None:
+async def test_processes_can_create_a_file_together(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         running = [await stack.enter_async_context(child(OPEN_TOGETHER)) for _ in range(4)]
         for process in running:
@@ -260,27 +260,27 @@ async def test_processes_may_open_a_fresh_file_together(tmp_path: Path) -> None:
         assert (await get_dataset(store)).batches == 4
 
 
-def test_writer_also_waits_while_another_process_repairs_the_log(path: Path) -> None:
-    """After a kill, SQLite says so with a busy code of its own."""
+def test_writer_waits_while_another_process_recovers_the_wal(path: Path) -> None:
+    """After a kill, SQLite returns an extended busy code meanwhile."""
 
-    class Repairing(sqlite3.Connection):
-        looks = 0
+    class Recovering(sqlite3.Connection):
+        polls = 0
 
         def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-            if sql == "BEGIN IMMEDIATE" and self.looks < 3:
+            if sql == "BEGIN IMMEDIATE" and self.polls < 3:
                 error = sqlite3.OperationalError("database is locked")
                 error.sqlite_errorcode = sqlite3.SQLITE_BUSY | 1 << 8  # SQLITE_BUSY_RECOVERY
                 raise error
             return super().execute(sql, *parameters)
 
-        def look(self) -> None:
-            self.looks += 1
+        def poll(self) -> None:
+            self.polls += 1
 
-    writer = sqlite3.connect(path, factory=Repairing, isolation_level=None)
+    writer = sqlite3.connect(path, factory=Recovering, isolation_level=None)
     with contextlib.closing(writer):
-        connection.begin_to_write(writer, meanwhile=writer.look)
+        connection.begin_to_write(writer, meanwhile=writer.poll)
         assert writer.in_transaction
-        assert writer.looks == 3
+        assert writer.polls == 3
 
 
 # Crashes.
@@ -289,19 +289,19 @@ COMMIT = "from tests.store.test_sqlite import commit_for_ever; commit_for_ever()
 
 
 def commit_for_ever() -> None:
-    """Take documents of a new batch and print each revision once it is acknowledged."""
+    """Start documents of a new batch and print each revision once it is acknowledged."""
 
     async def commit(path: Path) -> None:
         async with opened(path) as store:
             batch = await create(store, documents=5_000)
 
-            async def take(number: int) -> None:
+            async def start(number: int) -> None:
                 while number < 5_000:
                     after = await move(store, batch, (number, started))
                     print(after.revision, flush=True)  # noqa: T201 - the parent reads it
                     number += 4
 
-            await asyncio.gather(*(take(number) for number in range(4)))
+            await asyncio.gather(*(start(number) for number in range(4)))
 
     asyncio.run(commit(Path(sys.stdin.readline().strip())))
 
@@ -315,7 +315,7 @@ async def test_what_was_acknowledged_survives_a_kill(path: Path, answers: int) -
             acknowledged.append(int(await line_of(process)))
         process.kill()
         rest = (await process.stdout.read()).decode()
-    # What came after is acknowledged as well; the last line may be cut.
+    # Later lines are acknowledged as well; the last one may be truncated.
     acknowledged += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
     async with opened(path) as store:
         batch = await get_batch(store)
@@ -329,7 +329,7 @@ async def test_what_was_acknowledged_survives_a_kill(path: Path, answers: int) -
 
 @contextlib.asynccontextmanager
 async def child(code: str) -> AsyncIterator[Any]:
-    """Run code in a process of its own, for as long as the block at most."""
+    """Run code in a separate process, which is killed at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code),
         stdin=asyncio.subprocess.PIPE,
@@ -353,7 +353,7 @@ async def line_of(process: Any) -> str:
 # Calls.
 
 
-async def test_mistake_in_a_statement_is_a_bug_and_not_a_busy_store(store: SqliteStore) -> None:
+async def test_sql_error_is_a_bug_and_not_store_busy(store: SqliteStore) -> None:
     def call(tx: Any) -> None:
         tx._connection.execute("SELECT 1 FROM nowhere")
 
@@ -362,18 +362,18 @@ async def test_mistake_in_a_statement_is_a_bug_and_not_a_busy_store(store: Sqlit
             await run(call, visible=ALL)
 
 
-async def test_call_whose_caller_is_gone_does_not_disturb_the_rest(store: SqliteStore) -> None:
+async def test_cancelled_caller_does_not_affect_other_calls(store: SqliteStore) -> None:
     batch = await create(store, documents=2)
     gone = asyncio.create_task(move(store, batch, (0, started)))
-    await asyncio.sleep(0)  # it has asked
+    await asyncio.sleep(0)  # it is queued
     gone.cancel()
-    # Written for or not, as the race went.
+    # The cancelled call may have been written or not.
     assert (await move(store, batch, (1, started))).counts.running in (1, 2)
     with pytest.raises(asyncio.CancelledError):
         await gone
 
 
-async def test_names_of_rows_are_never_given_again(path: Path, store: SqliteStore) -> None:
+async def test_row_keys_are_never_reused(path: Path, store: SqliteStore) -> None:
     batch = await create(store)
     with plain(path) as other:
         for table in ("transitions", "documents"):
@@ -382,7 +382,7 @@ async def test_names_of_rows_are_never_given_again(path: Path, store: SqliteStor
     assert (await create(store)).key > batch.key
 
 
-async def test_keys_are_checked(store: SqliteStore) -> None:
+async def test_unique_constraints_are_enforced(store: SqliteStore) -> None:
     batch = await create(store)
     with pytest.raises(sqlite3.IntegrityError):
         await create(store)

@@ -1,4 +1,4 @@
-"""A file that cannot be written: locked by another program, full, or gone."""
+"""A file that cannot be written: locked by another program, on a full disk, or missing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 30)
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_locked_file_is_busy_until_the_lock_is_gone(path: Path) -> None:
+@pytest.mark.usefixtures("short_timeout")
+async def test_locked_file_is_busy_until_it_is_unlocked(path: Path) -> None:
     async with opened(path) as store:
         batch = await create(store, documents=1)
         with plain(path) as other:
@@ -40,14 +40,14 @@ async def test_locked_file_is_busy_until_the_lock_is_gone(path: Path) -> None:
             assert busy.value.retry_after_s > 0
             with pytest.raises(StoreBusy):
                 await store.probe()
-            assert await get_batch(store) == batch  # reading goes on
+            assert await get_batch(store) == batch  # reads succeed
             other.execute("ROLLBACK")
         await store.probe()
         assert (await move(store, batch, (0, started))).revision == batch.revision + 1
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_what_was_refused_behind_a_locked_file_is_never_written(path: Path) -> None:
+@pytest.mark.usefixtures("short_timeout")
+async def test_calls_refused_by_a_locked_file_are_never_written(path: Path) -> None:
     async with opened(path) as store:
         with plain(path) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -61,8 +61,8 @@ async def test_what_was_refused_behind_a_locked_file_is_never_written(path: Path
         assert await store.read(lambda tx: list(tx.iterate_datasets(None)), visible=ALL) == []
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_every_call_that_meets_a_locked_file_is_answered(path: Path) -> None:
+@pytest.mark.usefixtures("short_timeout")
+async def test_every_call_on_a_locked_file_is_answered(path: Path) -> None:
     async with opened(path) as store:
         await create(store)
         with plain(path) as other:
@@ -74,23 +74,23 @@ async def test_every_call_that_meets_a_locked_file_is_answered(path: Path) -> No
         assert (await get_dataset(store)).batches == 1
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_file_that_stays_locked_is_refused_at_the_start(path: Path) -> None:
+@pytest.mark.usefixtures("short_timeout")
+async def test_start_fails_if_the_file_stays_locked(path: Path) -> None:
     connection.open_writer(path).close()
     with plain(path) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StartError, match="locked; another program has kept it"):
+        with pytest.raises(StartError, match="locked; another program has held the write lock"):
             async with opened(path):
                 pass
 
 
-async def test_full_file_is_busy_until_there_is_room(path: Path) -> None:
+async def test_full_file_is_busy_until_there_is_space(path: Path) -> None:
     def allow(pages: int) -> Callable[[Any], None]:
         return lambda tx: tx._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
 
     async with opened(path) as store:
         batch = await create(store, documents=1)
-        await store.write(allow(1), visible=ALL)  # no more than there are
+        await store.write(allow(1), visible=ALL)  # no more pages
         with pytest.raises(StoreBusy, match="full"):
             await create(store, "large", documents=1_000)
         assert await get_batch(store) == batch
@@ -101,7 +101,7 @@ async def test_full_file_is_busy_until_there_is_room(path: Path) -> None:
 
 @contextlib.contextmanager
 def full_disk(path: Path) -> Iterator[None]:
-    """Let no file grow beyond the log of this one, so that nothing can be appended to it."""
+    """Limit file sizes to that of the -wal file, so that nothing can be appended to it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{path}-wal").stat().st_size, hard))
     try:
@@ -110,8 +110,8 @@ def full_disk(path: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_probe_after_a_fault_proves_that_a_commit_reaches_the_disk(path: Path) -> None:
-    """The lock alone proves nothing: it can be had on a full disk as well."""
+async def test_probe_after_a_fault_makes_a_commit(path: Path) -> None:
+    """The lock alone proves nothing: it can be taken on a full disk as well."""
     async with opened(path) as store:
         batch = await create(store, documents=1)
         with full_disk(path):
@@ -124,7 +124,7 @@ async def test_probe_after_a_fault_proves_that_a_commit_reaches_the_disk(path: P
         assert (await move(store, batch, (0, started))).revision == batch.revision + 1
 
 
-async def test_fault_is_told_once_it_is_met(path: Path) -> None:
+async def test_fault_is_reported(path: Path) -> None:
     reported: list[Exception] = []
     store = SqliteStore(
         path,

@@ -1,4 +1,4 @@
-"""What every store must do to time silence: tell what is due, and when it began."""
+"""Contract of stores: timers of silence and waiting, and the lease."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ from tests.clock import START_US, Clock
 
 START_AFTER_US, STALL_US, FAIL_US = 90_000_000, 60_000_000, 20_000_000
 
-stalled: Move = lambda actual, _: stall(actual)  # noqa: E731 - one of a row of moves
+stalled: Move = lambda actual, _: stall(actual)  # noqa: E731 - one of a list of moves
 recovered: Move = lambda actual, _: recover(actual)  # noqa: E731
 paused: Move = lambda actual, now: pause(actual, now=now)  # noqa: E731
 resumed: Move = lambda actual, _: resume(actual)  # noqa: E731
 stopped: Move = lambda actual, now: stop(actual, now=now)  # noqa: E731
 retried: Move = lambda actual, _: retry(actual)  # noqa: E731
-taken_over: Move = lambda actual, now: start_attempt(actual, "another", now=now)  # noqa: E731
+started_by_another: Move = lambda actual, now: start_attempt(actual, "another", now=now)  # noqa: E731
 entered, ended = report_of(stage=Stage.INDEXING), report_of(stage=Stage.COMPLETED)
 
-# Moves, and how long nothing may happen to the document after them.
+# Moves, and the timeout of the document after them.
 MOVES: dict[str, tuple[list[Move], int]] = {
     "registered": ([], START_AFTER_US),
     "overdue": ([stalled], 0),
@@ -64,7 +64,7 @@ MOVES: dict[str, tuple[list[Move], int]] = {
     "stalled": ([started, stalled], FAIL_US),
     "recovered": ([started, stalled, recovered], STALL_US),
     "recovered_by_a_stage": ([started, stalled, entered], STALL_US),
-    "taken_over_when_stalled": ([started, stalled, taken_over], STALL_US),
+    "taken_over_when_stalled": ([started, stalled, started_by_another], STALL_US),
     "paused": ([started, paused], 0),
     "paused_when_stalled": ([started, stalled, paused], 0),
     "resumed": ([started, paused, resumed], STALL_US),
@@ -85,14 +85,14 @@ async def timers(
 
 
 async def hear(store: Store, *numbers: int) -> None:
-    """Note signs of life of documents, which change nothing else."""
+    """Record signs of life of documents, without other changes."""
 
     def call(tx: WriteTransaction) -> None:
         edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
         for actual in tx.find_documents(
             edit.batch, {f"doc-{number}" for number in numbers}
         ).values():
-            edit.hear(actual)
+            edit.record_heartbeat(actual)
         tx.save(edit)
 
     await store.write(call, visible=ALL)
@@ -104,7 +104,7 @@ async def make(store: Store, documents: int = 1, **changes: Any) -> Any:
 
 
 async def idle(store: Store, until: int, *, limit: int = 1_000) -> list[str]:
-    """Return which batches are to be sealed at a time."""
+    """Return the batches to seal at a time."""
     actual = await store.read(lambda tx: [*tx.find_idle(until, limit)], visible=ALL)
     return [one.batch.batch_id for one in actual]
 
@@ -123,7 +123,7 @@ IDLE: dict[str, dict[str, Any]] = {
     "ten": {},
     "sealed": {"sealed": True},
     "working": {"documents": 1},
-    "patient": {"seal_after_us": 0},
+    "no_timeout": {"seal_after_us": 0},
 }
 
 
@@ -131,10 +131,10 @@ class TimersContract:
     """A part of `StoreContract`."""
 
     @pytest.mark.parametrize("name", MOVES)
-    async def test_silence_is_timed_from_the_last_move(
+    async def test_timer_starts_at_the_last_move(
         self, store: Store, clock: Clock, name: str
     ) -> None:
-        """In as many calls, and in one."""
+        """With one call for each move, and one for all."""
         moves, timeout = MOVES[name]
         batch = await make(store, documents=2, start_after_us=START_AFTER_US)
         for step in moves:
@@ -152,7 +152,7 @@ class TimersContract:
             assert timer.due_at == timer.key[0] <= clock.now_us + timeout
 
     @pytest.mark.parametrize("name", ["registered", "retried", "taken", "stalled", "recovered"])
-    async def test_without_patience_nothing_is_timed(self, store: Store, name: str) -> None:
+    async def test_batch_without_timeouts_has_no_timers(self, store: Store, name: str) -> None:
         batch = await make(store, stall_after_us=0, fail_after_us=0)
         for step in MOVES[name][0]:
             await move(store, batch, (0, step))
@@ -181,7 +181,7 @@ class TimersContract:
                     assert timer.due_at <= timer.heard_at + timeout
 
     @pytest.mark.parametrize("name", ["registered", "retried"])
-    async def test_signs_of_life_do_not_move_the_wait_for_a_worker(
+    async def test_signs_of_life_do_not_move_timers_of_pending_documents(
         self, store: Store, clock: Clock, name: str
     ) -> None:
         batch = await make(store, start_after_us=START_AFTER_US)
@@ -199,7 +199,7 @@ class TimersContract:
         await move(store, batch, (0, report_of(progress=counted(4))))
         assert await timers(store) == []
 
-    async def test_sign_of_life_is_kept_and_rings_nobody(
+    async def test_sign_of_life_is_stored_and_notifies_nobody(
         self, store: Store, clock: Clock, committed: list[set[Topic]]
     ) -> None:
         batch = await make(store, documents=3)
@@ -210,25 +210,25 @@ class TimersContract:
         await hear(store, 0, 2)
         first, second = await timers(store)
         assert first.heard_at == clock.now_us
-        assert first.due_at == second.due_at, "only the row moved, not its place in the index"
+        assert first.due_at == second.due_at, "only the row changed, not its index entry"
         assert second.heard_at == START_US
         assert await get_documents(store, batch) == before
         assert committed == []
 
-    @pytest.mark.parametrize(("stall_after_s", "as_one_s"), [(1, 0.05), (10, 0.5), (3_600, 1)])
-    async def test_signs_of_life_close_together_count_as_one(
-        self, store: Store, clock: Clock, stall_after_s: float, as_one_s: float
+    @pytest.mark.parametrize(("stall_after_s", "interval_s"), [(1, 0.05), (10, 0.5), (3_600, 1)])
+    async def test_signs_of_life_within_an_interval_coalesce(
+        self, store: Store, clock: Clock, stall_after_s: float, interval_s: float
     ) -> None:
         batch = await make(store, stall_after_us=stall_after_s * 1_000_000)
         await move(store, batch, (0, started))
-        clock.advance(as_one_s)
+        clock.advance(interval_s)
         await hear(store, 0)
         assert (await timers(store))[0].heard_at == START_US
         clock.advance(0.001)
         await hear(store, 0)
         assert (await timers(store))[0].heard_at == clock.now_us
 
-    async def test_unheard_are_those_that_a_sign_of_life_would_help(
+    async def test_silent_documents_are_those_that_a_sign_of_life_affects(
         self, store: Store, clock: Clock
     ) -> None:
         batch = await make(store, documents=6, fail_after_us=0)
@@ -243,10 +243,12 @@ class TimersContract:
                 )
             )
 
-        assert await silent(clock.now_us) == {"doc-1"}, "it is stalled for ever"
+        assert await silent(clock.now_us) == {"doc-1"}, "it is stalled without a timeout"
         assert await silent(clock.now_us + 1) == {"doc-1", "doc-4"}
 
-    async def test_timers_are_told_by_their_places(self, store: Store, clock: Clock) -> None:
+    async def test_timers_are_found_in_the_order_of_their_keys(
+        self, store: Store, clock: Clock
+    ) -> None:
         batch = await make(store, documents=5)
         for number in (3, 1, 4, 0):
             await move(store, batch, (number, started))
@@ -266,7 +268,7 @@ class TimersContract:
         assert not await has_due(actual[0].due_at - 1)
         assert await has_due(actual[0].due_at)
 
-    async def test_timer_is_set_and_ended(self, store: Store) -> None:
+    async def test_timer_is_set_and_cleared(self, store: Store) -> None:
         batch = await make(store, documents=2)
         await move(store, batch, (0, started), (1, started))
         [first, second] = await timers(store)
@@ -280,7 +282,7 @@ class TimersContract:
         assert (timer.document_id, timer.heard_at, timer.due_at) == (first.document_id, 7, 99)
 
     @pytest.mark.parametrize("what", ["batch", "dataset"])
-    async def test_timers_of_what_is_deleted_do_not_count(self, store: Store, what: str) -> None:
+    async def test_timers_of_deleted_batches_have_no_timeout(self, store: Store, what: str) -> None:
         batch = await make(store, documents=3)
         await move(store, batch, (0, started), (1, started))
         await store.write(lambda tx: delete(tx, what), visible=ALL)
@@ -289,10 +291,10 @@ class TimersContract:
             pass
         assert await timers(store) == []
 
-    async def test_idle_batches_are_those_that_wait_for_more_documents(
+    async def test_idle_batches_are_those_that_wait_for_documents(
         self, store: Store, clock: Clock
     ) -> None:
-        """Sealed ones, those with open documents, and those without `seal_after` are not."""
+        """Not sealed ones, those with open documents, and those without `seal_after`."""
         for name, fields in IDLE.items():
             await create(store, name, **{"sealed": False, "seal_after_us": 10_000_000} | fields)
         open_again = await create(store, "open", documents=1, sealed=False, seal_after_us=1)
@@ -303,9 +305,11 @@ class TimersContract:
         assert not await store.read(lambda tx: tx.has_due(clock.now_us + 9_999_999), visible=ALL)
         clock.advance(1)
         await move(store, open_again, (0, ended))
-        assert await idle(store, clock.now_us) == ["open"], "nothing was added for long enough"
+        assert await idle(store, clock.now_us) == ["open"], "its seal_after has passed"
 
-    async def test_addition_lets_a_batch_wait_anew(self, store: Store, clock: Clock) -> None:
+    async def test_added_document_restarts_the_wait_of_a_batch(
+        self, store: Store, clock: Clock
+    ) -> None:
         await create(store, sealed=False, seal_after_us=10_000_000)
         clock.advance(9)
 
@@ -323,9 +327,7 @@ class TimersContract:
         clock.advance(1)
         assert await idle(store, clock.now_us) == [BATCH_ID]
 
-    async def test_wait_for_more_documents_is_set_and_capped(
-        self, store: Store, clock: Clock
-    ) -> None:
+    async def test_idle_time_is_set_and_capped(self, store: Store, clock: Clock) -> None:
         batch = await create(store, sealed=False, seal_after_us=10_000_000)
         ahead = clock.now_us + 3_600_000_000
         await store.write(lambda tx: tx.set_idle_since(batch, ahead), visible=ALL)
@@ -334,14 +336,14 @@ class TimersContract:
         assert await idle(store, clock.now_us + 10_000_000) == [BATCH_ID]
 
     @pytest.mark.parametrize("what", ["batch", "dataset"])
-    async def test_batch_that_was_deleted_waits_for_nothing(self, store: Store, what: str) -> None:
+    async def test_deleted_batch_is_never_idle(self, store: Store, what: str) -> None:
         await create(store, sealed=False, seal_after_us=1)
         await store.write(lambda tx: delete(tx, what), visible=ALL)
         assert await idle(store, START_US + 10**12) == []
 
-    async def test_lease_is_nobodys_at_first_and_kept_as_it_was_saved(self, store: Store) -> None:
-        lease = await store.read(lambda tx: tx.find_lease(), visible=ALL)
-        assert lease == Lease(holder=0, renewals=0, reached_at=0)
-        taken_by = Lease(holder=2**62, renewals=3, reached_at=START_US)
-        await store.write(lambda tx: tx.save_lease(taken_by), visible=ALL)
-        assert await store.read(lambda tx: tx.find_lease(), visible=ALL) == taken_by
+    async def test_lease_has_no_holder_at_first_and_is_stored(self, store: Store) -> None:
+        initial = await store.read(lambda tx: tx.find_lease(), visible=ALL)
+        assert initial == Lease(holder=0, renewals=0, reached_at=0)
+        lease = Lease(holder=2**62, renewals=3, reached_at=START_US)
+        await store.write(lambda tx: tx.save_lease(lease), visible=ALL)
+        assert await store.read(lambda tx: tx.find_lease(), visible=ALL) == lease

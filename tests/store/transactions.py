@@ -1,4 +1,4 @@
-"""What every store must promise of its calls: all or nothing, one moment, nobody in the way."""
+"""Contract of stores: atomic writes, consistent reads, no blocking."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DEADLINE_S = 60.0
 class TransactionsContract:
     """A part of `StoreContract`."""
 
-    async def test_refused_call_leaves_its_neighbours_committed(self, store: Store) -> None:
+    async def test_refused_call_does_not_affect_others_in_its_commit(self, store: Store) -> None:
         batch = await create(store, documents=40)
 
         def refuse(tx: WriteTransaction) -> None:
@@ -54,33 +54,33 @@ class TransactionsContract:
         answers = await asyncio.gather(*mixed, return_exceptions=True)
         assert all(isinstance(answer, Batch) for answer in answers[::2])
         assert all(isinstance(answer, BatchSealed) for answer in answers[1::2])
-        await self.check_all_taken(store, 40)
+        await self.check_all_started(store, 40)
 
     @pytest.mark.parametrize("error", [RuntimeError, ArithmeticError, StopIteration])
-    async def test_call_that_breaks_is_rolled_back_and_fails_alone(
+    async def test_failing_call_is_rolled_back_and_fails_alone(
         self, store: Store, committed: list[set[Topic]], error: type[Exception]
     ) -> None:
         batch = await create(store, documents=20)
 
-        def break_down(tx: WriteTransaction) -> Batch:
+        def fail(tx: WriteTransaction) -> Batch:
             edit = tx.new_batch(builders.batch(key=0, batch_id="broken"), builders.creation())
             edit.create()
             tx.save(edit)
             raise error("broken")
 
         calls = [move(store, batch, (number, started)) for number in range(20)]
-        calls.insert(7, store.write(break_down, visible=ALL))
+        calls.insert(7, store.write(fail, visible=ALL))
         async with asyncio.timeout(DEADLINE_S):
             answers = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(answers.pop(7), Exception)
         assert all(isinstance(answer, Batch) for answer in answers)
-        await self.check_all_taken(store, 20)
+        await self.check_all_started(store, 20)
         assert await store.read(lambda tx: tx.find_batch(DATASET_ID, "broken"), visible=ALL) is None
         assert (await get_dataset(store)).batches == 1
         assert (DATASET_ID, "broken") not in set().union(*committed)
 
-    async def check_all_taken(self, store: Store, documents: int) -> None:
-        """Check that every document was taken, each by one call, without a hole in between."""
+    async def check_all_started(self, store: Store, documents: int) -> None:
+        """Check that each document was started by a call of its own, without gaps."""
         batch = await get_batch(store)
         log = await get_log(store, batch)
         assert (
@@ -89,7 +89,7 @@ class TransactionsContract:
         assert [t.revision for t in log] == list(range(1, 2 * documents + 3))
         assert len({t.write_id for t in log}) == documents + 1
 
-    async def test_call_sees_what_the_one_before_it_wrote(self, store: Store) -> None:
+    async def test_call_sees_the_writes_of_the_one_before(self, store: Store) -> None:
         batch = await create(store, documents=1, sealed=False)
 
         def add(tx: WriteTransaction) -> int:
@@ -105,15 +105,15 @@ class TransactionsContract:
         ]
         assert len(await get_documents(store, batch)) == 31
 
-    async def test_commit_is_told_before_the_call_is_answered(
+    async def test_commit_is_notified_before_the_call_is_answered(
         self, store: Store, committed: list[set[Topic]]
     ) -> None:
         batch = await create(store, documents=1)
         assert committed == [{(DATASET_ID, BATCH_ID)}]
-        await move(store, batch, (0, report_of(progress=counted(1))))  # counters are news too
+        await move(store, batch, (0, report_of(progress=counted(1))))  # counters notify too
         assert committed == [{(DATASET_ID, BATCH_ID)}] * 2
 
-    async def test_call_that_changes_nothing_is_not_told(
+    async def test_call_without_changes_notifies_nobody(
         self, store: Store, committed: list[set[Topic]]
     ) -> None:
         batch = await create(store, documents=1)
@@ -123,7 +123,7 @@ class TransactionsContract:
         assert committed == []
         assert await get_batch(store) == batch
 
-    async def test_error_of_a_query_reaches_its_caller_as_it_is(self, store: Store) -> None:
+    async def test_error_of_a_query_reaches_its_caller_unchanged(self, store: Store) -> None:
         await create(store)
         for error in (StagecastError("no"), RuntimeError("broken")):
 
@@ -138,7 +138,7 @@ class TransactionsContract:
 
     async def test_reads_do_not_wait_for_a_write(self, store: Store) -> None:
         batch = await create(store, documents=1)
-        wrote, go_on = threading.Event(), threading.Event()
+        wrote, may_continue = threading.Event(), threading.Event()
 
         def write_long(tx: WriteTransaction) -> None:
             edit = tx.edit(batch)
@@ -146,37 +146,37 @@ class TransactionsContract:
             edit.apply(actual, started(actual, edit.now))
             tx.save(edit)
             wrote.set()
-            assert go_on.wait(DEADLINE_S)
+            assert may_continue.wait(DEADLINE_S)
 
         writing = asyncio.create_task(store.write(write_long, visible=ALL))
         try:
             assert await asyncio.to_thread(wrote.wait, DEADLINE_S)
             async with asyncio.timeout(DEADLINE_S / 2):
                 actual = await asyncio.gather(*(get_batch(store) for _ in range(20)))
-            assert actual == [batch] * 20  # what is not committed is not seen
+            assert actual == [batch] * 20  # uncommitted writes are invisible
         finally:
-            go_on.set()
+            may_continue.set()
             await writing
         assert (await get_batch(store)).revision == batch.revision + 1
 
-    async def test_query_sees_one_moment(self, store: Store) -> None:
+    async def test_query_sees_a_consistent_snapshot(self, store: Store) -> None:
         batch = await create(store, documents=1)
-        looked, go_on = threading.Event(), threading.Event()
+        read_batch, may_continue = threading.Event(), threading.Event()
 
         def query(tx: ReadTransaction) -> tuple[Batch | None, list[Document]]:
             actual = tx.find_batch(DATASET_ID, BATCH_ID)
-            looked.set()
-            assert go_on.wait(DEADLINE_S)
+            read_batch.set()
+            assert may_continue.wait(DEADLINE_S)
             return actual, list(tx.iterate_documents(batch))
 
         reading = asyncio.create_task(store.read(query, visible=ALL))
-        assert await asyncio.to_thread(looked.wait, DEADLINE_S)
+        assert await asyncio.to_thread(read_batch.wait, DEADLINE_S)
         await move(store, batch, (0, started))
-        go_on.set()
+        may_continue.set()
         actual, [document] = await reading
         assert (actual, document.state) == (batch, DocumentState.PENDING)
 
-    async def test_query_that_broke_off_does_not_hold_the_next_back(self, store: Store) -> None:
+    async def test_failed_query_does_not_block_the_next_one(self, store: Store) -> None:
         batch = await create(store, documents=9)
 
         def query(tx: ReadTransaction) -> None:
@@ -188,11 +188,13 @@ class TransactionsContract:
                 await store.read(query, visible=ALL)
             batch = await move(store, batch, (number, started))
             assert await get_batch(store) == batch
-            assert caught.value.__traceback__ is not None  # and with it all that the query holds
+            assert (
+                caught.value.__traceback__ is not None
+            )  # which keeps the generator of the query alive
 
-    async def test_close_finishes_what_was_asked_for(self, store: Store) -> None:
+    async def test_close_finishes_pending_calls(self, store: Store) -> None:
         calls = [asyncio.create_task(create(store, f"b-{number}")) for number in range(30)]
-        await asyncio.sleep(0)  # each has asked
+        await asyncio.sleep(0)  # each is queued
         await store.close()
         async with asyncio.timeout(DEADLINE_S):
             answers = await asyncio.gather(*calls)

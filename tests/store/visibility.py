@@ -1,7 +1,7 @@
-"""What every store must do for a caller who may see some datasets only: there are no others.
+"""Contract of stores: transactions restricted to visible datasets.
 
-Each method of the protocols is called on restricted transactions; one that has no entry here, or
-that they do not have, fails a test.
+Each method of the protocols is called on restricted transactions; a method without an entry here,
+or missing from them, fails a test.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ NAME = (DATASET_ID, BATCH_ID)
 LIMIT = HistoryLimit(ended_until=0, keep=1)
 LEASE = Lease(holder=0, renewals=0, reached_at=0)
 
-Ask = Callable[[Any], Any]
+Call = Callable[[Any], Any]
 
-# Methods that name a dataset, and what they return if it is invisible. A list may name all.
-NAMING: list[tuple[str, Ask, Any]] = [
+# Methods that name a dataset or all, and their result if it is invisible.
+BY_DATASET: list[tuple[str, Call, Any]] = [
     ("find_dataset", lambda tx: tx.find_dataset(DATASET_ID), None),
     ("iterate_datasets", lambda tx: tx.iterate_datasets(None), []),
     ("iterate_datasets", lambda tx: tx.iterate_datasets([DATASET_ID]), []),
@@ -44,8 +44,8 @@ NAMING: list[tuple[str, Ask, Any]] = [
     ("find_batch_by_request", lambda tx: tx.find_batch_by_request(DATASET_ID, "request"), None),
 ]
 
-# Methods that take what another one returned, and so what is visible.
-PASSED_ON: dict[str, Callable[[Any, Batch], Any]] = {
+# Methods that take the result of another method, which is visible.
+PASSED_THROUGH: dict[str, Callable[[Any, Batch], Any]] = {
     "find_documents": lambda tx, one: tx.find_documents(one, ["doc-0"]),
     "iterate_documents": lambda tx, one: tx.iterate_documents(one),
     "iterate_transitions": lambda tx, one: tx.iterate_transitions(one, after_revision=0),
@@ -58,13 +58,13 @@ PASSED_ON: dict[str, Callable[[Any, Batch], Any]] = {
     "edit": lambda tx, one: tx.edit(one).batch,
     "save": lambda tx, one: tx.save(tx.edit(one)),
 }
-DELETING: dict[str, Ask] = {
+DELETING: dict[str, Call] = {
     "delete_batch": lambda tx: tx.delete_batch(tx.find_batch(*NAME)),
     "delete_dataset": lambda tx: tx.delete_dataset(tx.find_dataset(DATASET_ID)),
 }
 
 # Methods about the whole store.
-REFUSED: dict[str, Ask] = {
+REFUSED: dict[str, Call] = {
     "has_due": lambda tx: tx.has_due(0),
     "find_idle": lambda tx: tx.find_idle(0, 1),
     "find_lease": lambda tx: tx.find_lease(),
@@ -98,12 +98,12 @@ def _changed(tx: ReadTransaction, dataset_ids: list[str] | None) -> list[Any]:
 
 
 def _whole(answer: Any) -> Any:
-    """Read what is given piece by piece."""
+    """Consume an iterator."""
     return list(answer) if isinstance(answer, Iterator) else answer
 
 
 def _runs(store: Store, name: str) -> list[Callable[..., Any]]:
-    """Return what runs a call of a method: a write, and a read if that has it."""
+    """Return the functions that can run a method: `write`, and `read` if it has the method."""
     return [store.write, store.read] if name in _methods(ReadTransaction) else [store.write]
 
 
@@ -111,7 +111,9 @@ class VisibilityContract:
     """A part of `StoreContract`."""
 
     def test_every_method_has_an_entry(self) -> None:
-        tried = {name for name, *_ in NAMING}.union(PASSED_ON, DELETING, REFUSED, ["new_batch"])
+        tried = {name for name, *_ in BY_DATASET}.union(
+            PASSED_THROUGH, DELETING, REFUSED, ["new_batch"]
+        )
         assert tried == _methods(WriteTransaction)
 
     async def test_transactions_have_every_method(self, store: Store) -> None:
@@ -120,46 +122,49 @@ class VisibilityContract:
             assert _methods(protocol) <= has
 
     @pytest.mark.parametrize(
-        ("name", "ask", "invisible"),
-        [pytest.param(*case, id=f"{number}-{case[0]}") for number, case in enumerate(NAMING)],
+        ("name", "call", "invisible"),
+        [pytest.param(*case, id=f"{number}-{case[0]}") for number, case in enumerate(BY_DATASET)],
     )
-    async def test_invisible_dataset_is_answered_like_an_unknown_one(
-        self, store: Store, name: str, ask: Ask, invisible: Any
+    async def test_invisible_dataset_looks_like_an_unknown_one(
+        self, store: Store, name: str, call: Call, invisible: Any
     ) -> None:
         runs = _runs(store, name)
         for run in runs:
-            assert await run(lambda tx: _whole(ask(tx)), visible=ALL) == invisible
+            assert await run(lambda tx: _whole(call(tx)), visible=ALL) == invisible
         await create(store, made_by=creation(request_id="request"))
         for run in runs:
             for visible in (NOTHING, ANOTHER):
-                assert await run(lambda tx: _whole(ask(tx)), visible=visible) == invisible
+                assert await run(lambda tx: _whole(call(tx)), visible=visible) == invisible
             for visible in (ONE, ALL):
-                assert await run(lambda tx: _whole(ask(tx)), visible=visible) != invisible
+                assert await run(lambda tx: _whole(call(tx)), visible=visible) != invisible
 
-    @pytest.mark.parametrize("name", PASSED_ON)
-    async def test_visible_dataset_is_answered_as_if_all_were_visible(
+    @pytest.mark.parametrize("name", PASSED_THROUGH)
+    async def test_visible_dataset_looks_the_same_without_restriction(
         self, store: Store, name: str
     ) -> None:
         await create(store, documents=1)
         for run in _runs(store, name):
             answers = [
                 await run(
-                    lambda tx: _whole(PASSED_ON[name](tx, tx.find_batch(*NAME))), visible=visible
+                    lambda tx: _whole(PASSED_THROUGH[name](tx, tx.find_batch(*NAME))),
+                    visible=visible,
                 )
                 for visible in (ONE, ALL)
             ]
             assert answers[0] == answers[1]
 
     @pytest.mark.parametrize("name", DELETING)
-    async def test_what_is_visible_is_deleted(self, store: Store, name: str) -> None:
+    async def test_visible_batches_and_datasets_can_be_deleted(
+        self, store: Store, name: str
+    ) -> None:
         await create(store, documents=1)
         await store.write(DELETING[name], visible=ONE)
         assert await store.read(lambda tx: tx.find_batch(*NAME), visible=ALL) is None
 
     @pytest.mark.parametrize("name", REFUSED)
-    async def test_what_is_about_the_whole_store_is_refused(self, store: Store, name: str) -> None:
+    async def test_methods_about_the_whole_store_are_refused(self, store: Store, name: str) -> None:
         for run in _runs(store, name):
-            with pytest.raises(AssertionError, match="sees all datasets"):
+            with pytest.raises(AssertionError, match="restricted visibility"):
                 await run(REFUSED[name], visible=ONE)
 
     async def test_batch_is_created_in_visible_datasets_only(self, store: Store) -> None:
@@ -179,7 +184,7 @@ class VisibilityContract:
     async def test_restricted_write_has_the_commit_time(self, store: Store, clock: Clock) -> None:
         assert await store.write(lambda tx: tx.now, visible=ONE) == clock()
 
-    async def test_removed_dataset_is_news_where_it_was_visible(self, store: Store) -> None:
+    async def test_removed_dataset_is_news_if_it_was_visible(self, store: Store) -> None:
         await create(store)
         await store.write(DELETING["delete_dataset"], visible=ALL)
         news = [
@@ -188,7 +193,7 @@ class VisibilityContract:
         ]
         assert news == [[DATASET_ID], [DATASET_ID], [], []]
 
-    async def test_batches_of_several_datasets_come_newest_first(self, store: Store) -> None:
+    async def test_batches_of_several_datasets_are_newest_first(self, store: Store) -> None:
         for batch_id in (BATCH_ID, "later"):
             for dataset_id in (DATASET_ID, THIRD_DATASET_ID, OTHER_DATASET_ID):
                 await create(store, batch_id, dataset_id=dataset_id)

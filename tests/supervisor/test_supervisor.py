@@ -382,7 +382,7 @@ async def test_a_process_that_is_not_ready_in_time_is_killed(
 
 
 def test_a_process_may_wait_until_another_has_brought_the_file_up_to_date() -> None:
-    assert Config().replaced_within_s > connection._MIGRATED_WITHIN_S
+    assert Config().replaced_within_s > connection._MIGRATION_TIMEOUT_S
 
 
 async def test_a_process_hangs_when_it_was_missed_six_times_in_a_row() -> None:

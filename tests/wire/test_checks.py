@@ -1,4 +1,4 @@
-"""The rules of single fields, at their limits and one beyond."""
+"""Validation of single fields, at their limits and beyond."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UUID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 UUID_OF_A_TIME = "c232ab00-9414-11ec-b3c8-9f6bdeced846"  # version 1
 _YEAR_S = 365 * 86_400
 
-NO_UUIDS = {
+INVALID_UUIDS = {
     "empty": "",
     "no_dashes": UUID.replace("-", ""),
     "braces": f"{{{UUID}}}",
@@ -35,7 +35,7 @@ NO_UUIDS = {
     "sql": "' OR 1=1 --",
 }
 
-NO_BATCH_IDS = {
+INVALID_BATCH_IDS = {
     "empty": "",
     "dot": ".",
     "dots": "..",
@@ -102,8 +102,8 @@ def _refused(field: str, rule: str) -> pytest.RaisesExc[FieldInvalid]:
     )
 
 
-@pytest.mark.parametrize("value", NO_UUIDS.values(), ids=NO_UUIDS.keys())
-def test_dataset_id_is_a_uuid_with_dashes(value: str) -> None:
+@pytest.mark.parametrize("value", INVALID_UUIDS.values(), ids=INVALID_UUIDS.keys())
+def test_invalid_dataset_id_is_refused(value: str) -> None:
     with _refused("dataset_id", "must be a UUID"):
         checks.dataset_id(value)
 
@@ -111,14 +111,14 @@ def test_dataset_id_is_a_uuid_with_dashes(value: str) -> None:
 @pytest.mark.parametrize(
     "value", [UUID, str(uuid.UUID(int=0)), str(uuid.UUID(int=2**128 - 1)), UUID_OF_A_TIME]
 )
-def test_any_uuid_is_a_dataset_id_and_comes_back_in_lower_case(value: str) -> None:
+def test_any_uuid_is_a_dataset_id_in_lower_case(value: str) -> None:
     assert checks.dataset_id(value) == value
     assert checks.dataset_id(value.upper()) == value
     assert checks.dataset_id(value.title()) == value
 
 
-@pytest.mark.parametrize("value", NO_BATCH_IDS.values(), ids=NO_BATCH_IDS.keys())
-def test_batch_id_fits_one_step_of_a_url_path(value: str) -> None:
+@pytest.mark.parametrize("value", INVALID_BATCH_IDS.values(), ids=INVALID_BATCH_IDS.keys())
+def test_invalid_batch_id_is_refused(value: str) -> None:
     with _refused("batch_id", "1 to 128 characters of A-Z a-z 0-9 . _ ~ -"):
         checks.batch_id(value)
 
@@ -126,18 +126,18 @@ def test_batch_id_fits_one_step_of_a_url_path(value: str) -> None:
 @pytest.mark.parametrize(
     "value", ["0", "...", "-", "~", "_", ".a", "b" * 128, string.ascii_letters + string.digits]
 )
-def test_batch_id_is_kept_as_it_is(value: str) -> None:
+def test_valid_batch_id_is_unchanged(value: str) -> None:
     assert checks.batch_id(value) == value
 
 
 @pytest.mark.parametrize("value", UNPRINTABLE.values(), ids=UNPRINTABLE.keys())
-def test_text_has_no_unprintable_character(value: str) -> None:
+def test_unprintable_text_is_refused(value: str) -> None:
     with _refused("f", "must have printable characters only"):
         checks.text("f", value, min_length=0, max_length=256)
 
 
 @pytest.mark.parametrize("value", PRINTABLE.values(), ids=PRINTABLE.keys())
-def test_text_is_kept_as_it_is(value: str) -> None:
+def test_printable_text_is_unchanged(value: str) -> None:
     assert checks.text("f", value, min_length=1, max_length=256) == value
 
 
@@ -151,7 +151,7 @@ def test_text_is_measured_in_characters_not_bytes() -> None:
     assert checks.text("f", "", min_length=0, max_length=256) == ""
 
 
-def test_labels_are_kept_as_they_are_at_their_limits() -> None:
+def test_labels_at_their_limits_are_unchanged() -> None:
     labels = {f"{number:02}" + "🗎" * 62: "文" * 256 for number in range(32)}
     labels["00" + "🗎" * 62] = ""
     assert checks.labels("labels", labels) == labels
@@ -169,7 +169,7 @@ def test_labels_are_kept_as_they_are_at_their_limits() -> None:
     ],
     ids=["too_many", "empty_key", "long_key", "key_unprintable", "long_value", "unprintable"],
 )
-def test_labels_that_break_a_rule_are_refused(labels: dict[str, str], rule: str) -> None:
+def test_invalid_labels_are_refused(labels: dict[str, str], rule: str) -> None:
     with pytest.raises(FieldInvalid) as caught:
         checks.labels("documents[3].labels", labels)
     assert caught.value.field.startswith("documents[3].labels")
@@ -177,7 +177,7 @@ def test_labels_that_break_a_rule_are_refused(labels: dict[str, str], rule: str)
 
 
 @pytest.mark.parametrize("number", [-1, 0, 4, 100])
-def test_count_that_breaks_its_limits_is_told(number: int) -> None:
+def test_count_beyond_its_limits_is_refused(number: int) -> None:
     with _refused("reports", f"must have 1 to 3 entries, has {number}"):
         checks.count("reports", number, minimum=1, maximum=3)
     checks.count("reports", 1, minimum=1, maximum=3)
@@ -185,14 +185,14 @@ def test_count_that_breaks_its_limits_is_told(number: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["A", "DECODE_ERROR", "A_", "E2", "A" * 64, "WORKER_LOST"])
-def test_reason_is_for_programs(value: str) -> None:
+def test_valid_reason_is_unchanged(value: str) -> None:
     assert checks.reason("f", value) == value
 
 
 @pytest.mark.parametrize(
     "value", ["", "a", "Decode", "_A", "1A", "A B", "A-B", "A.B", "A\n", "Ä", "A" * 65, "\u0410"]
 )
-def test_reason_that_programs_could_not_compare_is_refused(value: str) -> None:
+def test_invalid_reason_is_refused(value: str) -> None:
     with _refused("f", "must be 1 to 64 characters of A-Z 0-9 _, beginning with a letter"):
         checks.reason("f", value)
 
@@ -242,13 +242,13 @@ def test_span_beyond_its_limits_is_refused(value: Duration) -> None:
     ],
     ids=_parts,
 )
-def test_span_that_is_no_sound_duration_is_refused(value: Duration) -> None:
-    """Protobuf wants both parts of one sign, and less than a second of nanos."""
+def test_invalid_duration_is_refused(value: Duration) -> None:
+    """Protobuf requires the same sign for both parts, and nanos below a second."""
     with pytest.raises(FieldInvalid):
         checks.span_us("f", value, min_s=1, max_s=_YEAR_S, zero=True)
 
 
-def test_span_of_zero_is_let_through_only_where_it_means_something() -> None:
+def test_span_of_zero_is_accepted_only_with_zero() -> None:
     with _refused("f", "must be 1 s to 5 min"):
         checks.span_us("f", Duration(), min_s=1, max_s=300, zero=False)
     assert checks.span_us("f", Duration(seconds=300), min_s=1, max_s=300, zero=False)
@@ -280,6 +280,6 @@ def test_moment_is_in_microseconds_since_the_epoch(value: Timestamp, microsecond
     ],
     ids=_parts,
 )
-def test_moment_that_no_calendar_knows_is_refused(value: Timestamp) -> None:
+def test_invalid_moment_is_refused(value: Timestamp) -> None:
     with _refused("f", "must be a time in the years 1 to 9999"):
         checks.moment_us("f", value)

@@ -9,7 +9,7 @@ from stagecast.errors import FieldInvalid
 from stagecast.v1 import report_service_pb2 as rs
 
 
-def test_first_bad_field_is_the_one_that_is_told() -> None:
+def test_first_invalid_field_is_reported() -> None:
     request = rs.ReportRequest(dataset_id="x", batch_id="..", reports=[])
     with pytest.raises(FieldInvalid) as caught:
         wire.batch_name(request)

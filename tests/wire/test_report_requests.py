@@ -1,4 +1,4 @@
-"""What was left out of a request gets its default, all else stays as it is."""
+"""Omitted fields of a request get their defaults, others are converted unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.builders import BATCH_ID, DATASET_ID
 NAMES: dict[str, Any] = {"dataset_id": DATASET_ID, "batch_id": BATCH_ID}
 
 
-def test_batch_that_says_nothing_gets_the_defaults() -> None:
+def test_empty_batch_request_gets_the_defaults() -> None:
     assert wire.new_batch(rs.CreateBatchRequest(dataset_id=DATASET_ID)) == NewBatch(
         dataset_id=DATASET_ID,
         batch_id="",
@@ -33,7 +33,7 @@ def test_batch_that_says_nothing_gets_the_defaults() -> None:
     )
 
 
-def test_batch_that_says_everything_is_taken_at_its_word() -> None:
+def test_batch_request_with_all_fields_is_converted() -> None:
     request = rs.CreateBatchRequest(
         **NAMES,
         documents=[rs.NewDocument(document_id="a", display_name="A", labels={"k": "v"})],
@@ -58,7 +58,7 @@ def test_batch_that_says_everything_is_taken_at_its_word() -> None:
     )
 
 
-def test_ids_of_a_call_have_three_mebibytes_and_not_one_more() -> None:
+def test_ids_of_a_call_have_at_most_3_mib() -> None:
     ids = [f"{number:04}" + "🗎" * 249 for number in range(3_145)] + ["🗎" * 182]
     assert sum(len(each.encode()) for each in ids) == 3 << 20
     documents = [rs.NewDocument(document_id=each) for each in ids]
@@ -73,7 +73,7 @@ def _report(**fields: Any) -> Report:
     return report
 
 
-def test_report_tells_only_what_was_given() -> None:
+def test_omitted_fields_of_a_report_are_none() -> None:
     assert _report(stage=r.STAGE_PARSING) == Report(document_id="a", stage=Stage.PARSING)
     assert _report(progress=r.Progress()) == Report(document_id="a", progress=Progress())
     assert _report(error=r.DocumentError(reason="X")) == Report(
@@ -81,7 +81,7 @@ def test_report_tells_only_what_was_given() -> None:
     )
 
 
-def test_report_of_everything_is_taken_at_its_word() -> None:
+def test_report_with_all_fields_is_converted() -> None:
     report = _report(
         attempt=3,
         stage=r.STAGE_INDEXING,
@@ -99,7 +99,7 @@ def test_report_of_everything_is_taken_at_its_word() -> None:
     )
 
 
-def test_total_of_zero_is_not_the_same_as_none() -> None:
+def test_total_of_zero_differs_from_no_total() -> None:
     assert _report(progress=r.Progress(total_segments=0)).progress == Progress(total_segments=0)
     with pytest.raises(FieldInvalid, match="1 is more than the total of 0"):
         _report(progress=r.Progress(completed_segments=1, total_segments=0))

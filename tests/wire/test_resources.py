@@ -1,4 +1,4 @@
-"""Answers as protobuf: the numbers are those of the protos, and what is not so is absent."""
+"""Resources as protobuf: enums have the numbers of the protos, missing values are absent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_time_is_exact_to_the_microsecond(microseconds: int) -> None:
     assert 0 <= timestamp.nanos < 10**9
 
 
-def test_time_of_what_has_not_happened_is_absent() -> None:
+def test_missing_time_is_absent() -> None:
     assert resources.to_timestamp(None) is None
     document = wire.to_document(builders.document())
     absent: tuple[Any, ...] = (
@@ -58,7 +58,7 @@ def test_unknown_total_is_absent_and_zero_is_not() -> None:
     assert resources.to_progress(Progress(total_segments=0)).HasField("total_segments")
 
 
-def test_document_bears_every_field() -> None:
+def test_document_has_every_field() -> None:
     everything = builders.document_in(
         DocumentState.FAILED,
         Stage.INDEXING,
@@ -83,14 +83,14 @@ def test_document_bears_every_field() -> None:
     assert document.pause_time == Timestamp(nanos=11_000_000)
 
 
-def test_batch_bears_its_thresholds_also_when_they_are_for_ever() -> None:
+def test_batch_has_its_timeouts_even_if_zero() -> None:
     batch = wire.to_batch(builders.batch(stall_after_us=0, fail_after_us=1_500_000))
     assert batch.HasField("stall_after")
     assert batch.stall_after == Duration()
     assert batch.fail_after == Duration(seconds=1, nanos=500_000_000)
 
 
-def test_transition_of_the_batch_bears_no_document() -> None:
+def test_transition_of_the_batch_has_no_document() -> None:
     transition = wire.to_transition(builders.transition(kind=TransitionKind.SEALED, revision=2))
     assert not transition.HasField("document")
     assert transition.previous_state == resources_pb2.DOCUMENT_STATE_UNSPECIFIED

@@ -1,4 +1,4 @@
-"""What was left out of a request gets its default, all else stays as it is."""
+"""Omitted fields of a request get their defaults, others are converted unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.builders import BATCH_ID, DATASET_ID
 NAMES: dict[str, Any] = {"dataset_id": DATASET_ID, "batch_id": BATCH_ID}
 
 
-def test_page_that_says_nothing_is_the_first_hundred_of_all() -> None:
+def test_default_page_is_the_first_100() -> None:
     assert wire.document_query(ss.ListDocumentsRequest(**NAMES)) == DocumentQuery(
         **NAMES, states=frozenset(), stages=frozenset(), page=Page(size=100, token="")
     )
@@ -33,7 +33,7 @@ def test_filters_are_sets() -> None:
     assert query.stages == {Stage.INDEXING}
 
 
-def test_watch_that_says_nothing_gets_the_defaults() -> None:
+def test_empty_watch_request_gets_the_defaults() -> None:
     assert wire.watch_request(ss.WatchBatchRequest(**NAMES)) == WatchRequest(
         **NAMES,
         resume_token="",
@@ -44,7 +44,7 @@ def test_watch_that_says_nothing_gets_the_defaults() -> None:
     )
 
 
-def test_watch_that_says_everything_is_taken_at_its_word() -> None:
+def test_watch_request_with_all_fields_is_converted() -> None:
     request = ss.WatchBatchRequest(
         **NAMES,
         resume_token="any",  # noqa: S106 - no secret

@@ -1,4 +1,4 @@
-"""The model: records, the rules of their transitions, and what follows from them.
+"""The model: records, transition rules, derived states and counts.
 
 Nothing here reads a clock or does I/O.
 """

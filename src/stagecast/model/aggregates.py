@@ -1,7 +1,7 @@
-"""What follows from the documents for their batch and dataset: counts and derived states.
+"""Counts and derived states of batches and datasets.
 
-Counts are moved by differences, in the transaction that changes the document, and never counted on
-read.
+Counts are updated incrementally, in the transaction that changes the document, and never computed
+on read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if tuple(state.name.lower() for state in DocumentState) != _COUNTED[:-1]:
 def move_counts(
     counts: DocumentCounts, before: Document | None, after: Document | None
 ) -> DocumentCounts:
-    """Return the counts with one document moved from `before` to `after`; `None` is not there."""
+    """Return the counts with one document moved from `before` to `after`; `None`: absent."""
     if before and after and (before.state, before.stalled) == (after.state, after.stalled):
         return counts
     moves = {field: getattr(counts, field) for field in _COUNTED}
@@ -59,7 +59,7 @@ def move_segments(
 
 
 def batch_state(batch: Batch) -> BatchState:
-    """Derive the state of a batch: the first that fits."""
+    """Derive the state of a batch: the first one that matches."""
     counts = batch.counts
     if not batch.sealed or counts.open:
         return _open_batch_state(counts)
@@ -71,7 +71,7 @@ def batch_state(batch: Batch) -> BatchState:
 
 
 def batch_progress(batch: Batch) -> Progress:
-    """Return the sum over the documents; the total is unknown while it is for any of them."""
+    """Return the sum over the documents; the total is unknown while any document's is."""
     known = not batch.segments.unknown and batch.counts.total
     return Progress(
         completed_segments=batch.segments.completed,
@@ -80,7 +80,7 @@ def batch_progress(batch: Batch) -> Progress:
 
 
 def batch_at(batch: Batch, transition: Transition) -> Batch:
-    """Return the batch as it was right after one of its transitions; counters stay the newest."""
+    """Return the batch as of one of its transitions; segment counters stay the newest."""
     then = evolve(
         batch,
         sealed=transition.sealed,
@@ -92,9 +92,9 @@ def batch_at(batch: Batch, transition: Transition) -> Batch:
 
 
 def dataset_state(dataset: Dataset) -> DatasetState:
-    """Derive the state of a dataset: its open batches, else the batch that ended last.
+    """Derive the state of a dataset from its open batches, else from the batch that ended last.
 
-    One whose batches were all deleted has nothing to do and no failure to show.
+    A dataset whose batches were all deleted is SUCCEEDED.
     """
     if dataset.open_batches:
         all_pending = dataset.open_batches == dataset.pending_batches
@@ -127,9 +127,9 @@ def remove_batch(
 
     Args:
         dataset: with the batch.
-        batch: what goes.
-        last_ended: the state of that batch of the others that ended last.
-        now: when it goes, in microseconds.
+        batch: the batch to remove.
+        last_ended: the state of the remaining batch that ended last.
+        now: the commit time in microseconds.
     """
     state = batch_state(batch)
     return replace(

@@ -1,7 +1,6 @@
-"""What one call changes in one batch, collected before anything is written.
+"""The changes of one call to one batch, collected before anything is written.
 
-A call decides everything on a `BatchEdit`; a refusal throws the edit away, and its neighbours in
-the same commit never notice.
+A refused call discards its `BatchEdit`; other calls in the same commit are not affected.
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ from stagecast.model.rules import Change
 
 
 class BatchEdit:
-    """Hands out the batch's revisions and keeps its counts while one call is decided.
+    """Assigns revisions and updates counts while one call is processed.
 
     Attributes:
         before: the batch as it was stored, `None` if this call creates it.
-        batch: the batch as it is so far.
+        batch: the batch with the changes so far.
         now: the commit time in microseconds; never before the batch's last one.
-        transitions: what happened so far, in order.
+        transitions: the transitions so far, in order.
         added: documents that this call registers, by id.
-        changed: documents that this call changes, by id, as they are so far.
-        heard: documents that gave a sign of life, which may have changed nothing, by id.
-        serials: the progress serial of those whose counters changed without a transition, by id.
+        changed: documents that this call changes, by id, with the changes so far.
+        heartbeats: documents that received a sign of life, changed or not, by id.
+        progress_seqs: the new `progress_seq` of documents whose counters changed without a
+            transition, by id.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class BatchEdit:
         self.transitions: list[Transition] = []
         self.added: dict[str, Document] = {}
         self.changed: dict[str, Document] = {}
-        self.heard: dict[str, Document] = {}
+        self.heartbeats: dict[str, Document] = {}
         self.progress_seqs: dict[str, int] = {}
         self._first = batch.revision
         self._write_id = write_id
@@ -46,7 +46,7 @@ class BatchEdit:
         return bool(self.transitions or self.changed)
 
     def is_moved(self, document: Document) -> bool:
-        """Tell whether a transition of this call is the last of a document."""
+        """Return whether the document's last transition is of this call."""
         return document.revision > self._first
 
     def create(self) -> None:
@@ -54,13 +54,13 @@ class BatchEdit:
         self._record(TransitionKind.CREATED, None, None)
 
     def seal(self) -> None:
-        """Record that no more documents follow, unless it is so already."""
+        """Record that no more documents follow, unless the batch is sealed already."""
         if not self.batch.sealed:
             self.batch = evolve(self.batch, sealed=True)
             self._record(TransitionKind.SEALED, None, None)
 
     def register(self, document: Document) -> None:
-        """Record that a document joined."""
+        """Record that a document was registered."""
         added = self._record(TransitionKind.REGISTERED, None, document)
         if added is not None:
             self.added[added.document_id] = added
@@ -76,12 +76,12 @@ class BatchEdit:
             self.changed[after.document_id] = after
         return after
 
-    def hear(self, document: Document) -> None:
-        """Note that the document's worker gave a sign of life."""
-        self.heard[document.document_id] = document
+    def record_heartbeat(self, document: Document) -> None:
+        """Record a sign of life from the document's worker."""
+        self.heartbeats[document.document_id] = document
 
     def _count(self, before: Document, after: Document) -> None:
-        """Move the batch's counters without a transition; the new serial tells watchers."""
+        """Move the batch's counters without a transition; watchers see the new `progress_seq`."""
         progress_seq = self.batch.progress_seq + 1
         segments = move_segments(self.batch.segments, before, after)
         self.batch = evolve(

@@ -1,4 +1,4 @@
-"""What ids look like, and how those are made that a caller leaves out."""
+"""Formats of ids, and generation of those that a caller leaves out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def canonical_uuid(text: str) -> str | None:
-    """Return a UUID written with dashes in lower case, or `None` if it is not one."""
+    """Return a dashed UUID in lower case, or `None` if the text is not one."""
     lowered = text.lower()
     return lowered if _UUID.fullmatch(lowered) else None
 
@@ -27,7 +27,7 @@ def make_document_id() -> str:
 def make_batch_id(now: int) -> str:
     """Return an id like `20261122093015482913`: the time in UTC and six random digits.
 
-    The caller tries again if it is taken.
+    It may exist already; the caller then generates another one.
     """
     moment = datetime.fromtimestamp(now / SECOND_US, UTC)
-    return f"{moment:%Y%m%d%H%M%S}{random.randrange(10**6):06}"  # noqa: S311 - a name, no secret
+    return f"{moment:%Y%m%d%H%M%S}{random.randrange(10**6):06}"  # noqa: S311 - an id, not a secret

@@ -1,4 +1,4 @@
-"""When silence counts, and what a worker is told that gives a sign of life."""
+"""Timeouts of documents, and the orders that heartbeats are answered with."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from stagecast.model.records import SECOND_US, Document, DocumentState, WorkerOrder
 from stagecast.model.rules import Change, lose, stall
 
-# Signs of life closer together than this count as one, and so close to each other by the patience
-# of the batch: who gives them all the time shall not have all of them written.
-_AS_ONE_US = SECOND_US
-_AS_ONE_PART = 20
+# Signs of life within this interval, or this fraction of the batch's `stall_after`, are coalesced:
+# frequent ones must not cause a write each.
+_COALESCE_US = SECOND_US
+_COALESCE_FRACTION = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timer:
-    """A document whose silence, or wait for a worker, is timed.
+    """The timer of a document that is silent or waits for a worker.
 
-    `place` is where it stands among all that are timed, those that are due first.
-    `heard_at` is when that began: when it was heard from last, stalled, or began to wait.
-    `due_at` is when to look at it; its deadline may be later, since it moves with every sign of
-    life. `patience_us` is 0 where silence does not count any more.
+    `key` orders timers by `due_at`.
+    `heard_at` is the start: the last sign of life, the stall, or the begin of the wait.
+    `due_at` is when to check the document; the deadline may be later, since every sign of life
+    moves it. `timeout_us` is 0 for a document that cannot time out.
     """
 
     dataset_id: str
@@ -40,7 +40,7 @@ def timeout_us(
     stall_after_us: int,
     fail_after_us: int,
 ) -> int:
-    """Return how long nothing may happen to a document until it stalls or fails; 0 is for ever."""
+    """Return after how much silence a document stalls or fails; 0 is never."""
     if state is DocumentState.PENDING:
         return 0 if stalled else start_after_us
     if state is DocumentState.RUNNING:
@@ -49,14 +49,15 @@ def timeout_us(
 
 
 def coalesce_us(stall_after_us: int) -> int:
-    """Return the time within which signs of life of a document count as one."""
-    return min(_AS_ONE_US, stall_after_us // _AS_ONE_PART)
+    """Return the interval within which signs of life of a document are coalesced."""
+    return min(_COALESCE_US, stall_after_us // _COALESCE_FRACTION)
 
 
 def deadline(timer: Timer, *, now: int, grace_from: int) -> int | None:
-    """Return when a document has been silent for too long, `None` if that does not count.
+    """Return when a document times out, `None` for never.
 
-    What was before `grace_from` does not count, nor what is still to come: the clock was set back.
+    Silence before `grace_from` does not count. A `heard_at` in the future counts as `now`: the
+    clock was set back.
     """
     if not timer.timeout_us:
         return None
@@ -64,12 +65,12 @@ def deadline(timer: Timer, *, now: int, grace_from: int) -> int | None:
 
 
 def give_up(document: Document, *, now: int) -> Change:
-    """Return the document after its time was over: stalled, or lost if it was stalled."""
+    """Return the document after its timeout: stalled, or lost if it was stalled already."""
     return lose(document, now=now) if document.stalled else stall(document)
 
 
 def order_for(document: Document | None, attempt: int) -> WorkerOrder:
-    """Return what a worker should do that says it has this attempt; 0 is the current one."""
+    """Return the order for a worker that reports this attempt; 0 is the current one."""
     if document is None or attempt not in (0, document.attempt):
         return WorkerOrder.DROP
     if document.state is DocumentState.STOPPED:

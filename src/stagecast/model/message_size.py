@@ -1,6 +1,6 @@
-"""How large records are in a message, bounded from above without encoding them.
+"""Upper bounds of the encoded size of records, without encoding them.
 
-A gRPC client refuses messages over 4 MiB unless it was told otherwise.
+A gRPC client refuses messages over 4 MiB by default.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from stagecast.model.records import Batch, Document
 
 T = TypeVar("T")
 
-MESSAGE_BYTES = 1 << 20  # what a message is filled to: well under what clients refuse
+MESSAGE_BYTES = 1 << 20  # messages are filled to this, well below the clients' limit
 
 _FIXED = 512  # ids, enums, counters and times, with their tags
 _PER_CHARACTER = 4  # of UTF-8
-_PER_LABEL = 4  # each pair is a message of its own, with two tags and lengths
+_PER_LABEL = 4  # each pair is a nested message with two tags and lengths
 
 
 def size_bound(document: Document | None) -> int:
-    """Return how many bytes a document takes at most, or a transition with it."""
+    """Return the maximum size in bytes of a document, or of a transition with it."""
     if document is None:
         return _FIXED
     texts = (
@@ -37,18 +37,18 @@ def size_bound(document: Document | None) -> int:
 
 
 def batch_size_bound(batch: Batch) -> int:
-    """Return how many bytes a batch takes at most."""
+    """Return the maximum size in bytes of a batch."""
     return _FIXED + _PER_CHARACTER * (len(batch.batch_id) + _characters(batch.labels))
 
 
 def take_page(
     items: Iterable[T], size_of: Callable[[T], int], *, limit: int
 ) -> tuple[list[T], T | None]:
-    """Take items until a message is full, or there are so many.
+    """Take items until a message is full or `limit` is reached.
 
     Returns:
-        The page, which has at least one item if there is any, and the item that follows it, which
-        was taken from the items as well; `None` if none does.
+        The page, with at least one item if there is any, and the next item, which is consumed as
+        well; `None` at the end.
     """
     page: list[T] = []
     size = 0

@@ -1,4 +1,4 @@
-"""What watchers are sent, before it is encoded."""
+"""Messages of watches, before they are encoded."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class SnapshotPart:
 class WatchMessage:
     """A message of a watch of a batch, or a piece of one: encoded pieces are joined byte by byte.
 
-    A message that is only a part, of a snapshot or of what one call changed, has no `batch` and no
-    `resume_token`. `progress` are documents with their newest counters.
+    A partial message, of a snapshot or of the changes of one call, has no `batch` and no
+    `resume_token`. `progress` holds documents with their newest counters.
     """
 
     snapshot: SnapshotPart | None = None
@@ -36,7 +36,7 @@ class WatchMessage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetsMessage:
-    """A message of a watch of datasets; `complete` ends what was there at the start."""
+    """A message of a watch of datasets; `complete` marks the end of the initial list."""
 
     datasets: Sequence[Dataset] = ()
     removed: Sequence[str] = ()

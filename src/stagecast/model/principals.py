@@ -1,4 +1,4 @@
-"""Who asks, and what they may: scopes, keys, principals."""
+"""Principals and their permissions: scopes, API keys, visible datasets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """The datasets that exist for a caller, by their ids; `None` is all of them."""
+    """The ids of the datasets that a caller can see; `None` is all of them."""
 
     dataset_ids: frozenset[str] | None
 
     def only(self, dataset_id: str) -> Visibility:
-        """Return what is left of one dataset: the same for all who may see it."""
+        """Return the part of one dataset: equal for all callers who can see it."""
         one = frozenset((dataset_id,))
         return Visibility(one if self.dataset_ids is None else one & self.dataset_ids)
 
@@ -23,7 +23,7 @@ ALL = Visibility(None)
 
 
 class Scope(StrEnum):
-    """What somebody may do; one does not include another."""
+    """A permission; none includes another."""
 
     READ = "read"  # StatusService and the REST paths
     REPORT = "report"  # ReportService
@@ -32,10 +32,10 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewKey:
-    """What a key is to allow.
+    """An API key to store.
 
-    `prefix` is the part of the key that everybody may see, and names it in logs; `digest` is the
-    SHA-256 of the whole, which is all that is kept of the rest.
+    `prefix` is the public part of the key and names it in logs; `digest` is the SHA-256 of the
+    whole key, which itself is not stored.
     """
 
     prefix: str
@@ -48,7 +48,7 @@ class NewKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiKey(NewKey):
-    """A key as it is kept; `id` is never given to another."""
+    """A stored key; an `id` is never reused."""
 
     id: int
     created_at: int
@@ -57,15 +57,15 @@ class ApiKey(NewKey):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal:
-    """Whom a credential stands for.
+    """The authenticated identity behind a credential.
 
     Attributes:
         name: for logs and messages.
-        identity: what no other has; `None` if nobody can tell.
-        scopes: what they may do.
-        visible: the datasets that exist for them.
-        expires_at: when the credential ends, by the server's clock.
-        key_id: the key that the credential is, if it is one.
+        identity: unique; `None` if unknown.
+        scopes: the permissions.
+        visible: the visible datasets.
+        expires_at: when the credential expires, by the server's clock.
+        key_id: the id of the API key, if the credential is one.
     """
 
     name: str
@@ -77,15 +77,14 @@ class Principal:
 
 
 ANYBODY = Principal(name="anybody", scopes=frozenset(Scope), visible=ALL)
-"""Who asks while no credentials are wanted."""
+"""The principal of every call while authentication is off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who makes a call.
+    """The caller of an RPC or REST request.
 
-    `check` raises what the next call would be told if the principal may not go on: for calls that
-    last.
+    `check` raises if the credential is no longer valid: long-running calls repeat it.
     """
 
     principal: Principal
@@ -93,5 +92,5 @@ class Caller:
 
     @property
     def visible(self) -> Visibility:
-        """The datasets that exist for them."""
+        """The visible datasets."""
         return self.principal.visible

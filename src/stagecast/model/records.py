@@ -1,9 +1,9 @@
-"""The records that everything passes around.
+"""The records of the model: datasets, batches, documents, transitions.
 
 They are frozen: a change returns a new one.
-Times are whole microseconds since the Unix epoch, by the server's clock; names that end in `_at`
-bear them, `None` means that it has not happened.
-The numbers of the enums are those of the protos.
+Times (`…_at`) are integer microseconds since the Unix epoch, by the server's clock; `None` means
+that the event has not happened.
+Enums have the numbers of the protos.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 SECOND_US = 1_000_000
-"""The microseconds of a second."""
+"""Microseconds per second."""
 
 
 class Stage(IntEnum):
-    """Where in the pipeline a document is; the order is the pipeline's."""
+    """Where in the pipeline a document is, in pipeline order."""
 
-    WAITING = 1  # registered, or taken by a worker that has not begun to read it
+    WAITING = 1  # registered, or started by a worker that has not begun to read it
     PARSING = 2  # its text is extracted
     CLEANING = 3  # its text is normalised
     SPLITTING = 4  # its text is cut into segments
@@ -36,13 +36,13 @@ class DocumentState(IntEnum):
     PENDING = 1  # no worker has begun
     RUNNING = 2  # a worker has begun
     PAUSED = 3  # held
-    SUCCEEDED = 4  # ended, every stage behind it
+    SUCCEEDED = 4  # ended, all stages completed
     FAILED = 5  # ended by an error
     STOPPED = 6  # ended on request
 
     @property
     def terminal(self) -> bool:
-        """Whether only another attempt leads out of it."""
+        """Whether only another attempt can leave this state."""
         return self >= DocumentState.SUCCEEDED
 
 
@@ -59,50 +59,50 @@ class BatchState(IntEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether everything in it is done and nothing can join it."""
+        """Whether all documents are done and none can be added."""
         return self >= BatchState.SUCCEEDED
 
 
 class DatasetState(IntEnum):
-    """Whether a dataset has work under way, else how its last batch ended."""
+    """Whether a dataset has open batches, else how its last batch ended."""
 
     PENDING = 1  # open batches, none begun
     RUNNING = 2  # open batches
     SUCCEEDED = 3  # the last batch succeeded
-    FAILED = 4  # the last batch ended as anything less
+    FAILED = 4  # the last batch ended in any other state
 
 
 class TransitionKind(IntEnum):
-    """What a transition did."""
+    """The kind of a transition."""
 
     CREATED = 1  # the batch, always revision 1
-    REGISTERED = 2  # a document joined
-    SEALED = 3  # the batch takes no more documents
-    STARTED = 4  # a worker took the document
+    REGISTERED = 2  # a document was added
+    SEALED = 3  # the batch accepts no more documents
+    STARTED = 4  # a worker started the document
     STAGE_ENTERED = 5  # the document reached a later stage
     PAUSED = 6  # held
     RESUMED = 7  # released
-    STALLED = 8  # silent, or not taken, for too long
-    RECOVERED = 9  # heard from again
-    SUCCEEDED = 10  # ended well
+    STALLED = 8  # silent, or not started, for too long
+    RECOVERED = 9  # a sign of life after a stall
+    SUCCEEDED = 10  # completed
     FAILED = 11  # ended by an error
     STOPPED = 12  # ended on request
-    RETRIED = 13  # given another attempt
+    RETRIED = 13  # reset for another attempt
 
 
 class ReportOutcome(IntEnum):
-    """What became of a report."""
+    """The effect of a report."""
 
     APPLIED = 1  # something changed
-    DUPLICATE = 2  # it is already so
-    OVERTAKEN = 3  # a later report got here first
+    DUPLICATE = 2  # nothing new
+    OVERTAKEN = 3  # a later report arrived first
 
 
 class WorkerOrder(IntEnum):
     """What a worker should do with a document."""
 
     GO_ON = 1
-    DROP = 2  # another has it, or it has ended, or it is gone
+    DROP = 2  # another worker has it, or it has ended, or was deleted
     PAUSE = 3  # hold it until it is resumed
     STOP = 4  # it was stopped
 
@@ -110,8 +110,8 @@ class WorkerOrder(IntEnum):
 class SnapshotReason(IntEnum):
     """Why a watch sends a snapshot."""
 
-    INITIAL = 1  # the request bore no token
-    TOKEN_EXPIRED = 2  # the history after the token is gone
+    INITIAL = 1  # the request had no token
+    TOKEN_EXPIRED = 2  # the history after the token is no longer retained
     HISTORY_CHANGED = 3  # the token is of another history
 
 
@@ -131,7 +131,7 @@ class DocumentError:
     message: str = ""
 
 
-# Without slots, as `Batch`: every report makes new ones, and `evolve` copies a `__dict__` at once.
+# Without slots, like `Batch`: each report creates new ones, and `evolve` copies the `__dict__`.
 @dataclass(frozen=True, kw_only=True)
 class Document:
     """One item of one batch. `position` counts from 0 in the order of registration."""
@@ -163,7 +163,7 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentCounts:
-    """How many documents are in each state; `stalled` are of the pending and running ones."""
+    """The number of documents in each state; `stalled` counts pending and running ones again."""
 
     pending: int = 0
     running: int = 0
@@ -186,9 +186,9 @@ class DocumentCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentTotals:
-    """Segment counters over many documents, kept so that each change is a difference.
+    """Sums of segment counters over documents, updated incrementally.
 
-    `unknown` counts the documents that have not told their total.
+    `unknown` counts the documents whose total is unknown.
     """
 
     completed: int = 0
@@ -200,10 +200,10 @@ class SegmentTotals:
 class Batch:
     """Documents that were submitted together.
 
-    `key` is the store's own name of the row, never reused and never shown.
-    `progress_serial` counts changes of counters, so that a watcher can ask for those that it has
-    not seen; `progress_mark` is a random number of the server that counted last, 0 before that, by
-    which a token's serial is known to be of this history.
+    `key` is the store's internal row id, never reused and never shown.
+    `progress_seq` counts changes of counters, so that a watcher can query those after its last one.
+    `server_epoch` is the random number of the server process that changed counters last, 0 if none
+    did; it shows whether the `progress_seq` of a token is of this history.
     """
 
     key: int
@@ -227,9 +227,9 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Creation:
-    """The call that created a batch, so that a repeat can be told from another batch.
+    """The call that created a batch, to recognise repeats of it.
 
-    `fingerprint` is a digest of its content, `documents` how many it registered.
+    `fingerprint` is a digest of its content, `documents` the number of documents it registered.
     """
 
     fingerprint: bytes
@@ -239,9 +239,10 @@ class Creation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """What documents are put into.
+    """The target of ingestion: batches of documents.
 
-    `pending_batches` are of the open ones; `last_ended` is the state of the batch that ended last.
+    `open_batches` include `pending_batches`; `last_ended` is the state of the batch that ended
+    last.
     """
 
     dataset_id: str
@@ -255,11 +256,11 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transition:
-    """A change that was accepted and recorded.
+    """A recorded change of a batch or document.
 
-    `document` is as it was right after, `counts` and `sealed` are the batch's right after.
-    `call` is a random number that all transitions of one call share and no other has: it tells
-    where a call ends, and whether a token names this history.
+    `document`, `counts` and `sealed` are the values right after the change.
+    `write_id` is a random number shared by all transitions of one call: it shows where a call ends
+    and whether a token is of this history.
     """
 
     revision: int
@@ -277,7 +278,7 @@ class Transition:
 def evolve(record: R, **changes: Any) -> R:  # noqa: ANN401 - the types of the fields
     """Return a copy of a `Document` or `Batch` with changes.
 
-    What `dataclasses.replace` does, without reading and setting each field one by one.
+    Like `dataclasses.replace`, but without reading and setting each field one by one.
     """
     copy = object.__new__(type(record))
     vars(copy).update(vars(record), **changes)

@@ -1,6 +1,6 @@
-"""What is asked of the service, after the fields were checked.
+"""Requests to the service, with validated fields.
 
-Ids that were left out are empty strings.
+Omitted ids are empty strings.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NewBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What a worker says of one document; `attempt` 0 is the current one."""
+    """A report on one document; `attempt` 0 is the current one."""
 
     document_id: str
     attempt: int = 0
@@ -50,7 +50,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeartbeatItem:
-    """A document that a worker still has; `attempt` 0 is the current one."""
+    """A document that a worker is still processing; `attempt` 0 is the current one."""
 
     document_id: str
     attempt: int = 0
@@ -58,7 +58,7 @@ class HeartbeatItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """Which page of a list: at most so many, and behind those of the token, if there is one."""
+    """A page of a list: at most `size` items, after those of the token if there is one."""
 
     size: int
     token: str
@@ -74,7 +74,7 @@ class DatasetQuery:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchQuery:
-    """A page of a dataset's batches, or of all; an empty filter lets all through."""
+    """A page of a dataset's batches, or of all; an empty filter matches all."""
 
     dataset_id: str
     states: frozenset[BatchState]
@@ -83,7 +83,7 @@ class BatchQuery:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentQuery:
-    """A page of a batch's documents; empty filters let all through."""
+    """A page of a batch's documents; empty filters match all."""
 
     dataset_id: str
     batch_id: str
@@ -104,7 +104,7 @@ class TransitionQuery:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchRequest:
-    """A watch to begin, or to go on with from a token."""
+    """A watch to start, or to resume from a token."""
 
     dataset_id: str
     batch_id: str
@@ -117,7 +117,7 @@ class WatchRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetsWatchRequest:
-    """A watch of datasets to begin; `dataset_ids` is `None` for all."""
+    """A watch of datasets to start; `dataset_ids` is `None` for all."""
 
     dataset_ids: frozenset[str] | None
     heartbeat_s: float

@@ -1,8 +1,8 @@
-"""What a document may do: the transition table, as pure functions.
+"""The transition table of documents, as pure functions.
 
-Each function takes the document as it is and returns the `Change` to it, or raises why it is
-refused.
-An accepted change with a `kind` is a transition; without one it moves counters only, or nothing.
+Each function takes a document and returns the `Change` to it, or raises an error if the change is
+illegal.
+A change with a `kind` is a transition; without one it changes counters only, or nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from stagecast.model.requests import Report
 
 _Kind = TransitionKind
 LOST = DocumentError(
-    reason="WORKER_LOST", message="The worker fell silent and was given up as lost."
+    reason="WORKER_LOST", message="The worker sent no sign of life in time and is considered lost."
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """A document after a call, and what that was."""
+    """A document after a change, and the kind and outcome of the change."""
 
     document: Document
     kind: TransitionKind | None = None
@@ -49,7 +49,7 @@ def register(
     labels: Mapping[str, str],
     now: int,
 ) -> Document:
-    """Return a new document: PENDING, WAITING, attempt 1; its revision is still to be given."""
+    """Return a new document: PENDING, WAITING, attempt 1, without a revision yet."""
     return Document(
         dataset_id=dataset_id,
         batch_id=batch_id,
@@ -71,14 +71,14 @@ def register(
 
 
 def apply_report(document: Document, report: Report, *, now: int) -> Change:
-    """Return what a report does to a document.
+    """Return the change that a report makes to a document.
 
     A stage, counters and an error in one report make one transition.
 
     Raises:
-        FieldInvalid: the attempt has not begun.
+        FieldInvalid: the attempt has not started.
         StaleAttempt: the report is of an older attempt.
-        IllegalTransition: the document is terminal, and this is neither a repeat nor overtaken.
+        IllegalTransition: the document is terminal and the report neither a repeat nor overtaken.
     """
     _check_attempt(document, report.attempt)
     if document.state.terminal:
@@ -95,10 +95,10 @@ def apply_report(document: Document, report: Report, *, now: int) -> Change:
 
 
 def start_attempt(document: Document, worker: str, *, now: int) -> Change:
-    """Return the document as taken by `worker`.
+    """Return the document as started by `worker`.
 
-    From a worker that has it already this is a sign of life, no more. A PENDING document starts the
-    attempt that waits; from anybody else, and from the end, a new attempt begins.
+    For the worker that has it already this is only a sign of life. A PENDING document starts its
+    current attempt; for another worker, or a terminal document, a new attempt begins.
     """
     if not document.state.terminal and document.worker == worker:
         return recover(document)
@@ -114,7 +114,7 @@ def start_attempt(document: Document, worker: str, *, now: int) -> Change:
 
 
 def pause(document: Document, *, now: int) -> Change:
-    """Return the document held, if it is PENDING or RUNNING."""
+    """Return the document PAUSED, if it is PENDING or RUNNING."""
     if document.state not in (DocumentState.PENDING, DocumentState.RUNNING):
         return Change(document=document)
     held = evolve(document, state=DocumentState.PAUSED, stalled=False, paused_at=now)
@@ -122,7 +122,7 @@ def pause(document: Document, *, now: int) -> Change:
 
 
 def resume(document: Document) -> Change:
-    """Return the document released, if it is PAUSED: RUNNING, or PENDING if it never started."""
+    """Return the document resumed, if it is PAUSED: RUNNING, or PENDING if it never started."""
     if document.state is not DocumentState.PAUSED:
         return Change(document=document)
     started = document.processing_started_at is not None
@@ -132,7 +132,7 @@ def resume(document: Document) -> Change:
 
 
 def stop(document: Document, *, now: int) -> Change:
-    """Return the document ended on request, if it is open."""
+    """Return the document STOPPED, if it is open."""
     if document.state.terminal:
         return Change(document=document)
     ended = evolve(_release(document), state=DocumentState.STOPPED, stopped_at=now)
@@ -140,23 +140,23 @@ def stop(document: Document, *, now: int) -> Change:
 
 
 def retry(document: Document) -> Change:
-    """Return the document with another attempt, which nobody has taken yet, if it is terminal."""
+    """Return the document PENDING with a new attempt, if it is terminal."""
     if not document.state.terminal:
         return Change(document=document)
     return _moved(_next_attempt(document), _Kind.RETRIED)
 
 
 def stall(document: Document) -> Change:
-    """Return the document as silent, or not taken, for too long, if it is not stalled yet."""
+    """Return the document stalled, if it is PENDING or RUNNING and not stalled yet."""
     if document.state not in (DocumentState.PENDING, DocumentState.RUNNING) or document.stalled:
         return Change(document=document)
     return _moved(evolve(document, stalled=True), _Kind.STALLED)
 
 
 def recover(document: Document) -> Change:
-    """Return the document as heard from, if it is RUNNING and stalled.
+    """Return the document no longer stalled, if it is RUNNING and stalled.
 
-    A PENDING one stalls because nobody has taken it, which no sign of life changes.
+    A PENDING one stalls because no worker has started it; a sign of life does not change that.
     """
     if not _is_silent(document):
         return Change(document=document)
@@ -164,7 +164,7 @@ def recover(document: Document) -> Change:
 
 
 def lose(document: Document, *, now: int) -> Change:
-    """Return the document as given up, if it is RUNNING and stalled."""
+    """Return the document FAILED as lost, if it is RUNNING and stalled."""
     if not _is_silent(document):
         return Change(document=document)
     return _fail(document, LOST, stage=None, now=now)
@@ -180,17 +180,19 @@ def _moved(document: Document, kind: TransitionKind) -> Change:
 
 def _check_attempt(document: Document, attempt: int) -> None:
     if attempt > document.attempt:
-        raise FieldInvalid("attempt", f"{attempt} has not begun; {document.attempt} is current")
+        raise FieldInvalid(
+            "attempt", f"{attempt} has not started; the current attempt is {document.attempt}"
+        )
     if attempt and attempt < document.attempt:
         raise StaleAttempt(
-            f"attempt {attempt} of document {quote(document.document_id)} is over; "
-            f"{document.attempt} is current",
+            f"attempt {attempt} of document {quote(document.document_id)} is stale; "
+            f"the current attempt is {document.attempt}",
             attempt=document.attempt,
         )
 
 
 def _outcome_after_end(document: Document, report: Report) -> ReportOutcome:
-    """Tell what a report on a terminal document is: a repeat, overtaken, or refused."""
+    """Return whether a report on a terminal document is a repeat or overtaken, else raise."""
     beyond = report.stage is not None and report.stage > document.stage
     if beyond or report.error not in (None, document.error):
         request = f"stage {report.stage.name}" if beyond and report.stage else "an error"
@@ -215,7 +217,7 @@ def _stage_outcome(document: Document, stage: Stage | None) -> ReportOutcome:
 
 
 def _strongest(one: ReportOutcome, other: ReportOutcome) -> ReportOutcome:
-    """Return what to tell of a report of two parts: a change if any, else what was overtaken."""
+    """Return the outcome of a report of two parts: APPLIED if any is, else OVERTAKEN if any is."""
     for outcome in (ReportOutcome.APPLIED, ReportOutcome.OVERTAKEN):
         if outcome in (one, other):
             return outcome
@@ -223,10 +225,10 @@ def _strongest(one: ReportOutcome, other: ReportOutcome) -> ReportOutcome:
 
 
 def _count(document: Document, reported: Progress | None) -> tuple[ReportOutcome, Document]:
-    """Return what became of counters, and the document with them.
+    """Return the outcome of reported counters, and the document with them.
 
-    Each counter keeps the highest value that was reported in this attempt, so that reports which
-    overtake each other lead to the same end; and there are never fewer segments than are complete.
+    Each counter keeps the highest value reported in this attempt, so that the order in which
+    reports arrive does not matter; the total is never below the completed segments.
     """
     current = document.progress
     if reported is None or _is_repeat(current, reported):
@@ -241,7 +243,7 @@ def _count(document: Document, reported: Progress | None) -> tuple[ReportOutcome
 
 
 def _is_repeat(current: Progress, reported: Progress) -> bool:
-    """Tell whether counters are as reported; a total that is left out stays as it was."""
+    """Return whether counters equal those reported; an omitted total is not compared."""
     return reported.completed_segments == current.completed_segments and (
         reported.total_segments in (None, current.total_segments)
     )
@@ -259,7 +261,7 @@ def _enter(document: Document, stage: Stage, *, now: int) -> Change:
 
 
 def _fail(document: Document, error: DocumentError, *, stage: Stage | None, now: int) -> Change:
-    """Return the document failed, in `stage` if that is later than where it is."""
+    """Return the document FAILED, in `stage` if that is later than its current stage."""
     later = stage is not None and stage > document.stage
     moved = _leave_stages_before(document, stage, now=now) if later and stage else document
     failed = evolve(_release(moved), state=DocumentState.FAILED, error=error, stopped_at=now)
@@ -267,7 +269,7 @@ def _fail(document: Document, error: DocumentError, *, stage: Stage | None, now:
 
 
 def _leave_stages_before(document: Document, stage: Stage, *, now: int) -> Document:
-    """Return the document in `stage`, with the times of all stages that are then behind it."""
+    """Return the document in `stage`, with the completion times of all earlier stages."""
 
     def left(then: int | None, behind: Stage) -> int | None:
         return now if then is None and stage > behind else then
@@ -283,12 +285,12 @@ def _leave_stages_before(document: Document, stage: Stage, *, now: int) -> Docum
 
 
 def _release(document: Document) -> Document:
-    """Return the document without what only an open one has."""
+    """Return the document without the fields that only an open one has."""
     return evolve(document, stalled=False, paused_at=None)
 
 
 def _next_attempt(document: Document) -> Document:
-    """Return the document at the start of its next attempt; the old one stays in the history."""
+    """Return the document reset for its next attempt; the log keeps the old one."""
     return evolve(
         document,
         state=DocumentState.PENDING,

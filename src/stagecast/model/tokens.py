@@ -1,8 +1,8 @@
-"""Tokens that clients keep and give back: opaque to them, checked here.
+"""Resume tokens and page tokens: opaque to clients, validated here.
 
-A token is base64url text: a version, what it says, and a checksum that catches a slip of the hand.
-Tokens grant nothing. What a page token says is sealed all the same: the keys of rows tell how many
-there are, also of what the caller may not see.
+A token is base64url text: a version, a payload, and a checksum against typing errors.
+Tokens grant no access. The payload of page tokens is encrypted all the same: row keys reveal the
+number of rows, including those that the caller cannot see.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _RESUME = struct.Struct(">8sqqqq")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResumeToken:
-    """Where in which history a watch is.
+    """The position of a watch in the history of a batch.
 
-    `revision` is the last transition that was sent, `call` the random number of the call that made
-    it, by which its history is known again. `serial` is how far counters were sent, and `mark` the
-    number of the server that had counted last, by which their history is known again.
+    `revision` is the last transition sent, `write_id` the random number of its call, which
+    identifies the history. `progress_seq` is the last change of counters sent, `server_epoch` the
+    number of the server that made it, which identifies the history of counters.
     """
 
     dataset_id: str
@@ -44,14 +44,14 @@ class ResumeToken:
 
     def encode(self) -> str:
         """Return the text for the client."""
-        about = _digest(self.dataset_id, self.batch_id)
+        digest = _digest(self.dataset_id, self.batch_id)
         return _pack(
-            _RESUME.pack(about, self.revision, self.write_id, self.progress_seq, self.server_epoch)
+            _RESUME.pack(digest, self.revision, self.write_id, self.progress_seq, self.server_epoch)
         )
 
     @classmethod
     def decode(cls, text: str, *, dataset_id: str, batch_id: str) -> ResumeToken:
-        """Read a token that is given for a batch.
+        """Decode the token of a request for a batch.
 
         Raises:
             TokenInvalid: it is malformed, or of another batch.
@@ -60,15 +60,15 @@ class ResumeToken:
         if payload is None or len(payload) != _RESUME.size:
             raise TokenInvalid(
                 "resume_token",
-                "malformed; give back the last one received, or none",
+                "malformed; pass the last token received, or none",
                 dataset_id=dataset_id,
                 batch_id=batch_id,
             )
-        about, revision, write_id, progress_seq, server_epoch = _RESUME.unpack(payload)
-        if about != _digest(dataset_id, batch_id):
+        digest, revision, write_id, progress_seq, server_epoch = _RESUME.unpack(payload)
+        if digest != _digest(dataset_id, batch_id):
             raise TokenInvalid(
                 "resume_token",
-                f"not of batch {quote(batch_id)} of dataset {quote(dataset_id)}",
+                f"does not belong to batch {quote(batch_id)} of dataset {quote(dataset_id)}",
                 dataset_id=dataset_id,
                 batch_id=batch_id,
             )
@@ -84,37 +84,37 @@ class ResumeToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageToken:
-    """Where in a list the next page begins, and what the first page said.
+    """Where in a list the next page begins, and the resume token of the first page.
 
-    `after` is the last thing of the page before: its number or id in the order of the list.
-    It goes with the same question and secret only.
+    `after` is the number or id of the last item of the previous page.
+    A token is valid for the same query and secret only.
     """
 
     after: str
     resume_token: str = ""
 
-    def encode(self, secret: bytes, *question: object) -> str:
-        """Return the text for the client, which tells nothing to who does not know the secret."""
-        said = json.dumps([self.after, self.resume_token], separators=(",", ":"))
-        return _pack(AESSIV(secret).encrypt(said.encode(), [repr(question).encode()]))
+    def encode(self, secret: bytes, *query: object) -> str:
+        """Return the text for the client, encrypted with the secret."""
+        payload = json.dumps([self.after, self.resume_token], separators=(",", ":"))
+        return _pack(AESSIV(secret).encrypt(payload.encode(), [repr(query).encode()]))
 
     @classmethod
-    def decode(cls, text: str, secret: bytes, *question: object) -> PageToken:
-        """Read a token that is given with a question.
+    def decode(cls, text: str, secret: bytes, *query: object) -> PageToken:
+        """Decode the token of a request with a query.
 
         Raises:
-            FieldInvalid: it is malformed, or of another question or secret.
+            FieldInvalid: it is malformed, or of another query or secret.
         """
-        sealed = _unpack(text)
-        if not sealed:
+        encrypted = _unpack(text)
+        if not encrypted:
             raise FieldInvalid("page_token", "malformed")
         try:
-            said = AESSIV(secret).decrypt(sealed, [repr(question).encode()])
+            payload = AESSIV(secret).decrypt(encrypted, [repr(query).encode()])
         except InvalidTag:
             raise FieldInvalid(
                 "page_token", "belongs to a request with other ids or filters, or to another store"
             ) from None
-        after, resume_token = json.loads(said)
+        after, resume_token = json.loads(payload)
         return cls(after=after, resume_token=resume_token)
 
 
@@ -129,11 +129,11 @@ def _pack(payload: bytes) -> str:
 
 
 def _unpack(text: str) -> bytes | None:
-    """Return what a token says, or `None` if it was never one."""
+    """Return the payload of a token, or `None` if it is malformed."""
     try:
         raw = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    # Made again and compared: the last letter has bits that say nothing.
+    # Encoded again and compared: the last letter has unused bits.
     payload = raw[len(_VERSION) : -4]
     return payload if _pack(payload) == text else None

@@ -142,5 +142,5 @@ def _keep_alive_in(tx: WriteTransaction, batch: Batch, attempts: Mapping[str, in
     edit = tx.edit(batch)
     for document in tx.find_documents(batch, attempts.keys()).values():
         if attempts[document.document_id] == document.attempt:
-            edit.hear(edit.apply(document, recover(document)))
+            edit.record_heartbeat(edit.apply(document, recover(document)))
     tx.save(edit)

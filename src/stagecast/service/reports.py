@@ -66,7 +66,7 @@ class Reports:
             document = get_document(tx, edit.batch, document_id)
             started = edit.apply(document, start_attempt(document, worker, now=edit.now))
             if started is document:
-                edit.hear(document)
+                edit.record_heartbeat(document)
             tx.save(edit)
             return started
 
@@ -110,7 +110,7 @@ def _apply(edit: BatchEdit, documents: dict[str, Document], report: Report) -> R
     change = apply_report(document, report, now=edit.now)
     after = edit.apply(document, change, event_at=report.event_at)
     if after is document:
-        edit.hear(document)
+        edit.record_heartbeat(document)
     documents[report.document_id] = after
     return ReportResult(
         document_id=report.document_id, outcome=change.outcome, revision=after.revision

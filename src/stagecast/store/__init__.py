@@ -1,4 +1,4 @@
-"""Where everything is kept: the protocol, and one package for each technology."""
+"""Stores: the protocol, and one package for each technology."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One thing, or the error that says that it is not there."""
+"""Lookups that raise a NotFoundError."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def get_dataset(tx: ReadTransaction, dataset_id: str) -> Dataset:
     """Return a dataset.
 
     Raises:
-        DatasetNotFound: it is not there.
+        DatasetNotFound: it does not exist.
     """
     dataset = tx.find_dataset(dataset_id)
     if dataset is None:
@@ -25,7 +25,7 @@ def get_batch(tx: ReadTransaction, dataset_id: str, batch_id: str) -> Batch:
     """Return a batch.
 
     Raises:
-        BatchNotFound: it is not there.
+        BatchNotFound: it does not exist.
     """
     batch = tx.find_batch(dataset_id, batch_id)
     if batch is None:
@@ -37,7 +37,7 @@ def get_document(tx: ReadTransaction, batch: Batch, document_id: str) -> Documen
     """Return a document of a batch.
 
     Raises:
-        DocumentNotFound: it is not there.
+        DocumentNotFound: it does not exist.
     """
     document = tx.find_documents(batch, [document_id]).get(document_id)
     if document is None:
@@ -46,10 +46,10 @@ def get_document(tx: ReadTransaction, batch: Batch, document_id: str) -> Documen
 
 
 def document_not_found(tx: ReadTransaction, batch: Batch, document_id: str) -> DocumentNotFound:
-    """Return the error for a document that is not there.
+    """Return the error for a missing document.
 
-    It names one that only differs in Unicode normalisation, which looks the same: file names of
-    macOS are decomposed (NFD), what people type is composed (NFC).
+    It names a document whose id differs only in Unicode normalisation and looks the same: file
+    names of macOS are decomposed (NFD), typed text is composed (NFC).
     """
     forms = {unicodedata.normalize(form, document_id): form for form in ("NFC", "NFD")}
     others = forms.keys() - {document_id}
@@ -63,7 +63,7 @@ def document_not_found(tx: ReadTransaction, batch: Batch, document_id: str) -> D
 
 
 def get_write_id(tx: ReadTransaction, batch: Batch) -> int:
-    """Return the call that made the batch's last transition, which the log never lets go."""
+    """Return the `write_id` of the batch's last transition, which is always retained."""
     write_id = tx.find_write_id(batch, batch.revision)
     if write_id is None:
         raise AssertionError(f"batch {batch.key} has no transition {batch.revision}")

@@ -1,8 +1,8 @@
-"""What a store must do, whatever it is made of.
+"""The protocol of a store.
 
-State, log and the batch's next revision are one transaction.
-Readers see one moment and never wait for the writer.
-`tests/store/contract.py` holds what every store must pass.
+State, log and the batch's next revision are written in one transaction.
+Readers see a consistent snapshot and never wait for the writer.
+`tests/store/contract.py` is the contract suite of all stores.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ BatchName = tuple[str, str]
 """The ids of a dataset and of one of its batches."""
 
 Topic = tuple[str, ...]
-"""What may change: a dataset by its id, or one of its batches as a `BatchName`."""
+"""The subject of a notification: a dataset by its id, or a batch as a `BatchName`."""
 
 TimerKey = tuple[int, int, int]
-"""Where a timer stands among all: those that are due first are the first."""
+"""The sort key of a timer, earliest due first."""
 
 Head = tuple[int, ...]
-"""How far a batch is: its key, its revision, its progress_seq."""
+"""The current version of a batch: its key, revision and progress_seq."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetNews:
-    """Datasets that changed up to a change_seq, as they are now, and those that were removed."""
+    """The datasets that changed, in their current state, and those removed, up to a change_seq."""
 
     change_seq: int
     changed: Sequence[Dataset]
@@ -53,10 +53,9 @@ class DatasetNews:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lease:
-    """Which process looks after what is due; `holder` is its random number, 0 for nobody.
+    """The lease of the stall detector; `holder` is the random number of a process, 0 for none.
 
-    `renewals` goes up while the holder lives. `reached_at` is the latest time that its clock is
-    known to have shown.
+    `renewals` increases while the holder lives. `reached_at` is the latest known time of its clock.
     """
 
     holder: int
@@ -66,7 +65,7 @@ class Lease:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdleBatch:
-    """A batch that nobody seems to go on with; `since` is when something was added last."""
+    """An unsealed batch without open documents; `since` is the time of the last addition."""
 
     batch: Batch
     since: int
@@ -74,9 +73,9 @@ class IdleBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryLimit:
-    """Of batches that had ended at a time and still are, the last `keep` transitions stay.
+    """Batches that ended by `ended_until` and were not reopened retain `keep` transitions.
 
-    `keep` is at least 1: what a batch was last is always known.
+    `keep` is at least 1: the last transition is always retained.
     """
 
     ended_until: int
@@ -84,33 +83,33 @@ class HistoryLimit:
 
 
 class ReadTransaction(Protocol):
-    """A view of one moment."""
+    """A consistent snapshot of the store."""
 
     def find_dataset(self, dataset_id: str) -> Dataset | None:
-        """Return the dataset, if it is there."""
+        """Return the dataset, if it exists."""
         ...
 
     def iterate_datasets(
         self, dataset_ids: Collection[str] | None, *, after: str = ""
     ) -> Iterator[Dataset]:
-        """Yield those of the datasets that are there, or all, in the order of their ids."""
+        """Yield those of the datasets that exist, or all, ordered by id."""
         ...
 
     def find_dataset_news(
         self, dataset_ids: Collection[str] | None, *, after_seq: int
     ) -> DatasetNews:
-        """Return what became of the datasets, or of all, since a change_seq.
+        """Return the changes of the datasets, or of all, since a change_seq.
 
-        Serials number the changes of all datasets, as they are committed.
+        One sequence numbers the changes of all datasets in commit order.
         """
         ...
 
     def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
-        """Return the batch, if it is there."""
+        """Return the batch, if it exists."""
         ...
 
     def find_heads(self, names: Collection[BatchName]) -> dict[BatchName, Head]:
-        """Return how far those of the batches are that are there."""
+        """Return the heads of those of the batches that exist."""
         ...
 
     def iterate_batches(
@@ -120,11 +119,11 @@ class ReadTransaction(Protocol):
         states: Collection[BatchState] = (),
         before_key: int | None = None,
     ) -> Iterator[Batch]:
-        """Yield batches of a dataset, or of all, newest first; an empty filter lets all through."""
+        """Yield batches of a dataset, or of all, newest first; an empty filter matches all."""
         ...
 
     def find_documents(self, batch: Batch, document_ids: Collection[str]) -> dict[str, Document]:
-        """Return those of the documents that are there, by id."""
+        """Return those of the documents that exist, by id."""
         ...
 
     def iterate_documents(
@@ -136,13 +135,13 @@ class ReadTransaction(Protocol):
         stages: Collection[Stage] = (),
         as_of: int | None = None,
     ) -> Iterator[Document]:
-        """Yield documents in the order of registration; an empty filter lets all through.
+        """Yield documents in the order of registration; an empty filter matches all.
 
-        With `as_of` they are as they were at that revision, those that joined later left out; so a
-        list that is read in pieces is still of one moment, for as long as the log is kept.
+        With `as_of` they are in their state at that revision, without those registered later: a
+        list that is read in pages stays consistent while the log is retained.
 
         Raises:
-            StoreBusy: the log that tells what a document was then was let go; ask again for today.
+            StoreBusy: the log of that revision is no longer retained; start again without it.
         """
         ...
 
@@ -153,73 +152,73 @@ class ReadTransaction(Protocol):
         ...
 
     def get_page_secret(self) -> bytes:
-        """Return the secret of page tokens: the same on every server, also after a restart."""
+        """Return the secret of page tokens: one per store, the same for every server."""
         ...
 
     def find_write_id(self, batch: Batch, revision: int) -> int | None:
-        """Return the call that made a transition, if the log still has it."""
+        """Return the `write_id` of a transition, if the log still has it."""
         ...
 
     def find_progress_seq(self, batch: Batch, server_epoch: int) -> int:
-        """Return the last progress_seq given by the server with this epoch, or 0."""
+        """Return the last progress_seq assigned by the server with this epoch, or 0."""
         ...
 
     def iterate_progress(self, batch: Batch, *, after_seq: int) -> Iterator[tuple[int, Document]]:
         """Yield documents whose counters changed without a transition, with their progress_seq.
 
-        In the order of progress_seq, from the next one on.
+        Ordered by progress_seq, after the given one.
         """
         ...
 
     def find_silent(
         self, batch: Batch, document_ids: Collection[str], *, before: int
     ) -> Collection[str]:
-        """Return those of the documents that want a sign of life.
+        """Return those of the documents for which a sign of life has an effect.
 
-        They are RUNNING, and stalled or would stall, and were last heard from before a time.
+        They are RUNNING, stalled or with a stall timeout, and last heard from before a time.
         """
         ...
 
     def has_due(self, until: int) -> bool:
-        """Tell whether a timer, or a batch to seal, is due at a time."""
+        """Return whether a timer, or a batch to seal, is due at a time."""
         ...
 
     def find_idle(self, until: int, limit: int) -> Sequence[IdleBatch]:
-        """Return batches that are to be sealed at a time, those first that are due first.
+        """Return batches that are due to be sealed at a time, earliest first.
 
-        They are not sealed, have no open document, and have waited for their `seal_after`.
+        They are not sealed, have no open document, and their `seal_after` has passed.
         """
         ...
 
     def find_lease(self) -> Lease:
-        """Return who looks after what is due."""
+        """Return the lease of the stall detector."""
         ...
 
     def has_excess(self, limit: HistoryLimit) -> bool:
-        """Tell whether a batch has more history than a limit lets it keep."""
+        """Return whether any batch has more history than a limit allows."""
         ...
 
     def find_ended(self, until: int, limit: int) -> Sequence[Batch]:
-        """Return batches that had ended at a time and still are, those that ended first."""
+        """Return batches that ended at or before a time, earliest first."""
         ...
 
     def list_keys(self) -> Sequence[ApiKey]:
-        """Return all keys, the oldest first; also those that were revoked or have expired."""
+        """Return all keys, oldest first, including revoked and expired ones."""
         ...
 
     def get_keys_version(self) -> int:
-        """Return a number that changes with every change of a key."""
+        """Return a number that increases with every change of a key."""
         ...
 
 
 class WriteTransaction(ReadTransaction, Protocol):
-    """A transaction that may also write; what it reads includes what it has written."""
+    """A transaction that can write; its reads include its own writes."""
 
     now: int
     """The commit time, in microseconds."""
 
     def get_creation(self, batch: Batch) -> Creation:
-        """Return what is known of the call that created the batch."""
+        """Return the call that created the batch."""
         ...
 
     def find_batch_by_request(self, dataset_id: str, request_id: str) -> Batch | None:
@@ -227,89 +226,89 @@ class WriteTransaction(ReadTransaction, Protocol):
         ...
 
     def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
-        """Make the row of a new batch, which gives it its `key`; and its dataset's, if need be."""
+        """Insert a new batch, which assigns its `key`, and its dataset if it does not exist."""
         ...
 
     def edit(self, batch: Batch) -> BatchEdit:
-        """Begin to change a batch that is there."""
+        """Start to change an existing batch."""
         ...
 
     def save(self, edit: BatchEdit) -> None:
-        """Write rows, log and counts, and set the timers of what changed.
+        """Write rows, log and counts, and set the timers of changed documents.
 
-        The silence of what changed or was heard begins anew, and so does the wait of a PENDING
-        document that was registered, retried or resumed, and that of a batch for more documents.
+        The timers of documents with a change or sign of life restart, as do those of PENDING
+        documents that were registered, retried or resumed, and that of a batch for more documents.
         """
         ...
 
     def find_timers(
         self, *, until: int | None, after: TimerKey | None, limit: int
     ) -> Sequence[Timer]:
-        """Return timers by their places: those that are due at a time, or all, behind a place."""
+        """Return timers ordered by key: those due at a time, or all, after a key."""
         ...
 
     def set_timer(self, timer: Timer, *, heard_at: int, due_at: int | None) -> None:
-        """Say when the silence of a document began, and when to look at it, if ever."""
+        """Set when the silence of a document began, and when to check it; `None` is never."""
         ...
 
     def set_idle_since(self, batch: Batch, since: int) -> None:
-        """Say since when nothing was added to a batch."""
+        """Set since when nothing was added to a batch."""
         ...
 
     def cap_idle_since(self, now: int) -> None:
-        """Let batches that wait since a time to come wait since now: the clock was set back."""
+        """Set an idle time in the future to now: the clock was set back."""
         ...
 
     def save_lease(self, lease: Lease) -> None:
-        """Say who looks after what is due."""
+        """Store the lease of the stall detector."""
         ...
 
     def add_key(self, key: NewKey) -> ApiKey:
-        """Keep a key; its prefix and digest are those of no other."""
+        """Add a key; its prefix and digest are unique."""
         ...
 
     def revoke_key(self, key: ApiKey) -> None:
-        """Let a key open nothing any more; one that was revoked before stays as it is."""
+        """Revoke a key; one that is revoked already stays unchanged."""
         ...
 
     def delete_batch(self, batch: Batch) -> None:
-        """Make a batch vanish; its rows are swept later."""
+        """Delete a batch; its rows are swept later."""
         ...
 
     def delete_dataset(self, dataset: Dataset) -> None:
-        """Make a dataset vanish with all its batches; their rows are swept later."""
+        """Delete a dataset with all its batches; their rows are swept later."""
         ...
 
     def trim(self, limit: HistoryLimit, max_rows: int) -> int:
-        """Let go of the oldest transitions beyond a limit, some at a time, and return how many."""
+        """Delete up to `max_rows` of the oldest transitions beyond a limit; return how many."""
         ...
 
     def sweep(self, max_rows: int) -> bool:
-        """Delete some rows of what has vanished; False if there was nothing to delete."""
+        """Delete up to `max_rows` rows of what was deleted; False if there were none."""
         ...
 
 
 class Store(Protocol):
-    """Where everything is kept.
+    """A transactional store.
 
-    Each transaction says which datasets exist for it: those that a caller may see, or all. It finds
-    no others and makes nothing in them; see `visibility`.
+    Each transaction is restricted to the datasets in `visible`: it finds no others and creates
+    nothing in them; see `visibility`.
     """
 
     async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
-        """Run a call in a transaction and return its result after it is on disk.
+        """Run a call in a transaction and return its result once it is on disk.
 
-        Calls run one after the other, many in one transaction. One that raises a `StagecastError`
-        must not have written yet; its neighbours do not notice. A call may be run again and must
-        have no other effects.
+        Calls run one after the other, many in one transaction. A call that raises a
+        `StagecastError` must not have written yet; other calls are not affected. A call may be run
+        again and must have no other side effects.
 
         Raises:
-            StoreBusy: the store cannot be written now; nothing of the call was.
+            StoreBusy: the store cannot be written now; nothing of the call was written.
         """
         ...
 
     async def read(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
-        """Run a query on a view of one moment.
+        """Run a query on a consistent snapshot.
 
         Raises:
             StoreBusy: the store cannot be read now.
@@ -317,7 +316,7 @@ class Store(Protocol):
         ...
 
     async def probe(self) -> None:
-        """Find out whether the store can be written.
+        """Check whether the store can be written.
 
         Raises:
             StoreBusy: it cannot.
@@ -325,5 +324,5 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was asked for and let go of everything."""
+        """Finish pending calls and release all resources."""
         ...

@@ -1,4 +1,4 @@
-"""For how long an answer of the store is waited for: a disk may hang without an error."""
+"""The timeout of store calls: a disk may hang without an error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _RETRY_AFTER_S = 1.0
 
 @contextlib.asynccontextmanager
 async def store_timeout(limit_s: float) -> AsyncIterator[None]:
-    """Cancel the block if it takes longer, and say that the store did not answer.
+    """Cancel the block after `limit_s` seconds.
 
     Raises:
-        StoreTimeout: the time is over.
+        StoreTimeout: the block took longer.
     """
     timeout = asyncio.timeout(limit_s)
     try:
@@ -26,7 +26,7 @@ async def store_timeout(limit_s: float) -> AsyncIterator[None]:
         if not timeout.expired():
             raise
         raise StoreTimeout(
-            f"the store did not answer within {limit_s:g} s; what was sent may or may not be "
-            "recorded: send it again with the same ids",
+            f"the store did not answer within {limit_s:g} s; the request may or may not have been "
+            "recorded: retry with the same ids",
             retry_after_s=_RETRY_AFTER_S,
         ) from None

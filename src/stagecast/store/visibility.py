@@ -1,10 +1,10 @@
-"""Transactions that are restricted to what a caller may see: no other datasets exist for them.
+"""Transactions restricted to the datasets that a caller can see.
 
-So every answer about an invisible dataset is exactly that about one that was never there.
+An invisible dataset is answered exactly like one that does not exist.
 
-Each method of the protocols is decided on here, in one of three ways: restricted by the datasets
-that it names; passed on, if it takes what another one returned; refused, if it is about the whole
-store. One that is missing fails the type check, and cannot be called.
+Each method of the protocols is handled here in one of three ways: restricted by the datasets that
+it names; passed through, if it takes a result of another method; refused, if it is about the whole
+store. A missing method fails the type check and cannot be called.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from stagecast.store.protocol import BatchName, DatasetNews, Head, ReadTransacti
 
 
 def restrict_read(tx: ReadTransaction, visible: Visibility) -> ReadTransaction:
-    """Return the same moment with the visible datasets only."""
+    """Return the transaction restricted to the visible datasets."""
     return tx if visible.dataset_ids is None else _RestrictedRead(tx, visible.dataset_ids)
 
 
 def restrict_write(tx: WriteTransaction, visible: Visibility) -> WriteTransaction:
-    """Return the same transaction with the visible datasets only."""
+    """Return the transaction restricted to the visible datasets."""
     return tx if visible.dataset_ids is None else _RestrictedWrite(tx, visible.dataset_ids)
 
 
 def _refuse(*_: object, **__: object) -> Never:
-    raise AssertionError("only a transaction that sees all datasets may ask this")
+    raise AssertionError("not allowed in a transaction with restricted visibility")
 
 
 class _RestrictedRead:

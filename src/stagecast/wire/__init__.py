@@ -1,4 +1,4 @@
-"""Between protobuf and the model: requests are checked, answers built."""
+"""Conversion between protobuf and the model; requests are validated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The rules of request fields, each told by the field's path and the rule that it breaks."""
+"""Validation of request fields.
+
+Every function raises `FieldInvalid`, with the path of the field and the rule, for an invalid value.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def document_id(field: str, value: str) -> str:
 
 
 def text(field: str, value: str, *, min_length: int, max_length: int) -> str:
-    """Return a printable text of a length in characters."""
+    """Return a printable text; lengths are in characters."""
     if not min_length <= len(value) <= max_length:
         raise FieldInvalid(
             field, f"must have {min_length} to {max_length} characters, has {len(value)}"
@@ -56,7 +59,7 @@ def text(field: str, value: str, *, min_length: int, max_length: int) -> str:
 
 
 def labels(field: str, value: Mapping[str, str]) -> dict[str, str]:
-    """Return labels: at most 32 pairs, in the order of their keys."""
+    """Return labels: at most 32 pairs, sorted by key."""
     if len(value) > 32:
         raise FieldInvalid(field, f"must have at most 32 pairs, has {len(value)}")
     try:
@@ -71,13 +74,13 @@ def labels(field: str, value: Mapping[str, str]) -> dict[str, str]:
 
 
 def count(field: str, number: int, *, minimum: int, maximum: int) -> None:
-    """Check how many of something there are."""
+    """Check the number of entries."""
     if not minimum <= number <= maximum:
         raise FieldInvalid(field, f"must have {minimum} to {maximum} entries, has {number}")
 
 
 def reason(field: str, value: str) -> str:
-    """Return an error's reason for programs."""
+    """Return the machine-readable reason of an error."""
     if not _REASON.fullmatch(value):
         raise FieldInvalid(
             field, "must be 1 to 64 characters of A-Z 0-9 _, beginning with a letter"
@@ -86,23 +89,23 @@ def reason(field: str, value: str) -> str:
 
 
 def member(field: str, enum: type[E], value: int) -> E:
-    """Return the member of an enum that has a number."""
+    """Return the enum member with a number."""
     try:
         return enum(value)
     except ValueError:
-        raise FieldInvalid(field, f"must be one of the named values, is {value}") from None
+        raise FieldInvalid(field, f"unknown enum value {value}") from None
 
 
 def span_us(field: str, value: Duration, *, min_s: int, max_s: int, zero: bool) -> int:
-    """Return a duration in microseconds; `zero` also lets 0 through."""
+    """Return a duration in microseconds; `zero` also allows 0."""
     if abs(value.nanos) >= 10**9 or value.seconds * value.nanos < 0:
-        raise FieldInvalid(field, "must have nanos of less than a second, of the sign of seconds")
+        raise FieldInvalid(field, "nanos must be below a second and have the sign of seconds")
     span = value.seconds * SECOND_US + value.nanos // 1_000
     if zero and not value.seconds and not value.nanos:
         return 0
     if not min_s * SECOND_US <= span <= max_s * SECOND_US:
         or_zero = "0, or " if zero else ""
-        raise FieldInvalid(field, f"must be {or_zero}{_spoken(min_s)} to {_spoken(max_s)}")
+        raise FieldInvalid(field, f"must be {or_zero}{_format(min_s)} to {_format(max_s)}")
     return span
 
 
@@ -113,7 +116,7 @@ def moment_us(field: str, value: Timestamp) -> int:
     return value.seconds * SECOND_US + value.nanos // 1_000
 
 
-def _spoken(seconds: int) -> str:
+def _format(seconds: int) -> str:
     if seconds >= _DAY_S:
         return f"{seconds // _DAY_S} days"
     return f"{seconds // 60} min" if seconds >= 60 else f"{seconds} s"

@@ -1,4 +1,4 @@
-"""Messages of watches: what watchers are sent, as protobuf."""
+"""Messages of watches, as protobuf."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from stagecast.wire.resources import (
 
 
 def encode_watch_message(message: WatchMessage) -> bytes:
-    """Return a `WatchBatchResponse`, or a piece of one, as it goes over the wire.
+    """Return an encoded `WatchBatchResponse`, or a piece of one.
 
-    Pieces may be joined in any number: what repeats adds up, what does not is said by one of them.
+    Pieces are concatenated: repeated fields add up, and a singular field is set in one piece only.
     """
     return _pb.WatchBatchResponse(
         snapshot=_to_snapshot(message.snapshot) if message.snapshot else None,

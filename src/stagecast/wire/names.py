@@ -1,6 +1,6 @@
-"""What a request names: the ids of a dataset, a batch, a document.
+"""The ids in a request: of a dataset, a batch, a document.
 
-Every function raises `FieldInvalid` for the first field that breaks its rule.
+Every function raises `FieldInvalid` for the first invalid field.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ class _NamesDocument(_NamesBatch, Protocol):
 
 
 def dataset_id(request: _NamesDataset) -> str:
-    """Return the id of the dataset that a request names."""
+    """Return the dataset id of a request."""
     return checks.dataset_id(request.dataset_id)
 
 
 def batch_name(request: _NamesBatch) -> tuple[str, str]:
-    """Return the ids of the dataset and the batch that a request names."""
+    """Return the dataset and batch ids of a request."""
     return dataset_id(request), checks.batch_id(request.batch_id)
 
 
 def document_name(request: _NamesDocument) -> tuple[str, str, str]:
-    """Return the ids of the dataset, the batch and the document that a request names."""
+    """Return the dataset, batch and document ids of a request."""
     return *batch_name(request), checks.document_id("document_id", request.document_id)
 
 
 def batch_or_document_name(request: _NamesDocument) -> tuple[str, str, str]:
-    """Return the ids that a request names; the document's is empty for the whole batch."""
+    """Return the ids of a request; the document id is empty for the whole batch."""
     if request.document_id:
         return document_name(request)
     return *batch_name(request), ""

@@ -1,6 +1,6 @@
-"""Requests of `ReportService`: protobuf to what the service is asked, checked field by field.
+"""Requests of `ReportService`: protobuf to the model, validated field by field.
 
-Every function raises `FieldInvalid` for the first field that breaks its rule.
+Every function raises `FieldInvalid` for the first invalid field.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from stagecast.wire import checks, names
 
 _MAX_DOCUMENTS = 10_000
 _MAX_REPORTS = 1_000
-_MAX_MESSAGE = 4_096  # characters of an error's text
+_MAX_MESSAGE = 4_096  # characters of an error message
 _MAX_SEGMENTS = 2**31 - 1  # so that the sum over a batch fits 64 bits
-_MAX_ID_BYTES = 3 << 20  # of all documents of a call: the answer repeats them
+_MAX_ID_BYTES = 3 << 20  # of all documents of a call: the response repeats them
 _DEFAULT_STALL_AFTER_US = 300 * SECOND_US
 _YEAR_S = 365 * 86_400
 
@@ -54,16 +54,16 @@ def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[N
     if sum(len(new.document_id.encode()) for new in documents) > _MAX_ID_BYTES:
         raise FieldInvalid("documents", f"ids must have at most {_MAX_ID_BYTES} bytes in all")
     registered = []
-    seen: set[str] = set()
+    ids: set[str] = set()
     for index, new in enumerate(documents):
         path = f"documents[{index}]"
         document_id = checks.text(
             f"{path}.document_id", new.document_id, min_length=0, max_length=256
         )
-        if document_id in seen:
+        if document_id in ids:
             raise FieldInvalid(f"{path}.document_id", f"occurs twice: {quote(document_id)}")
         if document_id:
-            seen.add(document_id)
+            ids.add(document_id)
         registered.append(
             NewDocument(
                 document_id=document_id,
@@ -77,7 +77,7 @@ def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[N
 
 
 def worker(request: report_service_pb2.StartAttemptRequest) -> str:
-    """Return who asks for a document."""
+    """Return the worker that starts a document."""
     return checks.text("worker", request.worker, min_length=1, max_length=256)
 
 
@@ -88,7 +88,7 @@ def reports(request: report_service_pb2.ReportRequest) -> list[Report]:
 
 
 def heartbeats(request: report_service_pb2.HeartbeatRequest) -> list[HeartbeatItem]:
-    """Return the documents that a worker still has."""
+    """Return the heartbeats of a call."""
     checks.count("documents", len(request.documents), minimum=1, maximum=_MAX_REPORTS)
     return [
         _heartbeat(f"documents[{index}]", message)
@@ -126,7 +126,7 @@ def _report(path: str, message: report_service_pb2.DocumentReport) -> Report:
     if stage is None and progress is None and error is None:
         raise FieldInvalid(path, "must have a stage, progress or an error")
     if stage is Stage.COMPLETED and error is not None:
-        raise FieldInvalid(f"{path}.error", "must not go together with STAGE_COMPLETED")
+        raise FieldInvalid(f"{path}.error", "must not be set together with STAGE_COMPLETED")
     event_at = None
     if message.HasField("event_time"):
         event_at = checks.moment_us(f"{path}.event_time", message.event_time)
@@ -163,7 +163,7 @@ def _error(path: str, message: resources_pb2.DocumentError) -> DocumentError:
             f"must have at most {_MAX_MESSAGE} characters, has {len(message.message)}",
         )
     if message.reason == LOST.reason:
-        raise FieldInvalid(f"{path}.reason", f"{LOST.reason} is what stagecast itself says")
+        raise FieldInvalid(f"{path}.reason", f"{LOST.reason} is reserved for stagecast itself")
     return DocumentError(
         reason=checks.reason(f"{path}.reason", message.reason), message=message.message
     )

@@ -1,6 +1,6 @@
-"""Resources: what the service answers, as protobuf.
+"""Resources of responses, as protobuf.
 
-The enums of the model have the numbers of the protos, so they go over as they are.
+The enums of the model have the numbers of the protos and need no conversion.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stagecast.v1 import resources_pb2 as _pb
 
 
 def to_timestamp(moment_us: int | None) -> Timestamp | None:
-    """Return a time; what has not happened is absent."""
+    """Return a time; `None` is absent."""
     if moment_us is None:
         return None
     seconds, rest = divmod(moment_us, SECOND_US)

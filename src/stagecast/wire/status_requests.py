@@ -1,6 +1,6 @@
-"""Requests of `StatusService`: protobuf to what the service is asked, checked field by field.
+"""Requests of `StatusService`: protobuf to the model, validated field by field.
 
-Every function raises `FieldInvalid` for the first field that breaks its rule.
+Every function raises `FieldInvalid` for the first invalid field.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _Heartbeats = status_service_pb2.WatchBatchRequest | status_service_pb2.WatchDat
 
 
 def dataset_query(request: status_service_pb2.ListDatasetsRequest) -> DatasetQuery:
-    """Return which datasets are asked for."""
+    """Return the query of ListDatasets."""
     return DatasetQuery(dataset_ids=_dataset_ids(request.dataset_ids), page=_page(request))
 
 
 def batch_query(request: status_service_pb2.ListBatchesRequest) -> BatchQuery:
-    """Return which batches are asked for."""
+    """Return the query of ListBatches."""
     return BatchQuery(
         dataset_id=names.dataset_id(request) if request.dataset_id else "",
         states=_members("states", BatchState, request.states),
@@ -60,7 +60,7 @@ def batch_query(request: status_service_pb2.ListBatchesRequest) -> BatchQuery:
 
 
 def document_query(request: status_service_pb2.ListDocumentsRequest) -> DocumentQuery:
-    """Return which documents are asked for."""
+    """Return the query of ListDocuments."""
     name = names.batch_name(request)
     return DocumentQuery(
         dataset_id=name[0],
@@ -72,7 +72,7 @@ def document_query(request: status_service_pb2.ListDocumentsRequest) -> Document
 
 
 def transition_query(request: status_service_pb2.ListTransitionsRequest) -> TransitionQuery:
-    """Return whose history is asked for."""
+    """Return the query of ListTransitions."""
     name = names.batch_or_document_name(request)
     return TransitionQuery(
         dataset_id=name[0], batch_id=name[1], document_id=name[2], page=_page(request)
@@ -80,7 +80,7 @@ def transition_query(request: status_service_pb2.ListTransitionsRequest) -> Tran
 
 
 def wait_timeout_s(request: status_service_pb2.WaitBatchRequest) -> float | None:
-    """Return how long to wait; `None` if that was left out."""
+    """Return the timeout in seconds; `None` if it was omitted."""
     if not request.HasField("timeout"):
         return None
     span = checks.span_us("timeout", request.timeout, min_s=0, max_s=_HOUR_S, zero=False)
@@ -88,7 +88,7 @@ def wait_timeout_s(request: status_service_pb2.WaitBatchRequest) -> float | None
 
 
 def watch_request(request: status_service_pb2.WatchBatchRequest) -> WatchRequest:
-    """Return the watch that is asked for."""
+    """Return the watch of a batch to start."""
     name = names.batch_name(request)
     return WatchRequest(
         dataset_id=name[0],
@@ -104,14 +104,14 @@ def watch_request(request: status_service_pb2.WatchBatchRequest) -> WatchRequest
 def datasets_watch_request(
     request: status_service_pb2.WatchDatasetsRequest,
 ) -> DatasetsWatchRequest:
-    """Return the watch of datasets that is asked for."""
+    """Return the watch of datasets to start."""
     return DatasetsWatchRequest(
         dataset_ids=_dataset_ids(request.dataset_ids), heartbeat_s=_heartbeat_s(request)
     )
 
 
 def _dataset_ids(values: Sequence[str]) -> frozenset[str] | None:
-    """Return the datasets that are named, or `None` for all."""
+    """Return the dataset ids, or `None` for all."""
     checks.count("dataset_ids", len(values), minimum=0, maximum=_MAX_DATASETS)
     dataset_ids = []
     for index, value in enumerate(values):

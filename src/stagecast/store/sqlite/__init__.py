@@ -1,4 +1,4 @@
-"""The store on one SQLite file."""
+"""The SQLite store: one file."""
 
 from __future__ import annotations
 

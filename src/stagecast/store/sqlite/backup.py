@@ -1,7 +1,7 @@
-"""Copying a file while servers go on with it.
+"""Online backup: copies a file while servers use it.
 
-The copy is one read of one moment, which no writer waits for. It gets its name when it is whole, on
-disk and found sound, so that there is never half a file under it.
+The copy is one consistent snapshot and blocks no writer. It gets its name only once it is complete,
+synced and checked, so a partial file never has that name.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from stagecast.errors import StartError
 from stagecast.failures import reason_of
 from stagecast.paths import shown
 from stagecast.store.sqlite.connection import Connection, DriverError
-from stagecast.store.sqlite.database_files import hear_signals, open_stored
-from stagecast.store.sqlite.permissions import check_length, find_place
+from stagecast.store.sqlite.database_files import handle_signals, open_existing
+from stagecast.store.sqlite.permissions import check_length, resolve_path
 
-_PART = 4096  # pages
+_PAGES = 4096  # copied in one step
 
 
 def copy_file(source: Path, target: Path, *, overwrite: bool) -> int:
     """Copy a file and return how many bytes the copy has.
 
     Raises:
-        StartError: the source cannot be read, or is not one of stagecast's; the target cannot be
-            written, is there and is not to be overwritten, or may be in use.
+        StartError: the source cannot be read or is not a stagecast database; the target cannot be
+            written, exists without `overwrite`, or may be in use.
     """
-    place = _check_target(source, target, overwrite=overwrite)
-    with _in_words(source, target):
-        with _beside(place) as whole:
-            with open_stored(source) as connection, _in_words(source, target):
-                _copy(connection, whole)
-            shutil.copymode(source, whole)
-            _keep(whole)
+    resolved = _check_target(source, target, overwrite=overwrite)
+    with _as_start_error(source, target):
+        with _temporary_file(resolved) as temporary:
+            with open_existing(source) as connection, _as_start_error(source, target):
+                _copy(connection, temporary)
+            shutil.copymode(source, temporary)
+            _sync(temporary)
             _check_target(source, target, overwrite=overwrite)
-            whole.replace(place)
-        _keep(place.parent)
-        return place.stat().st_size
+            temporary.replace(resolved)
+        _sync(resolved.parent)
+        return resolved.stat().st_size
 
 
 @contextlib.contextmanager
-def _in_words(source: Path, target: Path) -> Iterator[None]:
-    """Name both files where an error does not say which of them it is of.
+def _as_start_error(source: Path, target: Path) -> Iterator[None]:
+    """Turn errors that do not name a file into one that names both.
 
     Raises:
-        StartError: there was one.
+        StartError: the block raised one.
     """
     try:
         yield
@@ -60,31 +60,33 @@ def _in_words(source: Path, target: Path) -> Iterator[None]:
 
 
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> Path:
-    """Return where the copy goes: behind a link, whatever that is on."""
-    place = find_place(target, doing="copy to")
-    if _is_same(source, place):
-        raise StartError(f"{shown(target)} is the file that is to be copied")
-    if place.exists() and not overwrite:
-        raise StartError(f"{shown(target)} is there already")
-    # What it holds would be taken for the newest of the copy.
-    log = f"{place}-wal"
+    """Return the path of the copy, with symbolic links resolved."""
+    resolved = resolve_path(target, doing="copy to")
+    if _is_same(source, resolved):
+        raise StartError(
+            f"cannot copy {shown(source)} onto itself: {shown(target)} is the same file"
+        )
+    if resolved.exists() and not overwrite:
+        raise StartError(f"{shown(target)} already exists; use --overwrite to replace it")
+    # SQLite would apply its contents to the copy.
+    log = f"{resolved}-wal"
     if os.path.lexists(log):
-        raise StartError(f"{shown(target)} may be in use: {shown(log)} is there")
-    return place
+        raise StartError(f"{shown(target)} may be in use: {shown(log)} exists")
+    return resolved
 
 
-def _is_same(source: Path, place: Path) -> bool:
+def _is_same(source: Path, resolved: Path) -> bool:
     try:
-        return place.samefile(source)
-    except OSError:  # one is not there; if it is the source, who opens it says so
+        return resolved.samefile(source)
+    except OSError:  # one does not exist; opening the source reports that
         return False
 
 
 @contextlib.contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """Make a file for the copy until it is whole, and leave nothing under its name."""
-    # Not after the copy: that may have as long a name as there can be.
-    path = place.with_name(f".stagecast-{secrets.token_hex(4)}")
+def _temporary_file(resolved: Path) -> Iterator[Path]:
+    """Create a temporary file beside the target and remove what is left of it afterwards."""
+    # Not named after the target, whose name may have the maximum length.
+    path = resolved.with_name(f".stagecast-{secrets.token_hex(4)}")
     check_length(path)
     path.touch(mode=0o600, exist_ok=False)
     try:
@@ -96,19 +98,19 @@ def _beside(place: Path) -> Iterator[Path]:
 
 def _copy(source: Connection, path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as copy:
-        copy.execute("PRAGMA synchronous = OFF")  # it is brought to disk as a whole
-        hear_signals(copy)
-        # In parts, between which signals are heard; the transaction keeps them to one moment.
+        copy.execute("PRAGMA synchronous = OFF")  # the complete file is synced later
+        handle_signals(copy)
+        # In steps, to handle signals in between; the transaction makes them one snapshot.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        source.backup(copy, pages=_PART, progress=lambda *_: None)
+        source.backup(copy, pages=_PAGES, progress=lambda *_: None)
         [(verdict,)] = copy.execute("PRAGMA quick_check(1)")
     if verdict != "ok":
-        raise StartError(f"the file is damaged, and was not copied: {verdict}".replace("\n", " "))
+        raise StartError(f"the file is damaged and was not copied: {verdict}".replace("\n", " "))
 
 
-def _keep(path: Path) -> None:
-    """Bring a file, or what a directory says of its files, to disk."""
+def _sync(path: Path) -> None:
+    """Flush a file, or the entries of a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Calls that wait for a thread of the store, in the order in which they came.
+"""Calls that are queued for a thread of the store, first in, first out.
 
-While a disk hangs, only those wait that somebody waits for: who leaves takes a call along that was
-not begun. What has begun goes on to its end.
+While a disk hangs, the queue holds live calls only: a cancelled caller removes a call that was not
+begun. A call that was begun runs to its end.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ CallT = TypeVar("CallT", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class WaitingCall(Generic[CallT]):
-    """A call, and where its caller waits."""
+    """A call, and the future that its caller awaits."""
 
     call: CallT
     answer: asyncio.Future[Any]
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether its caller has left."""
+        """Whether its caller was cancelled."""
         return self.answer.done()
 
 
 class CallQueue(Generic[CallT]):
-    """Calls of an event loop, which threads take. To be made on that loop."""
+    """A queue of calls from an event loop to threads; created on that loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -42,16 +42,16 @@ class CallQueue(Generic[CallT]):
         self._closed = False
 
     def __len__(self) -> int:
-        """Return how many calls wait."""
+        """Return the number of queued calls."""
         return len(self._waiting)
 
     @property
-    def is_over(self) -> bool:
-        """Whether no call waits, and none will."""
+    def is_finished(self) -> bool:
+        """Whether the queue is closed and empty."""
         return self._closed and not self._waiting
 
-    async def ask(self, call: CallT) -> Any:  # noqa: ANN401 - what the call returns
-        """Wait until a thread has answered a call; to leave before it is begun undoes it.
+    async def submit(self, call: CallT) -> Any:  # noqa: ANN401 - what the call returns
+        """Queue a call and wait for its result; cancelling removes it if it was not begun.
 
         Raises:
             StoreBusy: the store is closed.
@@ -69,17 +69,17 @@ class CallQueue(Generic[CallT]):
                 self._waiting.pop(answer, None)
 
     def take(self, max_calls: int, *, timeout_s: float | None = None) -> list[WaitingCall[CallT]]:
-        """Wait for a call, and take those behind it; none if the time or the queue is over."""
+        """Wait for a call and dequeue up to `max_calls`; none after a timeout or the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
-            taken: list[WaitingCall[CallT]] = []
-            while self._waiting and len(taken) < max_calls:
+            calls: list[WaitingCall[CallT]] = []
+            while self._waiting and len(calls) < max_calls:
                 answer, call = self._waiting.popitem(last=False)
-                taken.append(WaitingCall(call, answer))
-            return taken
+                calls.append(WaitingCall(call, answer))
+            return calls
 
     def close(self) -> None:
-        """Take no more calls; those that wait are still to be answered."""
+        """Accept no more calls; queued calls are still answered."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

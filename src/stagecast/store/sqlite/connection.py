@@ -1,7 +1,7 @@
-"""Opening an SQLite file: pragmas, migrations, and telling a foreign file.
+"""Opening an SQLite file: pragmas, migrations, and detection of foreign files.
 
-The driver is the one that sqlite-utils picked, `pysqlite3` where it is installed: its errors are
-not the standard library's.
+The driver is the one that sqlite-utils selects, `pysqlite3` where it is installed, whose errors are
+not those of the standard library.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
 DriverError = sqlite3.Error
 
-# For what is not exactly an int, a float or a str the driver looks long for an adapter, 0.85 µs a
-# value, unless there is one; rows are full of enums and NULLs.
+# Without a registered adapter the driver searches 0.85 µs for one, for each value that is not
+# exactly an int, float or str; rows have many enums and NULLs.
 for _enum in (BatchState, DocumentState, Stage, TransitionKind):
     sqlite3.register_adapter(_enum, int)
 sqlite3.register_adapter(type(None), lambda _: None)
 
 BUSY_TIMEOUT_MS = 5_000  # how long a connection waits for a lock of another process
 RETRY_AFTER_S = 1.0
-_ASK_EVERY_S = 0.001
-_MIGRATED_WITHIN_S = 600.0  # a file of tens of gigabytes takes minutes
+_RETRY_EVERY_S = 0.001
+_MIGRATION_TIMEOUT_S = 600.0  # a file of tens of gigabytes takes minutes
 
 _log = logging.getLogger(__name__)
 
@@ -58,22 +58,22 @@ _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def open_writer(path: Path) -> Connection:
-    """Open the file for the one writer, creating it and bringing its schema up to date.
+    """Open the file for the one writer; create it, or migrate its schema, if necessary.
 
     Raises:
-        StartError: it cannot be opened, or is not stagecast's, or of a newer release.
+        StartError: it cannot be opened, is not a stagecast database, or is of a newer release.
     """
-    place = check_access(path)
+    resolved = check_access(path)
     try:
-        connection = _connect(place.as_uri())
+        connection = _connect(resolved.as_uri())
     except sqlite3.Error as error:
         raise StartError(f"cannot open {shown(path)}: {reason_of(error)}") from error
     try:
-        # A foreign file must stay as it is, so WAL comes after the look at it.
+        # A foreign file must stay unchanged, so it is checked before WAL is switched on.
         _migrate(Database(connection), path)
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA data_version").fetchone()  # a first look opens the companions
+        connection.execute("PRAGMA data_version").fetchone()  # opens the -wal and -shm files
     except sqlite3.Error as error:
         connection.close()
         raise StartError(f"cannot use {shown(path)}: {explain(error)}") from error
@@ -84,27 +84,28 @@ def open_writer(path: Path) -> Connection:
 
 
 def open_reader(path: Path, *, immutable: bool = False) -> Connection:
-    """Open the file, which has to be there, for one reading thread.
+    """Open an existing file for one reader thread.
 
     Args:
         path: the file.
-        immutable: read it without locks and without its companions; nobody may write it meanwhile.
+        immutable: read without locks and without -wal and -shm files; requires that no process
+            writes the file.
     """
-    how = "mode=ro&immutable=1" if immutable else "mode=rw"
-    connection = _connect(f"{path.absolute().as_uri()}?{how}")
+    query = "mode=ro&immutable=1" if immutable else "mode=rw"
+    connection = _connect(f"{path.absolute().as_uri()}?{query}")
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def begin_to_write(connection: Connection, *, meanwhile: Callable[[], None]) -> None:
-    """Begin a transaction that has the lock, which another process may hold for some time.
+    """Begin a transaction with the write lock, waiting while another process holds it.
 
-    SQLite's own pauses grow to a tenth of a second; by then a busy neighbour has given up the lock
-    and taken it again many times.
+    SQLite's own pauses grow to 100 ms; in that time a busy process releases and acquires the lock
+    many times.
 
     Args:
         connection: of the writer.
-        meanwhile: called every millisecond while this waits.
+        meanwhile: called every millisecond while waiting.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     connection.execute("PRAGMA busy_timeout = 0")
@@ -120,13 +121,13 @@ def begin_to_write(connection: Connection, *, meanwhile: Callable[[], None]) -> 
             else:
                 return
             meanwhile()
-            time.sleep(_ASK_EVERY_S)
+            time.sleep(_RETRY_EVERY_S)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def translate(error: Exception) -> Exception:
-    """Turn a fault of the file or its disk into `StoreBusy`; whatever else is a bug and stays."""
+    """Turn a fault of the file or disk into `StoreBusy`; any other error is a bug and stays."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None or _primary(code) not in _FAULTS:
         return error
@@ -136,31 +137,28 @@ def translate(error: Exception) -> Exception:
 
 
 def explain(error: sqlite3.Error) -> str:
-    """Return what keeps a file from being used, in words that tell what to do about it."""
+    """Return the reason why a file cannot be used, for users."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if is_damage(error):
-        return f"it is damaged, or not an SQLite file of stagecast's: {error}"
+        return f"damaged, or not a stagecast database: {error}"
     if code == sqlite3.SQLITE_BUSY:
-        return (
-            f"{error}; another program has kept it from being written for "
-            f"{BUSY_TIMEOUT_MS / 1000:g} s"
-        )
+        return f"{error}; another program has held the write lock for {BUSY_TIMEOUT_MS / 1000:g} s"
     return reason_of(error)
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell whether a fault means that the file does not hold what was written to it."""
+    """Return whether an error means that the contents of the file are damaged."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and _primary(code) in _DAMAGE
 
 
 def forget_pages(connection: Connection) -> None:
-    """Read what is remembered anew, outside a transaction: damage may have been mended."""
+    """Drop cached pages, outside a transaction: damage may have been repaired since."""
     connection.execute("PRAGMA shrink_memory")
 
 
 def check_soundness(path: Path) -> None:
-    """Read the whole file, on a connection that remembers nothing of it.
+    """Check the whole file on a new connection, without cached pages.
 
     Raises:
         StoreBusy: it is damaged, or cannot be read.
@@ -176,13 +174,13 @@ def check_soundness(path: Path) -> None:
 
 
 def _primary(code: int) -> int:
-    """Return the low byte of an error code; what lies above only tells more."""
+    """Return the low byte of an error code: the primary code without details."""
     return code & 0xFF
 
 
 def _connect(uri: str) -> Connection:
-    # Autocommit: transactions are begun and ended by name. The connection is used by one thread but
-    # closed by another, after that has ended.
+    # Autocommit: transactions are begun and ended explicitly. The connection is used by one thread
+    # and closed by another, after the first has ended.
     connection = sqlite3.connect(
         uri,
         uri=True,
@@ -195,8 +193,8 @@ def _connect(uri: str) -> Connection:
 
 
 def _migrate(db: Database, path: Path) -> None:
-    # Deferred transactions of two starting processes would fail each other: take the lock first.
-    # What sqlite-utils begins inside is a savepoint.
+    # Deferred transactions of two starting processes would make each other fail: lock first.
+    # The transactions of sqlite-utils inside are savepoints.
     _begin_to_migrate(db, path)
     try:
         check_ours(db, path)
@@ -208,8 +206,8 @@ def _migrate(db: Database, path: Path) -> None:
 
 
 def _begin_to_migrate(db: Database, path: Path) -> None:
-    """Take the lock; of an older file, wait while another process brings it up to date."""
-    deadline = time.monotonic() + _MIGRATED_WITHIN_S
+    """Take the write lock; wait while another process migrates an older file."""
+    deadline = time.monotonic() + _MIGRATION_TIMEOUT_S
     while True:
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -217,13 +215,13 @@ def _begin_to_migrate(db: Database, path: Path) -> None:
             check_ours(db, path)
             if time.monotonic() > deadline or not migrations.pending(db):
                 raise
-            _log.info("%s is locked, maybe by who brings it up to date; waiting", shown(path))
+            _log.info("%s is locked, possibly by a process that upgrades it; waiting", shown(path))
         else:
             return
 
 
 def _switch_to_wal(connection: Connection) -> None:
-    """Set WAL mode; SQLite does not wait by itself for another process that does the same."""
+    """Set WAL mode; SQLite itself does not wait for another process that does the same."""
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
         try:
@@ -237,18 +235,18 @@ def _switch_to_wal(connection: Connection) -> None:
 
 
 def check_ours(db: Database, path: Path) -> None:
-    """Return if a file is empty, or stagecast's and of no newer release.
+    """Check that a file is empty, or a stagecast database of this release or an older one.
 
     Raises:
-        StartError: it is another's, or newer.
+        StartError: it is neither.
     """
     [(application_id,)] = db.execute("PRAGMA application_id").fetchall()
     if application_id != APPLICATION_ID and (application_id or db.table_names()):
-        raise StartError(f"{shown(path)} is an SQLite file, but not one of stagecast's")
+        raise StartError(f"{shown(path)} is an SQLite file, but not a stagecast database")
     with Database(memory=True) as empty:
         known = {migration.name for migration in migrations.pending(empty)}
     newer = [step.name for step in migrations.applied(db) if step.name not in known]
     if newer:
         raise StartError(
-            f"{shown(path)} was made by a newer release: unknown step {quote(newer[0])}"
+            f"{shown(path)} was made by a newer release: unknown migration {quote(newer[0])}"
         )

@@ -1,7 +1,7 @@
-"""Whether the file that is open is still the one that its path names.
+"""Detection of database files that were deleted or replaced while open.
 
-Who has opened a file keeps it after it was deleted, or replaced by another. SQLite would go on to
-write it, and what was acknowledged would be gone with the process.
+An open file survives its deletion or replacement. SQLite would continue to write it, and
+acknowledged writes would be lost when the process ends.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ _Identity = tuple[int, int]
 
 
 class OpenFiles:
-    """The database and its companions `-wal` and `-shm`, as they were when they were opened.
+    """The identities of the database and its `-wal` and `-shm` files at the time of opening.
 
-    To be made while a connection holds all three.
+    Created while a connection has all three open.
     """
 
     def __init__(self, path: Path) -> None:
-        beside = os.path.realpath(path)
-        self._paths = (os.fspath(path), f"{beside}-wal", f"{beside}-shm")
+        resolved = os.path.realpath(path)
+        self._paths = (os.fspath(path), f"{resolved}-wal", f"{resolved}-shm")
         self._opened = {path: _identify(path) for path in self._paths}
 
     def check(self) -> None:
-        """Return if all are in their places; takes some microseconds.
+        """Check that the paths still name the open files; takes some microseconds.
 
         Raises:
-            StoreBusy: one was deleted or replaced, which may be undone.
+            StoreBusy: one was deleted or replaced; putting it back ends the fault.
         """
         for path, opened in self._opened.items():
             if _identify(path) != opened:
                 raise StoreBusy(
                     f"the store cannot be used now: {shown(path)} was deleted or replaced while it "
-                    "was open; put it back, or start the server again",
+                    "was open; put it back, or restart the server",
                     retry_after_s=RETRY_AFTER_S,
                 )
 
 
 def _identify(path: str) -> _Identity | None:
     try:
-        status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call, for each commit
+        status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call, on every commit
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -1,7 +1,7 @@
-"""What must be true of a store file, as SQL that finds where it is not; `check` runs it.
+"""Invariants of a store file, as SQL that finds violations; run by `stagecast check`.
 
-Everything is read in one transaction, so it is as of one moment while servers go on writing.
-What was deleted and is still to be swept is not looked at: its state is 0.
+All queries run in one transaction, on a consistent snapshot while servers write.
+Deleted rows that are not swept yet are skipped: their state is 0.
 """
 
 from __future__ import annotations
@@ -17,76 +17,82 @@ from stagecast.failures import reason_of
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection, DriverError
-from stagecast.store.sqlite.database_files import check_current, open_stored
+from stagecast.store.sqlite.database_files import check_current, open_existing
 
 
 class Invariant(Protocol):
-    """One thing that must be true."""
+    """A condition on the rows of the file."""
 
     @property
     def sql(self) -> str:
-        """A query for rows where it is not."""
+        """A query for the rows that violate it."""
         ...
 
-    def tell(self, row: rows.Row) -> str:
-        """Return in words what is wrong with a row."""
+    def describe(self, row: rows.Row) -> str:
+        """Describe the violation in a row."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Never:
-    """What must not be: a row is so many ids, and what `says` has room for."""
+class _NoRows:
+    """A query must have no rows; each has `ids` ids and the values for `sentence`."""
 
     ids: int
     sentence: str
     sql: str
 
-    def tell(self, row: rows.Row) -> str:
-        """Return in words what is wrong with a row."""
+    def describe(self, row: rows.Row) -> str:
+        """Describe the violation in a row."""
         sentence = self.sentence.format(*row[self.ids :])
-        return f"{_named(row[: self.ids])}: {sentence}" if self.ids else sentence
+        return f"{_describe_ids(row[: self.ids])}: {sentence}" if self.ids else sentence
 
 
 @dataclass(frozen=True, slots=True)
-class _Same:
-    """What must be as it follows: a row is so many ids, the values, and what they have to be."""
+class _Equal:
+    """Columns must have expected values; a row has `ids` ids, the values, the expected ones."""
 
     ids: int
     names: Sequence[str]
     sql: str
 
-    def tell(self, row: rows.Row) -> str:
-        """Return in words what is wrong with a row."""
+    def describe(self, row: rows.Row) -> str:
+        """Describe the violation in a row."""
         ids, values = row[: self.ids], row[self.ids :]
         pairs = zip(self.names, values[: len(self.names)], values[len(self.names) :], strict=True)
-        wrong = (f"{name} is {is_!r}, not {due!r}" for name, is_, due in pairs if is_ != due)
-        return f"{_named(ids)}: {', '.join(wrong)}"
+        wrong = (
+            f"{name} is {actual!r}, not {expected!r}"
+            for name, actual, expected in pairs
+            if actual != expected
+        )
+        return f"{_describe_ids(ids)}: {', '.join(wrong)}"
 
 
-def _named(ids: Sequence[object]) -> str:
+def _describe_ids(ids: Sequence[object]) -> str:
     kinds = ("dataset", "batch", "document")
     return " of ".join(
         f"{kind} {quote(str(one))}" for kind, one in reversed([*zip(kinds, ids, strict=False)])
     )
 
 
-def _same(ids: Sequence[str], due: Mapping[str, str], rest: str, where: str = "true") -> _Same:
-    """Return that columns have to be what expressions say, in rows FROM which WHERE."""
-    are, ought = ", ".join(due), ", ".join(due.values())
-    return _Same(
+def _equal(
+    ids: Sequence[str], expected: Mapping[str, str], tables: str, where: str = "true"
+) -> _Equal:
+    """Return the invariant that columns equal SQL expressions, in the rows FROM tables WHERE."""
+    columns, expressions = ", ".join(expected), ", ".join(expected.values())
+    return _Equal(
         len(ids),
-        [column.partition(".")[2] for column in due],
-        f"SELECT {', '.join(ids)}, {are}, {ought} FROM {rest} "
-        f"WHERE {where} AND ({are}) IS NOT ({ought})",
+        [column.partition(".")[2] for column in expected],
+        f"SELECT {', '.join(ids)}, {columns}, {expressions} FROM {tables} "
+        f"WHERE {where} AND ({columns}) IS NOT ({expressions})",
     )
 
 
-def _never(
-    ids: Sequence[str], sentence: str, columns: Sequence[str], rest: str, where: str
-) -> _Never:
-    """Return that there must be no rows FROM which WHERE."""
-    return _Never(
-        len(ids), sentence, f"SELECT {', '.join((*ids, *columns))} FROM {rest} WHERE {where}"
+def _no_rows(
+    ids: Sequence[str], sentence: str, columns: Sequence[str], tables: str, where: str
+) -> _NoRows:
+    """Return the invariant that there are no rows FROM tables WHERE."""
+    return _NoRows(
+        len(ids), sentence, f"SELECT {', '.join((*ids, *columns))} FROM {tables} WHERE {where}"
     )
 
 
@@ -119,14 +125,14 @@ _TERMINAL = f"batches.state >= {BatchState.SUCCEEDED:d}"
 
 
 def _grouped(table: str, by: str, sums: Mapping[str, str], where: str = "true") -> str:
-    """Return a subquery that counts the rows of a table by a column."""
-    counted = ", ".join(f"{count} AS {name}" for name, count in sums.items())
-    return f"(SELECT {by} AS one, {counted} FROM {table} WHERE {where} GROUP BY {by}) AS found"
+    """Return a subquery `counted` of sums over the rows of a table, grouped by a column."""
+    columns = ", ".join(f"{count} AS {name}" for name, count in sums.items())
+    return f"(SELECT {by} AS one, {columns} FROM {table} WHERE {where} GROUP BY {by}) AS counted"
 
 
-def _found(table: str, names: Sequence[str]) -> dict[str, str]:
-    """Return that columns are what was counted, or 0 if there is nothing to count."""
-    return {f"{table}.{name}": f"coalesce(found.{name}, 0)" for name in names}
+def _recounted(table: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the expected values of columns: those of `counted`, or 0 without rows."""
+    return {f"{table}.{name}": f"coalesce(counted.{name}, 0)" for name in names}
 
 
 _ENDS = {"first": "min(revision)", "last": "max(revision)", "rows": "count(*)"}
@@ -134,86 +140,86 @@ _LOGS = f"{_grouped('transitions', 'batch', _ENDS)} ON one = batches.id"
 
 
 INVARIANTS: Sequence[Invariant] = (
-    # Counts, against what is counted anew.
-    _same(
+    # Counts, against a recount.
+    _equal(
         _BATCH,
-        _found("batches", [*_COUNTED]),
+        _recounted("batches", [*_COUNTED]),
         f"{_BATCHES} LEFT JOIN {_grouped('documents', 'batch', _COUNTED)} ON one = batches.id",
     ),
-    _same(
+    _equal(
         _DATASET,
-        _found("datasets", [*_SUMMED]),
+        _recounted("datasets", [*_SUMMED]),
         f"datasets LEFT JOIN {_grouped('batches', 'dataset', _SUMMED, 'state > 0')} "
         "ON one = datasets.id",
         "datasets.dataset_id >= '0'",
     ),
-    _never(
+    _no_rows(
         _DATASET,
-        "last_ended is {}, which no batch of it is",
+        "last_ended is {}, but no batch has that state",
         ["datasets.last_ended"],
         "datasets",
-        # A batch that was opened again may have left what it was.
+        # A batch that was reopened by a retry may have left its state there.
         f"datasets.dataset_id >= '0' AND open_batches = 0 AND coalesce(last_ended, 0) NOT IN "
         f"(SELECT state FROM {_OF_DATASET} UNION ALL "
         f"SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM {_OF_DATASET}))",
     ),
-    _never(
+    _no_rows(
         _DATASET,
-        "change_seq {} is another's as well",
+        "change_seq {} is not unique",
         ["change_seq"],
         "datasets",
         "change_seq > 0 AND change_seq IN (SELECT change_seq FROM removed_datasets UNION ALL "
         "SELECT change_seq FROM datasets AS others WHERE others.id <> datasets.id)",
     ),
-    # The log, whole from its first row on.
-    _same(
+    # The log, without gaps from its first row on.
+    _equal(
         _BATCH,
-        {"batches.kept_from": "found.first", "batches.revision": "found.last"},
+        {"batches.first_revision": "counted.first", "batches.revision": "counted.last"},
         f"{_BATCHES} LEFT JOIN {_LOGS}",
     ),
-    _never(
+    _no_rows(
         _BATCH,
         "its log from revision {} to {} has gaps (transitions: {})",
-        ["found.first", "found.last", "found.rows"],
+        ["counted.first", "counted.last", "counted.rows"],
         f"{_BATCHES} JOIN {_LOGS}",
-        "found.rows <> found.last - found.first + 1",
+        "counted.rows <> counted.last - counted.first + 1",
     ),
-    _never(
+    _no_rows(
         _BATCH,
-        "revision {} is of kind {} and position {}, which is not there",
+        "revision {} has kind {} and position {}, which does not exist",
         ["transitions.revision", "kind", "transitions.position"],
         f"{_TRANSITIONS} LEFT JOIN documents ON documents.batch = transitions.batch "
         "AND documents.position = transitions.position",
         f"kind NOT BETWEEN {min(TransitionKind):d} AND {max(TransitionKind):d} "
         "OR transitions.position IS NOT NULL AND documents.position IS NULL",
     ),
-    _never(
+    _no_rows(
         _BATCH,
-        "revision {} was committed before the one before it",
+        "revision {} has an earlier commit time than the previous revision",
         ["transitions.revision"],
         f"{_TRANSITIONS} JOIN transitions AS earlier ON earlier.batch = transitions.batch "
         "AND earlier.revision = transitions.revision - 1",
         "transitions.committed_at < earlier.committed_at",
     ),
-    # Rows, against the last that the log says of them.
-    _same(
+    # Rows, against their last state in the log.
+    _equal(
         _BATCH,
         {f"batches.{name}": f"transitions.{name}" for name in ("sealed", *rows.COUNTS)},
         f"{_TRANSITIONS} AND transitions.revision = batches.revision",
     ),
-    _same(
+    _equal(
         _DOCUMENT,
         {f"documents.{name}": f"transitions.{name}" for name in ("revision", *_LOGGED)},
         f"{_DOCUMENTS} LEFT JOIN transitions ON transitions.batch = documents.batch "
         "AND transitions.position = documents.position AND transitions.revision = (SELECT "
         "max(revision) FROM transitions AS log INDEXED BY transitions_by_document "
         "WHERE log.batch = documents.batch AND log.position = documents.position)",
-        "(transitions.revision IS NOT NULL OR documents.revision >= batches.kept_from)",
+        "(transitions.revision IS NOT NULL OR documents.revision >= batches.first_revision)",
     ),
     # States.
-    _never(
+    _no_rows(
         _DOCUMENT,
-        "state {}, stage {}, stalled {} and error {!r} do not go together",
+        "state {}, stage {}, stalled {} and error {!r} are inconsistent",
         [f"documents.{name}" for name in ("state", "stage", "stalled", "error_reason")],
         _DOCUMENTS,
         f"documents.state NOT BETWEEN {min(DocumentState):d} AND {max(DocumentState):d} "
@@ -222,17 +228,17 @@ INVARIANTS: Sequence[Invariant] = (
         f"OR (error_reason IS NOT NULL) <> (documents.state = {DocumentState.FAILED:d}) "
         f"OR stalled AND documents.state NOT IN ({_TIMED})",
     ),
-    _never(
+    _no_rows(
         _BATCH,
-        "state {} and end {} do not go together",
+        "state {} and end {} are inconsistent",
         ["batches.state", "ended_at"],
         _BATCHES,
         f"(ended_at IS NOT NULL) <> ({_TERMINAL})",
     ),
-    # Timers: of all whose silence or wait counts, and of nobody else.
-    _never(
+    # Timers: on exactly the documents that can time out.
+    _no_rows(
         _DOCUMENT,
-        "state {}, stalled {}, heard at {} and due at {} do not go together",
+        "state {}, stalled {}, heard at {} and due at {} are inconsistent",
         [f"documents.{name}" for name in ("state", "stalled", "heard_at", "due_at")],
         _DOCUMENTS,
         f"(due_at IS NOT NULL) <> (CASE documents.state "
@@ -241,10 +247,10 @@ INVARIANTS: Sequence[Invariant] = (
         "ELSE 0 END > 0) "
         "OR due_at IS NOT NULL AND heard_at IS NULL",
     ),
-    # Serials of counters.
-    _never(
+    # Sequence numbers of counters.
+    _no_rows(
         _DOCUMENT,
-        "its counters have progress_seq {}, beyond the batch's or another's as well",
+        "its counters have progress_seq {}, which is beyond the batch's or not unique",
         ["documents.progress_seq"],
         _DOCUMENTS,
         "documents.progress_seq > batches.progress_seq OR documents.progress_seq > 0 "
@@ -252,35 +258,35 @@ INVARIANTS: Sequence[Invariant] = (
         "AND others.progress_seq = documents.progress_seq AND others.progress_seq > 0 "
         "AND others.position <> documents.position)",
     ),
-    _same(
+    _equal(
         _BATCH,
         {"batches.progress_seq": "coalesce(progress_epochs.progress_seq, 0)"},
         f"{_BATCHES} LEFT JOIN progress_epochs ON progress_epochs.batch = batches.id "
         "AND progress_epochs.server_epoch = batches.server_epoch",
     ),
-    # The file's own secret.
-    _Never(
+    # The secret of the file.
+    _NoRows(
         0,
-        "the secret of page tokens is missing, or no such secret",
+        "the secret of page tokens is missing or has the wrong length",
         "SELECT 1 WHERE (SELECT sum(length(page_secret) = 32) FROM secrets) IS NOT 1",
     ),
 )
 
 
-_MAX_FAULTS = 100  # of a kind that are told
+_MAX_FAULTS = 100  # that are reported of a kind
 
-_HELD = """
+_TOTALS = """
     SELECT (SELECT count(*) FROM datasets WHERE dataset_id >= '0'),
         (SELECT count(*) FROM batches WHERE state > 0),
         (SELECT total(pending + running + paused + succeeded + failed + stopped) FROM datasets
             WHERE dataset_id >= '0'),
-        (SELECT total(revision - kept_from + 1) FROM batches WHERE state > 0)
+        (SELECT total(revision - first_revision + 1) FROM batches WHERE state > 0)
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
-    """What a file holds, and what is wrong with it, a line each."""
+    """The totals of a file and its faults, one line each."""
 
     datasets: int
     batches: int
@@ -290,23 +296,24 @@ class Inspection:
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Look at all of a file, which servers may be using; nothing is written to it.
+    """Check a whole file, which servers may be using, without writing to it.
 
     Raises:
-        StartError: it is not there, cannot be read, or is not one of stagecast's, of this release.
+        StartError: it does not exist, cannot be read, or is not a stagecast database of this
+            release.
     """
-    with open_stored(path) as connection:
+    with open_existing(path) as connection:
         check_current(connection, path)
         connection.execute("BEGIN")
-        held = (0, 0, 0, 0)
+        totals = (0, 0, 0, 0)
         faults: list[str] = []
         try:
-            held = connection.execute(_HELD).fetchone()
+            totals = connection.execute(_TOTALS).fetchone()
             for fault in _find_faults(connection):
-                faults.append(fault)  # noqa: PERF402 - those before an error count
+                faults.append(fault)  # noqa: PERF402 - keeps those before an error
         except DriverError as error:
-            faults.append(f"it cannot be read to the end: {reason_of(error)}")
-    datasets, batches, documents, transitions = map(int, held)
+            faults.append(f"cannot be read to the end: {reason_of(error)}")
+    datasets, batches, documents, transitions = map(int, totals)
     return Inspection(
         datasets=datasets,
         batches=batches,
@@ -317,23 +324,23 @@ def inspect_file(path: Path) -> Inspection:
 
 
 def _find_faults(connection: Connection) -> Iterator[str]:
-    yield from _tell(connection, "PRAGMA integrity_check", _tell_damage)
-    yield from _tell(connection, "PRAGMA foreign_key_check", _tell_orphan)
+    yield from _check(connection, "PRAGMA integrity_check", _describe_damage)
+    yield from _check(connection, "PRAGMA foreign_key_check", _describe_orphan)
     for invariant in INVARIANTS:
-        yield from _tell(connection, invariant.sql, invariant.tell)
+        yield from _check(connection, invariant.sql, invariant.describe)
 
 
-def _tell(connection: Connection, sql: str, tell: Callable[[rows.Row], str]) -> Iterator[str]:
-    rows = connection.execute(sql)
-    yield from filter(None, map(tell, islice(rows, _MAX_FAULTS)))
-    if rows.fetchone() is not None:
-        yield "… and more of the kind"
+def _check(connection: Connection, sql: str, describe: Callable[[rows.Row], str]) -> Iterator[str]:
+    cursor = connection.execute(sql)
+    yield from filter(None, map(describe, islice(cursor, _MAX_FAULTS)))
+    if cursor.fetchone() is not None:
+        yield "… and more of this kind"
 
 
-def _tell_damage(row: rows.Row) -> str:
+def _describe_damage(row: rows.Row) -> str:
     return "" if row == ("ok",) else f"damaged: {row[0]}".replace("\n", " ")
 
 
-def _tell_orphan(row: rows.Row) -> str:
+def _describe_orphan(row: rows.Row) -> str:
     table, key, parent, _ = row
-    return f"a row of {table} ({'its key' if key is None else key}) names none of {parent}"
+    return f"a row of {table} (key {'unknown' if key is None else key}) has no parent in {parent}"

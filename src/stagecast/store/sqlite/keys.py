@@ -1,7 +1,7 @@
-"""Keys: parts of a reading and a writing transaction of the SQLite store.
+"""API keys: parts of a read and a write transaction of the SQLite store.
 
-`version` goes up with every change of any key, so that servers that keep all keys in memory find
-out by one step into an index whether there is something to read.
+`version` increases with every change of any key, so that servers that cache all keys detect changes
+with one index lookup.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _COLUMNS = (
     *("created_at", "expires_at", "revoked_at"),
 )
 
-# All keys, the oldest first; also those that were revoked or have expired.
+# All keys, oldest first, including revoked and expired ones.
 _KEYS = f"SELECT {rows.listed(_COLUMNS)} FROM api_keys ORDER BY id"
 
 # A key by its id.
 _KEY = f"SELECT {rows.listed(_COLUMNS)} FROM api_keys WHERE id = ?"
 
-# How often keys were changed.
+# The number of changes of keys.
 _VERSION = "SELECT coalesce(max(version), 0) FROM api_keys"
 
-# A new key, and one that ends.
+# Insert and revoke a key.
 _NEW_KEY = f"""
     INSERT INTO api_keys (version, {rows.listed(_COLUMNS[1:7])}, expires_at)
     VALUES (1 + ({_VERSION}), {rows.placeholders(_COLUMNS[1:7])}, ?)
@@ -39,7 +39,7 @@ _REVOKE_KEY = f"""
 
 
 class KeyReads:
-    """What a view of one moment tells about keys."""
+    """Reads of keys."""
 
     _connection: Connection
 
@@ -52,7 +52,7 @@ class KeyReads:
 
 
 class KeyWrites:
-    """What a transaction that writes does with keys."""
+    """Writes of keys."""
 
     _connection: Connection
     now: int

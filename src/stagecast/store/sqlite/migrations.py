@@ -1,27 +1,27 @@
-"""The schema of the SQLite store, as the steps that lead to it.
+"""The schema of the SQLite store, as migrations.
 
-A step is never edited after a release: it adds, and a later release removes, so that the code of
-the release before runs on the schema of this one.
+A migration is never edited after a release: it only adds, and a later release removes, so that the
+code of the previous release runs on the schema of this one.
 
-`documents` and `transitions` are clustered by batch: a snapshot and a watch read neighbours.
+`documents` and `transitions` are clustered by batch: snapshots and watches read adjacent rows.
 """
 
 from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
-APPLICATION_ID = 0x53544743  # "STGC", in the file's header: what `file` and `open_writer` look at
+APPLICATION_ID = 0x53544743  # "STGC", in the file's header, for `file` and `open_writer`
 
 migrations = Migrations("stagecast")
 
-# Whole counters, one column each, in the order of `DocumentCounts`.
+# Document counts, in the order of `DocumentCounts`.
 _COUNTS = """
     pending INTEGER NOT NULL, running INTEGER NOT NULL, paused INTEGER NOT NULL,
     succeeded INTEGER NOT NULL, failed INTEGER NOT NULL, stopped INTEGER NOT NULL,
     stalled_documents INTEGER NOT NULL
 """
 
-# What a transition can change in a document; a log row has the same columns, null without one.
+# The mutable columns of a document; also in the log, where they are null without a document.
 _CONDITION = """
     state INTEGER, stage INTEGER, attempt INTEGER, worker TEXT, stalled INTEGER,
     completed_segments INTEGER, total_segments INTEGER, error_reason TEXT, error_message TEXT,
@@ -55,7 +55,7 @@ def _create_datasets(db: Database) -> None:
 
 
 def _create_batches(db: Database) -> None:
-    # AUTOINCREMENT: the key of a deleted batch is never given to another.
+    # AUTOINCREMENT: the key of a deleted batch is never reused.
     db.execute(f"""
         CREATE TABLE batches (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -101,12 +101,12 @@ def _create_documents(db: Database) -> None:
 
 
 def _create_progress(db: Database) -> None:
-    # What a watcher asks for whose counters are older; most documents never enter it.
+    # For watchers that query newer counters; most documents never enter it.
     db.execute("""
         CREATE INDEX documents_by_progress ON documents (batch, progress_serial)
         WHERE progress_serial > 0
     """)
-    # The last serial that each server gave in a batch: two histories never share one of them.
+    # The last serial that each server assigned in a batch: histories never share one.
     db.execute("""
         CREATE TABLE progress_marks (
             batch INTEGER NOT NULL REFERENCES batches,
@@ -137,7 +137,7 @@ def _create_transitions(db: Database) -> None:
 
 @migrations()
 def index_history(db: Database) -> None:
-    """Make the history of one document quick to find, and the document as of a revision."""
+    """Index the history of a document, also for its state as of a revision."""
     db.execute("""
         CREATE INDEX transitions_by_document ON transitions (batch, position, revision)
         WHERE position IS NOT NULL
@@ -146,12 +146,12 @@ def index_history(db: Database) -> None:
 
 @migrations()
 def derive_batch_states(db: Database) -> None:
-    """Make batches quick to find by their state.
+    """Index batches by state.
 
-    The column says what `model.batch_state` does, or 0 of a batch that was deleted. SQLite keeps
-    it, so that the code of the release before cannot leave it behind.
+    The column is `model.batch_state`, or 0 for a deleted batch. It is generated, so that the code
+    of the previous release keeps it up to date.
     """
-    # Such a column can be added to a table that is there, but not within its definition.
+    # Added by ALTER TABLE: the definition of an existing table cannot be edited.
     db.execute("""
         ALTER TABLE batches ADD COLUMN state INTEGER GENERATED ALWAYS AS (CASE
             WHEN batch_id GLOB '/*' THEN 0
@@ -173,11 +173,11 @@ def derive_batch_states(db: Database) -> None:
 
 @migrations()
 def number_dataset_changes(db: Database) -> None:
-    """Give every change of a dataset a serial that all of them share, also its removal."""
+    """Add one sequence that numbers the changes of all datasets, including removals."""
     db.execute("ALTER TABLE datasets ADD COLUMN serial INTEGER NOT NULL DEFAULT 0")
     db.execute("UPDATE datasets SET serial = id")
     db.execute("CREATE INDEX datasets_by_serial ON datasets (serial)")
-    # Rows stay: the last serial has to be known for ever, and datasets are few.
+    # Rows are never deleted: the last serial must stay known, and datasets are few.
     db.execute("""
         CREATE TABLE removed_datasets (
             serial INTEGER PRIMARY KEY,
@@ -188,11 +188,10 @@ def number_dataset_changes(db: Database) -> None:
 
 @migrations()
 def time_silence(db: Database) -> None:
-    """Time the silence of running documents, and say which process looks at what is due.
+    """Add timers of running documents, and the lease of the stall detector.
 
-    `heard_at` is when a document was last heard from, or stalled. `due_at` is when to look at it:
-    at its deadline, or before, since a sign of life moves `heard_at` alone. It is null where
-    silence does not count.
+    `heard_at` is when a document was last heard from, or stalled. `due_at` is when to check it, at
+    its deadline or before, since a sign of life moves `heard_at` only; null without a timeout.
     """
     db.execute("ALTER TABLE documents ADD COLUMN heard_at INTEGER")
     db.execute("ALTER TABLE documents ADD COLUMN due_at INTEGER")
@@ -204,7 +203,7 @@ def time_silence(db: Database) -> None:
         WHERE batches.id = documents.batch AND documents.state = 2 AND NOT documents.stalled
             AND stall_after_us > 0
     """)
-    # One row; the holder is a random number, 0 for nobody.
+    # One row; the holder is a random number, 0 for none.
     db.execute("""
         CREATE TABLE keeper (
             id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -216,7 +215,7 @@ def time_silence(db: Database) -> None:
 
 @migrations()
 def find_history(db: Database) -> None:
-    """Say where each log begins, and make what has ended quick to find: by age, and by length."""
+    """Add where each log begins, and indexes of ended batches by age and by log length."""
     db.execute("ALTER TABLE batches ADD COLUMN kept_from INTEGER NOT NULL DEFAULT 1")
     for index, of, which in (
         ("batches_by_age", "ended_at", ""),
@@ -228,10 +227,10 @@ def find_history(db: Database) -> None:
 
 @migrations()
 def keep_keys(db: Database) -> None:
-    """Keep keys: of each its SHA-256, and what it allows.
+    """Add API keys: the SHA-256 and the permissions of each.
 
-    `datasets` is a JSON list of ids, null for all. A key is revoked, never deleted: that there ever
-    was one keeps credentials on.
+    `datasets` is a JSON list of ids, null for all. A key is revoked, never deleted: the existence
+    of any key turns authentication on.
     """
     db.execute("""
         CREATE TABLE api_keys (
@@ -249,7 +248,7 @@ def keep_keys(db: Database) -> None:
 
 @migrations()
 def keep_secret(db: Database) -> None:
-    """Keep a secret of the file's own, by which page tokens hide what they say."""
+    """Add a secret of the file, with which page tokens are encrypted."""
     db.execute("""
         CREATE TABLE secrets (
             id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -261,10 +260,10 @@ def keep_secret(db: Database) -> None:
 
 @migrations()
 def time_waits(db: Database) -> None:
-    """Time how long nobody takes a document, and how long nobody goes on with a batch.
+    """Add timeouts of documents that wait for a worker, and of batches that wait for documents.
 
-    `idle_since` is when something was added to a batch last. The index has those that are to be
-    sealed some day.
+    `idle_since` is when documents were last added to a batch. The index holds the batches that can
+    be sealed by timeout.
     """
     for column in ("start_after_us", "seal_after_us", "idle_since"):
         db.execute(f"ALTER TABLE batches ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
@@ -276,9 +275,9 @@ def time_waits(db: Database) -> None:
 
 @migrations()
 def use_plain_names(db: Database) -> None:
-    """Give tables and columns the names that the code has for them.
+    """Give tables and columns the names of the code.
 
-    The one step that changes names: it was taken before the first release.
+    The only migration that renames: it was added before the first release.
     """
     for table, old, new in (
         ("batches", "progress_serial", "progress_seq"),
@@ -291,6 +290,7 @@ def use_plain_names(db: Database) -> None:
         ("removed_datasets", "serial", "change_seq"),
         ("api_keys", "serial", "version"),
         ("keeper", "beat", "renewals"),
+        ("batches", "kept_from", "first_revision"),
     ):
         db.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
     db.execute("ALTER TABLE progress_marks RENAME TO progress_epochs")

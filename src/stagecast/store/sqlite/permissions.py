@@ -1,8 +1,8 @@
-"""Whether a file can be where a path says, and whether this user may use it.
+"""Checks of the path and permissions of a database file, before SQLite opens it.
 
-SQLite opens what it may not write for reading, and has one word for all that it cannot open. Nor
-may a file be opened to see: to close it again would let go of the locks that this process has on it
-by other connections.
+SQLite opens an unwritable file for reading, and has one error for all that it cannot open. The file
+is not opened to find out: closing it would release the locks that other connections of this process
+hold on it.
 """
 
 from __future__ import annotations
@@ -15,69 +15,69 @@ from stagecast.errors import StartError
 from stagecast.failures import reason_of
 from stagecast.paths import shown
 
-_LONGEST_SUFFIX = len("-journal")  # of the companions that lie beside a file
-_MAX_PATH = 512  # bytes that SQLite has for a path, suffix included
+_LONGEST_SUFFIX = len("-journal")  # of the files beside the database
+_MAX_PATH = 512  # bytes of a path in SQLite, suffix included
 
 
-def find_place(path: Path, *, doing: str = "open") -> Path:
-    """Return where a file is or would be made, behind all links: its companions lie beside it.
+def resolve_path(path: Path, *, doing: str = "open") -> Path:
+    """Return the path of a file, existing or not, with symbolic links resolved.
 
     Args:
-        path: as it was given.
-        doing: what for, to complete the words "cannot …".
+        path: as the user gave it.
+        doing: the action, for the message "cannot …".
 
     Raises:
-        StartError: there is no such place, or something else than a file is there.
+        StartError: the directory does not exist, or the path is not a regular file.
     """
     cannot = f"cannot {doing} {shown(path)}"
     try:
-        place = Path(os.path.realpath(path))
+        resolved = Path(os.path.realpath(path))
     except OSError as error:
         raise StartError(f"{cannot}: the current directory was deleted") from error
-    _check_directory(place.parent, cannot)
+    _check_directory(resolved.parent, cannot)
     try:
-        mode = place.stat().st_mode
+        mode = resolved.stat().st_mode
     except FileNotFoundError:
-        return place
+        return resolved
     except OSError as error:
         raise StartError(f"{cannot}: {reason_of(error)}") from error
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise StartError(f"{cannot}: it is {kind}")
-    return place
+    return resolved
 
 
 def check_access(path: Path) -> Path:
-    """Return the place of a file that may be opened to write it, or made.
+    """Return the resolved path of a file that can be opened for writing, or created.
 
     Raises:
-        StartError: there is no such place, it may not be read or written, or SQLite has no room
-            for its name.
+        StartError: the directory does not exist, permissions are missing, or the path is too long
+            for SQLite.
     """
-    place = find_place(path)
-    # The log lies beside the file, so the directory has to be writable as well.
-    for part in (place.parent, place):
-        if os.access(part, os.F_OK):
-            _check_modes(path, part)
-    check_length(place)
-    return place
+    resolved = resolve_path(path)
+    # SQLite creates the -wal file there, so the directory has to be writable as well.
+    for checked in (resolved.parent, resolved):
+        if os.access(checked, os.F_OK):
+            _check_modes(path, checked)
+    check_length(resolved)
+    return resolved
 
 
-def check_length(place: Path) -> None:
-    """Return if SQLite has room for the path of a file and its companions.
+def check_length(resolved: Path) -> None:
+    """Check that SQLite supports paths of this length.
 
     Raises:
-        StartError: it has none.
+        StartError: the path or name is too long.
     """
     limits = (
-        ("name", len(os.fsencode(place.name)), os.pathconf(place.parent, "PC_NAME_MAX")),
-        ("path", len(os.fsencode(place)), _MAX_PATH),
+        ("name", len(os.fsencode(resolved.name)), os.pathconf(resolved.parent, "PC_NAME_MAX")),
+        ("path", len(os.fsencode(resolved)), _MAX_PATH),
     )
     for what, length, limit in limits:
-        if length + _LONGEST_SUFFIX > limit > 0:  # -1 is no limit
+        if length + _LONGEST_SUFFIX > limit > 0:  # -1: unlimited
             raise StartError(
-                f"cannot open {shown(place)}: its {what} has {length} bytes, and SQLite takes at "
-                f"most {limit - _LONGEST_SUFFIX}"
+                f"cannot open {shown(resolved)}: its {what} has {length} bytes, and SQLite takes "
+                f"at most {limit - _LONGEST_SUFFIX}"
             )
 
 
@@ -94,13 +94,13 @@ def _check_directory(directory: Path, cannot: str) -> None:
         raise StartError(f"{cannot}: {shown(directory)} may not be read by this user")
 
 
-def _check_modes(path: Path, part: Path) -> None:
-    if not os.access(part, os.R_OK):
+def _check_modes(path: Path, checked: Path) -> None:
+    if not os.access(checked, os.R_OK):
         why = "may not be read by this user"
-    elif os.access(part, os.W_OK):
+    elif os.access(checked, os.W_OK):
         return
-    elif os.statvfs(part).f_flag & os.ST_RDONLY:
+    elif os.statvfs(checked).f_flag & os.ST_RDONLY:
         why = "is on a read-only file system"
     else:
         why = "may not be written by this user"
-    raise StartError(f"cannot open {shown(path)}: {shown(part)} {why}")
+    raise StartError(f"cannot open {shown(path)}: {shown(checked)} {why}")

@@ -1,4 +1,4 @@
-"""What is read: a view of one moment of the SQLite store."""
+"""Read transactions of the SQLite store."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from stagecast.store.sqlite.trimming import TrimmingReads
 # A dataset by its id.
 _DATASET = f"SELECT {rows.listed(rows.DATASET)} FROM datasets WHERE dataset_id = ?"
 
-# Datasets in the order of their ids; of a JSON list if there is one, since it may be long, and a
-# statement takes few parameters. What was deleted has a name before '0'.
+# Datasets ordered by id; ids are a JSON list, since it may be long and a statement takes few
+# parameters. Deleted datasets have ids before '0'.
 _DATASETS = f"SELECT {rows.listed(rows.DATASET)} FROM datasets WHERE dataset_id > ?"
 _OF_LIST = " AND dataset_id IN (SELECT value FROM json_each(?))"
 _NO_DATASET = "0"
 
-# What changed since a change: datasets, and removals.
+# Datasets changed or removed after a change_seq.
 _CHANGED_DATASETS = f"""
     SELECT {rows.listed(rows.DATASET)} FROM datasets WHERE change_seq > ? AND dataset_id > '0'
 """
@@ -49,7 +49,7 @@ _BATCH = f"""
     WHERE datasets.dataset_id = ? AND batches.batch_id = ?
 """
 
-# How far batches are, by a JSON list of pairs of ids.
+# The heads of batches, by a JSON list of pairs of ids.
 _HEADS = """
     SELECT datasets.dataset_id, batches.batch_id, batches.id, batches.revision,
         batches.progress_seq
@@ -58,7 +58,7 @@ _HEADS = """
         JOIN batches ON batches.dataset = datasets.id AND batches.batch_id = named.value ->> 1
 """
 
-# The keys of batches in a state before a key; several of them are merged, newest first.
+# Keys of batches in a state, before a key; several such queries are merged, newest first.
 _KEYS_IN_STATE = "SELECT id FROM batches WHERE state = ? AND id < ?"
 _KEYS_IN_STATE_OF_DATASET = """
     SELECT id FROM batches
@@ -70,7 +70,7 @@ _BATCH_OF_KEY = f"""
 """
 _NEWEST = 2**63 - 1
 
-# One document by its id; the usual report names one.
+# One document by its id: the usual report is about one.
 _DOCUMENT = f"""
     SELECT {rows.listed(rows.DOCUMENT)} FROM documents WHERE batch = ? AND document_id = ?
 """
@@ -81,18 +81,18 @@ _DOCUMENTS_NAMED = f"""
     WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?))
 """
 
-# Documents in the order of registration, from a position on.
+# Documents in the order of registration, after a position.
 _DOCUMENTS = f"""
     SELECT {rows.listed(rows.DOCUMENT)} FROM documents WHERE batch = ? AND position > ?
 """
 
-# Documents whose counters changed after a sequence number.
+# Documents whose counters changed after a progress_seq.
 _PROGRESSED = f"""
     SELECT progress_seq, {rows.listed(rows.DOCUMENT)} FROM documents
     WHERE batch = ? AND progress_seq > ? AND progress_seq > 0 ORDER BY progress_seq
 """
 
-# The log from a revision on, each row with its document's identity.
+# The log after a revision, each row with the identity of its document.
 _LOG = f"""
     SELECT {rows.listed(rows.LOG, "transitions")},
         {rows.listed(rows.IDENTITY, "documents")}
@@ -101,43 +101,40 @@ _LOG = f"""
     WHERE transitions.batch = ? AND transitions.revision > ? ORDER BY transitions.revision
 """
 
-# The log of one document. Without statistics SQLite would rather walk the log of the batch.
+# The log of one document. Without statistics SQLite would scan the log of the batch.
 _LOG_OF_DOCUMENT = f"""
     SELECT {rows.listed(rows.LOG)} FROM transitions INDEXED BY transitions_by_document
     WHERE batch = ? AND position = ? AND revision > ? ORDER BY revision
 """
 
-# What a document was as of a revision.
+# The state of a document as of a revision.
 _LAST_OF_DOCUMENT = f"""
     SELECT {rows.listed(rows.LOG)} FROM transitions INDEXED BY transitions_by_document
     WHERE batch = ? AND position = ? AND revision <= ? ORDER BY revision DESC LIMIT 1
 """
 
-# What page tokens are hidden by.
-_PAGE_SECRET = "SELECT page_secret FROM secrets"  # noqa: S105 - asks for one
+# The key that page tokens are encrypted with.
+_PAGE_SECRET = "SELECT page_secret FROM secrets"  # noqa: S105 - a query
 
-# The call that made a transition.
+# The write_id of a transition.
 _WRITE_ID = "SELECT write_id FROM transitions WHERE batch = ? AND revision = ?"
 
-# The last sequence number that a server gave.
+# The last progress_seq assigned by a server.
 _PROGRESS_SEQ = "SELECT progress_seq FROM progress_epochs WHERE batch = ? AND server_epoch = ?"
 
 
 class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
-    """Reads on one connection, inside a transaction that somebody else began.
-
-    The protocol `Reading` documents its methods.
-    """
+    """Reads on one connection, in a transaction that the caller has begun."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cursors: list[Cursor] = []
 
     def close(self) -> None:
-        """End what was only read in part, before the transaction ends.
+        """Close unfinished cursors, before the transaction ends.
 
-        An error's traceback may keep a generator alive, and its cursor would hold on to the moment
-        that it reads.
+        The traceback of an error may keep a generator alive, whose cursor would keep the snapshot
+        open.
         """
         for cursor in self._cursors:
             cursor.close()
@@ -166,11 +163,11 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
         removed = self._connection.execute(f"{_REMOVED_DATASETS}{of_list}", params).fetchall()
         [(change_seq,)] = self._connection.execute(LAST_CHANGE_SEQ)
         datasets = [rows.dataset_from_row(row) for row in changed]
-        there = {dataset.dataset_id for dataset in datasets}
+        existing = {dataset.dataset_id for dataset in datasets}
         return DatasetNews(
             change_seq=change_seq,
             changed=datasets,
-            removed=sorted({dataset_id for (dataset_id,) in removed} - there),
+            removed=sorted({dataset_id for (dataset_id,) in removed} - existing),
         )
 
     def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
@@ -191,10 +188,10 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
         of_dataset = () if dataset_id is None else (dataset_id,)
         one = _KEYS_IN_STATE_OF_DATASET if of_dataset else _KEYS_IN_STATE
         before = _NEWEST if before_key is None else before_key
-        wanted = states or tuple(BatchState)
+        selected = states or tuple(BatchState)
         cursor = self._iterate(
-            " UNION ALL ".join([one] * len(wanted)) + " ORDER BY id DESC",
-            tuple(value for state in wanted for value in (*of_dataset, state, before)),
+            " UNION ALL ".join([one] * len(selected)) + " ORDER BY id DESC",
+            tuple(value for state in selected for value in (*of_dataset, state, before)),
         )
         for key in cursor:
             [(dataset_id, *row)] = self._connection.execute(_BATCH_OF_KEY, key)
@@ -260,14 +257,14 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
             yield progress_seq, rows.document_from_row(tuple(row), batch.dataset_id, batch.batch_id)
 
     def _find_earlier(self, batch: Batch, row: rows.Row, as_of: int) -> Document | None:
-        """Return what the document of a row was as of a revision; `None` before it joined."""
+        """Return the document of a row as of a revision; `None` before its registration."""
         last = self._connection.execute(_LAST_OF_DOCUMENT, (batch.key, row[0], as_of)).fetchone()
         if last is None:
             if self._is_log_whole(batch):
                 return None
             raise StoreBusy(
-                f"what batch {quote(batch.batch_id)} was at revision {as_of} was let go meanwhile; "
-                "ask again for what it is now",
+                f"revision {as_of} of batch {quote(batch.batch_id)} is no longer retained; "
+                "start again from the current revision",
                 retry_after_s=RETRY_AFTER_S,
             )
         identity = row[: len(rows.IDENTITY)]

@@ -1,6 +1,6 @@
-"""Rows of the SQLite store: their columns, and rows to records of the model and back.
+"""Rows of the SQLite store: column lists, and conversion between rows and records.
 
-A row has the values of one of the lists of columns, in its order.
+A row has the values of one of the column lists, in its order.
 """
 
 from __future__ import annotations

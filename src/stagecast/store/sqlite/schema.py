@@ -1,8 +1,7 @@
-"""Whether what is in an open file still has the schema of this release.
+"""Detection of schema changes in an open file.
 
-A copy that is written into the file, as `sqlite3 FILE ".restore COPY"` does, brings its own: an
-older one is brought up to date by the steps that do so at a start, and what is newer or another's
-is never written.
+A copy restored into the file, as by `sqlite3 FILE ".restore COPY"`, brings its own schema: an older
+one is migrated as at a start; a newer or foreign one is never written to.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 class OpenSchema:
-    """The schema that the writer relies on. To be made when it is up to date.
+    """The schema that the writer relies on; created when it is up to date.
 
     Args:
-        connection: of the writer, by whose thread this is used.
+        connection: of the writer; used on its thread only.
         path: of the file.
     """
 
@@ -41,10 +40,10 @@ class OpenSchema:
         self._version = self._read_version()
 
     def check(self) -> None:
-        """Return if the schema is that of this release; takes some microseconds.
+        """Check that the schema is that of this release; takes some microseconds.
 
         Raises:
-            StoreBusy: it is another by now.
+            StoreBusy: it is not any more.
         """
         version = self._read_version()
         if version == self._version:
@@ -54,29 +53,29 @@ class OpenSchema:
             raise fault
         self._version = version
 
-    def bring_up_to_date(self) -> None:
-        """Migrate a schema that is older; to be called in a transaction that has the lock."""
+    def migrate(self) -> None:
+        """Migrate an older schema, in a transaction with the write lock."""
         if self._read_version() == self._version:
             return
         db = Database(self._connection)
         try:
             check_ours(db, self._path)
-        except StartError:  # as `check` tells
+        except StartError:  # `check` reports it
             return
         if migrations.pending(db):
-            _log.warning("bringing an older copy up to date, written into %s", shown(self._path))
+            _log.warning("upgrading an older copy that was written into %s", shown(self._path))
             migrations.apply(db)
 
     def _read_version(self) -> int:
-        """Return a number that changes with every change of the schema."""
+        """Return a number that changes with the schema."""
         [(version,)] = self._connection.execute("PRAGMA schema_version")
         return int(version)
 
 
 def find_schema_fault(connection: Connection, path: Path) -> Exception | None:
-    """Return what is wrong with the schema of a file that was sound when it was opened, if it is.
+    """Return the error for a schema that changed since the file was opened, else `None`.
 
-    To be asked by who met an error that does not tell a bug from another schema.
+    Distinguishes a changed schema from a bug after an error that may be either.
     """
     db = Database(connection)
     try:
@@ -88,11 +87,11 @@ def find_schema_fault(connection: Connection, path: Path) -> Exception | None:
     except DriverError as error:
         return translate(error)
     else:
-        why = f"an older copy was written into {shown(path)}, and is about to be brought up to date"
+        why = f"an older copy was written into {shown(path)} and is about to be upgraded"
     return StoreBusy(f"the store cannot be used now: {why}", retry_after_s=RETRY_AFTER_S)
 
 
 def may_be_schema(error: DriverError) -> bool:
-    """Tell whether an error may come from another schema: there is no such table or column."""
+    """Return whether an error may be due to another schema: no such table or column."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF == sqlite3.SQLITE_ERROR

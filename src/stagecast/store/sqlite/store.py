@@ -1,4 +1,4 @@
-"""The store: one writing thread, a few reading ones, on one SQLite file in WAL mode."""
+"""The SQLite store: one writer thread and a few reader threads on a file in WAL mode."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_READERS = 4  # threads; a read is short, and more would only wait for the interpreter's lock
-CLOSE_S = 5.0  # for what has begun to end, and the file to be closed: its disk may hang
+_READERS = 4  # threads; reads are short, and more threads would only contend for the GIL
+CLOSE_S = 5.0  # for running calls and for closing the file: its disk may hang
 
 
 class SqliteStore:
-    """Keeps everything in one file. To be made on the event loop that uses it.
+    """A `Store` in one file, created on the event loop that uses it.
 
     Args:
-        path: the file; it is created if it is not there.
-        clock: microseconds since the epoch; the commit times.
-        on_commit: called on the loop with what a transaction changed.
+        path: the file; it is created if it does not exist.
+        clock: commit times, in microseconds since the epoch.
+        on_commit: called on the loop with the topics that a transaction changed.
         on_foreign_commit: called on the loop within 50 ms after another process has written.
-        on_fault: called on the loop with a fault that kept it from reading or writing.
+        on_fault: called on the loop with a fault of the file that made a call fail.
 
     Raises:
-        StartError: the file cannot be opened, is not stagecast's, or is of a newer release.
+        StartError: the file cannot be opened, is not a stagecast database, or is of a newer
+            release.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class SqliteStore:
         on_fault: Callable[[Exception], None] = lambda _error: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tell_fault = on_fault
+        self._report_fault = on_fault
         self._damaged = False
         self._connection = open_writer(path)
         self._path = path.absolute()
@@ -78,7 +79,7 @@ class SqliteStore:
             schema=OpenSchema(self._connection, path),
         )
         self._local = threading.local()
-        self._reading: list[Connection] = []
+        self._reader_connections: list[Connection] = []
         self._reads: CallQueue[Callable[[], Any]] = CallQueue()
         self._readers = [
             threading.Thread(target=self._run_reads, name=f"stagecast-reader-{n}", daemon=True)
@@ -88,33 +89,33 @@ class SqliteStore:
             thread.start()
 
     async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
-        """Run a call in a transaction and return its result after it is on disk."""
+        """Run a call in a write transaction."""
         return await self._writer.submit(lambda tx: call(restrict_write(tx, visible)))
 
     async def read(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
-        """Run a query on a view of one moment."""
-        result: T = await self._reads.ask(
+        """Run a query in a read transaction."""
+        result: T = await self._reads.submit(
             partial(self._query, lambda tx: query(restrict_read(tx, visible)))
         )
         return result
 
     async def probe(self) -> None:
-        """Find out whether the file can be written, and a reading thread comes back from it.
+        """Check whether the file can be written, and read by a reader thread.
 
-        After damage was met, also whether it is whole: only then, since that takes time, a second
-        or so for each gigabyte.
+        After damage was detected, also check the whole file, which takes about a second per
+        gigabyte.
         """
         await self._writer.probe()
-        await self._reads.ask(partial(self._query, lambda _: None))
+        await self._reads.submit(partial(self._query, lambda _: None))
         if self._damaged:
             self._damaged = False
-            await self._reads.ask(self._check_soundness)
+            await self._reads.submit(self._check_soundness)
 
     async def close(self) -> None:
-        """Finish what was asked for and close all connections, or leave what takes too long.
+        """Finish pending calls and close all connections, or abandon what takes too long.
 
-        What is left was not acknowledged, and ends with the process: after that, the log beside the
-        file says what was committed, as after a crash.
+        Abandoned calls were not acknowledged and end with the process: after that, the -wal file
+        shows what was committed, as after a crash.
         """
         self._writer.stop()
         self._reads.close()
@@ -125,7 +126,7 @@ class SqliteStore:
         else:
             closing.cancel()
             _log.error(
-                "the store was not closed within %g s: %s; nothing is lost that was acknowledged",
+                "the store was not closed within %g s: %s; no acknowledged write is lost",
                 CLOSE_S,
                 " and ".join(self._find_running()) or "the file is still being closed",
             )
@@ -133,11 +134,11 @@ class SqliteStore:
     def _close(self) -> None:
         for thread in (self._writer, *self._readers):
             thread.join()
-        for connection in (*self._reading, self._connection):
+        for connection in (*self._reader_connections, self._connection):
             connection.close()
 
     def _find_running(self) -> Iterator[str]:
-        """Yield what has not come back from the disk."""
+        """Yield the calls that still wait for the disk."""
         if self._writer.is_alive():
             yield "a write has not ended"
         reads = sum(thread.is_alive() for thread in self._readers)
@@ -145,14 +146,14 @@ class SqliteStore:
             yield f"{reads} of {_READERS} reads have not ended"
 
     def _run_reads(self) -> None:
-        """Answer one read after the other, until there will be no more."""
-        while not self._reads.is_over:
+        """Run one read after the other, until the queue is finished."""
+        while not self._reads.is_finished:
             self._run_read()
 
     def _run_read(self) -> None:
-        for params in self._reads.take(1):
-            if not params.is_abandoned:
-                call_on_loop(self._loop, run_for(params.answer, params.call))
+        for waiting in self._reads.take(1):
+            if not waiting.is_abandoned:
+                call_on_loop(self._loop, run_for(waiting.answer, waiting.call))
 
     def _query(self, query: Callable[[ReadTransaction], T]) -> T:
         try:
@@ -160,7 +161,7 @@ class SqliteStore:
         except DriverError as error:
             translated = self._explain(error)
             if translated is error:
-                # An older copy may have been brought up to date since; a bug shows again.
+                # An older copy may have been migrated since; a bug shows again.
                 return self._query_in_transaction(query)
             self._on_fault(translated if may_be_schema(error) else error)
             if is_damage(error):
@@ -168,7 +169,7 @@ class SqliteStore:
             raise translated from error
 
     def _explain(self, error: DriverError) -> Exception:
-        """Return what to tell of an error, which stays what it is if it is a bug."""
+        """Return the error for the caller; a bug stays unchanged."""
         if not may_be_schema(error):
             return translate(error)
         return find_schema_fault(self._connection_of_thread(), self._path) or error
@@ -189,11 +190,11 @@ class SqliteStore:
         if connection is None:
             connection = open_reader(self._path)
             try:
-                self._files.check()  # what it has opened may be another
+                self._files.check()  # the file may have been replaced
             except StoreBusy:
                 connection.close()
                 raise
-            self._reading.append(connection)
+            self._reader_connections.append(connection)
             self._local.connection = connection
         return connection
 
@@ -205,7 +206,7 @@ class SqliteStore:
             raise
 
     def _on_fault(self, error: Exception) -> None:
-        """Take note of what kept a thread from reading or writing."""
+        """Report a fault that made a read or write fail."""
         if is_damage(error):
             self._damaged = True
-        call_on_loop(self._loop, partial(self._tell_fault, translate(error)))
+        call_on_loop(self._loop, partial(self._report_fault, translate(error)))

@@ -1,8 +1,8 @@
-"""What is timed: parts of a reading and a writing transaction of the SQLite store.
+"""Timers and the lease: parts of a read and a write transaction of the SQLite store.
 
-`due_at` is indexed and says when to look at a document; a sign of life moves only `heard_at`, which
-is not, and so costs no more than the row. Whoever looks moves `due_at` on. Batches that are to be
-sealed when nobody goes on with them have an index of their own, which most never enter.
+`due_at` is indexed and is when to check a document. A sign of life moves only `heard_at`, which is
+not indexed, so it costs one row update; the check then moves `due_at`. Batches with `seal_after`
+have an index of their own, which most never enter.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from stagecast.store.protocol import IdleBatch, Lease, TimerKey
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
 
-# What a sign of life would do good, by a JSON list of ids; 2 is RUNNING.
+# Documents for which a sign of life has an effect, by a JSON list of ids; 2 is RUNNING.
 _SILENT = """
     SELECT document_id FROM documents
     WHERE batch = ? AND document_id IN (SELECT value FROM json_each(?)) AND state = 2
         AND (stalled OR due_at IS NOT NULL AND heard_at < ?)
 """
 
-# Batches that nobody has added to for so long, in the words of their index.
+# Batches whose `seal_after` has passed; the condition is that of the index.
 _IDLE = """
     FROM batches INDEXED BY batches_by_seal
     WHERE seal_after_us > 0 AND NOT sealed AND pending + running + paused = 0
@@ -46,12 +46,12 @@ _CAP_IDLE_SINCE = """
     UPDATE batches SET idle_since = :now WHERE seal_after_us > 0 AND idle_since > :now
 """
 
-# Whether anything is due: one step into each index.
+# Whether anything is due: one lookup in each index.
 _HAS_DUE = f"""
     SELECT EXISTS (SELECT 1 FROM documents WHERE due_at <= :until) OR EXISTS (SELECT 1 {_IDLE})
 """
 
-# Timers in their order behind a place. The batch of those that were deleted has the state 0.
+# Timers in order, after a key. Those of deleted batches have the batch state 0.
 _TIMERS = """
     SELECT documents.batch, documents.position, document_id, heard_at, due_at,
         documents.state, documents.stalled, start_after_us, stall_after_us, fail_after_us,
@@ -64,21 +64,21 @@ _TIMERS = """
 """
 _FIRST, _NEVER = (-1, -1, -1), 2**63 - 1
 
-# A timer anew.
+# Set a timer.
 _SET_TIMER = "UPDATE documents SET heard_at = ?, due_at = ? WHERE batch = ? AND position = ?"
 
-# A sign of life of a document whose silence counts, unless there was one just before; 2 is RUNNING.
+# A sign of life of a document with a timeout, unless one was just before; 2 is RUNNING.
 _SAVE_HEARTBEAT = """
     UPDATE documents SET heard_at = ?1
     WHERE batch = ?2 AND position = ?3 AND state = 2 AND due_at IS NOT NULL AND heard_at < ?1 - ?4
 """
 
-# Who looks after what is due.
+# The lease of the stall detector.
 _LEASE = "SELECT holder, renewals, reached_at FROM stall_detector_lease"
 _SAVE_LEASE = "UPDATE stall_detector_lease SET holder = ?, renewals = ?, reached_at = ?"
 
-# The timer of a document that was saved begins anew, but a `due_at` that is early enough stays. All
-# stays as it is without a time.
+# The timer of a saved document restarts, but an earlier `due_at` stays. Without a time nothing
+# changes.
 SET_TIMER_OF_SAVED = """
     heard_at = coalesce(?1, heard_at), due_at = CASE
         WHEN ?1 IS NULL THEN due_at WHEN due_at IS NULL THEN ?2 ELSE min(due_at, ?2) END
@@ -86,19 +86,19 @@ SET_TIMER_OF_SAVED = """
 
 
 def timer_of_new(batch: Batch, now: int) -> rows.Row:
-    """Return `heard_at` and `due_at` of a document that joins a batch."""
+    """Return `heard_at` and `due_at` of a new document."""
     return (now, now + batch.start_after_us) if batch.start_after_us else (None, None)
 
 
 def timer_of_saved(document: Document, edit: BatchEdit, now: int) -> rows.Row:
     """Return the parameters of `SET_TIMER_OF_SAVED`.
 
-    Counters are a sign of life of who works on a document; where nobody does, they change nothing.
+    Counters are a sign of life of the worker; on a PENDING document they do not move the timer.
     """
     if document.state is DocumentState.PENDING and not edit.is_moved(document):
         return None, None
-    timers = _timeout_us(document.state, document.stalled, edit.batch)
-    return now, now + timers if timers else None
+    timeout = _timeout_us(document.state, document.stalled, edit.batch)
+    return now, now + timeout if timeout else None
 
 
 def _timeout_us(state: DocumentState, stalled: bool, batch: Batch) -> int:
@@ -112,7 +112,7 @@ def _timeout_us(state: DocumentState, stalled: bool, batch: Batch) -> int:
 
 
 class TimerReads:
-    """What a view of one moment tells about timers."""
+    """Reads of timers."""
 
     _connection: Connection
 
@@ -140,7 +140,7 @@ class TimerReads:
 
 
 class TimerWrites:
-    """What a transaction that writes does with timers."""
+    """Writes of timers."""
 
     _connection: Connection
 
@@ -162,17 +162,18 @@ class TimerWrites:
     def save_lease(self, lease: Lease) -> None:
         self._connection.execute(_SAVE_LEASE, (lease.holder, lease.renewals, lease.reached_at))
 
-    def _save_heartbeat(self, batch: Batch, documents: Iterable[Document], now: int) -> None:
-        as_one = coalesce_us(batch.stall_after_us)
+    def _save_heartbeats(self, batch: Batch, documents: Iterable[Document], now: int) -> None:
+        interval = coalesce_us(batch.stall_after_us)
         self._connection.executemany(
-            _SAVE_HEARTBEAT, ((now, batch.key, document.position, as_one) for document in documents)
+            _SAVE_HEARTBEAT,
+            ((now, batch.key, document.position, interval) for document in documents),
         )
 
 
 def _timer_from_row(row: rows.Row) -> Timer:
     key, position, document_id, heard_at, due_at, state, stalled, *rest = row
     start_after_us, stall_after_us, fail_after_us, batch_state, batch_id, dataset_id = rest
-    timers = timeout_us(
+    timeout = timeout_us(
         DocumentState(state),
         stalled,
         start_after_us=start_after_us,
@@ -186,5 +187,5 @@ def _timer_from_row(row: rows.Row) -> Timer:
         key=(due_at, key, position),
         heard_at=heard_at,
         due_at=due_at,
-        timeout_us=timers if batch_state else 0,
+        timeout_us=timeout if batch_state else 0,
     )

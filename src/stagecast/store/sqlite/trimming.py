@@ -1,8 +1,7 @@
-"""What is let go of what has ended: parts of a reading and a writing transaction.
+"""Retention of history: parts of a read and a write transaction.
 
-`batches.kept_from` is the first revision that the log still has. Each question has an index of its
-own that holds only batches that have ended, so that looking where there is nothing to do is one
-step into it.
+`batches.first_revision` is the first revision that the log still has. Each query has an index of
+its own over ended batches, so that a scan without results is one index lookup.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from stagecast.store.protocol import HistoryLimit
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
 
-# A batch with more history than a limit lets it keep; `state` is 0 where it was deleted.
+# A batch with more history than a limit allows; `state` is 0 for a deleted one.
 _EXCESS = """
-    SELECT id, revision, kept_from FROM batches INDEXED BY {index}
+    SELECT id, revision, first_revision FROM batches INDEXED BY {index}
     WHERE ended_at IS NOT NULL AND ended_at <= :until AND {has_more} AND state > 0 LIMIT 1
 """
-# A limit that leaves one transition is about age, and most that have ended are younger.
-_EXCESS_BY_AGE = _EXCESS.format(index="batches_by_history", has_more="kept_from < revision")
+# A limit of one transition is about age, and most ended batches are younger.
+_EXCESS_BY_AGE = _EXCESS.format(index="batches_by_history", has_more="first_revision < revision")
 _EXCESS_BY_LENGTH = _EXCESS.format(
-    index="batches_by_length", has_more="revision - kept_from >= :keep"
+    index="batches_by_length", has_more="revision - first_revision >= :keep"
 )
 
-# The older end of a log goes.
+# Delete the older end of a log.
 _TRIM = "DELETE FROM transitions WHERE batch = ? AND revision < ?"
-_SAVE_KEPT_FROM = "UPDATE batches SET kept_from = ? WHERE id = ?"
+_SAVE_FIRST_REVISION = "UPDATE batches SET first_revision = ? WHERE id = ?"
 
-# Those that ended first.
+# Ended batches, earliest first.
 _ENDED = f"""
     SELECT datasets.dataset_id, {rows.listed(rows.BATCH, "batches")}
     FROM batches INDEXED BY batches_by_age CROSS JOIN datasets ON datasets.id = batches.dataset
@@ -37,11 +36,11 @@ _ENDED = f"""
 """
 
 # Where the log of a batch begins.
-_KEPT_FROM = "SELECT min(revision) FROM transitions WHERE batch = ?"
+_FIRST_REVISION = "SELECT min(revision) FROM transitions WHERE batch = ?"
 
 
 class TrimmingReads:
-    """What a view of one moment tells about what may be let go."""
+    """Reads of ended batches and excess history."""
 
     _connection: Connection
 
@@ -59,19 +58,19 @@ class TrimmingReads:
         return row
 
     def _is_log_whole(self, batch: Batch) -> bool:
-        [(first,)] = self._connection.execute(_KEPT_FROM, (batch.key,))
+        [(first,)] = self._connection.execute(_FIRST_REVISION, (batch.key,))
         return bool(first == 1)
 
 
 class TrimmingWrites(TrimmingReads):
-    """What a transaction that writes lets go."""
+    """Deletion of excess history."""
 
     def trim(self, limit: HistoryLimit, max_rows: int) -> int:
         left = max_rows
         while left > 0 and (excess := self._find_excess(limit)):
-            key, revision, kept_from = excess
-            edge = min(kept_from + left, revision - limit.keep + 1)
-            self._connection.execute(_TRIM, (key, edge))
-            self._connection.execute(_SAVE_KEPT_FROM, (edge, key))
-            left -= edge - kept_from
+            key, revision, old_first = excess
+            new_first = min(old_first + left, revision - limit.keep + 1)
+            self._connection.execute(_TRIM, (key, new_first))
+            self._connection.execute(_SAVE_FIRST_REVISION, (new_first, key))
+            left -= new_first - old_first
         return max_rows - left

@@ -1,7 +1,7 @@
-"""What is written: a transaction of the SQLite store that changes rows.
+"""Write transactions of the SQLite store.
 
-What is deleted vanishes at once, under a name that nobody can ask for; its rows go later, in steps
-that are short enough for everybody who waits to write.
+A deletion takes effect at once, by a rename to an id that cannot be requested; rows are swept
+later, in steps short enough not to delay other writers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from stagecast.store.sqlite.timers import (
 )
 from stagecast.store.sqlite.trimming import TrimmingWrites
 
-# The last sequence number that a server gave to counters.
+# The last progress_seq assigned by a server.
 _SAVE_PROGRESS_SEQ = """
     INSERT INTO progress_epochs (batch, server_epoch, progress_seq) VALUES (?, ?, ?)
     ON CONFLICT (batch, server_epoch) DO UPDATE SET progress_seq = excluded.progress_seq
@@ -46,16 +46,16 @@ _BATCH_BY_REQUEST = f"""
     WHERE datasets.dataset_id = ? AND batches.request_id = ?
 """
 
-# How a batch was created.
+# The call that created a batch.
 _CREATION = "SELECT fingerprint, created_documents, request_id FROM batches WHERE id = ?"
 
-# A dataset's first batch makes its row.
+# Insert a dataset, with its first batch.
 _NEW_DATASET = f"""
     INSERT INTO datasets ({rows.listed(rows.DATASET)})
     VALUES ({rows.placeholders(rows.DATASET)})
 """
 
-# A batch before its first transition.
+# Insert a batch, before its first transition.
 _NEW_BATCH_COLUMNS = (
     *("dataset", "batch_id", "labels", "start_after_us", "stall_after_us", "fail_after_us"),
     *("seal_after_us", "idle_since", "created_at"),
@@ -68,40 +68,40 @@ _NEW_BATCH = f"""
         {rows.placeholders(_NEW_BATCH_COLUMNS[1:])})
 """
 
-# What a call makes of its batch and dataset.
+# Update the batch and dataset of a call.
 _SAVE_BATCH = f"UPDATE batches SET {rows.assignments(rows.BATCH_CONDITION)} WHERE id = ?"
 _SAVE_DATASET = f"""
     UPDATE datasets SET {rows.assignments(rows.DATASET)}, change_seq = 1 + ({LAST_CHANGE_SEQ})
     WHERE dataset_id = ?
 """
 
-# Documents that join.
+# Insert documents.
 _DOCUMENT_COLUMNS = rows.listed(rows.DOCUMENT)
 _NEW_DOCUMENT = f"""
     INSERT INTO documents (batch, heard_at, due_at, progress_seq, {_DOCUMENT_COLUMNS})
     VALUES (?, ?, ?, 0, {rows.placeholders(rows.DOCUMENT)})
 """
 
-# Documents that changed; progress_seq moves only where counters did without a transition.
+# Update documents; progress_seq changes only with counters that changed without a transition.
 _SAVE_DOCUMENT = f"""
     UPDATE documents SET {SET_TIMER_OF_SAVED}, {rows.assignments(rows.CONDITION)},
         revision = ?, updated_at = ?, progress_seq = coalesce(?, progress_seq)
     WHERE batch = ? AND position = ?
 """
 
-# The log.
+# Append to the log.
 _NEW_TRANSITION = f"""
     INSERT INTO transitions (batch, {rows.listed(rows.LOG)})
     VALUES (?, {rows.placeholders(rows.LOG)})
 """
 
-# A batch vanishes: no id begins with a slash, the request may be made again, and those
-# that have ended, or wait to be sealed, are looked through without it.
+# Hide a deleted batch: no valid id begins with a slash, its request id is free again, and it leaves
+# the indexes of ended batches and of those to seal.
 _HIDE_BATCH = """
     UPDATE batches SET batch_id = '/' || id, request_id = NULL, ended_at = NULL, seal_after_us = 0
     WHERE id = ?
 """
-# Of several that ended in one commit, the dataset knows how the last one did.
+# If several ended in one commit, the last one is that of the dataset's last_ended.
 _LAST_ENDED = """
     SELECT state FROM batches INDEXED BY batches_by_end
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?)
@@ -109,7 +109,7 @@ _LAST_ENDED = """
     ORDER BY ended_at DESC, state = ? DESC, id DESC LIMIT 1
 """
 
-# A dataset vanishes with its batches.
+# Hide a deleted dataset with its batches.
 _BATCH_IDS = """
     SELECT batch_id FROM batches
     WHERE dataset = (SELECT id FROM datasets WHERE dataset_id = ?) AND state > 0
@@ -123,17 +123,17 @@ _NEW_REMOVAL = f"""
     INSERT INTO removed_datasets (change_seq, dataset_id) VALUES (1 + ({LAST_CHANGE_SEQ}), ?)
 """
 
-# What has vanished goes piece by piece, the batch itself last.
+# Delete the rows of hidden batches in steps, the batch itself last.
 _HIDDEN_BATCH = "SELECT id FROM batches WHERE state = 0 LIMIT 1"
 _SWEEP_TRANSITIONS = """
-    DELETE FROM transitions WHERE batch = :batch AND revision < :most
+    DELETE FROM transitions WHERE batch = :batch AND revision < :limit
         + (SELECT min(revision) FROM transitions WHERE batch = :batch)
 """
 _SWEEP_DOCUMENTS = """
-    DELETE FROM documents WHERE batch = :batch AND position < :most
+    DELETE FROM documents WHERE batch = :batch AND position < :limit
         + (SELECT min(position) FROM documents WHERE batch = :batch)
 """
-_SWEEP_MARKS = "DELETE FROM progress_epochs WHERE batch = :batch"
+_SWEEP_EPOCHS = "DELETE FROM progress_epochs WHERE batch = :batch"
 _SWEEP_BATCH = "DELETE FROM batches WHERE id = :batch"
 _SWEEP_DATASET = """
     DELETE FROM datasets WHERE id = (
@@ -145,16 +145,16 @@ _SWEEP_DATASET = """
 
 
 class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, TrimmingWrites):
-    """Also writes; the protocol `Writing` documents its methods.
+    """Reads and writes on one connection.
 
     Args:
-        connection: where to write.
+        connection: of the writer.
         now: the commit time in microseconds.
         server_epoch: the random number of this server.
 
     Attributes:
         now: the commit time in microseconds.
-        touched: the batches that were saved, and what was deleted.
+        touched: the topics that were saved or deleted.
     """
 
     def __init__(self, connection: Connection, now: int, server_epoch: int) -> None:
@@ -174,7 +174,7 @@ class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, Trim
     def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
         if self.find_dataset(batch.dataset_id) is None:
             self._connection.execute(
-                _NEW_DATASET, rows.dataset_to_row(_first_seen(batch.dataset_id, self.now))
+                _NEW_DATASET, rows.dataset_to_row(_empty_dataset(batch.dataset_id, self.now))
             )
         cursor = self._connection.execute(
             _NEW_BATCH,
@@ -209,8 +209,8 @@ class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, Trim
         )
 
     def save(self, edit: BatchEdit) -> None:
-        if edit.heard:
-            self._save_heartbeat(edit.batch, edit.heard.values(), self.now)
+        if edit.heartbeats:
+            self._save_heartbeats(edit.batch, edit.heartbeats.values(), self.now)
         if not edit.dirty:
             return
         batch = edit.batch
@@ -252,12 +252,12 @@ class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, Trim
         return left < max_rows
 
     def _sweep_piece(self, max_rows: int) -> int:
-        """Delete rows of one batch from one table, or of a dataset, and return how many."""
+        """Delete rows of one batch from one table, or a dataset; return how many."""
         hidden = self._connection.execute(_HIDDEN_BATCH).fetchone()
         if hidden is None:
             return self._connection.execute(_SWEEP_DATASET).rowcount
-        of_batch = {"batch": hidden[0], "most": max_rows}
-        for piece in (_SWEEP_TRANSITIONS, _SWEEP_DOCUMENTS, _SWEEP_MARKS):
+        of_batch = {"batch": hidden[0], "limit": max_rows}
+        for piece in (_SWEEP_TRANSITIONS, _SWEEP_DOCUMENTS, _SWEEP_EPOCHS):
             if swept := self._connection.execute(piece, of_batch).rowcount:
                 return swept
         return self._connection.execute(_SWEEP_BATCH, of_batch).rowcount
@@ -296,11 +296,11 @@ class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, Trim
 
 
 def random_number() -> int:
-    """Return a number that no other call or server has."""
+    """Return a random number, unique among calls and servers."""
     return random.getrandbits(63)
 
 
-def _first_seen(dataset_id: str, now: int) -> Dataset:
+def _empty_dataset(dataset_id: str, now: int) -> Dataset:
     return Dataset(
         dataset_id=dataset_id,
         batches=0,

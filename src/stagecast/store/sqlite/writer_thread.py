@@ -1,10 +1,10 @@
-"""The one thread that writes: it gathers what waits into one transaction and one flush to disk.
+"""The writer thread: group commit of waiting calls, with one flush to disk per transaction.
 
-Writers of several processes take turns: who has just written leaves the lock alone for a moment.
-While a commit is being flushed, calls queue up; the next transaction takes them all.
-A call that is refused has written nothing, so the others commit without it.
-If a call breaks in the middle, everything is rolled back and each call is run again by itself, so
-that only the broken one fails.
+While a commit is flushed, calls queue up; the next transaction runs them all.
+A refused call has written nothing, so the others commit without it.
+If a call fails in the middle, the group is rolled back and each call runs again by itself, so that
+only the failing one fails.
+Writers of several processes alternate: after a commit, a process leaves the lock free for a moment.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from stagecast.threads import call_on_loop, settle
 
 T = TypeVar("T")
 
-_GROUP = 256  # calls in one transaction at most
-_CHECK_EVERY_S = 0.02  # for commits of other processes
-# While others write as well, the lock is left to them for longer than the pause in which they ask.
+_MAX_GROUP = 256  # calls in one transaction
+_POLL_EVERY_S = 0.02  # for commits of other processes
+# The time that the lock is left to other writers: longer than the pause between their attempts.
 _GAP_S = 0.002
-_OTHER_WRITERS_S = 1.0  # for how long they are remembered
+_OTHER_WRITERS_S = 1.0  # for how long a process counts as a writer after a commit
 
 _Request = WaitingCall[Callable[[WriteTransaction], Any]]
 
@@ -56,14 +56,14 @@ class Writer(threading.Thread):
     """Runs calls in transactions of its own connection and answers on the event loop.
 
     Args:
-        connection: used by this thread alone until it has ended.
+        connection: used by this thread only, until it has ended.
         clock: microseconds since the epoch.
-        on_commit: called on the loop with what a transaction changed, before the calls
+        on_commit: called on the loop with the topics that a transaction changed, before the calls
             are answered.
         on_foreign_commit: called on the loop after another process has written.
-        on_fault: called on this thread with what kept a transaction from being committed.
-        files: looked at before each commit.
-        schema: looked at before each group of calls.
+        on_fault: called on this thread with the fault that made a transaction fail.
+        files: checked before each commit.
+        schema: checked before each group of calls.
     """
 
     def __init__(
@@ -95,52 +95,53 @@ class Writer(threading.Thread):
         self._fault = ""
 
     async def submit(self, call: Callable[[WriteTransaction], T]) -> T:
-        """Queue a call and wait for its commit; to leave before it is begun undoes it.
+        """Queue a call and wait for its commit; cancelling removes it if it was not begun.
 
         Raises:
             StoreBusy: the store is closed, or cannot be written now.
         """
-        answer: T = await self._calls.ask(call)
+        answer: T = await self._calls.submit(call)
         return answer
 
     async def probe(self) -> None:
-        """Take the write lock and let go of it; after a failure, also prove it by a commit.
+        """Take and release the write lock; after a failure, also make a test commit.
 
-        It also brings an older copy up to date that was written into the file, so that calls are
-        not kept waiting for that.
+        It also migrates an older copy that was written into the file, so that no call waits for
+        that.
         """
         await self.submit(self._touch_file)
 
     def stop(self) -> None:
-        """End the thread once everything queued has been answered."""
+        """End the thread once all queued calls are answered."""
         self._calls.close()
 
     def run(self) -> None:
-        """Commit group after group, until told to stop."""
-        while not self._calls.is_over:
-            group = self._take(_GROUP, timeout_s=_CHECK_EVERY_S)
+        """Commit group after group until stopped."""
+        while not self._calls.is_finished:
+            group = self._take(_MAX_GROUP, timeout_s=_POLL_EVERY_S)
             if group:
                 answered, touched = self._commit(group)
                 if self._failed:
-                    # Each group would wait for the same lock, while its callers give up. Before the
-                    # first is answered: who asks after that is not told of a fault that is over.
+                    # Refuse all queued calls: each group would wait for the same lock while its
+                    # callers time out. Calls made after the first answer are not refused, since the
+                    # fault may be over by then.
                     answered += map(self._refuse, self._take(len(self._calls), timeout_s=0))
                 self._answer(answered, touched)
-            self._look_for_foreign_commits()
+            self._poll_foreign_commits()
 
     def _take(self, max_calls: int, *, timeout_s: float) -> list[_Request]:
-        """Take calls whose callers have not left."""
-        taken = self._calls.take(max_calls, timeout_s=timeout_s)
-        return [request for request in taken if not request.is_abandoned]
+        """Dequeue calls, without those whose callers were cancelled."""
+        requests = self._calls.take(max_calls, timeout_s=timeout_s)
+        return [request for request in requests if not request.is_abandoned]
 
     def _commit(self, group: list[_Request]) -> tuple[list[_Answered], set[Topic]]:
         try:
             with self._transaction() as tx:
                 if any(request.call == self._touch_file for request in group):
-                    self._schema.bring_up_to_date()
+                    self._schema.migrate()
                 self._schema.check()
                 answered = [self._run(request, tx) for request in group]
-        # Whatever a call raises is its caller's answer; the thread has to live on.
+        # Any error of a call is raised to its caller; the thread must survive.
         except Exception as error:
             return self._commit_apart(group, error)
         self._failed = False
@@ -156,7 +157,7 @@ class Writer(threading.Thread):
             if is_damage(error):
                 forget_pages(self._connection)
         if busy or len(group) == 1:
-            # An error for each: whoever raises it adds to its traceback.
+            # One error object each: raising one adds to its traceback.
             return [_Answered(request, error=translate(error)) for request in group], set()
         answered: list[_Answered] = []
         touched: set[Topic] = set()
@@ -177,10 +178,10 @@ class Writer(threading.Thread):
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[SqliteWriteTransaction]:
-        if self._connection.in_transaction:  # the last one could not even be rolled back
+        if self._connection.in_transaction:  # the rollback of the last one failed
             self._connection.execute("ROLLBACK")
         time.sleep(max(0.0, self._gap_until_s - time.monotonic()))
-        begin_to_write(self._connection, meanwhile=self._look_for_foreign_commits)
+        begin_to_write(self._connection, meanwhile=self._poll_foreign_commits)
         try:
             with contextlib.closing(
                 SqliteWriteTransaction(self._connection, self._clock(), self._server_epoch)
@@ -191,18 +192,18 @@ class Writer(threading.Thread):
             now_s = time.monotonic()
             self._gap_until_s = now_s + _GAP_S if now_s < self._others_until_s else 0.0
         except BaseException:
-            # A full disk may have rolled back already.
+            # SQLite rolls back by itself on a full disk.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
 
     def _refuse(self, request: _Request) -> _Answered:
-        """Tell what those before it were told."""
+        """Answer with the fault of the calls before it."""
         return _Answered(request, error=StoreBusy(self._fault, retry_after_s=RETRY_AFTER_S))
 
     def _touch_file(self, _tx: WriteTransaction) -> None:
         if self._failed:
-            # Writes the header of the file as it is: the commit has to reach the disk.
+            # Rewrites the file header unchanged, so that the commit has to reach the disk.
             self._connection.execute("PRAGMA user_version = 0")
 
     def _answer(self, answered: list[_Answered], touched: set[Topic]) -> None:
@@ -214,10 +215,10 @@ class Writer(threading.Thread):
         for one in answered:
             settle(one.request.answer, one.result, one.error)
 
-    def _look_for_foreign_commits(self) -> None:
+    def _poll_foreign_commits(self) -> None:
         try:
             version = self._read_data_version()
-        except DriverError:  # a fault of the file; the next look may succeed
+        except DriverError:  # a fault of the file; the next poll may succeed
             return
         if version != self._data_version:
             self._data_version = version

@@ -54,7 +54,7 @@ async def test_what_is_no_store_is_told_in_one_line(tmp_path: Path, command: str
     arguments = ("backup", tmp_path / "c.db") if command == "backup" else ("check",)
     for path, why in (
         (tmp_path / "no.db", "there is no such file"),
-        (text, "not an SQLite file of"),
+        (text, "not a stagecast database"),
     ):
         ended = await stagecast(*arguments, "--db", path)
         assert (ended.code, ended.out) == (1, "")

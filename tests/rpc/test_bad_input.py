@@ -185,18 +185,18 @@ BAD: dict[str, dict[str, Row]] = {
     },
     "ListDocuments": PAGES
     | {
-        "state_unknown": ({"states": [1, 7]}, "states[1]", "is 7"),
-        "state_unspecified": ({"states": [0]}, "states[0]", "is 0"),
-        "state_negative": ({"states": [-1]}, "states[0]", "is -1"),
-        "stage_unknown": ({"stages": [1, 2, 99]}, "stages[2]", "is 99"),
-        "stage_unspecified": ({"stages": [0]}, "stages[0]", "is 0"),
+        "state_unknown": ({"states": [1, 7]}, "states[1]", "value 7"),
+        "state_unspecified": ({"states": [0]}, "states[0]", "value 0"),
+        "state_negative": ({"states": [-1]}, "states[0]", "value -1"),
+        "stage_unknown": ({"stages": [1, 2, 99]}, "stages[2]", "value 99"),
+        "stage_unspecified": ({"stages": [0]}, "stages[0]", "value 0"),
     },
     "ListDatasets": PAGES | DATASETS,
     "ListBatches": PAGES
     | {
-        "state_unknown": ({"states": [1, 8]}, "states[1]", "is 8"),
-        "state_unspecified": ({"states": [0]}, "states[0]", "is 0"),
-        "state_negative": ({"states": [-1]}, "states[0]", "is -1"),
+        "state_unknown": ({"states": [1, 8]}, "states[1]", "value 8"),
+        "state_unspecified": ({"states": [0]}, "states[0]", "value 0"),
+        "state_negative": ({"states": [-1]}, "states[0]", "value -1"),
     },
     "ListTransitions": PAGES | ONE_OR_ALL,
     "WaitBatch": {
@@ -228,9 +228,13 @@ BAD: dict[str, dict[str, Row]] = {
         "empty": (_report(), "reports[1]", "must have a stage, progress or an error"),
         "only_a_time": (_report(event_time=Timestamp()), "reports[1]", "must have a stage"),
         "attempt_negative": (_report(stage=2, attempt=-1), "reports[1].attempt", "0 or more"),
-        "attempt_future": (_report(stage=2, attempt=2**31 - 1), "reports[1].attempt", "not begun"),
-        "stage_unknown": (_report(stage=7), "reports[1].stage", "is 7"),
-        "stage_negative": (_report(stage=-1), "reports[1].stage", "is -1"),
+        "attempt_future": (
+            _report(stage=2, attempt=2**31 - 1),
+            "reports[1].attempt",
+            "not started",
+        ),
+        "stage_unknown": (_report(stage=7), "reports[1].stage", "value 7"),
+        "stage_negative": (_report(stage=-1), "reports[1].stage", "value -1"),
         "completed_and_error": (
             _report(stage=r.STAGE_COMPLETED, error=r.DocumentError(reason="X")),
             "reports[1].error",

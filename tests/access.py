@@ -15,11 +15,11 @@ from stagecast.auth import (
     prefix_of,
     revoke_key,
 )
-from stagecast.model import ANYBODY, ApiKey, Caller, Scope, Visibility
+from stagecast.model import ANONYMOUS, ApiKey, Caller, Scope, Visibility
 from stagecast.store import Store
 from tests.clock import Clock
 
-ANY_CALLER = Caller(principal=ANYBODY)
+ANY_CALLER = Caller(principal=ANONYMOUS)
 
 
 def open_authenticator(store: Store) -> Authenticator:

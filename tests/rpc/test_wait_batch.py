@@ -16,7 +16,7 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import CredentialsExpired, Draining, StoreBusy
-from stagecast.model import ANYBODY, BatchState, Caller, Stage, batch_state
+from stagecast.model import ANONYMOUS, BatchState, Caller, Stage, batch_state
 from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
@@ -250,7 +250,7 @@ async def test_expired_credentials_end_an_idle_wait(
     with pytest.raises(CredentialsExpired):
         async with asyncio.timeout(60):
             await Waits(store, Notifier(), config=config).wait(
-                DATASET_ID, BATCH_ID, 600, caller=Caller(principal=ANYBODY, check=check)
+                DATASET_ID, BATCH_ID, 600, caller=Caller(principal=ANONYMOUS, check=check)
             )
 
 

@@ -63,7 +63,7 @@ async def test_queued_write_of_a_cancelled_caller_is_not_run(
 async def test_call_of_a_cancelled_caller_is_released(
     store: SqliteStore, hanging: Callable[[SqliteStore], Any]
 ) -> None:
-    ask = store.read if hanging is hanging_reads else store.write
+    run = store.read if hanging is hanging_reads else store.write
 
     class Query:
         def __call__(self, _tx: object) -> None:
@@ -72,7 +72,7 @@ async def test_call_of_a_cancelled_caller_is_released(
     query = Query()
     held = weakref.ref(query)
     async with hanging(store):
-        await _cancel(await _begin(ask(query, visible=ALL)))
+        await _cancel(await _begin(run(query, visible=ALL)))
         del query
         assert held() is None
 
@@ -116,11 +116,11 @@ async def test_closed_store_answers_queued_calls_and_refuses_new_ones(
     )
     async with hanging_writes(store), hanging_reads(store):
         requested = [
-            await _begin(ask(lambda _: 1, visible=ALL)) for ask in (store.read, store.write)
+            await _begin(run(lambda _: 1, visible=ALL)) for run in (store.read, store.write)
         ]
         closing = await _begin(store.close())
-        for ask in (store.read, store.write):
+        for run in (store.read, store.write):
             with pytest.raises(StoreBusy, match="closed"):
-                await ask(lambda _: 1, visible=ALL)
+                await run(lambda _: 1, visible=ALL)
     assert await asyncio.gather(*requested) == [1, 1]
     await closing

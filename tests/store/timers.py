@@ -55,16 +55,16 @@ entered, ended = report_of(stage=Stage.INDEXING), report_of(stage=Stage.COMPLETE
 MOVES: dict[str, tuple[list[Move], int]] = {
     "registered": ([], START_AFTER_US),
     "overdue": ([stalled], 0),
-    "taken_when_overdue": ([stalled, started], STALL_US),
+    "started_when_overdue": ([stalled, started], STALL_US),
     "paused_when_overdue": ([stalled, paused], 0),
     "resumed_when_overdue": ([stalled, paused, resumed], START_AFTER_US),
-    "taken": ([started], STALL_US),
+    "started": ([started], STALL_US),
     "reported": ([entered], STALL_US),
     "counted": ([started, report_of(progress=counted(3))], STALL_US),
     "stalled": ([started, stalled], FAIL_US),
     "recovered": ([started, stalled, recovered], STALL_US),
     "recovered_by_a_stage": ([started, stalled, entered], STALL_US),
-    "taken_over_when_stalled": ([started, stalled, started_by_another], STALL_US),
+    "started_by_another_when_stalled": ([started, stalled, started_by_another], STALL_US),
     "paused": ([started, paused], 0),
     "paused_when_stalled": ([started, stalled, paused], 0),
     "resumed": ([started, paused, resumed], STALL_US),
@@ -72,7 +72,7 @@ MOVES: dict[str, tuple[list[Move], int]] = {
     "ended": ([started, ended], 0),
     "stopped_when_stalled": ([started, stalled, stopped], 0),
     "retried": ([started, ended, retried], START_AFTER_US),
-    "retried_and_taken": ([started, ended, retried, started], STALL_US),
+    "retried_and_started": ([started, ended, retried, started], STALL_US),
 }
 
 
@@ -84,7 +84,7 @@ async def timers(
     )
 
 
-async def hear(store: Store, *numbers: int) -> None:
+async def send_heartbeats(store: Store, *numbers: int) -> None:
     """Record signs of life of documents, without other changes."""
 
     def call(tx: WriteTransaction) -> None:
@@ -151,7 +151,7 @@ class TimersContract:
             assert timer.timeout_us == timeout
             assert timer.due_at == timer.key[0] <= clock.now_us + timeout
 
-    @pytest.mark.parametrize("name", ["registered", "retried", "taken", "stalled", "recovered"])
+    @pytest.mark.parametrize("name", ["registered", "retried", "started", "stalled", "recovered"])
     async def test_batch_without_timeouts_has_no_timers(self, store: Store, name: str) -> None:
         batch = await make(store, stall_after_us=0, fail_after_us=0)
         for step in MOVES[name][0]:
@@ -189,7 +189,7 @@ class TimersContract:
             await move(store, batch, (0, step))
         before = await timers(store)
         clock.advance(30)
-        await hear(store, 0)
+        await send_heartbeats(store, 0)
         await move(store, batch, (0, report_of(progress=counted(3))))
         assert await timers(store) == before
         assert not await store.read(
@@ -207,7 +207,7 @@ class TimersContract:
         before = await get_documents(store, batch)
         committed.clear()
         clock.advance(30)
-        await hear(store, 0, 2)
+        await send_heartbeats(store, 0, 2)
         first, second = await timers(store)
         assert first.heard_at == clock.now_us
         assert first.due_at == second.due_at, "only the row changed, not its index entry"
@@ -222,10 +222,10 @@ class TimersContract:
         batch = await make(store, stall_after_us=stall_after_s * 1_000_000)
         await move(store, batch, (0, started))
         clock.advance(interval_s)
-        await hear(store, 0)
+        await send_heartbeats(store, 0)
         assert (await timers(store))[0].heard_at == START_US
         clock.advance(0.001)
-        await hear(store, 0)
+        await send_heartbeats(store, 0)
         assert (await timers(store))[0].heard_at == clock.now_us
 
     async def test_silent_documents_are_those_that_a_sign_of_life_affects(

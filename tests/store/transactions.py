@@ -188,9 +188,8 @@ class TransactionsContract:
                 await store.read(query, visible=ALL)
             batch = await move(store, batch, (number, started))
             assert await get_batch(store) == batch
-            assert (
-                caught.value.__traceback__ is not None
-            )  # which keeps the generator of the query alive
+            # The traceback keeps the generator of the query alive.
+            assert caught.value.__traceback__ is not None
 
     async def test_close_finishes_pending_calls(self, store: Store) -> None:
         calls = [asyncio.create_task(create(store, f"b-{number}")) for number in range(30)]

@@ -13,7 +13,7 @@ from stagecast.config import Config
 from stagecast.errors import CredentialsInvalid
 from stagecast.model import (
     ALL,
-    ANYBODY,
+    ANONYMOUS,
     Caller,
     DatasetsMessage,
     DatasetsWatchRequest,
@@ -45,7 +45,7 @@ class RevokedCaller:
 
     def __init__(self) -> None:
         self.checks = 0
-        self.caller = Caller(principal=ANYBODY, check=self._check)
+        self.caller = Caller(principal=ANONYMOUS, check=self._check)
 
     def _check(self) -> None:
         self.checks += 1

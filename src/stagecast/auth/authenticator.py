@@ -21,7 +21,7 @@ from stagecast.errors import (
     ScopeMissing,
 )
 from stagecast.escaping import quote
-from stagecast.model import ANYBODY, ApiKey, Caller, Principal, Scope
+from stagecast.model import ANONYMOUS, ApiKey, Caller, Principal, Scope
 
 _BLANKS = " \t"  # of HTTP; no-break spaces belong to the value
 
@@ -68,7 +68,7 @@ class Authenticator:
             ScopeMissing: no valid credential has the scope.
         """
         if not self.on:
-            return self._caller(ANYBODY)
+            return self._caller(ANONYMOUS)
         refusal: CredentialsError | DeniedError | None = None
         for credential in credentials:
             try:
@@ -101,7 +101,7 @@ class Authenticator:
         Raises:
             CredentialsMissing, CredentialsInvalid, CredentialsExpired: it is not.
         """
-        if principal is ANYBODY:
+        if principal is ANONYMOUS:
             if self.on:
                 raise _missing()
             return

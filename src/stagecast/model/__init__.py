@@ -29,7 +29,7 @@ from stagecast.model.message_size import batch_size_bound, size_bound, take_page
 from stagecast.model.messages import DatasetsMessage, SnapshotPart, WatchMessage
 from stagecast.model.principals import (
     ALL,
-    ANYBODY,
+    ANONYMOUS,
     ApiKey,
     Caller,
     NewKey,
@@ -89,7 +89,7 @@ from stagecast.model.tokens import PageToken, ResumeToken
 
 __all__ = [
     "ALL",
-    "ANYBODY",
+    "ANONYMOUS",
     "BATCH_ID",
     "LOST",
     "SECOND_US",

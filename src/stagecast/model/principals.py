@@ -76,7 +76,7 @@ class Principal:
     key_id: int | None = None
 
 
-ANYBODY = Principal(name="anybody", scopes=frozenset(Scope), visible=ALL)
+ANONYMOUS = Principal(name="anonymous", scopes=frozenset(Scope), visible=ALL)
 """The principal of every call while authentication is off."""
 
 

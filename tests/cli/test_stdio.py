@@ -470,7 +470,7 @@ async def test_command_in_an_error_can_be_typed_whatever_stderr_can_encode(
 ) -> None:
     db = tmp_path / "é € '.db"
     reported = await told_on_stderr(encoding, "serve", "--db", db, "--grpc", "0.0.0.0:0")
-    typed = re.search("keys create --db (.*)', give --jwt-key", reported)
+    typed = re.search("keys create --db (.*)', or use --jwt-key", reported)
     assert typed is not None, reported
     echo = await asyncio.create_subprocess_exec(
         *("bash", "-c", f"printf %s {typed[1]}"), stdout=asyncio.subprocess.PIPE

@@ -212,7 +212,7 @@ async def test_running_call_ends_with_its_key(
     await Calls(client, dataset_id).create("a")
     brief = await make_key(config.db, Scope.READ, lives_s=600, clock=clock)
     await known(server, brief)
-    monkeypatch.setattr(waits, "_ASK_EVERY_S", 0.5)
+    monkeypatch.setattr(waits, "_POLL_EVERY_S", 0.5)
     async with Client(server.grpc_address, key=brief) as reader:
         call = _begin(rpc, reader, dataset_id)
         await until(lambda: server.open_watches == 1)
@@ -235,7 +235,7 @@ async def test_waiting_call_ends_at_once_when_its_key_is_revoked(
     await Calls(client, dataset_id).create("a")
     brief = await make_key(config.db, Scope.READ)
     await known(server, brief)
-    monkeypatch.setattr(waits, "_ASK_EVERY_S", 600.0)
+    monkeypatch.setattr(waits, "_POLL_EVERY_S", 600.0)
     async with Client(server.grpc_address, key=brief) as reader:
         call = _begin("WaitBatch", reader, dataset_id)
         await until(lambda: server.open_watches == 1)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from stagecast.cli.rest_poll import fetched
+from stagecast.cli.rest_poll import fetch_on_thread
 from stagecast.cli.target import Credentials
 from stagecast.client import Client
 from stagecast.v1 import status_service_pb2 as ss
@@ -160,7 +160,11 @@ async def test_demo_uses_a_server_with_tls_and_keys(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ((), "Error: {grpc} wants a key: --key or STAGECAST_KEY (CREDENTIALS_MISSING)\n"),
+        (
+            (),
+            "Error: {grpc} requires a key or token; set --key or STAGECAST_KEY "
+            "(CREDENTIALS_MISSING)\n",
+        ),
         (("--key", "wrong"), "Error: unknown key (CREDENTIALS_INVALID)\n"),
     ],
 )
@@ -193,15 +197,15 @@ async def test_command_that_cannot_trust_the_server_says_so_in_one_line(
         assert no_pem.code == 2
         assert no_pem.err.startswith(f"Error: {__file__} holds no certificate in PEM: ")
     half = await stagecast("batches", "--cert", other)
-    assert (half.code, half.err) == (2, "Error: --cert and --cert-key go together\n")
+    assert (half.code, half.err) == (2, "Error: --cert and --cert-key must be used together\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "trusting", "why"),
     [
-        ("grpc", None, "it hung up at once; does it want TLS (--ca or --tls), or "),
-        ("http", "ca.pem", "what answers there does not speak gRPC; "),
+        ("grpc", None, "it closed the connection; does it require TLS (--tls or --ca), or "),
+        ("http", "ca.pem", "it does not speak gRPC; "),
     ],
 )
 async def test_command_with_the_wrong_tls_names_likely_causes(
@@ -219,19 +223,19 @@ async def test_tls_error_of_a_rest_request_is_in_plain_words(
         other = Authority(tmp_path, "other")
         for http, access, why in [
             (server.http, Credentials(ca=other.ca), "its certificate is not trusted ("),
-            (plain.http, Credentials(tls=True), "what answers there speaks no TLS; "),
+            (plain.http, Credentials(tls=True), "it does not use TLS; "),
         ]:
             with pytest.raises(OSError, match="^" + re.escape(why)):
-                await fetched(f"https://{http}/", access)
+                await fetch_on_thread(f"https://{http}/", access)
 
 
 @pytest.mark.slow
 async def test_command_without_a_client_certificate_names_likely_causes(
     strict: ServerProcess, authority: Authority
 ) -> None:
-    why = "it hung up at once; does it want a certificate of yours (--cert), or another one"
-    options = ("--grpc", strict.grpc, "--ca", authority.ca)
-    await _check_error(f"cannot reach {strict.grpc}: {why}?", *options)
+    why = "it closed the connection; does it require a client certificate (--cert), or another"
+    requested = ("--grpc", strict.grpc, "--ca", authority.ca)
+    await _is_told(f"cannot reach {strict.grpc}: {why}?", *requested)
 
 
 @pytest.mark.slow
@@ -240,8 +244,8 @@ async def test_command_with_tls_says_that_the_server_has_none(
 ) -> None:
     async with running(tmp_path / "plain.db") as server:
         for trust in (("--tls",), ("--ca", authority.ca)):
-            error = f"cannot reach {server.grpc}: what answers there speaks no TLS; "
-            await _check_error(error, "--grpc", server.grpc, *trust)
+            reported = f"cannot reach {server.grpc}: it does not use TLS; "
+            await _is_told(reported, "--grpc", server.grpc, *trust)
 
 
 @pytest.mark.slow

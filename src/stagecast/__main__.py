@@ -1,4 +1,4 @@
-"""`stagecast`, and `python -m stagecast`."""
+"""The entry point of `stagecast` and `python -m stagecast`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it quietly also while its modules are imported."""
+    """Run the command line; Ctrl-C exits quietly even during imports."""
     try:
         from stagecast.cli import main as command
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""A batch to ask for, and what a worker says of its documents."""
+"""A batch for commands, with reports of its documents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stagecast.v1 import resources_pb2 as r
 
 
 class Batch:
-    """A batch and what a worker says of it; `name` is what commands call it."""
+    """A batch and its reports; `name` has its ids, as arguments of commands."""
 
     def __init__(self, client: Client, dataset_id: str, batch_id: str = "batch-1") -> None:
         self.name = (dataset_id, batch_id)

@@ -1,4 +1,4 @@
-"""Commands as a user runs them: processes of their own, with what they wrote and how they ended."""
+"""Commands as users run them: in a process, with their output and exit code."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from tests.process import environment
 
-_PATIENCE_S = 240
+_TIMEOUT_S = 240
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a command ended."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -28,12 +28,12 @@ class Ended:
 
 
 async def stagecast(*arguments: str | Path, **variables: str) -> Ended:
-    """Run a command to its end; a warning of Python's in it is an error."""
+    """Run a command to its end; warnings of Python are errors."""
     return await finished(command(*arguments), **variables)
 
 
 async def finished(line: Sequence[str], **variables: str) -> Ended:
-    """Run a command line, as `command` makes it, to its end."""
+    """Run a command line, such as one of `command`, to its end."""
     process = await asyncio.create_subprocess_exec(
         *line,
         stdin=asyncio.subprocess.DEVNULL,
@@ -42,17 +42,17 @@ async def finished(line: Sequence[str], **variables: str) -> Ended:
         env=environment(**variables),
     )
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             out, err = await process.communicate()
     finally:
-        await _put_down(process)
+        await _kill(process)
     assert process.returncode is not None
     return Ended(code=process.returncode, out=out.decode(), err=err.decode())
 
 
 @contextlib.asynccontextmanager
 async def started(*arguments: str | Path, **variables: str) -> AsyncIterator[Running]:
-    """Run a command for as long as the block, to talk to it."""
+    """Run a command for as long as the block."""
     process = await asyncio.create_subprocess_exec(
         *command(*arguments),
         stdin=asyncio.subprocess.DEVNULL,
@@ -64,11 +64,11 @@ async def started(*arguments: str | Path, **variables: str) -> AsyncIterator[Run
     try:
         yield Running(process)
     finally:
-        await _put_down(process)
+        await _kill(process)
 
 
 class Running:
-    """A command that runs."""
+    """A running command."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -76,13 +76,13 @@ class Running:
     async def line(self) -> str:
         """Return the next line of its stdout, empty at the end."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             return (await self.process.stdout.readline()).decode()
 
     async def error_line(self) -> str:
         """Return the next line of its stderr, empty at the end."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             return (await self.process.stderr.readline()).decode()
 
     async def lines(self) -> list[str]:
@@ -93,18 +93,18 @@ class Running:
         return actual
 
     async def end(self) -> Ended:
-        """Wait for the end; `out` is what was not read yet."""
-        async with asyncio.timeout(_PATIENCE_S):
+        """Wait for the end; `out` is the unread rest of stdout."""
+        async with asyncio.timeout(_TIMEOUT_S):
             out, err = await self.process.communicate()
         assert self.process.returncode is not None
         return Ended(code=self.process.returncode, out=out.decode(), err=err.decode())
 
 
 class Terminal:
-    """A command on a terminal of its own, 80 columns wide.
+    """A command on a pseudo-terminal, 80 columns wide.
 
     Attributes:
-        shown: what it has written so far, control sequences included.
+        shown: its output so far, including control sequences.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, leader: int) -> None:
@@ -113,26 +113,26 @@ class Terminal:
         self._leader = leader
 
     async def wait_for(self, text: str) -> None:
-        """Wait until a text was shown."""
-        async with asyncio.timeout(_PATIENCE_S):
+        """Wait until the output contains a text."""
+        async with asyncio.timeout(_TIMEOUT_S):
             while text not in self.shown:
                 assert await self._read(), f"{text!r} was never shown: {self.shown}"
 
     async def end(self) -> int:
         """Wait for the end and return the exit code."""
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             while await self._read():
                 pass
             return await self.process.wait()
 
     def lines(self) -> list[str]:
-        """Return what it has shown line by line, without control sequences."""
+        """Return the lines of its output, without control sequences."""
         return _CONTROL.sub("", self.shown).splitlines()
 
     async def _read(self) -> bool:
         try:
             data = await asyncio.to_thread(os.read, self._leader, 65_536)
-        except OSError:  # nobody holds the other side any more
+        except OSError:  # the other side is closed
             return False
         self.shown += data.decode(errors="replace")
         return bool(data)
@@ -154,7 +154,7 @@ async def on_terminal(*arguments: str | Path, **variables: str) -> AsyncIterator
         try:
             yield Terminal(process, leader)
         finally:
-            await _put_down(process)
+            await _kill(process)
     finally:
         os.close(leader)
 
@@ -164,7 +164,7 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "stagecast", *map(str, arguments)]
 
 
-async def _put_down(process: asyncio.subprocess.Process) -> None:
+async def _kill(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.kill()
         await process.wait()

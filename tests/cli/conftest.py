@@ -1,4 +1,4 @@
-"""Fixtures of the commands: a server that they can ask, and a batch on it."""
+"""Fixtures of the commands: a server, and a batch on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cli.batch import Batch
 
 @pytest.fixture
 async def server(config: Config) -> AsyncIterator[App]:
-    """A server whose clock goes: a table shows how long things take."""
+    """A server with a real clock, as tables show durations."""
     async with App(config) as app:
         yield app
 

@@ -19,7 +19,7 @@ from tests.cli.command import on_terminal, stagecast
 
 @pytest.fixture
 async def three(client: Client, dataset_id: str) -> list[Batch]:
-    """Three batches, the newest first; that in the middle has ended."""
+    """Three batches, newest first; the second has ended."""
     other = str(uuid.uuid4())
     oldest, ended, newest = (
         Batch(client, dataset_id, "oldest"),
@@ -38,7 +38,7 @@ async def listed(server: App, *options: str) -> list[str]:
     return ended.out.splitlines()
 
 
-async def test_a_pipe_gets_a_line_for_each_batch(server: App, three: list[Batch]) -> None:
+async def test_pipe_gets_one_line_per_batch(server: App, three: list[Batch]) -> None:
     rows = [line.split("\t") for line in await listed(server)]
     assert [(row[0], row[1]) for row in rows] == [batch.name for batch in three]
     assert [row[2] for row in rows] == ["pending", "failed", "pending"]
@@ -46,7 +46,7 @@ async def test_a_pipe_gets_a_line_for_each_batch(server: App, three: list[Batch]
 
 
 @pytest.mark.slow
-async def test_options_leave_batches_out(server: App, three: list[Batch]) -> None:
+async def test_options_filter_batches(server: App, three: list[Batch]) -> None:
     newest, ended, oldest = three
     for options, expected in [
         (("--open",), [newest, oldest]),
@@ -59,7 +59,7 @@ async def test_options_leave_batches_out(server: App, three: list[Batch]) -> Non
 
 
 @pytest.mark.slow
-async def test_json_is_a_line_for_each_batch(server: App, three: list[Batch]) -> None:
+async def test_json_has_one_line_per_batch(server: App, three: list[Batch]) -> None:
     actual = [Parse(line, r.Batch()) for line in await listed(server, "--json", "--open")]
     assert [(batch.dataset_id, batch.batch_id) for batch in actual] == [
         three[0].name,
@@ -67,9 +67,7 @@ async def test_json_is_a_line_for_each_batch(server: App, three: list[Batch]) ->
     ]
 
 
-async def test_a_terminal_gets_a_table_with_ids_that_can_be_copied(
-    server: App, three: list[Batch]
-) -> None:
+async def test_terminal_gets_a_table_with_whole_ids(server: App, three: list[Batch]) -> None:
     async with on_terminal("batches", "--grpc", server.grpc_address) as terminal:
         assert await terminal.end() == 0
     head, other, newest, dataset, ended, oldest = (line.rstrip() for line in terminal.lines())
@@ -80,9 +78,7 @@ async def test_a_terminal_gets_a_table_with_ids_that_can_be_copied(
     assert oldest.split()[:3] == ["oldest", "pending", "0/1"]
 
 
-async def test_a_terminal_says_how_to_see_more(
-    server: App, client: Client, dataset_id: str
-) -> None:
+async def test_terminal_says_how_to_see_more(server: App, client: Client, dataset_id: str) -> None:
     for n in range(21):
         await Batch(client, dataset_id, f"{'long-' * 20}{n:02}").create()
     async with on_terminal("batches", "--grpc", server.grpc_address) as terminal:
@@ -91,12 +87,12 @@ async def test_a_terminal_says_how_to_see_more(
     assert len(rows) == 20
     assert rows[0].split()[0].endswith("-long-20")
     assert all(cell_len(line) <= 80 for line in terminal.lines())
-    assert terminal.lines()[-1] == "… and older ones; --limit 100 shows more"
+    assert terminal.lines()[-1] == "… and older batches; --limit 100 shows more"
 
 
 @pytest.mark.slow
-async def test_a_terminal_is_told_that_there_is_nothing(server: App) -> None:
-    for options, said in [((), "no batches"), (("--open",), "no batch is open")]:
+async def test_terminal_says_that_there_are_no_batches(server: App) -> None:
+    for options, said in [((), "no batches"), (("--open",), "no open batches")]:
         async with on_terminal("batches", *options, "--grpc", server.grpc_address) as terminal:
             assert await terminal.end() == 0
         assert terminal.lines() == [said]
@@ -104,12 +100,12 @@ async def test_a_terminal_is_told_that_there_is_nothing(server: App) -> None:
 
 
 @pytest.mark.parametrize("option", [("--limit", "0"), ("--limit", "x"), ("--dataset", "")])
-def test_batches_refuses_options_that_make_no_sense(option: tuple[str, str]) -> None:
+def test_batches_refuses_invalid_options(option: tuple[str, str]) -> None:
     assert CliRunner().invoke(main, ["batches", *option]).exit_code == 2
 
 
 @pytest.mark.parametrize("size", ["", "0", "00"])
-async def test_terminal_without_a_size_has_a_usual_one(
+async def test_terminal_of_unknown_size_gets_the_default_size(
     server: App, three: list[Batch], size: str
 ) -> None:
     requested = ("batches", "--grpc", server.grpc_address)

@@ -1,4 +1,4 @@
-"""`stagecast pause`, `resume`, `stop` and `retry` say what they changed, also if it is nothing."""
+"""`stagecast pause`, `resume`, `stop` and `retry`, and what they print."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cli.batch import Batch
 from tests.cli.command import stagecast
 
 
-async def order(server: App, verb: str, *arguments: str) -> str:
+async def run(server: App, verb: str, *arguments: str) -> str:
     ended = await stagecast(verb, *arguments, "--grpc", server.grpc_address)
     assert (ended.code, ended.err) == (0, "")
     [line] = ended.out.splitlines()
@@ -27,7 +27,7 @@ async def state_of(client: Client, batch: Batch) -> r.BatchState.ValueType:
 
 
 @pytest.mark.slow
-async def test_each_order_says_what_has_become_of_the_batch(
+async def test_each_command_prints_the_new_state_of_the_batch(
     server: App, client: Client, batch: Batch
 ) -> None:
     for verb, said, state in [
@@ -48,50 +48,48 @@ async def test_each_order_says_what_has_become_of_the_batch(
             r.BATCH_STATE_PENDING,
         ),
     ]:
-        assert await order(server, verb, *batch.name) == said
+        assert await run(server, verb, *batch.name) == said
         assert await state_of(client, batch) == state
 
 
-async def test_an_order_may_be_for_one_document(server: App, batch: Batch) -> None:
-    said = await order(server, "stop", *batch.name, "a")
+async def test_one_document_can_be_controlled(server: App, batch: Batch) -> None:
+    said = await run(server, "stop", *batch.name, "a")
     assert said == "1 document stopped; batch batch-1 is running: 1 pending, 1 stopped"
-    said = await order(server, "retry", *batch.name, "a")
+    said = await run(server, "retry", *batch.name, "a")
     assert said == "1 document retried; batch batch-1 is pending: 2 pending"
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "stop", "retry"])
-async def test_an_order_that_changes_nothing_says_so(server: App, batch: Batch, verb: str) -> None:
+async def test_command_without_effect_says_so(server: App, batch: Batch, verb: str) -> None:
     await batch.succeed("a", "b")
-    said = await order(server, verb, *batch.name)
+    said = await run(server, verb, *batch.name)
     assert said == f"nothing to {verb}; batch batch-1 is succeeded: 2 succeeded"
 
 
-async def test_a_batch_that_is_not_sealed_says_so(
+async def test_unsealed_batch_says_that_documents_may_follow(
     server: App, client: Client, dataset_id: str
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create("a", sealed=False)
-    said = await order(server, "pause", *batch.name)
+    said = await run(server, "pause", *batch.name)
     assert said.endswith("is paused: 1 paused; more documents may follow")
 
 
-async def test_json_is_the_answer(server: App, batch: Batch) -> None:
-    answer = json.loads(await order(server, "pause", *batch.name, "a", "--json"))
+async def test_json_prints_the_response(server: App, batch: Batch) -> None:
+    answer = json.loads(await run(server, "pause", *batch.name, "a", "--json"))
     assert answer["changed_documents"] == "1"
     assert answer["batch"]["counts"] == {"total": "2", "pending": "1", "paused": "1"}
 
 
-async def test_an_empty_document_is_not_the_whole_batch(
-    server: App, client: Client, batch: Batch
-) -> None:
-    """A shell makes it of a variable that is not set."""
+async def test_empty_document_id_is_refused(server: App, client: Client, batch: Batch) -> None:
+    """It comes from an unset shell variable, and must not mean the whole batch."""
     ended = await stagecast("stop", *batch.name, "", "--grpc", server.grpc_address)
     assert (ended.code, ended.out) == (2, "")
     assert "must not be empty" in ended.err
     assert await state_of(client, batch) == r.BATCH_STATE_PENDING
 
 
-async def test_an_order_says_what_is_not_there(server: App, batch: Batch) -> None:
+async def test_unknown_document_is_reported(server: App, batch: Batch) -> None:
     ended = await stagecast("stop", *batch.name, "x", "--grpc", server.grpc_address)
     assert (ended.code, ended.out) == (2, "")
     [line] = ended.err.splitlines()

@@ -1,4 +1,4 @@
-"""`stagecast demo` does on real input what it says, from the first report to the last hint."""
+"""`stagecast demo` on real input, from the first report to the last hint."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from tests.process import ServerProcess, environment, free_address, running
 
 
 def answers_of(out: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return both REST answers as they were printed, the documents and the datasets."""
+    """Return both printed REST responses, the documents and the datasets."""
     documents, datasets = re.findall(r"^GET http://\S+\n(.*?)\n\n", out, re.DOTALL | re.MULTILINE)
     return json.loads(documents), json.loads(datasets)
 
 
 def hint(out: str, word: str) -> list[str]:
-    """Return the command that the last lines tell, as a shell would take it apart."""
+    """Return a suggested command, split as by a shell."""
     [line] = [line for line in out.splitlines() if line.startswith("  ") and word in line]
     return shlex.split(line)
 
 
 def arguments_of(command: list[str], name: str) -> list[str]:
-    """Return a command of stagecast without what starts the program, which depends on the path."""
+    """Return the arguments of a command of stagecast, from its name on."""
     return command[command.index(name) :]
 
 
@@ -48,7 +48,7 @@ async def demo(tmp_path: Path, *arguments: str | Path) -> Ended:
     return await stagecast("demo", *arguments, TMPDIR=str(tmp_path))
 
 
-async def test_demo_tells_how_to_remove_what_it_leaves(tmp_path: Path) -> None:
+async def test_demo_prints_how_to_remove_its_files(tmp_path: Path) -> None:
     ended = await demo(tmp_path)
     assert list(tmp_path.iterdir()) == [Path(hint(ended.out, "rm -r ")[-1])]
 
@@ -67,8 +67,8 @@ async def test_demo_ingests_the_samples(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_what_demo_leaves_behind_can_be_served_and_asked(tmp_path: Path) -> None:
-    """The hints are run as they stand, on another port."""
+async def test_files_of_demo_can_be_served_and_watched(tmp_path: Path) -> None:
+    """The suggested commands are run unchanged, on another port."""
     ended = await demo(tmp_path)
     db = Path(hint(ended.out, " serve --db ")[-1])
     assert db.parent.parent == tmp_path
@@ -82,7 +82,7 @@ async def test_what_demo_leaves_behind_can_be_served_and_asked(tmp_path: Path) -
         assert ids == dict(zip(("dataset_id", "batch_id"), watch[1:], strict=True))
 
 
-async def test_a_file_that_cannot_be_decoded_fails_alone(tmp_path: Path) -> None:
+async def test_undecodable_file_fails_alone(tmp_path: Path) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()
     for name in ("one.txt", "two.md"):
@@ -105,7 +105,7 @@ async def test_a_file_that_cannot_be_decoded_fails_alone(tmp_path: Path) -> None
     assert "for: herons\n" in ended.out
 
 
-async def test_demo_shows_the_same_where_stdout_lacks_characters(tmp_path: Path) -> None:
+async def test_demo_escapes_characters_that_stdout_lacks(tmp_path: Path) -> None:
     texts = tmp_path / "texts é"
     texts.mkdir()
     for name in ("café.md", r"caf\xe9.md"):
@@ -116,7 +116,7 @@ async def test_demo_shows_the_same_where_stdout_lacks_characters(tmp_path: Path)
     assert (ended.code, ended.err) == (0, "")
     documents, _datasets = answers_of(ended.out)
     names = [row["id"].rsplit("/")[-1] for row in documents["data"]]
-    assert names == [r"caf\\xe9.md", "café.md"]  # as ids have names with backslashes
+    assert names == [r"caf\\xe9.md", "café.md"]  # ids escape backslashes
     [remove] = [line for line in ended.out.splitlines() if "rm -r " in line]
     [made] = (tmp_path / "é").iterdir()
     await asyncio.to_thread(subprocess.run, ["bash", "-c", remove], check=True)
@@ -130,15 +130,15 @@ async def test_demo_says_that_there_is_nothing_to_search(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-async def test_demo_searches_for_what_it_is_told(tmp_path: Path) -> None:
+async def test_demo_searches_for_the_given_words(tmp_path: Path) -> None:
     actual = await demo(tmp_path, "--search", "crème gruyère")
     assert "for: crème gruyère\nsamples/onion-tart.md, chunk " in actual.out
     nothing = await demo(tmp_path, "--search", "xyzzy")
     assert nothing.code == 0
-    assert "has all of the words: xyzzy" in nothing.out
+    assert "contains all of these words: xyzzy" in nothing.out
 
 
-async def test_demo_uses_the_server_that_it_is_told(server: App, tmp_path: Path) -> None:
+async def test_demo_uses_the_given_server(server: App, tmp_path: Path) -> None:
     address = server.grpc_address
     ended = await demo(tmp_path, "--grpc", address, "--http", server.http_address)
     assert (ended.code, ended.err) == (0, "")
@@ -151,7 +151,7 @@ async def test_demo_uses_the_server_that_it_is_told(server: App, tmp_path: Path)
 
 
 @pytest.mark.slow
-async def test_demo_survives_a_server_that_is_killed(tmp_path: Path) -> None:
+async def test_demo_survives_a_killed_server(tmp_path: Path) -> None:
     db, grpc, http = tmp_path / "s.db", free_address(), free_address()
     server = await ServerProcess.start(db, grpc=grpc, http=http)
     try:
@@ -172,7 +172,7 @@ async def test_demo_survives_a_server_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_demo_says_that_there_is_no_server(server: App, tmp_path: Path) -> None:
+async def test_demo_reports_an_unreachable_server(server: App, tmp_path: Path) -> None:
     address = free_address()
     ended = await demo(tmp_path, "--grpc", address)
     assert (ended.code, ended.err) == (2, f"Error: cannot reach {address}\n")
@@ -187,7 +187,7 @@ async def test_demo_says_that_there_is_no_server(server: App, tmp_path: Path) ->
     wrong = server.grpc_address
     ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", wrong)
     assert ended.code == 2
-    assert ended.err.endswith("does not speak HTTP and JSON\n")
+    assert ended.err.endswith("the response is not JSON over HTTP\n")
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ async def test_demo_shows_a_live_table_on_a_terminal(tmp_path: Path) -> None:
     assert " serve --db " in terminal.shown
 
 
-# Runs a command and tells its largest size; what pytest itself takes is not in it.
+# Runs a command and prints its peak memory, without that of pytest.
 MEASURED = """
 import os, subprocess, sys
 child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
@@ -212,7 +212,7 @@ print(status, usage.ru_maxrss)
 
 
 def memory_of_demo(tmp_path: Path, text: Path) -> int:
-    """Return how much memory the demo had at most, in whatever unit this system counts."""
+    """Return the peak memory of the demo, in the unit of this system."""
     measured = [sys.executable, "-c", MEASURED, *command_line("demo", text)]
     out = subprocess.check_output(measured, env=environment(TMPDIR=str(tmp_path)), timeout=120)
     status, size = map(int, out.split())
@@ -223,14 +223,14 @@ def memory_of_demo(tmp_path: Path, text: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("words", ["some words and more, ", '{"a":1},'])
 def test_memory_does_not_grow_with_a_text(tmp_path: Path, words: str) -> None:
-    """One of them is a single line without a space, as JSON from a program is."""
+    """One text is a single line without a space, such as generated JSON."""
     small, large = tmp_path / "small.txt", tmp_path / "large.txt"
     small.write_text(words)
     large.write_text(words * (20_000_000 // len(words)))
     assert memory_of_demo(tmp_path, large) < 1.5 * memory_of_demo(tmp_path, small)
 
 
-def test_a_text_that_the_disk_has_no_room_for_fails_alone(tmp_path: Path) -> None:
+def test_text_too_large_for_the_disk_fails_alone(tmp_path: Path) -> None:
     small, large = tmp_path / "small.txt", tmp_path / "large.txt"
     small.write_text("A text.")
     large.write_text("A text.\n" * 1_000_000)
@@ -247,7 +247,7 @@ def test_a_text_that_the_disk_has_no_room_for_fails_alone(tmp_path: Path) -> Non
     ("documents", "terminal", "slowed"),
     [(1, True, True), (100, True, True), (101, True, False), (1, False, False)],
 )
-def test_demo_is_slowed_only_where_somebody_can_follow(
+def test_demo_is_slowed_only_for_few_documents_on_a_terminal(
     documents: int, terminal: bool, slowed: bool
 ) -> None:
     assert (default_delay_s(documents, terminal=terminal) > 0) == slowed
@@ -267,7 +267,7 @@ async def test_signal_ends_demo_quietly_and_nothing_is_left(
 
 
 async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_path: Path) -> None:
-    """The answer never ends, and never pauses for so long that it would be given up."""
+    """The response never ends, and never pauses for as long as the timeout."""
     requested = asyncio.Event()
 
     async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -290,8 +290,8 @@ async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_
     assert not list(tmp_path.glob("stagecast-demo-*"))
 
 
-async def test_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_poll, "_WHOLE_S", 0.1)
+async def test_slow_rest_response_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest_poll, "_TOTAL_TIMEOUT_S", 0.1)
 
     over, closed = asyncio.Event(), asyncio.Event()
 
@@ -303,8 +303,8 @@ async def test_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
     async with await asyncio.start_server(begin, "127.0.0.1", 0) as dripping:
         url = "http://{}:{}/".format(*dripping.sockets[0].getsockname())
-        with pytest.raises(OSError, match=r"no whole answer within 0\.1 s"):
-            await rest_poll.fetched(url, Credentials())
+        with pytest.raises(OSError, match=r"no complete response within 0\.1 s"):
+            await rest_poll.fetch_on_thread(url, Credentials())
         over.set()
         await closed.wait()
 
@@ -313,14 +313,14 @@ async def test_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     ("arguments", "why"),
     [
         (["EMPTY"], "no *.txt or *.md files in"),
-        (["--http", "127.0.0.1:8000"], "--http goes with --grpc"),
+        (["--http", "127.0.0.1:8000"], "--http requires --grpc"),
         (["--grpc", "unix:/tmp/a"], "--http is required with unix:/tmp/a"),
-        (["--search", " "], "--search needs words"),
+        (["--search", " "], "--search must contain printable words"),
         (["--delay", "-1"], "'--delay'"),
         (["--grpc", "here"], "'here' is not HOST:PORT"),
     ],
 )
-def test_demo_refuses_what_makes_no_sense(tmp_path: Path, arguments: list[str], why: str) -> None:
+def test_demo_refuses_invalid_options(tmp_path: Path, arguments: list[str], why: str) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     result = CliRunner().invoke(

@@ -1,4 +1,4 @@
-"""One line where a command cannot go on: it names a cause only if grpc says it."""
+"""Failed commands print one line; it names a cause only if that is known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stagecast.cli.errors import describe
 from tests.cli.command import stagecast
 
 
-def said(code: grpc.StatusCode, details: str, *, tls: bool = False) -> str:
+def description(code: grpc.StatusCode, details: str, *, tls: bool = False) -> str:
     error = aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details=details)
     return describe(error, "status:1", tls=tls)
 
@@ -29,7 +29,7 @@ FAILED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.
         (FAILED + "Failed to connect to remote host: Connection refused", "cannot reach status:1"),
         (
             FAILED + "HTTP proxy returned response code 403",
-            "cannot reach status:1: the proxy that the environment names says 403",
+            "cannot reach status:1: the proxy of the environment answered with HTTP status 403",
         ),
         (
             (
@@ -43,7 +43,7 @@ FAILED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.
                 "errors resolving status:1: [field:hostname lookup error:address lookup failed for "
                 "status:1: Timeout while contacting DNS servers]"
             ),
-            "cannot reach status:1: its name cannot be looked up",
+            "cannot reach status:1: the host name cannot be looked up",
         ),
         (
             FAILED + "SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate has "
@@ -63,8 +63,8 @@ FAILED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.
         ("too bad", "the call to status:1 failed with UNAVAILABLE: too bad"),
     ],
 )
-def test_what_is_unavailable_is_told_as_far_as_it_is_known(details: str, reported: str) -> None:
-    assert said(grpc.StatusCode.UNAVAILABLE, details) == reported
+def test_unavailable_server_is_reported_with_its_cause(details: str, reported: str) -> None:
+    assert description(grpc.StatusCode.UNAVAILABLE, details) == reported
 
 
 @pytest.mark.parametrize(
@@ -75,21 +75,25 @@ def test_what_is_unavailable_is_told_as_far_as_it_is_known(details: str, reporte
         (grpc.StatusCode.UNKNOWN, 500),
     ],
 )
-def test_answer_of_a_proxy_is_told_as_one(code: grpc.StatusCode, status: int) -> None:
-    reported = said(code, f"Received http2 header with status: {status}")
-    assert reported == f"status:1 answered with HTTP status {status} and no gRPC, as proxies do"
+def test_response_of_a_proxy_is_reported(code: grpc.StatusCode, status: int) -> None:
+    reported = description(code, f"Received http2 header with status: {status}")
+    assert (
+        reported == f"status:1 answered with HTTP status {status} instead of gRPC; is it a proxy?"
+    )
 
 
-def test_tls_is_asked_for_only_where_it_was_not_spoken() -> None:
+def test_tls_is_suggested_only_if_it_was_not_used() -> None:
     details = FAILED + "Socket closed"
-    assert "does it want TLS" in said(grpc.StatusCode.UNAVAILABLE, details)
-    assert "does it want a certificate" in said(grpc.StatusCode.UNAVAILABLE, details, tls=True)
+    assert "does it require TLS" in description(grpc.StatusCode.UNAVAILABLE, details)
+    assert "does it require a client certificate" in description(
+        grpc.StatusCode.UNAVAILABLE, details, tls=True
+    )
 
 
-def test_status_that_grpc_gives_by_itself_is_no_answer_of_the_server() -> None:
-    reported = said(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+def test_status_made_by_the_client_is_not_reported_as_a_response() -> None:
+    reported = description(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     assert reported == "no answer from status:1 in time"
-    reported = said(grpc.StatusCode.CANCELLED, "Cancelled")
+    reported = description(grpc.StatusCode.CANCELLED, "Cancelled")
     assert reported == "the call to status:1 failed with CANCELLED: Cancelled"
 
 
@@ -101,8 +105,8 @@ DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
     [("batches",), ("status", DATASET), ("history", DATASET, "b"), ("stop", DATASET, "b")],
     ids=lambda command: command[0],
 )
-async def test_server_that_never_answers_is_given_up(command: tuple[str, ...]) -> None:
-    """It takes the connection, as one does that is stopped."""
+async def test_call_to_a_silent_server_times_out(command: tuple[str, ...]) -> None:
+    """It accepts the connection, like a stopped process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = "{}:{}".format(*listener.getsockname())
         ended = await stagecast(*command, "--grpc", address, "--timeout", "0.2")
@@ -111,7 +115,7 @@ async def test_server_that_never_answers_is_given_up(command: tuple[str, ...]) -
 
 @pytest.fixture
 async def other() -> AsyncIterator[str]:
-    """The address of a server that speaks something else."""
+    """The address of a server of another protocol."""
 
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-other\r\n")
@@ -123,14 +127,14 @@ async def other() -> AsyncIterator[str]:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_what_speaks_something_else_is_told(other: str) -> None:
+async def test_server_of_another_protocol_is_reported(other: str) -> None:
     ended = await stagecast("batches", "--grpc", other)
     assert ended.code == 2
-    assert f"cannot reach {other}: what answers there does not speak gRPC; " in ended.err
+    assert f"cannot reach {other}: it does not speak gRPC; " in ended.err
 
 
 class Garbage(grpc.GenericRpcHandler):
-    """Answers every call with what is no message."""
+    """Answers every call with a malformed message."""
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         if details.method.endswith("/WatchBatch"):
@@ -146,7 +150,7 @@ class Garbage(grpc.GenericRpcHandler):
 
 @pytest.fixture
 async def garbage() -> AsyncIterator[str]:
-    """The address of a server that answers what is no message."""
+    """The address of a server that sends malformed messages."""
     server = aio.server()
     server.add_generic_rpc_handlers((Garbage(),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -160,7 +164,7 @@ async def garbage() -> AsyncIterator[str]:
     [("batches",), ("status", DATASET), ("stop", DATASET, "b"), ("watch", DATASET, "b")],
     ids=lambda command: command[0],
 )
-async def test_answer_that_is_no_message_is_told_in_one_line(
+async def test_malformed_response_is_reported_in_one_line(
     garbage: str, command: tuple[str, ...]
 ) -> None:
     ended = await stagecast(*command, "--grpc", garbage)
@@ -168,7 +172,7 @@ async def test_answer_that_is_no_message_is_told_in_one_line(
     assert (ended.code, ended.out, ended.err) == (2, "", f"{reported}\n")
 
 
-async def test_socket_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_missing_unix_socket_is_reported(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/missing"
     ended = await stagecast("batches", "--grpc", address)
     assert (ended.code, ended.err) == (2, f"Error: cannot reach {address}: there is no such file\n")
@@ -182,7 +186,7 @@ async def test_socket_that_is_not_there_is_told(tmp_path: Path) -> None:
         ("unix:" + "a" * 120, "is too long for a socket"),
     ],
 )
-async def test_address_is_refused_with_what_to_do(address: str, advice: str) -> None:
+async def test_invalid_address_is_refused_with_advice(address: str, advice: str) -> None:
     ended = await stagecast("batches", "--grpc", address)
     assert ended.code == 2
     assert advice in ended.err

@@ -1,4 +1,4 @@
-"""What the demo tells people to type can be typed."""
+"""The commands that the demo suggests can be run unchanged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = r.Batch(dataset_id="7c9e6679-7425-40de-944b-e07fc1f90ae7", batch_id="b1"
         ("/lib/stagecast/__main__.py", f"{sys.executable} -m stagecast"),
     ],
 )
-def test_program_that_is_not_on_the_path_is_told_by_where_it_is(
+def test_program_outside_the_path_is_named_by_its_location(
     monkeypatch: pytest.MonkeyPatch, started: str, typed: str
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -31,14 +31,14 @@ def test_program_that_is_not_on_the_path_is_told_by_where_it_is(
     reported = hints.suggest_commands(
         BATCH,
         grpc="127.0.0.1:1",
-        access=Credentials(),
+        credentials=Credentials(),
         db=Path("/tmp/x.db"),  # noqa: S108 - never opened
     )
     assert f"  {typed} serve --db /tmp/x.db\n" in reported
     assert f"  {typed} watch {BATCH.dataset_id} b1\n" in reported
 
 
-def test_program_that_is_on_the_path_is_told_by_its_name(
+def test_program_on_the_path_is_named_by_its_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = tmp_path / "stagecast"
@@ -47,17 +47,17 @@ def test_program_that_is_on_the_path_is_told_by_its_name(
     reported = hints.suggest_commands(
         BATCH,
         grpc="127.0.0.1:1",
-        access=Credentials(),
+        credentials=Credentials(),
         db=Path("/tmp/x.db"),  # noqa: S108 - never opened
     )
     assert "  stagecast serve --db /tmp/x.db\n" in reported
 
 
-def test_commands_are_let_in_as_the_demo_was_and_the_key_does_not_show() -> None:
-    access = Credentials(
+def test_commands_have_the_credentials_but_never_show_the_key() -> None:
+    credentials = Credentials(
         key="secret", ca=Path("my ca.pem"), cert=Path("c.pem"), cert_key=Path("k.pem")
     )
-    reported = hints.suggest_commands(BATCH, grpc="127.0.0.1:1", access=access, db=None)
+    reported = hints.suggest_commands(BATCH, grpc="127.0.0.1:1", credentials=credentials, db=None)
     ours = "--ca 'my ca.pem' --cert c.pem --cert-key k.pem --key \"$STAGECAST_KEY\""
     assert f"watch {BATCH.dataset_id} b1 --grpc 127.0.0.1:1 {ours}\n" in reported
     theirs = (
@@ -66,7 +66,7 @@ def test_commands_are_let_in_as_the_demo_was_and_the_key_does_not_show() -> None
     assert f"grpcurl {theirs} " in reported
     assert "secret" not in reported
     assert " --tls\n" in hints.suggest_commands(
-        BATCH, grpc="h:1", access=Credentials(tls=True), db=None
+        BATCH, grpc="h:1", credentials=Credentials(tls=True), db=None
     )
 
 
@@ -82,7 +82,7 @@ def test_commands_are_let_in_as_the_demo_was_and_the_key_does_not_show() -> None
         "報告\u3000書\u202e".encode(),
     ],
 )
-def test_a_shell_takes_any_path_as_it_is_told(name: bytes) -> None:
+def test_any_path_is_quoted_for_the_shell(name: bytes) -> None:
     reported = hints.clean_up(Path(os.fsdecode(b"/nowhere/" + name))).rpartition("rm -r ")[2]
     assert "\n" not in reported
     assert reported.isprintable() or "\u3000" in reported

@@ -35,9 +35,7 @@ async def start(client: Client, batch: Batch, document: str, worker: str) -> Non
     )
 
 
-async def test_a_pipe_gets_a_line_for_each_transition(
-    server: App, client: Client, batch: Batch
-) -> None:
+async def test_pipe_gets_one_line_per_transition(server: App, client: Client, batch: Batch) -> None:
     await start(client, batch, "a", "worker-1")
     await batch.report(pb.DocumentReport(document_id="a", stage=r.STAGE_PARSING))
     await batch.fail("a")
@@ -54,7 +52,7 @@ async def test_a_pipe_gets_a_line_for_each_transition(
     ]
 
 
-async def test_a_document_has_a_history_of_its_own(server: App, batch: Batch) -> None:
+async def test_history_of_one_document_has_only_its_transitions(server: App, batch: Batch) -> None:
     await batch.succeed("a", "b")
     rows = [line.split("\t") for line in await reported(server, *batch.name, "b")]
     assert [(row[0], row[2], row[3]) for row in rows] == [
@@ -63,14 +61,14 @@ async def test_a_document_has_a_history_of_its_own(server: App, batch: Batch) ->
     ]
 
 
-async def test_json_is_a_line_for_each_transition(server: App, batch: Batch) -> None:
+async def test_json_has_one_line_per_transition(server: App, batch: Batch) -> None:
     await batch.succeed("a")
     actual = [Parse(line, r.Transition()) for line in await reported(server, *batch.name, "--json")]
     assert [transition.revision for transition in actual] == [1, 2, 3, 4, 5]
     assert actual[-1].document.state == r.DOCUMENT_STATE_SUCCEEDED
 
 
-async def test_a_long_history_is_told_whole_and_in_order(
+async def test_long_history_is_complete_and_in_order(
     server: App, client: Client, dataset_id: str
 ) -> None:
     batch = Batch(client, dataset_id)
@@ -80,7 +78,7 @@ async def test_a_long_history_is_told_whole_and_in_order(
 
 
 @pytest.mark.slow
-async def test_whoever_reads_only_the_beginning_is_not_told_of_it(
+async def test_reader_that_stops_early_causes_no_error(
     server: App, client: Client, dataset_id: str
 ) -> None:
     batch = Batch(client, dataset_id)
@@ -97,7 +95,7 @@ async def test_whoever_reads_only_the_beginning_is_not_told_of_it(
         assert (out.count(b"\n"), err) == (1, b"")
 
 
-async def test_a_terminal_gets_a_table(server: App, client: Client, dataset_id: str) -> None:
+async def test_terminal_gets_a_table(server: App, client: Client, dataset_id: str) -> None:
     batch = Batch(client, dataset_id)
     path = f"https://files.example.org/{'reports/' * 20}q1/final.pdf"
     await batch.create(path, "長い名前" * 50)
@@ -109,10 +107,10 @@ async def test_a_terminal_gets_a_table(server: App, client: Client, dataset_id: 
         assert await terminal.end() == 0
     head, *rows = terminal.lines()
     assert all(cell_len(line) <= 80 for line in rows)
-    assert head.split() == ["rev", "time", "kind", "document", "what"]
-    # What is told goes on below, in its own column, and is never cut.
-    first = [place for place, row in enumerate(rows) if row[:5].strip()]
-    assert [rows[place].split()[0] for place in first] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert head.split() == ["rev", "time", "kind", "document", "change"]
+    # Changes are wrapped in their own column, and never cut.
+    first = [number for number, row in enumerate(rows) if row[:5].strip()]
+    assert [rows[number].split()[0] for number in first] == ["1", "2", "3", "4", "5", "6", "7"]
     shown = [" ".join(rows[one:other]) for one, other in pairwise([*first, len(rows)])]
     for row, words in zip(
         shown[4:],
@@ -127,7 +125,7 @@ async def test_a_terminal_gets_a_table(server: App, client: Client, dataset_id: 
 
 
 @pytest.mark.slow
-async def test_what_has_stalled_shows_as_stalled_before_and_after(
+async def test_stalled_document_is_shown_as_stalled_before_and_after(
     server: App, client: Client, dataset_id: str
 ) -> None:
     calls = Calls(client, dataset_id)
@@ -160,7 +158,7 @@ async def _wait_for_transitions(calls: Calls, number: int) -> None:
             pass
 
 
-async def test_history_says_what_is_not_there(server: App, batch: Batch) -> None:
+async def test_history_reports_an_unknown_document(server: App, batch: Batch) -> None:
     ended = await stagecast("history", *batch.name, "x", "--grpc", server.grpc_address)
     assert (ended.code, ended.out) == (2, "")
     [line] = ended.err.splitlines()

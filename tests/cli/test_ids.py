@@ -1,4 +1,4 @@
-"""An id can be given back to a command as another has printed it."""
+"""An id that one command prints can be passed to another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stagecast.v1 import resources_pb2 as r
 from tests.cli.batch import Batch
 from tests.cli.command import on_terminal, stagecast
 
-# Each differs from another one by what is easily lost.
+# Each differs from another one in a detail that is easily lost.
 IDS = [
     "two spaces.txt",
     "two  spaces.txt",
@@ -42,7 +42,7 @@ async def fields_of(server: App, *arguments: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-async def test_every_command_prints_ids_as_they_are(server: App, batch: Batch) -> None:
+async def test_every_command_prints_ids_unchanged(server: App, batch: Batch) -> None:
     await batch.succeed(*IDS)
     for name, column, first, last in [
         ("status", 0, 1, None),
@@ -55,7 +55,7 @@ async def test_every_command_prints_ids_as_they_are(server: App, batch: Batch) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 4, 6, 11])
-async def test_a_document_is_stopped_by_the_id_that_was_printed(
+async def test_printed_id_can_be_passed_to_stop(
     server: App, client: Client, batch: Batch, number: int
 ) -> None:
     listed = [row[0] for row in (await fields_of(server, "status", *batch.name))[1:]]
@@ -64,7 +64,7 @@ async def test_a_document_is_stopped_by_the_id_that_was_printed(
     assert [n for n, state in enumerate(states) if state == "stopped"] == [number]
 
 
-async def test_a_terminal_shows_ids_as_they_are(server: App, batch: Batch) -> None:
+async def test_terminal_shows_ids_unchanged(server: App, batch: Batch) -> None:
     async with on_terminal("status", *batch.name, "--grpc", server.grpc_address) as terminal:
         assert await terminal.end() == 0
     shown = terminal.lines()
@@ -72,7 +72,7 @@ async def test_a_terminal_shows_ids_as_they_are(server: App, batch: Batch) -> No
         assert any(line.startswith(f"{name} ") for line in shown), name
 
 
-async def test_errors_can_be_told_apart(server: App, batch: Batch) -> None:
+async def test_different_errors_are_printed_differently(server: App, batch: Batch) -> None:
     messages = ["one\ttwo", r"one\ttwo", "one two", "one  two"]
     for name, message in zip(IDS, messages, strict=False):
         error = r.DocumentError(reason="BAD", message=message)
@@ -86,7 +86,7 @@ async def test_errors_can_be_told_apart(server: App, batch: Batch) -> None:
     ]
 
 
-async def test_a_worker_is_printed_as_it_is(server: App, client: Client, batch: Batch) -> None:
+async def test_worker_is_printed_unchanged(server: App, client: Client, batch: Batch) -> None:
     await client.reports.StartAttempt(
         pb.StartAttemptRequest(
             dataset_id=batch.name[0], batch_id=batch.name[1], document_id=IDS[0], worker=" w  1 "
@@ -97,13 +97,13 @@ async def test_a_worker_is_printed_as_it_is(server: App, client: Client, batch: 
 
 
 @pytest.mark.slow
-async def test_a_message_of_the_server_names_an_id_as_it_is(server: App, batch: Batch) -> None:
+async def test_server_message_names_ids_unchanged(server: App, batch: Batch) -> None:
     for name in (r"C:\other", "no  such\u3000file", "isn't"):
         ended = await stagecast("stop", *batch.name, name, "--grpc", server.grpc_address)
         assert ended.err.startswith(f"Error: no document '{name}' in batch ")
 
 
-async def test_a_table_shows_the_ids_of_documents_that_have_one_name(
+async def test_table_shows_ids_of_documents_with_the_same_name(
     server: App, client: Client, dataset_id: str
 ) -> None:
     documents = [

@@ -35,19 +35,19 @@ async def listed(db: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in shown.out.splitlines()]
 
 
-async def test_create_makes_the_file_and_prints_the_key_alone(tmp_path: Path) -> None:
+async def test_create_creates_the_file_and_prints_only_the_key(tmp_path: Path) -> None:
     db = tmp_path / "new.db"
     made = await stagecast("keys", "create", "--db", db)
     match = KEY.fullmatch(made.out)
     assert match, made
     assert made.err == (
         f"key {match[1]}: read,report,control; datasets: all; expires: never. "
-        "It is shown this once:\n"
+        "It is shown only once:\n"
     )
     assert db.exists()
 
 
-async def test_create_keeps_no_more_of_a_key_than_its_digest(tmp_path: Path) -> None:
+async def test_create_stores_only_the_digest_of_a_key(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     key = await create(db)
     [row] = contents(db)["api_keys"]
@@ -57,7 +57,7 @@ async def test_create_keeps_no_more_of_a_key_than_its_digest(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-async def test_list_tells_everything_but_the_key(tmp_path: Path) -> None:
+async def test_list_shows_everything_but_the_key(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     wide = await create(db, "--name", "Wide, and 'quoted'")
     narrow = await create(
@@ -85,14 +85,14 @@ async def test_list_tells_everything_but_the_key(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["prefix", "bare prefix", "id", "key"])
-async def test_revoke_takes_any_name_of_a_key(tmp_path: Path, named: str) -> None:
+async def test_revoke_accepts_prefix_id_or_key(tmp_path: Path, named: str) -> None:
     db = tmp_path / "k.db"
     key, other = await create(db), await create(db)
     name = {"prefix": key[:18], "bare prefix": key[10:18], "id": "1", "key": key}[named]
     revoked = await stagecast("keys", "revoke", "--db", db, name)
     assert (revoked.code, revoked.out) == (0, f"key {key[:18]} is revoked\n")
     again = await stagecast("keys", "revoke", "--db", db, name)
-    assert (again.code, again.out) == (0, f"key {key[:18]} was revoked before\n")
+    assert (again.code, again.out) == (0, f"key {key[:18]} was already revoked\n")
     states = {shown["prefix"]: shown["state"] for shown in await listed(db)}
     assert states == {key[:18]: "revoked", other[:18]: "valid"}
 
@@ -100,26 +100,24 @@ async def test_revoke_takes_any_name_of_a_key(tmp_path: Path, named: str) -> Non
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--scope", "write"], "'write' is not some of read,report,control"),
-        (["--scope", ""], "is not some of"),
-        (["--dataset", "first"], "'first' is no UUID"),
-        (["--expires", "soon"], "'soon' is not a time such as 12h, 90d, 4w or 1y"),
-        (["--expires", "0d"], "is not a time"),
-        (["--expires", "101y"], "is not a time"),
+        (["--scope", "write"], "invalid scopes 'write'; use one or more of read,report,control"),
+        (["--scope", ""], "invalid scopes ''"),
+        (["--dataset", "first"], "invalid UUID 'first'"),
+        (["--expires", "soon"], "invalid duration 'soon'; use a form such as 12h, 90d, 4w or 1y"),
+        (["--expires", "0d"], "invalid duration"),
+        (["--expires", "101y"], "invalid duration"),
         (["--name", "a\nb"], "printable"),
         (["--name", "a" * 101], "printable"),
     ],
 )
-async def test_create_refuses_what_it_does_not_understand(
-    tmp_path: Path, options: list[str], why: str
-) -> None:
+async def test_create_refuses_invalid_options(tmp_path: Path, options: list[str], why: str) -> None:
     ended = await stagecast("keys", "create", "--db", tmp_path / "k.db", *options)
     assert (ended.code, ended.out) == (2, "")
     assert why in ended.err
     assert not (tmp_path / "k.db").exists()
 
 
-async def test_list_and_revoke_make_no_file(tmp_path: Path) -> None:
+async def test_list_and_revoke_create_no_file(tmp_path: Path) -> None:
     db = tmp_path / "missing.db"
     for requested in (("list",), ("revoke", "1")):
         ended = await stagecast("keys", requested[0], "--db", db, *requested[1:])
@@ -127,7 +125,7 @@ async def test_list_and_revoke_make_no_file(tmp_path: Path) -> None:
     assert not db.exists()
 
 
-async def test_revoke_does_not_repeat_what_may_be_a_secret(tmp_path: Path) -> None:
+async def test_revoke_does_not_print_a_mistyped_key(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     key = await create(db)
     ended = await stagecast("keys", "revoke", "--db", db, key[:-1] + "!")
@@ -136,7 +134,7 @@ async def test_revoke_does_not_repeat_what_may_be_a_secret(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-async def test_running_server_takes_and_drops_keys(tmp_path: Path) -> None:
+async def test_running_server_notices_created_and_revoked_keys(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     async with running(db) as server:
         key = await create(db, "--scope", "read")
@@ -154,12 +152,12 @@ async def _until(address: str, reason: str, *, key: str | None) -> None:
     """Wait until a read is refused for a reason."""
     reported: list[str] = []
 
-    async def look() -> None:
+    async def read() -> None:
         request = s.GetDatasetRequest(dataset_id=DATASET)
         async with Client(address, key=key) as client:
             reported.append((await refused(client.status.GetDataset(request))).reason)
 
-    await until(lambda: reported[-1:] == [reason], meanwhile=look)
+    await until(lambda: reported[-1:] == [reason], meanwhile=read)
 
 
 def assert_names_the_ways_out(ended: Ended, db: Path) -> None:
@@ -173,9 +171,7 @@ def assert_names_the_ways_out(ended: Ended, db: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["--grpc", "--http"])
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
-async def test_serve_shows_itself_to_others_only_with_a_key(
-    tmp_path: Path, option: str, address: str
-) -> None:
+async def test_public_address_requires_a_key(tmp_path: Path, option: str, address: str) -> None:
     db = tmp_path / "s.db"
     addresses = {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0"} | {option[2:]: address}
     requested = [part for name, at in addresses.items() for part in (f"--{name}", at)]
@@ -188,7 +184,7 @@ async def test_serve_shows_itself_to_others_only_with_a_key(
 
 
 @pytest.mark.slow
-async def test_serve_of_several_processes_wants_a_key_as_well(tmp_path: Path) -> None:
+async def test_public_address_of_several_processes_requires_a_key(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
     requested = ("serve", "--db", db, "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
     assert_names_the_ways_out(await stagecast(*requested, "--processes", "2"), db)
@@ -196,7 +192,7 @@ async def test_serve_of_several_processes_wants_a_key_as_well(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("older", [True, False], ids=["older", "empty"])
-async def test_start_that_is_refused_leaves_a_file_as_it_was(tmp_path: Path, older: bool) -> None:
+async def test_refused_start_leaves_the_file_unchanged(tmp_path: Path, older: bool) -> None:
     db = tmp_path / "s.db"
     before = (FILES / "main_path.sqlite").read_bytes() if older else b""
     db.write_bytes(before)
@@ -205,7 +201,7 @@ async def test_start_that_is_refused_leaves_a_file_as_it_was(tmp_path: Path, old
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
 
-async def test_keys_of_an_older_file_are_none_and_it_stays_as_it_was(tmp_path: Path) -> None:
+async def test_list_of_an_older_file_is_empty_and_leaves_it_unchanged(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
     shutil.copy(FILES / "main_path.sqlite", db)
     ended = await stagecast("keys", "list", "--db", db, "--json")
@@ -215,7 +211,7 @@ async def test_keys_of_an_older_file_are_none_and_it_stays_as_it_was(tmp_path: P
     ]
 
 
-async def test_insecure_server_asks_nobody_until_there_is_a_key(tmp_path: Path) -> None:
+async def test_insecure_server_requires_no_key_until_there_is_one(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
     async with running(db, "--insecure", grpc="0.0.0.0:0") as server:
         address = f"127.0.0.1:{server.grpc.rpartition(':')[2]}"

@@ -1,4 +1,4 @@
-"""What all commands have in common: help, and how they end where nobody answers."""
+"""What all commands have in common: help, and errors without a server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.process import free_address
 
 CONTEXT = click.Context(main)
 DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-ASKING = [
+CLIENT_COMMANDS = [
     ("watch", DATASET, "x"),
     ("status", DATASET),
     ("status", DATASET, "x"),
@@ -32,7 +32,7 @@ ASKING = [
 ]
 
 
-def test_commands_are_listed_in_the_order_in_which_they_are_needed() -> None:
+def test_commands_are_listed_in_order_of_use() -> None:
     shown = CliRunner().invoke(main, ["--help"]).output.partition("Commands:\n")[2]
     assert [line.split()[0] for line in shown.splitlines()] == [
         *("demo", "serve", "watch", "status", "batches", "history"),
@@ -53,15 +53,15 @@ def test_every_command_has_help_with_examples(name: str) -> None:
     assert all(str(argument).upper().removesuffix("S") in text for argument in arguments)
 
 
-@pytest.mark.parametrize("requested", ASKING, ids=" ".join)
-def test_no_server_is_told_in_one_line(requested: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("requested", CLIENT_COMMANDS, ids=" ".join)
+def test_unreachable_server_is_reported_in_one_line(requested: tuple[str, ...]) -> None:
     address = free_address()
     result = CliRunner().invoke(main, requested, env={"STAGECAST_GRPC": address})
     assert (result.exit_code, result.output) == (2, f"Error: cannot reach {address}\n")
 
 
-@pytest.mark.parametrize("requested", ASKING, ids=" ".join)
-def test_what_is_no_address_or_no_id_is_refused(requested: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("requested", CLIENT_COMMANDS, ids=" ".join)
+def test_invalid_address_or_id_is_refused(requested: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*requested, "--grpc", "here"])
     assert result.exit_code == 2
     assert "'here' is not HOST:PORT" in result.output
@@ -72,7 +72,7 @@ def test_what_is_no_address_or_no_id_is_refused(requested: tuple[str, ...]) -> N
             assert why in result.output
 
 
-async def test_the_address_of_the_rest_paths_is_told_in_one_line(server: App) -> None:
+async def test_http_address_for_grpc_is_reported_in_one_line(server: App) -> None:
     ended = await stagecast("status", DATASET, "--grpc", server.http_address)
     assert (ended.code, ended.out) == (2, "")
     [line] = ended.err.splitlines()
@@ -80,7 +80,7 @@ async def test_the_address_of_the_rest_paths_is_told_in_one_line(server: App) ->
 
 
 @pytest.mark.parametrize("requested", [("status", DATASET), ("stop", DATASET, "x")], ids=" ".join)
-async def test_interrupt_ends_a_command_that_waits(requested: tuple[str, ...]) -> None:
+async def test_interrupt_ends_a_waiting_command(requested: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -94,7 +94,7 @@ async def test_interrupt_ends_a_command_that_waits(requested: tuple[str, ...]) -
 
 async def test_group_without_a_command_shows_its_help_in_lines() -> None:
     ended = await stagecast("keys")
-    assert "\n  Make, list and revoke the keys" in ended.err
+    assert "\n  Create, list and revoke API keys" in ended.err
     assert r"\n" not in ended.err
 
 
@@ -117,8 +117,8 @@ main()
     assert ended == Ended(code=130, out="", err="")
 
 
-async def test_commands_that_ask_a_server_import_nothing_of_one() -> None:
-    asking = """
+async def test_client_commands_import_no_server_code() -> None:
+    program = """
 import sys
 from click.testing import CliRunner
 from stagecast.cli import main
@@ -126,4 +126,4 @@ for name in ("watch", "status", "batches", "history", "pause"):
     assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
 print(*{"stagecast.app", "stagecast.rpc", "sqlite_utils", "uvicorn"} & set(sys.modules))
 """
-    assert (await finished([sys.executable, "-c", asking])).out == "\n"
+    assert (await finished([sys.executable, "-c", program])).out == "\n"

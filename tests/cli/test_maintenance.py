@@ -1,4 +1,4 @@
-"""`stagecast backup` and `stagecast check`, beside servers that go on."""
+"""`stagecast backup` and `stagecast check`, with and without running servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.watches.pipeline import STAGES, Pipeline
 
 @pytest.fixture
 async def db(tmp_path: Path) -> Path:
-    """The file of a server that was killed, so that its log lies beside it."""
+    """The file of a killed server, with its write-ahead log."""
     db = tmp_path / "s.db"
     async with running(db) as server, Client(server.grpc) as client:
         pipeline = Pipeline(client, str(uuid.uuid4()))
@@ -31,13 +31,13 @@ async def db(tmp_path: Path) -> Path:
     return db
 
 
-async def test_check_says_that_all_is_well_and_what_there_is(db: Path) -> None:
+async def test_check_of_a_sound_file_prints_its_contents(db: Path) -> None:
     ended = await stagecast("check", "--db", db)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == f"{db} is sound: 1 dataset, 1 batch, 3 documents, 20 transitions\n"
 
 
-async def test_check_says_what_is_wrong_line_by_line(db: Path) -> None:
+async def test_check_prints_one_line_per_fault(db: Path) -> None:
     execute(db, "UPDATE batches SET failed = 4, revision = 19")
     ended = await stagecast("check", "--db", db)
     assert (ended.code, ended.err) == (1, "")
@@ -48,7 +48,7 @@ async def test_check_says_what_is_wrong_line_by_line(db: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "backup"])
-async def test_what_is_no_store_is_told_in_one_line(tmp_path: Path, command: str) -> None:
+async def test_invalid_store_is_reported_in_one_line(tmp_path: Path, command: str) -> None:
     text = tmp_path / "text.db"
     text.write_text("This is no database at all.")
     arguments = ("backup", tmp_path / "c.db") if command == "backup" else ("check",)
@@ -64,13 +64,13 @@ async def test_what_is_no_store_is_told_in_one_line(tmp_path: Path, command: str
     assert [each.name for each in tmp_path.iterdir()] == ["text.db"]
 
 
-async def test_file_is_named_by_the_environment_as_well(db: Path) -> None:
+async def test_file_can_be_set_in_the_environment(db: Path) -> None:
     ended = await stagecast("check", STAGECAST_DB=str(db))
     assert ended.code == 0
 
 
 @pytest.mark.slow
-async def test_backup_says_where_the_copy_is_and_keeps_what_is_there(db: Path) -> None:
+async def test_backup_prints_its_path_and_overwrites_only_on_request(db: Path) -> None:
     copy = db.with_name("copy.db")
     ended = await stagecast("backup", copy, "--db", db)
     assert (ended.code, ended.err) == (0, "")
@@ -84,7 +84,7 @@ async def test_backup_says_where_the_copy_is_and_keeps_what_is_there(db: Path) -
 
 
 @pytest.mark.slow
-async def test_servers_go_on_while_their_file_is_copied_and_checked(tmp_path: Path) -> None:
+async def test_servers_keep_working_during_backup_and_check(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
     async with (
         running(db) as one,
@@ -112,7 +112,7 @@ async def test_servers_go_on_while_their_file_is_copied_and_checked(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_backup_that_is_ended_leaves_nothing_behind(
+async def test_interrupted_backup_leaves_no_files(
     db: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     execute(db, "CREATE TABLE filler AS SELECT zeroblob(100000000) AS content")
@@ -126,7 +126,7 @@ async def test_backup_that_is_ended_leaves_nothing_behind(
     assert list(target.iterdir()) == []
 
 
-async def test_backup_that_finds_no_room_names_both_files(tmp_path: Path) -> None:
+async def test_backup_to_a_full_disk_names_both_files(tmp_path: Path) -> None:
     db, copy = tmp_path / "s.db", tmp_path / "copy.db"
     assert (await stagecast("keys", "create", "--db", db)).code == 0
     line = command("backup", "--db", db, copy)

@@ -1,4 +1,4 @@
-"""Whatever a path is, a command takes it, or says in one line what is wrong with it."""
+"""Commands accept any path, or report in one line what is wrong with it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def line_of(result: Result) -> str:
-    """Return the one line that a command has ended with."""
+    """Return the only line of stderr of a failed command."""
     assert isinstance(result.exception, SystemExit), result.exc_info
     assert (result.exit_code, result.stdout) == (1, "")
     [line] = result.stderr.splitlines()
@@ -113,7 +113,7 @@ def listing(directory: Path) -> list[Path]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
-def test_store_that_cannot_be_there_is_told_in_one_line(
+def test_impossible_store_path_is_reported_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: str,
@@ -130,7 +130,7 @@ def test_store_that_cannot_be_there_is_told_in_one_line(
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)], ids=["new", "overwrite"])
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
-def test_copy_that_cannot_be_there_is_told_in_one_line(
+def test_impossible_copy_path_is_reported_in_one_line(
     tmp_path: Path, make: Callable[[Path], Path], overwrite: tuple[str, ...]
 ) -> None:
     db = tmp_path / "s.db"
@@ -144,7 +144,7 @@ def test_copy_that_cannot_be_there_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("command", ["serve", "keys create"])
-def test_name_that_has_no_room_for_companions_makes_no_file(tmp_path: Path, command: str) -> None:
+def test_name_too_long_for_companion_files_creates_no_file(tmp_path: Path, command: str) -> None:
     deep = tmp_path
     while len(os.fsencode(deep)) < 400:
         deep /= "d" * 50
@@ -160,8 +160,8 @@ def test_name_that_has_no_room_for_companions_makes_no_file(tmp_path: Path, comm
 
 
 @pytest.mark.parametrize("name", [*ODD, "x" * 252, "x" * 255], ids=[*map(ascii, ODD), "252", "255"])
-def test_copy_of_any_name_is_made_and_checked(tmp_path: Path, name: str) -> None:
-    """One without room for companions is nobody's but ours, and is read as it lies there."""
+def test_copy_of_any_name_is_created_and_checked(tmp_path: Path, name: str) -> None:
+    """A name too long for companion files is not in use, and is read without locks."""
     db, copy = tmp_path / "s.db", tmp_path / name
     assert run("keys", "create", "--db", db).exit_code == 0
     made = run("backup", copy, "--db", db)
@@ -174,15 +174,15 @@ def test_copy_of_any_name_is_made_and_checked(tmp_path: Path, name: str) -> None
     assert listing(tmp_path) == sorted([db, copy])
 
 
-async def test_server_takes_a_file_of_any_name(tmp_path: Path) -> None:
+async def test_server_accepts_a_file_of_any_name(tmp_path: Path) -> None:
     db = tmp_path / os.fsdecode(b"a?b#c%20d \n\xff:memory:")
     async with running(db) as server:
         assert await server.stop() == 0
     assert listing(tmp_path) == sorted([db, Path(f"{db}.log")])
 
 
-def test_file_is_made_where_a_link_leads(tmp_path: Path) -> None:
-    """Its companions lie there as well, and so does a copy."""
+def test_file_is_created_at_the_target_of_a_link(tmp_path: Path) -> None:
+    """So are its companion files, and a copy."""
     target, db = tmp_path / "disk", tmp_path / "s.db"
     target.mkdir()
     db.symlink_to(target / "real.db")
@@ -198,7 +198,7 @@ def test_file_is_made_where_a_link_leads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_directory_that_was_deleted_under_a_command_is_told(
+def test_deleted_current_directory_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     gone = tmp_path / "gone"
@@ -219,7 +219,7 @@ def test_directory_that_was_deleted_under_a_command_is_told(
         ),
     ],
 )
-def test_server_in_a_directory_that_was_deleted_says_so(
+def test_serve_reports_a_deleted_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], reported: str
 ) -> None:
     gone = tmp_path / "gone"
@@ -242,8 +242,8 @@ def test_server_in_a_directory_that_was_deleted_says_so(
     ],
     ids=lambda arguments: " ".join(arguments),
 )
-def test_nothing_is_no_path(arguments: tuple[str, ...]) -> None:
-    """A shell makes it of a variable that is not set; as a path it is the current directory."""
+def test_empty_path_is_refused(arguments: tuple[str, ...]) -> None:
+    """It comes from an unset shell variable; as a path it would be the current directory."""
     result = run(*arguments)
     assert result.exit_code == 2
     assert "must not be empty" in result.stderr

@@ -1,4 +1,4 @@
-"""What options take from the environment, in one way for all of them."""
+"""Options set in the environment, in the same way for all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CORS = "STAGECAST_CORS_ORIGIN"
 @setting("--file", type=click.Path(path_type=Path), default=Path("usual"))
 @setting("--many", multiple=True)
 def show(**settings: object) -> None:
-    """Show what it was given."""
+    """Print the settings."""
     for name, value in settings.items():
         click.echo(f"{name}={value!r}")
 
@@ -48,7 +48,7 @@ def test_blank_variable_counts_as_not_set(blank: str) -> None:
     assert shown(**dict.fromkeys(names, blank)) == shown()
 
 
-def test_blanks_around_a_value_do_not_matter_but_to_a_path() -> None:
+def test_blanks_around_a_value_are_ignored_except_in_paths() -> None:
     argument = shown(text=" a b ", number=" 7 ", seconds="2.5\n", flag=" true ", file=" a ")
     assert (argument["text"], argument["number"], argument["seconds"]) == ("'a b'", "7", "2.5")
     assert (argument["flag"], argument["file"]) == ("True", "PosixPath(' a ')")
@@ -60,27 +60,27 @@ def test_flag_can_be_set_to_no(value: str) -> None:
 
 
 @pytest.mark.parametrize("argument", ["a,b", "a b", " a, b ", "a,,b,", "a\nb"])
-def test_several_values_have_commas_or_blanks_between_them(argument: str) -> None:
+def test_several_values_are_separated_by_commas_or_blanks(argument: str) -> None:
     assert shown(many=argument)["many"] == "('a', 'b')"
 
 
-def test_option_wins_over_the_environment_and_may_be_given_more_than_once() -> None:
+def test_option_overrides_the_environment_and_can_be_repeated() -> None:
     assert shown("--many", "a,b", "--many", "c", many="d")["many"] == "('a,b', 'c')"
 
 
 @pytest.mark.parametrize("endless", ["nan", "inf", "-inf", "soon"])
-def test_seconds_are_a_number_that_has_an_end(endless: str) -> None:
+def test_seconds_must_be_a_finite_number(endless: str) -> None:
     assert "STAGECAST_SECONDS" in refused(seconds=endless)
     assert "--seconds" in refused("--seconds", endless)
 
 
-async def test_serve_takes_several_origins_from_the_environment_and_says_how() -> None:
+async def test_serve_takes_several_origins_from_the_environment() -> None:
     ended = await stagecast("serve", **{CORS: "http://a.example, *"})
     assert "'*' is no origin" in ended.err
     ended = await stagecast("serve", "--help")
-    assert "with commas or blanks" in " ".join(ended.out.split())
+    assert "separated by commas or blanks" in " ".join(ended.out.split())
 
 
-def test_flag_that_is_neither_yes_nor_no_is_refused_in_our_words() -> None:
+def test_flag_that_is_neither_yes_nor_no_is_refused() -> None:
     output = refused(flag="maybe")
     assert "'maybe' is neither yes nor no; use 1 or 0" in " ".join(output.split())

@@ -1,4 +1,4 @@
-"""A sound file is checked, copied and listed where nothing can be written beside it."""
+"""A sound file is checked, copied and listed in a read-only directory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 @contextlib.contextmanager
 def read_only(directory: Path) -> Iterator[None]:
-    """Let nobody write into a directory, nor the files in it."""
+    """Make a directory and its files read-only for as long as the block."""
     for path in directory.iterdir():
         path.chmod(0o444)
     directory.chmod(0o555)
@@ -45,7 +45,7 @@ async def run(*arguments: str | Path) -> Ended:
 
 @pytest.fixture
 async def written(tmp_path: Path) -> Path:
-    """The files of a server that was killed, with its commits in the log."""
+    """The files of a killed server, with its commits in the write-ahead log."""
     db = tmp_path / "written" / "s.db"
     db.parent.mkdir()
     await make_key(db)
@@ -87,10 +87,10 @@ async def test_copy_on_read_only_media_is_checked_copied_and_listed(
 @pytest.mark.parametrize(
     ("companions", "sound"), [(("-wal", "-shm"), True), (("-wal",), False), (("-shm",), None)]
 )
-async def test_commits_in_the_log_are_read_or_missed(
+async def test_commits_in_the_wal_are_read_or_reported_if_both_files_are_there(
     written: Path, media: Path, companions: tuple[str, ...], sound: bool | None
 ) -> None:
-    """Without the log they would be overlooked, and without its index it is not read there."""
+    """Without the -wal they are unknown; without its -shm it cannot be read there."""
     db = media / "s.db"
     for suffix in ("", *companions):
         shutil.copy(f"{written}{suffix}", f"{db}{suffix}")
@@ -107,8 +107,8 @@ async def test_commits_in_the_log_are_read_or_missed(
 
 
 @pytest.mark.slow
-async def test_file_of_a_server_that_runs_is_read_with_its_log(tmp_path: Path) -> None:
-    """Who may only read it still sees what was committed a moment ago."""
+async def test_file_of_a_running_server_is_read_with_its_wal(tmp_path: Path) -> None:
+    """A user with read permission sees the newest commits."""
     db = tmp_path / "served" / "s.db"
     db.parent.mkdir()
     async with running(db) as server, Client(server.grpc) as client:
@@ -119,7 +119,7 @@ async def test_file_of_a_server_that_runs_is_read_with_its_log(tmp_path: Path) -
                 assert f"{batches} batch" in checked.out, checked.err
 
 
-def test_file_that_is_written_while_it_is_read_without_locks_is_not_relied_on(
+def test_read_without_locks_fails_if_the_file_was_written(
     tmp_path: Path,
 ) -> None:
     made, db = tmp_path / "s.db", tmp_path / ("x" * 255)

@@ -1,4 +1,4 @@
-"""`stagecast serve --retain-…`: what a server lets go of a file that is older than itself."""
+"""`stagecast serve --retain-…`: what a server deletes from an existing file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def db(tmp_path: Path) -> Path:
 
 
 def _transitions(db: Path) -> list[int]:
-    """Return how many transitions each batch has, in the order in which they were made."""
+    """Return the number of transitions of each batch, oldest batch first."""
     tables = contents(db)
     return [
         sum(row[0] == key for row in tables["transitions"])
@@ -58,7 +58,7 @@ def _transitions(db: Path) -> list[int]:
         ("--retain-batches 30d --processes 2", [5, 11]),
     ],
 )
-async def test_serve_lets_go_of_what_it_is_told_not_to_keep(
+async def test_serve_deletes_expired_history_and_batches(
     db: Path, options: str, left: list[int]
 ) -> None:
     assert _transitions(db) == [5, 11, 11]
@@ -67,7 +67,7 @@ async def test_serve_lets_go_of_what_it_is_told_not_to_keep(
     assert _transitions(db) == left
 
 
-async def test_serve_takes_what_to_keep_from_the_environment(db: Path) -> None:
+async def test_serve_takes_retention_from_the_environment(db: Path) -> None:
     variables = {
         "STAGECAST_RETAIN_HISTORY": "15d",
         "STAGECAST_RETAIN_TRANSITIONS": "2",
@@ -81,24 +81,24 @@ async def test_serve_takes_what_to_keep_from_the_environment(db: Path) -> None:
 @pytest.mark.parametrize(
     ("age", "seconds"), [("45s", 45), ("90m", 5_400), ("12h", 43_200), ("30d", 2_592_000)]
 )
-def test_age_is_a_number_with_its_unit(age: str, seconds: float) -> None:
-    assert check_duration(None, None, age) == seconds  # type: ignore[arg-type]  # neither is looked at
+def test_duration_is_a_number_with_a_unit(age: str, seconds: float) -> None:
+    assert check_duration(None, None, age) == seconds  # type: ignore[arg-type]  # neither is used
 
 
 @pytest.mark.parametrize("option", ["--retain-history", "--retain-batches"])
 @pytest.mark.parametrize(
     "age", ["", "30", "0d", "-1d", "1.5h", "30 d", "d", "1y", "٣d", "9999999d"]
 )
-def test_what_is_no_age_is_refused(option: str, age: str) -> None:
+def test_invalid_duration_is_refused(option: str, age: str) -> None:
     result = CliRunner().invoke(main, ["serve", *ANY, option, age])
     assert result.exit_code == 2
-    assert f"{age!r} is no age such as 30d, 12h, 90m or 2w" in result.output
+    assert f"invalid duration {age!r}; use a form such as 30d, 12h, 90m or 2w" in result.output
 
 
 @pytest.mark.parametrize("option", ["--retain-history", "--retain-batches"])
 @pytest.mark.parametrize("age", ["1s", "5m", "9m", "599s"])
-def test_age_that_would_count_as_another_is_refused(option: str, age: str) -> None:
-    why = f"{age!r} is less than ten minutes"
+def test_retention_below_the_minimum_is_refused(option: str, age: str) -> None:
+    why = f"{age!r} is less than the minimum of 10m"
     variable = "STAGECAST_" + option[2:].replace("-", "_").upper()
     for arguments, variables in (([option, age], {}), ([], {variable: age})):
         result = CliRunner().invoke(main, ["serve", *ANY, *arguments], env=variables)
@@ -107,7 +107,7 @@ def test_age_that_would_count_as_another_is_refused(option: str, age: str) -> No
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "many"])
-def test_no_less_than_one_transition_is_kept(number: str) -> None:
+def test_at_least_one_transition_is_retained(number: str) -> None:
     result = CliRunner().invoke(main, ["serve", *ANY, "--retain-transitions", number])
     assert result.exit_code == 2
     assert "--retain-transitions" in result.output

@@ -1,4 +1,4 @@
-"""`stagecast serve` as whoever runs it sees it: one line when it is ready, and how it ends."""
+"""`stagecast serve` as an administrator sees it: its ready line, its errors and its end."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 
 def limited(descriptors: int, db: Path) -> tuple[str, ...]:
-    """Return a command line that serves with so many file descriptors."""
+    """Return a command line of a server with a limit of file descriptors."""
     return "bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", *command_line(db)
 
 
-async def test_too_few_file_descriptors_are_told_in_one_line(tmp_path: Path) -> None:
+async def test_too_few_file_descriptors_are_reported_in_one_line(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *limited(40, tmp_path / "s.db"), env=environment(), stderr=asyncio.subprocess.PIPE
     )
@@ -68,22 +68,22 @@ async def test_idle_connections_leave_the_store_its_file_descriptors(tmp_path: P
                 host, port = address.split(":")
                 with contextlib.suppress(OSError):
                     await asyncio.get_running_loop().sock_connect(peer, (host, int(port)))
-        # The last of HTTP.
+        # The last connection is one of HTTP.
         answer = await asyncio.get_running_loop().sock_recv(peer, 1_000)
         assert answer.startswith(b"HTTP/1.1 503 ")
-        # Each read may want a connection to the file, and a write the log beside it.
+        # Each read may open the file, and a write also its write-ahead log.
         await client.reports.CreateBatch(rs.CreateBatchRequest(dataset_id=str(uuid.uuid4())))
         reads = (client.status.ListDatasets(s.ListDatasetsRequest()) for _ in range(20))
         assert all(len(page.datasets) == 1 for page in await asyncio.gather(*reads))
         process.terminate()
         _, log = await process.communicate()
     assert process.returncode == 0
-    assert b"gRPC and HTTP take 20 connections each instead of 5000" in log
+    assert b"gRPC and HTTP accept 20 connections each instead of 5000" in log
     assert b"Traceback" not in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_serve_says_one_line_and_ends_well_when_it_is_told_to(
+async def test_serve_prints_one_line_and_exits_with_0_on_signals(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     async with started("serve", "--db", tmp_path / "s.db", *ANY) as server:
@@ -95,9 +95,7 @@ async def test_serve_says_one_line_and_ends_well_when_it_is_told_to(
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-async def test_serve_goes_on_after_the_terminal_is_closed_if_that_was_to_be_ignored(
-    tmp_path: Path, processes: str
-) -> None:
+async def test_serve_under_nohup_survives_a_closed_terminal(tmp_path: Path, processes: str) -> None:
     serve = command("serve", "--db", tmp_path / "s.db", *ANY, "--processes", processes)
     process = await asyncio.create_subprocess_exec(
         *("nohup", *serve),
@@ -118,9 +116,7 @@ async def test_serve_goes_on_after_the_terminal_is_closed_if_that_was_to_be_igno
 
 
 @pytest.mark.parametrize("early", ["begun", "imported", "listening"])
-async def test_serve_that_is_stopped_before_it_is_ready_says_nothing_of_it(
-    tmp_path: Path, early: str
-) -> None:
+async def test_serve_stopped_before_it_is_ready_ends_quietly(tmp_path: Path, early: str) -> None:
     db = tmp_path / "s.db"
     async with started("serve", "--db", db, *ANY) as server:
         pid = server.process.pid
@@ -134,7 +130,7 @@ async def test_serve_that_is_stopped_before_it_is_ready_says_nothing_of_it(
     assert "Traceback" not in ended.err
 
 
-async def test_serve_has_both_faces_where_its_ready_line_says(tmp_path: Path) -> None:
+async def test_ready_line_has_the_grpc_and_http_addresses(tmp_path: Path) -> None:
     async with started("serve", "--db", tmp_path / "s.db", *ANY) as server:
         ready = READY.fullmatch(await server.line())
         assert ready is not None
@@ -156,19 +152,19 @@ async def test_serve_takes_its_settings_from_the_environment(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("option", "face"), [("--grpc", "gRPC"), ("--http", "HTTP")])
-async def test_serve_says_which_address_is_taken(tmp_path: Path, option: str, face: str) -> None:
+async def test_serve_names_the_address_in_use(tmp_path: Path, option: str, face: str) -> None:
     async with running(tmp_path / "s.db") as other:
         start = other.grpc if option == "--grpc" else other.http
         ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, option, start)
     assert (ended.code, ended.out) == (1, "")
     [line] = ended.err.splitlines()
     assert line.startswith(f"Error: cannot listen for {face} on {start}: ")
-    assert "(" not in line  # Python would name the address once more
+    assert "(" not in line  # Python's own message repeats the address
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("option", ["--grpc", "--http"])
-async def test_serve_leaves_no_file_behind_where_an_address_is_taken(
+async def test_serve_creates_no_file_if_an_address_is_in_use(
     tmp_path: Path, option: str, processes: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -180,7 +176,7 @@ async def test_serve_leaves_no_file_behind_where_an_address_is_taken(
     assert not list(tmp_path.iterdir())
 
 
-async def test_serve_leaves_no_file_behind_where_another_cannot_be_used(tmp_path: Path) -> None:
+async def test_serve_creates_no_file_if_a_key_file_is_missing(tmp_path: Path) -> None:
     missing = tmp_path / "missing.pem"
     for option in ("--jwt-key", "--tls-cert"):
         ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, option, missing)
@@ -188,7 +184,7 @@ async def test_serve_leaves_no_file_behind_where_another_cannot_be_used(tmp_path
         assert not list(tmp_path.iterdir())
 
 
-async def test_serve_refuses_a_file_that_is_not_its_own(tmp_path: Path) -> None:
+async def test_serve_refuses_a_foreign_file(tmp_path: Path) -> None:
     foreign, text = tmp_path / "foreign.db", tmp_path / "text.db"
     with sqlite3.connect(foreign) as connection:
         connection.execute("CREATE TABLE kept (id)")
@@ -204,19 +200,19 @@ async def test_serve_refuses_a_file_that_is_not_its_own(tmp_path: Path) -> None:
     assert foreign.read_bytes() == before
 
 
-async def test_serve_refuses_a_directory_that_is_not_there(tmp_path: Path) -> None:
+async def test_serve_refuses_a_missing_directory(tmp_path: Path) -> None:
     ended = await stagecast("serve", "--db", tmp_path / "missing" / "s.db", *ANY)
     assert ended.code == 1
     assert ended.err.startswith("Error: cannot open ")
 
 
-async def test_serve_shows_itself_to_others_if_it_is_told_to(tmp_path: Path) -> None:
+async def test_insecure_server_listens_on_public_addresses(tmp_path: Path) -> None:
     everywhere = ("--grpc", "0.0.0.0:0", "--http", "0.0.0.0:0", "--insecure")
     async with started("serve", "--db", tmp_path / "s.db", *everywhere) as server:
         assert re.match(r"stagecast ready grpc=0\.0\.0\.0:\d+ http=", await server.line())
 
 
-async def test_serve_lets_pages_of_its_origins_ask(tmp_path: Path) -> None:
+async def test_pages_of_a_cors_origin_may_read_responses(tmp_path: Path) -> None:
     page = "http://localhost:3000"
     async with (
         running(tmp_path / "s.db", "--cors-origin", page) as server,
@@ -228,7 +224,7 @@ async def test_serve_lets_pages_of_its_origins_ask(tmp_path: Path) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == page
 
 
-async def test_serve_refuses_what_is_no_origin(tmp_path: Path) -> None:
+async def test_serve_refuses_an_invalid_origin(tmp_path: Path) -> None:
     ended = await stagecast("serve", "--db", tmp_path / "s.db", *ANY, "--cors-origin", "*")
     assert ended.code == 2
     assert "'*' is not an origin such as https://app.example.com" in ended.err
@@ -249,7 +245,7 @@ async def test_serve_takes_its_limits_from_options_and_from_the_environment(
                 await client.status.WatchDatasets(s.WatchDatasetsRequest()).read()
 
 
-async def test_serve_takes_its_limits_of_waiting(tmp_path: Path, dataset_id: str) -> None:
+async def test_serve_takes_its_timeouts_from_options(tmp_path: Path, dataset_id: str) -> None:
     db, limits = tmp_path / "s.db", ("--wait-timeout", "0.05", "--watch-life", "0.5")
     async with running(db, *limits) as server, Client(server.grpc) as client:
         calls = Calls(client, dataset_id)
@@ -266,13 +262,13 @@ async def test_serve_takes_its_limits_of_waiting(tmp_path: Path, dataset_id: str
     "option",
     ["--max-watches", "--max-connections", "--slow-reader", "--wait-timeout", "--keepalive"],
 )
-async def test_serve_refuses_a_limit_that_lets_nothing_through(option: str) -> None:
+async def test_serve_refuses_a_limit_of_zero(option: str) -> None:
     ended = await stagecast("serve", *ANY, option, "0")
     assert ended.code == 2
     assert option in ended.err
 
 
-async def test_serve_has_its_rest_paths_below_a_prefix_too(tmp_path: Path) -> None:
+async def test_rest_paths_are_served_with_and_without_root_path(tmp_path: Path) -> None:
     async with (
         running(tmp_path / "s.db", "--http-root-path", "/ingestion") as server,
         httpx.AsyncClient() as http,
@@ -282,13 +278,13 @@ async def test_serve_has_its_rest_paths_below_a_prefix_too(tmp_path: Path) -> No
             assert (answer.status_code, answer.json()) == (200, {})
 
 
-async def test_serve_refuses_what_is_no_prefix(tmp_path: Path) -> None:
+async def test_serve_refuses_an_invalid_root_path(tmp_path: Path) -> None:
     ended = await stagecast("serve", "--db", tmp_path / "s.db", *ANY, "--http-root-path", "/a/")
     assert ended.code == 2
     assert "'/a/' is not a path such as /stagecast" in ended.err
 
 
-async def test_serve_minds_no_variables_of_its_libraries(tmp_path: Path) -> None:
+async def test_serve_ignores_variables_of_its_libraries(tmp_path: Path) -> None:
     odd = {"WEB_CONCURRENCY": "many", "FORWARDED_ALLOW_IPS": "?", "TZ": "nowhere", "COLUMNS": "0"}
     async with started("serve", "--db", tmp_path / "s.db", *ANY, **odd) as server:
         assert READY.fullmatch(await server.line())

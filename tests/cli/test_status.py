@@ -1,4 +1,4 @@
-"""`stagecast status` of a dataset and of a batch, for programs, for pipes and for people."""
+"""`stagecast status` of a dataset and of a batch: JSON, pipes and terminals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def create_many(client: Client, dataset_id: str, number: int) -> list[Batc
     return batches
 
 
-async def test_a_pipe_gets_the_batch_and_then_its_documents(server: App, batch: Batch) -> None:
+async def test_pipe_gets_the_batch_and_its_documents(server: App, batch: Batch) -> None:
     counted = r.Progress(completed_segments=3, total_segments=12)
     await batch.report(pb.DocumentReport(document_id="a", stage=r.STAGE_INDEXING, progress=counted))
     await batch.fail("b")
@@ -51,7 +51,7 @@ async def test_a_pipe_gets_the_batch_and_then_its_documents(server: App, batch: 
     assert b[7] == r"PARSE_ERROR: Page 3\nis no text."
 
 
-async def test_a_batch_that_is_not_sealed_says_so(
+async def test_unsealed_batch_says_that_documents_may_follow(
     server: App, client: Client, dataset_id: str
 ) -> None:
     batch = Batch(client, dataset_id)
@@ -61,7 +61,7 @@ async def test_a_batch_that_is_not_sealed_says_so(
     assert "no documents; more documents may follow" in await screen_of(server, *batch.name)
 
 
-async def test_a_pipe_gets_the_dataset_and_then_its_batches_newest_first(
+async def test_pipe_gets_the_dataset_and_its_batches_newest_first(
     server: App, client: Client, dataset_id: str
 ) -> None:
     first, *_ = await create_many(client, dataset_id, 3)
@@ -76,9 +76,7 @@ async def test_a_pipe_gets_the_dataset_and_then_its_batches_newest_first(
     ]
 
 
-async def test_json_is_a_line_for_the_whole_and_one_for_each_part(
-    server: App, batch: Batch
-) -> None:
+async def test_json_has_one_line_for_the_whole_and_one_per_part(server: App, batch: Batch) -> None:
     dataset_id, batch_id = batch.name
     variables = {"STAGECAST_GRPC": server.grpc_address}
     ended = await stagecast("status", dataset_id, "--json", **variables)
@@ -92,7 +90,7 @@ async def test_json_is_a_line_for_the_whole_and_one_for_each_part(
 
 
 @pytest.mark.slow
-async def test_a_pipe_gets_thousands_of_documents_and_a_terminal_one_screen(
+async def test_pipe_gets_thousands_of_documents_and_a_terminal_one_screen(
     server: App, client: Client, dataset_id: str
 ) -> None:
     names = [f"corpus/document-{n:04}.txt" for n in range(2_500)]
@@ -110,10 +108,10 @@ async def test_a_pipe_gets_thousands_of_documents_and_a_terminal_one_screen(
     assert f"{names[2_000]}: PARSE_ERROR: Page 3 is no text." in screen
     rows = [line for line in screen if "  running " in line or "  failed " in line]
     hidden = len(names) - len(rows) + 1  # the first line is the batch's
-    assert f"… and {hidden} more; in a pipe (| less) all are listed" in screen
+    assert f"… and {hidden} more; use a pipe (| less) to list all" in screen
 
 
-async def test_a_terminal_shows_open_batches_however_old(
+async def test_terminal_shows_open_batches_however_old(
     server: App, client: Client, dataset_id: str
 ) -> None:
     old, *others = await create_many(client, dataset_id, 40)
@@ -128,7 +126,7 @@ async def test_a_terminal_shows_open_batches_however_old(
 
 
 @pytest.mark.slow
-async def test_a_terminal_shows_the_end_of_long_names(
+async def test_terminal_shows_the_end_of_long_names(
     server: App, client: Client, dataset_id: str
 ) -> None:
     paths = [f"https://files.example.org/{'reports/' * 20}q{n}/final.pdf" for n in range(3)]
@@ -144,9 +142,7 @@ async def test_a_terminal_shows_the_end_of_long_names(
 
 
 @pytest.mark.slow
-async def test_texts_from_elsewhere_move_neither_cursor_nor_fields(
-    server: App, batch: Batch
-) -> None:
+async def test_control_characters_in_texts_are_escaped(server: App, batch: Batch) -> None:
     error = r.DocumentError(reason="PARSE_ERROR", message="one\ttwo\r\n\x1b[2Jthree\x07")
     await batch.report(pb.DocumentReport(document_id="a", error=error))
     _, a, _ = await fields_of(server, *batch.name)
@@ -156,7 +152,7 @@ async def test_texts_from_elsewhere_move_neither_cursor_nor_fields(
 
 
 @pytest.mark.slow
-async def test_status_says_what_is_not_there(server: App, batch: Batch) -> None:
+async def test_status_reports_an_unknown_dataset_or_batch(server: App, batch: Batch) -> None:
     missing = "00000000-0000-4000-8000-000000000000"
     for names, why in [
         ((missing,), f"no dataset '{missing}' (DATASET_NOT_FOUND)"),

@@ -1,4 +1,4 @@
-"""Every command ends alike when its output fails, and no key is made that nobody has seen."""
+"""Commands whose output fails end in the same way, and no unseen key is created."""
 
 from __future__ import annotations
 
@@ -26,11 +26,19 @@ from tests.process import environment, free_address, running
 
 FULL = "Error: cannot write to stdout: No space left on device\n"
 OFFLINE = ["--help", "--version", "keys list", "keys create", "check", "backup", "demo"]
-ASKING = ["status", "batches", "history", "watch", "watch --json", "status --json", "pause"]
+CLIENT_COMMANDS = [
+    "status",
+    "batches",
+    "history",
+    "watch",
+    "watch --json",
+    "status --json",
+    "pause",
+]
 
 
 def words(requested: str, tmp_path: Path, *names: str) -> list[str]:
-    """Return the whole of a command, with what it needs behind."""
+    """Return a command with its arguments."""
     name, *options = requested.split()
     if name in ("keys", "check"):
         return [name, *options, "--db", str(tmp_path / "k.db")]
@@ -42,7 +50,7 @@ def words(requested: str, tmp_path: Path, *names: str) -> list[str]:
 async def ended_with(
     arguments: list[str], stdout: int | None, *, redirection: str = "", **variables: str
 ) -> tuple[int, str]:
-    """Run a command on a stdout, or with shell redirections; return its exit code and stderr."""
+    """Run a command with a stdout or shell redirections; return its exit code and stderr."""
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", f'exec "$@" {redirection}', "bash", *command(*arguments)),
         stdin=asyncio.subprocess.DEVNULL,
@@ -67,7 +75,7 @@ def full_disk() -> Iterator[int]:
 
 @contextlib.contextmanager
 def full_pipe() -> Iterator[tuple[int, int]]:
-    """Give both ends of a pipe that takes nothing more until it is read."""
+    """Give both ends of a pipe that is full."""
     reader, writer = os.pipe()
     try:
         os.set_blocking(writer, False)
@@ -91,7 +99,7 @@ async def keys_db(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("requested", OFFLINE)
-async def test_a_full_disk_is_told_in_one_line(
+async def test_full_disk_is_reported_in_one_line(
     tmp_path: Path, keys_db: Path, requested: str
 ) -> None:
     with full_disk() as stdout:
@@ -101,8 +109,8 @@ async def test_a_full_disk_is_told_in_one_line(
     assert not list(tmp_path.glob("stagecast-demo-*"))
 
 
-@pytest.mark.parametrize("requested", ASKING)
-async def test_a_full_disk_is_told_in_one_line_by_what_asks_a_server(
+@pytest.mark.parametrize("requested", CLIENT_COMMANDS)
+async def test_full_disk_is_reported_in_one_line_by_client_commands(
     server: App, batch: Batch, tmp_path: Path, requested: str
 ) -> None:
     arguments = words(requested, tmp_path, *batch.name)
@@ -112,7 +120,7 @@ async def test_a_full_disk_is_told_in_one_line_by_what_asks_a_server(
 
 
 @pytest.mark.parametrize("requested", ["--help", "keys list", "demo"])
-async def test_a_reader_that_has_gone_is_not_told_of(
+async def test_closed_pipe_ends_a_command_without_a_message(
     tmp_path: Path, keys_db: Path, requested: str
 ) -> None:
     reader, writer = os.pipe()
@@ -125,7 +133,7 @@ async def test_a_reader_that_has_gone_is_not_told_of(
 
 
 @pytest.mark.parametrize("requested", ["watch", "watch --follow"])
-async def test_a_watch_without_news_ends_when_its_reader_has_gone(
+async def test_idle_watch_ends_when_its_reader_closes_the_pipe(
     server: App, batch: Batch, tmp_path: Path, requested: str
 ) -> None:
     reader, writer = os.pipe()
@@ -143,22 +151,18 @@ async def test_a_watch_without_news_ends_when_its_reader_has_gone(
 
 
 @pytest.mark.parametrize("requested", ["--version", "keys list"])
-async def test_a_stdout_that_is_closed_fails_as_well(
-    tmp_path: Path, keys_db: Path, requested: str
-) -> None:
+async def test_closed_stdout_is_an_error(tmp_path: Path, keys_db: Path, requested: str) -> None:
     reported = await ended_with(words(requested, tmp_path), None, redirection=">&-")
     assert reported == (74, "Error: cannot write to stdout: Bad file descriptor\n")
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "<&- >&- 2>&-"])
-async def test_a_stderr_that_fails_decides_over_nothing(redirection: str) -> None:
+async def test_failing_stderr_does_not_change_the_exit_code(redirection: str) -> None:
     code, _ = await ended_with(["status"], asyncio.subprocess.DEVNULL, redirection=redirection)
     assert code == 2
 
 
-async def test_a_terminal_that_has_gone_ends_a_live_table_at_once(
-    server: App, batch: Batch
-) -> None:
+async def test_closed_terminal_ends_a_live_table_at_once(server: App, batch: Batch) -> None:
     leader, follower = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *command("watch", *batch.name, "--grpc", server.grpc_address),
@@ -172,13 +176,13 @@ async def test_a_terminal_that_has_gone_ends_a_live_table_at_once(
     async with asyncio.timeout(60):
         while b"2 pending" not in shown:
             shown += await asyncio.to_thread(os.read, leader, 65_536)
-        os.close(leader)  # nothing happens in the batch: it is the next picture that fails
+        os.close(leader)  # the batch does not change: painting the next picture fails
         _, err = await process.communicate()
     assert process.returncode == 74
     assert err.decode() == "Error: cannot write to stdout: Input/output error\n"
 
 
-async def test_a_live_table_has_a_screen_of_its_own_and_leaves_the_last_picture(
+async def test_live_table_uses_the_alternate_screen_and_leaves_its_last_picture(
     server: App, batch: Batch
 ) -> None:
     async with on_terminal("watch", *batch.name, "--grpc", server.grpc_address) as terminal:
@@ -193,7 +197,7 @@ async def test_a_live_table_has_a_screen_of_its_own_and_leaves_the_last_picture(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-async def test_no_file_of_a_server_gets_the_number_of_a_closed_descriptor(tmp_path: Path) -> None:
+async def test_numbers_of_closed_standard_descriptors_are_not_reused(tmp_path: Path) -> None:
     address = free_address()
     arguments = ("serve", "--db", tmp_path / "s.db", "--grpc", address, "--http", "127.0.0.1:0")
     process = await asyncio.create_subprocess_exec(
@@ -227,8 +231,8 @@ async def _serving(address: str) -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize("why", ["No space left on device", "nobody reads stdout"])
-async def test_a_server_whose_ready_line_cannot_be_written_serves_and_says_so(
+@pytest.mark.parametrize("why", ["No space left on device", "stdout is not read"])
+async def test_server_runs_and_warns_if_its_ready_line_cannot_be_written(
     tmp_path: Path, processes: str, why: str
 ) -> None:
     if processes != "1" and sys.platform != "linux":
@@ -262,7 +266,7 @@ async def test_a_server_whose_ready_line_cannot_be_written_serves_and_says_so(
 async def serving_unread(
     tmp_path: Path, *options: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a server with a stderr that takes nothing, and that nobody reads."""
+    """Run a server with a full stderr that is not read."""
     with full_pipe() as (_, unread):
         process = await asyncio.create_subprocess_exec(
             *command("serve", "--db", tmp_path / "s.db", *options),
@@ -280,7 +284,7 @@ async def serving_unread(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
-async def test_a_log_that_nobody_reads_stops_neither_serving_nor_the_end(
+async def test_unread_log_blocks_neither_serving_nor_shutdown(
     tmp_path: Path, processes: str
 ) -> None:
     if processes != "1" and sys.platform != "linux":
@@ -291,7 +295,7 @@ async def test_a_log_that_nobody_reads_stops_neither_serving_nor_the_end(
         assert server.stdout is not None
         async with asyncio.timeout(60):
             assert await server.stdout.readline()
-        # The first key is logged by every process; garbage may be as well.
+        # Every process logs the first key, and may log garbage.
         assert (await stagecast("keys", "create", "--db", tmp_path / "s.db")).code == 0
         for _ in range(20):
             host, port = http.split(":")
@@ -300,7 +304,7 @@ async def test_a_log_that_nobody_reads_stops_neither_serving_nor_the_end(
             await reader.read()
             writer.close()
         ended = await stagecast("batches", "--grpc", grpc)
-        assert "wants a key" in ended.err
+        assert "requires a key" in ended.err
         server.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
             assert await server.wait() == 0
@@ -308,7 +312,7 @@ async def test_a_log_that_nobody_reads_stops_neither_serving_nor_the_end(
 
 @contextlib.contextmanager
 def stopped_terminal() -> Iterator[tuple[int, int]]:
-    """Give both ends of a terminal that takes nothing more, as after Ctrl-S."""
+    """Give both ends of a terminal whose output is stopped, as by Ctrl-S."""
     leader, follower = pty.openpty()
     try:
         termios.tcflow(follower, termios.TCOOFF)
@@ -319,7 +323,7 @@ def stopped_terminal() -> Iterator[tuple[int, int]]:
 
 
 def sleeps(process: asyncio.subprocess.Process) -> bool:
-    """Tell whether a process waits in `select` or a write, as one does that is not read."""
+    """Return whether a process is blocked in `select` or a write."""
     where = Path(f"/proc/{process.pid}/wchan").read_text()
     return where.startswith(("poll_schedule", "pipe_write", "n_tty"))
 
@@ -329,7 +333,7 @@ def sleeps(process: asyncio.subprocess.Process) -> bool:
 @pytest.mark.parametrize("stdout", [full_pipe, stopped_terminal])
 @pytest.mark.parametrize("requested", ["keys create", "check", "batches", "status", "watch"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-async def test_a_command_whose_stdout_is_not_read_ends_at_the_first_signal(
+async def test_command_with_unread_stdout_ends_at_the_first_signal(
     server: App,
     batch: Batch,
     keys_db: Path,
@@ -360,7 +364,7 @@ async def test_a_command_whose_stdout_is_not_read_ends_at_the_first_signal(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("requested", ["status", "keys create", "serve"])
-async def test_a_stderr_that_nobody_reads_is_not_waited_for(
+async def test_unread_stderr_does_not_block_a_command(
     server: App, tmp_path: Path, requested: str
 ) -> None:
     arguments = {
@@ -388,7 +392,7 @@ async def test_a_stderr_that_nobody_reads_is_not_waited_for(
 
 
 @pytest.mark.slow
-async def test_a_key_that_cannot_be_printed_is_not_made(tmp_path: Path) -> None:
+async def test_key_that_cannot_be_printed_is_not_created(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     async with running(db) as server:
         with full_disk() as stdout:
@@ -400,7 +404,7 @@ async def test_a_key_that_cannot_be_printed_is_not_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_key_that_was_printed_and_cannot_be_made_is_told_of(tmp_path: Path) -> None:
+async def test_printed_key_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     first = await stagecast("keys", "create", "--db", db)
     with full_pipe() as (reader, writer):
@@ -413,7 +417,7 @@ async def test_a_key_that_was_printed_and_cannot_be_made_is_told_of(tmp_path: Pa
         os.close(writer)
         assert process.stderr is not None
         async with asyncio.timeout(60):
-            assert b"It is shown this once:" in await process.stderr.readline()
+            assert b"It is shown only once:" in await process.stderr.readline()
         with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             async with asyncio.timeout(60):
@@ -424,7 +428,7 @@ async def test_a_key_that_was_printed_and_cannot_be_made_is_told_of(tmp_path: Pa
                 await process.wait()
     assert printed.lstrip(b"x").startswith(b"stagecast_")
     assert process.returncode == 1
-    assert err.startswith("Error: the key was not made: ")
+    assert err.startswith("Error: the key was not created: ")
     listed = await stagecast("keys", "list", "--db", db)
     assert [line.split("\t")[1] for line in listed.out.splitlines()] == [first.out[:18]]
 
@@ -437,7 +441,7 @@ async def test_a_key_that_was_printed_and_cannot_be_made_is_told_of(tmp_path: Pa
         ("ascii", [r"\u5831\u544a\u3000\u66f8", r"caf\u00e9", r"caf\\u00e9", r"caf\\xe9"]),
     ],
 )
-async def test_what_stdout_cannot_encode_is_escaped_and_no_two_ids_look_alike(
+async def test_unencodable_characters_in_ids_are_escaped_unambiguously(
     server: App, client: Client, dataset_id: str, encoding: str, ids: list[str]
 ) -> None:
     batch = Batch(client, dataset_id)
@@ -451,8 +455,8 @@ async def test_what_stdout_cannot_encode_is_escaped_and_no_two_ids_look_alike(
     assert [line.split("\t")[0] for line in lines[1:]] == ids
 
 
-async def told_on_stderr(encoding: str, *arguments: str | Path) -> str:
-    """Return what a command that fails tells, on a terminal of an encoding."""
+async def stderr_of_failure(encoding: str, *arguments: str | Path) -> str:
+    """Return the stderr of a command that fails, in an encoding."""
     process = await asyncio.create_subprocess_exec(
         *command(*arguments),
         stderr=asyncio.subprocess.PIPE,
@@ -465,11 +469,11 @@ async def told_on_stderr(encoding: str, *arguments: str | Path) -> str:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
-async def test_command_in_an_error_can_be_typed_whatever_stderr_can_encode(
+async def test_command_in_an_error_can_be_copied_in_any_encoding(
     tmp_path: Path, encoding: str
 ) -> None:
     db = tmp_path / "é € '.db"
-    reported = await told_on_stderr(encoding, "serve", "--db", db, "--grpc", "0.0.0.0:0")
+    reported = await stderr_of_failure(encoding, "serve", "--db", db, "--grpc", "0.0.0.0:0")
     typed = re.search("keys create --db (.*)', or use --jwt-key", reported)
     assert typed is not None, reported
     echo = await asyncio.create_subprocess_exec(
@@ -482,12 +486,12 @@ async def test_command_in_an_error_can_be_typed_whatever_stderr_can_encode(
     ("encoding", "name"),
     [("utf-8", "é €.db"), ("latin-1", r"é \u20ac.db"), ("ascii", r"\u00e9 \u20ac.db")],
 )
-async def test_what_stderr_cannot_encode_is_escaped(
+async def test_unencodable_characters_on_stderr_are_escaped(
     tmp_path: Path, encoding: str, name: str
 ) -> None:
     db = tmp_path / "é €.db"
     db.write_bytes(b"x" * 10_000)
     serve = ("serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
     for arguments in (("check",), serve):
-        reported = await told_on_stderr(encoding, *arguments, "--db", db)
+        reported = await stderr_of_failure(encoding, *arguments, "--db", db)
         assert reported.startswith(f"Error: cannot use {tmp_path}/{name}: ")

@@ -1,4 +1,4 @@
-"""`stagecast watch` for programs, for pipes and for people, and how it ends."""
+"""`stagecast watch`: JSON, pipes, terminals, and its end."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.cli.command import Running, on_terminal, stagecast, started
 from tests.process import ServerProcess, free_address
 from tests.validator import WatchRecord
 
-LOST = "the connection to the server is lost; trying again\n"
+LOST = "connection to the server lost; reconnecting\n"
 
 
 async def read(watch: Running, record: WatchRecord) -> None:
     record.receive(Parse(await watch.line(), s.WatchBatchResponse()))
 
 
-async def test_json_of_a_batch_that_has_ended_is_its_snapshot(server: App, batch: Batch) -> None:
+async def test_json_of_an_ended_batch_is_its_snapshot(server: App, batch: Batch) -> None:
     await batch.succeed("a", "b")
     ended = await stagecast("watch", *batch.name, "--grpc", server.grpc_address, "--json")
     assert (ended.code, ended.err) == (0, "")
@@ -40,7 +40,7 @@ async def test_json_of_a_batch_that_has_ended_is_its_snapshot(server: App, batch
     assert reported["resume_token"]
 
 
-async def test_json_tells_each_message_when_it_comes(server: App, batch: Batch) -> None:
+async def test_json_prints_each_message_at_once(server: App, batch: Batch) -> None:
     record = WatchRecord()
     watching = started("watch", *batch.name, "--json", STAGECAST_GRPC=server.grpc_address)
     async with watching as watch:
@@ -60,7 +60,7 @@ async def test_json_tells_each_message_when_it_comes(server: App, batch: Batch) 
 
 
 @pytest.mark.slow
-async def test_json_goes_on_without_gap_after_the_server_was_killed(
+async def test_json_resumes_without_gap_after_a_server_kill(
     dataset_id: str, tmp_path: Path
 ) -> None:
     address, db, record = free_address(), tmp_path / "stagecast.db", WatchRecord()
@@ -89,7 +89,7 @@ async def test_json_goes_on_without_gap_after_the_server_was_killed(
     assert sorted(record.transitions) == [5, 6]
 
 
-async def test_follow_goes_on_after_the_end(server: App, batch: Batch, client: Client) -> None:
+async def test_follow_continues_after_the_end(server: App, batch: Batch, client: Client) -> None:
     await batch.succeed("a", "b")
     record = WatchRecord()
     options = ("--grpc", server.grpc_address, "--json", "--follow")
@@ -107,7 +107,7 @@ async def test_follow_goes_on_after_the_end(server: App, batch: Batch, client: C
     assert (ended.code, ended.err) == (130, "")
 
 
-async def test_a_pipe_gets_plain_lines(server: App, batch: Batch) -> None:
+async def test_pipe_gets_plain_lines(server: App, batch: Batch) -> None:
     async with started("watch", *batch.name, "--grpc", server.grpc_address) as watch:
         assert await watch.line() == "snapshot (initial) at revision 4\n"
         assert (await watch.line()).split() == ["2", "pending", "waiting", "a"]
@@ -123,7 +123,7 @@ async def test_a_pipe_gets_plain_lines(server: App, batch: Batch) -> None:
     assert (ended.code, ended.err) == (1, "")
 
 
-async def test_a_terminal_gets_a_live_table(server: App, batch: Batch) -> None:
+async def test_terminal_gets_a_live_table(server: App, batch: Batch) -> None:
     async with on_terminal("watch", *batch.name, "--grpc", server.grpc_address) as terminal:
         await terminal.wait_for("2 pending")
         await batch.succeed("a")
@@ -143,31 +143,31 @@ async def test_interrupt_ends_a_live_table_quietly(server: App, batch: Batch) ->
     assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l"), "no cursor"
 
 
-async def test_watch_says_that_there_is_no_server(dataset_id: str) -> None:
+async def test_watch_reports_an_unreachable_server(dataset_id: str) -> None:
     address = free_address()
     ended = await stagecast("watch", dataset_id, "x", "--grpc", address)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"Error: cannot reach {address}\n"
 
 
-async def test_watch_says_that_it_was_given_the_port_of_http(server: App, dataset_id: str) -> None:
+async def test_watch_reports_the_http_port_as_grpc_address(server: App, dataset_id: str) -> None:
     ended = await stagecast("watch", dataset_id, "x", "--grpc", server.http_address)
     assert (ended.code, ended.out) == (2, "")
     assert "does not speak gRPC; is it the server's HTTP port?" in ended.err
 
 
-async def test_watch_says_that_there_is_no_such_host(dataset_id: str) -> None:
+async def test_watch_reports_an_unknown_host(dataset_id: str) -> None:
     ended = await stagecast("watch", dataset_id, "x", "--grpc", "nowhere.invalid:1")
     assert ended.err == "Error: cannot reach nowhere.invalid:1: there is no such host\n"
 
 
-async def test_watch_says_that_there_is_no_such_batch(server: App, dataset_id: str) -> None:
+async def test_watch_reports_an_unknown_batch(server: App, dataset_id: str) -> None:
     ended = await stagecast("watch", dataset_id, "x", "--grpc", server.grpc_address, "--json")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"Error: no batch 'x' in dataset '{dataset_id}' (BATCH_NOT_FOUND)\n"
 
 
-async def test_watch_says_what_is_wrong_with_an_id(server: App, batch: Batch) -> None:
+async def test_watch_reports_an_invalid_id(server: App, batch: Batch) -> None:
     ended = await stagecast("watch", "bad", batch.name[1], "--grpc", server.grpc_address)
     assert (ended.code, ended.out) == (2, "")
     [line] = ended.err.splitlines()
@@ -176,7 +176,7 @@ async def test_watch_says_what_is_wrong_with_an_id(server: App, batch: Batch) ->
 
 
 @pytest.mark.parametrize("address", ["", "here", "here:", ":50051", "here:99999"])
-def test_watch_refuses_what_is_no_address(dataset_id: str, address: str) -> None:
+def test_watch_refuses_an_invalid_address(dataset_id: str, address: str) -> None:
     result = CliRunner().invoke(main, ["watch", dataset_id, "x", "--grpc", address])
     assert result.exit_code == 2
     assert f"{address!r} is not HOST:PORT" in result.output

@@ -1,1 +1,1 @@
-"""Tests of what a process stands on."""
+"""Tests of the runtime of a process."""

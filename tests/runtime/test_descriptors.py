@@ -1,4 +1,4 @@
-"""Commands where few files may be open: they work, or say in one line what is missing."""
+"""Commands with a low limit of open files work, or report it in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def limited(limit: str, *arguments: str | Path) -> Ended:
 
 @pytest.mark.parametrize("arguments", [("batches",), ("keys", "create", "--name", "a")])
 @pytest.mark.parametrize("number", [8, 13, 31])  # grpc aborts with 13
-async def test_command_that_may_open_too_few_files_says_so_in_one_line(
+async def test_too_low_limit_of_open_files_is_reported_in_one_line(
     tmp_path: Path, arguments: tuple[str, ...], number: int
 ) -> None:
     db = ("--db", tmp_path / "s.db") if arguments[0] == "keys" else ()
@@ -30,13 +30,13 @@ async def test_command_that_may_open_too_few_files_says_so_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-async def test_command_needs_no_more_files_than_it_says(tmp_path: Path) -> None:
+async def test_command_runs_with_the_required_limit_of_files(tmp_path: Path) -> None:
     made = await limited("-n 32", "keys", "create", "--name", "a", "--db", tmp_path / "s.db")
     assert made.code == 0, made.err
 
 
 @pytest.mark.parametrize("number", [16, 64, 99])
-async def test_demo_that_may_open_too_few_files_says_so_in_one_line(number: int) -> None:
+async def test_demo_reports_too_low_limit_of_open_files_in_one_line(number: int) -> None:
     ended = await limited(f"-n {number}", "demo")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
@@ -46,7 +46,7 @@ async def test_demo_that_may_open_too_few_files_says_so_in_one_line(number: int)
 
 
 @pytest.mark.parametrize("limit", ["-n 100", "-Sn 20"])
-async def test_demo_of_many_large_texts_needs_no_more_files_than_it_says(
+async def test_demo_of_many_large_texts_runs_with_the_required_limit(
     tmp_path: Path, limit: str
 ) -> None:
     for number in range(40):

@@ -1,4 +1,4 @@
-"""The log never blocks, has a bound for whatever strangers send, and nobody can forge a record."""
+"""The log never blocks, is bounded whatever clients send, and cannot be forged."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Seconds:
         return self.now
 
 
-def test_records_of_one_kind_come_in_a_burst_and_then_now_and_then_with_their_number() -> None:
+def test_similar_records_are_rate_limited_and_counted() -> None:
     clock = Seconds()
     limit = logs.RateLimit(clock)
     admitted = [limit.admit(record("%s asked", n)) for n in range(1_000)]
-    assert [left_out for left_out in admitted if left_out is not None] == [0] * logs._BURST
-    clock.now = logs._EVERY_S
+    assert [suppressed for suppressed in admitted if suppressed is not None] == [0] * logs._BURST
+    clock.now = logs._INTERVAL_S
     assert limit.admit(record("%s asked", "x")) == 1_000 - logs._BURST
     assert limit.admit(record("%s asked", "x")) is None
-    clock.now = 1_000 * logs._EVERY_S
+    clock.now = 1_000 * logs._INTERVAL_S
     assert limit.admit(record("%s asked", "x")) == 1
 
 
@@ -52,7 +52,7 @@ def test_records_of_one_kind_come_in_a_burst_and_then_now_and_then_with_their_nu
     [{"message": "other %s"}, {"name": "b"}, {"level": logging.ERROR}],
     ids=["template", "logger", "level"],
 )
-def test_records_of_other_kinds_are_let_through(other: dict[str, Any]) -> None:
+def test_records_of_other_kinds_are_admitted(other: dict[str, Any]) -> None:
     limit = logs.RateLimit(Seconds())
     for n in range(100):
         limit.admit(record("%s asked", n))
@@ -60,21 +60,21 @@ def test_records_of_other_kinds_are_let_through(other: dict[str, Any]) -> None:
     assert limit.admit(record(message, 1, **other)) == 0
 
 
-def test_a_message_that_is_no_template_counts_by_where_it_is_logged() -> None:
+def test_message_without_template_is_limited_by_source_line() -> None:
     limit = logs.RateLimit(Seconds())
     admitted = [limit.admit(record(f"<object at {n:#x}>")) for n in range(100)]
     assert admitted.count(None) == 100 - logs._BURST
     assert limit.admit(record("elsewhere", line=2)) == 0
 
 
-def test_the_kinds_that_are_known_have_a_bound() -> None:
+def test_number_of_known_kinds_is_bounded() -> None:
     limit = logs.RateLimit(Seconds())
     for n in range(3 * logs._MAX_KINDS):
         limit.admit(record(f"template {n} %s", 1))
     assert len(limit._kinds) <= logs._MAX_KINDS
 
 
-def test_no_text_can_pass_for_a_record() -> None:
+def test_no_text_can_forge_a_record() -> None:
     forged = "x\n2026-11-29 01:00:00,000 ERROR forged: \x1b[2J\u202e"
     try:
         raise ValueError(forged)
@@ -90,7 +90,7 @@ def test_no_text_can_pass_for_a_record() -> None:
     ]
 
 
-def test_a_record_has_a_longest_length() -> None:
+def test_length_of_a_record_is_bounded() -> None:
     try:
         raise ValueError("y" * 10_000_000)
     except ValueError:
@@ -113,7 +113,7 @@ def pipe() -> Iterator[tuple[int, int]]:
                 os.close(end)
 
 
-async def test_what_nobody_reads_is_counted_and_the_rest_is_whole() -> None:
+async def test_dropped_records_are_counted_and_the_rest_is_complete() -> None:
     with pipe() as (reader, descriptor):
         writer = logs._Writer(descriptor)
         for n in range(3 * logs._MAX_QUEUED):  # a pipe has room for some of them
@@ -135,7 +135,7 @@ async def test_what_nobody_reads_is_counted_and_the_rest_is_whole() -> None:
     assert sum(reported) + len(numbers) == 3 * logs._MAX_QUEUED
 
 
-def test_a_log_that_nobody_reads_holds_up_the_end_for_a_moment_only() -> None:
+def test_unread_log_delays_the_exit_only_briefly() -> None:
     with pipe() as (_, descriptor):
         writer = logs._Writer(descriptor)
         writer.put(b"x" * 1_000_000)
@@ -143,7 +143,7 @@ def test_a_log_that_nobody_reads_holds_up_the_end_for_a_moment_only() -> None:
         assert writer._thread.is_alive()
 
 
-async def test_a_log_that_cannot_be_written_is_tried_again() -> None:
+async def test_log_continues_after_a_failed_write() -> None:
     with pipe() as (reader, descriptor):
         writer = logs._Writer(descriptor)
         full = os.open("/dev/full", os.O_WRONLY)
@@ -170,7 +170,7 @@ async def test_a_log_that_cannot_be_written_is_tried_again() -> None:
         ("ascii", r"\u00e9 \\u20ac \u20ac"),
     ],
 )
-def test_what_the_encoding_of_stderr_lacks_is_escaped_and_no_two_look_alike(
+def test_unencodable_characters_in_logs_are_escaped_unambiguously(
     encoding: str, shown: str
 ) -> None:
     assert formatted(record("%s", r"é \u20ac €"), encoding) == [f"INFO a: {shown}"]

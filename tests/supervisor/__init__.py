@@ -1,1 +1,1 @@
-"""Tests of several server processes."""
+"""Tests of several server processes and their supervisor."""

@@ -1,4 +1,4 @@
-"""`stagecast serve --processes`: several servers on one file and port, whatever dies among them."""
+"""`stagecast serve --processes`: several servers on one file and port, some of which die."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.process import environment, free_address, running
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline, check_all
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs SO_REUSEPORT")
 
 TIMEOUT_S = 240
 
@@ -42,7 +42,7 @@ class Service(Running):
     """A running `stagecast serve --processes N`, in a process group of its own.
 
     Attributes:
-        log: the lines that were read of its stderr so far.
+        log: the lines of its stderr that were read so far.
         grpc, http: its addresses, once it is ready.
     """
 
@@ -54,7 +54,7 @@ class Service(Running):
         self.log: list[str] = []
 
     async def logged(self, pattern: str) -> re.Match[str]:
-        """Read its log up to the next line that has a pattern."""
+        """Read its log up to the next line that matches a pattern."""
         assert self.process.stderr is not None
         async with asyncio.timeout(TIMEOUT_S):
             while line := (await self.process.stderr.readline()).decode():
@@ -75,7 +75,7 @@ class Service(Running):
         return [await self.next_ready() for _ in range(processes)]
 
     async def starting(self, *others: int) -> list[int]:
-        """Wait until a process is about to start beside others; return the ids of all that are."""
+        """Wait until a process apart from `others` is starting; return the ids of all such."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         async with asyncio.timeout(TIMEOUT_S):
             while True:
@@ -84,17 +84,17 @@ class Service(Running):
                     return starting
                 await asyncio.sleep(0)
 
-    async def end(self) -> tuple[int, str]:  # type: ignore[override]  # what a service says is its log
+    async def end(self) -> tuple[int, str]:  # type: ignore[override]  # the output of a service is its log
         """Wait for the end of all its processes; return the exit code and the whole log."""
         ended = await super().end()
         return ended.code, "".join(self.log) + ended.err
 
 
 def _is_server(process: int) -> bool:
-    """Tell whether a child has become a server: until it has, the supervisor waits for it."""
+    """Return whether a child has been started as a server, and not only forked."""
     try:
         return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:  # it is gone again
+    except OSError:  # it has ended
         return False
 
 
@@ -102,9 +102,9 @@ def _is_server(process: int) -> bool:
 async def serving(
     db: Path, *, processes: int = 3, config: Config | None = None
 ) -> AsyncIterator[Service]:
-    """Run a service for as long as the block; whatever happens in it, nothing is left.
+    """Run a service for as long as the block, and kill all that is left of it.
 
-    With a `config`, what no option of the command says may be set.
+    A `config` can set what the command has no options for.
     """
     requested = command("serve", "--db", db, *ANY, "--processes", str(processes))
     process = await asyncio.create_subprocess_exec(
@@ -138,7 +138,7 @@ def supervised(config: Config, processes: int) -> list[str]:
     return [sys.executable, "-W", "error", "-c", program]
 
 
-# What a client of each face says first, and is answered.
+# The first bytes of a client, to which each protocol responds.
 HELLO = {
     "grpc": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)),
     "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -146,7 +146,7 @@ HELLO = {
 
 
 def connect(service: Service, face: str) -> socket.socket:
-    """Return a connection on which a face has answered."""
+    """Return a connection on which a server has responded."""
     address = split_address(getattr(service, face))
     connection = socket.create_connection(address, timeout=TIMEOUT_S)
     connection.sendall(HELLO[face])
@@ -156,7 +156,7 @@ def connect(service: Service, face: str) -> socket.socket:
 
 
 def is_broken(connection: socket.socket) -> bool:
-    """Tell whether the other side is gone."""
+    """Return whether the other side is gone."""
     try:
         while connection.recv(65_536):
             pass
@@ -168,7 +168,7 @@ def is_broken(connection: socket.socket) -> bool:
 
 
 @pytest.mark.slow
-async def test_connections_are_spread_over_processes_and_what_dies_is_replaced(
+async def test_connections_are_spread_and_dead_processes_replaced(
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path / "s.db") as service:
@@ -185,7 +185,7 @@ async def test_connections_are_spread_over_processes_and_what_dies_is_replaced(
                     connections[face] = [c for c in whole if not is_broken(c)]
                     assert 0 < len(connections[face]) < len(whole)
                 await service.next_ready()
-        # Told to stop by somebody else, it drains, and is replaced as well.
+        # A process that gets SIGTERM from outside drains, and is replaced as well.
         os.kill(processes[2], signal.SIGTERM)
         await service.logged(f"process {processes[2]} ended with exit code 0; starting another")
         await service.next_ready()
@@ -196,7 +196,7 @@ async def test_connections_are_spread_over_processes_and_what_dies_is_replaced(
 
 
 @pytest.mark.slow
-async def test_clients_go_on_whichever_process_dies(tmp_path: Path, dataset_id: str) -> None:
+async def test_clients_continue_whichever_process_dies(tmp_path: Path, dataset_id: str) -> None:
     async with serving(tmp_path / "s.db") as service:
         processes = await service.ready(3)
         async with Client(service.grpc) as client, contextlib.AsyncExitStack() as stack:
@@ -219,7 +219,7 @@ async def test_clients_go_on_whichever_process_dies(tmp_path: Path, dataset_id: 
 
 @contextlib.asynccontextmanager
 async def client_apart(address: str) -> AsyncIterator[Client]:
-    """Give a client with a connection of its own: those of one program share one."""
+    """Give a client with a separate connection: by default, those of one process share one."""
     options = (("grpc.use_local_subchannel_pool", 1),)
     async with Client(address) as client, aio.insecure_channel(address, options) as channel:
         client.status = StatusServiceStub(channel)
@@ -233,9 +233,7 @@ async def watch(client: Client, pipeline: Pipeline, record: WatchRecord) -> None
 
 
 @pytest.mark.slow
-async def test_sigterm_drains_all_processes_however_often_it_comes(
-    tmp_path: Path, dataset_id: str
-) -> None:
+async def test_repeated_sigterm_drains_all_processes(tmp_path: Path, dataset_id: str) -> None:
     async with serving(tmp_path / "s.db") as service:
         await service.ready(3)
         async with Client(service.grpc) as client, contextlib.AsyncExitStack() as stack:
@@ -248,7 +246,7 @@ async def test_sigterm_drains_all_processes_however_often_it_comes(
                 watching.append(await stack.enter_async_context(stream))
                 await watching[-1].read()
             service.process.terminate()
-            await service.logged("told to stop")
+            await service.logged("received a stop signal")
             for number in (signal.SIGTERM, signal.SIGINT):
                 service.process.send_signal(number)
             errors = [await stream.error() for stream in watching]
@@ -264,7 +262,7 @@ async def test_sigterm_drains_all_processes_however_often_it_comes(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("early", [False, True])
-async def test_ctrl_c_and_the_end_of_a_terminal_end_all_processes_well(
+async def test_ctrl_c_and_a_closed_terminal_stop_all_processes(
     tmp_path: Path, early: bool, number: signal.Signals
 ) -> None:
     async with serving(tmp_path / "s.db") as service:
@@ -277,7 +275,7 @@ async def test_ctrl_c_and_the_end_of_a_terminal_end_all_processes_well(
 
 
 @pytest.mark.slow
-async def test_processes_end_by_themselves_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+async def test_processes_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     async with serving(tmp_path / "s.db", processes=2) as service:
         await service.ready(2)
         service.process.kill()
@@ -290,7 +288,7 @@ async def test_processes_end_by_themselves_when_the_supervisor_is_killed(tmp_pat
 
 
 @pytest.mark.slow
-async def test_port_of_another_service_is_refused_as_by_one_process(tmp_path: Path) -> None:
+async def test_port_in_use_is_reported_as_by_one_process(tmp_path: Path) -> None:
     async with running(tmp_path / "s.db", "--processes", "2") as service:
         for option, face, started in (
             ("--grpc", "gRPC", service.grpc),
@@ -306,7 +304,7 @@ async def test_port_of_another_service_is_refused_as_by_one_process(tmp_path: Pa
 
 
 @pytest.mark.slow
-async def test_what_keeps_it_from_starting_is_told_once_as_by_one_process(tmp_path: Path) -> None:
+async def test_start_error_is_reported_once_as_by_one_process(tmp_path: Path) -> None:
     foreign, missing = tmp_path / "foreign.db", tmp_path / "missing" / "s.db"
     foreign.write_text("This is no database at all.")
     for db in (foreign, missing):
@@ -317,7 +315,7 @@ async def test_what_keeps_it_from_starting_is_told_once_as_by_one_process(tmp_pa
 
 
 @pytest.mark.slow
-async def test_a_process_that_dies_before_it_is_ready_ends_the_service(tmp_path: Path) -> None:
+async def test_process_that_dies_before_it_is_ready_ends_the_service(tmp_path: Path) -> None:
     async with serving(tmp_path / "s.db") as service:
         [process, *_] = await service.starting()
         os.kill(process, signal.SIGKILL)
@@ -327,7 +325,7 @@ async def test_a_process_that_dies_before_it_is_ready_ends_the_service(tmp_path:
 
 
 @pytest.mark.slow
-async def test_a_process_that_cannot_be_replaced_is_tried_again(tmp_path: Path) -> None:
+async def test_failed_replacement_of_a_process_is_retried(tmp_path: Path) -> None:
     directory, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     directory.mkdir()
     async with serving(directory / "s.db", processes=2) as service:
@@ -343,7 +341,7 @@ async def test_a_process_that_cannot_be_replaced_is_tried_again(tmp_path: Path) 
         assert (await service.end())[0] == 0
 
 
-async def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
+async def test_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
     grpc, http = free_address(), free_address()
     server = ServerProcess(Config(db=tmp_path / "s.db", grpc=grpc, http=http))
     async with asyncio.timeout(TIMEOUT_S):
@@ -355,68 +353,71 @@ async def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) ->
     assert end == f"process {server.id} died of signal 9, Killed: it did not stop within 0.1 s"
 
 
-async def test_a_process_has_the_time_to_drain_and_a_little_more_to_stop(
+async def test_process_is_killed_after_the_drain_time_and_a_margin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert supervisor._MARGIN_S > 1
     monkeypatch.setattr(supervisor, "_MARGIN_S", 0.25)
-    async with asyncio.timeout(TIMEOUT_S), place_for(tmp_path, drain_s=0.5) as place:
-        await place.fill()
-        assert place._server is not None
-        assert place._server.id is not None
-        os.kill(place._server.id, signal.SIGSTOP)
-        end = await place.clear()
+    async with asyncio.timeout(TIMEOUT_S), slot_for(tmp_path, drain_s=0.5) as slot:
+        await slot.fill()
+        assert slot._server is not None
+        assert slot._server.id is not None
+        os.kill(slot._server.id, signal.SIGSTOP)
+        end = await slot.clear()
     assert end is not None
     assert end.endswith("died of signal 9, Killed: it did not stop within 0.75 s")
 
 
-async def test_a_process_that_is_not_ready_in_time_is_killed(
+async def test_process_that_is_not_ready_in_time_is_killed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with asyncio.timeout(TIMEOUT_S), place_for(tmp_path, replaced_within_s=0.01) as place:
-        await place._refill()
-        server = place._server
+    async with asyncio.timeout(TIMEOUT_S), slot_for(tmp_path, replaced_within_s=0.01) as slot:
+        await slot._refill()
+        server = slot._server
         assert server is not None
         assert caplog.messages == [f"process {server.id} is not ready after 0.01 s; killing it"]
         assert await server.end() == f"process {server.id} died of signal 9, Killed"
 
 
-def test_a_process_may_wait_until_another_has_brought_the_file_up_to_date() -> None:
+def test_replacement_may_wait_for_a_migration_by_another_process() -> None:
     assert Config().replaced_within_s > connection._MIGRATION_TIMEOUT_S
 
 
-async def test_a_process_hangs_when_it_was_missed_six_times_in_a_row() -> None:
-    heard = iter([*[False] * 5, True, *[False] * 6])
+async def test_process_hangs_after_six_missed_heartbeats_in_a_row() -> None:
+    alive = iter([*[False] * 5, True, *[False] * 6])
 
     class Silent(ServerProcess):
         def __init__(self) -> None:
-            pass  # it is none
+            pass  # no process is started
 
         async def _is_alive(self) -> bool:
-            return next(heard)
+            return next(alive)
 
-    await Silent().hang()
-    assert not [*heard]
+    await Silent().wait_until_hung()
+    assert not [*alive]
 
 
 @contextlib.asynccontextmanager
-async def place_for(tmp_path: Path, **settings: Any) -> AsyncIterator[_Slot]:
-    """Give a place for a process, which is left to nobody."""
+async def slot_for(tmp_path: Path, **settings: Any) -> AsyncIterator[_Slot]:
+    """Give a slot, and kill its process at the end of the block."""
     config = Config(db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", **settings)
-    place = _Slot(config)
+    slot = _Slot(config)
     try:
-        yield place
+        yield slot
     finally:
-        if place._server is not None:
-            place._server.kill()
-            await place._server.end()
-            place._server.close()
+        if slot._server is not None:
+            slot._server.kill()
+            await slot._server.end()
+            slot._server.close()
 
 
 @pytest.mark.slow
-async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
+async def test_hung_process_is_replaced(tmp_path: Path) -> None:
     config = Config(
-        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", process_heartbeat_s=0.5
+        db=tmp_path / "s.db",
+        grpc="127.0.0.1:0",
+        http="127.0.0.1:0",
+        process_heartbeat_s=0.5,
     )
     async with serving(config.db, config=config, processes=2) as service:
         hung, other = await service.ready(2)
@@ -431,7 +432,7 @@ async def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
+async def test_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
     config = Config(
         db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", replaced_within_s=15.0
     )
@@ -449,8 +450,8 @@ async def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Pat
 
 
 @pytest.mark.slow
-async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> None:
-    """Each is watched for longer than it may be silent, while a call keeps it from ending."""
+async def test_process_that_drains_for_long_does_not_count_as_hung(tmp_path: Path) -> None:
+    """Each drains for longer than it may be without heartbeats."""
     config = Config(
         db=tmp_path / "s.db",
         grpc="127.0.0.1:0",
@@ -471,14 +472,17 @@ async def test_a_process_that_drains_for_long_does_not_hang(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path: Path) -> None:
+async def test_service_continues_after_sigstop_and_sigcont(tmp_path: Path) -> None:
     config = Config(
-        db=tmp_path / "s.db", grpc="127.0.0.1:0", http="127.0.0.1:0", process_heartbeat_s=0.5
+        db=tmp_path / "s.db",
+        grpc="127.0.0.1:0",
+        http="127.0.0.1:0",
+        process_heartbeat_s=0.5,
     )
     async with serving(config.db, config=config, processes=2) as service:
         processes = await service.ready(2)
         os.killpg(service.process.pid, signal.SIGSTOP)
-        # Nothing happens meanwhile that could be waited for.
+        # There is nothing to wait for meanwhile.
         await asyncio.sleep(10 * config.process_heartbeat_s)
         os.killpg(service.process.pid, signal.SIGCONT)
         with connect(service, "http") as connection:
@@ -489,8 +493,8 @@ async def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(tmp_path:
     assert all(f"process {process} hangs" not in log for process in processes)
 
 
-async def test_processes_use_all_file_descriptors_that_they_may_have(tmp_path: Path) -> None:
-    """Each connection is one, and the usual limit is a fifth of what a server takes."""
+async def test_processes_raise_their_limit_of_open_files(tmp_path: Path) -> None:
+    """Each connection needs one, and the usual limit is a fifth of what a server accepts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
     try:
@@ -510,7 +514,7 @@ def test_more_than_one_process_needs_linux(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many"])
-def test_what_is_no_number_of_processes_is_refused(tmp_path: Path, number: str) -> None:
+def test_invalid_number_of_processes_is_refused(tmp_path: Path, number: str) -> None:
     requested = ["serve", "--db", str(tmp_path / "s.db"), *ANY, "--processes", number]
     result = CliRunner().invoke(main, requested)
     assert result.exit_code == 2

@@ -6,17 +6,17 @@ import os
 
 from stagecast.runtime.stdio import open_missing_descriptors
 
-# Before anything is opened that would get the number of one.
+# First, so that no other file gets the number of a closed standard descriptor.
 open_missing_descriptors()
 
-# grpc's core has a log of its own, which it reads this for when it is imported. It writes to stderr
-# from its own threads, and waits there for a reader. What goes wrong is told by the commands.
+# The core of grpc reads this when it is imported. Its own log blocks on a stderr that is not read;
+# the commands report errors themselves.
 os.environ["GRPC_VERBOSITY"] = os.environ.get("GRPC_VERBOSITY") or "NONE"
-# What has no size is not a terminal's size, and rich would show nothing on it.
+# A size of zero is not a terminal's; rich would show nothing.
 for name in ("COLUMNS", "LINES"):
     if not os.environ.get(name, "").strip("0"):
         os.environ.pop(name, None)
 
-from stagecast.cli.main import main  # noqa: E402 - what it imports opens files, and reads these
+from stagecast.cli.main import main  # noqa: E402 - its imports open files and read these variables
 
 __all__ = ["main"]

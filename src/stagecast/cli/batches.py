@@ -1,4 +1,4 @@
-"""`stagecast batches`: what is going on, in all datasets."""
+"""`stagecast batches`: the batches of all datasets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.paging import pages
 from stagecast.cli.params import check_id, examples
 from stagecast.cli.render.listing import batch_fields, batches_table
-from stagecast.cli.render.output import is_terminal, print_things
+from stagecast.cli.render.output import is_terminal, print_messages
 from stagecast.cli.status import OPEN
 from stagecast.cli.target import Target, target_option
 from stagecast.client import Client
@@ -27,13 +27,15 @@ _LIMIT = 20  # on a terminal
 @click.command(
     epilog=examples("batches --open", "batches --dataset 7c9e6679-7425-40de-944b-e07fc1f90ae7")
 )
-@click.option("--open", "only_open", is_flag=True, help="Only those that have not ended.")
-@click.option("--dataset", metavar="UUID", callback=check_id, help="Only those of this dataset.")
+@click.option("--open", "only_open", is_flag=True, help="Show only batches that have not ended.")
+@click.option(
+    "--dataset", metavar="UUID", callback=check_id, help="Show only batches of this dataset."
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="NUMBER",
-    help=f"Only the newest so many.  [default: {_LIMIT} on a terminal, else all]",
+    help=f"Show only this many, the newest.  [default: {_LIMIT} on a terminal, else all]",
 )
 @target_option
 @click.option(
@@ -44,11 +46,13 @@ def batches(
 ) -> None:
     """List batches of all datasets, newest first.
 
-    On a terminal this is a table in which `3/12, 1 failed` says that 3 documents of 12 have ended
-    and one of them has failed, and `3/12+` that more documents may follow. In a pipe it is a line
-    for each batch with tabs between dataset, id, state, since when, how long, contents.
+    On a terminal: a table. `3/12, 1 failed` means that 3 of 12 documents have ended and one of them
+    failed; `3/12+` means that more documents may follow.
 
-    Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
+    In a pipe: a line per batch, with tabs between dataset, id, state, creation time, duration,
+    contents.
+
+    Exit code: 0 on success, 2 if the request failed, 74 if the output cannot be written.
     """
     request = pb.ListBatchesRequest(dataset_id=dataset or "", states=OPEN if only_open else ())
     with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
@@ -73,21 +77,21 @@ async def _print(
     async for page in pages(
         client.status.ListBatches, request, lambda page: page.batches, limit=limit
     ):
-        print_things(page, fields, as_json=as_json)
+        print_messages(page, fields, as_json=as_json)
 
 
 async def _show(
     client: Client, console: Console, request: pb.ListBatchesRequest, limit: int
 ) -> None:
-    """Print the table; one batch more than it may have is fetched, to know whether there is one."""
+    """Print the table; fetch one batch beyond the limit, to know whether there are more."""
     batches: list[r.Batch] = []
     async for page in pages(
         client.status.ListBatches, request, lambda page: page.batches, limit=limit + 1
     ):
         batches += page
     if not batches:
-        console.print(Text("no batch is open" if request.states else "no batches", "dim"))
+        console.print(Text("no open batches" if request.states else "no batches", "dim"))
         return
     console.print(batches_table(batches[:limit], time.time(), width=console.width, by_dataset=True))
     if len(batches) > limit:
-        console.print(Text(f"… and older ones; --limit {5 * limit} shows more", "dim"))
+        console.print(Text(f"… and older batches; --limit {5 * limit} shows more", "dim"))

@@ -1,4 +1,4 @@
-"""`stagecast pause`, `resume`, `stop`, `retry`: what is to become of a batch or of a document."""
+"""`stagecast pause`, `resume`, `stop`, `retry`: control of a batch or of one document."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from stagecast.runtime.event_loop import run
 from stagecast.runtime.stdio import echo
 from stagecast.v1 import control_service_pb2 as pb
 
-if TYPE_CHECKING:  # the stub of an aio channel; only the types tell it from the other
+if TYPE_CHECKING:  # the stub of an aio channel, which differs in its types only
     from stagecast.v1.control_service_pb2_grpc import ControlServiceAsyncStub
 
-_Answer: TypeAlias = pb.PauseResponse | pb.ResumeResponse | pb.StopResponse | pb.RetryResponse
-_Call: TypeAlias = "Callable[[ControlServiceAsyncStub], Awaitable[_Answer]]"
+_Response: TypeAlias = pb.PauseResponse | pb.ResumeResponse | pb.StopResponse | pb.RetryResponse
+_Call: TypeAlias = "Callable[[ControlServiceAsyncStub], Awaitable[_Response]]"
 
 _json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print the answer as one line of protobuf JSON."
+    "--json", "as_json", is_flag=True, help="Print the response as one line of protobuf JSON."
 )
 
 
 def _command(function: Callable[..., None]) -> click.Command:
-    """Make a command of what takes `dataset`, `batch`, `document`, `server` and `as_json`."""
+    """Make a command of a function of `dataset`, `batch`, `document`, `target` and `as_json`."""
     ids = f"{function.__name__} 7c9e6679-7425-40de-944b-e07fc1f90ae7 first"
     for parameter in (
         _json_option,
@@ -43,81 +43,84 @@ def _command(function: Callable[..., None]) -> click.Command:
 
 @_command
 def pause(target: Target, as_json: bool, **ids: str | None) -> None:
-    """Hold the documents of a batch that are pending or running.
+    """Pause the pending and running documents of a batch.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
-    only this one. `resume` releases them.
+    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
+    batch, only this one is paused. `resume` continues them.
 
-    Exit code: 0, also if there was nothing to hold; 2 if it cannot be asked, 74 if its output
+    Exit code: 0 on success, even without any change; 2 if the request failed, 74 if the output
     cannot be written.
     """
-    request = pb.PauseRequest(**_named(ids))
-    _order(target, lambda controls: controls.Pause(request), "pause", "paused", as_json=as_json)
+    request = pb.PauseRequest(**_ids_of(ids))
+    _execute(target, lambda controls: controls.Pause(request), "pause", "paused", as_json=as_json)
 
 
 @_command
 def resume(target: Target, as_json: bool, **ids: str | None) -> None:
-    """Release the documents of a batch that are paused.
+    """Resume the paused documents of a batch.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
-    only this one.
+    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
+    batch, only this one is resumed.
 
-    Exit code: 0, also if there was nothing to release; 2 if it cannot be asked, 74 if its output
+    Exit code: 0 on success, even without any change; 2 if the request failed, 74 if the output
     cannot be written.
     """
-    request = pb.ResumeRequest(**_named(ids))
-    _order(target, lambda controls: controls.Resume(request), "resume", "resumed", as_json=as_json)
+    request = pb.ResumeRequest(**_ids_of(ids))
+    _execute(
+        target, lambda controls: controls.Resume(request), "resume", "resumed", as_json=as_json
+    )
 
 
 @_command
 def stop(target: Target, as_json: bool, **ids: str | None) -> None:
-    """End the documents of a batch that have not ended.
+    """Stop the documents of a batch that have not ended.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
-    only this one. `retry` begins them again.
+    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
+    batch, only this one is stopped. `retry` starts them again.
 
-    Exit code: 0, also if there was nothing to end; 2 if it cannot be asked, 74 if its output
+    Exit code: 0 on success, even without any change; 2 if the request failed, 74 if the output
     cannot be written.
     """
-    request = pb.StopRequest(**_named(ids))
-    _order(target, lambda controls: controls.Stop(request), "stop", "stopped", as_json=as_json)
+    request = pb.StopRequest(**_ids_of(ids))
+    _execute(target, lambda controls: controls.Stop(request), "stop", "stopped", as_json=as_json)
 
 
 @_command
 def retry(target: Target, as_json: bool, **ids: str | None) -> None:
-    """Begin the documents of a batch again that failed or were stopped.
+    """Retry the failed and stopped documents of a batch.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
-    only this one, also if it succeeded. They are pending again and wait for a worker.
+    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
+    batch, only this one is retried, even if it succeeded. Retried documents are pending again and
+    wait for a worker.
 
-    Exit code: 0, also if there was nothing to begin again; 2 if it cannot be asked, 74 if its
-    output cannot be written.
+    Exit code: 0 on success, even without any change; 2 if the request failed, 74 if the output
+    cannot be written.
     """
-    request = pb.RetryRequest(**_named(ids))
-    _order(target, lambda controls: controls.Retry(request), "retry", "retried", as_json=as_json)
+    request = pb.RetryRequest(**_ids_of(ids))
+    _execute(target, lambda controls: controls.Retry(request), "retry", "retried", as_json=as_json)
 
 
-def _named(ids: dict[str, str | None]) -> dict[str, Any]:
-    """Return the fields of a request that say what it is about."""
+def _ids_of(ids: dict[str, str | None]) -> dict[str, Any]:
+    """Return the id fields of a request."""
     return {f"{name}_id": value for name, value in ids.items() if value is not None}
 
 
-def _order(target: Target, call: _Call, verb: str, done: str, *, as_json: bool) -> None:
+def _execute(target: Target, call: _Call, verb: str, done: str, *, as_json: bool) -> None:
     with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
-        answer = run(_ask(target, call))
+        response = run(_send(target, call))
     if as_json:
-        print_json([answer])
+        print_json([response])
     else:
-        echo(_in_words(answer, verb, done))
+        echo(_describe(response, verb, done))
 
 
-async def _ask(target: Target, call: _Call) -> _Answer:
+async def _send(target: Target, call: _Call) -> _Response:
     async with target.connect() as client:
         return await call(client.controls)
 
 
-def _in_words(answer: _Answer, verb: str, done: str) -> str:
-    batch, changed = answer.batch, answer.changed_documents
+def _describe(response: _Response, verb: str, done: str) -> str:
+    batch, changed = response.batch, response.changed_documents
     state = formatting.batch_word(batch).replace("_", " ")
     what = f"{formatting.quantity(changed, 'document', 'documents')} {done}"
     return (

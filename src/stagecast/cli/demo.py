@@ -1,4 +1,4 @@
-"""`stagecast demo`: real files through a real worker, seen through the watch, in one command."""
+"""`stagecast demo`: a worker that ingests real files, and a watch that shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import click
 from stagecast.app import App
 from stagecast.cli import hints, rest_poll
 from stagecast.cli.errors import reported_in_one_line
-from stagecast.cli.params import FILE, Seconds, check_called, check_called_by_http, examples
+from stagecast.cli.params import FILE, Seconds, check_http_address, check_server_address, examples
 from stagecast.cli.render.formatting import shown
 from stagecast.cli.target import Credentials, credentials_options
 from stagecast.cli.watch import exit_code, follow_batch
@@ -41,17 +41,17 @@ from stagecast.runtime.stdio import echo
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
-_SAMPLE_SEARCH = "resume token"  # what the samples are searched for
+_SAMPLE_SEARCH = "resume token"  # the default with the samples
 _DELAY_S = 0.05  # on a terminal
-_TO_FOLLOW = 100  # so many documents at most can be followed by the eye
-_DOCUMENTS_ON_SCREEN = 20  # of a REST answer; a file or a pipe gets all
+_MAX_DELAYED = 100  # documents; the delay of more would take too long
+_DOCUMENTS_ON_SCREEN = 20  # of a REST response on a terminal; files and pipes get all
 _DESCRIPTORS = 100  # for a server, and for workers with two temporary files each
 _DEFAULTS = Config()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Server:
-    """Where the server is, how to be let in, and its file if it lives inside this command."""
+    """The server to use: addresses, credentials, and its file if the demo has started it."""
 
     grpc: str
     http: str
@@ -64,58 +64,57 @@ class _Server:
 @click.option(
     "--grpc",
     metavar="ADDRESS",
-    callback=check_called,
-    help="Use this server: HOST:PORT, or unix:PATH. Without it, one is started inside this "
-    "command on a fresh file; STAGECAST_GRPC is not read, so that samples go to no server by "
-    "accident.",
+    callback=check_server_address,
+    help="Use the server at HOST:PORT or unix:PATH; STAGECAST_GRPC is ignored.  [default: a new "
+    "server inside this command, on a temporary file]",
 )
 @click.option(
     "--http",
     metavar="HOST:PORT",
-    callback=check_called_by_http,
-    help=f"Where that server has its REST paths.  [default with --grpc: {_DEFAULTS.http}]",
+    callback=check_http_address,
+    help=f"REST address of the server of --grpc.  [default: {_DEFAULTS.http}]",
 )
 @credentials_options
 @click.option(
     "--delay",
     type=Seconds(0, 60),
     metavar="SECONDS",
-    help="Pause between the steps of a document, so that the eye can follow.  "
-    f"[default: {_DELAY_S:g} on a terminal for up to {_TO_FOLLOW} documents, else 0]",
+    help="Delay between the steps of a document.  "
+    f"[default: {_DELAY_S:g} on a terminal for up to {_MAX_DELAYED} documents, else 0]",
 )
 @click.option(
     "--search",
     metavar="WORDS",
-    help="What to search the new index for; otherwise a word is picked from the texts.",
+    help="Words to search the index for.  [default: a word picked from the texts]",
 )
 def demo(
     paths: tuple[Path, ...],
     grpc: str | None,
     http: str | None,
-    access: Credentials,
+    credentials: Credentials,
     delay: float | None,
     search: str | None,
 ) -> None:
-    """Ingest texts and watch it happen.
+    """Ingest some texts and watch their progress.
 
-    Takes text files, and the *.txt and *.md files of directories; without a PATH, the samples that
-    come with stagecast. A small worker parses, cleans and splits them, puts them into a full-text
-    index, and reports each step to the server; a watch shows them. Then both REST paths are asked,
-    and the index is searched. The files that it made stay in a temporary directory, which its last
-    line removes; if it does not come so far, they go with it. They take twice the room of the
-    texts, up to four times while it works.
+    PATH is a text file, or a directory with *.txt and *.md files; the default are samples that come
+    with stagecast. A small worker parses, cleans and splits the texts, adds them to a full-text
+    index, and reports each step to the server; a watch shows the progress. Then the demo gets both
+    REST paths and searches the index.
 
-    Exit code: 0 if all documents succeeded, 1 if not, 2 if it could not be done, 74 if its output
-    cannot be written.
+    The files stay in a temporary directory; the last line of the output is the command that removes
+    it. A demo that fails removes it itself. The files take twice the size of the texts, and up to
+    four times while the demo runs.
+
+    Exit code: 0 if all documents succeeded, 1 if not, 2 if the demo failed, 74 if the output cannot
+    be written.
     """
     if http is not None and grpc is None:
-        raise click.UsageError("--http goes with --grpc: without it, the server is in this command")
+        raise click.UsageError("--http requires --grpc: without it, the demo starts its own server")
     if http is None and grpc is not None and socket_path(grpc) is not None:
-        raise click.UsageError(
-            f"--http is required with {grpc}, since a URL cannot name a unix socket"
-        )
+        raise click.UsageError(f"--http is required with {grpc}: a URL cannot name a unix socket")
     if search is not None and not (search.strip() and is_printable(search)):
-        raise click.UsageError("--search needs words to search for")
+        raise click.UsageError("--search must contain printable words")
     try:
         sources = find_sources(paths)
     except ValueError as error:
@@ -127,8 +126,8 @@ def demo(
     log_to_stderr(level=logging.WARNING)
     try:
         take_descriptors("the demo", _DESCRIPTORS)
-        with reported_in_one_line(grpc or "the server in this command", tls=access.speaks_tls):
-            target = partial(_server, grpc, http, access)
+        with reported_in_one_line(grpc or "the server of the demo", tls=credentials.speaks_tls):
+            target = partial(_server, grpc, http, credentials)
             batch = run(_demo(sources, target, delay_s=delay, search=search))
     except (StartError, IngestionError) as error:
         raise Unusable(str(error)) from error
@@ -136,21 +135,21 @@ def demo(
 
 
 def default_delay_s(documents: int, *, terminal: bool) -> float:
-    """Return how long to pause between the steps of a document, if nobody said so."""
-    return _DELAY_S if terminal and documents <= _TO_FOLLOW else 0.0
+    """Return the default delay between the steps of a document."""
+    return _DELAY_S if terminal and documents <= _MAX_DELAYED else 0.0
 
 
 @contextlib.contextmanager
-def _kept_if_requested() -> Iterator[Path]:
-    """Give a fresh directory, which stays if the block ends well: its last lines say where it is.
+def _temporary_directory() -> Iterator[Path]:
+    """Create a directory, and remove it if the block raises; else the last lines name it.
 
     Raises:
-        Unusable: there is no room for one.
+        Unusable: it cannot be created.
     """
     try:
         directory = Path(tempfile.mkdtemp(prefix="stagecast-demo-"))
     except OSError as error:
-        raise Unusable(f"cannot make a temporary directory: {reason_of(error)}") from error
+        raise Unusable(f"cannot create a temporary directory: {reason_of(error)}") from error
     try:
         yield directory
     except BaseException:
@@ -165,7 +164,7 @@ async def _demo(
     delay_s: float,
     search: str | None,
 ) -> r.Batch:
-    with _kept_if_requested() as directory:
+    with _temporary_directory() as directory:
         async with (
             running(directory) as target,
             target.credentials.connect(target.grpc) as client,
@@ -178,7 +177,9 @@ async def _demo(
             await _show_rest(target, batch)
             await _show_search(index, search)
         echo(
-            hints.suggest_commands(batch, grpc=target.grpc, access=target.credentials, db=target.db)
+            hints.suggest_commands(
+                batch, grpc=target.grpc, credentials=target.credentials, db=target.db
+            )
         )
         echo(hints.clean_up(directory))
     return batch
@@ -186,11 +187,11 @@ async def _demo(
 
 @contextlib.asynccontextmanager
 async def _server(
-    grpc: str | None, http: str | None, access: Credentials, directory: Path
+    grpc: str | None, http: str | None, credentials: Credentials, directory: Path
 ) -> AsyncIterator[_Server]:
-    """Give the server that was named, or one that lives as long as the block."""
+    """Give the server at `grpc`, or one that runs for as long as the block."""
     if grpc is not None:
-        yield _Server(grpc=grpc, http=http or _DEFAULTS.http, credentials=access, db=None)
+        yield _Server(grpc=grpc, http=http or _DEFAULTS.http, credentials=credentials, db=None)
         return
     db = directory / "stagecast.db"
     async with App(Config(db=db, grpc="127.0.0.1:0", http="127.0.0.1:0")) as app:
@@ -202,7 +203,7 @@ async def _server(
 async def _ingest(
     client: Client, batch: r.Batch, sources: list[Source], index: Index, *, delay_s: float
 ) -> r.Batch:
-    """Do the work, and show what a watch tells of it, side by side; return the batch at its end."""
+    """Run the worker and a watch side by side; return the batch at its end."""
     request = pb.WatchBatchRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(follow_batch(client, request))
@@ -211,31 +212,31 @@ async def _ingest(
 
 
 async def _show_rest(target: _Server, batch: r.Batch) -> None:
-    """Ask both REST paths, as clients that poll do, and print what they answer."""
-    echo("\nWhat clients that poll are told:\n")
+    """Get both REST paths, as polling clients do, and print the responses."""
+    echo("\nWhat polling clients get:\n")
     limit = _DOCUMENTS_ON_SCREEN if sys.stdout.isatty() else None
     for path in rest_poll.paths_of(batch):
         url = f"{target.credentials.scheme}://{target.http}{path}"
         try:
-            answer = await rest_poll.fetched(url, target.credentials)
+            answer = await rest_poll.fetch_on_thread(url, target.credentials)
         except OSError as error:
             raise Unusable(f"cannot get {url}: {reason_of(error)}") from error
         echo(f"GET {url}\n{rest_poll.layout(answer, limit=limit)}\n")
 
 
 async def _show_search(index: Index, words: str | None) -> None:
-    """Search the index for words, or for one that it finds telling, and print the best chunk."""
+    """Search the index for words, or for a typical one of its own, and print the best chunk."""
     words = words or await index.find_keyword()
     path = shown(str(index.path))
     if words is None:
-        echo(f"Nothing to search for in {path}: no text is in it.\n")
+        echo(f"Nothing to search for: {path} contains no text.\n")
         return
     hit = await index.search(words)
     if hit is None:
-        echo(f"No chunk in {path} has all of the words: {shown(words)}\n")
+        echo(f"No chunk in {path} contains all of these words: {shown(words)}\n")
         return
     text = textwrap.indent(textwrap.fill(" ".join(shown(hit.text).split()), 78), "  ")
     echo(
-        f"Best of the chunks in {path} for: {shown(words)}\n"
+        f"Best chunk in {path} for: {shown(words)}\n"
         f"{shown(hit.document_id)}, chunk {hit.number}:\n{text}\n"
     )

@@ -1,4 +1,4 @@
-"""How a command that talks to a server ends: exit codes, and one line where it cannot go on."""
+"""How a client command fails: one line, and an exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stagecast.runtime.exits import INTERRUPTED, Unusable
 
 @contextlib.contextmanager
 def reported_in_one_line(address: str, *, tls: bool) -> Iterator[None]:
-    """Turn what calls to a server raise, and Ctrl-C, into the end of the command.
+    """Turn errors of calls, and Ctrl-C, into the end of the command.
 
     Raises:
         Unusable: a call failed.
@@ -41,24 +41,24 @@ def reported_in_one_line(address: str, *, tls: bool) -> Iterator[None]:
 
 
 def describe(error: aio.AioRpcError, address: str, *, tls: bool) -> str:
-    """Return what to tell people of a call that failed; `tls` is whether it was made with TLS."""
+    """Return a message for a failed call; `tls` says whether it was made with TLS."""
     reason = details_of(error).reason
     if reason == "CREDENTIALS_MISSING":
-        return f"{address} wants a key: --key or STAGECAST_KEY ({reason})"
+        return f"{address} requires a key or token; set --key or STAGECAST_KEY ({reason})"
     if reason:
-        # What the server says names ids as they are.
+        # Messages of the server have unescaped ids.
         details = escape_for(error.details() or "", encoding_of(sys.stderr))
         return f"{details} ({reason})"
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_REACHED.match(details):
-        return f"cannot reach {address}{_why(details, tls=tls)}"
+        return f"cannot reach {address}{_cause(details, tls=tls)}"
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"no answer from {address} in time"
     if answered := _HTTP_STATUS.search(details):
-        return f"{address} answered with HTTP status {answered[1]} and no gRPC, as proxies do"
+        return f"{address} answered with HTTP status {answered[1]} instead of gRPC; is it a proxy?"
     if error.code() is not grpc.StatusCode.CANCELLED and _BROKEN_OFF.search(details):
         return f"the connection to {address} ended before the answer was complete"
-    # Not 'answered': some of these are grpc's own.
+    # Not 'answered': the client library makes some of these itself.
     return f"the call to {address} failed with {error.code().name}: {details}"
 
 
@@ -71,36 +71,38 @@ _BROKEN_OFF = re.compile(
     re.IGNORECASE,
 )
 
-# What grpc says, and what that means; where it may mean several things, they are asked.
-_WHYS = {
+# Error texts of grpc, and what they mean; a question where the cause is not certain.
+_CAUSES = {
     "CERTIFICATE_VERIFY_FAILED: ([a-z ]+)": r": its certificate is not trusted (\1)",
     "Hostname Verification Check": ": its certificate is for another host",
-    "WRONG_VERSION_NUMBER": ": what answers there speaks no TLS; leave out --tls, --ca and --cert",
+    "WRONG_VERSION_NUMBER": ": it does not use TLS; leave out --tls, --ca and --cert",
     r"Failed parsing HTTP/2|http1\.x server|ALPN": (
-        ": what answers there does not speak gRPC; is it the server's HTTP port?"
+        ": it does not speak gRPC; is it the server's HTTP port?"
     ),
-    r"HTTP proxy returned response code (\d+)": r": the proxy that the environment names says \1",
+    r"HTTP proxy returned response code (\d+)": (
+        r": the proxy of the environment answered with HTTP status \1"
+    ),
     "Domain name not found|Name or service not known": ": there is no such host",
-    "lookup failed": ": its name cannot be looked up",
+    "lookup failed": ": the host name cannot be looked up",
     "error: No such file or directory": ": there is no such file",
     "error: Permission denied": ": permission denied",
 }
 
 
-_HUNG_UP = {
-    False: ": it hung up at once; does it want TLS (--ca or --tls), or a certificate of yours "
-    "(--cert)?",
-    True: ": it hung up at once; does it want a certificate of yours (--cert), or another one?",
+_CLOSED = {
+    False: ": it closed the connection; does it require TLS (--tls or --ca), or a client "
+    "certificate (--cert)?",
+    True: ": it closed the connection; does it require a client certificate (--cert), or another?",
 }
 
 
-def _why(details: str, *, tls: bool) -> str:
+def _cause(details: str, *, tls: bool) -> str:
     if os.strerror(errno.EMFILE) in details:
         return f": {reason_of(OSError(errno.EMFILE, details))}"
-    for said, why in _WHYS.items():
-        if match := re.search(said, details):
-            return match.expand(why)
-    return _HUNG_UP[tls] if "Socket closed" in details else ""
+    for pattern, cause in _CAUSES.items():
+        if match := re.search(pattern, details):
+            return match.expand(cause)
+    return _CLOSED[tls] if "Socket closed" in details else ""
 
 
 def _first(error: BaseException) -> BaseException:

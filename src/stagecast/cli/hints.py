@@ -1,4 +1,4 @@
-"""The lines to copy into a shell after the demo."""
+"""The commands that the demo suggests at its end."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ from stagecast.v1 import resources_pb2 as r
 _DEFAULTS = Config()
 
 
-def suggest_commands(batch: r.Batch, *, grpc: str, access: Credentials, db: Path | None) -> str:
-    """Return commands that ask for the batch.
+def suggest_commands(
+    batch: r.Batch, *, grpc: str, credentials: Credentials, db: Path | None
+) -> str:
+    """Return commands that show the batch.
 
     Args:
-        batch: what to ask for.
+        batch: the batch of the demo.
         grpc: the server's address.
-        access: how it let this command in.
-        db: its file, if the server was part of this command and has ended with it.
+        credentials: of the demo's calls to it.
+        db: its file, if the demo started it; it has ended with the demo.
     """
     if db is None:
-        return "\n".join(["To look further:", "", *_grpcurl(batch, grpc, access)])
+        return "\n".join(["To explore further:", "", *_grpcurl(batch, grpc, credentials)])
     return "\n".join(
         [
-            "The server was part of this command and has ended with it.",
-            "To look further, start one on its file, and ask it from another terminal:",
+            "The server of the demo has ended.",
+            "To explore further, start one on its file, and run these in another terminal:",
             "",
             f"  {_program()} serve --db {_quoted(str(db))}",
             "",
-            *_grpcurl(batch, _DEFAULTS.grpc, access),
+            *_grpcurl(batch, _DEFAULTS.grpc, credentials),
         ]
     )
 
 
 def clean_up(directory: Path) -> str:
-    """Return what to do when one has seen enough."""
+    """Return how to remove the files of the demo."""
     remove = f"  rm -r {_quoted(str(directory))}"
-    return "\n".join(["", "What this command made stays until you remove it:", "", remove])
+    return "\n".join(["", "To remove the files of the demo:", "", remove])
 
 
 def _quoted(text: str) -> str:
-    """Return a text as a shell takes it from stdout."""
+    """Return a text quoted for a shell, in the encoding of stdout."""
     return quote_for_shell(text, sys.stdout.encoding or "utf-8")
 
 
 def _program() -> str:
-    """Return what to type for this program, wherever it is."""
+    """Return the command that starts this program, wherever it is installed."""
     started = Path(sys.argv[0])
     if shutil.which("stagecast"):
         return "stagecast"
@@ -59,38 +61,42 @@ def _program() -> str:
     return f"{_quoted(sys.executable)} -m stagecast"
 
 
-def _program_with(access: Credentials) -> str:
-    """Return grpcurl with the options that let it in; the key stays where it does not show."""
-    trust = f" -cacert {_quoted(str(access.ca))}" if access.ca else ""
+def _program_with(credentials: Credentials) -> str:
+    """Return grpcurl with credentials and TLS options; the key stays in the environment."""
+    trust = f" -cacert {_quoted(str(credentials.ca))}" if credentials.ca else ""
     shown = (
-        f" -cert {_quoted(str(access.cert))} -key {_quoted(str(access.cert_key))}"
-        if access.cert
+        f" -cert {_quoted(str(credentials.cert))} -key {_quoted(str(credentials.cert_key))}"
+        if credentials.cert
         else ""
     )
-    plain = " -plaintext" if access.scheme == "http" else ""
-    key = ' -H "authorization: Bearer $STAGECAST_KEY"' if access.key else ""
+    plain = " -plaintext" if credentials.scheme == "http" else ""
+    key = ' -H "authorization: Bearer $STAGECAST_KEY"' if credentials.key else ""
     return f"grpcurl{plain}{trust}{shown}{key}"
 
 
-def _credentials_options(access: Credentials) -> str:
-    """Return the options that let a command of ours in; the key stays where it does not show."""
-    files_by_flag = {"--ca": access.ca, "--cert": access.cert, "--cert-key": access.cert_key}
+def _credentials_options(credentials: Credentials) -> str:
+    """Return our credentials and TLS options; the key stays in the environment."""
+    files_by_flag = {
+        "--ca": credentials.ca,
+        "--cert": credentials.cert,
+        "--cert-key": credentials.cert_key,
+    }
     files = "".join(f" {name} {_quoted(str(path))}" for name, path in files_by_flag.items() if path)
-    tls = " --tls" if access.tls else ""
-    key = ' --key "$STAGECAST_KEY"' if access.key else ""
+    tls = " --tls" if credentials.tls else ""
+    key = ' --key "$STAGECAST_KEY"' if credentials.key else ""
     return f"{tls}{files}{key}"
 
 
-def _grpcurl(batch: r.Batch, address: str, access: Credentials) -> list[str]:
+def _grpcurl(batch: r.Batch, address: str, credentials: Credentials) -> list[str]:
     ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
     path = socket_path(address)
     target = _quoted(address) if path is None else f"-unix {_quoted(path)}"
-    call = f"{_program_with(access)} -d {_quoted(ids)} {target} stagecast.v1.StatusService"
+    call = f"{_program_with(credentials)} -d {_quoted(ids)} {target} stagecast.v1.StatusService"
     elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {_quoted(address)}"
     watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
     return [
-        f"  {watch}{elsewhere}{_credentials_options(access)}",
-        f"  {_program_with(access)} {target} list",
+        f"  {watch}{elsewhere}{_credentials_options(credentials)}",
+        f"  {_program_with(credentials)} {target} list",
         f"  {call}/GetBatch",
         f"  {call}/WatchBatch",
     ]

@@ -1,4 +1,4 @@
-"""`stagecast history`: every transition of a batch or of one document."""
+"""`stagecast history`: all transitions of a batch or of one document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.paging import pages
 from stagecast.cli.params import batch_argument, dataset_argument, document_argument, examples
 from stagecast.cli.render import formatting
-from stagecast.cli.render.output import is_terminal, print_things
+from stagecast.cli.render.output import is_terminal, print_messages
 from stagecast.cli.render.table import name_text, state_text
 from stagecast.cli.target import Target, target_option
 from stagecast.runtime.event_loop import run
@@ -37,15 +37,15 @@ from stagecast.v1 import status_service_pb2 as pb
     "--json", "as_json", is_flag=True, help="Print each transition as one line of protobuf JSON."
 )
 def history(dataset: str, batch: str, document: str | None, target: Target, as_json: bool) -> None:
-    """List what happened to a batch, oldest first.
+    """List the transitions of a batch, oldest first.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in that,
-    only what happened to this one.
+    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
+    batch, only its transitions are listed.
 
-    On a terminal this is a table, in a pipe a line for each transition with tabs between revision,
-    time, kind, document, state and stage before, state and stage after, attempt, worker, error.
+    On a terminal: a table. In a pipe: a line per transition, with tabs between revision, time,
+    kind, document, state and stage before, state and stage after, attempt, worker, error.
 
-    Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
+    Exit code: 0 on success, 2 if the request failed, 74 if the output cannot be written.
     """
     request = pb.ListTransitionsRequest(
         dataset_id=dataset, batch_id=batch, document_id=document or ""
@@ -56,7 +56,7 @@ def history(dataset: str, batch: str, document: str | None, target: Target, as_j
 
 async def _history(target: Target, request: pb.ListTransitionsRequest, *, as_json: bool) -> None:
     console = Console()
-    states = _Before()
+    states = _PreviousStates()
     first = True
     async with target.connect() as client:
         async for page in pages(
@@ -65,14 +65,14 @@ async def _history(target: Target, request: pb.ListTransitionsRequest, *, as_jso
             if is_terminal(console) and not as_json:
                 console.print(_table(page, states, time.time(), head=first))
             else:
-                print_things(page, partial(_fields, states), as_json=as_json)
+                print_messages(page, partial(_fields, states), as_json=as_json)
             first = False
 
 
-class _Before:
-    """Tells in which state documents were, from a history that is read in its order.
+class _PreviousStates:
+    """Finds the states of documents before transitions, which are read in order.
 
-    A transition does not bear whether its document was stalled before it.
+    A transition does not say whether its document was stalled before.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class _Before:
     def state_word(self, transition: r.Transition) -> str:
         """Return the state before the next transition of a document."""
         document = transition.document.document_id
-        # What made it stall may have been let go of.
+        # The transition to stalled may have been deleted by retention.
         recovered = transition.kind == r.TRANSITION_KIND_RECOVERED
         was_stalled = recovered or document in self._stalled
         note = self._stalled.add if transition.document.stalled else self._stalled.discard
@@ -89,7 +89,7 @@ class _Before:
         return "stalled" if was_stalled else formatting.previous_state_word(transition)
 
 
-def _fields(states: _Before, transition: r.Transition) -> tuple[str, ...]:
+def _fields(states: _PreviousStates, transition: r.Transition) -> tuple[str, ...]:
     """Return a transition for a pipe; those of the batch itself have no document."""
     revision = str(transition.revision)
     committed = formatting.timestamp(transition.commit_time)
@@ -113,9 +113,9 @@ def _fields(states: _Before, transition: r.Transition) -> tuple[str, ...]:
 
 
 def _table(
-    transitions: Sequence[r.Transition], states: _Before, now_s: float, *, head: bool
+    transitions: Sequence[r.Transition], states: _PreviousStates, now_s: float, *, head: bool
 ) -> Table:
-    """Return a page; the columns are as wide on each, so that pages look like one table."""
+    """Return a page; all pages have the same column widths, and look like one table."""
     rows = Table(
         box=None,
         expand=True,
@@ -129,20 +129,20 @@ def _table(
     rows.add_column("time", no_wrap=True, min_width=max(map(len, moments), default=0))
     rows.add_column("kind", no_wrap=True, width=13)
     rows.add_column("document", no_wrap=True, ratio=1)
-    rows.add_column("what", overflow="fold", ratio=2)
+    rows.add_column("change", overflow="fold", ratio=2)
     for transition, moment in zip(transitions, moments, strict=True):
         rows.add_row(
             str(transition.revision),
             moment,
             state_text(formatting.word(r.TransitionKind.DESCRIPTOR, transition.kind)),
             name_text(transition.document),
-            Text(", ".join(_in_words(states, transition))),
+            Text(", ".join(_changes(states, transition))),
         )
     return rows
 
 
-def _in_words(states: _Before, transition: r.Transition) -> Iterator[str]:
-    """Yield what is to be said of a document's transition, what its kind is about first."""
+def _changes(states: _PreviousStates, transition: r.Transition) -> Iterator[str]:
+    """Yield the changes of a document's transition, the one that its kind names first."""
     if not transition.HasField("document"):
         return
     document = transition.document

@@ -1,4 +1,4 @@
-"""`stagecast keys`: create, list and revoke the keys of a file, also while servers run on it."""
+"""`stagecast keys`: create, list and revoke the API keys of a file, even in use by servers."""
 
 from __future__ import annotations
 
@@ -29,37 +29,43 @@ _MAX_DATASETS = 1_000
 def check_scopes(
     context: click.Context, parameter: click.Parameter, value: str
 ) -> frozenset[Scope]:
-    """Return scopes that were given with commas between them."""
+    """Return comma-separated scopes."""
     try:
         return frozenset(Scope(word.strip()) for word in value.split(","))
     except ValueError as error:
-        raise click.BadParameter(f"{quote(value)} is not some of read,report,control") from error
+        raise click.BadParameter(
+            f"invalid scopes {quote(value)}; use one or more of read,report,control"
+        ) from error
 
 
 def check_datasets(
     context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
 ) -> frozenset[str] | None:
-    """Return datasets; `None`, which is all, if none was given."""
+    """Return datasets; `None`, which means all, without any."""
     if len(value) > _MAX_DATASETS:
-        raise click.BadParameter(f"at most {_MAX_DATASETS} can be named")
+        raise click.BadParameter(f"too many datasets: {len(value)}; the maximum is {_MAX_DATASETS}")
     for dataset_id in value:
         if canonical_uuid(dataset_id) is None:
-            raise click.BadParameter(f"{quote(dataset_id)} is no UUID")
+            raise click.BadParameter(f"invalid UUID {quote(dataset_id)}")
     return frozenset(dataset_id.lower() for dataset_id in value) or None
 
 
-def check_span(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Return a time to live in microseconds."""
+def check_lifetime(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
+    """Return a lifetime in microseconds."""
     if value is None:
         return None
     seconds = parse_duration(value, units="hdwy")
     if not 0 < seconds <= _MAX_LIFETIME_S:
-        raise click.BadParameter(f"{quote(value)} is not a time such as 12h, 90d, 4w or 1y")
+        raise click.BadParameter(
+            f"invalid duration {quote(value)}; use a form such as 12h, 90d, 4w or 1y, up to 100y"
+        )
     return seconds * SECOND_US
 
 
 def check_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Return what a key is for."""
+    """Return the name of a key."""
     if len(value) > _MAX_NAME or not is_printable(value):
         raise click.BadParameter(f"must be at most {_MAX_NAME} printable characters")
     return value
@@ -67,15 +73,15 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str) -
 
 T = TypeVar("T")
 
-_db_option = db_option("The SQLite file of the servers.")
+_db_option = db_option("SQLite file of the servers.")
 
 
 @click.group(epilog=examples("keys create --db walk.db", "keys list --db walk.db"))
 def keys() -> None:
-    """Make, list and revoke the keys that a server asks for.
+    """Create, list and revoke API keys.
 
-    They are kept in its file. All servers on it know of a change within a second; the first key
-    makes them ask for one.
+    Keys are stored in the file of the servers, which notice a change within a second. Once there is
+    a key, every call requires a key or token.
     """
 
 
@@ -94,7 +100,7 @@ def keys() -> None:
     default="read,report,control",
     show_default=True,
     callback=check_scopes,
-    help="What it allows, separated by commas: read (StatusService and the REST paths), report "
+    help="Allowed scopes, separated by commas: read (StatusService and the REST paths), report "
     "(ReportService), control (ControlService).",
 )
 @click.option(
@@ -103,22 +109,21 @@ def keys() -> None:
     metavar="UUID",
     multiple=True,
     callback=check_datasets,
-    help="Allow it for this dataset only; may be given more than once, also for datasets that are "
-    "not there yet.  [default: all]",
+    help="Allow this dataset only, even if it does not exist yet; can be repeated.  [default: all]",
 )
 @click.option(
     "--expires",
     "lives_us",
     metavar="TIME",
-    callback=check_span,
-    help="When it ends, such as 12h, 90d, 4w or 1y from now.  [default: never]",
+    callback=check_lifetime,
+    help="Lifetime from now, such as 12h, 90d, 4w or 1y.  [default: unlimited]",
 )
 @click.option(
     "--name",
     default="",
     metavar="TEXT",
     callback=check_name,
-    help="What it is for; it is shown in lists, messages and logs.",
+    help="Purpose of the key; shown in lists, messages and logs.",
 )
 def create(
     *,
@@ -128,12 +133,13 @@ def create(
     lives_us: int | None,
     name: str,
 ) -> None:
-    """Make a key and print it, this one time: only its SHA-256 is kept.
+    """Create a key and print it once; only its SHA-256 is stored.
 
-    The key is all that goes to stdout; if it cannot be written there, none is made. The file is
-    created if it is not there.
+    Only the key goes to stdout; if it cannot be written, no key is created. The file is created if
+    it does not exist.
 
-    Exit code: 0, 1 if it was not made, 74 if it could not be printed, and so was not made.
+    Exit code: 0 on success, 1 if the key was not created, 74 if it could not be printed, and so was
+    not created.
     """
 
     async def make(store: Store) -> None:
@@ -142,26 +148,26 @@ def create(
         )
         click.echo(
             f"key {key.prefix}: {scopes_text(key)}; datasets: {datasets_text(key)}; "
-            f"expires: {moment_text(key.expires_at) or 'never'}. It is shown this once:",
+            f"expires: {moment_text(key.expires_at) or 'never'}. It is shown only once:",
             err=True,
         )
-        echo(secret)  # before it is made: one that nobody has seen would turn credentials on
+        echo(secret)  # first: an unseen key would lock everybody out
         try:
             await add_key(store, key)
         except StagecastError as error:
-            raise click.ClickException(f"the key was not made: {error}") from error
+            raise click.ClickException(f"the key was not created: {error}") from error
 
     _with_store(db, make)
 
 
 @keys.command("list", epilog=examples("keys list --db walk.db"))
 @_db_option
-@click.option("--json", "as_json", is_flag=True, help="Print each key as a line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print each key as one line of JSON.")
 def list_(*, db: Path, as_json: bool) -> None:
-    """List all keys, the oldest first, also those that were revoked or have expired.
+    """List all keys, oldest first, including revoked and expired ones.
 
-    In a pipe each key is a line of fields between tabs: id, prefix, state, scopes, datasets,
-    expires, created, revoked, name.
+    On a terminal: a table. In a pipe: a line per key, with tabs between id, prefix, state, scopes,
+    datasets, expires, created, revoked, name.
     """
     print_keys(_read_keys(db), as_json=as_json)
 
@@ -170,17 +176,18 @@ def list_(*, db: Path, as_json: bool) -> None:
 @_db_option
 @click.argument("key")
 def revoke(*, db: Path, key: str) -> None:
-    """Revoke a key, named by its prefix or its id: it opens nothing any more.
+    """Revoke a key.
 
-    Watches that were begun with it end as well. To revoke a key twice does no harm.
+    KEY is the prefix or the id of the key. Servers refuse it from now on, and end the watches that
+    were started with it. Revoking a key twice is no error.
     """
-    _read_keys(db)  # who opens a file to write it makes one
+    _read_keys(db)  # opening a missing file for writing would create it
     named = prefix_of(key) or key
     before = _with_store(db, lambda store: revoke_key(store, named))
     if before is None:
-        # What was typed may be a secret with a typing error in it.
-        raise click.ClickException(f"{shown(db)} has no such key; 'stagecast keys list' shows all")
-    done = "was revoked before" if before.revoked_at is not None else "is revoked"
+        # The argument is not repeated: it may be a mistyped secret.
+        raise click.ClickException(f"no such key in {shown(db)}; 'stagecast keys list' shows all")
+    done = "was already revoked" if before.revoked_at is not None else "is revoked"
     echo(f"key {before.prefix} {done}")
 
 

@@ -1,4 +1,4 @@
-"""The group that the commands belong to."""
+"""The command group `stagecast`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from stagecast.failures import is_too_many_files, reason_of
 from stagecast.runtime.exits import INTERRUPTED
 from stagecast.runtime.stdio import guarded_output
 
-# A command's module is imported when the command is asked for: one that calls a server needs
-# nothing of a server's.
+# A command's module is imported when the command runs: client commands need no server code.
 _MODULES = {
     "demo": "stagecast.cli.demo",
     "serve": "stagecast.cli.serve",
@@ -33,7 +32,7 @@ _MODULES = {
 
 
 class _Program(click.Group):
-    """All commands, listed in the order of the table above; each ends in the same way."""
+    """The group of all commands, in the order of the table above, with common error handling."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_MODULES)
@@ -48,7 +47,7 @@ class _Program(click.Group):
         return command
 
     def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - as click has it
-        if sys.stdout is not sys.__stdout__:  # whoever has replaced it looks after it
+        if sys.stdout is not sys.__stdout__:  # replaced, such as by a test
             return super().main(*args, **extra)
         with guarded_output():
             return super().main(*args, **extra)
@@ -65,7 +64,7 @@ class _Program(click.Group):
         except click.exceptions.NoArgsIsHelpError:  # its message is the help
             raise
         except click.ClickException as error:
-            # click would write UTF-8 to an output that takes ASCII only.
+            # click would write UTF-8 even to an ASCII output.
             message = escape_lacking(escape_controls(error.message), encoding_of(sys.stderr))
             vars(error).update(message=message)  # final for type checkers
             raise
@@ -74,7 +73,7 @@ class _Program(click.Group):
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stagecast")
 def main() -> None:
-    """Tell how far documents are on their way into a knowledge base.
+    """Show the status of document ingestion into knowledge bases.
 
-    Every command ends with exit code 74 if its output cannot be written.
+    Every command exits with code 74 if its output cannot be written.
     """

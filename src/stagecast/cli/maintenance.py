@@ -1,4 +1,4 @@
-"""`stagecast backup` and `stagecast check`: what is done with the file, with or without servers."""
+"""`stagecast backup` and `stagecast check`: maintenance of the file, with or without servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stagecast.paths import shown
 from stagecast.runtime.signals import exit_on_signals
 from stagecast.runtime.stdio import echo
 
-_db_option = db_option("The SQLite file of the store.")
+_db_option = db_option("SQLite file of the store.")
 
 
 @click.command(
@@ -23,15 +23,16 @@ _db_option = db_option("The SQLite file of the store.")
 )
 @click.argument("file", type=FILE)
 @_db_option
-@click.option("--overwrite", is_flag=True, help="Put the copy in the place of FILE if it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 def backup(file: Path, db: Path, *, overwrite: bool) -> None:
-    """Copy the store to FILE, while servers go on with it.
+    """Copy the store to FILE, also while servers use it.
 
-    The copy is of one moment, and FILE is there only when it is whole. To go back to it, stop the
-    servers, remove the -wal and -shm beside the store, put the copy in its place and start again:
-    those who watch are told that the history has changed.
+    The copy is a consistent snapshot; FILE appears only once it is complete. To restore it, stop
+    the servers, remove the -wal and -shm files beside the store, replace the store with the copy,
+    and start the servers again. Watches then get a new snapshot.
 
-    Exit code: 0, 1 if it was not copied, 74 if it was, but that cannot be written.
+    Exit code: 0 on success, 1 if the store was not copied, 74 if it was, but the output cannot be
+    written.
     """
     try:
         with exit_on_signals():
@@ -44,15 +45,15 @@ def backup(file: Path, db: Path, *, overwrite: bool) -> None:
 @click.command(epilog=examples("check --db walk.db"))
 @_db_option
 def check(db: Path) -> None:
-    """Find out whether the store's file is sound, while servers go on with it.
+    """Check the store for errors, also while servers use it.
 
-    Looks at all of it: whether SQLite finds it whole, counts against what is counted anew, the
-    revisions of each batch, documents against the last that the log says of them, states, stall
-    timers and serials. Prints what is wrong, a line each. It is read only; a file of some gigabytes
-    takes minutes, and its -wal grows meanwhile.
+    Runs SQLite's own checks, and compares stored counts with actual ones, documents with the last
+    transition in the log, the revisions of each batch, states, stall timers and sequence numbers.
+    Prints a line per fault. The file is only read; one of some gigabytes takes minutes, during
+    which its -wal grows.
 
-    Exit code: 0 if all is well, 1 if something is wrong or it cannot be looked at, 74 if the
-    output cannot be written.
+    Exit code: 0 if the store is sound, 1 if it has faults or cannot be read, 74 if the output
+    cannot be written.
     """
     try:
         with exit_on_signals():

@@ -1,4 +1,4 @@
-"""Lists of a server, page by page; the next page is fetched when it is wanted."""
+"""Paged lists of a server; the next page is fetch_on_thread on demand."""
 
 from __future__ import annotations
 

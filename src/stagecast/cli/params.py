@@ -20,7 +20,7 @@ DEFAULTS = Config()
 
 
 class _File(click.Path):
-    """A path of whatever is there: who opens it says what is wrong with it, in one way for all."""
+    """A path, not checked here: opening it reports errors, in the same way for all commands."""
 
     def __init__(self) -> None:
         super().__init__(readable=False, path_type=Path)
@@ -31,7 +31,7 @@ class _File(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> str | bytes | os.PathLike[str]:
-        # As a path, nothing would be the current directory.
+        # As a path, an empty string would be the current directory.
         if not value:
             self.fail("must not be empty", param, ctx)
         return super().convert(value, param, ctx)
@@ -41,15 +41,15 @@ FILE = _File()
 
 
 class Decorator(Protocol):
-    """Gives a command something, and returns it."""
+    """Adds options to a command, and returns it."""
 
     def __call__(self, command: Command, /) -> Command:
-        """Give a command something."""
+        """Add options to a command."""
         ...
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds that has an end."""
+    """A finite number of seconds."""
 
     def convert(
         self,
@@ -60,7 +60,7 @@ class Seconds(click.FloatRange):
         """Return the number.
 
         Raises:
-            click.BadParameter: it is none, or out of range.
+            click.BadParameter: it is malformed, or out of range.
         """
         seconds = float(super().convert(value, param, ctx))
         if not math.isfinite(seconds):
@@ -69,7 +69,7 @@ class Seconds(click.FloatRange):
 
 
 class _Flag(click.types.BoolParamType):
-    """Yes or no, as an environment says it."""
+    """A flag that can also be set in the environment."""
 
     def convert(
         self,
@@ -77,10 +77,10 @@ class _Flag(click.types.BoolParamType):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> bool:
-        """Return whether it is yes.
+        """Return the value.
 
         Raises:
-            click.BadParameter: it is neither; click itself would name an empty text as a choice.
+            click.BadParameter: it is neither yes nor no; click's own message lists an empty choice.
         """
         if isinstance(value, str) and value.strip().lower() not in self.bool_states:
             self.fail(f"{quote(value)} is neither yes nor no; use 1 or 0", param, ctx)
@@ -88,17 +88,17 @@ class _Flag(click.types.BoolParamType):
 
 
 class _Setting(click.Option):
-    """An option that also comes from the environment, where blank means not set."""
+    """An option that can also be set in the environment, where blank means not set."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """Return what is set, without blanks around it, which only a path may have."""
+        """Return the variable, without blanks around it unless it is a path."""
         value = super().resolve_envvar_value(ctx)
         if value is None or not value.strip():
             return None
         return value if isinstance(self.type, click.Path) else value.strip()
 
     def value_from_envvar(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
-        """Return what is set; several values have commas or blanks between them."""
+        """Return the value, or several, separated by commas or blanks."""
         value = self.resolve_envvar_value(ctx)
         if value is None or not self.multiple:
             return value
@@ -106,7 +106,7 @@ class _Setting(click.Option):
 
 
 def setting(flag: str, *names: str, **options: Any) -> Decorator:  # noqa: ANN401 - as click has it
-    """Return an option that also comes from the environment: `--db` as `STAGECAST_DB`."""
+    """Return an option with an environment variable: `--db` has `STAGECAST_DB`."""
     variable = "STAGECAST_" + flag.removeprefix("--").replace("-", "_").upper()
     merged = {"cls": _Setting, "envvar": variable, "show_envvar": True, **options}
     if options.get("is_flag"):
@@ -115,7 +115,7 @@ def setting(flag: str, *names: str, **options: Any) -> Decorator:  # noqa: ANN40
 
 
 def together(*options: Decorator) -> Decorator:
-    """Return a decorator that gives a command all of the options, in their order."""
+    """Return a decorator that adds all of the options, in this order."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -125,19 +125,19 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
-def db_option(what: str) -> Decorator:
-    """Return the option `--db`, with what its file is to the command."""
-    return setting("--db", type=FILE, default=DEFAULTS.db, show_default=True, help=what)
+def db_option(text: str) -> Decorator:
+    """Return the option `--db` with a help text."""
+    return setting("--db", type=FILE, default=DEFAULTS.db, show_default=True, help=text)
 
 
 def check_id(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return an id as the server takes it, if one was given.
+    """Return an id for a request, or `None`.
 
-    An empty one, which a shell makes of a variable that is not set, is refused: to the server no
-    document means the whole batch, and no dataset all of them.
+    An empty id, such as from an unset shell variable, is refused: to the server, no document means
+    the whole batch, and no dataset means all datasets.
 
     Raises:
-        click.BadParameter: it is empty, or no text.
+        click.BadParameter: it is empty or not UTF-8.
     """
     if value is None:
         return None
@@ -145,7 +145,7 @@ def check_id(context: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter("must not be empty")
     try:
         value.encode()
-    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+    except UnicodeEncodeError as error:  # bytes of the command line that are not UTF-8
         raise click.BadParameter("must be UTF-8") from error
     return value
 
@@ -156,11 +156,11 @@ document_argument = click.argument("document", required=False, callback=check_id
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a command's help: what may be typed behind `stagecast`, one line each."""
+    """Return the examples of a command's help, from arguments of `stagecast`."""
     return "\n".join(["\b", "Examples:", *(f"  stagecast {line}" for line in lines)])
 
 
-def check_listening(context: click.Context, parameter: click.Parameter, value: str) -> str:
+def check_listen_address(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Return an address to listen on.
 
     Raises:
@@ -172,10 +172,10 @@ def check_listening(context: click.Context, parameter: click.Parameter, value: s
         raise click.BadParameter(str(error)) from error
 
 
-def check_called(
+def check_server_address(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Return an address to call, if one was given.
+    """Return an address to connect to, or `None`.
 
     Raises:
         click.BadParameter: it is neither `HOST:PORT` nor `unix:PATH`.
@@ -186,20 +186,20 @@ def check_called(
         raise click.BadParameter(str(error)) from error
 
 
-def check_called_by_http(
+def check_http_address(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Return an address to call with a URL, if one was given.
+    """Return an address for a URL, or `None`.
 
     Raises:
-        click.BadParameter: it is not `HOST:PORT`; no URL leads to a unix socket.
+        click.BadParameter: it is not `HOST:PORT`; a URL cannot name a unix socket.
     """
-    address = check_called(context, parameter, value)
+    address = check_server_address(context, parameter, value)
     if address is not None:
         try:
             split_address(address)
         except ValueError as error:
-            raise click.BadParameter(f"no URL leads to {address}; give HOST:PORT") from error
+            raise click.BadParameter(f"{address} cannot be used in a URL; use HOST:PORT") from error
     return address
 
 
@@ -210,22 +210,24 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_
 def check_duration(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> float | None:
-    """Return how many seconds an age has, if one was given.
+    """Return the seconds of a duration, or `None`.
 
     Raises:
-        click.BadParameter: it is none, or has no length.
+        click.BadParameter: it is malformed or zero.
     """
     if value is None:
         return None
     seconds = parse_duration(value, units="smhdw")
     if not seconds:
-        raise click.BadParameter(f"{quote(value)} is no age such as 30d, 12h, 90m or 2w")
+        raise click.BadParameter(
+            f"invalid duration {quote(value)}; use a form such as 30d, 12h, 90m or 2w"
+        )
     return float(seconds)
 
 
-def parse_duration(age: str, *, units: str) -> int:
-    """Return how many seconds an age has, 0 if it is none in one of these units."""
-    match = _DURATION.fullmatch(age)
+def parse_duration(duration: str, *, units: str) -> int:
+    """Return the seconds of a duration, 0 if it is malformed or its unit is none of these."""
+    match = _DURATION.fullmatch(duration)
     if match is None or match[2] not in units:
         return 0
     return int(match[1]) * _SECONDS[match[2]]

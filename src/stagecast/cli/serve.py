@@ -1,4 +1,4 @@
-"""`stagecast serve`: run the server until it is told to stop."""
+"""`stagecast serve`: run the server until a signal stops it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from stagecast.app import App
-from stagecast.cli.params import DEFAULTS, FILE, check_listening, examples, setting
+from stagecast.cli.params import DEFAULTS, FILE, check_listen_address, examples, setting
 from stagecast.cli.serve_options import (
     auth_options,
     limit_options,
@@ -35,23 +35,23 @@ from stagecast.supervisor.supervisor import supervise
     type=FILE,
     default=DEFAULTS.db,
     show_default=True,
-    help="The SQLite file; it is created if it is not there.",
+    help="SQLite file; created if it does not exist.",
 )
 @setting(
     "--grpc",
     metavar="ADDRESS",
-    callback=check_listening,
+    callback=check_listen_address,
     default=DEFAULTS.grpc,
     show_default=True,
-    help="Where to serve gRPC: HOST:PORT, where port 0 picks a free one, or unix:PATH.",
+    help="Address for gRPC: HOST:PORT (port 0: any free port) or unix:PATH.",
 )
 @setting(
     "--http",
     metavar="ADDRESS",
-    callback=check_listening,
+    callback=check_listen_address,
     default=DEFAULTS.http,
     show_default=True,
-    help="Where to serve the REST paths, in the same way.",
+    help="Address for the REST paths: HOST:PORT (port 0: any free port) or unix:PATH.",
 )
 @root_path_option
 @origins_option
@@ -63,26 +63,29 @@ from stagecast.supervisor.supervisor import supervise
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How many processes serve, on the same file and ports; one more replaces those that die. "
-    "More than 1 needs Linux, where SO_REUSEPORT spreads connections over them, and no unix:PATH.",
+    help="Number of server processes on the same file and ports; a supervisor replaces those that "
+    "die. More than 1 needs Linux (SO_REUSEPORT) and HOST:PORT addresses.",
 )
 @auth_options
 def serve(*, processes: int, **settings: Any) -> None:  # noqa: ANN401 - fields of Config
     """Serve gRPC and REST from one SQLite file.
 
-    Prints one line to stdout when it is ready, `stagecast ready grpc=ADDRESS http=ADDRESS`.
-    Logs go to stderr. It serves all the same if nobody takes them. SIGTERM, SIGINT and SIGHUP end
-    it: watches are told to reconnect, calls under way get five seconds to finish, the exit code
-    is 0.
+    When ready, prints one line to stdout: `stagecast ready grpc=ADDRESS http=ADDRESS`. Logs go to
+    stderr. Output that is not read does not block the server.
+
+    SIGTERM, SIGINT and SIGHUP stop it: watches end with a request to reconnect, and calls have the
+    time of --drain to finish.
+
+    Exit code: 0 after a signal, 1 if the server cannot run.
     """
     config = Config(**settings)
     if processes > 1 and sys.platform != "linux":
         raise click.UsageError(
-            "--processes above 1 needs Linux, where SO_REUSEPORT spreads connections over them"
+            "--processes above 1 needs Linux, where SO_REUSEPORT spreads the connections"
         )
     if processes > 1 and (socket_path(config.grpc) or socket_path(config.http)):
         raise click.UsageError(
-            "--processes above 1 needs HOST:PORT: SO_REUSEPORT spreads no unix sockets"
+            "--processes above 1 needs HOST:PORT addresses: unix sockets cannot be shared"
         )
     try:
         if processes == 1:
@@ -108,4 +111,4 @@ async def _serve(config: Config) -> None:
     async with App(config) as app:
         announce(f"stagecast ready grpc={app.grpc_address} http={app.http_address}")
         await stop.wait()
-        logging.getLogger(__name__).info("told to stop")
+        logging.getLogger(__name__).info("received a stop signal")

@@ -1,4 +1,4 @@
-"""The options of `stagecast serve`: who may call, from where, limits, and what is kept."""
+"""The options of `stagecast serve`: authentication, TLS, origins, limits and retention."""
 
 from __future__ import annotations
 
@@ -21,41 +21,39 @@ auth_options = together(
         "--jwt-key",
         metavar="FILE",
         type=FILE,
-        help="Also take tokens (JWT) that are signed with this: a secret of 32 bytes or more "
-        "(HS256), or a public key in PEM, of RSA (RS256) or P-256 (ES256).",
+        help="Also accept tokens (JWT) signed with this key: a secret of at least 32 bytes "
+        "(HS256), or a PEM public key, RSA (RS256) or P-256 (ES256).",
     ),
     setting(
         "--jwt-audience",
         metavar="TEXT",
         default=DEFAULTS.jwt_audience,
         show_default=True,
-        help="What the claim 'aud' of tokens has to name.",
+        help="Required 'aud' claim of tokens.",
     ),
     setting(
         "--tls-cert",
         metavar="FILE",
         type=FILE,
-        help="Serve gRPC and HTTP with TLS: the certificate, and those that lead to its root, in "
-        "PEM.",
+        help="Serve gRPC and HTTP with TLS: certificate chain of the server (PEM).",
     ),
     setting(
         "--tls-key",
         metavar="FILE",
         type=FILE,
-        help="The private key of the certificate, in PEM, without a password.",
+        help="Private key of --tls-cert (PEM, without a password).",
     ),
     setting(
         "--tls-client-ca",
         metavar="FILE",
         type=FILE,
-        help="Let only clients connect that have a certificate signed by one of these, in PEM. "
-        "What they may do is still a matter of keys.",
+        help="Require client certificates signed by one of these CAs (PEM). Keys are still needed.",
     ),
     setting(
         "--insecure",
         is_flag=True,
-        help="Serve an address that others can reach although there is no key: whoever reaches it "
-        "may do everything, until the first key is made.",
+        help="Allow addresses that other machines can reach without any key: every caller may do "
+        "everything, until the first key is created.",
     ),
 )
 
@@ -66,7 +64,7 @@ def _check(
     """Return the origins.
 
     Raises:
-        click.BadParameter: one of them is none.
+        click.BadParameter: one of them is invalid.
     """
     try:
         return tuple(check_origin(origin) for origin in value)
@@ -75,10 +73,10 @@ def _check(
 
 
 def _check_root_path(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Return what a proxy has before all paths.
+    """Return the path prefix of a proxy.
 
     Raises:
-        click.BadParameter: it is no such path.
+        click.BadParameter: it is invalid.
     """
     try:
         return check_root_path(value)
@@ -91,8 +89,8 @@ root_path_option = setting(
     metavar="PATH",
     default="",
     callback=_check_root_path,
-    help="What a proxy in front of the REST paths has before them, such as /stagecast; they are "
-    "served with it and without.",
+    help="Path prefix of a proxy, such as /stagecast; the REST paths are served with and without "
+    "it.",
 )
 
 origins_option = setting(
@@ -101,30 +99,32 @@ origins_option = setting(
     metavar="ORIGIN",
     multiple=True,
     callback=_check,
-    help="Let browsers show the REST answers to pages of this origin, such as "
-    "http://localhost:3000; may be given more than once, in the environment with commas or blanks "
-    "between them.",
+    help="Allow web pages of this origin, such as http://localhost:3000, to read the REST paths; "
+    "can be repeated, in the environment separated by commas or blanks.",
 )
 
 
-# Each by the name of its field.
+# By the name of the field of `Config`.
 _COUNTS = {
-    "max_watches": "How many watches may be open at once, in all.",
-    "max_watches_per_caller": "How many of them one key, or an address without one, may have open.",
-    "max_waiting_calls": "How many other calls may wait for the store at once.",
-    "max_connections": "How many connections may be open at once, of gRPC and of HTTP each.",
+    "max_watches": "Maximum number of open watches.",
+    "max_watches_per_caller": "Maximum number of open watches per key, or per address without one.",
+    "max_waiting_calls": "Maximum number of other calls that wait for the store.",
+    "max_connections": "Maximum number of open connections, for gRPC and HTTP each.",
 }
 _SECONDS = {
-    "wait_timeout": ("wait_s", "Answer WaitBatch after so long if the call does not say."),
-    "watch_life": ("watch_life_s", "End a watch after so long, give or take a tenth."),
+    "wait_timeout": ("wait_s", "Timeout of WaitBatch if the call sets none."),
+    "watch_life": (
+        "watch_life_s",
+        "End a watch after this time, give or take 10 %; clients reconnect.",
+    ),
     "request_timeout": (
         "request_s",
-        "Give up a request that has not arrived, or the store has not answered, after so long.",
+        "Timeout for a request to arrive, and then for the store to process it.",
     ),
-    "slow_reader": ("slow_reader_s", "Give up a client that took no message for so long."),
-    "keepalive": ("keepalive_s", "Ask a gRPC connection that was silent for so long if it lives."),
-    "http_idle": ("http_idle_s", "Close a connection without a request or call for so long."),
-    "drain": ("drain_s", "Give calls under way so long to finish when the server stops."),
+    "slow_reader": ("slow_reader_s", "Drop a client that has read no message for this time."),
+    "keepalive": ("keepalive_s", "Ping a gRPC connection that has been silent for this time."),
+    "http_idle": ("http_idle_s", "Close a connection without requests for this time."),
+    "drain": ("drain_s", "Time for running calls to finish when the server stops."),
 }
 
 _MAX_S = 86_400  # gRPC counts milliseconds in 31 bits
@@ -159,19 +159,17 @@ limit_options = together(
 )
 
 
-def _check_age(
+def _check_retention(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> float | None:
-    """Return how many seconds an age has, if one was given.
+    """Return the seconds of a retention time, or `None`.
 
     Raises:
-        click.BadParameter: it is none, or less than what is kept whatever is asked for.
+        click.BadParameter: it is malformed, or below the minimum.
     """
     seconds = check_duration(context, parameter, value)
     if seconds is not None and seconds < MIN_RETENTION_S:
-        raise click.BadParameter(
-            f"{value!r} is less than ten minutes, for which every batch that has ended is kept"
-        )
+        raise click.BadParameter(f"{value!r} is less than the minimum of 10m")
     return seconds
 
 
@@ -179,24 +177,23 @@ retention_options = together(
     setting(
         "--retain-history",
         "retain_history_s",
-        metavar="AGE",
-        callback=_check_age,
-        help="Let go of the history of a batch, but its last transition, so long after it has "
-        "ended: 30d, or with s, m, h or w for seconds, minutes, hours or weeks; no less than "
-        "ten minutes. What is open keeps everything.  [default: keep for ever]",
+        metavar="DURATION",
+        callback=_check_retention,
+        help="Delete the transitions of a batch, except the last, this time after its end, such as "
+        "30d (units: s, m, h, d, w; at least 10m).  [default: never]",
     ),
     setting(
         "--retain-transitions",
         metavar="N",
         type=click.IntRange(min=1),
-        help="Keep only the last N transitions of a batch that has ended.  [default: keep all]",
+        help="Keep only the last N transitions of a batch that has ended.  [default: all]",
     ),
     setting(
         "--retain-batches",
         "retain_batches_s",
-        metavar="AGE",
-        callback=_check_age,
-        help="Delete a batch, as DeleteBatch does, so long after it has ended: 90d; units as "
-        "above.  [default: keep for ever]",
+        metavar="DURATION",
+        callback=_check_retention,
+        help="Delete a batch, as DeleteBatch does, this time after its end, such as 90d (at least "
+        "10m).  [default: never]",
     ),
 )

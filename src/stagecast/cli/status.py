@@ -16,7 +16,7 @@ from stagecast.cli.paging import pages
 from stagecast.cli.params import check_id, dataset_argument, examples
 from stagecast.cli.render import formatting
 from stagecast.cli.render.listing import batch_fields, batches_table
-from stagecast.cli.render.output import is_terminal, print_things
+from stagecast.cli.render.output import is_terminal, print_messages
 from stagecast.cli.render.table import documents_table, failures, state_text, summary
 from stagecast.cli.render.view import View
 from stagecast.cli.target import Target, target_option
@@ -27,8 +27,8 @@ from stagecast.v1 import status_service_pb2 as pb
 
 OPEN = (r.BATCH_STATE_PENDING, r.BATCH_STATE_RUNNING, r.BATCH_STATE_PAUSED)
 
-_LINES_AROUND = 8  # what was typed, summary (up to 4), head, foot, the next prompt
-_MIN_WIDTH = 5  # rows, on however small a terminal
+_LINES_AROUND = 8  # command line, summary (up to 4), head, foot, next prompt
+_MIN_ROWS = 5
 
 
 @click.command(
@@ -45,21 +45,22 @@ _MIN_WIDTH = 5  # rows, on however small a terminal
     "--json",
     "as_json",
     is_flag=True,
-    help="Print protobuf JSON: a line for the dataset or batch, then one for each in it.",
+    help="Print protobuf JSON: a line for the dataset or batch, then one per batch or document.",
 )
 def status(dataset: str, batch: str | None, target: Target, as_json: bool) -> None:
-    """Show how far a dataset or a batch is now.
+    """Show the status of a dataset or a batch.
 
-    DATASET is a UUID: it is shown with its batches, newest first. With BATCH, the id of a batch in
-    it, that one is shown with its documents.
+    DATASET is a UUID: the dataset is shown with its batches, newest first. With BATCH, the id of a
+    batch in it, the batch is shown with its documents.
 
-    On a terminal this is one screen: of many batches those that are open and the newest, of many
-    documents those that run and those that failed. In a pipe it is everything, with tabs between
-    the fields: first a line for the dataset or batch, then for each batch its dataset, id,
-    state, since when, how long, contents; for each document its id, state, stage, attempt,
-    segments, time, last change, error.
+    On a terminal: one screen; of many batches the open and the newest ones, of many documents the
+    running and the failed ones.
 
-    Exit code: 0, 2 if it cannot be asked, 74 if its output cannot be written.
+    In a pipe: everything, with tabs between the fields; first a line for the dataset or batch, then
+    one per batch (dataset, id, state, creation time, duration, contents) or per document (id,
+    state, stage, attempt, segments, duration, last change, error).
+
+    Exit code: 0 on success, 2 if the request failed, 74 if the output cannot be written.
     """
     with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
         run(_status(target, dataset, batch, as_json=as_json))
@@ -67,43 +68,43 @@ def status(dataset: str, batch: str | None, target: Target, as_json: bool) -> No
 
 async def _status(target: Target, dataset: str, batch: str | None, *, as_json: bool) -> None:
     console = Console()
-    people = is_terminal(console) and not as_json
+    as_table = is_terminal(console) and not as_json
     async with target.connect() as client:
         if batch is None:
             whole = await client.status.GetDataset(pb.GetDatasetRequest(dataset_id=dataset))
-            if people:
+            if as_table:
                 await _show_dataset(client, console, whole.dataset)
             else:
                 await _print_dataset(client, whole.dataset, as_json=as_json)
         else:
             request = pb.GetBatchRequest(dataset_id=dataset, batch_id=batch)
             part = await client.status.GetBatch(request)
-            if people:
+            if as_table:
                 await _show_batch(client, console, part.batch)
             else:
                 await _print_batch(client, part.batch, as_json=as_json)
 
 
 async def _print_dataset(client: Client, dataset: r.Dataset, *, as_json: bool) -> None:
-    print_things([dataset], _dataset_fields, as_json=as_json)
+    print_messages([dataset], _dataset_fields, as_json=as_json)
     fields = partial(batch_fields, now_s=time.time())
     request = pb.ListBatchesRequest(dataset_id=dataset.dataset_id)
     async for page in pages(client.status.ListBatches, request, lambda page: page.batches):
-        print_things(page, fields, as_json=as_json)
+        print_messages(page, fields, as_json=as_json)
 
 
 async def _print_batch(client: Client, batch: r.Batch, *, as_json: bool) -> None:
     now_s = time.time()
-    print_things([batch], partial(batch_fields, now_s=now_s), as_json=as_json)
+    print_messages([batch], partial(batch_fields, now_s=now_s), as_json=as_json)
     fields = partial(_document_fields, now_s=now_s)
     request = pb.ListDocumentsRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
     async for page in pages(client.status.ListDocuments, request, lambda page: page.documents):
-        print_things(page, fields, as_json=as_json)
+        print_messages(page, fields, as_json=as_json)
 
 
 async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) -> None:
     now_s = time.time()
-    batches = await _most_urgent(client, dataset, _rows_of(console))
+    batches = await _open_and_newest(client, dataset, _rows_of(console))
     counts, changed = dataset.counts, formatting.moment(dataset.update_time, now_s)
     state = formatting.word(r.DatasetState.DESCRIPTOR, dataset.state)
     console.print(Text(dataset.dataset_id, "bold"), state_text(state), sep="  ")
@@ -117,11 +118,11 @@ async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) ->
     console.print(Text(f"last change {changed}", "dim"))
     if batches:
         console.print(batches_table(batches, now_s, width=console.width))
-    _tell_hidden(console, dataset.batches - len(batches))
+    _print_hidden(console, dataset.batches - len(batches))
 
 
-async def _most_urgent(client: Client, dataset: r.Dataset, limit: int) -> Sequence[r.Batch]:
-    """Return so many batches, newest first: the open ones, then those that are new."""
+async def _open_and_newest(client: Client, dataset: r.Dataset, limit: int) -> Sequence[r.Batch]:
+    """Return up to `limit` batches, newest first: open ones before ended ones."""
     batches: dict[str, r.Batch] = {}
     for states in (OPEN, ()):
         request = pb.ListBatchesRequest(dataset_id=dataset.dataset_id, states=states)
@@ -140,18 +141,18 @@ async def _show_batch(client: Client, console: Console, batch: r.Batch) -> None:
     view = await _view_of(client, batch)
     rows = _rows_of(console)
     failed = min(batch.counts.failed, rows // 4)
-    around = 2 if failed else 0  # an empty line before them, how many more after them
-    documents = view.documents(max(_MIN_WIDTH, rows - failed - around))
+    around = 2 if failed else 0  # an empty line before, a count of the others after
+    documents = view.documents(max(_MIN_ROWS, rows - failed - around))
     console.print(summary(batch))
     console.print(Text(_times_line(batch, view.now_s), "dim"))
     if documents:
         console.print(documents_table(documents, view.now_s))
-    _tell_hidden(console, len(view) - len(documents))
+    _print_hidden(console, len(view) - len(documents))
     console.print(failures(view, limit=failed))
 
 
 async def _view_of(client: Client, batch: r.Batch) -> View:
-    """Return all documents of a batch, to find those that matter most."""
+    """Return all documents of a batch, to find the most important ones."""
     now = Timestamp()
     now.GetCurrentTime()
     view = View()
@@ -163,12 +164,12 @@ async def _view_of(client: Client, batch: r.Batch) -> View:
 
 
 def _rows_of(console: Console) -> int:
-    return max(_MIN_WIDTH, console.height - _LINES_AROUND)
+    return max(_MIN_ROWS, console.height - _LINES_AROUND)
 
 
-def _tell_hidden(console: Console, hidden: int) -> None:
+def _print_hidden(console: Console, hidden: int) -> None:
     if hidden > 0:
-        console.print(Text(f"… and {hidden} more; in a pipe (| less) all are listed", "dim"))
+        console.print(Text(f"… and {hidden} more; use a pipe (| less) to list all", "dim"))
 
 
 def _times_line(batch: r.Batch, now_s: float) -> str:

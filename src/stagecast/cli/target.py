@@ -1,4 +1,4 @@
-"""The server that a command asks, as options: where it is, and how to be let in."""
+"""The server of a client command, as options: address, credentials, TLS and timeout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from stagecast.certificates import read_certificates, read_pair
-from stagecast.cli.params import DEFAULTS, FILE, Seconds, check_called, setting, together
+from stagecast.cli.params import DEFAULTS, FILE, Seconds, check_server_address, setting, together
 from stagecast.client import Client
 from stagecast.errors import StartError
 from stagecast.runtime.exits import Unusable
@@ -22,7 +22,7 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """How to be let in by a server: a key or token, and TLS with whom to trust and to be."""
+    """Credentials and TLS settings of a client command."""
 
     key: str | None = field(default=None, repr=False)
     tls: bool = False
@@ -32,22 +32,22 @@ class Credentials:
 
     @property
     def speaks_tls(self) -> bool:
-        """Whether the server is spoken to with TLS."""
+        """Whether connections use TLS."""
         return bool(self.tls or self.ca or self.cert)
 
     @property
     def scheme(self) -> str:
-        """What URLs of the server begin with."""
+        """The scheme of URLs of the server."""
         return "https" if self.speaks_tls else "http"
 
     def connect(self, address: str, *, timeout_s: float | None = None) -> Client:
-        """Return a client whose calls may take so long.
+        """Return a client whose calls time out after `timeout_s`.
 
         Raises:
-            Unusable: a file cannot be used, or one of two is missing.
+            Unusable: a file cannot be used, or one of `cert` and `cert_key` is missing.
         """
         if (self.cert is None) != (self.cert_key is None):
-            raise Unusable("--cert and --cert-key go together")
+            raise Unusable("--cert and --cert-key must be used together")
         try:
             return Client(
                 address,
@@ -62,10 +62,10 @@ class Credentials:
             raise Unusable(str(error)) from error
 
     def context(self) -> ssl.SSLContext:
-        """Return what HTTPS is spoken with.
+        """Return the TLS context for HTTPS.
 
         Raises:
-            OSError: a file is no good.
+            OSError: a file cannot be used.
         """
         try:
             roots = b"".join(read_certificates(self.ca)).decode() if self.ca else None
@@ -80,7 +80,7 @@ class Credentials:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A server to ask, and how long to wait for it."""
+    """The server of a client command, and the timeout of its calls."""
 
     address: str
     credentials: Credentials
@@ -90,17 +90,17 @@ class Target:
         """Return a client.
 
         Raises:
-            Unusable: a file cannot be used, or one of two is missing.
+            Unusable: a file cannot be used, or one of `cert` and `cert_key` is missing.
         """
         return self.credentials.connect(self.address, timeout_s=self.timeout_s)
 
 
 def target_option(command: Command, *, timeout_s: float = 60.0) -> Command:
-    """Give a command its `server`, for which it waits so long by default."""
+    """Add the options of a `Target`, which the command gets as `target`."""
 
     @functools.wraps(command)
-    def asking(*, grpc: str, access: Credentials, timeout: float, **others: Any) -> None:  # noqa: ANN401 - its own
-        command(target=Target(address=grpc, credentials=access, timeout_s=timeout), **others)
+    def with_target(*, grpc: str, credentials: Credentials, timeout: float, **others: Any) -> None:  # noqa: ANN401 - the command's own
+        command(target=Target(address=grpc, credentials=credentials, timeout_s=timeout), **others)
 
     timeout_option = setting(
         "--timeout",
@@ -108,37 +108,39 @@ def target_option(command: Command, *, timeout_s: float = 60.0) -> Command:
         type=Seconds(min=0, min_open=True),
         default=timeout_s,
         show_default=True,
-        help="Give up when the server has not answered for so long.",
+        help="Give up if the server does not respond for this time.",
     )
-    return _grpc_option(timeout_option(credentials_options(asking)))
+    return _grpc_option(timeout_option(credentials_options(with_target)))
 
 
 def credentials_options(command: Command) -> Command:
-    """Give a command its `access`."""
+    """Add the options of `Credentials`, which the command gets as `credentials`."""
     names = Credentials.__dataclass_fields__.keys()
 
     @functools.wraps(command)
-    def let_in(**options: Any) -> None:  # noqa: ANN401 - its own, and ours
-        access = Credentials(**{name: options.pop(name) for name in names})
-        command(access=access, **options)
+    def with_credentials(**options: Any) -> None:  # noqa: ANN401 - the command's own, and ours
+        credentials = Credentials(**{name: options.pop(name) for name in names})
+        command(credentials=credentials, **options)
 
-    return _options(let_in)
+    return _options(with_credentials)
 
 
 def _check_key(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return a key; what is wrong with it is told without it."""
+    """Return a key; an error must not repeat it."""
     if value and not (value.isascii() and value.isprintable()):
-        raise click.BadParameter("a key has letters, digits and '_', a token also '-' and '.'")
+        raise click.BadParameter(
+            "invalid characters; a key has letters, digits and '_', a token also '-' and '.'"
+        )
     return value or None
 
 
 _grpc_option = setting(
     "--grpc",
     metavar="ADDRESS",
-    callback=check_called,
+    callback=check_server_address,
     default=DEFAULTS.grpc,
     show_default=True,
-    help="The server: HOST:PORT, or unix:PATH.",
+    help="Server address: HOST:PORT or unix:PATH.",
 )
 
 _options = together(
@@ -146,30 +148,29 @@ _options = together(
         "--key",
         metavar="KEY",
         callback=_check_key,
-        help="The key or token that the server asks for. Others on this machine may see what is "
-        "typed here; they do not see the environment.",
+        help="API key or token. Other users may see the command line: prefer the environment.",
     ),
     setting(
         "--tls",
         is_flag=True,
-        help="Speak TLS, and trust whom this machine trusts.",
+        help="Use TLS, and trust the CAs of this machine.",
     ),
     setting(
         "--ca",
         metavar="FILE",
         type=FILE,
-        help="Speak TLS, and trust the certificates in this file (PEM).",
+        help="Use TLS, and trust the CAs in this file (PEM).",
     ),
     setting(
         "--cert",
         metavar="FILE",
         type=FILE,
-        help="The certificate to show to a server that asks for one (PEM).",
+        help="Client certificate for TLS (PEM); needs --cert-key.",
     ),
     setting(
         "--cert-key",
         metavar="FILE",
         type=FILE,
-        help="Its private key (PEM).",
+        help="Private key of --cert (PEM).",
     ),
 )

@@ -1,4 +1,4 @@
-"""`stagecast watch`: a batch as it goes on, for people or for programs."""
+"""`stagecast watch`: the progress of a batch, for people and for programs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stagecast.v1 import status_service_pb2 as pb
 Show: TypeAlias = Callable[[pb.WatchBatchResponse], None]
 Lost: TypeAlias = Callable[[], None]
 
-_AWAY_S = 600.0  # for which a server may be away
+_RECONNECT_S = 600.0  # for which a server may be unreachable
 
 
 @click.command(
@@ -36,7 +36,7 @@ _AWAY_S = 600.0  # for which a server may be away
 )
 @dataset_argument
 @batch_argument
-@partial(target_option, timeout_s=_AWAY_S)
+@partial(target_option, timeout_s=_RECONNECT_S)
 @click.option(
     "--json",
     "as_json",
@@ -46,18 +46,22 @@ _AWAY_S = 600.0  # for which a server may be away
 @click.option(
     "--follow",
     is_flag=True,
-    help="Do not end when the batch has ended: a retry may open it again.",
+    help="Continue after the end of the batch, as a retry may reopen it.",
 )
 def watch(dataset: str, batch: str, target: Target, as_json: bool, follow: bool) -> None:
     """Watch a batch until it has ended.
 
-    DATASET is a UUID, BATCH the id of a batch in it. On a terminal this is a live table, else a
-    line for each document at the start and for each transition, with tabs between revision, kind,
-    state, stage, document, error, and one that begins with 'batch' at the end. A connection that is
-    lost is made again, and nothing is missed, unless the server stays away for the --timeout.
+    DATASET is a UUID, BATCH the id of a batch in it.
 
-    Exit code: 0 if all documents succeeded, 1 if the batch ended otherwise, 2 if it cannot be
-    watched, 74 if its output cannot be written.
+    On a terminal: a live table. In a pipe: a line per document at the start and then per
+    transition, with tabs between revision, kind, state, stage, document, error; at the end a line
+    that begins with 'batch'.
+
+    A lost connection is resumed without missing anything, unless the server is unreachable for the
+    --timeout.
+
+    Exit code: 0 if all documents succeeded, 1 if the batch ended otherwise, 2 if the watch failed,
+    74 if the output cannot be written.
     """
     request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
     with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
@@ -75,19 +79,19 @@ async def follow_batch(
     request: pb.WatchBatchRequest,
     *,
     as_json: bool = False,
-    give_up_after_s: float = _AWAY_S,
+    give_up_after_s: float = _RECONNECT_S,
 ) -> r.Batch:
-    """Show a batch until the watch ends, and return it as it was last.
+    """Show a batch until the watch ends, and return its last state.
 
     Raises:
-        ExceptionGroup: of `grpc.aio.AioRpcError`, when the watch was refused or the server is away;
-            or of `OutputFailed`.
+        ExceptionGroup: of `grpc.aio.AioRpcError`, if the watch is refused or the server is
+            unreachable; or of `OutputFailed`.
     """
     batch = r.Batch()
     async with (
         ended_without_reader(),
         _showing(as_json=as_json) as (show, lost),
-        # Closed here and now if this is cancelled, not when garbage is collected.
+        # Closed at once on cancellation, not by garbage collection.
         contextlib.aclosing(
             client.watch(request, give_up_after_s=give_up_after_s, on_lost=lost)
         ) as messages,
@@ -107,20 +111,19 @@ async def _watch(target: Target, request: pb.WatchBatchRequest, *, as_json: bool
 
 @contextlib.asynccontextmanager
 async def _showing(*, as_json: bool) -> AsyncIterator[tuple[Show, Lost]]:
-    """Give what shows each message, and what tells that the connection is lost.
+    """Give functions that show a message and report a lost connection.
 
-    Messages are shown as JSON, in a table, or as lines where there is no terminal. Only the table
-    needs to know all documents.
+    Messages are shown as JSON, in a live table, or as lines in a pipe.
     """
     if as_json:
-        yield lambda message: print_json([message]), _tell_lost
+        yield lambda message: print_json([message]), _print_lost
     elif is_terminal(Console()):
-        # One that has gone is none any more, and rich would go on without a word.
+        # Forced: rich would silently print nothing to a terminal that has closed meanwhile.
         async with LiveTable(Console(force_terminal=True)) as table:
             yield table.apply, table.lost
     else:
-        yield plain.print_message, _tell_lost
+        yield plain.print_message, _print_lost
 
 
-def _tell_lost() -> None:
-    click.echo("the connection to the server is lost; trying again", err=True)
+def _print_lost() -> None:
+    click.echo("connection to the server lost; reconnecting", err=True)

@@ -1,1 +1,1 @@
-"""What a process stands on: its event loop, log, output, signals and file descriptors."""
+"""The runtime of a process: event loop, log, output, signals and file descriptors."""

@@ -18,11 +18,11 @@ _DESCRIPTORS = 32  # for the loop, grpc and TLS, or for the store
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on uvloop where there is one: it takes a fifth less CPU a call.
+    """Run a coroutine, on CPython with uvloop, which needs a fifth less CPU per call.
 
     Raises:
-        Unusable: too few files may be open, for which grpc would abort.
-        click.exceptions.Exit: a signal has ended it.
+        Unusable: the limit of open files is so low that grpc would abort.
+        click.exceptions.Exit: a signal ended it.
     """
     try:
         take_descriptors("the command", _DESCRIPTORS)

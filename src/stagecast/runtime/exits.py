@@ -1,13 +1,13 @@
-"""How commands end that cannot do their work."""
+"""Exit codes of commands that fail."""
 
 from __future__ import annotations
 
 import click
 
-INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
+INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
 
 
 class Unusable(click.ClickException):
-    """The command could not do its work: no server, or nothing of what was asked for."""
+    """The command failed, such as for lack of a server or of the requested object."""
 
     exit_code = 2

@@ -1,6 +1,6 @@
-"""The signals that end a program: from whoever runs it, or from the terminal that it is on.
+"""The signals that end a program.
 
-SIGHUP comes when the terminal is closed. Where it is ignored from the start, as `nohup` has it, it
+SIGHUP arrives when the terminal is closed. If it is ignored from the start, as with `nohup`, it
 stays ignored.
 """
 
@@ -21,42 +21,42 @@ T = TypeVar("T")
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that end a program, beside SIGINT."""
+    """Return the signals that end a program, except SIGINT."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return (signal.SIGTERM,)
     return signal.SIGTERM, signal.SIGHUP
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that tell a server to stop."""
+    """Return the signals that stop a server."""
     return *ending_signals(), signal.SIGINT
 
 
 def on_stop_signals(stop: Callable[[], object]) -> None:
-    """Call something on the running loop for each signal that tells a server to stop."""
+    """Call `stop` on the running loop for each signal that stops a server."""
     for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
 def ignore_stop_signals() -> None:
-    """Let a program that is about to end do so as it was to, whatever it is told from now on."""
+    """Ignore further signals, so that a program that is ending does so undisturbed."""
     for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """End a command without a loop at the first signal, so that it leaves nothing behind.
+    """End a command without an event loop at the first signal, and let it clean up.
 
-    What the block does hears of it as soon as it runs Python code.
+    The signal raises in the block as soon as that runs Python code.
 
     Raises:
-        click.exceptions.Exit: there was a signal; the exit code is what shells say of it.
+        click.exceptions.Exit: there was a signal; the exit code is 128 plus its number.
     """
     received: list[int] = []
 
     def end(number: int, _frame: object) -> None:
-        if not received:  # once more would end what it does to end well
+        if not received:  # a second one would interrupt its cleanup
             received.append(number)
             raise SystemExit(128 + number)
 
@@ -64,18 +64,18 @@ def exit_on_signals() -> Iterator[None]:
         try:
             yield
         finally:
-            if received:  # whatever has become of the exception on its way
+            if received:  # even if the exception was replaced on its way
                 raise click.exceptions.Exit(128 + received[0])
 
 
 async def ended_by_signals(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command, and cancel it at the first signal, so that it leaves nothing behind.
+    """Run a command, and cancel it at the first signal, to let it clean up.
 
-    One that waits until its stdout takes more is not cancelled, as that may never happen, but ended
-    where it is.
+    A command that is blocked on its stdout is not cancelled, as it may never continue, but ended
+    at once.
 
     Raises:
-        click.exceptions.Exit: there was a signal; the exit code is what shells say of it.
+        click.exceptions.Exit: there was a signal; the exit code is 128 plus its number.
     """
     received: list[int] = []
     command = asyncio.current_task()
@@ -86,7 +86,7 @@ async def ended_by_signals(main: Coroutine[Any, Any, T]) -> T:
         received.append(number)
         if is_stuck():
             raise click.exceptions.Exit(128 + received[0])
-        if command and first:  # once more would cancel what it does to end well
+        if command and first:  # a second one would cancel its cleanup
             command.cancel()
             loop.call_soon_threadsafe(lambda: None)  # wakes it
 
@@ -101,7 +101,7 @@ async def ended_by_signals(main: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Call it for each signal that ends a program, wherever that is: a loop's own would wait."""
+    """Call it at once for each signal that ends a program; a handler of the loop would wait."""
     before = {
         number: signal.getsignal(number)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -113,5 +113,5 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
         yield
     finally:
         for number, old in before.items():
-            if signal.getsignal(number) == handler:  # a server has put its own in their place
+            if signal.getsignal(number) == handler:  # unless a server has replaced it
                 signal.signal(number, old)

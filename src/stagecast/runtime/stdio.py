@@ -1,8 +1,7 @@
-"""Standard output and error of a command, which may be closed, full, or read by nobody.
+"""Standard output and error of a command, which may be closed, full, or not read.
 
-What stdout does not take ends the command with one line and one exit code, whatever the command is
-and whoever wrote; as long as it takes nothing, the command waits. What stderr does not take within
-a moment is lost, and ends nothing.
+A failed write to stdout ends every command with one line and one exit code; a stdout that is not
+read blocks it. Output to a stderr that is not read is dropped after a moment, without an error.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STDOUT, _STDERR = 1, 2
-_TIMEOUT_S = 1.0  # with a stderr that takes nothing, in the whole life of a command
+_TIMEOUT_S = 1.0  # in total, for a stderr that is not read
 
 _CHECK_READER_S = 1.0
 
-_ESCAPED = "stagecast.escaped"  # as Python's own has it, a letter would look like a byte
+_ESCAPED = "stagecast.escaped"  # Python's own escapes letters and bytes alike
 
 _log = logging.getLogger(__name__)
 
 
 class OutputFailed(Exception):
-    """Stdout does not take what is written to it.
+    """Stdout cannot be written.
 
-    This is no `OSError`: of those, click and rich each make an end of their own.
+    Not an `OSError`, which click and rich handle in their own ways.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -48,9 +47,9 @@ class OutputFailed(Exception):
 
 
 def open_missing_descriptors() -> None:
-    """Open those of stdin, stdout and stderr that are closed, so that no file gets their numbers.
+    """Open closed stdin, stdout and stderr, so that no file gets their numbers.
 
-    They are opened for reading, so that what is written to them fails as it did before.
+    They are opened for reading, so that writing to them still fails.
     """
     for descriptor in (0, _STDOUT, _STDERR):
         try:
@@ -61,9 +60,9 @@ def open_missing_descriptors() -> None:
 
 @contextlib.contextmanager
 def guarded_output() -> Iterator[None]:
-    """End the program with exit code 74 if in the block stdout does not take what is written to it.
+    """End the program with exit code 74 if a write to stdout fails in the block.
 
-    A reader that has gone, such as `head`, is no error to be told of.
+    A closed pipe, such as by `head`, is not reported.
     """
     sys.stdout = as_text(_Stdout(_STDOUT, "w", closefd=False), sys.stdout)
     sys.stderr = as_text(_Stderr(_STDERR, "w", closefd=False), sys.stderr)
@@ -79,19 +78,19 @@ def guarded_output() -> Iterator[None]:
 
 
 def echo(text: str = "") -> None:
-    """Print a text and a line end to stdout, at once.
+    """Print a line to stdout, unbuffered.
 
-    Unlike `click.echo` it keeps to the encoding of stdout, also if that is ASCII.
+    Unlike `click.echo`, it uses the encoding of stdout, even ASCII.
     """
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def announce(line: str) -> None:
-    """Print a line if stdout takes it now, or log why not: who serves goes on all the same."""
-    with contextlib.suppress(OSError, ValueError):  # what is no descriptor never blocks
+    """Print a line without blocking, or log why that is impossible; a server continues anyway."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor never blocks
         if not select.select((), (sys.stdout,), (), 0)[1]:
-            _log.warning("nobody reads stdout, which was to be told: %s", line)
+            _log.warning("stdout is not read; not printed: %s", line)
             return
     try:
         echo(line)
@@ -100,17 +99,17 @@ def announce(line: str) -> None:
 
 
 def is_stuck() -> bool:
-    """Tell whether something is being written to stdout that it does not take now."""
+    """Return whether a write to stdout is blocked."""
     raw = _guarded()
     return raw is not None and raw.is_stuck()
 
 
 @contextlib.asynccontextmanager
 async def ended_without_reader() -> AsyncIterator[None]:
-    """End the block soon after the reader of stdout has gone, also while nothing is written.
+    """End the block soon after the reader of stdout has closed the pipe, even without a write.
 
     Raises:
-        ExceptionGroup: of `OutputFailed`, or of what the block raised.
+        ExceptionGroup: of `OutputFailed`, or of the errors of the block.
     """
     async with asyncio.TaskGroup() as group:
         checking = group.create_task(_fail_without_reader())
@@ -122,7 +121,7 @@ async def _fail_without_reader() -> None:
     raw = _guarded()
     if raw is None or not raw.is_pipe():
         return
-    while raw.has_reader():  # noqa: ASYNC110 - nothing tells of it but the descriptor
+    while raw.has_reader():  # noqa: ASYNC110 - only polling detects it
         await asyncio.sleep(_CHECK_READER_S)
     raise OutputFailed(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
@@ -133,7 +132,7 @@ def _guarded() -> _Stdout | None:
 
 
 class _Stdout(io.FileIO):
-    """Tells the first failure, and takes everything after it: an end must not fail again."""
+    """Raises at the first failure, and drops everything after it, so that cleanup does not fail."""
 
     _failed = False
     _writing = False
@@ -147,18 +146,18 @@ class _Stdout(io.FileIO):
         except OSError as error:
             self._failed = True
             raise OutputFailed(error) from error
-        except BaseException:  # a signal's, in the midst of waiting
+        except BaseException:  # of a signal, while blocked
             self._failed = True
             raise
         finally:
             self._writing = False
 
     def is_stuck(self) -> bool:
-        """Tell whether a write is under way, but cannot go on."""
-        return self._writing and not _takes(self)
+        """Return whether a write is blocked."""
+        return self._writing and not _is_writable(self)
 
     def is_pipe(self) -> bool:
-        """Tell whether somebody reads the other end; of terminals and files, nobody need."""
+        """Return whether it is a pipe or socket, which needs a reader."""
         try:
             mode = os.fstat(self.fileno()).st_mode
         except OSError:
@@ -166,22 +165,22 @@ class _Stdout(io.FileIO):
         return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
     def has_reader(self) -> bool:
-        """Tell whether the other end of a pipe is open."""
+        """Return whether the other end of a pipe is open."""
         poll = select.poll()
-        poll.register(self, 0)  # errors are told of unasked
+        poll.register(self, 0)  # errors are always reported
         return not poll.poll(0)
 
     def _write(self, data: memoryview) -> int:
-        """Write when it takes so much: a pipe that does is not waited for within the call."""
+        """Wait until it is writable, so that the call itself does not block."""
         while True:
-            _takes(self, None)
+            _is_writable(self, None)
             written = super().write(data)
-            if written is not None:  # it does not block, and is full
+            if written is not None:  # `None`: it is non-blocking, and full
                 return written
 
 
 class _Stderr(io.FileIO):
-    """Takes everything, and waits a moment at most for somebody to read it."""
+    """Accepts everything, and waits only briefly for a reader."""
 
     _timeout_s = _TIMEOUT_S
 
@@ -196,18 +195,18 @@ class _Stderr(io.FileIO):
 
     def _is_ready(self) -> bool:
         begin_s = time.monotonic()
-        ready = _takes(self, max(0.0, self._timeout_s))
+        ready = _is_writable(self, max(0.0, self._timeout_s))
         self._timeout_s -= time.monotonic() - begin_s
         return ready
 
 
-def _takes(file: io.FileIO, timeout_s: float | None = 0.0) -> bool:
-    """Tell whether a file takes something, once it does or the time is over."""
+def _is_writable(file: io.FileIO, timeout_s: float | None = 0.0) -> bool:
+    """Return whether a file is writable, once it is or the time is over."""
     return bool(select.select((), (file,), (), timeout_s)[1])
 
 
 def as_text(raw: io.RawIOBase, before: TextIO | None) -> io.TextIOWrapper:
-    """Return a text stream like the one before, in which what the encoding lacks is escaped."""
+    """Return a text stream with the encoding of `before` that escapes characters it lacks."""
     codecs.register_error(_ESCAPED, _escape_lacking)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),

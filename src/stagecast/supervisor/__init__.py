@@ -1,1 +1,1 @@
-"""Several server processes on one file, started, watched and replaced by their parent."""
+"""Several server processes on one file, with a supervisor that replaces them."""

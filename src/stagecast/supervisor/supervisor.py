@@ -1,8 +1,8 @@
-"""Several server processes on one file and the same ports, and one that looks after them.
+"""Several server processes on one file and the same ports, and their supervisor.
 
-Whatever dies or hangs is replaced. The supervisor serves nothing itself: it holds the ports, so
-that nobody else gets them in between, and the pipes, by whose end the processes know that it is
-gone.
+Processes that die or hang are replaced. The supervisor serves nothing itself: it holds the ports,
+so that no other program gets them meanwhile, and a pipe to each process, whose end tells that the
+supervisor is gone.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from stagecast.runtime.signals import ignore_stop_signals, on_stop_signals, stop
 from stagecast.runtime.stdio import announce
 from stagecast.supervisor.process import Ready, serve_under
 
-# Beyond the time to drain: calls that are just arriving, and the last writes and the closing of the
-# file, each of which a server waits for in vain if its disk hangs.
+# In addition to the time to drain: for arriving calls, the last writes and closing the file, which
+# block if the disk hangs.
 _MARGIN_S = 15.0
-# Who has lived for so long did not die at once.
-_STEADY_S = 10.0
+# A process that lives for so long resets the backoff.
+_STABLE_S = 10.0
 
-# So many times in a row a process that lives is not missed, however busy the machine is.
+# Missed heartbeats in a row; a busy machine does not cause that many.
 _MAX_MISSED = 6
 
 # grpc does not survive a fork.
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 def supervise(config: Config, processes: int) -> bool:
-    """Run so many servers until told to stop; tell whether all have ended well then.
+    """Run server processes until a stop signal; return whether all then exited with 0.
 
     Raises:
         StartError: an address or the file cannot be used, or a process died before it was ready.
@@ -58,7 +58,7 @@ def supervise(config: Config, processes: int) -> bool:
 
 
 def _check_directory() -> None:
-    """Return if there is a current directory, which the processes inherit.
+    """Check that the current directory exists, as processes inherit it.
 
     Raises:
         StartError: it was deleted.
@@ -70,31 +70,31 @@ def _check_directory() -> None:
 
 
 async def _supervise(config: Config, processes: int) -> bool:
-    places = [_Slot(config) for _ in range(processes)]
-    serving = asyncio.create_task(_serve(places))
-    # Later signals find the task cancelled, and do nothing.
+    slots = [_Slot(config) for _ in range(processes)]
+    serving = asyncio.create_task(_serve(slots))
+    # Later signals have no effect on a cancelled task.
     on_stop_signals(serving.cancel)
     await asyncio.wait((serving,))
     if serving.cancelled():
-        _log.info("told to stop")
-    ends = await asyncio.gather(*(place.clear() for place in places))
+        _log.info("received a stop signal")
+    ends = await asyncio.gather(*(slot.clear() for slot in slots))
     if not serving.cancelled():
-        await serving  # raises what kept it from starting
+        await serving  # raises the error of the start
     bad_ends = [end for end in ends if end is not None]
     for end in bad_ends:
         _log.error("%s", end)
     return not bad_ends
 
 
-async def _serve(places: list[_Slot]) -> None:
-    """Tell when all processes are ready, and replace those that die; without end."""
-    ready, *_ = await asyncio.gather(*(place.fill() for place in places))
+async def _serve(slots: list[_Slot]) -> None:
+    """Print the ready line when all processes are ready; replace dead ones for ever."""
+    ready, *_ = await asyncio.gather(*(slot.fill() for slot in slots))
     announce(f"stagecast ready grpc={ready.grpc} http={ready.http}")
-    await asyncio.gather(*(place.run() for place in places))
+    await asyncio.gather(*(slot.run() for slot in slots))
 
 
 class _Slot:
-    """A place for one server process at a time."""
+    """A slot for one server process at a time."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -110,10 +110,10 @@ class _Slot:
         return await self._server.ready()
 
     async def run(self) -> None:
-        """Replace the process whenever it has died or hangs, without end."""
+        """Replace the process whenever it dies or hangs, for ever."""
         backoff = Backoff()
         while True:
-            if await self._outlive() >= _STEADY_S:
+            if await self._wait_for_end() >= _STABLE_S:
                 backoff.reset()
             await backoff.wait(None)
             try:
@@ -122,13 +122,13 @@ class _Slot:
                 _log.error("%s", error)
 
     async def clear(self) -> str | None:
-        """Stop the process, if there is one; return how it ended unless it ended well."""
+        """Stop the process, if any; return a message unless it exited with 0."""
         if self._server is None:
             return None
         return await self._server.stop(self._config.drain_s + _MARGIN_S)
 
     async def _refill(self) -> None:
-        """Start a process, and kill it if it is not ready in time: the file is up to date by now.
+        """Start a process, and kill it if it is not ready in time: the file is migrated by now.
 
         Raises:
             StartError: it cannot start, or died.
@@ -144,19 +144,19 @@ class _Slot:
                 )
                 self._server.kill()
 
-    async def _outlive(self) -> float:
-        """Wait until the process is dead; return how many seconds that took."""
+    async def _wait_for_end(self) -> float:
+        """Wait for the end of the process; return how many seconds it lived."""
         if self._server is None:
             return 0.0
         now = asyncio.get_running_loop().time
         began = now()
-        hanging = asyncio.create_task(_kill_if_hung(self._server))
+        watchdog = asyncio.create_task(_kill_if_hung(self._server))
         try:
             how = await self._server.end()
-            _log.log(self._server.gravity, "%s; starting another", how)
+            _log.log(self._server.log_level, "%s; starting another", how)
         finally:
-            hanging.cancel()
-            await asyncio.wait((hanging,))
+            watchdog.cancel()
+            await asyncio.wait((watchdog,))
         self._server.close()
         self._server = None
         return now() - began
@@ -169,15 +169,15 @@ class ServerProcess:
         id: of the process.
 
     Raises:
-        StartError: the system has no room for it.
+        StartError: the system cannot start it.
     """
 
     def __init__(self, config: Config) -> None:
         self._heartbeat_s = config.process_heartbeat_s
         try:
-            self._pipe, theirs = _spawning.Pipe()
-            self._process = _spawning.Process(target=serve_under, args=(theirs, config))
-            with theirs, _stop_signals_held_back():
+            self._pipe, child_end = _spawning.Pipe()
+            self._process = _spawning.Process(target=serve_under, args=(child_end, config))
+            with child_end, _stop_signals_blocked():
                 self._process.start()
         except OSError as error:
             raise StartError(f"cannot start a process: {reason_of(error)}") from error
@@ -187,43 +187,44 @@ class ServerProcess:
         """Wait until it is ready.
 
         Raises:
-            StartError: what it tells instead, or that it died.
+            StartError: its own error, or that it died.
         """
         await _until_readable(self._pipe.fileno())
         try:
-            news: Ready | StartError = self._pipe.recv()
+            message: Ready | StartError = self._pipe.recv()
         except (EOFError, OSError):
             raise StartError(f"{await self.end()} before it was ready") from None
-        if isinstance(news, StartError):
-            raise news
+        if isinstance(message, StartError):
+            raise message
         _log.info("process %d is ready", self.id)
-        return news
+        return message
 
-    async def hang(self) -> None:
-        """Wait until it has not been heard of for too long, once it was ready.
+    async def wait_until_hung(self) -> None:
+        """Wait until too many heartbeats in a row are missing, once it was ready.
 
-        Misses are counted, not seconds: who is stopped together with its supervisor is missed once.
+        Heartbeats are counted, not seconds: a process that is stopped together with its supervisor
+        misses one.
         """
         missed = 0
         while missed < _MAX_MISSED:
             missed = 0 if await self._is_alive() else missed + 1
 
     async def _is_alive(self) -> bool:
-        """Wait for as long as it may be silent; return whether it was heard of."""
+        """Wait for the next heartbeat; return whether it came in time."""
         try:
             async with asyncio.timeout(self._heartbeat_s):
                 await _until_readable(self._pipe.fileno())
             self._pipe.recv()
         except TimeoutError:
             return False
-        except (EOFError, OSError):  # about to be dead
+        except (EOFError, OSError):  # it is about to end
             await asyncio.sleep(self._heartbeat_s)
             return False
         return True
 
     @property
-    def gravity(self) -> int:
-        """The level at which its end is logged: one that was told to stop has ended well."""
+    def log_level(self) -> int:
+        """The level at which its end is logged; an exit with 0 is no error."""
         return logging.ERROR if self._process.exitcode else logging.INFO
 
     def kill(self) -> None:
@@ -231,11 +232,11 @@ class ServerProcess:
         self._process.kill()
 
     def close(self) -> None:
-        """Let go of the pipe to a process that is dead."""
+        """Close the pipe to a dead process."""
         self._pipe.close()
 
     async def end(self) -> str:
-        """Wait until it is dead; return who died of what."""
+        """Wait for its end; return its id and exit code or signal."""
         await _until_readable(self._process.sentinel)
         self._process.join()
         code = self._process.exitcode
@@ -244,7 +245,7 @@ class ServerProcess:
         return f"process {self.id} ended with exit code {code}"
 
     async def stop(self, timeout_s: float) -> str | None:
-        """Tell it to stop, and kill it if it does not; return how it ended unless it ended well."""
+        """Stop it, or kill it after the timeout; return a message unless it exited with 0."""
         self._process.terminate()
         try:
             async with asyncio.timeout(timeout_s):
@@ -256,16 +257,16 @@ class ServerProcess:
         return how if self._process.exitcode else None
 
 
-async def _kill_if_hung(target: ServerProcess) -> None:
-    await target.hang()
-    _log.error("process %d hangs; killing it", target.id)
-    target.kill()
+async def _kill_if_hung(server: ServerProcess) -> None:
+    await server.wait_until_hung()
+    _log.error("process %d hangs; killing it", server.id)
+    server.kill()
 
 
 @contextlib.contextmanager
-def _stop_signals_held_back() -> Iterator[None]:
-    """Let a process that is started in the block inherit that they wait until it can take them."""
-    # Its first use, by whatever is started, would let go of them.
+def _stop_signals_blocked() -> Iterator[None]:
+    """Block stop signals in a process started in the block until it can handle them."""
+    # Its first use, by starting a process, would unblock them.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     try:
@@ -275,7 +276,7 @@ def _stop_signals_held_back() -> Iterator[None]:
 
 
 async def _until_readable(descriptor: int) -> None:
-    """Wait until there is something to read, or the end."""
+    """Wait until there is data to read, or the end."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(descriptor, readable.set)

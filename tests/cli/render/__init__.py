@@ -1,1 +1,1 @@
-"""Tests of how commands show things."""
+"""Tests of the output of commands."""

@@ -1,4 +1,4 @@
-"""Times and numbers are told as people and as programs read them."""
+"""Times and numbers, formatted for people and for programs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_moments_are_local_and_short(time: Timestamp, text: str) -> None:
     assert formatting.moment(time, NOW_S) == text
 
 
-def test_timestamps_are_whole() -> None:
+def test_timestamps_have_date_and_offset() -> None:
     assert formatting.timestamp(at(2026, 11, 21, 22, 0, 1)) == "2026-11-22T00:00:01.005+02:00"
 
 
@@ -52,7 +52,7 @@ def test_timestamps_are_whole() -> None:
         (2, "2/2 documents", "2 succeeded; 2 segments"),
     ],
 )
-def test_one_thing_is_told_as_one(number: int, documents: str, segments: str) -> None:
+def test_quantity_of_one_is_singular(number: int, documents: str, segments: str) -> None:
     counts = r.DocumentCounts(total=number, succeeded=number)
     progress = r.Progress(completed_segments=number)
     batch = r.Batch(counts=counts, progress=progress, sealed=True)
@@ -60,7 +60,7 @@ def test_one_thing_is_told_as_one(number: int, documents: str, segments: str) ->
     assert formatting.contents_line(batch) == segments
 
 
-def test_counters_are_told_by_the_number_of_all() -> None:
+def test_noun_of_segments_follows_their_total() -> None:
     for total, reported in ((1, "1/1 segment"), (12, "1/12 segments")):
         progress = r.Progress(completed_segments=1, total_segments=total)
         batch = r.Batch(progress=progress, sealed=True)

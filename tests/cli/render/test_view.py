@@ -1,4 +1,4 @@
-"""What a watcher knows after each message, and how it is shown."""
+"""The view of a watch after each message, and its table."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def snapshot(*documents: r.Document, **fields: Any) -> s.WatchBatchResponse:
     )
 
 
-def news(*documents: r.Document, **fields: Any) -> s.WatchBatchResponse:
+def update(*documents: r.Document, **fields: Any) -> s.WatchBatchResponse:
     fields.setdefault("batch", batch())
     return s.WatchBatchResponse(
         transitions=[
@@ -101,7 +101,7 @@ def test_view_follows_snapshot_transitions_and_counters() -> None:
     counted = s.DocumentProgress(
         document_id="a", attempt=1, progress=r.Progress(completed_segments=3, total_segments=9)
     )
-    view = view_of(first, news(document("a"), progress=[counted]))
+    view = view_of(first, update(document("a"), progress=[counted]))
     [a, b] = view.documents(10)
     assert (a.stage, a.progress.completed_segments) == (r.STAGE_INDEXING, 3)
     assert b.state == r.DOCUMENT_STATE_PENDING
@@ -109,11 +109,11 @@ def test_view_follows_snapshot_transitions_and_counters() -> None:
 
 def test_view_ignores_counters_of_an_older_attempt() -> None:
     late = s.DocumentProgress(document_id="a", attempt=0, progress=r.Progress(completed_segments=3))
-    view = view_of(snapshot(document("a")), news(progress=[late]))
+    view = view_of(snapshot(document("a")), update(progress=[late]))
     assert view.documents(1)[0].progress.completed_segments == 0
 
 
-def test_a_new_snapshot_replaces_everything() -> None:
+def test_new_snapshot_replaces_everything() -> None:
     view = view_of(snapshot(document("a"), failed("b")), snapshot(document("c")))
     assert ids(view.documents(10)) == ["c"]
     assert view.failed(10) == []
@@ -126,20 +126,20 @@ def test_documents_that_fit_keep_their_order() -> None:
 
 def test_running_then_failed_documents_come_first_if_not_all_fit() -> None:
     pending = [document(f"p{n}", "PENDING", "WAITING") for n in range(100)]
-    view = view_of(snapshot(*pending), news(failed("p7"), failed("p8"), document("p90")))
+    view = view_of(snapshot(*pending), update(failed("p7"), failed("p8"), document("p90")))
     assert ids(view.documents(5)) == ["p90", "p8", "p7", "p0", "p1"]
 
 
 def test_stalled_documents_come_before_those_that_run() -> None:
     running = [document(f"r{n}") for n in range(50)]
-    view = view_of(snapshot(*running), news(document("r7", stalled=True)))
-    view.apply(news(document("r9", stalled=True)))
+    view = view_of(snapshot(*running), update(document("r7", stalled=True)))
+    view.apply(update(document("r9", stalled=True)))
     assert ids(view.documents(4)) == ["r7", "r9", "r0", "r1"]
-    view.apply(news(document("r7"), failed("r9")))
+    view.apply(update(document("r7"), failed("r9")))
     assert ids(view.documents(3)) == ["r0", "r1", "r9"]
 
 
-def test_failed_documents_have_a_third_of_the_places_for_sure() -> None:
+def test_failed_documents_get_up_to_a_third_of_the_rows() -> None:
     running = [document(f"r{n}") for n in range(50)]
     view = view_of(snapshot(*running, *(failed(f"f{n}") for n in range(50))))
     assert ids(view.documents(6)) == ["r0", "r1", "r2", "r3", "f49", "f48"]
@@ -147,7 +147,7 @@ def test_failed_documents_have_a_third_of_the_places_for_sure() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 @pytest.mark.parametrize("height", [3, 10, 24])
-def test_the_table_fits_the_terminal(width: int, height: int) -> None:
+def test_table_fits_the_terminal(width: int, height: int) -> None:
     many = [
         document(f"{'long ' * n}name", progress=r.Progress(total_segments=9)) for n in range(99)
     ]
@@ -156,7 +156,7 @@ def test_the_table_fits_the_terminal(width: int, height: int) -> None:
     assert all(len(line) <= width for line in shown)
 
 
-def test_the_table_shows_states_bars_times_and_errors() -> None:
+def test_table_shows_states_bars_times_and_errors() -> None:
     view = view_of(
         snapshot(
             document("a", progress=r.Progress(completed_segments=3, total_segments=12)),
@@ -178,19 +178,21 @@ def test_the_table_shows_states_bars_times_and_errors() -> None:
     assert d.split()[:3] == ["d", "stalled", "cleaning"]
 
 
-def test_the_table_says_how_many_it_hides_and_when_the_server_is_silent() -> None:
+def test_table_shows_the_hidden_count_and_a_silent_server() -> None:
     view = view_of(snapshot(*(document(f"d{n}") for n in range(100))))
     shown = painted(view, height=16, silence_s=31)
-    assert shown[-2:] == ["… and 90 more", "no word from the server for 31 s; reconnecting"]
+    assert shown[-2:] == ["… and 90 more", "no message from the server for 31 s; reconnecting"]
 
 
-def test_the_table_says_at_once_that_the_connection_is_lost() -> None:
+def test_table_shows_a_lost_connection_at_once() -> None:
     view = view_of(snapshot(document("a")))
     assert painted(view, silence_s=2)[-1].startswith("a ")
-    assert painted(view, silence_s=2, lost=True)[-1].startswith("no word from the server for 2 s")
+    assert painted(view, silence_s=2, lost=True)[-1].startswith(
+        "no message from the server for 2 s"
+    )
 
 
-def test_the_table_shows_the_end_of_long_names() -> None:
+def test_table_shows_the_end_of_long_names() -> None:
     paths = [f"https://files.example.org/reports/q{n}/final-version.pdf" for n in range(3)]
     [*_, q0, q1, q2] = painted(view_of(snapshot(*map(document, paths))))
     assert "0/final-version.pdf  running" in q0
@@ -198,16 +200,16 @@ def test_the_table_shows_the_end_of_long_names() -> None:
     assert "2/final-version.pdf  running" in q2
 
 
-def test_lines_tell_each_transition_and_the_end() -> None:
+def test_plain_lines_show_each_transition_and_the_end() -> None:
     ended = batch("PARTIALLY_SUCCEEDED", succeeded=1, failed=1)
-    messages = [snapshot(document("a")), news(document("b"), failed("c")), news(batch=ended)]
+    messages = [snapshot(document("a")), update(document("b"), failed("c")), update(batch=ended)]
     assert [row for message in messages for row in plain.message_rows(message)] == [
         ("snapshot (initial) at revision 7",),
         ("0", "", "running", "indexing", "a", ""),
         ("8", "stage_entered", "running", "indexing", "b", ""),
         ("9", "stage_entered", "failed", "parsing", "c", "PARSE_ERROR: no text"),
     ]
-    [*_, last] = plain.message_rows(news(document("b"), batch=ended))
+    [*_, last] = plain.message_rows(update(document("b"), batch=ended))
     assert last == ("batch batch-1 partially_succeeded: 1 succeeded, 1 failed",)
 
 
@@ -223,9 +225,9 @@ def test_lines_tell_each_transition_and_the_end() -> None:
         (97_200, "27:00 h"),
     ],
 )
-def test_spans_of_time_are_written_short(seconds: float, text: str) -> None:
+def test_durations_are_short(seconds: float, text: str) -> None:
     assert formatting.span(seconds) == text
 
 
-def test_values_that_a_newer_server_has_added_are_written_as_numbers() -> None:
+def test_unknown_enum_values_are_written_as_numbers() -> None:
     assert formatting.word(r.Stage.DESCRIPTOR, 77) == "77"

@@ -1,1 +1,1 @@
-"""How commands show things: tables for terminals, plain lines for pipes."""
+"""Output of commands: tables for terminals, plain lines for pipes."""

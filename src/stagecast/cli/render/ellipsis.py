@@ -1,4 +1,4 @@
-"""Texts that are cut where there is no room, but not at their end: there, paths differ."""
+"""Texts shortened to a width in their middle, as paths differ at their end."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from rich.style import Style
 from rich.text import Text
 
 _GAP = 2  # cells between a text and what is beside it
-_MIN_WIDTH = 8  # cells that are enough to begin with
-_END = 24  # cells that the end has before the beginning gets any
+_MIN_WIDTH = 8  # cells
+_END = 24  # cells of the end that come before any of the beginning
 
 
 class Shortened:
-    """A text of one line, as long as its column is wide.
+    """A line of text, shortened to the width of its column.
 
     Args:
-        text: what is shown.
-        style: how.
-        beside: what is dim behind it, as far as there is room.
+        text: the text.
+        style: its style.
+        beside: a dim text after it, if there is room.
     """
 
     def __init__(self, text: str, style: str | Style = "", *, beside: str = "") -> None:
@@ -44,7 +44,7 @@ class Shortened:
 
 
 def ellipsize(text: str, cells: int) -> str:
-    """Return a text in at most so many cells: its end, and up to half as much of its beginning."""
+    """Return a text in at most `cells` cells: its end, and up to half as much of its start."""
     if cell_len(text) <= cells:
         return text
     if cells < 1:

@@ -1,4 +1,4 @@
-"""How states, times and texts from elsewhere are written on a terminal."""
+"""States, counts, times and foreign texts, formatted for output."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def stage_word(document: r.Document) -> str:
 
 
 def document_word(document: r.Document) -> str:
-    """Return the state, such as `succeeded`, or `stalled` if it is silent or nobody takes it."""
+    """Return the state, such as `succeeded`, or `stalled`."""
     return "stalled" if document.stalled else word(r.DocumentState.DESCRIPTOR, document.state)
 
 
 def previous_stage_word(transition: r.Transition) -> str:
-    """Return the stage before a transition, or nothing for a document that is new."""
+    """Return the stage before a transition, or nothing for a new document."""
     stage = transition.previous_stage
     return word(r.Stage.DESCRIPTOR, stage) if stage else ""
 
 
 def previous_state_word(transition: r.Transition) -> str:
-    """Return the state before a transition, or nothing for a document that is new."""
+    """Return the state before a transition, or nothing for a new document."""
     state = transition.previous_state
     return word(r.DocumentState.DESCRIPTOR, state) if state else ""
 
@@ -43,7 +43,7 @@ def batch_word(batch: r.Batch) -> str:
 def word(enum: EnumDescriptor, number: int) -> str:
     """Return the value of an enum as a word without its prefix, in lower case.
 
-    A value that a newer server has added is written as its number.
+    An unknown value, of a newer server, is written as its number.
     """
     value = enum.values_by_number.get(number)
     if value is None:
@@ -52,12 +52,12 @@ def word(enum: EnumDescriptor, number: int) -> str:
 
 
 def error_line(document: r.Document) -> str:
-    """Return why a document failed, for people: in one line, without its runs of spaces."""
+    """Return the error of a document for people: in one line, with single spaces."""
     return shown(" ".join(_error(document.error).split()))
 
 
 def error_field(document: r.Document) -> str:
-    """Return why a document failed, for programs: escaped reversibly; nothing if it did not."""
+    """Return the error of a document for programs, escaped reversibly; empty without one."""
     return escape(_error(document.error))
 
 
@@ -66,7 +66,7 @@ def _error(error: r.DocumentError) -> str:
 
 
 def counts_line(counts: r.DocumentCounts) -> str:
-    """Return how many documents are in each state where there are any."""
+    """Return the number of documents in each state that has any."""
     named = (
         (counts.pending, "pending"),
         (counts.running, "running"),
@@ -80,7 +80,7 @@ def counts_line(counts: r.DocumentCounts) -> str:
 
 
 def contents_line(batch: r.Batch) -> str:
-    """Return what is in a batch: documents by state, segments, and whether it is sealed."""
+    """Return the contents of a batch: documents by state, segments, and whether it is sealed."""
     line = counts_line(batch.counts)
     counters = segments(batch.progress)
     if counters:
@@ -90,34 +90,34 @@ def contents_line(batch: r.Batch) -> str:
 
 
 def batches_line(dataset: r.Dataset) -> str:
-    """Return how many batches a dataset has, and how many of them are open."""
+    """Return the number of batches of a dataset, and of its open ones."""
     return f"{quantity(dataset.batches, 'batch', 'batches')}, {dataset.open_batches} open"
 
 
 def documents_line(counts: r.DocumentCounts) -> str:
-    """Return how many documents have ended of how many."""
+    """Return the numbers of ended and of all documents."""
     return f"{ended(counts)}/{quantity(counts.total, 'document', 'documents')}"
 
 
 def quantity(number: int, one: str, many: str) -> str:
-    """Return a number with the word that goes with it."""
+    """Return a number with its noun in the singular or plural."""
     return f"{number} {one if number == 1 else many}"
 
 
 def ended(counts: r.DocumentCounts) -> int:
-    """Return how many documents will not change any more, unless they are retried."""
+    """Return the number of documents that have ended."""
     return counts.succeeded + counts.failed + counts.stopped
 
 
 def segments(progress: r.Progress) -> str:
-    """Return counters such as `7/12`, or nothing if there are none."""
+    """Return counters such as `7/12`; empty without any."""
     if progress.HasField("total_segments"):
         return f"{progress.completed_segments}/{progress.total_segments}"
     return str(progress.completed_segments) if progress.completed_segments else ""
 
 
 def span(seconds: float) -> str:
-    """Return a span of time such as `4.2 s`, `3:05 min`, `27:00 h`."""
+    """Return a duration such as `4.2 s`, `3:05 min`, `27:00 h`."""
     if round(seconds, 1) < 60:
         return f"{max(0.0, seconds):.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -127,7 +127,7 @@ def span(seconds: float) -> str:
 
 
 def moment(time: Timestamp, now_s: float) -> str:
-    """Return a local time such as `12:04:33`, with the date if that is not today's."""
+    """Return a local time such as `12:04:33`, with the date unless it is today's."""
     local, now = _local(seconds(time)), _local(now_s)
     if local.date() == now.date():
         return f"{local:%H:%M:%S}"
@@ -135,7 +135,7 @@ def moment(time: Timestamp, now_s: float) -> str:
 
 
 def timestamp(time: Timestamp) -> str:
-    """Return a local time in full, as programs read it: ISO 8601 with its offset."""
+    """Return a local time for programs: ISO 8601 with its offset."""
     return _local(seconds(time)).isoformat(timespec="milliseconds")
 
 
@@ -149,21 +149,21 @@ def _local(seconds: float) -> datetime:
 
 
 def shown(text: str) -> str:
-    """Return a text as stdout can show it: as it is, but for what would move the cursor.
+    """Return a text with control characters escaped.
 
-    What its encoding lacks is escaped here, before the room that it takes is measured.
+    Characters that the encoding of stdout lacks are escaped too, before widths are measured.
     """
     return escape_for(text, sys.stdout.encoding or "utf-8")
 
 
 def display_name(document: r.Document) -> str:
-    """Return the name that a document was given, or nothing if that is its id."""
+    """Return the display name of a document; empty if it equals the id."""
     name = document.display_name
     return "" if name == document.document_id else shown(name)
 
 
 def elapsed(document: r.Document, now_s: float) -> str:
-    """Return how long this attempt took or has taken so far; nothing if it has not begun."""
+    """Return the duration of this attempt so far; empty before its start."""
     if not document.HasField("processing_start_time"):
         return ""
     ends = [
@@ -175,6 +175,6 @@ def elapsed(document: r.Document, now_s: float) -> str:
 
 
 def batch_elapsed(batch: r.Batch, now_s: float) -> str:
-    """Return how long a batch took, or has taken so far."""
+    """Return the duration of a batch so far."""
     end_s = seconds(batch.end_time) if batch.HasField("end_time") else now_s
     return span(end_s - seconds(batch.create_time))

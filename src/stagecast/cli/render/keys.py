@@ -1,4 +1,4 @@
-"""Keys as `stagecast keys list` shows them: whatever is known of them, never the key itself."""
+"""Keys as `stagecast keys list` shows them: all fields but the secret."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from stagecast.runtime.stdio import echo
 
 
 def print_keys(keys: Iterable[ApiKey], *, as_json: bool) -> None:
-    """Print keys: as JSON, as a table on a terminal, as fields between tabs in a pipe."""
+    """Print keys as JSON, as a table on a terminal, or as tab-separated fields in a pipe."""
     now = datetime.now(UTC).timestamp() * SECOND_US
     if as_json:
         for key in keys:
-            echo(json.dumps(_shown(key, now)))
+            echo(json.dumps(_as_json(key, now)))
     elif is_terminal(console := Console()):
         console.print(_table([_row(key, now) for key in keys], wide=console.width >= _WIDE))
     else:
@@ -30,7 +30,7 @@ def print_keys(keys: Iterable[ApiKey], *, as_json: bool) -> None:
 
 
 def _table(rows: Sequence[Sequence[str]], *, wide: bool) -> Table:
-    """Return keys as rows; what `revoke` takes is never cut."""
+    """Return keys as a table; the columns that `revoke` accepts are never cut."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     shown = [head for head in _HEADS if wide or head not in _ONLY_WIDE]
     for head in shown:
@@ -62,7 +62,7 @@ def _row(key: ApiKey, now: float) -> list[str]:
     ]
 
 
-def _shown(key: ApiKey, now: float) -> dict[str, Any]:
+def _as_json(key: ApiKey, now: float) -> dict[str, Any]:
     visible = key.visible.dataset_ids
     return {
         "id": key.id,
@@ -84,18 +84,18 @@ def _state(key: ApiKey, now: float) -> str:
 
 
 def scopes_text(key: ApiKey | NewKey) -> str:
-    """Return what a key allows."""
+    """Return the scopes of a key."""
     return ",".join(scope for scope in Scope if scope in key.scopes)
 
 
 def datasets_text(key: ApiKey | NewKey) -> str:
-    """Return the datasets that it allows it for."""
+    """Return the datasets of a key."""
     visible = key.visible.dataset_ids
     return "all" if visible is None else ",".join(sorted(visible))
 
 
 def moment_text(microseconds: int | None) -> str:
-    """Return a time in UTC, empty if there is none."""
+    """Return a time in UTC; empty for `None`."""
     if microseconds is None:
         return ""
     return f"{datetime.fromtimestamp(microseconds // SECOND_US, UTC):%Y-%m-%dT%H:%M:%SZ}"

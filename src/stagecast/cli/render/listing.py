@@ -1,4 +1,4 @@
-"""Batches one below the other, as `status` and `batches` list them."""
+"""Lists of batches, for `status` and `batches`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from stagecast.v1 import resources_pb2 as r
 _Cells: TypeAlias = tuple[Text, ...]
 
 _HEADS = ("state", "documents", "since", "time")
-_READABLE = 20  # cells of an id that the server has made: it has to be copied
+_READABLE = 20  # cells of an id that the server generated, so that it can be copied
 _GAP = 2
 
 
 def batch_fields(batch: r.Batch, now_s: float) -> tuple[str, ...]:
-    """Return a batch for a pipe: dataset, id, state, since when, how long, what is in it."""
+    """Return a batch for a pipe: dataset, id, state, creation time, duration, contents."""
     return (
         batch.dataset_id,
         batch.batch_id,
@@ -38,15 +38,15 @@ def batch_fields(batch: r.Batch, now_s: float) -> tuple[str, ...]:
 def batches_table(
     batches: Sequence[r.Batch], now_s: float, *, width: int, by_dataset: bool = False
 ) -> RenderableType:
-    """Return batches as a table for a terminal that is so wide.
+    """Return batches as a table.
 
-    The ids are what is copied from it: the last column gives way to them where there is no room.
+    Ids are copied from it, so that they come before the last columns where space is short.
 
     Args:
-        batches: what to list, in this order.
+        batches: the batches, in this order.
         now_s: the time now, in seconds since the epoch.
         width: columns of the terminal.
-        by_dataset: put the id of the dataset above the batches that follow each other in it.
+        by_dataset: print the id of a dataset above each run of its batches.
     """
     cells = [_cells(batch, now_s) for batch in batches]
     widths = _widths(batches, cells, width)
@@ -60,7 +60,7 @@ def batches_table(
 
 
 def _widths(batches: Sequence[r.Batch], cells: Sequence[_Cells], width: int) -> list[int]:
-    """Return the widths of the columns that there is room for; the first is that of the ids."""
+    """Return the widths of the columns that fit; the first is that of the ids."""
     others = [
         max(cell_len(head), *(row[column].cell_len for row in cells))
         for column, head in enumerate(_HEADS)
@@ -100,7 +100,7 @@ def _cells(batch: r.Batch, now_s: float) -> _Cells:
 
 
 def _documents(batch: r.Batch) -> Text:
-    """Return how many have ended of how many, and how many failed; `+` if more may follow."""
+    """Return the numbers of ended, all and failed documents; `+` if more may follow."""
     counts = batch.counts
     text = Text(f"{formatting.ended(counts)}/{counts.total}" + ("" if batch.sealed else "+"))
     if counts.failed:

@@ -1,10 +1,10 @@
-"""Where commands write to: a terminal, where people read, or a pipe, where programs do.
+"""Output to a terminal, for people, or to a pipe, for programs.
 
-In a pipe nothing is cut or coloured: each thing is a line, its fields are separated by tabs, and
-empty fields are kept, so that `cut` and `awk` find them by number. An id is what it is; in texts
-that may be anything, what could end a field or a line is escaped, and backslashes are doubled.
-Where the encoding of stdout lacks characters, that is done to every field, so that no two look the
-same there.
+In a pipe nothing is cut or coloured: one item a line, fields separated by tabs, empty fields
+included, so that `cut` and `awk` find fields by number. Ids are printed unchanged; in free texts,
+characters that could end a field or a line are escaped, and backslashes are doubled. If the
+encoding of stdout lacks characters, this applies to every field, so that different values stay
+different.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Row: TypeAlias = Sequence[str]
 
 
 def is_terminal(console: Console) -> bool:
-    """Tell whether people read it, on something that can move a cursor."""
+    """Return whether the output is a terminal that can move its cursor."""
     return console.file.isatty() and console.is_interactive
 
 
@@ -36,12 +36,12 @@ def print_json(messages: Iterable[Message]) -> None:
     )
 
 
-def print_things(things: Iterable[M], fields: Callable[[M], Row], *, as_json: bool) -> None:
-    """Print each thing as one line: protobuf JSON, or its fields, whatever is in them."""
+def print_messages(messages: Iterable[M], fields: Callable[[M], Row], *, as_json: bool) -> None:
+    """Print each message as one line of protobuf JSON or of fields."""
     if as_json:
-        print_json(things)
+        print_json(messages)
     else:
-        print_rows(map(fields, things))
+        print_rows(map(fields, messages))
 
 
 def print_rows(rows: Iterable[Row]) -> None:
@@ -50,7 +50,7 @@ def print_rows(rows: Iterable[Row]) -> None:
 
 
 def _print(lines: Iterable[str]) -> None:
-    """Print lines in one write: a flush for each would take longer than all the rest."""
+    """Print lines in one write: flushing each would dominate the time."""
     text = "\n".join(lines)
     if text:
         echo(text)

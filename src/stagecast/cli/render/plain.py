@@ -1,7 +1,4 @@
-"""A batch as plain lines, one for each transition, where there is no terminal.
-
-The fields of documents and transitions are as `output` has them.
-"""
+"""A watched batch as plain lines, one per transition, for pipes."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ from stagecast.v1 import status_service_pb2 as pb
 
 
 def print_message(message: pb.WatchBatchResponse) -> None:
-    """Print a message of a watch; one that only moves counters or says nothing prints nothing."""
+    """Print a message of a watch; mere progress and heartbeats print nothing."""
     print_rows(message_rows(message))
 
 
 def message_rows(message: pb.WatchBatchResponse) -> Iterator[Sequence[str]]:
-    """Yield the lines: documents of a snapshot, transitions, and the batch where its state ends."""
+    """Yield rows: documents of a snapshot, transitions, and the batch once it has ended."""
     if message.HasField("snapshot"):
         reason = formatting.word(pb.SnapshotReason.DESCRIPTOR, message.snapshot.reason)
         yield (f"snapshot ({reason}) at revision {message.revision}",)
@@ -28,15 +25,15 @@ def message_rows(message: pb.WatchBatchResponse) -> Iterator[Sequence[str]]:
     for transition in message.transitions:
         kind = formatting.word(r.TransitionKind.DESCRIPTOR, transition.kind)
         yield _row(transition.revision, kind, transition.document)
-    news = message.HasField("snapshot") or message.transitions
-    if news and message.batch.HasField("end_time"):
+    changed = message.HasField("snapshot") or message.transitions
+    if changed and message.batch.HasField("end_time"):
         state = formatting.batch_word(message.batch)
         counts = formatting.counts_line(message.batch.counts)
         yield (f"batch {message.batch.batch_id} {state}: {counts}",)
 
 
 def _row(revision: int, kind: str, document: r.Document) -> Sequence[str]:
-    """Return the fields of a line; a transition of the batch itself has no document."""
+    """Return the fields of a row; a transition of the batch itself has no document."""
     if not document.document_id:
         return (str(revision), kind, "", "", "", "")
     return (

@@ -1,7 +1,7 @@
 """The live table of a batch: a summary, and as many documents as fit the terminal.
 
-It is painted from the `View` at most some ten times a second, however many messages come in. It
-has the screen to itself meanwhile: where lines of a terminal that is resized went to is not known.
+It is painted from the `View` about ten times a second at most, however many messages arrive. It
+uses the alternate screen, as lines move unpredictably when a terminal is resized.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from stagecast.cli.render.view import View
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
-_FRAME_S = 0.08  # the shortest time between two pictures
-_STILL_S = 0.5  # the longest: times of running documents go on
+_MIN_FRAME_S = 0.08
+_MAX_FRAME_S = 0.5  # to update the times of running documents
 _SILENCE_S = 20.0  # heartbeats come every 15 s
 _LINES_AROUND = 6  # summary (2), head, foot (up to 2), the line of the cursor
-_FAILURES = 10  # how many are told in full at the end
+_MAX_FAILURES = 10  # printed in full at the end
 
 _STYLES = {
     "pending": "dim",
@@ -49,14 +49,14 @@ class LiveTable:
         console: the terminal; nothing is shown before the first message.
 
     Raises:
-        ExceptionGroup: of what the block raised, or of `OutputFailed`, which ends the block.
+        ExceptionGroup: of the errors of the block, or of `OutputFailed`, which ends the block.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._view = View()
         self._changed = asyncio.Event()
-        self._heard_at = 0.0
+        self._last_message_at = 0.0
         self._lost = False
         self._live = Live(
             console=console,
@@ -80,14 +80,14 @@ class LiveTable:
     ) -> None:
         self._painter.cancel()
         try:
-            # A picture that could not be painted has ended the block.
+            # A failure to paint has ended the block.
             await self._tasks.__aexit__(kind, error, traceback)
         finally:
-            if self._painter.cancelled():  # else it could not paint, and nor can this
-                self._leave_last_picture()
+            if self._painter.cancelled():  # else painting has failed, and would again
+                self._print_last_picture()
 
-    def _leave_last_picture(self) -> None:
-        """Give the screen back, and print below what was on it how the view was at the end."""
+    def _print_last_picture(self) -> None:
+        """Leave the alternate screen, and print the last state of the view."""
         if self._live.is_started:
             self._live.stop()
             self._console.print(self._picture())
@@ -95,14 +95,14 @@ class LiveTable:
             self._console.print(failures(self._view))
 
     def apply(self, message: pb.WatchBatchResponse) -> None:
-        """Take in a message of the watch, which bears a token."""
+        """Update the view with a message of the watch."""
         self._view.apply(message)
-        self._heard_at = asyncio.get_running_loop().time()
+        self._last_message_at = asyncio.get_running_loop().time()
         self._lost = False
         self._changed.set()
 
     def lost(self) -> None:
-        """Say that the connection is lost, until the next message."""
+        """Show that the connection is lost, until the next message."""
         self._lost = True
 
     async def _paint(self) -> None:
@@ -111,25 +111,25 @@ class LiveTable:
         while True:
             self._changed.clear()
             self._live.update(self._picture(), refresh=True)
-            await asyncio.sleep(_FRAME_S)
+            await asyncio.sleep(_MIN_FRAME_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_STILL_S):
+                async with asyncio.timeout(_MAX_FRAME_S):
                     await self._changed.wait()
 
     def _picture(self) -> RenderableType:
-        silence_s = asyncio.get_running_loop().time() - self._heard_at
+        silence_s = asyncio.get_running_loop().time() - self._last_message_at
         return picture(
             self._view, height=self._console.height, silence_s=silence_s, lost=self._lost
         )
 
 
 def picture(view: View, *, height: int, silence_s: float, lost: bool) -> RenderableType:
-    """Return the table as it looks on a terminal of so many lines.
+    """Return the table for a terminal of `height` lines.
 
     Args:
-        view: what to show.
+        view: the batch and its documents.
         height: lines of the terminal.
-        silence_s: how long ago the last message came.
+        silence_s: seconds since the last message.
         lost: whether the connection is lost.
     """
     documents = view.documents(max(1, height - _LINES_AROUND))
@@ -141,7 +141,7 @@ def picture(view: View, *, height: int, silence_s: float, lost: bool) -> Rendera
 
 
 def summary(batch: r.Batch) -> RenderableType:
-    """Return what is to be said of a batch as a whole: two lines."""
+    """Return the summary of a batch: two lines."""
     ended = formatting.ended(batch.counts)
     grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True, max_width=24)  # ids may have 128
@@ -158,7 +158,7 @@ def summary(batch: r.Batch) -> RenderableType:
 
 
 def documents_table(documents: Sequence[r.Document], now_s: float) -> Table:
-    """Return documents as rows, with how long they have taken at that time."""
+    """Return documents as rows, with their durations at a time."""
     rows = Table(box=None, expand=True, pad_edge=False, header_style="dim")
     rows.add_column("document", no_wrap=True, ratio=4)
     rows.add_column("state", no_wrap=True, min_width=9)
@@ -170,8 +170,8 @@ def documents_table(documents: Sequence[r.Document], now_s: float) -> Table:
     return rows
 
 
-def failures(view: View, *, limit: int = _FAILURES) -> Group:
-    """Return in full why documents failed, which the table has no room for."""
+def failures(view: View, *, limit: int = _MAX_FAILURES) -> Group:
+    """Return the full errors of failed documents, which do not fit the table."""
     failed = view.failed(limit)
     lines = [
         f"{formatting.shown(document.document_id)}: {formatting.error_line(document)}"
@@ -179,17 +179,17 @@ def failures(view: View, *, limit: int = _FAILURES) -> Group:
     ]
     more = view.batch.counts.failed - len(failed)
     if more > 0:
-        lines.append(f"and {more} more that failed")
+        lines.append(f"and {more} more failed")
     return Group(*(Text(line, "red") for line in ["", *lines] if lines))
 
 
 def state_text(word: str) -> Text:
-    """Return a state in the colour that it has everywhere."""
+    """Return a state in its colour."""
     return Text(word.replace("_", " "), _STYLES.get(word, ""))
 
 
 def name_text(document: r.Document) -> RenderableType:
-    """Return the id of a document, and its name beside it where there is room."""
+    """Return the id of a document, followed by its display name if there is room."""
     return Shortened(
         formatting.shown(document.document_id), beside=formatting.display_name(document)
     )
@@ -206,7 +206,7 @@ def _row(document: r.Document, now_s: float) -> tuple[RenderableType, ...]:
 
 
 def _segments(document: r.Document) -> RenderableType:
-    """Return the bar and its counters, or why it failed."""
+    """Return the progress bar and its counters, or the error."""
     if document.state == r.DOCUMENT_STATE_FAILED:
         return Text(formatting.error_line(document), "red")
     progress = document.progress
@@ -229,5 +229,7 @@ def _bar(completed: int, total: int) -> ProgressBar:
 def _foot(hidden: int, silence_s: float, *, lost: bool) -> list[Text]:
     lines = [Text(f"… and {hidden} more", "dim")] if hidden else []
     if lost or silence_s > _SILENCE_S:
-        lines.append(Text(f"no word from the server for {silence_s:.0f} s; reconnecting", "yellow"))
+        lines.append(
+            Text(f"no message from the server for {silence_s:.0f} s; reconnecting", "yellow")
+        )
     return lines

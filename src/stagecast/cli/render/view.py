@@ -1,6 +1,6 @@
-"""What a watcher knows of a batch: its documents as the messages of `WatchBatch` left them.
+"""The state of a batch and its documents, built from messages of `WatchBatch`.
 
-Nothing else feeds it, but what `status` makes up; it is what `watch`, `demo` and `status` show.
+`watch` and `demo` show it; `status` builds one from lists.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stagecast.v1 import status_service_pb2 as pb
 
 _STALLED = r.DOCUMENT_STATE_UNSPECIFIED
 _RUNNING = (_STALLED, r.DOCUMENT_STATE_RUNNING)
-# What somebody who looks wants to see, after the running and the failed ones.
+# In order of interest, after running and failed documents.
 _REST = (
     r.DOCUMENT_STATE_STOPPED,
     r.DOCUMENT_STATE_PAUSED,
@@ -34,7 +34,7 @@ _TERMINAL = frozenset(
 class View:
     """A batch and its documents, kept up to date message by message.
 
-    Documents are also kept by state, so that a few of 100,000 are found without a look at the rest.
+    Documents are also indexed by state, to find a few of 100,000 without scanning all.
 
     Attributes:
         batch: as of the last message; without an id before the first.
@@ -45,7 +45,7 @@ class View:
         self.batch = r.Batch()
         self.now_s = 0.0
         self._documents: dict[str, r.Document] = {}
-        # Stalled ones are apart from those that run.
+        # Stalled documents have a key of their own, apart from running ones.
         self._by_state: dict[r.DocumentState.ValueType, dict[str, r.Document]] = {}
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class View:
         return self.batch.state in _TERMINAL
 
     def apply(self, message: pb.WatchBatchResponse) -> None:
-        """Take in a message of the watch, which bears a token."""
+        """Update the batch and its documents from a message of the watch."""
         if message.HasField("snapshot"):
             self._documents.clear()
             self._by_state.clear()
@@ -73,15 +73,15 @@ class View:
         self.now_s = formatting.seconds(message.server_time)
 
     def add(self, documents: Iterable[r.Document]) -> None:
-        """Take in documents as they are now."""
+        """Add documents, or replace those with the same id."""
         for document in documents:
             self._put(document)
 
     def documents(self, limit: int) -> list[r.Document]:
-        """Return all documents in their order, or if they are more, those that matter most.
+        """Return all documents in order, or the most important ones if there are too many.
 
-        Those that stalled come first, then those that run longest, then those that failed last,
-        which have a third of the places if they need them.
+        Stalled documents come first, then the longest running, then the latest failures, which get
+        up to a third of the places.
         """
         if len(self) <= limit:
             return list(self._documents.values())
@@ -94,7 +94,7 @@ class View:
         return list(islice(chain(running, reversed(failed.values()), rest), limit))
 
     def failed(self, limit: int) -> list[r.Document]:
-        """Return documents that failed, in the order in which they did."""
+        """Return failed documents, in the order of their failures."""
         return list(islice(self._in_state(r.DOCUMENT_STATE_FAILED).values(), limit))
 
     def _in_state(self, state: r.DocumentState.ValueType) -> dict[str, r.Document]:

@@ -162,8 +162,10 @@ async def test_demo_uses_a_server_with_tls_and_keys(
     [
         (
             (),
-            "Error: {grpc} requires a key or token; set --key or STAGECAST_KEY "
-            "(CREDENTIALS_MISSING)\n",
+            (
+                "Error: {grpc} requires a key or token; set --key or STAGECAST_KEY "
+                "(CREDENTIALS_MISSING)\n"
+            ),
         ),
         (("--key", "wrong"), "Error: unknown key (CREDENTIALS_INVALID)\n"),
     ],

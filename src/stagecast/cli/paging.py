@@ -1,4 +1,4 @@
-"""Paged lists of a server; the next page is fetch_on_thread on demand."""
+"""Paged lists of a server; the next page is fetched on demand."""
 
 from __future__ import annotations
 

@@ -70,20 +70,20 @@ async def fetch_on_thread(url: str, credentials: Credentials) -> Any:  # noqa: A
     Raises:
         OSError: see `fetch`; or the response is not complete in time.
     """
-    response: Future[Any] = Future()
+    result: Future[Any] = Future()
 
     def run() -> None:
         try:
-            response.set_result(fetch(url, credentials))
+            result.set_result(fetch(url, credentials))
         except BaseException as error:
-            response.set_exception(error)
+            result.set_exception(error)
 
-    response.set_running_or_notify_cancel()  # so that it cannot be cancelled while the thread runs
+    result.set_running_or_notify_cancel()  # so that it cannot be cancelled while the thread runs
     # The program would wait for the loop's own threads at its end.
     Thread(target=run, daemon=True).start()
     try:
         async with asyncio.timeout(_TOTAL_TIMEOUT_S):
-            return await asyncio.wrap_future(response)
+            return await asyncio.wrap_future(result)
     except TimeoutError as error:  # timeouts of the socket are an `OSError` already
         raise OSError(f"no complete response within {_TOTAL_TIMEOUT_S:g} s") from error
 

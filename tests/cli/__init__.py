@@ -1,3 +1,3 @@
-"""Tests of the commands and of what they are made of."""
+"""Tests of the commands and their parts."""
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ async def test_terminal_gets_a_table_with_whole_ids(server: App, three: list[Bat
     async with on_terminal("batches", "--grpc", server.grpc_address) as terminal:
         assert await terminal.end() == 0
     head, other, newest, dataset, ended, oldest = (line.rstrip() for line in terminal.lines())
-    assert head.split() == ["batch", "state", "documents", "since", "time"]
+    assert head.split() == ["batch", "state", "documents", "created", "time"]
     assert (other, dataset) == (three[0].name[0], three[1].name[0])
     assert newest.split()[:3] == ["newest", "pending", "0/1"]
     assert ended.split()[:5] == ["ended", "failed", "1/1,", "1", "failed"]

@@ -31,7 +31,7 @@ def suggest_commands(
     return "\n".join(
         [
             "The server of the demo has ended.",
-            "To explore further, start one on its file, and run these in another terminal:",
+            "To explore further, start it again, and run the others in a second terminal:",
             "",
             f"  {_program()} serve --db {_quoted(str(db))}",
             "",

@@ -173,13 +173,14 @@ def _print_hidden(console: Console, hidden: int) -> None:
 
 
 def _times_line(batch: r.Batch, now_s: float) -> str:
-    since = formatting.moment(batch.create_time, now_s)
+    created = formatting.moment(batch.create_time, now_s)
     elapsed = formatting.batch_elapsed(batch, now_s)
     if batch.HasField("end_time"):
-        return f"since {since}, ended {formatting.moment(batch.end_time, now_s)} after {elapsed}"
-    return (
-        f"since {since}, for {elapsed}; last change {formatting.moment(batch.update_time, now_s)}"
-    )
+        return (
+            f"created {created}, ended {formatting.moment(batch.end_time, now_s)} after {elapsed}"
+        )
+    changed = formatting.moment(batch.update_time, now_s)
+    return f"created {created}, {elapsed} ago; last change {changed}"
 
 
 def _dataset_fields(dataset: r.Dataset) -> tuple[str, ...]:

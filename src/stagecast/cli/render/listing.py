@@ -18,7 +18,7 @@ from stagecast.v1 import resources_pb2 as r
 
 _Cells: TypeAlias = tuple[Text, ...]
 
-_HEADS = ("state", "documents", "since", "time")
+_HEADS = ("state", "documents", "created", "time")
 _READABLE = 20  # cells of an id that the server generated, so that it can be copied
 _GAP = 2
 

@@ -92,10 +92,10 @@ async def test_terminal_says_how_to_see_more(server: App, client: Client, datase
 
 @pytest.mark.slow
 async def test_terminal_says_that_there_are_no_batches(server: App) -> None:
-    for options, said in [((), "no batches"), (("--open",), "no open batches")]:
+    for options, printed in [((), "no batches"), (("--open",), "no open batches")]:
         async with on_terminal("batches", *options, "--grpc", server.grpc_address) as terminal:
             assert await terminal.end() == 0
-        assert terminal.lines() == [said]
+        assert terminal.lines() == [printed]
     assert await listed(server) == []
 
 

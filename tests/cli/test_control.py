@@ -30,7 +30,7 @@ async def state_of(client: Client, batch: Batch) -> r.BatchState.ValueType:
 async def test_each_command_prints_the_new_state_of_the_batch(
     server: App, client: Client, batch: Batch
 ) -> None:
-    for verb, said, state in [
+    for verb, printed, state in [
         ("pause", "2 documents paused; batch batch-1 is paused: 2 paused", r.BATCH_STATE_PAUSED),
         (
             "resume",
@@ -48,22 +48,22 @@ async def test_each_command_prints_the_new_state_of_the_batch(
             r.BATCH_STATE_PENDING,
         ),
     ]:
-        assert await run(server, verb, *batch.name) == said
+        assert await run(server, verb, *batch.name) == printed
         assert await state_of(client, batch) == state
 
 
 async def test_one_document_can_be_controlled(server: App, batch: Batch) -> None:
-    said = await run(server, "stop", *batch.name, "a")
-    assert said == "1 document stopped; batch batch-1 is running: 1 pending, 1 stopped"
-    said = await run(server, "retry", *batch.name, "a")
-    assert said == "1 document retried; batch batch-1 is pending: 2 pending"
+    printed = await run(server, "stop", *batch.name, "a")
+    assert printed == "1 document stopped; batch batch-1 is running: 1 pending, 1 stopped"
+    printed = await run(server, "retry", *batch.name, "a")
+    assert printed == "1 document retried; batch batch-1 is pending: 2 pending"
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "stop", "retry"])
 async def test_command_without_effect_says_so(server: App, batch: Batch, verb: str) -> None:
     await batch.succeed("a", "b")
-    said = await run(server, verb, *batch.name)
-    assert said == f"nothing to {verb}; batch batch-1 is succeeded: 2 succeeded"
+    printed = await run(server, verb, *batch.name)
+    assert printed == f"nothing to {verb}; batch batch-1 is succeeded: 2 succeeded"
 
 
 async def test_unsealed_batch_says_that_documents_may_follow(
@@ -71,8 +71,8 @@ async def test_unsealed_batch_says_that_documents_may_follow(
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create("a", sealed=False)
-    said = await run(server, "pause", *batch.name)
-    assert said.endswith("is paused: 1 paused; more documents may follow")
+    printed = await run(server, "pause", *batch.name)
+    assert printed.endswith("is paused: 1 paused; more documents may follow")
 
 
 async def test_json_prints_the_response(server: App, batch: Batch) -> None:

@@ -151,14 +151,14 @@ async def test_serve_takes_its_settings_from_the_environment(tmp_path: Path) -> 
     assert db.exists()
 
 
-@pytest.mark.parametrize(("option", "face"), [("--grpc", "gRPC"), ("--http", "HTTP")])
-async def test_serve_names_the_address_in_use(tmp_path: Path, option: str, face: str) -> None:
+@pytest.mark.parametrize(("option", "protocol"), [("--grpc", "gRPC"), ("--http", "HTTP")])
+async def test_serve_names_the_address_in_use(tmp_path: Path, option: str, protocol: str) -> None:
     async with running(tmp_path / "s.db") as other:
         start = other.grpc if option == "--grpc" else other.http
         ended = await stagecast("serve", "--db", tmp_path / "t.db", *ANY, option, start)
     assert (ended.code, ended.out) == (1, "")
     [line] = ended.err.splitlines()
-    assert line.startswith(f"Error: cannot listen for {face} on {start}: ")
+    assert line.startswith(f"Error: cannot listen for {protocol} on {start}: ")
     assert "(" not in line  # Python's own message repeats the address
 
 

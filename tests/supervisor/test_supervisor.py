@@ -145,11 +145,11 @@ HELLO = {
 }
 
 
-def connect(service: Service, face: str) -> socket.socket:
+def connect(service: Service, protocol: str) -> socket.socket:
     """Return a connection on which a server has responded."""
-    address = split_address(getattr(service, face))
+    address = split_address(getattr(service, protocol))
     connection = socket.create_connection(address, timeout=TIMEOUT_S)
-    connection.sendall(HELLO[face])
+    connection.sendall(HELLO[protocol])
     assert connection.recv(1)
     connection.setblocking(False)
     return connection
@@ -175,22 +175,22 @@ async def test_connections_are_spread_and_dead_processes_replaced(
         processes = await service.ready(3)
         with contextlib.ExitStack() as stack:
             connections = {
-                face: [stack.enter_context(connect(service, face)) for _ in range(40)]
-                for face in HELLO
+                protocol: [stack.enter_context(connect(service, protocol)) for _ in range(40)]
+                for protocol in HELLO
             }
             for process in processes[:2]:
                 os.kill(process, signal.SIGKILL)
                 await service.logged(f"process {process} died of signal 9, Killed; starting an")
-                for face, whole in connections.items():
-                    connections[face] = [c for c in whole if not is_broken(c)]
-                    assert 0 < len(connections[face]) < len(whole)
+                for protocol, whole in connections.items():
+                    connections[protocol] = [c for c in whole if not is_broken(c)]
+                    assert 0 < len(connections[protocol]) < len(whole)
                 await service.next_ready()
         # A process that gets SIGTERM from outside drains, and is replaced as well.
         os.kill(processes[2], signal.SIGTERM)
         await service.logged(f"process {processes[2]} ended with exit code 0; starting another")
         await service.next_ready()
-        for face in HELLO:
-            connect(service, face).close()
+        for protocol in HELLO:
+            connect(service, protocol).close()
         service.process.terminate()
         assert (await service.end())[0] == 0
 
@@ -290,7 +290,7 @@ async def test_processes_end_when_the_supervisor_is_killed(tmp_path: Path) -> No
 @pytest.mark.slow
 async def test_port_in_use_is_reported_as_by_one_process(tmp_path: Path) -> None:
     async with running(tmp_path / "s.db", "--processes", "2") as service:
-        for option, face, started in (
+        for option, protocol, started in (
             ("--grpc", "gRPC", service.grpc),
             ("--http", "HTTP", service.http),
         ):
@@ -300,7 +300,7 @@ async def test_port_in_use_is_reported_as_by_one_process(tmp_path: Path) -> None
             assert several == alone
             assert (several.code, several.out) == (1, "")
             [line] = several.err.splitlines()
-            assert line.startswith(f"Error: cannot listen for {face} on {started}: ")
+            assert line.startswith(f"Error: cannot listen for {protocol} on {started}: ")
 
 
 @pytest.mark.slow

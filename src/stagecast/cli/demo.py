@@ -35,7 +35,7 @@ from stagecast.escaping import is_printable
 from stagecast.failures import reason_of
 from stagecast.runtime.descriptors import take_descriptors
 from stagecast.runtime.event_loop import run
-from stagecast.runtime.exits import Unusable
+from stagecast.runtime.exits import CommandFailed
 from stagecast.runtime.logs import log_to_stderr
 from stagecast.runtime.stdio import echo
 from stagecast.v1 import resources_pb2 as r
@@ -130,7 +130,7 @@ def demo(
             target = partial(_server, grpc, http, credentials)
             batch = run(_demo(sources, target, delay_s=delay, search=search))
     except (StartError, IngestionError) as error:
-        raise Unusable(str(error)) from error
+        raise CommandFailed(str(error)) from error
     raise click.exceptions.Exit(exit_code(batch))
 
 
@@ -144,12 +144,12 @@ def _temporary_directory() -> Iterator[Path]:
     """Create a directory, and remove it if the block raises; else the last lines name it.
 
     Raises:
-        Unusable: it cannot be created.
+        CommandFailed: it cannot be created.
     """
     try:
         directory = Path(tempfile.mkdtemp(prefix="stagecast-demo-"))
     except OSError as error:
-        raise Unusable(f"cannot create a temporary directory: {reason_of(error)}") from error
+        raise CommandFailed(f"cannot create a temporary directory: {reason_of(error)}") from error
     try:
         yield directory
     except BaseException:
@@ -220,7 +220,7 @@ async def _show_rest(target: _Server, batch: r.Batch) -> None:
         try:
             answer = await rest_poll.fetch_on_thread(url, target.credentials)
         except OSError as error:
-            raise Unusable(f"cannot get {url}: {reason_of(error)}") from error
+            raise CommandFailed(f"cannot get {url}: {reason_of(error)}") from error
         echo(f"GET {url}\n{rest_poll.layout(answer, limit=limit)}\n")
 
 

@@ -16,7 +16,7 @@ from grpc import aio
 from stagecast.client import details_of
 from stagecast.escaping import encoding_of, escape_for
 from stagecast.failures import reason_of
-from stagecast.runtime.exits import INTERRUPTED, Unusable
+from stagecast.runtime.exits import INTERRUPTED, CommandFailed
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def reported_in_one_line(address: str, *, tls: bool) -> Iterator[None]:
     """Turn errors of calls, and Ctrl-C, into the end of the command.
 
     Raises:
-        Unusable: a call failed.
+        CommandFailed: a call failed.
         click.exceptions.Exit: Ctrl-C.
     """
     try:
@@ -32,11 +32,11 @@ def reported_in_one_line(address: str, *, tls: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         raise click.exceptions.Exit(INTERRUPTED) from None
     except aio.AioRpcError as error:
-        raise Unusable(describe(error, address, tls=tls)) from error
+        raise CommandFailed(describe(error, address, tls=tls)) from error
     except BaseExceptionGroup as group:
         first = _first(group)
         if isinstance(first, aio.AioRpcError):
-            raise Unusable(describe(first, address, tls=tls)) from first
+            raise CommandFailed(describe(first, address, tls=tls)) from first
         raise first from None
 
 

@@ -199,11 +199,11 @@ def _read_keys(db: Path) -> Sequence[ApiKey]:
 
 
 def _with_store(db: Path, work: Callable[[Store], Awaitable[T]]) -> T:
-    async def whole() -> T:
+    async def run_work() -> T:
         async with opened_store(db) as store:
             return await work(store)
 
     try:
-        return run(whole())
+        return run(run_work())
     except StagecastError as error:
         raise click.ClickException(str(error)) from error

@@ -15,7 +15,7 @@ from stagecast.certificates import read_certificates, read_pair
 from stagecast.cli.params import DEFAULTS, FILE, Seconds, check_server_address, setting, together
 from stagecast.client import Client
 from stagecast.errors import StartError
-from stagecast.runtime.exits import Unusable
+from stagecast.runtime.exits import CommandFailed
 
 Command = Callable[..., None]
 
@@ -44,10 +44,10 @@ class Credentials:
         """Return a client whose calls time out after `timeout_s`.
 
         Raises:
-            Unusable: a file cannot be used, or one of `cert` and `cert_key` is missing.
+            CommandFailed: a file cannot be used, or one of `cert` and `cert_key` is missing.
         """
         if (self.cert is None) != (self.cert_key is None):
-            raise Unusable("--cert and --cert-key must be used together")
+            raise CommandFailed("--cert and --cert-key must be used together")
         try:
             return Client(
                 address,
@@ -59,7 +59,7 @@ class Credentials:
                 timeout_s=timeout_s,
             )
         except ValueError as error:
-            raise Unusable(str(error)) from error
+            raise CommandFailed(str(error)) from error
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context for HTTPS.
@@ -90,7 +90,7 @@ class Target:
         """Return a client.
 
         Raises:
-            Unusable: a file cannot be used, or one of `cert` and `cert_key` is missing.
+            CommandFailed: a file cannot be used, or one of `cert` and `cert_key` is missing.
         """
         return self.credentials.connect(self.address, timeout_s=self.timeout_s)
 

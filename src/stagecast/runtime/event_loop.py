@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from stagecast.errors import StartError
 from stagecast.runtime.descriptors import take_descriptors
-from stagecast.runtime.exits import Unusable
+from stagecast.runtime.exits import CommandFailed
 from stagecast.runtime.signals import ended_by_signals
 
 T = TypeVar("T")
@@ -21,14 +21,14 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine, on CPython with uvloop, which needs a fifth less CPU per call.
 
     Raises:
-        Unusable: the limit of open files is so low that grpc would abort.
+        CommandFailed: the limit of open files is so low that grpc would abort.
         click.exceptions.Exit: a signal ended it.
     """
     try:
         take_descriptors("the command", _DESCRIPTORS)
     except StartError as error:
         main.close()
-        raise Unusable(str(error)) from error
+        raise CommandFailed(str(error)) from error
     if sys.implementation.name != "cpython":
         return asyncio.run(ended_by_signals(main))
     import uvloop

@@ -7,7 +7,7 @@ import click
 INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
 
 
-class Unusable(click.ClickException):
+class CommandFailed(click.ClickException):
     """The command failed, such as for lack of a server or of the requested object."""
 
     exit_code = 2

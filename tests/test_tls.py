@@ -237,7 +237,7 @@ async def test_command_without_a_client_certificate_names_likely_causes(
 ) -> None:
     why = "it closed the connection; does it require a client certificate (--cert), or another"
     requested = ("--grpc", strict.grpc, "--ca", authority.ca)
-    await _is_told(f"cannot reach {strict.grpc}: {why}?", *requested)
+    await _check_error(f"cannot reach {strict.grpc}: {why}?", *requested)
 
 
 @pytest.mark.slow
@@ -247,7 +247,7 @@ async def test_command_with_tls_says_that_the_server_has_none(
     async with running(tmp_path / "plain.db") as server:
         for trust in (("--tls",), ("--ca", authority.ca)):
             reported = f"cannot reach {server.grpc}: it does not use TLS; "
-            await _is_told(reported, "--grpc", server.grpc, *trust)
+            await _check_error(reported, "--grpc", server.grpc, *trust)
 
 
 @pytest.mark.slow

@@ -79,6 +79,12 @@ class Running:
         async with asyncio.timeout(_TIMEOUT_S):
             return (await self.process.stdout.readline()).decode()
 
+    async def line_with(self, text: str) -> str:
+        """Return the next line of its stdout with a text; it must not end before."""
+        while text not in (line := await self.line()):
+            assert line, f"ended without a line with {text!r}"
+        return line
+
     async def error_line(self) -> str:
         """Return the next line of its stderr, empty at the end."""
         assert self.process.stderr is not None

@@ -157,8 +157,7 @@ async def test_demo_survives_a_killed_server(tmp_path: Path) -> None:
     try:
         options = ("--grpc", grpc, "--http", http, "--delay", "0.05")
         async with started("demo", *options, TMPDIR=str(tmp_path)) as command:
-            while "stage_entered" not in await command.line():
-                pass
+            await command.line_with("stage_entered")
             await server.kill()
             server = await ServerProcess.start(db, grpc=grpc, http=http)
             ended = await command.end()
@@ -258,8 +257,7 @@ async def test_signal_ends_demo_quietly_and_nothing_is_left(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     async with started("demo", "--delay", "5", TMPDIR=str(tmp_path)) as command:
-        while "stage_entered" not in await command.line():
-            pass
+        await command.line_with("stage_entered")
         command.process.send_signal(number)
         ended = await command.end()
     assert (ended.code, ended.err) == (128 + number, "")

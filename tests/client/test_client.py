@@ -78,7 +78,7 @@ async def test_entering_the_block_does_not_disturb_calls_under_way(
     ],
 )
 def test_address_that_grpc_would_misread_is_refused(address: str, advice: str) -> None:
-    with pytest.raises(ValueError, match="is not|has port") as refusal:
+    with pytest.raises(ValueError, match=r"is not|has port") as refusal:
         Client(address)
     assert repr(address) in str(refusal.value)
     assert advice in str(refusal.value)

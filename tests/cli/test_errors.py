@@ -182,7 +182,7 @@ async def test_missing_unix_socket_is_reported(tmp_path: Path) -> None:
     ("address", "advice"),
     [
         ("http://127.0.0.1:50051", "; type 127.0.0.1:50051"),
-        ("127.0.0.1:0", "the server's ready line names it"),
+        ("127.0.0.1:0", "use the port in the server's ready line"),
         ("unix:" + "a" * 120, "is too long for a socket"),
     ],
 )

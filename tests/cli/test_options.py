@@ -76,7 +76,7 @@ def test_seconds_must_be_a_finite_number(endless: str) -> None:
 
 async def test_serve_takes_several_origins_from_the_environment() -> None:
     ended = await stagecast("serve", **{CORS: "http://a.example, *"})
-    assert "'*' is no origin" in ended.err
+    assert "'*' is not an origin" in ended.err
     ended = await stagecast("serve", "--help")
     assert "separated by commas or blanks" in " ".join(ended.out.split())
 

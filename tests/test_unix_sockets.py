@@ -209,4 +209,4 @@ async def test_demo_uses_a_server_on_a_socket(tmp_path: Path) -> None:
         assert f"grpcurl -plaintext -unix {tmp_path}/g list\n" in ended.out
         ended = await stagecast("demo", "--grpc", server.grpc, "--http", server.grpc)
     assert ended.code == 2
-    assert f"no URL leads to {server.grpc}; give HOST:PORT" in " ".join(ended.err.split())
+    assert f"{server.grpc} cannot be used in a URL; use HOST:PORT" in " ".join(ended.err.split())

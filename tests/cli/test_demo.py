@@ -64,6 +64,7 @@ async def test_demo_ingests_the_samples(tmp_path: Path) -> None:
     assert all(row["completed_segments"] == row["total_segments"] > 2 for row in documents["data"])
     assert set(datasets.values()) == {"DATASET_PROCESSING_COMPLETED"}
     assert "for: resume token\nsamples/watch.md, chunk " in ended.out
+    assert "\\n" not in ended.out, "line breaks of the chunk"
 
 
 @pytest.mark.slow

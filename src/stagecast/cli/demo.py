@@ -235,7 +235,7 @@ async def _show_search(index: Index, words: str | None) -> None:
     if hit is None:
         echo(f"No chunk in {path} contains all of these words: {shown(words)}\n")
         return
-    text = textwrap.indent(textwrap.fill(" ".join(shown(hit.text).split()), 78), "  ")
+    text = textwrap.indent(textwrap.fill(shown(" ".join(hit.text.split())), 78), "  ")
     echo(
         f"Best chunk in {path} for: {shown(words)}\n"
         f"{shown(hit.document_id)}, chunk {hit.number}:\n{text}\n"

@@ -175,7 +175,8 @@ async def test_demo_survives_a_killed_server(tmp_path: Path) -> None:
 async def test_demo_reports_an_unreachable_server(server: App, tmp_path: Path) -> None:
     address = free_address()
     ended = await demo(tmp_path, "--grpc", address)
-    assert (ended.code, ended.err) == (2, f"Error: cannot reach {address}\n")
+    why = "connection refused; is a server running there?"
+    assert (ended.code, ended.err) == (2, f"Error: cannot reach {address}: {why}\n")
     assert not list(tmp_path.glob("stagecast-demo-*"))
     ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", address)
     assert ended.code == 2

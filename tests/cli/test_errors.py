@@ -26,7 +26,10 @@ FAILED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.
 @pytest.mark.parametrize(
     ("details", "reported"),
     [
-        (FAILED + "Failed to connect to remote host: Connection refused", "cannot reach status:1"),
+        (
+            FAILED + "Failed to connect to remote host: Connection refused",
+            "cannot reach status:1: connection refused; is a server running there?",
+        ),
         (
             FAILED + "HTTP proxy returned response code 403",
             "cannot reach status:1: the proxy of the environment answered with HTTP status 403",

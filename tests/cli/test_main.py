@@ -57,7 +57,8 @@ def test_every_command_has_help_with_examples(name: str) -> None:
 def test_unreachable_server_is_reported_in_one_line(requested: tuple[str, ...]) -> None:
     address = free_address()
     result = CliRunner().invoke(main, requested, env={"STAGECAST_GRPC": address})
-    assert (result.exit_code, result.output) == (2, f"Error: cannot reach {address}\n")
+    why = "connection refused; is a server running there?"
+    assert (result.exit_code, result.output) == (2, f"Error: cannot reach {address}: {why}\n")
 
 
 @pytest.mark.parametrize("requested", CLIENT_COMMANDS, ids=" ".join)

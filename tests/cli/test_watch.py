@@ -147,7 +147,8 @@ async def test_watch_reports_an_unreachable_server(dataset_id: str) -> None:
     address = free_address()
     ended = await stagecast("watch", dataset_id, "x", "--grpc", address)
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == f"Error: cannot reach {address}\n"
+    why = "connection refused; is a server running there?"
+    assert ended.err == f"Error: cannot reach {address}: {why}\n"
 
 
 async def test_watch_reports_the_http_port_as_grpc_address(server: App, dataset_id: str) -> None:

@@ -86,6 +86,7 @@ _CAUSES = {
     "lookup failed": ": the host name cannot be looked up",
     "error: No such file or directory": ": there is no such file",
     "error: Permission denied": ": permission denied",
+    "Connection refused": ": connection refused; is a server running there?",
 }
 
 

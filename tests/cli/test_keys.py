@@ -131,6 +131,7 @@ async def test_revoke_does_not_print_a_mistyped_key(tmp_path: Path) -> None:
     ended = await stagecast("keys", "revoke", "--db", db, key[:-1] + "!")
     assert ended.code == 1
     assert key[18:-1] not in ended.err
+    assert f"'stagecast keys list --db {db}' shows all" in ended.err
 
 
 @pytest.mark.slow

@@ -186,7 +186,9 @@ def revoke(*, db: Path, key: str) -> None:
     before = _with_store(db, lambda store: revoke_key(store, named))
     if before is None:
         # The argument is not repeated: it may be a mistyped secret.
-        raise click.ClickException(f"no such key in {shown(db)}; 'stagecast keys list' shows all")
+        raise click.ClickException(
+            f"no such key in {shown(db)}; 'stagecast keys list --db {shown(db)}' shows all"
+        )
     done = "was already revoked" if before.revoked_at is not None else "is revoked"
     echo(f"key {before.prefix} {done}")
 

@@ -65,3 +65,20 @@ def test_noun_of_segments_follows_their_total() -> None:
         progress = r.Progress(completed_segments=1, total_segments=total)
         batch = r.Batch(progress=progress, sealed=True)
         assert formatting.contents_line(batch) == f"no documents; {reported}"
+
+
+@pytest.mark.parametrize(
+    ("document_id", "name", "text"),
+    [
+        ("7", "report", "report"),
+        ("a.txt", "a.txt", ""),
+        ("texts/a.txt", "a.txt", ""),
+        ("texts/ba.txt", "a.txt", "a.txt"),
+        ("texts/", "", ""),
+    ],
+)
+def test_display_name_is_left_out_where_the_id_ends_with_it(
+    document_id: str, name: str, text: str
+) -> None:
+    document = r.Document(document_id=document_id, display_name=name)
+    assert formatting.display_name(document) == text

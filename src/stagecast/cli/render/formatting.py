@@ -157,9 +157,9 @@ def shown(text: str) -> str:
 
 
 def display_name(document: r.Document) -> str:
-    """Return the display name of a document; empty if it equals the id."""
+    """Return the display name of a document; empty if the id ends with it, as a path does."""
     name = document.display_name
-    return "" if name == document.document_id else shown(name)
+    return "" if f"/{document.document_id}".endswith(f"/{name}") else shown(name)
 
 
 def elapsed(document: r.Document, now_s: float) -> str:

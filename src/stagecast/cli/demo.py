@@ -44,7 +44,7 @@ from stagecast.v1 import status_service_pb2 as pb
 _SAMPLE_SEARCH = "resume token"  # the default with the samples
 _DELAY_S = 0.2  # on a terminal
 _MAX_DELAYED = 100  # documents; the delay of more would take too long
-_DOCUMENTS_ON_SCREEN = 20  # of a REST response on a terminal; files and pipes get all
+_DOCUMENTS_ON_SCREEN = 2  # of a REST response on a terminal; files and pipes get all
 _DESCRIPTORS = 100  # for a server, and for workers with two temporary files each
 _DEFAULTS = Config()
 

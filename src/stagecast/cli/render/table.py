@@ -223,7 +223,12 @@ def _segments(document: r.Document) -> RenderableType:
 
 
 def _bar(completed: int, total: int) -> ProgressBar:
-    return ProgressBar(total=max(1, total), completed=completed, finished_style="green")
+    return ProgressBar(
+        total=max(1, total),
+        completed=completed,
+        complete_style=_STYLES["running"],  # the default is close to the red of failures
+        finished_style=_STYLES["succeeded"],
+    )
 
 
 def _foot(hidden: int, silence_s: float, *, lost: bool) -> list[Text]:

@@ -53,6 +53,7 @@ def draw() -> str:
     )
     console.print(Text.assemble(("$ ", "dim"), "stagecast watch $DATASET nightly", "\n"))
     console.print(picture(_view(), height=_LINES, silence_s=0.0, lost=False))
+    console.print()  # descenders of the last line would be cut off
     return _FONT.sub("", console.export_svg(title="stagecast", unique_id="stagecast"))
 
 

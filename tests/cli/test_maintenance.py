@@ -119,7 +119,7 @@ async def test_interrupted_backup_leaves_no_files(
     target = tmp_path / "copies"
     target.mkdir()
     async with started("backup", target / "copy.db", "--db", db) as backup:
-        await until(lambda: any(target.iterdir()))
+        await until(lambda: any(path.stat().st_size for path in target.iterdir()))
         backup.process.send_signal(number)
         ended = await backup.end()
     assert (ended.code, ended.err) == (128 + number, "")

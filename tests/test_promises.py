@@ -17,7 +17,7 @@ _NAMED = re.compile(r"\[`(test_\w+)`\]\((\S+\.py)\)")
 
 def test_every_promise_names_a_test_that_exists() -> None:
     guarantees = (DOCS / "guarantees.md").read_text()
-    tables = guarantees.split("| promise | held by |")[1:]
+    tables = guarantees.split("| promise | checked by |")[1:]
     rows = [table.partition("\n\n")[0].splitlines()[2:] for table in tables]
     assert [len(table) for table in rows] == [9, 6]
     assert all(_NAMED.search(row) for table in rows for row in table)

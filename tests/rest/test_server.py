@@ -94,6 +94,43 @@ async def test_handshakes_count_as_connections_while_they_last(
     half_open.pop()[1].close()
 
 
+async def test_handshakes_of_a_burst_are_counted_before_the_next_is_accepted(
+    store: SqliteStore, ours: Certificate
+) -> None:
+    limited = Config(http="127.0.0.1:0", max_connections=2, request_s=600.0, linger_s=0.0)
+    config = dataclasses.replace(limited, tls_cert=ours.cert, tls_key=ours.key)
+    server = HttpServer(open_app(store), config, tls=load_tls(config))
+    await server.start()
+    host, _, port = server.address.rpartition(":")
+    # All connect before the loop accepts the first.
+    sockets = [socket.create_connection((host, int(port))) for _ in range(20)]
+    peers = [await asyncio.open_connection(sock=peer) for peer in sockets]
+    async with asyncio.timeout(60):
+        assert [await reader.read() for reader, _ in peers[3:]] == 17 * [b""]
+    for _, writer in peers:
+        writer.close()
+    await server.stop(1)
+
+
+async def test_one_handshake_too_many_does_not_get_the_others_refused(
+    store: SqliteStore, authority: Authority, ours: Certificate
+) -> None:
+    limited = Config(http="127.0.0.1:0", max_connections=2, request_s=600.0, linger_s=0.0)
+    config = dataclasses.replace(limited, tls_cert=ours.cert, tls_key=ours.key)
+    server = HttpServer(open_app(store), config, tls=load_tls(config))
+    await server.start()
+    peers = [await _connected(server) for _ in range(3)]
+    trust = ssl.create_default_context(cafile=authority.ca)
+    async with asyncio.timeout(60):
+        for (reader, writer), status in zip(peers, (b"200", b"200", b"503"), strict=True):
+            await writer.start_tls(trust, server_hostname="127.0.0.1")
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert (await reader.readline()).split()[1] == status
+    for _, writer in peers:
+        writer.close()
+    await server.stop(1)
+
+
 def _has_length(connections: Sized, number: int) -> bool:
     return len(connections) == number
 

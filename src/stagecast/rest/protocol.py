@@ -49,16 +49,25 @@ class BoundedProtocol(HttpToolsProtocol):
         self._max_head_bytes = limits.max_url_bytes + limits.max_header_bytes + _LINE_BYTES
         self._error_status = 400
         self._ended = False
+        self._excess = False  # beyond the limit when it was counted
         self._incomplete = False  # a request is incomplete
         self._in_head = True  # and not in a body or its trailers
         self._bytes = 0  # received since the last complete head, part of a body, or request
         self._timeout: asyncio.TimerHandle | None = None
 
+    def count(self) -> None:
+        """Count the connection from now on, such as from the start of its TLS handshake."""
+        if self not in self.connections:
+            self.connections.add(self)
+            self._excess = self._too_many
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the timeout for a request, or refuse the connection if there are too many."""
+        """Start the timeout for a request, or refuse the connection if it was one too many."""
+        self.count()
         super().connection_made(transport)  # type: ignore[arg-type]  # it is a Transport
         self._start_timeout()
-        if len(self.connections) > self._limits.max_connections:
+        # Those within the limit are not refused while another one waits for its refusal.
+        if self._excess and self._too_many:
             self._end_connection(503)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -174,6 +183,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._incomplete = True
         if not self._answering:
             self._start_timeout()
+
+    @property
+    def _too_many(self) -> bool:
+        return len(self.connections) > self._limits.max_connections
 
     @property
     def _answering(self) -> bool:

@@ -199,12 +199,13 @@ class _Uvicorn(uvicorn.Server):
             handshake = asyncio.create_task(self._begin_tls(connection))
             self._handshakes.add(handshake)
             handshake.add_done_callback(self._handshakes.discard)
+            # Let it be counted: asyncio, unlike uvloop, may accept the next one at once.
+            await asyncio.sleep(0)
 
     async def _begin_tls(self, connection: socket.socket) -> None:
         """Do a handshake; the connection counts against the limit from the start until it fails."""
         protocol = self._make_protocol()
-        connections = self.server_state.connections
-        connections.add(protocol)
+        protocol.count()
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol,
@@ -216,7 +217,7 @@ class _Uvicorn(uvicorn.Server):
             _log.debug("TLS handshake failed: %s", error)
         finally:
             if protocol.transport is None:
-                connections.discard(protocol)
+                self.server_state.connections.discard(protocol)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, abort handshakes, and finish requests under way.

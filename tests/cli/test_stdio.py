@@ -455,7 +455,7 @@ async def test_unencodable_characters_in_ids_are_escaped_unambiguously(
     assert [line.split("\t")[0] for line in lines[1:]] == ids
 
 
-async def stderr_of_failure(encoding: str, *arguments: str | Path) -> str:
+async def stderr_of_failure(encoding: str, *arguments: str | Path, code: int = 1) -> str:
     """Return the stderr of a command that fails, in an encoding."""
     process = await asyncio.create_subprocess_exec(
         *command(*arguments),
@@ -464,7 +464,7 @@ async def stderr_of_failure(encoding: str, *arguments: str | Path) -> str:
     )
     async with asyncio.timeout(240):
         _, reported = await process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == code
     return reported.decode(encoding)
 
 
@@ -495,3 +495,11 @@ async def test_unencodable_characters_on_stderr_are_escaped(
     for arguments in (("check",), serve):
         reported = await stderr_of_failure(encoding, *arguments, "--db", db)
         assert reported.startswith(f"Error: cannot use {tmp_path}/{name}: ")
+
+
+@pytest.mark.parametrize("arguments", [("--é\n",), ("é\n",), ("check", "--é\n")])
+async def test_wrong_use_is_escaped_before_and_after_the_command(
+    arguments: tuple[str, ...],
+) -> None:
+    reported = await stderr_of_failure("ascii", *arguments, code=2)
+    assert reported.splitlines()[-1].partition("'")[2].lstrip("-") == r"\u00e9\n'."

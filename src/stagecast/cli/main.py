@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -52,22 +54,33 @@ class _Program(click.Group):
         with guarded_output():
             return super().main(*args, **extra)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:  # noqa: ANN401 - as click has it
+        with _escaped_errors():  # of the options before the command
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         try:
-            return super().invoke(ctx)
+            with _escaped_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
         except OSError as error:
             if not is_too_many_files(error):
                 raise
             raise click.ClickException(reason_of(error)) from error
-        except click.exceptions.NoArgsIsHelpError:  # its message is the help
-            raise
-        except click.ClickException as error:
-            # click would write UTF-8 even to an ASCII output.
-            message = escape_lacking(escape_controls(error.message), encoding_of(sys.stderr))
-            vars(error).update(message=message)  # final for type checkers
-            raise
+
+
+@contextlib.contextmanager
+def _escaped_errors() -> Iterator[None]:
+    """Escape messages of errors; click would write UTF-8 even to an ASCII output."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:  # its message is the help
+        raise
+    except click.ClickException as error:
+        message = escape_lacking(escape_controls(error.message), encoding_of(sys.stderr))
+        vars(error).update(message=message)  # final for type checkers
+        raise
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,10 @@ from sqlite_utils.utils import sqlite3
 from stagecast.errors import StoreBusy
 from stagecast.model import ALL
 from stagecast.store import ReadTransaction
+from stagecast.store.sqlite import store as store_module
 from stagecast.store.sqlite.connection import check_soundness, is_damage, translate
 from tests.clock import Clock
+from tests.conditions import until
 from tests.store.test_integrity import opened
 
 DAMAGE = ["CORRUPT", "NOTADB"]
@@ -46,16 +50,51 @@ def test_bug_stays_unchanged(name: str) -> None:
         assert not is_damage(error)
 
 
+def _damage(path: Path) -> None:
+    """Change the number of free pages, in the header, which raises no error."""
+    with path.open("r+b") as file:
+        file.seek(36)
+        file.write(b"\0\0\0\3")
+
+
 async def test_damage_that_raises_no_error_is_found(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "s.db"
     async with opened(path, clock):
         pass
     check_soundness(path)
-    with path.open("r+b") as file:
-        file.seek(36)  # the number of free pages, in the header
-        file.write(b"\0\0\0\3")
+    _damage(path)
     with pytest.raises(StoreBusy, match=r"^the store is damaged: .+ should be 3$"):
         check_soundness(path)
+
+
+async def test_check_that_outlasts_a_probe_decides_the_next(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, held = threading.Event(), threading.Event()
+
+    def check(path: Path) -> None:
+        begun.set()
+        held.wait()
+        check_soundness(path)
+
+    def fail(_: ReadTransaction) -> None:
+        raise errors("CORRUPT")[0]
+
+    monkeypatch.setattr(store_module, "check_soundness", check)
+    path = tmp_path / "s.db"
+    async with opened(path, clock):
+        pass
+    _damage(path)
+    async with opened(path, clock) as store:
+        with pytest.raises(StoreBusy):
+            await store.read(fail, visible=ALL)
+        impatient = asyncio.create_task(store.probe())
+        await until(begun.is_set)
+        impatient.cancel()
+        await asyncio.wait((impatient,))
+        asyncio.get_running_loop().call_later(0.1, held.set)
+        with pytest.raises(StoreBusy, match="damaged"):
+            await store.probe()
 
 
 async def test_read_after_a_schema_error_is_repeated(tmp_path: Path, clock: Clock) -> None:

@@ -66,6 +66,7 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self._report_fault = on_fault
         self._damaged = False
+        self._check: asyncio.Task[None] | None = None  # of the whole file, after damage
         self._connection = open_writer(path)
         self._path = path.absolute()
         self._files = OpenFiles(self._path)
@@ -107,9 +108,14 @@ class SqliteStore:
         """
         await self._writer.probe()
         await self._reads.submit(partial(self._query, lambda _: None))
-        if self._damaged:
-            self._damaged = False
-            await self._reads.submit(self._check_soundness)
+        if self._damaged and self._check is None:
+            self._damaged = False  # set again by damage that is detected meanwhile
+            self._check = asyncio.create_task(self._reads.submit(self._check_soundness))
+        if self._check is not None:
+            # A probe that gives up leaves it to the next one: it may take minutes.
+            await asyncio.wait((self._check,))
+            check, self._check = self._check, None
+            await check
 
     async def close(self) -> None:
         """Finish pending calls and close all connections, or abandon what takes too long.

@@ -131,6 +131,38 @@ async def test_one_handshake_too_many_does_not_get_the_others_refused(
     await server.stop(1)
 
 
+class _LargeApp:
+    """Answers with far more than sockets buffer."""
+
+    def __init__(self) -> None:
+        self.running = 0
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        self.running += 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(100):
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        self.running -= 1
+
+
+@pytest.mark.parametrize("pipelined", [1, 3])
+async def test_response_that_is_cut_off_is_no_error(
+    pipelined: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = _LargeApp()
+    server = HttpServer(app, Config(http="127.0.0.1:0", linger_s=0.0))
+    await server.start()
+    reader, writer = await asyncio.open_connection(*server.address.split(":"), limit=1)
+    writer.write(pipelined * b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    await until(lambda: app.running == 1)
+    assert await reader.read(1)
+    await server.stop(0)
+    assert app.running == 0
+    assert caplog.text == ""
+    writer.close()
+
+
 def _has_length(connections: Sized, number: int) -> bool:
     return len(connections) == number
 

@@ -29,7 +29,7 @@ USED: dict[type, tuple[str, ...]] = {
         *("connections", "cycle", "headers", "loop", "parser", "pipeline", "scope", "transport"),
         *("url", "config", "server_state", "app_state"),
     ),
-    RequestResponseCycle: ("response_complete",),
+    RequestResponseCycle: ("disconnected", "response_complete"),
 }
 
 

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stagecast.config import Config
 
@@ -54,6 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True  # and not in a body or its trailers
         self._bytes = 0  # received since the last complete head, part of a body, or request
         self._timeout: asyncio.TimerHandle | None = None
+        self._current: RequestResponseCycle | None = None  # of the request that is being answered
 
     def count(self) -> None:
         """Count the connection from now on, such as from the start of its TLS handshake."""
@@ -71,8 +72,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end_connection(503)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timeout."""
+        """Cancel the timeout, and drop what is left of the response."""
         self._cancel_timeout()
+        if self._current is not None:
+            # uvicorn itself ends only the last request of a pipeline.
+            self._current.disconnected = True
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -121,6 +125,8 @@ class BoundedProtocol(HttpToolsProtocol):
         target, _, query = self.url.partition(b"?")
         self.url = _path_of(target)
         super().on_headers_complete()
+        if not self.pipeline:
+            self._current = self.cycle
         self.scope["query_string"] = query.partition(b"#")[0]
 
     def on_body(self, body: bytes) -> None:
@@ -138,7 +144,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the timeout of a request that has begun meanwhile."""
+        """Answer the next request, or start the timeout of one that has begun meanwhile."""
+        self._current = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         if self._incomplete and not self.transport.is_closing():
             self._begin_request()

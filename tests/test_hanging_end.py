@@ -111,6 +111,7 @@ async def test_server_with_a_hanging_store_stops_and_answers_waiting_calls(
             assert (await polling).status_code == 503
             for refusal in await asyncio.gather(*waiting):
                 assert (refusal.code, refusal.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
+                assert "try again; a write may or may not have been recorded" in refusal.message
                 assert refusal.retry_after_s
     assert "Traceback" not in caplog.text
     assert "a write has not ended and 4 of 4 reads have not ended" in caplog.text

@@ -32,8 +32,8 @@ class Grace:
             if not timeout.expired():
                 raise
             raise Draining(
-                "server is shutting down; the request may or may not have been recorded: send it "
-                "again with the same ids",
+                "server is shutting down; try again; a write may or may not have been recorded: "
+                "send it with the same ids",
                 retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
             ) from None
         finally:

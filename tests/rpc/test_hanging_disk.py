@@ -40,8 +40,8 @@ async def test_write_times_out_and_is_not_executed_later(
                     assert refusal.code is grpc.StatusCode.UNAVAILABLE
                     assert refusal.reason == "STORE_TIMEOUT"
                     assert refusal.message == (
-                        f"the store did not answer within {timer_s:g} s; the request may or may "
-                        "not have been recorded: retry with the same ids"
+                        f"the store did not answer within {timer_s:g} s; try again; a write may or "
+                        "may not have been recorded: send it with the same ids"
                     )
                     assert refusal.retry_after_s
                 assert not app._rpc.limits._waiting

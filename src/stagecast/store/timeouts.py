@@ -26,7 +26,7 @@ async def store_timeout(limit_s: float) -> AsyncIterator[None]:
         if not timeout.expired():
             raise
         raise StoreTimeout(
-            f"the store did not answer within {limit_s:g} s; the request may or may not have been "
-            "recorded: retry with the same ids",
+            f"the store did not answer within {limit_s:g} s; try again; a write may or may not "
+            "have been recorded: send it with the same ids",
             retry_after_s=_RETRY_AFTER_S,
         ) from None

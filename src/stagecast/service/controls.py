@@ -91,10 +91,7 @@ class Controls:
 
     async def delete_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> None:
         """Delete a batch with its documents and its log."""
-        await self._store.write(
-            lambda tx: tx.delete_batch(get_batch(tx, dataset_id, batch_id)), visible=visible
-        )
-        self.sweep_soon()
+        await self._delete(lambda tx: tx.delete_batch(get_batch(tx, dataset_id, batch_id)), visible)
 
     async def delete_dataset(self, dataset_id: str, *, visible: Visibility) -> None:
         """Delete a dataset with all its batches.
@@ -102,10 +99,7 @@ class Controls:
         Raises:
             DatasetNotFound: there is no such dataset.
         """
-        await self._store.write(
-            lambda tx: tx.delete_dataset(get_dataset(tx, dataset_id)), visible=visible
-        )
-        self.sweep_soon()
+        await self._delete(lambda tx: tx.delete_dataset(get_dataset(tx, dataset_id)), visible)
 
     def sweep_soon(self) -> None:
         """Wake `sweep`."""
@@ -128,6 +122,12 @@ class Controls:
     async def _sweep(self) -> None:
         while await self._store.write(lambda tx: tx.sweep(_STEP), visible=ALL):  # noqa: ASYNC110 - lets others write
             await asyncio.sleep(_PAUSE_S)
+
+    async def _delete(self, call: Callable[[WriteTransaction], None], visible: Visibility) -> None:
+        try:
+            await self._store.write(call, visible=visible)
+        finally:  # it may be committed although its caller was cancelled
+            self.sweep_soon()
 
     async def _apply(
         self,

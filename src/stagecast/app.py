@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from stagecast.background.readiness import Readiness
 from stagecast.background.retention import Retention
 from stagecast.background.stall_detector import StallDetector
 from stagecast.config import Config, is_loopback
-from stagecast.errors import StartError, UnavailableError
+from stagecast.errors import StartError, StoreBusy, StoreTimeout, UnavailableError
 from stagecast.escaping import encoding_of, quote_for_shell
 from stagecast.grace import Grace
 from stagecast.notifier import Notifier
@@ -285,12 +285,23 @@ async def _hand_over(heartbeats: Heartbeats, stall_detector: StallDetector) -> N
     """Write the last heartbeats and release the stall detector's lease, if the store answers."""
     try:
         async with store_timeout(LAST_WRITES_S):
-            await heartbeats.flush()
-            await stall_detector.release()
-    except UnavailableError as error:
-        _log.warning(
-            "cannot write the last heartbeats or release the stall detector's lease: %s", error
-        )
+            for write in (heartbeats.flush, stall_detector.release):
+                await _try_last_write(write)
+    except StoreTimeout as error:
+        _log_last_write(error)
+
+
+async def _try_last_write(write: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await write()
+    except StoreBusy as error:  # the other one may still succeed
+        _log_last_write(error)
+
+
+def _log_last_write(error: UnavailableError) -> None:
+    _log.warning(
+        "cannot write the last heartbeats or release the stall detector's lease: %s", error
+    )
 
 
 async def _stop_together(servers: Sequence[RpcServer | HttpServer], grace_s: float) -> None:

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.model import (
-    ALL,
-    Report,
-    Stage,
-)
+from stagecast import app
+from stagecast.errors import StoreBusy
+from stagecast.model import ALL, Report, Stage
 from stagecast.store.sqlite import connection
 from stagecast.store.sqlite import store as store_module
 from tests.background.node import Node, live, open_node
@@ -60,6 +58,18 @@ async def test_released_lease_is_free_at_once(pair: tuple[Node, Node], clock: Cl
     assert not (await other.document("a")).stalled, "its grace restarted"
     await live(clock, 3, [other])
     assert (await other.document("a")).stalled
+
+
+async def test_lease_is_released_although_the_last_heartbeats_are_refused(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse() -> None:
+        raise StoreBusy("full", retry_after_s=1)
+
+    monkeypatch.setattr(node.heartbeats, "flush", refuse)
+    assert (await node.lease()).holder != 0
+    await app._hand_over(node.heartbeats, node.detector)
+    assert (await node.lease()).holder == 0
 
 
 async def test_release_without_the_lease_does_nothing(

@@ -64,8 +64,9 @@ class Endpoint(ABC):
             allow = {"Allow": ", ".join(self.methods)}
             return self.error_response(HTTPException(405, headers=allow))
         try:
-            async with self._grace.until_over(), store_timeout(self._store_s):
-                return await self.answer(request, self._admit(request))
+            with self._grace.until_over():
+                async with store_timeout(self._store_s):
+                    return await self.answer(request, self._admit(request))
         except _EXPECTED_ERRORS as error:
             return self.error_response(error)
         except Exception as error:

@@ -50,7 +50,7 @@ class Authentication:
         """Count a call as running during the block, in which its errors are answered too."""
         return self._in_flight.track()
 
-    def until_over(self) -> contextlib.AbstractAsyncContextManager[None]:
+    def until_over(self) -> contextlib.AbstractContextManager[None]:
         """End the block with `Draining` when the grace period of a drain is over."""
         return self._in_flight.until_over()
 

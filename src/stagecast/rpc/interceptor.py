@@ -145,8 +145,9 @@ class CallInterceptor(aio.ServerInterceptor):
                 yield
             return
         with self._authentication.track():
-            async with _answering_errors(context, method), self._authentication.until_over():
-                yield
+            async with _answering_errors(context, method):
+                with self._authentication.until_over():
+                    yield
 
     @contextlib.contextmanager
     def _admitting(self, context: Context, method: str, *, long_lived: bool) -> Iterator[None]:

@@ -7,7 +7,8 @@ begun. A call that was begun runs to its end.
 from __future__ import annotations
 
 import asyncio
-import threading
+import contextlib
+import queue
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,12 +34,17 @@ class WaitingCall(Generic[CallT]):
 
 
 class CallQueue(Generic[CallT]):
-    """A queue of calls from an event loop to threads; created on that loop."""
+    """A queue of calls from an event loop to threads; created on that loop.
+
+    There is a token for each call, and no lock, which would cost a call more than its commit does
+    in a group: a dictionary is changed by one thread at a time anyway. The token of a cancelled
+    call stays, and is skipped.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: OrderedDict[asyncio.Future[Any], CallT] = OrderedDict()
-        self._changed = threading.Condition()
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = False
 
     def __len__(self) -> int:
@@ -56,30 +62,33 @@ class CallQueue(Generic[CallT]):
         Raises:
             StoreBusy: the store is closed.
         """
+        if self._closed:
+            raise StoreBusy("the store is closed", retry_after_s=RETRY_AFTER_S)
         answer = self._loop.create_future()
-        with self._changed:
-            if self._closed:
-                raise StoreBusy("the store is closed", retry_after_s=RETRY_AFTER_S)
-            self._waiting[answer] = call
-            self._changed.notify()
+        self._waiting[answer] = call
+        self._tokens.put(None)
         try:
             return await answer
         finally:
-            with self._changed:
-                self._waiting.pop(answer, None)
+            self._waiting.pop(answer, None)
 
     def take(self, max_calls: int, *, timeout_s: float | None = None) -> list[WaitingCall[CallT]]:
         """Wait for a call and dequeue up to `max_calls`; none after a timeout or the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
-            calls: list[WaitingCall[CallT]] = []
-            while self._waiting and len(calls) < max_calls:
-                answer, call = self._waiting.popitem(last=False)
-                calls.append(WaitingCall(call, answer))
-            return calls
+        calls: list[WaitingCall[CallT]] = []
+        with contextlib.suppress(queue.Empty):
+            while len(calls) < max_calls:
+                self._tokens.get(timeout=0 if calls else timeout_s)
+                try:
+                    answer, call = self._waiting.popitem(last=False)
+                except KeyError:  # the token of a cancelled call, or of the end
+                    if self._closed:
+                        self._tokens.put(None)  # for the next thread
+                        break
+                else:
+                    calls.append(WaitingCall(call, answer))
+        return calls
 
     def close(self) -> None:
         """Accept no more calls; queued calls are still answered."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._tokens.put(None)

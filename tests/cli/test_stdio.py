@@ -502,4 +502,4 @@ async def test_wrong_use_is_escaped_before_and_after_the_command(
     arguments: tuple[str, ...],
 ) -> None:
     reported = await stderr_of_failure("ascii", *arguments, code=2)
-    assert reported.splitlines()[-1].partition("'")[2].lstrip("-") == r"\u00e9\n'."
+    assert r"\u00e9\n" in reported.splitlines()[-1]

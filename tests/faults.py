@@ -1,18 +1,20 @@
 """Faults of a store's file, injected into the file of a running server.
 
 Each is a context manager: the fault lasts for the block. A hanging disk is imitated by store
-threads that do not return, in a store of this process.
+threads that do not return, in a store of this process, or by a lease that lets `open` hang.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
+import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,23 @@ def locked(_server: ServerProcess, db: Path) -> Iterator[None]:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def hanging_open(db: Path) -> Iterator[Callable[[], bool]]:
+    """Let other processes hang when they open the file; yield whether one does.
+
+    A lease of Linux does that, as a file server may: the kernel holds them until the lease is given
+    back, or for 45 s.
+    """
+    ignored = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel asks for the lease
+    descriptor = os.open(db, os.O_RDWR)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield lambda: fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_WRLCK
+    finally:
+        os.close(descriptor)
+        signal.signal(signal.SIGIO, ignored)
 
 
 @contextlib.contextmanager
@@ -116,8 +135,8 @@ class OpenApp(App):
 
     store: SqliteStore
 
-    def _open_store(self, *args: Any) -> SqliteStore:
-        self.store = super()._open_store(*args)
+    async def _open_store(self, *args: Any) -> SqliteStore:
+        self.store = await super()._open_store(*args)
         return self.store
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from stagecast import app
+from stagecast import app, threads
 from stagecast.config import Config
 from stagecast.rest import protocol
 from stagecast.rpc import request_reader, unread_answers
@@ -54,4 +54,5 @@ def test_documented_limits_are_those_of_the_code() -> None:
         f"{ours.http_idle_s:.0f} s",
         f"{ours.drain_s:.0f} s",
         f"{app.LAST_WRITES_S:.0f} s, {store.CLOSE_S:.0f} s",
+        f"{threads._CLEANUP_S:.0f} s",
     ]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from stagecast.threads import run_in_daemon
+from stagecast import threads
+from stagecast.threads import is_cancelled, run_cancellable, run_in_daemon
 from tests.conditions import until
 
 
@@ -36,6 +37,39 @@ async def test_cancelled_caller_does_not_wait_for_the_work() -> None:
     with pytest.raises(asyncio.CancelledError):
         await leaving
     held.set()
+
+
+async def test_cancelled_work_notices_it_and_is_waited_for() -> None:
+    begun, cleaned_up = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        while not is_cancelled():
+            pass
+        cleaned_up.set()
+        raise ValueError("interrupted")
+
+    leaving = asyncio.create_task(run_cancellable(work, doing="waiting"))
+    await until(begun.is_set)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert cleaned_up.is_set()
+    assert not is_cancelled()
+
+
+async def test_cancelled_work_that_does_not_end_is_abandoned_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(threads, "_CLEANUP_S", 0.01)
+    held = threading.Event()
+    leaving = asyncio.create_task(run_cancellable(held.wait, doing="opening a.db"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    held.set()
+    assert "gave up opening a.db: it has not ended 0.01 s after the signal" in caplog.text
 
 
 def test_work_may_end_after_the_loop() -> None:

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +32,8 @@ from stagecast.service.queries import Queries
 from stagecast.service.reports import Reports
 from stagecast.service.submissions import Submissions
 from stagecast.store import Store, store_timeout
-from stagecast.store.sqlite import SqliteStore, has_keys
+from stagecast.store.sqlite import SqliteStore, has_keys, open_file
+from stagecast.threads import run_cancellable
 from stagecast.tls import Tls, keep_renewed, load_tls
 from stagecast.watches import BatchWatches, DatasetWatches, Waits
 
@@ -52,7 +54,13 @@ async def opened_store(db: Path, *, clock: Callable[[], int] = wall_clock) -> As
     Raises:
         StartError: the file cannot be used.
     """
-    store = SqliteStore(db, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    store = SqliteStore(
+        db,
+        clock=clock,
+        on_commit=lambda _: None,
+        on_foreign_commit=lambda: None,
+        opened=await open_file(db),
+    )
     try:
         yield store
     finally:
@@ -102,10 +110,10 @@ class App:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start everything, from the store upwards; it is stopped in reverse order."""
         tls, verifier = load_tls(self._config), self._load_verifier()
-        self._check_exposure()
+        await self._check_exposure()
         notifier = Notifier()
         committed_elsewhere, maybe_keys = asyncio.Event(), asyncio.Event()
-        store = self._open_store(notifier, committed_elsewhere, maybe_keys)
+        store = await self._open_store(notifier, committed_elsewhere, maybe_keys)
         stack.push_async_callback(store.close)
         key_cache = KeyCache(
             store, maybe_keys, on_change=lambda: notifier.notify_only(notifier.topics())
@@ -136,7 +144,9 @@ class App:
         for task in tasks:
             stack.push_async_callback(_cancel, asyncio.create_task(task))
 
-    def _open_store(self, notifier: Notifier, *committed_elsewhere: asyncio.Event) -> SqliteStore:
+    async def _open_store(
+        self, notifier: Notifier, *committed_elsewhere: asyncio.Event
+    ) -> SqliteStore:
         """Open the file; the events are set when another process has committed."""
 
         def on_foreign_commit() -> None:
@@ -149,6 +159,7 @@ class App:
             on_commit=notifier.notify,
             on_foreign_commit=on_foreign_commit,
             on_fault=self._readiness.lose,
+            opened=await open_file(self._config.db),
         )
 
     def _make_stall_detector(self, store: Store) -> StallDetector:
@@ -189,20 +200,24 @@ class App:
             required=self._find_exposed() is not None and not config.insecure,
         )
 
-    def _check_exposure(self) -> None:
+    async def _check_exposure(self) -> None:
         """Refuse to serve other machines without keys, before a file is created or migrated.
 
         Raises:
             StartError: other machines could reach the server, and would need no key.
         """
         config, exposed = self._config, self._find_exposed()
-        if exposed is None or config.insecure or config.jwt_key or has_keys(config.db):
+        if exposed is None or config.insecure or config.jwt_key or await self._has_keys():
             return
         db = quote_for_shell(str(config.db), encoding_of(sys.stderr))
         raise StartError(
             f"{exposed} can be reached from other machines, and no key exists; create one with "
             f"'stagecast keys create --db {db}', or use --jwt-key or --insecure"
         )
+
+    async def _has_keys(self) -> bool:
+        db = self._config.db
+        return await run_cancellable(partial(has_keys, db), doing=f"opening {shown(db)}")
 
     def _find_exposed(self) -> str | None:
         """Return the first address that other machines can reach, if any."""

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_CLEANUP_S = 5.0  # for a cancelled call
+
+_log = logging.getLogger(__name__)
+_this_thread = threading.local()
 
 
 async def run_in_daemon(call: Callable[[], T]) -> T:
@@ -26,6 +32,46 @@ async def run_in_daemon(call: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="stagecast-daemon", daemon=True).start()
     return await future
+
+
+async def run_cancellable(call: Callable[[], T], *, doing: str) -> T:
+    """Run a call on a thread of its own and return its result.
+
+    If the caller is cancelled, the call has a while to notice it by `is_cancelled` and to clean up.
+    After that it is abandoned.
+
+    Args:
+        call: the work.
+        doing: what it does, such as "opening a.db", for the log.
+    """
+    cancelled = threading.Event()
+
+    def run() -> T:
+        _this_thread.cancelled = cancelled
+        return call()
+
+    running = asyncio.create_task(run_in_daemon(run))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.wait((running,), timeout=_CLEANUP_S)
+        if not running.done():
+            running.cancel()
+            _log.error(
+                "gave up %s: it has not ended %g s after the signal; the disk may hang",
+                doing,
+                _CLEANUP_S,
+            )
+        elif not running.cancelled():
+            running.exception()  # nobody else asks for it
+        raise
+
+
+def is_cancelled() -> bool:
+    """Return whether the caller of `run_cancellable` on this thread was cancelled."""
+    cancelled: threading.Event | None = getattr(_this_thread, "cancelled", None)
+    return cancelled is not None and cancelled.is_set()
 
 
 def run_for(future: asyncio.Future[T], call: Callable[[], T]) -> Callable[[], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ import pytest
 from stagecast.errors import StartError
 from stagecast.store.sqlite import backup, copy_file, inspect_file
 from stagecast.store.sqlite.connection import Connection
+from stagecast.store.sqlite.database_files import open_existing
+from stagecast.threads import run_cancellable
 from tests.builders import create, get_batch, get_documents, get_log, move, started
 from tests.clock import Clock
+from tests.conditions import until
 from tests.store.history import ended, make_ended, retried
 from tests.store.test_integrity import change, opened
 from tests.store.test_migrations import FILES
@@ -189,3 +193,24 @@ def test_only_a_stagecast_database_is_copied(path: Path, tmp_path: Path) -> None
     with pytest.raises(StartError, match="not a stagecast database"):
         copy_file(path, target, overwrite=False)
     assert names(tmp_path) == ["s.db"]
+
+
+async def test_statement_on_an_existing_file_ends_once_it_is_cancelled(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = threading.Event()
+
+    def work() -> None:
+        with open_existing(path) as connection:
+            begun.set()
+            connection.execute(
+                "WITH RECURSIVE endless (n) AS (SELECT 1 UNION ALL SELECT 1 FROM endless) "
+                "SELECT count(*) FROM endless"
+            )
+
+    running = asyncio.create_task(run_cancellable(work, doing="reading"))
+    await until(begun.is_set)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "gave up" not in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ import click
 
 from stagecast.app import opened_store
 from stagecast.auth import add_key, make_new_key, prefix_of, revoke_key
+from stagecast.cli.maintenance import run_on_file
 from stagecast.cli.params import db_option, examples, parse_duration
 from stagecast.cli.render.keys import datasets_text, moment_text, print_keys, scopes_text
 from stagecast.errors import StagecastError
@@ -194,10 +196,7 @@ def revoke(*, db: Path, key: str) -> None:
 
 
 def _read_keys(db: Path) -> Sequence[ApiKey]:
-    try:
-        return list_keys(db)
-    except StagecastError as error:
-        raise click.ClickException(str(error)) from error
+    return run_on_file(partial(list_keys, db), doing=f"reading {shown(db)}")
 
 
 def _with_store(db: Path, work: Callable[[Store], Awaitable[T]]) -> T:

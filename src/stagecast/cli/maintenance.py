@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from stagecast.cli.params import FILE, db_option, examples
 from stagecast.cli.render import formatting
 from stagecast.cli.render.formatting import quantity
-from stagecast.errors import StartError
+from stagecast.errors import StagecastError
 from stagecast.maintenance import copy_file, inspect_file
 from stagecast.paths import shown
-from stagecast.runtime.signals import exit_on_signals
+from stagecast.runtime.event_loop import run
 from stagecast.runtime.stdio import echo
+from stagecast.threads import run_cancellable
+
+T = TypeVar("T")
 
 _db_option = db_option("SQLite file of the store.")
 
@@ -34,11 +40,8 @@ def backup(file: Path, db: Path, *, overwrite: bool) -> None:
     Exit code: 0 on success, 1 if the store was not copied, 74 if it was, but the output cannot be
     written.
     """
-    try:
-        with exit_on_signals():
-            size = copy_file(db, file, overwrite=overwrite)
-    except StartError as error:
-        raise click.ClickException(str(error)) from error
+    copy = partial(copy_file, db, file, overwrite=overwrite)
+    size = run_on_file(copy, doing=f"copying {shown(db)} to {shown(file)}")
     echo(f"{shown(file)} is a copy of {shown(db)}: {size:,} bytes")
 
 
@@ -55,11 +58,7 @@ def check(db: Path) -> None:
     Exit code: 0 if the store is sound, 1 if it has faults or cannot be read, 74 if the output
     cannot be written.
     """
-    try:
-        with exit_on_signals():
-            result = inspect_file(db)
-    except StartError as error:
-        raise click.ClickException(str(error)) from error
+    result = run_on_file(partial(inspect_file, db), doing=f"reading {shown(db)}")
     for fault in result.faults:
         echo(formatting.shown(fault))
     if result.faults:
@@ -71,3 +70,16 @@ def check(db: Path) -> None:
         quantity(result.transitions, "transition", "transitions"),
     )
     echo(f"{shown(db)} is sound: {', '.join(held)}")
+
+
+def run_on_file(work: Callable[[], T], *, doing: str) -> T:
+    """Return the result of work on a file whose disk may hang; a signal ends it.
+
+    Raises:
+        click.ClickException: it failed.
+        click.exceptions.Exit: there was a signal.
+    """
+    try:
+        return run(run_cancellable(work, doing=doing))
+    except StagecastError as error:
+        raise click.ClickException(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from typing import Any
@@ -24,7 +25,7 @@ from stagecast.listening import check_ports
 from stagecast.runtime.descriptors import fit_connections
 from stagecast.runtime.event_loop import run
 from stagecast.runtime.logs import log_to_stderr
-from stagecast.runtime.signals import ignore_stop_signals, on_stop_signals
+from stagecast.runtime.signals import ignore_stop_signals, on_stop_signals, unless_stopped
 from stagecast.runtime.stdio import announce
 from stagecast.supervisor.supervisor import supervise
 
@@ -108,7 +109,9 @@ def _run(config: Config) -> None:
 async def _serve(config: Config) -> None:
     stop = asyncio.Event()
     on_stop_signals(stop.set)
-    async with App(config) as app:
-        announce(f"stagecast ready grpc={app.grpc_address} http={app.http_address}")
-        await stop.wait()
+    async with contextlib.AsyncExitStack() as stack:
+        app = await unless_stopped(stop, stack.enter_async_context(App(config)))
+        if app is not None:
+            announce(f"stagecast ready grpc={app.grpc_address} http={app.http_address}")
+            await stop.wait()
         logging.getLogger(__name__).info("received a stop signal")

@@ -44,28 +44,16 @@ def ignore_stop_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-@contextlib.contextmanager
-def exit_on_signals() -> Iterator[None]:
-    """End a command without an event loop at the first signal, and let it clean up.
-
-    The signal raises in the block as soon as that runs Python code.
-
-    Raises:
-        click.exceptions.Exit: there was a signal; the exit code is 128 plus its number.
-    """
-    received: list[int] = []
-
-    def end(number: int, _frame: object) -> None:
-        if not received:  # a second one would interrupt its cleanup
-            received.append(number)
-            raise SystemExit(128 + number)
-
-    with _handled_by(end):
-        try:
-            yield
-        finally:
-            if received:  # even if the exception was replaced on its way
-                raise click.exceptions.Exit(128 + received[0])
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return the result of work, or `None` if it was cancelled since the event was set."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if stop.is_set():
+        working.cancel()  # without effect if it is done
+        await asyncio.wait((working,))
+    return None if working.cancelled() else working.result()
 
 
 async def ended_by_signals(main: Coroutine[Any, Any, T]) -> T:

@@ -20,7 +20,7 @@ from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.runtime.event_loop import run
 from stagecast.runtime.logs import log_to_stderr
-from stagecast.runtime.signals import ignore_stop_signals, stop_signals
+from stagecast.runtime.signals import ignore_stop_signals, stop_signals, unless_stopped
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,10 @@ async def _serve(
     _on_end(supervisor, stop)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked_signals)
-    async with App(config) as app:
+    async with contextlib.AsyncExitStack() as stack:
+        app = await unless_stopped(stop, stack.enter_async_context(App(config)))
+        if app is None:
+            return
         _send(supervisor, Ready(grpc=app.grpc_address, http=app.http_address))
         heartbeats = asyncio.create_task(_send_heartbeats(supervisor, config.process_heartbeat_s))
         await stop.wait()

@@ -19,8 +19,9 @@ from stagecast.errors import StartError
 from stagecast.failures import reason_of
 from stagecast.paths import shown
 from stagecast.store.sqlite.connection import Connection, DriverError
-from stagecast.store.sqlite.database_files import handle_signals, open_existing
+from stagecast.store.sqlite.database_files import open_existing, stop_if_cancelled
 from stagecast.store.sqlite.permissions import check_length, resolve_path
+from stagecast.threads import is_cancelled
 
 _PAGES = 4096  # copied in one step
 
@@ -40,6 +41,7 @@ def copy_file(source: Path, target: Path, *, overwrite: bool) -> int:
             shutil.copymode(source, temporary)
             _sync(temporary)
             _check_target(source, target, overwrite=overwrite)
+            _check_cancelled()
             temporary.replace(resolved)
         _sync(resolved.parent)
         return resolved.stat().st_size
@@ -99,14 +101,24 @@ def _temporary_file(resolved: Path) -> Iterator[Path]:
 def _copy(source: Connection, path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as copy:
         copy.execute("PRAGMA synchronous = OFF")  # the complete file is synced later
-        handle_signals(copy)
-        # In steps, to handle signals in between; the transaction makes them one snapshot.
+        stop_if_cancelled(copy)
+        # In steps, to end in between if cancelled; the transaction makes them one snapshot.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        source.backup(copy, pages=_PAGES, progress=lambda *_: None)
+        source.backup(copy, pages=_PAGES, progress=_check_cancelled)
         [(verdict,)] = copy.execute("PRAGMA quick_check(1)")
     if verdict != "ok":
         raise StartError(f"the file is damaged and was not copied: {verdict}".replace("\n", " "))
+
+
+def _check_cancelled(*_: object) -> None:
+    """End a copy that was cancelled.
+
+    Raises:
+        StartError: it was.
+    """
+    if is_cancelled():
+        raise StartError("the copy was interrupted")
 
 
 def _sync(path: Path) -> None:

@@ -23,6 +23,7 @@ from stagecast.store.sqlite.connection import (
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
 from stagecast.store.sqlite.permissions import resolve_path
 from stagecast.store.sqlite.read_transaction import SqliteReadTransaction
+from stagecast.threads import is_cancelled
 
 _STEPS = 100_000  # of SQLite's virtual machine: some milliseconds
 
@@ -46,7 +47,7 @@ def open_existing(path: Path) -> Iterator[Connection]:
     except DriverError as error:
         raise StartError(f"cannot use {shown(path)}: {_explain(resolved, error)}") from error
     with contextlib.closing(connection):
-        handle_signals(connection)
+        stop_if_cancelled(connection)
         try:
             yield connection
         except DriverError as error:
@@ -55,12 +56,9 @@ def open_existing(path: Path) -> Iterator[Connection]:
         raise StartError(f"{shown(path)} was written while it was read; try again")
 
 
-def handle_signals(connection: Connection) -> None:
-    """Let Python handle signals during a statement, which may run for minutes.
-
-    If a handler raises, the statement fails with a driver error.
-    """
-    connection.set_progress_handler(lambda: 0, _STEPS)
+def stop_if_cancelled(connection: Connection) -> None:
+    """Let a statement, which may run for minutes, fail with a driver error once it is cancelled."""
+    connection.set_progress_handler(is_cancelled, _STEPS)
 
 
 def has_keys(path: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from stagecast.errors import StoreBusy
 from stagecast.model import Visibility
+from stagecast.paths import shown
 from stagecast.store.protocol import ReadTransaction, Topic, WriteTransaction
 from stagecast.store.sqlite.calls import CallQueue
 from stagecast.store.sqlite.connection import (
@@ -29,7 +30,13 @@ from stagecast.store.sqlite.read_transaction import SqliteReadTransaction
 from stagecast.store.sqlite.schema import OpenSchema, find_schema_fault, may_be_schema
 from stagecast.store.sqlite.writer_thread import Writer
 from stagecast.store.visibility import restrict_read, restrict_write
-from stagecast.threads import call_on_loop, run_for, run_in_daemon
+from stagecast.threads import (
+    call_on_loop,
+    is_cancelled,
+    run_cancellable,
+    run_for,
+    run_in_daemon,
+)
 
 T = TypeVar("T")
 
@@ -37,6 +44,40 @@ _log = logging.getLogger(__name__)
 
 _READERS = 4  # threads; reads are short, and more threads would only contend for the GIL
 CLOSE_S = 5.0  # for running calls and for closing the file: its disk may hang
+
+
+class OpenedFile:
+    """A file that is open for the writer. Opening it blocks while its disk hangs.
+
+    Args:
+        path: the file; it is created if it does not exist.
+
+    Raises:
+        StartError: the file cannot be opened, is not a stagecast database, or is of a newer
+            release.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.connection = open_writer(path)
+        self.path = path.absolute()
+        self.files = OpenFiles(self.path)
+        self.schema = OpenSchema(self.connection, path)
+
+
+async def open_file(path: Path) -> OpenedFile:
+    """Open a file on a daemon thread.
+
+    Raises:
+        StartError: see `OpenedFile`.
+    """
+
+    def open_unless_cancelled() -> OpenedFile:
+        opened = OpenedFile(path)
+        if is_cancelled():
+            opened.connection.close()
+        return opened
+
+    return await run_cancellable(open_unless_cancelled, doing=f"opening {shown(path)}")
 
 
 class SqliteStore:
@@ -48,10 +89,10 @@ class SqliteStore:
         on_commit: called on the loop with the topics that a transaction changed.
         on_foreign_commit: called on the loop within 50 ms after another process has written.
         on_fault: called on the loop with a fault of the file that made a call fail.
+        opened: the file, if it is open already.
 
     Raises:
-        StartError: the file cannot be opened, is not a stagecast database, or is of a newer
-            release.
+        StartError: see `OpenedFile`.
     """
 
     def __init__(
@@ -62,14 +103,14 @@ class SqliteStore:
         on_commit: Callable[[set[Topic]], None],
         on_foreign_commit: Callable[[], None],
         on_fault: Callable[[Exception], None] = lambda _error: None,
+        opened: OpenedFile | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._report_fault = on_fault
         self._damaged = False
         self._check: asyncio.Task[None] | None = None  # of the whole file, after damage
-        self._connection = open_writer(path)
-        self._path = path.absolute()
-        self._files = OpenFiles(self._path)
+        opened = opened or OpenedFile(path)
+        self._connection, self._path, self._files = opened.connection, opened.path, opened.files
         self._writer = Writer(
             self._connection,
             clock=clock,
@@ -77,7 +118,7 @@ class SqliteStore:
             on_foreign_commit=on_foreign_commit,
             on_fault=self._on_fault,
             files=self._files,
-            schema=OpenSchema(self._connection, path),
+            schema=opened.schema,
         )
         self._local = threading.local()
         self._reader_connections: list[Connection] = []

@@ -45,7 +45,8 @@ class _UntilOver:
         self._calls.add(self)
 
     def end(self) -> None:
-        if not self._over:
+        """End the block, unless it has ended: the time is over, or nobody awaits its result."""
+        if self in self._calls and not self._over:
             self._over = True
             self._task.cancel()
 

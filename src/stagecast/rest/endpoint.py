@@ -18,6 +18,9 @@ from stagecast.grace import Grace
 from stagecast.model import Caller, Scope
 from stagecast.store import store_timeout
 
+ON_DISCONNECT = "stagecast.on_disconnect"
+"""In the `state` of a scope: what to call if the client disconnects before the answer is made."""
+
 _log = logging.getLogger(__name__)
 
 _EXPECTED_ERRORS = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
@@ -63,8 +66,11 @@ class Endpoint(ABC):
         if request.method not in self.methods:
             allow = {"Allow": ", ".join(self.methods)}
             return self.error_response(HTTPException(405, headers=allow))
+        waiting = self._grace.until_over()
+        # A poll changes nothing, so a client that has left need not wait for the store.
+        request.scope.setdefault("state", {})[ON_DISCONNECT] = waiting.end
         try:
-            with self._grace.until_over():
+            with waiting:
                 async with store_timeout(self._store_s):
                     return await self.answer(request, self._admit(request))
         except _EXPECTED_ERRORS as error:

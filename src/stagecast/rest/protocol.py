@@ -16,6 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stagecast.config import Config
+from stagecast.rest.endpoint import ON_DISCONNECT
 
 _RETRY_AFTER_S = 5
 
@@ -72,11 +73,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end_connection(503)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timeout, and drop what is left of the response."""
+        """Cancel the timeout, end waiting for the store, and drop what is left of the response."""
         self._cancel_timeout()
         if self._current is not None:
             # uvicorn itself ends only the last request of a pipeline.
             self._current.disconnected = True
+            self._current.scope["state"].get(ON_DISCONNECT, lambda: None)()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

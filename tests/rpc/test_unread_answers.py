@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import uuid
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,16 +16,21 @@ from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.rpc import unread_answers
+from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
-from tests.conditions import until
-from tests.rpc.calls import BATCH, Calls
+from tests.conditions import until, with_more_time
+from tests.rpc.calls import BATCH, Calls, stage
 from tests.rpc.http2 import raw_connection
 
 LIST = "/stagecast.v1.StatusService/ListDocuments"
 CHECK = "/grpc.health.v1.Health/Check"
 NEVER_S = 600.0
 SOON_S = 0.2
+CLOSING = (
+    "a client on the unix socket does not read its answers; closing all connections of the socket, "
+    "as grpc does not tell them apart"
+)
 
 
 def framed(request: Message) -> bytes:
@@ -93,20 +100,42 @@ async def test_answer_is_counted_until_it_is_read(server: App, dataset_id: str) 
         await until(lambda: not answers._bytes)
 
 
-async def test_unix_socket_client_stays_connected_and_is_logged(
+async def test_all_connections_of_a_unix_socket_are_closed_and_watches_resume(
     config: Config, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", logger="stagecast")
-    brief = dataclasses.replace(config, grpc=f"unix:{tmp_path}/g", slow_reader_s=SOON_S)
-    async with (
-        asyncio.timeout(60),
-        App(brief, clock=clock) as app,
-        raw_connection(app.grpc_address, window=0) as stopped,
-    ):
-        stopped.begin(CHECK, bytes(5))
-        await until(lambda: "stays open" in caplog.text)
-        await stopped.ping()
-    assert "closing" not in caplog.text
+    """They are all the same to gRPC."""
+    caplog.set_level("INFO", logger="stagecast.rpc.unread_answers")
+    sockets = dataclasses.replace(config, grpc=f"unix:{tmp_path}/g", http=f"unix:{tmp_path}/h")
+
+    async def attempt(timer_s: float) -> None:
+        caplog.clear()
+        brief = dataclasses.replace(sockets, slow_reader_s=timer_s)
+        async with (
+            asyncio.timeout(60),
+            App(brief, clock=clock) as app,
+            Client(app.grpc_address) as watcher,
+            Client(app.grpc_address) as worker,
+        ):
+            calls = Calls(worker, str(uuid.uuid4()))
+            await calls.create("a", "b")
+            request = ss.WatchBatchRequest(dataset_id=calls.dataset_id, batch_id=BATCH)
+            reader, writer = await asyncio.open_unix_connection(f"{tmp_path}/h")
+            async with contextlib.aclosing(watcher.watch(request)) as watch:
+                first = await anext(watch)
+                async with raw_connection(app.grpc_address, window=0) as stopped:
+                    stopped.begin(CHECK, bytes(5))
+                    await stopped.read_until_closed()
+                async with Client(app.grpc_address) as later:
+                    await Calls(later, calls.dataset_id).report(stage("a", r.STAGE_COMPLETED))
+                resumed = await anext(watch)
+            assert not resumed.HasField("snapshot")
+            assert resumed.transitions[0].revision == first.revision + 1
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            writer.close()
+        assert caplog.messages.count(CLOSING) == 1
+
+    await with_more_time(attempt, SOON_S)
 
 
 async def test_idle_connection_is_closed_and_one_with_a_watch_is_not(

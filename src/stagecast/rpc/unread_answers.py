@@ -2,9 +2,8 @@
 
 grpc sends such an answer by itself, and waits for the client's flow control without a limit. It
 offers no way to give up a single call of a client that neither reads nor disconnects: its
-connection is closed, like that of a vanished client. Clients of unix sockets have no limit: they
-have no address to find their connection by, and their unread answers wait in grpc, where the kernel
-does not see them.
+connection is closed, like that of a vanished client. Clients of a unix socket have no address to
+find their connection by, so all connections of that socket are closed, and the others reconnect.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import ipaddress
 import logging
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -36,11 +36,15 @@ class UnreadAnswers:
     Args:
         limit_s: how long an answer may be unread.
         max_bytes: of unread answers; those beyond have a short limit.
+
+    Attributes:
+        socket_name: of the unix socket, as it was bound; `None` without one.
     """
 
     def __init__(self, limit_s: float, *, max_bytes: int) -> None:
         self._limit_s = limit_s
         self._max_bytes = max_bytes
+        self.socket_name: str | None = None
         self._bytes = 0
         self._overdue: set[str] = set()
         self._closing: asyncio.Task[None] | None = None
@@ -74,12 +78,13 @@ class UnreadAnswers:
                         "%s: the client does not read its answers; closing the connection",
                         ", ".join(sorted(addresses)),
                     )
-                    await run_in_daemon(partial(_close, set(addresses.values())))
+                    await run_in_daemon(partial(_close, partial(_is_of, set(addresses.values()))))
                 if len(addresses) < len(peers):
                     _log.info(
-                        "a client on the unix socket does not read its answers; its connection "
-                        "stays open, as grpc does not identify such clients"
+                        "a client on the unix socket does not read its answers; closing all "
+                        "connections of the socket, as grpc does not tell them apart"
                     )
+                    await run_in_daemon(partial(_close, partial(_is_at, self.socket_name)))
         finally:
             self._closing = None
 
@@ -99,15 +104,15 @@ def _peer(host: str, port: int) -> _Peer:
     return address, port
 
 
-def _close(peers: set[_Peer]) -> None:
-    """Shut down this process's connections to these peers; grpc sees a disconnect."""
+def _close(is_overdue: Callable[[socket.socket], bool]) -> None:
+    """Shut down connections of this process; grpc sees a disconnect."""
     for descriptor in Path("/dev/fd").iterdir():
         with contextlib.suppress(OSError):  # not a connection, or just closed
-            _close_if_of(peers, os.dup(int(descriptor.name)))
+            _close_if(is_overdue, os.dup(int(descriptor.name)))
 
 
-def _close_if_of(peers: set[_Peer], copy: int) -> None:
-    """Shut down the connection of a descriptor if it is to one of the peers; close the descriptor.
+def _close_if(is_overdue: Callable[[socket.socket], bool], copy: int) -> None:
+    """Shut down the connection of a descriptor if it is overdue; close the descriptor.
 
     Raises:
         OSError: it is not a connection.
@@ -118,7 +123,27 @@ def _close_if_of(peers: set[_Peer], copy: int) -> None:
         os.close(copy)
         raise
     with connection:
-        if connection.family in (socket.AF_INET, socket.AF_INET6):
-            host, port = connection.getpeername()[:2]
-            if _peer(host, port) in peers:
-                connection.shutdown(socket.SHUT_RDWR)
+        if is_overdue(connection):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _is_of(peers: set[_Peer], connection: socket.socket) -> bool:
+    """Return whether a connection is to one of the peers.
+
+    Raises:
+        OSError: it is a socket without a peer.
+    """
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    host, port = connection.getpeername()[:2]
+    return _peer(host, port) in peers
+
+
+def _is_at(socket_name: str | None, connection: socket.socket) -> bool:
+    """Return whether a connection was accepted by the unix socket of this name."""
+    return (
+        connection.family == socket.AF_UNIX
+        and connection.getsockname() == socket_name
+        # The listening socket has the same name.
+        and not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    )

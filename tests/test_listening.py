@@ -136,7 +136,14 @@ def _is_local(family: socket.AddressFamily, address: str) -> bool:
 
 @pytest.mark.parametrize(
     ("host", "why"),
-    [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address")],
+    [
+        (
+            "127.0.0.1",
+            "Address already in use; stop the program that listens there, or use another address "
+            "with {option}",
+        ),
+        ("192.0.2.1", "Cannot assign requested address"),
+    ],
 )
 @pytest.mark.parametrize("check", [held_ports, check_ports], ids=["held", "checked"])
 def test_error_names_protocol_address_and_reason(
@@ -148,7 +155,8 @@ def test_error_names_protocol_address_and_reason(
         for protocol, config in (("gRPC", _grpc_at(address)), ("HTTP", _http_at(address))):
             with pytest.raises(StartError) as refusal:
                 _check(check, config)
-            assert str(refusal.value) == f"cannot listen for {protocol} on {address}: {why}"
+            reason = why.format(option=f"--{protocol.lower()}")
+            assert str(refusal.value) == f"cannot listen for {protocol} on {address}: {reason}"
 
 
 def _check(check: Callable[[Config], object], config: Config) -> None:

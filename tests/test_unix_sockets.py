@@ -83,7 +83,8 @@ async def test_socket_of_a_running_server_is_not_replaced(
         other = Config(db=tmp_path / "other.db", grpc="127.0.0.1:0", http="127.0.0.1:0")
         start = at(other, protocol, getattr(sockets, protocol))
         assert (await start_error(start)).endswith(
-            f"{getattr(sockets, protocol)}: Address already in use"
+            f"{getattr(sockets, protocol)}: Address already in use; stop the program that listens "
+            f"there, or use another address with --{protocol}"
         )
         async with Client(sockets.grpc) as client:
             await client.status.ListDatasets(LIST)

@@ -110,18 +110,21 @@ class Config:
     linger_s: float = 0.25
 
 
-def split_address(address: str) -> tuple[str, int]:
+def split_address(address: str, *, or_socket: bool = True) -> tuple[str, int]:
     """Return the host, without the brackets of IPv6, and the port of `HOST:PORT`.
+
+    Args:
+        address: the address.
+        or_socket: whether the error also names `unix:PATH` as a valid form.
 
     Raises:
         ValueError: it is malformed.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None or int(match[3]) > 65_535:
-        raise ValueError(
-            f"{quote(address)} is not HOST:PORT, such as 127.0.0.1:50051, with a port up to 65535, "
-            f"or unix:PATH{_advice(address)}"
-        )
+        form = "HOST:PORT, such as 127.0.0.1:50051, with a port up to 65535"
+        other = ", or unix:PATH" if or_socket else ""
+        raise ValueError(f"{quote(address)} is not {form}{other}{_advice(address)}")
     host = match[1] or match[2]
     try:
         host.encode("idna")  # as Python does before it resolves a name
@@ -165,7 +168,7 @@ def socket_path(address: str) -> str | None:
     return path
 
 
-def check_address(address: str, *, to_call: bool = False) -> str:
+def check_address(address: str, *, to_call: bool = False, or_socket: bool = True) -> str:
     """Return a valid address to listen on or to call; the path of a socket is made absolute.
 
     Raises:
@@ -174,7 +177,7 @@ def check_address(address: str, *, to_call: bool = False) -> str:
     path = socket_path(address)
     if path is not None:
         return _SOCKET + path
-    _, port = split_address(address)
+    _, port = split_address(address, or_socket=or_socket)
     if to_call and not port:
         raise ValueError(f"{quote(address)} has port 0; use the port in the server's ready line")
     return address

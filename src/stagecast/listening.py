@@ -27,6 +27,7 @@ from stagecast.errors import StartError
 from stagecast.failures import reason_of
 
 _NOT_LOCAL = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_ADVICE = "; stop the program that listens there, or use another address with {option}"
 
 # A family, and an address as `bind` takes it.
 _Target = tuple[socket.AddressFamily, tuple[Any, ...]]
@@ -79,6 +80,8 @@ def reporting_listen_errors(protocol: str, address: str) -> Iterator[None]:
     except (OSError, UnicodeError) as error:
         # Python repeats the address after the system's message.
         reason = reason_of(error).partition(" (")[0]
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            reason += _ADVICE.format(option=f"--{protocol.lower()}")
         raise StartError(f"cannot listen for {protocol} on {address}: {reason}") from error
     except ValueError as error:
         raise StartError(f"cannot listen for {protocol}: {error}") from error

@@ -314,6 +314,9 @@ async def test_slow_rest_response_times_out(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (["EMPTY"], "no *.txt or *.md files in"),
         (["--http", "127.0.0.1:8000"], "--http requires --grpc"),
+        (["--key", "k"], "--key requires --grpc"),
+        (["--tls"], "--tls requires --grpc"),
+        (["--ca", "c.pem"], "--ca requires --grpc"),
         (["--grpc", "unix:/tmp/a"], "--http is required with unix:/tmp/a"),
         (["--search", " "], "--search must contain printable words"),
         (["--delay", "-1"], "'--delay'"),
@@ -328,6 +331,20 @@ def test_demo_refuses_invalid_options(tmp_path: Path, arguments: list[str], why:
     )
     assert result.exit_code == 2
     assert why in result.output
+
+
+def test_demo_advises_no_socket_for_http() -> None:
+    result = CliRunner().invoke(main, ["demo", "--grpc", "127.0.0.1:1", "--http", "foo"])
+    assert result.exit_code == 2
+    assert "'foo' is not HOST:PORT" in result.output
+    assert "unix:" not in result.output
+
+
+def test_demo_ignores_credentials_of_the_environment_without_a_server() -> None:
+    result = CliRunner(env={"STAGECAST_KEY": "k", "STAGECAST_TLS": "1"}).invoke(
+        main, ["demo", "--search", " "]
+    )
+    assert "--search must contain printable words" in result.output
 
 
 def test_every_option_of_every_command_has_help() -> None:

@@ -108,7 +108,7 @@ async def test_terminal_gets_a_table(server: App, client: Client, dataset_id: st
     head, *rows = terminal.lines()
     assert all(cell_len(line) <= 80 for line in rows)
     assert head.split() == ["rev", "time", "kind", "document", "change"]
-    # Changes are wrapped in their own column, and never cut.
+    # Changes are wrapped, and never cut.
     first = [number for number, row in enumerate(rows) if row[:5].strip()]
     assert [rows[number].split()[0] for number in first] == ["1", "2", "3", "4", "5", "6", "7"]
     shown = [" ".join(rows[one:other]) for one, other in pairwise([*first, len(rows)])]
@@ -122,6 +122,25 @@ async def test_terminal_gets_a_table(server: App, client: Client, dataset_id: st
         strict=True,
     ):
         assert " ".join(words.split()) in " ".join(row.split())
+        assert path in row.replace(" ", "")
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "120"])
+async def test_terminal_of_any_width_shows_whole_ids(
+    server: App, client: Client, dataset_id: str, columns: str
+) -> None:
+    batch, long = Batch(client, dataset_id), "7c9e6679-7425-40de-944b-e07fc1f90ae7/final.pdf"
+    await batch.create("b", long)
+    await batch.fail(long)
+    requested = ("history", *batch.name, "--grpc", server.grpc_address)
+    async with on_terminal(*requested, COLUMNS=columns) as terminal:
+        assert await terminal.end() == 0
+    lines = terminal.lines()
+    assert all(cell_len(line) <= int(columns) for line in lines)
+    assert "".join(lines).replace(" ", "").count(long) == 2
+    assert any("b" in line.split() for line in lines)
+    if columns != "40":
+        assert sum(line.strip() == long for line in lines) == 2
 
 
 @pytest.mark.slow

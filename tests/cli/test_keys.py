@@ -20,6 +20,7 @@ from tests.store.test_migrations import FILES
 
 KEY = re.compile(r"(stagecast_[0-9a-z]{8})_[0-9A-Za-z]{38}\n")
 DATASET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+OTHER = "8d0f778a-8536-41ef-a55c-f180a2f01bf8"
 
 
 async def create(db: Path, *options: str) -> str:
@@ -81,6 +82,21 @@ async def test_list_shows_everything_but_the_key(tmp_path: Path) -> None:
     assert wide[19:] not in terminal.shown
     assert wide[:18] in terminal.shown
     assert narrow[:18] in terminal.shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", ["60", "100"])
+async def test_list_breaks_no_word_on_a_narrow_terminal(tmp_path: Path, columns: str) -> None:
+    db = tmp_path / "k.db"
+    await create(db, "--name", "first,second")
+    await create(db, "--dataset", DATASET, "--dataset", OTHER, "--expires", "90d")
+    async with on_terminal("keys", "list", "--db", db, COLUMNS=columns) as terminal:
+        assert await terminal.end() == 0
+    words = " ".join(terminal.lines()).replace(",", " ").split()
+    for word in (DATASET, OTHER, "valid", "read", "report", "control", "never", "all", "first"):
+        assert word in words
+    assert "first,second" in terminal.shown
+    assert any(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", word) for word in words)
 
 
 @pytest.mark.slow

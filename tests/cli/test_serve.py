@@ -159,6 +159,10 @@ async def test_serve_names_the_address_in_use(tmp_path: Path, option: str, proto
     assert (ended.code, ended.out) == (1, "")
     [line] = ended.err.splitlines()
     assert line.startswith(f"Error: cannot listen for {protocol} on {start}: ")
+    assert line.endswith(
+        f": Address already in use; stop the program that listens there, or use another address "
+        f"with {option}"
+    )
     assert "(" not in line  # Python's own message repeats the address
 
 

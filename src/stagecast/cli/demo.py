@@ -11,11 +11,12 @@ import tempfile
 import textwrap
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from stagecast.app import App
 from stagecast.cli import hints, rest_poll
@@ -47,6 +48,7 @@ _MAX_DELAYED = 100  # documents; the delay of more would take too long
 _DOCUMENTS_ON_SCREEN = 2  # of a REST response on a terminal; files and pipes get all
 _DESCRIPTORS = 100  # for a server, and for workers with two temporary files each
 _DEFAULTS = Config()
+_OF_SERVER = {"http", *(field.name for field in fields(Credentials))}  # options
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,8 +111,8 @@ def demo(
     Exit code: 0 if all documents succeeded, 1 if not, 2 if the demo failed, 74 if the output cannot
     be written.
     """
-    if http is not None and grpc is None:
-        raise click.UsageError("--http requires --grpc: without it, the demo starts its own server")
+    if grpc is None:
+        _refuse_server_options()
     if http is None and grpc is not None and socket_path(grpc) is not None:
         raise click.UsageError(f"--http is required with {grpc}: a URL cannot name a unix socket")
     if search is not None and not (search.strip() and is_printable(search)):
@@ -132,6 +134,21 @@ def demo(
     except (StartError, IngestionError) as error:
         raise CommandFailed(str(error)) from error
     raise click.exceptions.Exit(exit_code(batch))
+
+
+def _refuse_server_options() -> None:
+    """Refuse options that are for the server of `--grpc`, unless they are from the environment.
+
+    Raises:
+        click.UsageError: there is one.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if parameter.name in _OF_SERVER and given is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{parameter.opts[0]} requires --grpc: without it, the demo starts its own server"
+            )
 
 
 def default_delay_s(documents: int, *, terminal: bool) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import click
-from rich.console import Console
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +23,10 @@ from stagecast.cli.target import Target, target_option
 from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
+
+_HEADS = ("rev", "time", "kind", "document", "change")
+_REVISION, _KIND, _GAP = 5, 13, 2  # cells
+_MIN_ROOM = 30  # cells of a document and its change on one line
 
 
 @click.command(
@@ -63,7 +69,7 @@ async def _history(target: Target, request: pb.ListTransitionsRequest, *, as_jso
             client.status.ListTransitions, request, lambda page: page.transitions
         ):
             if is_terminal(console) and not as_json:
-                console.print(_table(page, states, time.time(), head=first))
+                console.print(_table(page, states, time.time(), width=console.width, head=first))
             else:
                 print_messages(page, partial(_fields, states), as_json=as_json)
             first = False
@@ -113,32 +119,65 @@ def _fields(states: _PreviousStates, transition: r.Transition) -> tuple[str, ...
 
 
 def _table(
-    transitions: Sequence[r.Transition], states: _PreviousStates, now_s: float, *, head: bool
+    transitions: Sequence[r.Transition],
+    states: _PreviousStates,
+    now_s: float,
+    *,
+    width: int,
+    head: bool,
+) -> Group:
+    """Return a page; all pages have the same column widths, and look like one table.
+
+    An id that is wider than its column is never cut: it gets lines of its own, below its
+    transition, as does the change then.
+    """
+    moments = [formatting.moment(transition.commit_time, now_s) for transition in transitions]
+    columns = _columns(transitions, moments, width)
+    heads = _HEADS if columns[-1] else (*_HEADS[:3], "", "")
+    parts: list[RenderableType] = [_rows([heads], columns, "dim")] if head else []
+    for transition, moment in zip(transitions, moments, strict=True):
+        name = formatting.shown(transition.document.document_id)
+        kind = state_text(formatting.word(r.TransitionKind.DESCRIPTOR, transition.kind))
+        change = Text(", ".join(_changes(states, transition)))
+        start = (Text(str(transition.revision)), Text(moment), kind)
+        if cell_len(name) <= columns[-1]:
+            parts.append(_rows([(*start, name_text(transition.document), change)], columns))
+        else:
+            indent = columns[0] + _GAP
+            lines = chop_cells(name, max(1, width - indent))  # not at blanks, which would be lost
+            below = Group(*map(Text, lines), change)
+            parts += [_rows([(*start, "", "")], columns), Padding(below, (0, 0, 0, indent))]
+    return Group(*parts)
+
+
+def _columns(
+    transitions: Sequence[r.Transition], moments: Sequence[str], width: int
+) -> tuple[int, ...]:
+    """Return the widths of all columns but the last; 0 for documents if there is no room."""
+    revisions = (len(str(transition.revision)) for transition in transitions)
+    first = (max(_REVISION, *revisions), max(map(cell_len, moments), default=0), _KIND)
+    room = width - sum(first) - _GAP * len(first)
+    return (*first, room // 3 - _GAP if room >= _MIN_ROOM else 0)
+
+
+def _rows(
+    rows: Iterable[Sequence[RenderableType]], columns: Sequence[int], style: str = ""
 ) -> Table:
-    """Return a page; all pages have the same column widths, and look like one table."""
-    rows = Table(
+    """Return rows with columns of these widths, and a last one that takes the rest."""
+    table = Table(
         box=None,
         expand=True,
-        padding=(0, 2, 0, 0),
+        padding=(0, _GAP, 0, 0),
         pad_edge=False,
-        header_style="dim",
-        show_header=head,
+        show_header=False,
+        row_styles=[style],
     )
-    moments = [formatting.moment(transition.commit_time, now_s) for transition in transitions]
-    rows.add_column("rev", no_wrap=True, justify="right", min_width=5)
-    rows.add_column("time", no_wrap=True, min_width=max(map(len, moments), default=0))
-    rows.add_column("kind", no_wrap=True, width=13)
-    rows.add_column("document", no_wrap=True, ratio=1)
-    rows.add_column("change", overflow="fold", ratio=2)
-    for transition, moment in zip(transitions, moments, strict=True):
-        rows.add_row(
-            str(transition.revision),
-            moment,
-            state_text(formatting.word(r.TransitionKind.DESCRIPTOR, transition.kind)),
-            name_text(transition.document),
-            Text(", ".join(_changes(states, transition))),
-        )
-    return rows
+    for number, width in enumerate(columns):
+        table.add_column(no_wrap=True, width=max(1, width), justify="left" if number else "right")
+    table.add_column(overflow="fold", ratio=1)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _changes(states: _PreviousStates, transition: r.Transition) -> Iterator[str]:

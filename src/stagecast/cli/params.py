@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from stagecast.config import Config, check_address, split_address
+from stagecast.config import Config, check_address, socket_path
 from stagecast.escaping import quote
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -194,12 +194,14 @@ def check_http_address(
     Raises:
         click.BadParameter: it is not `HOST:PORT`; a URL cannot name a unix socket.
     """
-    address = check_server_address(context, parameter, value)
-    if address is not None:
-        try:
-            split_address(address)
-        except ValueError as error:
-            raise click.BadParameter(f"{address} cannot be used in a URL; use HOST:PORT") from error
+    if value is None:
+        return None
+    try:
+        address = check_address(value, to_call=True, or_socket=False)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if socket_path(address) is not None:
+        raise click.BadParameter(f"{address} cannot be used in a URL; use HOST:PORT")
     return address
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -24,26 +27,52 @@ def print_keys(keys: Iterable[ApiKey], *, as_json: bool) -> None:
         for key in keys:
             echo(json.dumps(_as_json(key, now)))
     elif is_terminal(console := Console()):
-        console.print(_table([_row(key, now) for key in keys], wide=console.width >= _WIDE))
+        _print_for_people([_row(key, now) for key in keys], console)
     else:
         print_rows(_row(key, now) for key in keys)
 
 
-def _table(rows: Sequence[Sequence[str]], *, wide: bool) -> Table:
-    """Return keys as a table; the columns that `revoke` accepts are never cut."""
+def _print_for_people(rows: Sequence[Sequence[str]], console: Console) -> None:
+    """Print keys as a table, or as blocks of lines where that would break words."""
+    heads = [head for head in _HEADS if console.width >= _WIDE or head not in _ONLY_WIDE]
+    keys = [_shown(dict(zip(_HEADS, row, strict=True))) for row in rows]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    shown = [head for head in _HEADS if wide or head not in _ONLY_WIDE]
-    for head in shown:
-        table.add_column(head, no_wrap=head in _NEVER_CUT, overflow="fold")
-    for row in rows:
-        fields = dict(zip(_HEADS, row, strict=True))
-        table.add_row(*(Text(formatting.shown(fields[head])) for head in shown))
-    return table
+    for head in heads:
+        table.add_column(head, no_wrap=head in _ONE_WORD)
+    for key in keys:
+        table.add_row(*(Text(key[head]) for head in heads))
+    unlimited = console.options.update(max_width=sys.maxsize)
+    if Measurement.get(console, unlimited, table).minimum <= console.width:
+        console.print(table)
+    else:
+        console.print(*map(_block, keys), sep="\n")
+
+
+def _block(key: Mapping[str, str]) -> Group:
+    """Return a key as lines, one a field."""
+    fields = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    fields.add_column(style="dim")
+    fields.add_column(overflow="fold")
+    for head in _HEADS:
+        if head not in _TITLE and key[head]:
+            fields.add_row(head, key[head])
+    title = Text("  ".join(key[head] for head in _TITLE), "bold", overflow="fold")
+    return Group(title, Padding(fields, (0, 0, 0, 2)))
+
+
+def _shown(key: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the fields of a key as shown; lists get spaces, at which they can be wrapped."""
+    return {
+        head: formatting.shown(field.replace(",", ", ") if head in _LISTS else field)
+        for head, field in key.items()
+    }
 
 
 _WIDE = 160  # columns of a terminal
 _ONLY_WIDE = ("created", "revoked")
-_NEVER_CUT = ("id", "prefix", "state")
+_ONE_WORD = ("id", "prefix", "state", "expires", "created", "revoked")
+_LISTS = ("scopes", "datasets")
+_TITLE = ("id", "prefix", "state")
 _HEADS = (
     *("id", "prefix", "state", "scopes", "datasets"),
     *("expires", "created", "revoked", "name"),

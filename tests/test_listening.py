@@ -134,14 +134,13 @@ def _is_local(family: socket.AddressFamily, address: str) -> bool:
     return True
 
 
+ADVICE = "stop the program that listens there, or use another address with {option}"
+
+
 @pytest.mark.parametrize(
     ("host", "why"),
     [
-        (
-            "127.0.0.1",
-            "Address already in use; stop the program that listens there, or use another address "
-            "with {option}",
-        ),
+        ("127.0.0.1", f"Address already in use; {ADVICE}"),
         ("192.0.2.1", "Cannot assign requested address"),
     ],
 )

@@ -6,16 +6,17 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from stagecast.client import Client
 from stagecast.v1 import status_service_pb2 as s
-from tests.cli.command import Ended, on_terminal, stagecast
+from tests.cli.command import Ended, finished, on_terminal, stagecast
 from tests.conditions import until
 from tests.process import running
-from tests.rpc.calls import contents, refused
+from tests.rpc.calls import Calls, contents, refused
 from tests.store.test_migrations import FILES
 
 KEY = re.compile(r"(stagecast_[0-9a-z]{8})_[0-9A-Za-z]{38}\n")
@@ -226,6 +227,30 @@ async def test_list_of_an_older_file_is_empty_and_leaves_it_unchanged(tmp_path: 
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [
         (FILES / "main_path.sqlite").read_bytes()
     ]
+
+
+NEWER = """
+from stagecast.__main__ import main
+from stagecast.store.sqlite.migrations import migrations
+
+migrations()(lambda db: db.execute("CREATE TABLE later (id INTEGER) STRICT"))
+main()
+"""
+
+
+@pytest.mark.slow
+async def test_older_server_refuses_writes_once_a_newer_release_has_created_a_key(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    db = tmp_path / "s.db"
+    async with running(db) as server:
+        made = await finished([sys.executable, "-c", NEWER, "keys", "create", "--db", str(db)])
+        assert made.code == 0, made.err
+        await _until(server.grpc, "DATASET_NOT_FOUND", key=made.out.strip())
+        async with Client(server.grpc, key=made.out.strip()) as client:
+            refusal = await refused(Calls(client, dataset_id).create("a"))
+    assert refusal.reason == "STORE_BUSY"
+    assert "made by a newer release" in refusal.message
 
 
 async def test_insecure_server_requires_no_key_until_there_is_one(tmp_path: Path) -> None:

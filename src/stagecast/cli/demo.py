@@ -144,8 +144,8 @@ def _refuse_server_options() -> None:
     """
     context = click.get_current_context()
     for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "")
-        if parameter.name in _OF_SERVER and given is ParameterSource.COMMANDLINE:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in _OF_SERVER and source is ParameterSource.COMMANDLINE:
             raise click.UsageError(
                 f"{parameter.opts[0]} requires --grpc: without it, the demo starts its own server"
             )

@@ -64,6 +64,16 @@ async def test_invalid_store_is_reported_in_one_line(tmp_path: Path, command: st
     assert [each.name for each in tmp_path.iterdir()] == ["text.db"]
 
 
+@pytest.mark.parametrize("arguments", [("check",), ("keys", "list")], ids=" ".join)
+async def test_too_few_file_descriptors_are_an_ordinary_failure(
+    db: Path, arguments: tuple[str, ...]
+) -> None:
+    limited = ("bash", "-c", 'ulimit -n 20; exec "$@"', "bash")
+    ended = await finished([*limited, *command(*arguments, "--db", db)])
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("Error: the limit of open files is 20, and the command needs")
+
+
 async def test_file_can_be_set_in_the_environment(db: Path) -> None:
     ended = await stagecast("check", STAGECAST_DB=str(db))
     assert ended.code == 0

@@ -16,6 +16,7 @@ from stagecast.errors import StagecastError
 from stagecast.maintenance import copy_file, inspect_file
 from stagecast.paths import shown
 from stagecast.runtime.event_loop import run
+from stagecast.runtime.exits import CommandFailed
 from stagecast.runtime.stdio import echo
 from stagecast.threads import run_cancellable
 
@@ -81,5 +82,5 @@ def run_on_file(work: Callable[[], T], *, doing: str) -> T:
     """
     try:
         return run(run_cancellable(work, doing=doing))
-    except StagecastError as error:
+    except (StagecastError, CommandFailed) as error:  # the latter has another exit code
         raise click.ClickException(str(error)) from error

@@ -13,12 +13,13 @@ from rich.cells import cell_len
 
 from stagecast.app import App
 from stagecast.client import Client
+from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from tests.cli.batch import Batch
 from tests.cli.command import command, on_terminal, stagecast
 from tests.process import environment
-from tests.rpc.calls import BATCH, Calls, stage
+from tests.rpc.calls import BATCH, Calls, execute, stage
 
 
 async def reported(server: App, *arguments: str) -> list[str]:
@@ -141,6 +142,18 @@ async def test_terminal_of_any_width_shows_whole_ids(
     assert any("b" in line.split() for line in lines)
     if columns != "40":
         assert sum(line.strip() == long for line in lines) == 2
+
+
+async def test_terminal_shows_the_head_if_no_transitions_are_retained(
+    server: App, config: Config, batch: Batch
+) -> None:
+    execute(config.db, "DELETE FROM transitions WHERE revision = 2")
+    requested = ("history", *batch.name, "a", "--grpc", server.grpc_address)
+    async with on_terminal(*requested) as terminal:
+        assert await terminal.end() == 0
+    assert [line.split() for line in terminal.lines()] == [
+        ["rev", "time", "kind", "document", "change"]
+    ]
 
 
 @pytest.mark.slow

@@ -154,8 +154,8 @@ def _columns(
     transitions: Sequence[r.Transition], moments: Sequence[str], width: int
 ) -> tuple[int, ...]:
     """Return the widths of all columns but the last; 0 for documents if there is no room."""
-    revisions = (len(str(transition.revision)) for transition in transitions)
-    first = (max(_REVISION, *revisions), max(map(cell_len, moments), default=0), _KIND)
+    revisions = [len(str(transition.revision)) for transition in transitions]
+    first = (max((_REVISION, *revisions)), max(map(cell_len, (_HEADS[1], *moments))), _KIND)
     room = width - sum(first) - _GAP * len(first)
     return (*first, room // 3 - _GAP if room >= _MIN_ROOM else 0)
 

@@ -32,7 +32,7 @@ from stagecast.model import (
     register,
     start_attempt,
 )
-from stagecast.store import Store, WriteTransaction
+from stagecast.store import Store, Wanted, WriteTransaction
 
 DATASET_ID = "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 BATCH_ID = "20261122093015482913"
@@ -217,6 +217,13 @@ def register_documents(edit: BatchEdit, count: int, **changes: Any) -> list[Docu
 # Calls on a store.
 
 
+def edit_of(tx: WriteTransaction, changed: Batch, *document_ids: str) -> BatchEdit:
+    """Start to change a batch."""
+    name = (changed.dataset_id, changed.batch_id)
+    [edit] = tx.edit({name: Wanted(document_ids=document_ids)})
+    return edit
+
+
 async def create(
     store: Store,
     batch_id: str = BATCH_ID,
@@ -247,18 +254,15 @@ Move = Callable[[Document, int], Any]
 async def move(store: Store, moved: Batch, *moves: tuple[int, Move]) -> Batch:
     """Run one call that moves documents, by their numbers, one move after the other."""
 
-    def call(tx: WriteTransaction) -> Batch:
-        stored = tx.find_batch(moved.dataset_id, moved.batch_id)
-        assert stored is not None
-        edit = tx.edit(stored)
-        documents = tx.find_documents(stored, {f"doc-{number}" for number, _ in moves})
+    def decide(edit: BatchEdit) -> Batch:
         for number, change in moves:
-            before = documents[f"doc-{number}"]
-            documents[before.document_id] = edit.apply(before, change(before, edit.now))
-        tx.save(edit)
+            before = edit.get_document(f"doc-{number}")
+            edit.apply(before, change(before, edit.now))
         return edit.batch
 
-    return await store.write(call, visible=ALL)
+    name = (moved.dataset_id, moved.batch_id)
+    wanted = Wanted(document_ids={f"doc-{number}" for number, _ in moves})
+    return await store.change(name, wanted, decide, visible=ALL)
 
 
 def report_of(**fields: Any) -> Move:

@@ -15,6 +15,7 @@ from stagecast.background.stall_detector import StallDetector
 from stagecast.errors import StoreBusy
 from stagecast.model import (
     ALL,
+    BatchEdit,
     Document,
     HeartbeatItem,
     Progress,
@@ -30,7 +31,15 @@ from stagecast.service.controls import Controls
 from stagecast.service.heartbeats import Heartbeats
 from stagecast.service.reports import Reports
 from stagecast.service.submissions import Submissions
-from stagecast.store import Lease, ReadTransaction, WriteTransaction, get_batch, get_document
+from stagecast.store import (
+    BatchName,
+    Lease,
+    ReadTransaction,
+    Wanted,
+    WriteTransaction,
+    get_batch,
+    get_document,
+)
 from stagecast.store.sqlite import SqliteStore
 from tests.builders import DATASET_ID, ERROR, new_batch
 from tests.clock import Clock
@@ -62,13 +71,27 @@ class FaultyStore(SqliteStore):
         self.broken = False
 
     async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
+        await self._try()
+        return await super().write(call, visible=visible)
+
+    async def change(
+        self,
+        name: BatchName,
+        wanted: Wanted,
+        decide: Callable[[BatchEdit], T],
+        *,
+        visible: Visibility,
+    ) -> T:
+        await self._try()
+        return await super().change(name, wanted, decide, visible=visible)
+
+    async def _try(self) -> None:
         self.writes += 1
         if not self.unblocked.is_set():
             self.waiting.set()
         await self.unblocked.wait()
         if self.broken:
             raise StoreBusy("the disk is full", retry_after_s=0.01)
-        return await super().write(call, visible=visible)
 
 
 class Node:

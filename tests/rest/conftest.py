@@ -23,7 +23,7 @@ from stagecast.service.reports import Reports
 from stagecast.service.submissions import Submissions
 from stagecast.store import WriteTransaction
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import new_batch, new_document
+from tests.builders import edit_of, new_batch, new_document
 from tests.clock import Clock
 from tests.rest.apps import open_app
 
@@ -79,7 +79,7 @@ class Ingestion:
         def change(tx: WriteTransaction) -> None:
             batch = tx.find_batch(self.dataset_id, self.batch_id)
             assert batch is not None
-            edit = tx.edit(batch)
+            edit = edit_of(tx, batch)
             [document] = tx.find_documents(batch, [document_id]).values()
             edit.apply(document, rule(document, edit.now))
             tx.save(edit)

@@ -1,7 +1,7 @@
 """The contract suite of all stores, as a base class.
 
-A subclass provides the fixtures `store`, `clock` (its commit times) and `committed`: the topics
-passed to its `on_commit`, one set for each transaction.
+A subclass provides the fixtures `store`, `clock` (its commit times) and `committed`: what was
+passed to its `on_commit`, once for each transaction.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from stagecast.model import ALL, Batch, BatchState, Creation, DocumentCounts, Stage
-from stagecast.store import DatasetNews, ReadTransaction, Store, Topic, WriteTransaction
+from stagecast.store import Commits, DatasetNews, ReadTransaction, Store, WriteTransaction
 from stagecast.store import get_batch as find_batch
 from stagecast.store import get_dataset as find_dataset
 from tests.builders import (
@@ -30,7 +30,9 @@ OTHER_DATASET_ID = "00000000-1111-4222-8333-444444444444"
 
 
 async def delete_batch(store: Store, batch_id: str = BATCH_ID) -> None:
-    await store.write(lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, batch_id)), visible=ALL)
+    await store.write(
+        lambda tx: tx.delete_batches([find_batch(tx, DATASET_ID, batch_id)]), visible=ALL
+    )
 
 
 async def delete_dataset(store: Store, dataset_id: str = DATASET_ID) -> None:
@@ -161,7 +163,7 @@ class DeletionContract:
         )
 
     async def test_deletion_notifies_the_deleted_names(
-        self, store: Store, committed: list[set[Topic]]
+        self, store: Store, committed: list[Commits]
     ) -> None:
         await create(store)
         await create(store, "second")
@@ -169,7 +171,7 @@ class DeletionContract:
         committed.clear()
         await delete_batch(store)
         await delete_dataset(store)
-        assert committed == [
+        assert [*map(set, committed)] == [
             {(DATASET_ID, BATCH_ID)},
             {(DATASET_ID,), (DATASET_ID, "second"), (DATASET_ID, "third")},
         ]

@@ -159,7 +159,7 @@ class HistoryContract:
         batch = await make_ended(store)
         if what == "batch":
             await store.write(
-                lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID)), visible=ALL
+                lambda tx: tx.delete_batches([find_batch(tx, DATASET_ID, BATCH_ID)]), visible=ALL
             )
         else:
             await store.write(

@@ -34,6 +34,7 @@ from tests.builders import (
     ERROR,
     counted,
     create,
+    edit_of,
     get_batch,
     get_dataset,
     get_documents,
@@ -237,7 +238,7 @@ async def make_history(store: Store, rng: random.Random, *, calls: int = 40) -> 
     batch = await create(store, documents=3, sealed=False)
 
     def add(tx: WriteTransaction) -> None:
-        edit = tx.edit(stored_batch(tx))
+        edit = edit_of(tx, stored_batch(tx))
         register_documents(edit, 1)
         tx.save(edit)
 

@@ -36,6 +36,7 @@ from tests.builders import (
     Move,
     counted,
     create,
+    edit_of,
     get_batch,
     get_dataset,
     get_documents,
@@ -138,7 +139,7 @@ class RecordsContract:
         clock.advance(1)
 
         def call(tx: WriteTransaction) -> list[Document]:
-            edit = tx.edit(batch)
+            edit = edit_of(tx, batch)
             other, actual = tx.find_documents(batch, ["doc-0", "doc-1"]).values()
             for change in moves:
                 actual = edit.apply(actual, change(actual, edit.now))
@@ -153,7 +154,7 @@ class RecordsContract:
         clock.advance(1)
 
         def call(tx: WriteTransaction) -> list[Transition]:
-            edit = tx.edit(batch)
+            edit = edit_of(tx, batch)
             actual = tx.find_documents(batch, ["doc-1"])["doc-1"]
             actual = edit.apply(actual, started(actual, edit.now))
             failed = report_of(error=ERROR, progress=counted(1, 9))(actual, edit.now)
@@ -208,7 +209,7 @@ class RecordsContract:
         batch = await create(store, documents=12, sealed=False)
 
         def add(tx: WriteTransaction) -> Batch:
-            edit = tx.edit(batch)
+            edit = edit_of(tx, batch)
             register_documents(edit, 3)
             tx.save(edit)
             return edit.batch

@@ -15,7 +15,7 @@ from stagecast.errors import StoreBusy
 from stagecast.model import ALL
 from stagecast.store import WriteTransaction
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import create, get_batch, get_documents, move, started
+from tests.builders import create, edit_of, get_batch, get_documents, move, started
 from tests.clock import Clock
 from tests.conditions import until
 from tests.faults import hanging_reads, hanging_writes
@@ -85,7 +85,7 @@ async def test_begun_write_is_committed_if_its_caller_is_cancelled(
     [document] = await get_documents(store, batch)
 
     def take(tx: WriteTransaction) -> None:
-        edit = tx.edit(batch)
+        edit = edit_of(tx, batch)
         edit.apply(document, started(document, edit.now))
         tx.save(edit)
         begun.set()

@@ -50,7 +50,7 @@ async def path(tmp_path: Path, clock: Clock) -> Path:
         await make_ended(store, "ended")
         await make_ended(store, "deleted")
         await store.write(
-            lambda tx: tx.delete_batch(find_batch(tx, DATASET_ID, "deleted")), visible=ALL
+            lambda tx: tx.delete_batches([find_batch(tx, DATASET_ID, "deleted")]), visible=ALL
         )
         clock.advance(5)
         batch = await create(store, "open", documents=6, sealed=False)

@@ -20,7 +20,7 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StagecastError, StartError
 from stagecast.model import ALL, Batch
-from stagecast.store import Topic, WriteTransaction
+from stagecast.store import Commits, WriteTransaction
 from stagecast.store.sqlite import SqliteStore, connection
 from tests.builders import (
     BATCH_ID,
@@ -45,14 +45,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def committed() -> list[set[Topic]]:
+def committed() -> list[Commits]:
     return []
 
 
 @pytest.fixture
-async def store(
-    path: Path, clock: Clock, committed: list[set[Topic]]
-) -> AsyncIterator[SqliteStore]:
+async def store(path: Path, clock: Clock, committed: list[Commits]) -> AsyncIterator[SqliteStore]:
     async with opened(path, clock=clock, on_commit=committed.append) as store:
         yield store
 
@@ -62,7 +60,7 @@ async def opened(
     path: Path,
     *,
     clock: Callable[[], int] | None = None,
-    on_commit: Callable[[set[Topic]], None] = lambda _names: None,
+    on_commit: Callable[[Commits], None] = lambda _names: None,
     on_foreign_commit: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(

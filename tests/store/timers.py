@@ -31,6 +31,7 @@ from tests.builders import (
     Move,
     counted,
     create,
+    edit_of,
     get_batch,
     get_documents,
     move,
@@ -88,7 +89,7 @@ async def send_heartbeats(store: Store, *numbers: int) -> None:
     """Record signs of life of documents, without other changes."""
 
     def call(tx: WriteTransaction) -> None:
-        edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
+        edit = edit_of(tx, find_batch(tx, DATASET_ID, BATCH_ID))
         for actual in tx.find_documents(
             edit.batch, {f"doc-{number}" for number in numbers}
         ).values():
@@ -111,7 +112,7 @@ async def idle(store: Store, until: int, *, limit: int = 1_000) -> list[str]:
 
 def delete(tx: WriteTransaction, what: str) -> None:
     if what == "batch":
-        tx.delete_batch(find_batch(tx, DATASET_ID, BATCH_ID))
+        tx.delete_batches([find_batch(tx, DATASET_ID, BATCH_ID)])
     else:
         dataset = tx.find_dataset(DATASET_ID)
         assert dataset is not None
@@ -314,10 +315,10 @@ class TimersContract:
         clock.advance(9)
 
         def add(tx: WriteTransaction) -> None:
-            edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
+            edit = edit_of(tx, find_batch(tx, DATASET_ID, BATCH_ID))
             [added] = register_documents(edit, 1)
             tx.save(edit)
-            edit = tx.edit(find_batch(tx, DATASET_ID, BATCH_ID))
+            edit = edit_of(tx, find_batch(tx, DATASET_ID, BATCH_ID))
             edit.apply(added, stop(added, now=edit.now))
             tx.save(edit)
 

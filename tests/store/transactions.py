@@ -16,13 +16,14 @@ from stagecast.model import (
     DocumentState,
     Stage,
 )
-from stagecast.store import ReadTransaction, Store, Topic, WriteTransaction
+from stagecast.store import Commits, ReadTransaction, Store, WriteTransaction
 from tests import builders
 from tests.builders import (
     BATCH_ID,
     DATASET_ID,
     counted,
     create,
+    edit_of,
     get_batch,
     get_dataset,
     get_documents,
@@ -43,7 +44,7 @@ class TransactionsContract:
         batch = await create(store, documents=40)
 
         def refuse(tx: WriteTransaction) -> None:
-            edit = tx.edit(batch)
+            edit = edit_of(tx, batch)
             actual = tx.find_documents(batch, ["doc-0"])["doc-0"]
             edit.apply(actual, started(actual, edit.now))
             raise BatchSealed("no", batch_id=BATCH_ID)
@@ -58,7 +59,7 @@ class TransactionsContract:
 
     @pytest.mark.parametrize("error", [RuntimeError, ArithmeticError, StopIteration])
     async def test_failing_call_is_rolled_back_and_fails_alone(
-        self, store: Store, committed: list[set[Topic]], error: type[Exception]
+        self, store: Store, committed: list[Commits], error: type[Exception]
     ) -> None:
         batch = await create(store, documents=20)
 
@@ -95,7 +96,7 @@ class TransactionsContract:
         def add(tx: WriteTransaction) -> int:
             stored = tx.find_batch(DATASET_ID, BATCH_ID)
             assert stored is not None
-            edit = tx.edit(stored)
+            edit = edit_of(tx, stored)
             register_documents(edit, 1)
             tx.save(edit)
             return len(list(tx.iterate_documents(stored)))
@@ -106,15 +107,15 @@ class TransactionsContract:
         assert len(await get_documents(store, batch)) == 31
 
     async def test_commit_is_notified_before_the_call_is_answered(
-        self, store: Store, committed: list[set[Topic]]
+        self, store: Store, committed: list[Commits]
     ) -> None:
         batch = await create(store, documents=1)
-        assert committed == [{(DATASET_ID, BATCH_ID)}]
+        assert [*map(set, committed)] == [{(DATASET_ID, BATCH_ID)}]
         await move(store, batch, (0, report_of(progress=counted(1))))  # counters notify too
-        assert committed == [{(DATASET_ID, BATCH_ID)}] * 2
+        assert [*map(set, committed)] == [{(DATASET_ID, BATCH_ID)}] * 2
 
     async def test_call_without_changes_notifies_nobody(
-        self, store: Store, committed: list[set[Topic]]
+        self, store: Store, committed: list[Commits]
     ) -> None:
         batch = await create(store, documents=1)
         committed.clear()
@@ -141,7 +142,7 @@ class TransactionsContract:
         wrote, may_continue = threading.Event(), threading.Event()
 
         def write_long(tx: WriteTransaction) -> None:
-            edit = tx.edit(batch)
+            edit = edit_of(tx, batch)
             actual = tx.find_documents(batch, ["doc-0"])["doc-0"]
             edit.apply(actual, started(actual, edit.now))
             tx.save(edit)

@@ -14,8 +14,8 @@ import pytest
 
 from stagecast.errors import DatasetNotFound
 from stagecast.model import ALL, Batch, Visibility
-from stagecast.store import HistoryLimit, Lease, ReadTransaction, Store, WriteTransaction
-from tests.builders import BATCH_ID, DATASET_ID, batch, create, creation
+from stagecast.store import HistoryLimit, Lease, ReadTransaction, Store, Wanted, WriteTransaction
+from tests.builders import BATCH_ID, DATASET_ID, batch, create, creation, edit_of
 from tests.clock import Clock
 from tests.store.deletion import OTHER_DATASET_ID
 
@@ -41,6 +41,7 @@ BY_DATASET: list[tuple[str, Call, Any]] = [
     ("find_heads", lambda tx: tx.find_heads([NAME]), {}),
     ("iterate_batches", lambda tx: tx.iterate_batches(None), []),
     ("iterate_batches", lambda tx: tx.iterate_batches(DATASET_ID), []),
+    ("edit", lambda tx: [edit.batch for edit in tx.edit({NAME: Wanted()})], []),
     ("find_batch_by_request", lambda tx: tx.find_batch_by_request(DATASET_ID, "request"), None),
 ]
 
@@ -55,11 +56,10 @@ PASSED_THROUGH: dict[str, Callable[[Any, Batch], Any]] = {
     "iterate_progress": lambda tx, one: tx.iterate_progress(one, after_seq=0),
     "find_silent": lambda tx, one: tx.find_silent(one, ["doc-0"], before=0),
     "get_creation": lambda tx, one: tx.get_creation(one),
-    "edit": lambda tx, one: tx.edit(one).batch,
-    "save": lambda tx, one: tx.save(tx.edit(one)),
+    "save": lambda tx, one: tx.save(edit_of(tx, one)),
 }
 DELETING: dict[str, Call] = {
-    "delete_batch": lambda tx: tx.delete_batch(tx.find_batch(*NAME)),
+    "delete_batches": lambda tx: tx.delete_batches([tx.find_batch(*NAME)]),
     "delete_dataset": lambda tx: tx.delete_dataset(tx.find_dataset(DATASET_ID)),
 }
 

@@ -85,8 +85,7 @@ class Retention:
     async def _delete(self, ended_until: int) -> None:
         def delete(tx: WriteTransaction) -> int:
             batches = tx.find_ended(ended_until, _BATCHES)
-            for batch in batches:
-                tx.delete_batch(batch)
+            tx.delete_batches(batches)
             return len(batches)
 
         while await self._store.read(lambda tx: tx.find_ended(ended_until, 1), visible=ALL):

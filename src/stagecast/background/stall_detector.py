@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from stagecast.model import ALL, SECOND_US, deadline, give_up
 from stagecast.periodic import PeriodicTask
-from stagecast.store import BatchName, Lease, Store, TimerKey, WriteTransaction, get_batch
+from stagecast.store import BatchName, Lease, Store, TimerKey, Wanted, WriteTransaction
 
 _STEP = 300  # timers in one transaction, which blocks other writers
 _PAUSE_S = 0.01
@@ -232,8 +232,11 @@ class _Scan:
                 tx.set_timer(timer, heard_at=timer.heard_at, due_at=due_at)
             else:
                 silent.setdefault((timer.dataset_id, timer.batch_id), []).append(timer.document_id)
-        for name, document_ids in silent.items():
-            _give_up(tx, name, document_ids)
+        edits = tx.edit({name: Wanted(document_ids=ids) for name, ids in silent.items()})
+        for edit in edits:
+            for document in [*edit.documents.values()]:
+                edit.apply(document, give_up(document, now=edit.now))
+        tx.save(*edits)
         return len(timers)
 
     def seal(self, tx: WriteTransaction) -> int:
@@ -241,14 +244,17 @@ class _Scan:
         if not self._may_decide(tx):
             return 0
         idle_batches = tx.find_idle(self.until, _STEP)
+        due: dict[BatchName, Wanted] = {}
         for idle in idle_batches:
             since = max(idle.since, self.grace_from)
             if since + idle.batch.seal_after_us > self.until:
                 tx.set_idle_since(idle.batch, since)
             else:
-                edit = tx.edit(idle.batch)
-                edit.seal()
-                tx.save(edit)
+                due[idle.batch.dataset_id, idle.batch.batch_id] = Wanted()
+        edits = tx.edit(due)
+        for edit in edits:
+            edit.seal()
+        tx.save(*edits)
         return len(idle_batches)
 
     def _may_decide(self, tx: WriteTransaction) -> bool:
@@ -275,12 +281,3 @@ class _Scan:
 def _next_renewal(lease: Lease, now: int) -> Lease:
     """Return the renewed lease; only `set_back` lowers `reached_at`."""
     return replace(lease, renewals=lease.renewals + 1, reached_at=max(lease.reached_at, now))
-
-
-def _give_up(tx: WriteTransaction, name: BatchName, document_ids: Sequence[str]) -> None:
-    edit = tx.edit(get_batch(tx, *name))
-    documents = tx.find_documents(edit.batch, document_ids)
-    for document_id in document_ids:
-        document = documents[document_id]
-        edit.apply(document, give_up(document, now=edit.now))
-    tx.save(edit)

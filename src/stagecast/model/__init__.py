@@ -16,7 +16,15 @@ from stagecast.model.aggregates import (
     remove_batch,
 )
 from stagecast.model.batch_edit import BatchEdit
-from stagecast.model.ids import BATCH_ID, canonical_uuid, make_batch_id, make_document_id
+from stagecast.model.ids import (
+    BATCH_ID,
+    canonical_uuid,
+    find_similar,
+    make_batch_id,
+    make_document_id,
+    other_forms,
+    with_other_forms,
+)
 from stagecast.model.liveness import (
     Timer,
     coalesce_us,
@@ -145,6 +153,7 @@ __all__ = [
     "dataset_state",
     "deadline",
     "evolve",
+    "find_similar",
     "give_up",
     "lose",
     "make_batch_id",
@@ -153,6 +162,7 @@ __all__ = [
     "move_dataset",
     "move_segments",
     "order_for",
+    "other_forms",
     "pause",
     "recover",
     "register",
@@ -165,4 +175,5 @@ __all__ = [
     "stop",
     "take_page",
     "timeout_us",
+    "with_other_forms",
 ]

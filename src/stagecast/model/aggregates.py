@@ -6,7 +6,10 @@ on read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from operator import attrgetter
+from typing import Any
 
 from stagecast.model.records import (
     Batch,
@@ -25,6 +28,8 @@ from stagecast.model.records import (
 _COUNTED = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled")
 if tuple(state.name.lower() for state in DocumentState) != _COUNTED[:-1]:
     raise AssertionError("the counted fields follow the order of DocumentState")
+_STALLED = _COUNTED.index("stalled")
+_values_of: Any = attrgetter(*_COUNTED)
 
 
 def move_counts(
@@ -33,12 +38,14 @@ def move_counts(
     """Return the counts with one document moved from `before` to `after`; `None`: absent."""
     if before and after and (before.state, before.stalled) == (after.state, after.stalled):
         return counts
-    moves = {field: getattr(counts, field) for field in _COUNTED}
-    for document, step in ((before, -1), (after, +1)):
-        if document is not None:
-            moves[_COUNTED[document.state - 1]] += step
-            moves["stalled"] += step * document.stalled
-    return DocumentCounts(**moves)
+    values = list(_values_of(counts))
+    if before is not None:
+        values[before.state - 1] -= 1
+        values[_STALLED] -= before.stalled
+    if after is not None:
+        values[after.state - 1] += 1
+        values[_STALLED] += after.stalled
+    return _make_counts(values)
 
 
 def move_segments(
@@ -158,11 +165,19 @@ def _is_open(state: BatchState | None) -> bool:
 def _sum_moved(
     counts: DocumentCounts, before: DocumentCounts | None, after: DocumentCounts
 ) -> DocumentCounts:
+    old = _values_of(before) if before else (0,) * len(_COUNTED)
+    moved = zip(_values_of(counts), _values_of(after), old, strict=True)
+    return _make_counts(total + new - gone for total, new, gone in moved)
+
+
+def _make_counts(values: Iterable[int]) -> DocumentCounts:
+    pending, running, paused, succeeded, failed, stopped, stalled = values
     return DocumentCounts(
-        **{
-            field: getattr(counts, field)
-            + getattr(after, field)
-            - (getattr(before, field) if before else 0)
-            for field in _COUNTED
-        }
+        pending=pending,
+        running=running,
+        paused=paused,
+        succeeded=succeeded,
+        failed=failed,
+        stopped=stopped,
+        stalled=stalled,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 import uuid
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 
 from stagecast.model.records import SECOND_US
@@ -31,3 +33,27 @@ def make_batch_id(now: int) -> str:
     """
     moment = datetime.fromtimestamp(now / SECOND_US, UTC)
     return f"{moment:%Y%m%d%H%M%S}{random.randrange(10**6):06}"  # noqa: S311 - an id, not a secret
+
+
+def other_forms(document_id: str) -> dict[str, str]:
+    """Return the ids that differ from this one only in Unicode normalisation, with their form.
+
+    They look the same: file names of macOS are decomposed (NFD), typed text is composed (NFC).
+    """
+    if document_id.isascii():
+        return {}
+    forms = {unicodedata.normalize(form, document_id): form for form in ("NFC", "NFD")}
+    forms.pop(document_id, None)
+    return forms
+
+
+def with_other_forms(document_ids: Iterable[str]) -> set[str]:
+    """Return ids with those that differ from them only in Unicode normalisation."""
+    ids = set(document_ids)
+    return ids.union(*(other_forms(document_id) for document_id in ids))
+
+
+def find_similar(document_id: str, existing: Container[str]) -> tuple[str, str] | None:
+    """Return an existing id that differs from a missing one only in its form, and that form."""
+    forms = other_forms(document_id).items()
+    return next(((other, form) for other, form in forms if other in existing), None)

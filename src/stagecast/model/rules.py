@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
 from stagecast.escaping import quote
@@ -27,6 +28,16 @@ from stagecast.model.requests import Report
 _Kind = TransitionKind
 LOST = DocumentError(
     reason="WORKER_LOST", message="The worker sent no sign of life in time and is considered lost."
+)
+
+# The fields that only an open document has, as they are after its end.
+_RELEASED: dict[str, Any] = {"stalled": False, "paused_at": None}
+# When a document left each stage.
+_LEFT_AT = (
+    (Stage.WAITING, "processing_started_at"),
+    (Stage.PARSING, "parsing_completed_at"),
+    (Stage.CLEANING, "cleaning_completed_at"),
+    (Stage.SPLITTING, "splitting_completed_at"),
 )
 
 
@@ -135,7 +146,7 @@ def stop(document: Document, *, now: int) -> Change:
     """Return the document STOPPED, if it is open."""
     if document.state.terminal:
         return Change(document=document)
-    ended = evolve(_release(document), state=DocumentState.STOPPED, stopped_at=now)
+    ended = evolve(document, **_RELEASED, state=DocumentState.STOPPED, stopped_at=now)
     return _moved(ended, _Kind.STOPPED)
 
 
@@ -251,42 +262,36 @@ def _is_repeat(current: Progress, reported: Progress) -> bool:
 
 def _enter(document: Document, stage: Stage, *, now: int) -> Change:
     """Return the document in a later stage; COMPLETED ends it."""
-    moved = _leave_stages_before(document, stage, now=now)
+    left = _leave_stages_before(document, stage, now=now)
     if stage is Stage.COMPLETED:
-        ended = evolve(_release(moved), state=DocumentState.SUCCEEDED, completed_at=now)
+        ended = evolve(
+            document, **left, **_RELEASED, state=DocumentState.SUCCEEDED, completed_at=now
+        )
         return _moved(ended, _Kind.SUCCEEDED)
     paused = document.state is DocumentState.PAUSED
     state = DocumentState.PAUSED if paused else DocumentState.RUNNING
-    return _moved(evolve(moved, state=state, stalled=False), _Kind.STAGE_ENTERED)
+    return _moved(evolve(document, **left, state=state, stalled=False), _Kind.STAGE_ENTERED)
 
 
 def _fail(document: Document, error: DocumentError, *, stage: Stage | None, now: int) -> Change:
     """Return the document FAILED, in `stage` if that is later than its current stage."""
     later = stage is not None and stage > document.stage
-    moved = _leave_stages_before(document, stage, now=now) if later and stage else document
-    failed = evolve(_release(moved), state=DocumentState.FAILED, error=error, stopped_at=now)
+    left = _leave_stages_before(document, stage, now=now) if later and stage else {}
+    failed = evolve(
+        document, **left, **_RELEASED, state=DocumentState.FAILED, error=error, stopped_at=now
+    )
     return _moved(failed, _Kind.FAILED)
 
 
-def _leave_stages_before(document: Document, stage: Stage, *, now: int) -> Document:
-    """Return the document in `stage`, with the completion times of all earlier stages."""
-
-    def left(then: int | None, behind: Stage) -> int | None:
-        return now if then is None and stage > behind else then
-
-    return evolve(
-        document,
-        stage=stage,
-        processing_started_at=left(document.processing_started_at, Stage.WAITING),
-        parsing_completed_at=left(document.parsing_completed_at, Stage.PARSING),
-        cleaning_completed_at=left(document.cleaning_completed_at, Stage.CLEANING),
-        splitting_completed_at=left(document.splitting_completed_at, Stage.SPLITTING),
-    )
-
-
-def _release(document: Document) -> Document:
-    """Return the document without the fields that only an open one has."""
-    return evolve(document, stalled=False, paused_at=None)
+def _leave_stages_before(document: Document, stage: Stage, *, now: int) -> dict[str, Any]:
+    """Return the fields of a document that enters `stage`: also when it left all earlier ones."""
+    changes: dict[str, Any] = {"stage": stage}
+    for behind, field in _LEFT_AT:
+        if behind >= stage:
+            break
+        if getattr(document, field) is None:
+            changes[field] = now
+    return changes
 
 
 def _next_attempt(document: Document) -> Document:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 from stagecast.model import (
     ALL,
     Batch,
+    BatchEdit,
     Change,
     Document,
     DocumentState,
@@ -22,9 +24,10 @@ from stagecast.model import (
     resume,
     retry,
     stop,
+    with_other_forms,
 )
 from stagecast.periodic import PeriodicTask
-from stagecast.store import Store, WriteTransaction, get_batch, get_dataset, get_document
+from stagecast.store import Store, Wanted, WriteTransaction, get_batch, get_dataset
 
 # Rows deleted in one transaction, which blocks other writers, and the pause in which they write.
 _STEP = 2_000
@@ -91,7 +94,9 @@ class Controls:
 
     async def delete_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> None:
         """Delete a batch with its documents and its log."""
-        await self._delete(lambda tx: tx.delete_batch(get_batch(tx, dataset_id, batch_id)), visible)
+        await self._delete(
+            lambda tx: tx.delete_batches([get_batch(tx, dataset_id, batch_id)]), visible
+        )
 
     async def delete_dataset(self, dataset_id: str, *, visible: Visibility) -> None:
         """Delete a dataset with all its batches.
@@ -133,24 +138,24 @@ class Controls:
         self,
         name: tuple[str, str, str],
         rule: Rule,
-        states: Iterable[DocumentState],
+        states: Collection[DocumentState],
         visible: Visibility,
     ) -> Controlled:
-        return await self._store.write(
-            lambda tx: _apply(tx, name, rule, frozenset(states)), visible=visible
+        dataset_id, batch_id, document_id = name
+        if document_id:
+            wanted = Wanted(document_ids=with_other_forms([document_id]))
+        else:
+            wanted = Wanted(states=states)
+        return await self._store.change(
+            (dataset_id, batch_id),
+            wanted,
+            partial(_control, document_id=document_id, rule=rule),
+            visible=visible,
         )
 
 
-def _apply(
-    tx: WriteTransaction, name: tuple[str, str, str], rule: Rule, states: frozenset[DocumentState]
-) -> Controlled:
-    dataset_id, batch_id, document_id = name
-    edit = tx.edit(get_batch(tx, dataset_id, batch_id))
-    if document_id:
-        documents: Iterable[Document] = [get_document(tx, edit.batch, document_id)]
-    else:
-        documents = tx.iterate_documents(edit.batch, states=states)
+def _control(edit: BatchEdit, document_id: str, rule: Rule) -> Controlled:
+    documents = [edit.get_document(document_id)] if document_id else [*edit.documents.values()]
     for document in documents:
         edit.apply(document, rule(document, edit.now))
-    tx.save(edit)
     return Controlled(batch=edit.batch, changed=len(edit.changed))

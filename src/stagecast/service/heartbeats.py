@@ -25,7 +25,7 @@ from stagecast.model import (
     recover,
 )
 from stagecast.periodic import PeriodicTask
-from stagecast.store import BatchName, ReadTransaction, Store, WriteTransaction, get_batch
+from stagecast.store import BatchName, ReadTransaction, Store, Wanted, WriteTransaction, get_batch
 
 _GATHER_S = 0.2
 _STEP = 1_000  # documents in one transaction, which blocks other writers
@@ -129,18 +129,13 @@ def _poll(
 
 def _keep_alive(tx: WriteTransaction, alive: _Alive) -> None:
     """Write heartbeats whose attempt is still the current one."""
-    by_batch: dict[BatchName, dict[str, int]] = {}
-    for (dataset_id, batch_id, document_id), attempt in alive.items():
-        by_batch.setdefault((dataset_id, batch_id), {})[document_id] = attempt
-    for name, attempts in by_batch.items():
-        batch = tx.find_batch(*name)
-        if batch is not None:
-            _keep_alive_in(tx, batch, attempts)
-
-
-def _keep_alive_in(tx: WriteTransaction, batch: Batch, attempts: Mapping[str, int]) -> None:
-    edit = tx.edit(batch)
-    for document in tx.find_documents(batch, attempts.keys()).values():
-        if attempts[document.document_id] == document.attempt:
-            edit.record_heartbeat(edit.apply(document, recover(document)))
-    tx.save(edit)
+    named: dict[BatchName, list[str]] = {}
+    for dataset_id, batch_id, document_id in alive:
+        named.setdefault((dataset_id, batch_id), []).append(document_id)
+    edits = tx.edit({name: Wanted(document_ids=ids) for name, ids in named.items()})
+    for edit in edits:
+        for document in [*edit.documents.values()]:
+            key = (document.dataset_id, document.batch_id, document.document_id)
+            if alive[key] == document.attempt:
+                edit.record_heartbeat(edit.apply(document, recover(document)))
+    tx.save(*edits)

@@ -1,13 +1,13 @@
 """Attempts and reports of workers.
 
-Each method opens one write transaction, applies the rules of the model to a `BatchEdit`, and saves
-it. Every refusal comes before the first row is written.
+Each method is one change of a batch, decided by a pure function with the rules of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from stagecast.errors import FieldInvalid, StagecastError
 from stagecast.model import (
@@ -19,14 +19,9 @@ from stagecast.model import (
     Visibility,
     apply_report,
     start_attempt,
+    with_other_forms,
 )
-from stagecast.store import (
-    Store,
-    WriteTransaction,
-    document_not_found,
-    get_batch,
-    get_document,
-)
+from stagecast.store import Store, Wanted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,17 +55,12 @@ class Reports:
         Raises:
             BatchNotFound, DocumentNotFound: there is no such batch or document.
         """
-
-        def start(tx: WriteTransaction) -> Document:
-            edit = tx.edit(get_batch(tx, dataset_id, batch_id))
-            document = get_document(tx, edit.batch, document_id)
-            started = edit.apply(document, start_attempt(document, worker, now=edit.now))
-            if started is document:
-                edit.record_heartbeat(document)
-            tx.save(edit)
-            return started
-
-        return await self._store.write(start, visible=visible)
+        return await self._store.change(
+            (dataset_id, batch_id),
+            Wanted(document_ids=with_other_forms([document_id])),
+            partial(_start, document_id=document_id, worker=worker),
+            visible=visible,
+        )
 
     async def report(
         self, dataset_id: str, batch_id: str, reports: Sequence[Report], *, visible: Visibility
@@ -82,36 +72,39 @@ class Reports:
             FieldInvalid, StaleAttempt, IllegalTransition: a report is refused; `metadata` names its
                 `index` and `document_id`.
         """
-        return await self._store.write(
-            lambda tx: _report(tx, dataset_id, batch_id, reports), visible=visible
+        ids = with_other_forms(report.document_id for report in reports)
+        return await self._store.change(
+            (dataset_id, batch_id),
+            Wanted(document_ids=ids),
+            partial(_report, reports=reports),
+            visible=visible,
         )
 
 
-def _report(
-    tx: WriteTransaction, dataset_id: str, batch_id: str, reports: Sequence[Report]
-) -> Reported:
-    edit = tx.edit(get_batch(tx, dataset_id, batch_id))
-    document_ids = [report.document_id for report in reports]
-    documents = tx.find_documents(edit.batch, set(document_ids))
+def _start(edit: BatchEdit, document_id: str, worker: str) -> Document:
+    document = edit.get_document(document_id)
+    started = edit.apply(document, start_attempt(document, worker, now=edit.now))
+    if started is document:
+        edit.record_heartbeat(document)
+    return started
+
+
+def _report(edit: BatchEdit, reports: Sequence[Report]) -> Reported:
     results: list[ReportResult] = []
     for index, report in enumerate(reports):
         try:
-            if report.document_id not in documents:
-                raise document_not_found(tx, edit.batch, report.document_id)
-            results.append(_apply(edit, documents, report))
+            results.append(_apply(edit, report))
         except StagecastError as error:
             raise _located(error, edit.batch, index, report) from None
-    tx.save(edit)
     return Reported(results=results, revision=edit.batch.revision)
 
 
-def _apply(edit: BatchEdit, documents: dict[str, Document], report: Report) -> ReportResult:
-    document = documents[report.document_id]
+def _apply(edit: BatchEdit, report: Report) -> ReportResult:
+    document = edit.get_document(report.document_id)
     change = apply_report(document, report, now=edit.now)
     after = edit.apply(document, change, event_at=report.event_at)
     if after is document:
         edit.record_heartbeat(document)
-    documents[report.document_id] = after
     return ReportResult(
         document_id=report.document_id, outcome=change.outcome, revision=after.revision
     )

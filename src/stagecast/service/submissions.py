@@ -1,7 +1,7 @@
 """Submission of batches and their documents.
 
-Each method opens one write transaction, applies the rules of the model to a `BatchEdit`, and saves
-it. Every refusal comes before the first row is written.
+Creating a batch is a write; adding documents and sealing are changes of a batch, each decided by a
+pure function. Every refusal comes before the first row is written.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from stagecast.errors import BatchExists, BatchSealed, DocumentExists
 from stagecast.escaping import quote
@@ -28,7 +29,7 @@ from stagecast.model import (
     make_document_id,
     register,
 )
-from stagecast.store import Store, WriteTransaction, get_batch
+from stagecast.store import Store, Wanted, WriteTransaction
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +70,12 @@ class Submissions:
             DocumentExists: an id belongs to a document with different content.
             BatchSealed: there are new documents, and the batch is sealed.
         """
-        return await self._store.write(
-            lambda tx: _add(tx, dataset_id, batch_id, documents), visible=visible
+        named = {new.document_id for new in documents if new.document_id}
+        return await self._store.change(
+            (dataset_id, batch_id),
+            Wanted(document_ids=named),
+            partial(_add, documents=documents),
+            visible=visible,
         )
 
     async def seal_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> Batch:
@@ -79,14 +84,12 @@ class Submissions:
         Raises:
             BatchNotFound: there is no such batch.
         """
+        return await self._store.change((dataset_id, batch_id), Wanted(), _seal, visible=visible)
 
-        def seal(tx: WriteTransaction) -> Batch:
-            edit = tx.edit(get_batch(tx, dataset_id, batch_id))
-            edit.seal()
-            tx.save(edit)
-            return edit.batch
 
-        return await self._store.write(seal, visible=visible)
+def _seal(edit: BatchEdit) -> Batch:
+    edit.seal()
+    return edit.batch
 
 
 def _create(tx: WriteTransaction, new: NewBatch) -> Submitted:
@@ -177,17 +180,14 @@ def _fingerprint(new: NewBatch) -> bytes:
     return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
-def _add(
-    tx: WriteTransaction, dataset_id: str, batch_id: str, documents: Sequence[NewDocument]
-) -> Submitted:
-    edit = tx.edit(get_batch(tx, dataset_id, batch_id))
-    named = [new.document_id for new in documents if new.document_id]
-    known = tx.find_documents(edit.batch, named)
+def _add(edit: BatchEdit, documents: Sequence[NewDocument]) -> Submitted:
+    known = edit.documents
     for new in documents:
         if new.document_id in known:
             _check_same(known[new.document_id], new)
     added = [new for new in documents if new.document_id not in known]
     if added and edit.batch.sealed:
+        dataset_id, batch_id = edit.batch.dataset_id, edit.batch.batch_id
         raise BatchSealed(
             f"batch {quote(batch_id)} of dataset {quote(dataset_id)} is sealed; add the "
             "documents to a new batch",
@@ -195,7 +195,6 @@ def _add(
             batch_id=batch_id,
         )
     registered = iter(_register(edit, added))
-    tx.save(edit)
     ids = [new.document_id if new.document_id in known else next(registered) for new in documents]
     return Submitted(batch=edit.batch, document_ids=ids)
 

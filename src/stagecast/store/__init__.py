@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from stagecast.store.lookups import (
-    document_not_found,
-    get_batch,
-    get_dataset,
-    get_document,
-    get_write_id,
-)
+from stagecast.store.lookups import get_batch, get_dataset, get_document, get_write_id
 from stagecast.store.protocol import (
     BatchName,
+    Commits,
+    Committed,
     DatasetNews,
     Head,
     HistoryLimit,
@@ -20,12 +16,15 @@ from stagecast.store.protocol import (
     Store,
     TimerKey,
     Topic,
+    Wanted,
     WriteTransaction,
 )
 from stagecast.store.timeouts import store_timeout
 
 __all__ = [
     "BatchName",
+    "Commits",
+    "Committed",
     "DatasetNews",
     "Head",
     "HistoryLimit",
@@ -35,8 +34,8 @@ __all__ = [
     "Store",
     "TimerKey",
     "Topic",
+    "Wanted",
     "WriteTransaction",
-    "document_not_found",
     "get_batch",
     "get_dataset",
     "get_document",

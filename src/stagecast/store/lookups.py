@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from stagecast.errors import BatchNotFound, DatasetNotFound, DocumentNotFound
-from stagecast.model import Batch, Dataset, Document
+from stagecast.model import Batch, Dataset, Document, find_similar, other_forms
 from stagecast.store.protocol import ReadTransaction
 
 
@@ -41,25 +39,9 @@ def get_document(tx: ReadTransaction, batch: Batch, document_id: str) -> Documen
     """
     document = tx.find_documents(batch, [document_id]).get(document_id)
     if document is None:
-        raise document_not_found(tx, batch, document_id)
+        similar = find_similar(document_id, tx.find_documents(batch, other_forms(document_id)))
+        raise DocumentNotFound(batch.dataset_id, batch.batch_id, document_id, similar=similar)
     return document
-
-
-def document_not_found(tx: ReadTransaction, batch: Batch, document_id: str) -> DocumentNotFound:
-    """Return the error for a missing document.
-
-    It names a document whose id differs only in Unicode normalisation and looks the same: file
-    names of macOS are decomposed (NFD), typed text is composed (NFC).
-    """
-    forms = {unicodedata.normalize(form, document_id): form for form in ("NFC", "NFD")}
-    others = forms.keys() - {document_id}
-    similar = next(iter(tx.find_documents(batch, others)), None) if others else None
-    return DocumentNotFound(
-        batch.dataset_id,
-        batch.batch_id,
-        document_id,
-        similar=(similar, forms[similar]) if similar else None,
-    )
 
 
 def get_write_id(tx: ReadTransaction, batch: Batch) -> int:

@@ -7,7 +7,7 @@ Readers see a consistent snapshot and never wait for the writer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -40,6 +40,35 @@ TimerKey = tuple[int, int, int]
 
 Head = tuple[int, ...]
 """The current version of a batch: its key, revision and progress_seq."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """The documents of a batch that a change is about: those of some ids, or all in some states.
+
+    `states` are for calls on a whole batch, which may have any number of documents.
+    """
+
+    document_ids: Collection[str] = ()
+    states: Collection[DocumentState] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Committed:
+    """What one transaction changed in a batch.
+
+    `before` has the revision and `write_id` of the transition before the first of `transitions`; a
+    batch begins with (0, 0). `transitions` are all new ones, in order; none if only counters
+    changed. `batch` is the batch after them.
+    """
+
+    before: tuple[int, int]
+    batch: Batch
+    transitions: Sequence[Transition]
+
+
+Commits = Mapping[Topic, Committed | None]
+"""The topics that a transaction changed; `None` for those deleted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,12 +258,17 @@ class WriteTransaction(ReadTransaction, Protocol):
         """Insert a new batch, which assigns its `key`, and its dataset if it does not exist."""
         ...
 
-    def edit(self, batch: Batch) -> BatchEdit:
-        """Start to change an existing batch."""
+    def edit(self, wanted: Mapping[BatchName, Wanted]) -> Sequence[BatchEdit]:
+        """Start to change those of the batches that exist, ordered by key.
+
+        Each edit has the documents that are wanted of its batch.
+        """
         ...
 
-    def save(self, edit: BatchEdit) -> None:
+    def save(self, *edits: BatchEdit) -> None:
         """Write rows, log and counts, and set the timers of changed documents.
+
+        Rows are written in one order: batches by key, then datasets by id.
 
         The timers of documents with a change or sign of life restart, as do those of PENDING
         documents that were registered, retried or resumed, and that of a batch for more documents.
@@ -271,8 +305,8 @@ class WriteTransaction(ReadTransaction, Protocol):
         """Revoke a key; one that is revoked already stays unchanged."""
         ...
 
-    def delete_batch(self, batch: Batch) -> None:
-        """Delete a batch; its rows are swept later."""
+    def delete_batches(self, batches: Collection[Batch]) -> None:
+        """Delete batches; their rows are swept later."""
         ...
 
     def delete_dataset(self, dataset: Dataset) -> None:
@@ -303,6 +337,26 @@ class Store(Protocol):
         again and must have no other side effects.
 
         Raises:
+            StoreBusy: the store cannot be written now; nothing of the call was written.
+        """
+        ...
+
+    async def change(
+        self,
+        name: BatchName,
+        wanted: Wanted,
+        decide: Callable[[BatchEdit], T],
+        *,
+        visible: Visibility,
+    ) -> T:
+        """Change one batch: read what is wanted, decide, save, and return what was decided.
+
+        `decide` is a pure function: it sees nothing but the edit, changes nothing else, and may be
+        run again on newer documents. It runs among the calls of `write` and gives the same
+        promises; many such calls are saved together.
+
+        Raises:
+            BatchNotFound: there is no such batch.
             StoreBusy: the store cannot be written now; nothing of the call was written.
         """
         ...

@@ -10,12 +10,19 @@ store. A missing method fails the type check and cannot be called.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Never
 
-from stagecast.errors import DatasetNotFound
+from stagecast.errors import BatchNotFound, DatasetNotFound
 from stagecast.model import Batch, BatchEdit, BatchState, Creation, Dataset, Visibility
-from stagecast.store.protocol import BatchName, DatasetNews, Head, ReadTransaction, WriteTransaction
+from stagecast.store.protocol import (
+    BatchName,
+    DatasetNews,
+    Head,
+    ReadTransaction,
+    Wanted,
+    WriteTransaction,
+)
 
 
 def restrict_read(tx: ReadTransaction, visible: Visibility) -> ReadTransaction:
@@ -26,6 +33,16 @@ def restrict_read(tx: ReadTransaction, visible: Visibility) -> ReadTransaction:
 def restrict_write(tx: WriteTransaction, visible: Visibility) -> WriteTransaction:
     """Return the transaction restricted to the visible datasets."""
     return tx if visible.dataset_ids is None else _RestrictedWrite(tx, visible.dataset_ids)
+
+
+def check_visible(name: BatchName, visible: Visibility) -> None:
+    """Check that a batch to change is of a visible dataset.
+
+    Raises:
+        BatchNotFound: it is not.
+    """
+    if visible.dataset_ids is not None and name[0] not in visible.dataset_ids:
+        raise BatchNotFound(*name)
 
 
 def _refuse(*_: object, **__: object) -> Never:
@@ -94,15 +111,17 @@ class _RestrictedWrite(_RestrictedRead):
         super().__init__(tx, visible)
         self.now = tx.now
         self.get_creation = tx.get_creation
-        self.edit = tx.edit
         self.save = tx.save
-        self.delete_batch = tx.delete_batch
+        self.delete_batches = tx.delete_batches
         self.delete_dataset = tx.delete_dataset
 
     def find_batch_by_request(self, dataset_id: str, request_id: str) -> Batch | None:
         if dataset_id not in self._visible:
             return None
         return self._tx.find_batch_by_request(dataset_id, request_id)
+
+    def edit(self, wanted: Mapping[BatchName, Wanted]) -> Sequence[BatchEdit]:
+        return self._tx.edit({name: of for name, of in wanted.items() if name[0] in self._visible})
 
     def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
         if batch.dataset_id not in self._visible:

@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stagecast.errors import StoreBusy
-from stagecast.model import Visibility
+from stagecast.model import BatchEdit, Visibility
 from stagecast.paths import shown
-from stagecast.store.protocol import ReadTransaction, Topic, WriteTransaction
+from stagecast.store.protocol import (
+    BatchName,
+    Commits,
+    ReadTransaction,
+    Wanted,
+    WriteTransaction,
+)
 from stagecast.store.sqlite.calls import CallQueue
+from stagecast.store.sqlite.changes import prepare
 from stagecast.store.sqlite.connection import (
     Connection,
     DriverError,
@@ -29,14 +36,8 @@ from stagecast.store.sqlite.file_guard import OpenFiles
 from stagecast.store.sqlite.read_transaction import SqliteReadTransaction
 from stagecast.store.sqlite.schema import OpenSchema, find_schema_fault, may_be_schema
 from stagecast.store.sqlite.writer_thread import Writer
-from stagecast.store.visibility import restrict_read, restrict_write
-from stagecast.threads import (
-    call_on_loop,
-    is_cancelled,
-    run_cancellable,
-    run_for,
-    run_in_daemon,
-)
+from stagecast.store.visibility import check_visible, restrict_read, restrict_write
+from stagecast.threads import call_on_loop, is_cancelled, run_cancellable, run_for, run_in_daemon
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class SqliteStore:
     Args:
         path: the file; it is created if it does not exist.
         clock: commit times, in microseconds since the epoch.
-        on_commit: called on the loop with the topics that a transaction changed.
+        on_commit: called on the loop with what a transaction changed.
         on_foreign_commit: called on the loop within 50 ms after another process has written.
         on_fault: called on the loop with a fault of the file that made a call fail.
         opened: the file, if it is open already.
@@ -100,12 +101,13 @@ class SqliteStore:
         path: Path,
         *,
         clock: Callable[[], int],
-        on_commit: Callable[[set[Topic]], None],
+        on_commit: Callable[[Commits], None],
         on_foreign_commit: Callable[[], None],
         on_fault: Callable[[Exception], None] = lambda _error: None,
         opened: OpenedFile | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._clock = clock
         self._report_fault = on_fault
         self._damaged = False
         self._check: asyncio.Task[None] | None = None  # of the whole file, after damage
@@ -132,7 +134,31 @@ class SqliteStore:
 
     async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
         """Run a call in a write transaction."""
-        return await self._writer.submit(lambda tx: call(restrict_write(tx, visible)))
+        return await self._writer.submit(
+            lambda tx: tx.write(lambda tx: call(restrict_write(tx, visible)))
+        )
+
+    async def change(
+        self,
+        name: BatchName,
+        wanted: Wanted,
+        decide: Callable[[BatchEdit], T],
+        *,
+        visible: Visibility,
+    ) -> T:
+        """Change one batch; a call on a whole batch is decided before it has the write lock.
+
+        Reading and deciding take most of its time: 100,000 documents would stop all other reports
+        for seconds. If the batch has changed meanwhile, it is decided again with the lock.
+        """
+        check_visible(name, visible)
+        prepared = None
+        if wanted.states:
+            begin = partial(prepare, now=self._clock(), server_epoch=self._writer.server_epoch)
+            prepared = await self._reads.submit(
+                partial(self._query, lambda tx: begin(tx, name, wanted, decide))
+            )
+        return await self._writer.submit(lambda tx: tx.change(name, wanted, decide, prepared))
 
     async def read(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
         """Run a query in a read transaction."""
@@ -202,7 +228,7 @@ class SqliteStore:
             if not waiting.is_abandoned:
                 call_on_loop(self._loop, run_for(waiting.answer, waiting.call))
 
-    def _query(self, query: Callable[[ReadTransaction], T]) -> T:
+    def _query(self, query: Callable[[SqliteReadTransaction], T]) -> T:
         try:
             return self._query_in_transaction(query)
         except DriverError as error:
@@ -221,7 +247,7 @@ class SqliteStore:
             return translate(error)
         return find_schema_fault(self._connection_of_thread(), self._path) or error
 
-    def _query_in_transaction(self, query: Callable[[ReadTransaction], T]) -> T:
+    def _query_in_transaction(self, query: Callable[[SqliteReadTransaction], T]) -> T:
         connection = self._connection_of_thread()
         connection.execute("BEGIN")
         tx = SqliteReadTransaction(connection)

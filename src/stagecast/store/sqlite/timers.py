@@ -162,11 +162,16 @@ class TimerWrites:
     def save_lease(self, lease: Lease) -> None:
         self._connection.execute(_SAVE_LEASE, (lease.holder, lease.renewals, lease.reached_at))
 
-    def _save_heartbeats(self, batch: Batch, documents: Iterable[Document], now: int) -> None:
-        interval = coalesce_us(batch.stall_after_us)
+    def _save_heartbeats(self, edits: Iterable[BatchEdit], now: int) -> None:
+        """Save the signs of life of documents that did not change."""
         self._connection.executemany(
             _SAVE_HEARTBEAT,
-            ((now, batch.key, document.position, interval) for document in documents),
+            (
+                (now, edit.batch.key, document.position, coalesce_us(edit.batch.stall_after_us))
+                for edit in edits
+                for document_id, document in edit.heartbeats.items()
+                if document_id not in edit.changed
+            ),
         )
 
 

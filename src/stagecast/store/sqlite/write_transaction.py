@@ -6,8 +6,10 @@ later, in steps short enough not to delay other writers.
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
+from stagecast.errors import StagecastError
 from stagecast.model import (
     Batch,
     BatchEdit,
@@ -16,28 +18,18 @@ from stagecast.model import (
     Dataset,
     DocumentCounts,
     evolve,
-    move_dataset,
     remove_batch,
 )
 from stagecast.store.lookups import get_dataset
-from stagecast.store.protocol import Topic
 from stagecast.store.sqlite import rows
+from stagecast.store.sqlite.changes import ChangeWrites, random_number
 from stagecast.store.sqlite.connection import Connection
 from stagecast.store.sqlite.keys import KeyWrites
-from stagecast.store.sqlite.read_transaction import LAST_CHANGE_SEQ, SqliteReadTransaction
-from stagecast.store.sqlite.timers import (
-    SET_TIMER_OF_SAVED,
-    TimerWrites,
-    timer_of_new,
-    timer_of_saved,
-)
+from stagecast.store.sqlite.known_batches import KnownBatches
+from stagecast.store.sqlite.read_transaction import LAST_CHANGE_SEQ
 from stagecast.store.sqlite.trimming import TrimmingWrites
 
-# The last progress_seq assigned by a server.
-_SAVE_PROGRESS_SEQ = """
-    INSERT INTO progress_epochs (batch, server_epoch, progress_seq) VALUES (?, ?, ?)
-    ON CONFLICT (batch, server_epoch) DO UPDATE SET progress_seq = excluded.progress_seq
-"""
+T = TypeVar("T")
 
 # A batch by the request that created it.
 _BATCH_BY_REQUEST = f"""
@@ -66,33 +58,6 @@ _NEW_BATCH = f"""
     INSERT INTO batches ({rows.listed(_NEW_BATCH_COLUMNS)})
     VALUES ((SELECT id FROM datasets WHERE dataset_id = ?),
         {rows.placeholders(_NEW_BATCH_COLUMNS[1:])})
-"""
-
-# Update the batch and dataset of a call.
-_SAVE_BATCH = f"UPDATE batches SET {rows.assignments(rows.BATCH_CONDITION)} WHERE id = ?"
-_SAVE_DATASET = f"""
-    UPDATE datasets SET {rows.assignments(rows.DATASET)}, change_seq = 1 + ({LAST_CHANGE_SEQ})
-    WHERE dataset_id = ?
-"""
-
-# Insert documents.
-_DOCUMENT_COLUMNS = rows.listed(rows.DOCUMENT)
-_NEW_DOCUMENT = f"""
-    INSERT INTO documents (batch, heard_at, due_at, progress_seq, {_DOCUMENT_COLUMNS})
-    VALUES (?, ?, ?, 0, {rows.placeholders(rows.DOCUMENT)})
-"""
-
-# Update documents; progress_seq changes only with counters that changed without a transition.
-_SAVE_DOCUMENT = f"""
-    UPDATE documents SET {SET_TIMER_OF_SAVED}, {rows.assignments(rows.CONDITION)},
-        revision = ?, updated_at = ?, progress_seq = coalesce(?, progress_seq)
-    WHERE batch = ? AND position = ?
-"""
-
-# Append to the log.
-_NEW_TRANSITION = f"""
-    INSERT INTO transitions (batch, {rows.listed(rows.LOG)})
-    VALUES (?, {rows.placeholders(rows.LOG)})
 """
 
 # Hide a deleted batch: no valid id begins with a slash, its request id is free again, and it leaves
@@ -144,24 +109,41 @@ _SWEEP_DATASET = """
 """
 
 
-class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, TrimmingWrites):
+class SqliteWriteTransaction(ChangeWrites, KeyWrites, TrimmingWrites):
     """Reads and writes on one connection.
 
     Args:
         connection: of the writer.
         now: the commit time in microseconds.
         server_epoch: the random number of this server.
-
-    Attributes:
-        now: the commit time in microseconds.
-        touched: the topics that were saved or deleted.
+        known: what is known of batches.
     """
 
-    def __init__(self, connection: Connection, now: int, server_epoch: int) -> None:
+    def __init__(
+        self, connection: Connection, *, now: int, server_epoch: int, known: KnownBatches
+    ) -> None:
         super().__init__(connection)
         self.now = now
+        self.known = known
+        self.commits = {}
         self._server_epoch = server_epoch
-        self.touched: set[Topic] = set()
+        self._pending = {}
+        self._pending_datasets = {}
+
+    def write(self, call: Callable[[SqliteWriteTransaction], T]) -> T:
+        """Run a call that reads and writes by itself.
+
+        Raises:
+            RuntimeError: it was refused after it had written.
+        """
+        self.flush()
+        written = self._connection.total_changes
+        try:
+            return call(self)
+        except StagecastError as error:
+            if self._connection.total_changes != written:
+                raise RuntimeError("a call was refused after it had written") from error
+            raise
 
     def get_creation(self, batch: Batch) -> Creation:
         [(fingerprint, documents, request_id)] = self._connection.execute(_CREATION, (batch.key,))
@@ -199,43 +181,16 @@ class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, Trim
             keyed, new=True, now=self.now, write_id=random_number(), server_epoch=self._server_epoch
         )
 
-    def edit(self, batch: Batch) -> BatchEdit:
-        return BatchEdit(
-            batch,
-            new=False,
-            now=self.now,
-            write_id=random_number(),
-            server_epoch=self._server_epoch,
-        )
-
-    def save(self, edit: BatchEdit) -> None:
-        if edit.heartbeats:
-            self._save_heartbeats(edit.batch, edit.heartbeats.values(), self.now)
-        if not edit.dirty:
-            return
-        batch = edit.batch
-        self._save_documents(edit)
-        self._connection.executemany(
-            _NEW_TRANSITION,
-            ((batch.key, *rows.transition_to_row(transition)) for transition in edit.transitions),
-        )
-        self._connection.execute(_SAVE_BATCH, (*rows.batch_condition_to_row(batch), batch.key))
-        if edit.transitions:
-            dataset = get_dataset(self, batch.dataset_id)
-            self._save_dataset(move_dataset(dataset, edit.before, batch))
-        if edit.progress_seqs:
-            progress_seq = (batch.key, batch.server_epoch, batch.progress_seq)
-            self._connection.execute(_SAVE_PROGRESS_SEQ, progress_seq)
-        self.touched.add((batch.dataset_id, batch.batch_id))
-
-    def delete_batch(self, batch: Batch) -> None:
-        self._connection.execute(_HIDE_BATCH, (batch.key,))
-        dataset = get_dataset(self, batch.dataset_id)
-        params = (batch.dataset_id, dataset.last_ended)
-        ended = self._connection.execute(_LAST_ENDED, params).fetchone()
-        last_ended = BatchState(ended[0]) if ended else None
-        self._save_dataset(remove_batch(dataset, batch, last_ended=last_ended, now=self.now))
-        self.touched.add((batch.dataset_id, batch.batch_id))
+    def delete_batches(self, batches: Collection[Batch]) -> None:
+        datasets: dict[str, Dataset] = {}
+        for batch in sorted(batches, key=lambda batch: batch.key):
+            self._connection.execute(_HIDE_BATCH, (batch.key,))
+            dataset_id = batch.dataset_id
+            dataset = datasets.get(dataset_id) or get_dataset(self, dataset_id)
+            datasets[dataset_id] = self._without(batch, dataset)
+            self.commits[dataset_id, batch.batch_id] = None
+        self._save_datasets(datasets)
+        self.known.forget()
 
     def delete_dataset(self, dataset: Dataset) -> None:
         dataset_id = dataset.dataset_id
@@ -243,7 +198,8 @@ class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, Trim
         self._connection.execute(_HIDE_BATCHES, (dataset_id,))
         self._connection.execute(_HIDE_DATASET, (dataset_id,))
         self._connection.execute(_NEW_REMOVAL, (dataset_id,))
-        self.touched |= {(dataset_id, batch_id) for (batch_id,) in names} | {(dataset_id,)}
+        self.commits |= dict.fromkeys([(dataset_id,), *((dataset_id, name) for (name,) in names)])
+        self.known.forget()
 
     def sweep(self, max_rows: int) -> bool:
         left = max_rows
@@ -262,42 +218,12 @@ class SqliteWriteTransaction(SqliteReadTransaction, KeyWrites, TimerWrites, Trim
                 return swept
         return self._connection.execute(_SWEEP_BATCH, of_batch).rowcount
 
-    def _save_documents(self, edit: BatchEdit) -> None:
-        key = edit.batch.key
-        if edit.added:
-            self._connection.executemany(
-                _NEW_DOCUMENT,
-                (
-                    (key, *timer_of_new(edit.batch, self.now), *rows.document_to_row(added))
-                    for added in edit.added.values()
-                ),
-            )
-            if edit.batch.seal_after_us:
-                self.set_idle_since(edit.batch, self.now)
-        self._connection.executemany(
-            _SAVE_DOCUMENT,
-            (
-                (
-                    *timer_of_saved(document, edit, self.now),
-                    *rows.condition_to_row(document),
-                    document.revision,
-                    document.updated_at,
-                    edit.progress_seqs.get(document.document_id),
-                    key,
-                    document.position,
-                )
-                for document in edit.changed.values()
-            ),
-        )
-
-    def _save_dataset(self, dataset: Dataset) -> None:
-        row = rows.dataset_to_row(dataset)
-        self._connection.execute(_SAVE_DATASET, (*row, dataset.dataset_id))
-
-
-def random_number() -> int:
-    """Return a random number, unique among calls and servers."""
-    return random.getrandbits(63)
+    def _without(self, batch: Batch, dataset: Dataset) -> Dataset:
+        """Return the dataset without a batch that was hidden."""
+        params = (batch.dataset_id, dataset.last_ended)
+        ended = self._connection.execute(_LAST_ENDED, params).fetchone()
+        last_ended = BatchState(ended[0]) if ended else None
+        return remove_batch(dataset, batch, last_ended=last_ended, now=self.now)
 
 
 def _empty_dataset(dataset_id: str, now: int) -> Dataset:

@@ -1,7 +1,8 @@
 """The writer thread: group commit of waiting calls, with one flush to disk per transaction.
 
-While a commit is flushed, calls queue up; the next transaction runs them all.
-A refused call has written nothing, so the others commit without it.
+While a commit is flushed, calls queue up; the next transaction runs them all, and what they change
+is written together.
+A refused call has changed nothing, so the others commit without it.
 If a call fails in the middle, the group is rolled back and each call runs again by itself, so that
 only the failing one fails.
 Writers of several processes alternate: after a commit, a process leaves the lock free for a moment.
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stagecast.errors import StagecastError, StoreBusy
-from stagecast.store.protocol import Topic, WriteTransaction
+from stagecast.store.protocol import Commits
 from stagecast.store.sqlite.calls import CallQueue, WaitingCall
+from stagecast.store.sqlite.changes import random_number
 from stagecast.store.sqlite.connection import (
     RETRY_AFTER_S,
     Connection,
@@ -30,8 +32,9 @@ from stagecast.store.sqlite.connection import (
     translate,
 )
 from stagecast.store.sqlite.file_guard import OpenFiles
+from stagecast.store.sqlite.known_batches import KnownBatches
 from stagecast.store.sqlite.schema import OpenSchema
-from stagecast.store.sqlite.write_transaction import SqliteWriteTransaction, random_number
+from stagecast.store.sqlite.write_transaction import SqliteWriteTransaction
 from stagecast.threads import call_on_loop, settle
 
 T = TypeVar("T")
@@ -42,7 +45,9 @@ _POLL_EVERY_S = 0.02  # for commits of other processes
 _GAP_S = 0.002
 _OTHER_WRITERS_S = 1.0  # for how long a process counts as a writer after a commit
 
-_Request = WaitingCall[Callable[[WriteTransaction], Any]]
+Call = Callable[[SqliteWriteTransaction], T]
+
+_Request = WaitingCall[Call[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,15 @@ class Writer(threading.Thread):
     Args:
         connection: used by this thread only, until it has ended.
         clock: microseconds since the epoch.
-        on_commit: called on the loop with the topics that a transaction changed, before the calls
-            are answered.
+        on_commit: called on the loop with what a transaction changed, before the calls are
+            answered.
         on_foreign_commit: called on the loop after another process has written.
         on_fault: called on this thread with the fault that made a transaction fail.
         files: checked before each commit.
         schema: checked before each group of calls.
+
+    Attributes:
+        server_epoch: the random number of this server.
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class Writer(threading.Thread):
         connection: Connection,
         *,
         clock: Callable[[], int],
-        on_commit: Callable[[set[Topic]], None],
+        on_commit: Callable[[Commits], None],
         on_foreign_commit: Callable[[], None],
         on_fault: Callable[[Exception], None],
         files: OpenFiles,
@@ -85,16 +93,17 @@ class Writer(threading.Thread):
         self._on_fault = on_fault
         self._files = files
         self._schema = schema
-        self._calls: CallQueue[Callable[[WriteTransaction], Any]] = CallQueue()
+        self._calls: CallQueue[Call[Any]] = CallQueue()
         self._loop = asyncio.get_running_loop()
         self._data_version = self._read_data_version()
-        self._server_epoch = random_number()
+        self._known = KnownBatches(self._data_version)
+        self.server_epoch = random_number()
         self._others_until_s = 0.0
         self._gap_until_s = 0.0
         self._failed = False
         self._fault = ""
 
-    async def submit(self, call: Callable[[WriteTransaction], T]) -> T:
+    async def submit(self, call: Call[T]) -> T:
         """Queue a call and wait for its commit; cancelling removes it if it was not begun.
 
         Raises:
@@ -120,13 +129,13 @@ class Writer(threading.Thread):
         while not self._calls.is_finished:
             group = self._take(_MAX_GROUP, timeout_s=_POLL_EVERY_S)
             if group:
-                answered, touched = self._commit(group)
+                answered, commits = self._commit(group)
                 if self._failed:
                     # Refuse all queued calls: each group would wait for the same lock while its
                     # callers time out. Calls made after the first answer are not refused, since the
                     # fault may be over by then.
                     answered += map(self._refuse, self._take(len(self._calls), timeout_s=0))
-                self._answer(answered, touched)
+                self._answer(answered, commits)
             self._poll_foreign_commits()
 
     def _take(self, max_calls: int, *, timeout_s: float) -> list[_Request]:
@@ -134,22 +143,23 @@ class Writer(threading.Thread):
         requests = self._calls.take(max_calls, timeout_s=timeout_s)
         return [request for request in requests if not request.is_abandoned]
 
-    def _commit(self, group: list[_Request]) -> tuple[list[_Answered], set[Topic]]:
+    def _commit(self, group: list[_Request]) -> tuple[list[_Answered], list[Commits]]:
         try:
             with self._transaction() as tx:
                 if any(request.call == self._touch_file for request in group):
                     self._schema.migrate()
                 self._schema.check()
-                answered = [self._run(request, tx) for request in group]
+                answered = [_run(request, tx) for request in group]
+                tx.flush()
         # Any error of a call is raised to its caller; the thread must survive.
         except Exception as error:
             return self._commit_apart(group, error)
         self._failed = False
-        return answered, tx.touched
+        return answered, [tx.commits]
 
     def _commit_apart(
         self, group: list[_Request], error: Exception
-    ) -> tuple[list[_Answered], set[Topic]]:
+    ) -> tuple[list[_Answered], list[Commits]]:
         busy = isinstance(translate(error), StoreBusy)
         if busy:
             self._failed, self._fault = True, str(translate(error))
@@ -158,23 +168,11 @@ class Writer(threading.Thread):
                 forget_pages(self._connection)
         if busy or len(group) == 1:
             # One error object each: raising one adds to its traceback.
-            return [_Answered(request, error=translate(error)) for request in group], set()
-        answered: list[_Answered] = []
-        touched: set[Topic] = set()
-        for request in group:
-            some, names = self._commit([request])
-            answered += some
-            touched |= names
-        return answered, touched
-
-    def _run(self, request: _Request, tx: SqliteWriteTransaction) -> _Answered:
-        written = self._connection.total_changes
-        try:
-            return _Answered(request, result=request.call(tx))
-        except StagecastError as error:
-            if self._connection.total_changes != written:
-                raise RuntimeError("a call was refused after it had written") from error
-            return _Answered(request, error=error)
+            return [_Answered(request, error=translate(error)) for request in group], []
+        alone = [self._commit([request]) for request in group]
+        return [one for some, _ in alone for one in some], [
+            one for _, some in alone for one in some
+        ]
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[SqliteWriteTransaction]:
@@ -184,11 +182,18 @@ class Writer(threading.Thread):
         begin_to_write(self._connection, meanwhile=self._poll_foreign_commits)
         try:
             with contextlib.closing(
-                SqliteWriteTransaction(self._connection, self._clock(), self._server_epoch)
+                SqliteWriteTransaction(
+                    self._connection,
+                    now=self._clock(),
+                    server_epoch=self.server_epoch,
+                    known=self._take_known(),
+                )
             ) as tx:
                 yield tx
             self._files.check()
             self._connection.execute("COMMIT")
+            if not tx.known.is_full:
+                self._known = tx.known
             now_s = time.monotonic()
             self._gap_until_s = now_s + _GAP_S if now_s < self._others_until_s else 0.0
         except BaseException:
@@ -197,23 +202,29 @@ class Writer(threading.Thread):
                 self._connection.execute("ROLLBACK")
             raise
 
+    def _take_known(self) -> KnownBatches:
+        """Return what is known of batches, which only a COMMIT puts back."""
+        version = self._read_data_version()
+        known, self._known = self._known, KnownBatches(version)
+        return known if known.data_version == version else KnownBatches(version)
+
     def _refuse(self, request: _Request) -> _Answered:
         """Answer with the fault of the calls before it."""
         return _Answered(request, error=StoreBusy(self._fault, retry_after_s=RETRY_AFTER_S))
 
-    def _touch_file(self, _tx: WriteTransaction) -> None:
+    def _touch_file(self, _tx: SqliteWriteTransaction) -> None:
         if self._failed:
             # Rewrites the file header unchanged, so that the commit has to reach the disk.
             self._connection.execute("PRAGMA user_version = 0")
 
-    def _answer(self, answered: list[_Answered], touched: set[Topic]) -> None:
-        call_on_loop(self._loop, lambda: self._deliver(answered, touched))
+    def _answer(self, answered: list[_Answered], commits: list[Commits]) -> None:
+        call_on_loop(self._loop, lambda: self._deliver(answered, commits))
 
-    def _deliver(self, answered: list[_Answered], touched: set[Topic]) -> None:
-        if touched:
-            self._on_commit(touched)
-        for one in answered:
-            settle(one.request.answer, one.result, one.error)
+    def _deliver(self, answered: list[_Answered], commits: list[Commits]) -> None:
+        for one in filter(None, commits):
+            self._on_commit(one)
+        for answer in answered:
+            settle(answer.request.answer, answer.result, answer.error)
 
     def _poll_foreign_commits(self) -> None:
         try:
@@ -229,3 +240,10 @@ class Writer(threading.Thread):
         """Return a number that changes when another connection has committed."""
         [(version,)] = self._connection.execute("PRAGMA data_version")
         return int(version)
+
+
+def _run(request: _Request, tx: SqliteWriteTransaction) -> _Answered:
+    try:
+        return _Answered(request, result=request.call(tx))
+    except StagecastError as error:
+        return _Answered(request, error=error)

@@ -1,0 +1,63 @@
+"""What the writer remembers of batches from one transaction to the next.
+
+It is the newest state of the file while no other connection has committed, which SQLite tells by
+`PRAGMA data_version` once the write lock is held. A transaction takes it out of the writer, and
+only its COMMIT puts it back: whatever fails in between, nothing is remembered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stagecast.model import Batch, Dataset, Document
+from stagecast.store.protocol import BatchName
+
+_MAX_RECORDS = 20_000  # about 20 MB
+
+
+@dataclass(slots=True)
+class KnownBatch:
+    """A batch, the `write_id` of its last transition if it was read, and some of its documents."""
+
+    batch: Batch
+    write_id: int | None = None
+    documents: dict[str, Document] = field(default_factory=dict)
+
+
+class KnownBatches:
+    """Records with the changes of all calls so far.
+
+    Attributes:
+        data_version: the version of the file that they are of.
+        batches: by name.
+        datasets: by id.
+    """
+
+    def __init__(self, data_version: int) -> None:
+        self.data_version = data_version
+        self.batches: dict[BatchName, KnownBatch] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self._records = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to begin anew: simpler than to choose, and as good where all are used in turn."""
+        return self._records > _MAX_RECORDS
+
+    def add(self, batch: Batch, write_id: int | None = None) -> KnownBatch:
+        """Remember a batch."""
+        self._records += 2  # with its dataset
+        known = self.batches[batch.dataset_id, batch.batch_id] = KnownBatch(batch, write_id)
+        return known
+
+    def add_documents(self, known: KnownBatch, documents: dict[str, Document]) -> None:
+        """Remember documents of a batch."""
+        before = len(known.documents)
+        known.documents.update(documents)
+        self._records += len(known.documents) - before
+
+    def forget(self) -> None:
+        """Forget everything: batches or datasets were deleted."""
+        self.batches.clear()
+        self.datasets.clear()
+        self._records = 0

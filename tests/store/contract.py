@@ -6,6 +6,7 @@ passed to its `on_commit`, once for each transaction.
 
 from __future__ import annotations
 
+from tests.store.changes import ChangesContract
 from tests.store.deletion import DeletionContract
 from tests.store.history import HistoryContract
 from tests.store.keys import KeysContract
@@ -26,6 +27,7 @@ class StoreContract(
     KeysContract,
     TimersContract,
     TransactionsContract,
+    ChangesContract,
     VisibilityContract,
 ):
     """Inherit, and provide the fixtures."""

@@ -52,7 +52,11 @@ def move_segments(
     totals: SegmentTotals, before: Document | None, after: Document | None
 ) -> SegmentTotals:
     """Return the totals with one document's counters moved from `before` to `after`."""
-    if before and after and before.progress == after.progress:
+    if (
+        before
+        and after
+        and (before.progress is after.progress or before.progress == after.progress)
+    ):
         return totals
     for document, step in ((before, -1), (after, +1)):
         if document is not None:

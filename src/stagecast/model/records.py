@@ -281,5 +281,5 @@ def evolve(record: R, **changes: Any) -> R:  # noqa: ANN401 - the types of the f
     Like `dataclasses.replace`, but without reading and setting each field one by one.
     """
     copy = object.__new__(type(record))
-    vars(copy).update(vars(record), **changes)
+    object.__setattr__(copy, "__dict__", vars(record) | changes)  # they are frozen
     return copy

@@ -8,8 +8,7 @@ A change with a `kind` is a transition; without one it changes counters only, or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
 from stagecast.escaping import quote
@@ -41,8 +40,7 @@ _LEFT_AT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A document after a change, and the kind and outcome of the change."""
 
     document: Document

@@ -61,6 +61,10 @@ _NEW_TRANSITION = f"""
 """
 
 
+_Rows = tuple[Iterable[rows.Row], Iterable[rows.Row]]
+"""Changed documents, and new transitions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared(Generic[T]):
     """What a call decided before it had the write lock, on the batch as of a transition."""
@@ -68,6 +72,7 @@ class Prepared(Generic[T]):
     edit: BatchEdit
     write_id: int
     result: T
+    rows: _Rows
 
 
 def prepare(
@@ -85,9 +90,12 @@ def prepare(
         BatchNotFound: there is no such batch.
     """
     batch = get_batch(tx, *name)
-    documents = _read_wanted(tx, batch, wanted)
-    edit = _new_edit(batch, documents, now=now, server_epoch=server_epoch)
-    return Prepared(edit, _read_write_id(tx, batch), decide(edit))
+    wanted_documents = _read_wanted(tx, batch, wanted)
+    edit = _new_edit(batch, wanted_documents, now=now, server_epoch=server_epoch)
+    write_id = _read_write_id(tx, batch)
+    result = decide(edit)
+    documents, transitions = _rows_of([edit], edit.now)
+    return Prepared(edit, write_id, result, rows=([*documents], [*transitions]))
 
 
 class ChangeWrites(SqliteReadTransaction, TimerWrites):
@@ -122,10 +130,12 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
         if known is None:
             raise BatchNotFound(*name)
         if prepared is not None and self._is_current(prepared, known):
-            edit, result = prepared.edit, prepared.result
-        else:
-            edit = self._edit(known, wanted)
-            result = decide(edit)
+            self.flush()
+            self._keep(prepared.edit)
+            self.flush(prepared.rows)
+            return prepared.result
+        edit = self._edit(known, wanted)
+        result = decide(edit)
         self._keep(edit)
         return result
 
@@ -139,18 +149,19 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
             self._keep(edit)
         self.flush()
 
-    def flush(self) -> None:
-        """Write the changes that were kept so far."""
+    def flush(self, ready: _Rows | None = None) -> None:
+        """Write the changes that were kept so far, with their rows if they are ready."""
         edits = [self._pending[key] for key in sorted(self._pending)]
         self._pending.clear()
         self._save_heartbeats(edits, self.now)
         dirty = [edit for edit in edits if edit.dirty]
         if not dirty:
             return
+        documents, transitions = ready or _rows_of(dirty, self.now)
         for sql, parameters in (
             (_NEW_DOCUMENT, _new_documents(dirty, self.now)),
-            (_SAVE_DOCUMENT, _saved_documents(dirty, self.now)),
-            (_NEW_TRANSITION, _new_transitions(dirty)),
+            (_SAVE_DOCUMENT, documents),
+            (_NEW_TRANSITION, transitions),
             (_SAVE_BATCH, _saved_batches(dirty)),
             (_SAVE_PROGRESS_SEQ, _saved_progress_seqs(dirty)),
         ):
@@ -231,7 +242,7 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
         self.commits[topic] = Committed(
             before=earlier.before,
             batch=batch,
-            transitions=[*earlier.transitions, *edit.transitions],
+            transitions=(*earlier.transitions, *edit.transitions),
         )
         if edit.transitions:
             known.write_id = edit.transitions[-1].write_id
@@ -274,6 +285,10 @@ def _read_wanted(tx: SqliteReadTransaction, batch: Batch, wanted: Wanted) -> dic
     """Return the documents in some states, in the order of registration."""
     documents = tx.iterate_documents(batch, states=wanted.states)
     return {document.document_id: document for document in documents}
+
+
+def _rows_of(edits: Iterable[BatchEdit], now: int) -> _Rows:
+    return _saved_documents(edits, now), _new_transitions(edits)
 
 
 def _new_documents(edits: Iterable[BatchEdit], now: int) -> Iterator[rows.Row]:

@@ -21,6 +21,8 @@ from stagecast.model import (
     Stage,
     Transition,
     TransitionKind,
+    evolve,
+    register,
 )
 
 COUNTS = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled_documents")
@@ -192,6 +194,12 @@ def document_to_row(document: Document) -> Row:
     )
 
 
+# Filling in a copy costs half of making a document field by field.
+_BLANK = register(
+    dataset_id="", batch_id="", document_id="", position=0, display_name="", labels={}, now=0
+)
+
+
 def document_from_row(row: Row, dataset_id: str, batch_id: str) -> Document:
     """Read `DOCUMENT`."""
     (
@@ -219,7 +227,8 @@ def document_from_row(row: Row, dataset_id: str, batch_id: str) -> Document:
         revision,
         updated_at,
     ) = row
-    return Document(
+    return evolve(
+        _BLANK,
         dataset_id=dataset_id,
         batch_id=batch_id,
         document_id=document_id,

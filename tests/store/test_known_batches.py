@@ -1,0 +1,191 @@
+"""What the writer remembers between transactions is never older than the file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlite_utils.utils import sqlite3
+
+from stagecast.errors import BatchNotFound, StoreBusy
+from stagecast.model import ALL, DocumentCounts, Stage
+from stagecast.store import WriteTransaction, get_batch, get_dataset
+from stagecast.store.sqlite import SqliteStore, inspect_file, known_batches
+from tests.builders import BATCH_ID, DATASET_ID, create, get_documents, move, report_of, started
+from tests.builders import get_batch as read_batch
+from tests.store.changes import NAME, together
+from tests.store.test_sqlite import opened, plain
+
+parsing, ended = report_of(stage=Stage.PARSING), report_of(stage=Stage.COMPLETED)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    async with opened(path) as store:
+        yield store
+    assert list(inspect_file(path).faults) == []
+
+
+@contextlib.contextmanager
+def traced(store: SqliteStore) -> Iterator[list[str]]:
+    """Collect the statements of the writer."""
+    statements: list[str] = []
+    store._connection.set_trace_callback(lambda sql: statements.append(" ".join(sql.split())))
+    try:
+        yield statements
+    finally:
+        store._connection.set_trace_callback(None)
+
+
+def count(statements: list[str], begin: str) -> int:
+    return sum(statement.startswith(begin) for statement in statements)
+
+
+async def test_known_documents_are_not_read_again(store: SqliteStore) -> None:
+    batch = await create(store, documents=3)
+    await move(store, batch, (0, started), (1, started))
+    with traced(store) as statements:
+        await move(store, batch, (0, parsing), (1, parsing))
+    assert count(statements, "SELECT") == count(statements, "WITH") == 0
+    assert count(statements, "UPDATE documents") == 2
+
+
+async def test_group_writes_each_row_once(store: SqliteStore) -> None:
+    batch = await create(store, documents=20)
+    stages = (Stage.PARSING, Stage.CLEANING, Stage.INDEXING)
+    calls = [
+        move(store, batch, (number, report_of(stage=stage)))
+        for stage in stages
+        for number in range(20)
+    ]
+    with traced(store) as statements:
+        await together(store, *calls)
+    assert count(statements, "UPDATE documents") == 20
+    assert count(statements, "INSERT INTO transitions") == 60
+    assert count(statements, "UPDATE batches") == count(statements, "UPDATE datasets") == 1
+    assert count(statements, "COMMIT") == 2  # with that of the call that held the writer
+
+
+async def test_write_of_another_process_is_noticed(store: SqliteStore, path: Path) -> None:
+    batch = await create(store, documents=2)
+    await move(store, batch, (0, started), (1, started))
+    async with opened(path) as other:
+        await move(other, batch, (0, parsing))
+        assert (await move(store, batch, (0, parsing))).revision == 7, "a duplicate"
+        assert (await move(store, batch, (1, parsing))).revision == 8
+        assert (await move(other, batch, (0, ended), (1, ended))).revision == 10
+        assert (await move(store, batch, (1, ended))).counts == DocumentCounts(succeeded=2)
+
+
+async def test_copy_that_is_written_into_the_file_is_noticed(
+    store: SqliteStore, path: Path, tmp_path: Path
+) -> None:
+    batch = await create(store, documents=2)
+    await move(store, batch, (0, started))
+    copy = tmp_path / "copy.db"
+    with plain(path) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    await move(store, batch, (0, parsing), (1, parsing))
+    with plain(copy) as source, plain(path) as target:
+        source.backup(target)
+    after = await move(store, batch, (1, started))
+    assert (after.revision, after.counts.running) == (6, 2)
+    [first, _] = await get_documents(store, after)
+    assert first.stage is Stage.WAITING
+
+
+async def test_group_that_is_rolled_back_is_forgotten(store: SqliteStore) -> None:
+    batch = await create(store, documents=3)
+    await move(store, batch, (0, started))
+
+    def fail(tx: WriteTransaction) -> None:
+        tx.delete_dataset(get_dataset(tx, DATASET_ID))
+        raise RuntimeError("broken")
+
+    answers = await together(
+        store,
+        move(store, batch, (0, parsing), (1, started)),
+        store.write(fail, visible=ALL),
+        move(store, batch, (1, parsing), (2, started)),
+    )
+    assert isinstance(answers[1], RuntimeError)
+    assert [answers[0].revision, answers[2].revision] == [8, 10]
+    after = await move(store, batch, (2, parsing))
+    assert after == await read_batch(store)
+    assert {one.stage for one in await get_documents(store, after)} == {Stage.PARSING}
+
+
+async def test_commit_that_fails_is_forgotten(store: SqliteStore, path: Path) -> None:
+    """The file is moved away, as `rm` would, and put back."""
+    batch = await create(store, documents=2)
+    await move(store, batch, (0, started))
+    aside = path.with_suffix(".aside")
+    path.rename(aside)
+    with pytest.raises(StoreBusy):
+        await move(store, batch, (0, parsing), (1, started))
+    aside.rename(path)
+    after = await move(store, batch, (1, started))
+    assert (after.revision, after) == (6, await read_batch(store))
+    assert (await move(store, batch, (0, parsing))).revision == 7
+
+
+async def test_change_of_a_replaced_file_is_not_answered_from_memory(
+    store: SqliteStore, path: Path, tmp_path: Path
+) -> None:
+    batch = await create(store, documents=1)
+    await move(store, batch, (0, started))
+    other, aside = tmp_path / "other.db", tmp_path / "aside.db"
+    async with opened(other):
+        pass
+    path.rename(aside)
+    other.rename(path)
+    with pytest.raises(StoreBusy, match="replaced"):
+        await move(store, batch, (0, started))  # changes nothing
+    aside.rename(path)
+    assert (await move(store, batch, (0, parsing))).revision == 5
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_deleted_batch_is_forgotten(store: SqliteStore, whole: bool) -> None:
+    batch = await create(store, documents=2)
+    await move(store, batch, (0, started))
+
+    def delete(tx: WriteTransaction) -> None:
+        if whole:
+            tx.delete_dataset(get_dataset(tx, DATASET_ID))
+        else:
+            tx.delete_batches([get_batch(tx, *NAME)])
+
+    answers = await together(
+        store,
+        move(store, batch, (1, started)),
+        store.write(delete, visible=ALL),
+        move(store, batch, (0, parsing)),
+        create(store, documents=1),
+        move(store, batch, (0, started)),
+    )
+    assert isinstance(answers[2], BatchNotFound)
+    assert answers[4].key > batch.key
+    assert (answers[4].revision, answers[4].counts) == (4, DocumentCounts(running=1))
+    assert (await move(store, batch, (0, parsing))).revision == 5
+
+
+async def test_memory_is_bounded(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_batches, "_MAX_RECORDS", 10)
+    batches = [await create(store, f"b-{number}", documents=4) for number in range(4)]
+    for batch in batches * 2:
+        for number in range(4):
+            await move(store, batch, (number, started))
+            known = store._writer._known
+            documents = sum(len(one.documents) for one in known.batches.values())
+            assert documents + len(known.batches) + len(known.datasets) <= 10
+    for batch in batches:
+        assert (await read_batch(store, batch.batch_id)).counts.running == 4
+    assert BATCH_ID not in {name for _, name in store._writer._known.batches}

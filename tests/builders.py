@@ -5,7 +5,7 @@ Every builder has valid defaults and takes changes by keyword.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from stagecast.model import (
     TransitionKind,
     WatchRequest,
     apply_report,
+    move_counts,
     register,
     start_attempt,
 )
@@ -173,6 +174,14 @@ def dataset(**changes: Any) -> Dataset:
         updated_at=1_000,
     )
     return replace(empty, **changes)
+
+
+def counts_of(documents: Iterable[Document]) -> DocumentCounts:
+    """Return the counts of documents."""
+    counts = DocumentCounts()
+    for one in documents:
+        counts = move_counts(counts, None, one)
+    return counts
 
 
 def creation(**changes: Any) -> Creation:

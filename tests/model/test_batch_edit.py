@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stagecast.errors import StagecastError
+from stagecast.errors import DocumentNotFound, StagecastError
 from stagecast.model import (
     Batch,
     BatchEdit,
@@ -286,3 +286,54 @@ def test_refused_edit_leaves_the_batch_as_it_was() -> None:
     with pytest.raises(StagecastError):
         report(edit, done, error=ERROR)
     assert first.batch is edit.before is before
+
+
+def test_documents_of_a_call_are_as_changed_so_far() -> None:
+    first = created(2)
+    edit = BatchEdit(
+        first.batch,
+        {"doc-0": document_of(first)},
+        new=False,
+        now=NOW,
+        write_id=7,
+        server_epoch=1,
+    )
+    running = start(edit, edit.get_document("doc-0"))
+    assert edit.get_document("doc-0") is running
+    assert edit.documents == {"doc-0": running}
+    for missing in ("doc-1", "doc-9"):
+        with pytest.raises(DocumentNotFound):
+            edit.get_document(missing)
+
+
+def test_batch_is_up_to_date_after_every_change() -> None:
+    edit = begin(created(2, sealed=False).batch, now=NOW + 1)
+    before = edit.batch
+    assert edit.batch is before
+    document = document_of(created(2))
+    document = report(edit, document, progress=Progress(completed_segments=2))
+    assert (edit.batch.segments.completed, edit.batch.updated_at) == (2, NOW)
+    report(edit, document, stage=Stage.COMPLETED)
+    assert (edit.batch.counts.succeeded, edit.batch.updated_at) == (1, NOW + 1)
+    edit.seal()
+    assert (edit.batch.sealed, edit.batch.revision) == (True, before.revision + 2)
+    assert before.counts == DocumentCounts(pending=2)
+
+
+def test_changes_of_several_calls_are_those_of_each() -> None:
+    first = created(3)
+    one, two, three = (document_of(first, number) for number in range(3))
+    edit = begin(first.batch, write_id=7)
+    one = report(edit, one, progress=Progress(completed_segments=1))
+    two = start(edit, two)
+    later = begin(edit.batch, write_id=8)
+    two = report(later, two, stage=Stage.PARSING)
+    three = report(later, three, progress=Progress(completed_segments=4))
+    later.record_heartbeat(one)
+    edit.absorb(later)
+    assert (edit.before, edit.batch) == (first.batch, later.batch)
+    assert [(t.revision, t.write_id) for t in edit.transitions] == [(6, 7), (7, 8)]
+    assert edit.changed == {"doc-0": one, "doc-1": two, "doc-2": three}
+    assert edit.progress_seqs == {"doc-0": 1, "doc-2": 2}
+    assert edit.heartbeats == {"doc-0": one}
+    assert [edit.is_moved(each) for each in (one, two, three)] == [False, True, False]

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagecast.model import BATCH_ID, canonical_uuid, make_batch_id, make_document_id
+from stagecast.model import (
+    BATCH_ID,
+    canonical_uuid,
+    find_similar,
+    make_batch_id,
+    make_document_id,
+    other_forms,
+    with_other_forms,
+)
 
 UUID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 MOMENT = datetime(2026, 11, 22, 9, 30, 15, 482_913, tzinfo=UTC)
@@ -113,3 +121,26 @@ def test_other_text_is_an_invalid_uuid(text: str) -> None:
 def test_non_ascii_character_is_not_a_uuid_digit() -> None:
     foreign = (chr(code) for code in range(128, 0x20000))  # includes all with upper and lower case
     assert [each for each in foreign if canonical_uuid(each + UUID[1:]) is not None] == []
+
+
+# Ids that look the same, and the forms of each.
+NFC, NFD, PLAIN = "caf\u00e9", "cafe\u0301", "cafe"
+
+
+def test_forms_of_an_id_differ_from_it_and_are_named() -> None:
+    assert other_forms(NFC) == {NFD: "NFD"}
+    assert other_forms(NFD) == {NFC: "NFC"}
+    assert other_forms("\u212b") == {"\u00c5": "NFC", "A\u030a": "NFD"}  # the angstrom sign
+    assert other_forms(PLAIN) == other_forms("\u6f22\u5b57") == {}
+
+
+def test_ids_are_joined_by_their_other_forms() -> None:
+    assert with_other_forms([NFC, PLAIN, PLAIN]) == {NFC, NFD, PLAIN}
+    assert with_other_forms([]) == set()
+
+
+def test_similar_id_is_one_that_exists() -> None:
+    assert find_similar(NFC, {NFD, PLAIN}) == (NFD, "NFD")
+    assert find_similar(NFD, {NFC: 1}) == (NFC, "NFC")
+    assert find_similar(NFC, {NFC, PLAIN}) is None
+    assert find_similar(PLAIN, {NFC}) is None

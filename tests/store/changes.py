@@ -141,13 +141,16 @@ class ChangesContract:
         batch = await create(store, documents=5)
         await move(store, batch, (1, started), (3, started), (4, ended))
 
-        async def seen(wanted: Wanted) -> list[str]:
+        async def wanted_ids(wanted: Wanted) -> list[str]:
             return await store.change(NAME, wanted, lambda edit: [*edit.documents], visible=ALL)
 
-        assert await seen(Wanted()) == []
-        assert await seen(Wanted(document_ids=["doc-3", "nope", "doc-0"])) == ["doc-3", "doc-0"]
-        assert await seen(Wanted(states=[DocumentState.RUNNING])) == ["doc-1", "doc-3"]
-        assert await seen(Wanted(states=OPEN)) == ["doc-0", "doc-1", "doc-2", "doc-3"]
+        assert await wanted_ids(Wanted()) == []
+        assert await wanted_ids(Wanted(document_ids=["doc-3", "nope", "doc-0"])) == [
+            "doc-3",
+            "doc-0",
+        ]
+        assert await wanted_ids(Wanted(states=[DocumentState.RUNNING])) == ["doc-1", "doc-3"]
+        assert await wanted_ids(Wanted(states=OPEN)) == ["doc-0", "doc-1", "doc-2", "doc-3"]
 
     async def test_change_of_a_missing_batch_is_refused(self, store: Store) -> None:
         await create(store)
@@ -213,7 +216,7 @@ class ChangesContract:
     async def test_write_of_a_group_sees_the_changes_before_it(self, store: Store) -> None:
         batch = await create(store, documents=3)
 
-        def look(tx: WriteTransaction) -> list[Any]:
+        def describe(tx: WriteTransaction) -> list[Any]:
             stored = find_batch(tx, *NAME)
             dataset = tx.find_dataset(DATASET_ID)
             assert dataset
@@ -227,10 +230,10 @@ class ChangesContract:
         answers = await together(
             store,
             move(store, batch, (0, started)),
-            store.write(look, visible=ALL),
+            store.write(describe, visible=ALL),
             move(store, batch, (1, started)),
             move(store, batch, (2, started)),
-            store.write(look, visible=ALL),
+            store.write(describe, visible=ALL),
         )
         assert answers[1] == [6, ["RUNNING", "PENDING", "PENDING"], 6, 1]
         assert answers[4] == [8, ["RUNNING"] * 3, 8, 3]

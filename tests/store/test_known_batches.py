@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,11 +12,12 @@ import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import BatchNotFound, StoreBusy
-from stagecast.model import ALL, DocumentCounts, Stage
-from stagecast.store import WriteTransaction, get_batch, get_dataset
+from stagecast.model import ALL, BatchEdit, DocumentCounts, DocumentState, Stage, stop
+from stagecast.store import Wanted, WriteTransaction, get_batch, get_dataset
 from stagecast.store.sqlite import SqliteStore, inspect_file, known_batches
 from tests.builders import BATCH_ID, DATASET_ID, create, get_documents, move, report_of, started
 from tests.builders import get_batch as read_batch
+from tests.conditions import until
 from tests.store.changes import NAME, together
 from tests.store.test_sqlite import opened, plain
 
@@ -189,3 +192,32 @@ async def test_memory_is_bounded(store: SqliteStore, monkeypatch: pytest.MonkeyP
     for batch in batches:
         assert (await read_batch(store, batch.batch_id)).counts.running == 4
     assert BATCH_ID not in {name for _, name in store._writer._known.batches}
+
+
+async def test_whole_batch_of_another_history_is_decided_again(
+    store: SqliteStore, path: Path, tmp_path: Path
+) -> None:
+    """A copy is written into the file meanwhile, in which the batch looks just the same."""
+    batch = await create(store, documents=2)
+    copy = tmp_path / "copy.db"
+    with plain(path) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    before = await move(store, batch, (0, started))
+    decided, held = [], threading.Event()
+
+    def decide(edit: BatchEdit) -> list[str]:
+        decided.append(edit)
+        held.wait()
+        for document in [*edit.documents.values()]:
+            edit.apply(document, stop(document, now=edit.now))
+        return [*edit.changed]
+
+    running = Wanted(states=[DocumentState.RUNNING])
+    stopping = asyncio.create_task(store.change(NAME, running, decide, visible=ALL))
+    await until(lambda: bool(decided))
+    with plain(copy) as source, plain(path) as target:
+        source.backup(target)
+    assert await move(store, batch, (1, started)) == before
+    held.set()
+    assert await stopping == ["doc-1"]
+    assert len(decided) == 2

@@ -140,8 +140,8 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
         return result
 
     def edit(self, wanted: Mapping[BatchName, Wanted]) -> Sequence[BatchEdit]:
-        found = [(self._find_known(name), of) for name, of in wanted.items()]
-        edits = [self._edit(known, of) for known, of in found if known is not None]
+        existing = ((self._find_known(name), of) for name, of in wanted.items())
+        edits = [self._edit(known, of) for known, of in existing if known is not None]
         return sorted(edits, key=lambda edit: edit.batch.key)
 
     def save(self, *edits: BatchEdit) -> None:

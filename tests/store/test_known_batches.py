@@ -18,7 +18,9 @@ from stagecast.store.sqlite import SqliteStore, inspect_file, known_batches
 from tests.builders import BATCH_ID, DATASET_ID, create, get_documents, move, report_of, started
 from tests.builders import get_batch as read_batch
 from tests.conditions import until
+from tests.faults import hanging_writes
 from tests.store.changes import NAME, together
+from tests.store.deletion import OTHER_DATASET_ID
 from tests.store.test_sqlite import opened, plain
 
 parsing, ended = report_of(stage=Stage.PARSING), report_of(stage=Stage.COMPLETED)
@@ -74,6 +76,50 @@ async def test_group_writes_each_row_once(store: SqliteStore) -> None:
     assert count(statements, "INSERT INTO transitions") == 60
     assert count(statements, "UPDATE batches") == count(statements, "UPDATE datasets") == 1
     assert count(statements, "COMMIT") == 2  # with that of the call that held the writer
+
+
+async def test_rows_are_written_in_one_order(store: SqliteStore) -> None:
+    """Batches by key, then datasets by id, in whatever order the calls come."""
+    names = [(OTHER_DATASET_ID, "b-0"), (DATASET_ID, "b-1"), (OTHER_DATASET_ID, "b-2")]
+    batches = [await create(store, name, documents=1, dataset_id=of) for of, name in names]
+    assert OTHER_DATASET_ID < DATASET_ID
+    with traced(store) as statements:
+        await together(store, *(move(store, one, (0, started)) for one in reversed(batches)))
+    ends = [one.split(" WHERE ")[1] for one in statements if one.startswith("UPDATE batches")]
+    assert ends == [f"id = {batch.key}" for batch in batches]
+    ends = [one.split(" WHERE ")[-1] for one in statements if one.startswith("UPDATE datasets")]
+    assert ends == [f"dataset_id = '{name}'" for name in (OTHER_DATASET_ID, DATASET_ID)]
+
+    def edited(tx: WriteTransaction) -> list[int]:
+        return [edit.batch.key for edit in tx.edit(dict.fromkeys(reversed(names), Wanted()))]
+
+    assert await store.write(edited, visible=ALL) == [batch.key for batch in batches]
+
+
+async def test_whole_batch_is_changed_among_calls_on_others(store: SqliteStore) -> None:
+    await create(store, "one", documents=3)
+    other = await create(store, "other", documents=3)
+    decided = []
+
+    def decide(edit: BatchEdit) -> int:
+        decided.append(edit)
+        for document in [*edit.documents.values()]:
+            edit.apply(document, stop(document, now=edit.now))
+        return len(edit.changed)
+
+    async with hanging_writes(store):
+        moving = asyncio.create_task(move(store, other, (0, started), (1, started)))
+        await until(lambda: len(store._writer._calls) == 1)
+        every = Wanted(states=[*DocumentState])
+        stopping = asyncio.create_task(
+            store.change((DATASET_ID, "one"), every, decide, visible=ALL)
+        )
+        await until(lambda: len(store._writer._calls) == 2)
+    assert (await stopping, len(decided)) == (3, 1)
+    assert (await read_batch(store, "one")).counts == DocumentCounts(stopped=3)
+    assert await read_batch(store, "other") == await moving
+    documents = await get_documents(store, other)
+    assert [one.state.name for one in documents] == ["RUNNING", "RUNNING", "PENDING"]
 
 
 async def test_write_of_another_process_is_noticed(store: SqliteStore, path: Path) -> None:

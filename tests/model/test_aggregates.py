@@ -45,20 +45,20 @@ def test_total_and_open_count_each_document_once() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "counts"),
     [
-        (None, document(), replace(ONE_OF_EACH, pending=2)),
-        (document_in(FAILED), None, replace(ONE_OF_EACH, failed=0)),
-        (STALLED_ONE, None, replace(ONE_OF_EACH, running=1, stalled=0)),
-        (document(), document_in(RUNNING), replace(ONE_OF_EACH, pending=0, running=3)),
-        (document_in(RUNNING), STALLED_ONE, replace(ONE_OF_EACH, stalled=2)),
-        (STALLED_ONE, document_in(RUNNING), replace(ONE_OF_EACH, stalled=0)),
-        (STALLED_ONE, document_in(PAUSED), replace(ONE_OF_EACH, running=1, paused=2, stalled=0)),
-        (document_in(PAUSED), document_in(STOPPED), replace(ONE_OF_EACH, paused=0, stopped=2)),
+        (None, document(), ONE_OF_EACH._replace(pending=2)),
+        (document_in(FAILED), None, ONE_OF_EACH._replace(failed=0)),
+        (STALLED_ONE, None, ONE_OF_EACH._replace(running=1, stalled=0)),
+        (document(), document_in(RUNNING), ONE_OF_EACH._replace(pending=0, running=3)),
+        (document_in(RUNNING), STALLED_ONE, ONE_OF_EACH._replace(stalled=2)),
+        (STALLED_ONE, document_in(RUNNING), ONE_OF_EACH._replace(stalled=0)),
+        (STALLED_ONE, document_in(PAUSED), ONE_OF_EACH._replace(running=1, paused=2, stalled=0)),
+        (document_in(PAUSED), document_in(STOPPED), ONE_OF_EACH._replace(paused=0, stopped=2)),
         (
             STALLED_ONE,
             document_in(SUCCEEDED),
             some(pending=1, running=1, paused=1, succeeded=2, failed=1, stopped=1),
         ),
-        (document_in(FAILED), document(), replace(ONE_OF_EACH, pending=2, failed=0)),
+        (document_in(FAILED), document(), ONE_OF_EACH._replace(pending=2, failed=0)),
         (document_in(RUNNING), document_in(RUNNING, worker="w2"), ONE_OF_EACH),
     ],
 )
@@ -291,7 +291,7 @@ def test_dataset_moves_by_one_batch(
     actual = move_dataset(BUSY, before, after)
     assert (actual.batches, actual.open_batches, actual.pending_batches) == batches
     assert actual.last_ended is last_ended
-    assert actual.counts == replace(BUSY.counts, **moved)
+    assert actual.counts == BUSY.counts._replace(**moved)
     assert actual.dataset_id == BUSY.dataset_id
 
 

@@ -6,10 +6,7 @@ on read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from operator import attrgetter
-from typing import Any
 
 from stagecast.model.records import (
     Batch,
@@ -25,11 +22,9 @@ from stagecast.model.records import (
     evolve,
 )
 
-_COUNTED = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled")
-if tuple(state.name.lower() for state in DocumentState) != _COUNTED[:-1]:
+_STALLED = DocumentCounts._fields.index("stalled")
+if tuple(state.name.lower() for state in DocumentState) != DocumentCounts._fields[:_STALLED]:
     raise AssertionError("the counted fields follow the order of DocumentState")
-_STALLED = _COUNTED.index("stalled")
-_values_of: Any = attrgetter(*_COUNTED)
 
 
 def move_counts(
@@ -38,14 +33,14 @@ def move_counts(
     """Return the counts with one document moved from `before` to `after`; `None`: absent."""
     if before and after and (before.state, before.stalled) == (after.state, after.stalled):
         return counts
-    values = list(_values_of(counts))
+    values = [*counts]
     if before is not None:
         values[before.state - 1] -= 1
         values[_STALLED] -= before.stalled
     if after is not None:
         values[after.state - 1] += 1
         values[_STALLED] += after.stalled
-    return _make_counts(values)
+    return DocumentCounts(*values)
 
 
 def move_segments(
@@ -169,19 +164,5 @@ def _is_open(state: BatchState | None) -> bool:
 def _sum_moved(
     counts: DocumentCounts, before: DocumentCounts | None, after: DocumentCounts
 ) -> DocumentCounts:
-    old = _values_of(before) if before else (0,) * len(_COUNTED)
-    moved = zip(_values_of(counts), _values_of(after), old, strict=True)
-    return _make_counts(total + new - gone for total, new, gone in moved)
-
-
-def _make_counts(values: Iterable[int]) -> DocumentCounts:
-    pending, running, paused, succeeded, failed, stopped, stalled = values
-    return DocumentCounts(
-        pending=pending,
-        running=running,
-        paused=paused,
-        succeeded=succeeded,
-        failed=failed,
-        stopped=stopped,
-        stalled=stalled,
-    )
+    moved = zip(counts, before or DocumentCounts(), after, strict=True)
+    return DocumentCounts(*(total - old + new for total, old, new in moved))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 R = TypeVar("R")
 
@@ -161,9 +161,11 @@ class Document:
     stopped_at: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DocumentCounts:
-    """The number of documents in each state; `stalled` counts pending and running ones again."""
+class DocumentCounts(NamedTuple):
+    """The number of documents in each state; `stalled` counts pending and running ones again.
+
+    A tuple, since every transition has new ones. The states are in the order of `DocumentState`.
+    """
 
     pending: int = 0
     running: int = 0

@@ -126,29 +126,12 @@ def labels_to_text(labels: dict[str, str]) -> str:
 
 def counts_to_row(counts: DocumentCounts) -> Row:
     """Write `COUNTS`."""
-    return (
-        counts.pending,
-        counts.running,
-        counts.paused,
-        counts.succeeded,
-        counts.failed,
-        counts.stopped,
-        counts.stalled,
-    )
+    return counts
 
 
 def counts_from_row(row: Row) -> DocumentCounts:
     """Read `COUNTS`."""
-    pending, running, paused, succeeded, failed, stopped, stalled = row
-    return DocumentCounts(
-        pending=pending,
-        running=running,
-        paused=paused,
-        succeeded=succeeded,
-        failed=failed,
-        stopped=stopped,
-        stalled=stalled,
-    )
+    return DocumentCounts(*row)
 
 
 def condition_to_row(document: Document) -> Row:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
-from collections.abc import AsyncIterator, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import BatchNotFound, StoreBusy
-from stagecast.model import ALL, BatchEdit, DocumentCounts, DocumentState, Stage, stop
+from stagecast.model import ALL, BatchEdit, Document, DocumentCounts, DocumentState, Stage, stop
 from stagecast.store import Wanted, WriteTransaction, get_batch, get_dataset
 from stagecast.store.sqlite import SqliteStore, inspect_file, known_batches
 from tests.builders import BATCH_ID, DATASET_ID, create, get_documents, move, report_of, started
@@ -120,6 +122,29 @@ async def test_whole_batch_is_changed_among_calls_on_others(store: SqliteStore) 
     assert await read_batch(store, "other") == await moving
     documents = await get_documents(store, other)
     assert [one.state.name for one in documents] == ["RUNNING", "RUNNING", "PENDING"]
+
+
+async def test_collector_resumes_when_no_document_of_a_whole_batch_is_left(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would walk through all of them, while everybody waits."""
+    await create(store, documents=3)
+    kept: list[weakref.ref[Document]] = []
+    alive: list[bool] = []
+
+    def decide(edit: BatchEdit) -> None:
+        stopped = (edit.apply(one, stop(one, now=edit.now)) for one in [*edit.documents.values()])
+        kept.extend(map(weakref.ref, stopped))
+
+    def enable(enable: Callable[[], None] = gc.enable) -> None:
+        alive.append(any(one() for one in kept))
+        enable()
+
+    monkeypatch.setattr(known_batches, "_MAX_RECORDS", 0)
+    monkeypatch.setattr(gc, "enable", enable)
+    await store.change(NAME, Wanted(states=[*DocumentState]), decide, visible=ALL)
+    assert len(kept) == 3
+    assert alive == [False]
 
 
 async def test_write_of_another_process_is_noticed(store: SqliteStore, path: Path) -> None:

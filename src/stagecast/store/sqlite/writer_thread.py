@@ -127,16 +127,21 @@ class Writer(threading.Thread):
     def run(self) -> None:
         """Commit group after group until stopped."""
         while not self._calls.is_finished:
-            group = self._take(_MAX_GROUP, timeout_s=_POLL_EVERY_S)
-            if group:
-                answered, commits = self._commit(group)
-                if self._failed:
-                    # Refuse all queued calls: each group would wait for the same lock while its
-                    # callers time out. Calls made after the first answer are not refused, since the
-                    # fault may be over by then.
-                    answered += map(self._refuse, self._take(len(self._calls), timeout_s=0))
-                self._answer(answered, commits)
+            self._run_group()
             self._poll_foreign_commits()
+
+    def _run_group(self) -> None:
+        """Wait for calls, and commit and answer them; nothing of them is kept meanwhile."""
+        group = self._take(_MAX_GROUP, timeout_s=_POLL_EVERY_S)
+        if not group:
+            return
+        answered, commits = self._commit(group)
+        if self._failed:
+            # Refuse all queued calls: each group would wait for the same lock while its callers
+            # time out. Calls made after the first answer are not refused, since the fault may be
+            # over by then.
+            answered += map(self._refuse, self._take(len(self._calls), timeout_s=0))
+        self._answer(answered, commits)
 
     def _take(self, max_calls: int, *, timeout_s: float) -> list[_Request]:
         """Dequeue calls, without those whose callers were cancelled."""
@@ -221,8 +226,10 @@ class Writer(threading.Thread):
         call_on_loop(self._loop, lambda: self._deliver(answered, commits))
 
     def _deliver(self, answered: list[_Answered], commits: list[Commits]) -> None:
-        for one in filter(None, commits):
-            self._on_commit(one)
+        commits.reverse()
+        while commits:  # nothing here keeps them: they may have all documents of a large batch
+            if changed := commits.pop():
+                self._on_commit(changed)
         for answer in answered:
             settle(answer.request.answer, answer.result, answer.error)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -114,9 +115,14 @@ class CallInterceptor(aio.ServerInterceptor):
     def _guard_stream(
         self, handler: _Handler, method: str
     ) -> Callable[[Any, Context], Awaitable[None]]:
+        # A handler that is a coroutine function writes by itself; others yield their messages.
         async def guarded(_: Any, context: Context) -> None:  # noqa: ANN401 - any request
             async with self._answering(context, method):
                 with self._admitting(context, method, long_lived=True):
+                    if inspect.iscoroutinefunction(handler.unary_stream):
+                        request = await self._reader.read(context)
+                        await handler.unary_stream(_message(request), context)
+                        return
                     messages = await self._begin(handler, context)
                     # Closed at once if the call is cancelled, not by garbage collection.
                     async with contextlib.aclosing(messages):

@@ -105,7 +105,7 @@ class App:
     @property
     def open_watches(self) -> int:
         """The number of open watches."""
-        return self._rpc.limits.watches
+        return self._rpc.open_watches
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start everything, from the store upwards; it is stopped in reverse order."""

@@ -23,7 +23,9 @@ from stagecast.client import Client
 from stagecast.config import Config, split_address
 from stagecast.errors import StoreBusy, WatchLimit
 from stagecast.rpc import request_reader
-from stagecast.rpc.limits import Limits
+from stagecast.rpc.limits import WaitingCalls, WatchLimits
+from stagecast.rpc.running_calls import RunningCall
+from stagecast.rpc.stream_writer import Context
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
@@ -139,7 +141,7 @@ async def test_watches_of_health_leave_half_of_the_limit_to_others(
 
 
 def test_watches_of_one_caller_are_not_counted_for_another() -> None:
-    limits = Limits(Config(max_watches_per_caller=1, max_watches=2))
+    limits = WatchLimits(Config(max_watches_per_caller=1, max_watches=2))
     with limits.watch("a", exempt=False), limits.watch("b", exempt=False):
         with (
             pytest.raises(WatchLimit, match="of one caller: 1 open"),
@@ -157,17 +159,17 @@ def test_watches_of_one_caller_are_not_counted_for_another() -> None:
     assert not limits._watches, "callers without watches are forgotten"
 
 
-def test_refused_calls_get_different_retry_delays() -> None:
-    limits, delays_s = Limits(Config(max_waiting_calls=0)), set()
+async def test_refused_calls_get_different_retry_delays() -> None:
+    waiting, delays_s = WaitingCalls(Config(max_waiting_calls=0)), set()
     for _ in range(20):
-        with pytest.raises(StoreBusy) as caught, limits.wait(0):
-            pass
+        with pytest.raises(StoreBusy) as caught:
+            waiting.begin(call(), 0)
         delays_s.add(caught.value.retry_after_s)
     assert len(delays_s) > 10
 
 
 def test_exempt_watches_may_repeatedly_use_half_of_the_limit() -> None:
-    limits = Limits(Config(max_watches=4))
+    limits = WatchLimits(Config(max_watches=4))
     for _ in range(2):
         with limits.watch("a", exempt=True), limits.watch("b", exempt=True):
             with pytest.raises(WatchLimit) as caught, limits.watch("c", exempt=True):
@@ -177,22 +179,24 @@ def test_exempt_watches_may_repeatedly_use_half_of_the_limit() -> None:
                 assert limits.watches == 4
 
 
-def test_limits_of_waiting_calls_and_bytes_are_exact() -> None:
-    limits = Limits(Config(max_waiting_calls=2, max_waiting_bytes=10))
+async def test_limits_of_waiting_calls_and_bytes_are_exact() -> None:
+    waiting = WaitingCalls(Config(max_waiting_calls=2, max_waiting_bytes=10))
     for _ in range(2):
-        with limits.wait(4):
-            with (
-                pytest.raises(StoreBusy, match="waiting for the store: 1, with 4 bytes") as caught,
-                limits.wait(7),
-            ):
-                pass
-            assert 0.5 <= caught.value.retry_after_s <= 5
-            with (
-                limits.wait(6),
-                pytest.raises(StoreBusy, match="waiting for the store: 2,"),
-                limits.wait(0),
-            ):
-                pass
+        waiting.begin(first := call(), 4)
+        with pytest.raises(StoreBusy, match="waiting for the store: 1, with 4 bytes") as caught:
+            waiting.begin(call(), 7)
+        assert 0.5 <= caught.value.retry_after_s <= 5
+        waiting.begin(second := call(), 6)
+        with pytest.raises(StoreBusy, match="waiting for the store: 2,"):
+            waiting.begin(call(), 0)
+        waiting.end(first, 4)
+        waiting.end(second, 6)
+
+
+def call() -> RunningCall:
+    """Return a call of the running task."""
+    context: Context = None  # type: ignore[assignment]  # of no use here
+    return RunningCall(context)
 
 
 async def test_calls_beyond_the_waiting_limit_are_refused_and_others_answered(

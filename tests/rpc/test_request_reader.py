@@ -16,8 +16,9 @@ from grpc import aio
 from stagecast.app import App
 from stagecast.client import Client
 from stagecast.config import Config
-from stagecast.errors import StagecastError
+from stagecast.errors import SlowSender
 from stagecast.rpc import request_reader
+from stagecast.rpc.running_calls import RunningCall
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
 from tests.clock import Clock
@@ -268,7 +269,7 @@ async def test_late_request_is_answered(
 class Sender:
     """The context of a call whose requests arrive at once, and then no more."""
 
-    def __init__(self, *requests: object) -> None:
+    def __init__(self, *requests: bytes) -> None:
         self._requests = list(requests)
 
     async def read(self) -> object:
@@ -277,50 +278,48 @@ class Sender:
         return await asyncio.Event().wait()
 
 
-class Ended:
-    """Records the errors that ended calls, and weak references to the tasks."""
-
-    def __init__(self) -> None:
-        self.errors: list[StagecastError] = []
-        self.tasks: list[weakref.ref[Any]] = []
-
-    async def __call__(self, _: object, error: StagecastError) -> None:
-        self.errors.append(error)
-        self.tasks.append(weakref.ref(asyncio.current_task()))
+def call_of(sender: Any) -> RunningCall:
+    """Return a call of the running task."""
+    return RunningCall(sender)
 
 
-def reader_of(ended: Ended, *, limit: int) -> Any:
-    """Return a reader for `Sender`."""
-    return request_reader.RequestReader(timeout_s=600.0, limit=limit, end=ended)
+def reader_of(*, limit: int) -> request_reader.RequestReader:
+    return request_reader.RequestReader(timeout_s=600.0, limit=limit)
 
 
 async def test_nothing_is_left_of_a_received_request() -> None:
-    ended = Ended()
-    reader, sender = reader_of(ended, limit=1), Sender("request")
+    reader, sender = reader_of(limit=1), Sender(b"request")
     left = weakref.ref(sender)
-    assert await reader.read(sender) == "request"
+    assert await reader.read(call_of(sender)) == b"request"
     del sender
     assert left() is None
-    assert await reader.read(Sender("another")) == "another"
-    await asyncio.sleep(0)
-    assert not ended.errors
+    assert await reader.read(call_of(Sender(b"another"))) == b"another"
 
 
 async def test_request_arriving_while_given_up_is_answered() -> None:
-    ended = Ended()
-    assert await reader_of(ended, limit=0).read(Sender("request")) == "request"
+    reader = reader_of(limit=0)
+    assert await reader.read(call_of(Sender(b"request"))) == b"request"
+    await asyncio.sleep(0)  # nothing cancels this task
     await asyncio.sleep(0)
-    assert not ended.errors
 
 
 async def test_nothing_is_left_of_a_request_given_up() -> None:
-    ended = Ended()
-    reader = reader_of(ended, limit=0)
-    waiting = asyncio.create_task(reader.read(Sender()))
-    await until(lambda: len(ended.errors) == 1)
-    waiting.cancel()
-    await asyncio.wait((waiting,))
-    assert [left() for left in ended.tasks] == [None]
+    reader, errors, left = reader_of(limit=0), list[Any](), list[weakref.ref[Any]]()
+
+    async def read() -> None:
+        sender = Sender()
+        left.append(weakref.ref(sender))
+        call = call_of(sender)
+        try:
+            await reader.read(call)
+        except asyncio.CancelledError as error:
+            errors.append(call.leave(error))
+
+    async with asyncio.timeout(60):
+        await asyncio.create_task(read())
+    assert [type(error) for error in errors] == [SlowSender]
+    assert left[0]() is None
+    assert not reader._awaited
 
 
 async def test_silent_connection_is_closed(config: Config, clock: Clock) -> None:

@@ -14,7 +14,7 @@ from grpc import aio
 from stagecast.app import App
 from stagecast.client import Client, details_of
 from stagecast.config import Config
-from stagecast.rpc import server as server_of_rpc
+from stagecast.rpc import pipeline as pipeline_of_rpc
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -90,7 +90,7 @@ async def test_unread_watch_ends_and_its_client_gets_the_status_on_the_next_read
 async def test_stopped_reader_does_not_delay_shutdown(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_of_rpc, "_STOPPED_READERS_S", 0.1)
+    monkeypatch.setattr(pipeline_of_rpc, "_STOPPED_READERS_S", 0.1)
     long_timeout = dataclasses.replace(config, slow_reader_s=600.0, drain_s=600.0)
     async with asyncio.timeout(60), App(long_timeout, clock=clock) as app:
         async with Client(app.grpc_address) as client:
@@ -98,7 +98,7 @@ async def test_stopped_reader_does_not_delay_shutdown(
             await pipeline.create(3_000, more_documents_follow=True)
         channel = aio.insecure_channel(app.grpc_address, options=NO_READ_AHEAD)
         call = StatusServiceStub(channel).WatchBatch(pipeline.watch_request())
-        await until(lambda: bool(app._rpc._writer._writes))
+        await until(lambda: bool(app._rpc._pipeline._writer._writes))
     call.cancel()
     await channel.close()
 

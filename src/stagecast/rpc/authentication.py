@@ -5,16 +5,16 @@ Health and reflection are exempt, so that orchestrators and `grpcurl` need no ke
 
 from __future__ import annotations
 
-import contextlib
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from stagecast.auth import Authenticator, bearer_of
 from stagecast.model import Caller, Scope, Visibility
-from stagecast.rpc.in_flight import InFlightCalls
+from stagecast.rpc.running_calls import RunningCalls
 from stagecast.rpc.stream_writer import Context
 
-_SCOPES = {
+SCOPES = {
     "stagecast.v1.StatusService": Scope.READ,
     "stagecast.v1.ReportService": Scope.REPORT,
     "stagecast.v1.ControlService": Scope.CONTROL,
@@ -34,38 +34,25 @@ class _HeaderFilter(logging.Filter):
 logging.getLogger("grpc._cython.cygrpc").addFilter(_HeaderFilter())
 
 
-class Authentication:
-    """Admits calls: first the drain state, then the credentials.
+def admission(
+    service: str, running: RunningCalls, authenticator: Authenticator
+) -> Callable[[Context], Caller]:
+    """Return a function that admits a call to one of our own services.
 
-    Args:
-        in_flight: the running calls; closed when the server drains.
-        authenticator: identifies callers.
+    It returns the caller, as `caller()` does afterwards. It raises `Draining`, and after that
+    `CredentialsError` or `DeniedError`.
     """
+    scope = SCOPES[service]
 
-    def __init__(self, in_flight: InFlightCalls, authenticator: Authenticator) -> None:
-        self._in_flight = in_flight
-        self._authenticator = authenticator
-
-    def track(self) -> contextlib.AbstractContextManager[None]:
-        """Count a call as running during the block, in which its errors are answered too."""
-        return self._in_flight.track()
-
-    def until_over(self) -> contextlib.AbstractContextManager[None]:
-        """End the block with `Draining` when the grace period of a drain is over."""
-        return self._in_flight.until_over()
-
-    def admit(self, method: str, context: Context) -> Caller:
-        """Admit a call to our own services; return its caller, as `caller()` does afterwards.
-
-        Raises:
-            Draining: the server drains.
-            CredentialsError, DeniedError: the credentials do not allow the call.
-        """
-        self._in_flight.check()
-        scope = _SCOPES[method.split("/")[1]]
-        admitted = self._authenticator.admit(_credentials(context), scope)
+    def admit(context: Context) -> Caller:
+        running.check()
+        # Headers are decoded only where they matter.
+        credentials = _credentials(context) if authenticator.on else ()
+        admitted = authenticator.admit(credentials, scope)
         _caller.set(admitted)
         return admitted
+
+    return admit
 
 
 def caller() -> Caller:

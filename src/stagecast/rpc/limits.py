@@ -1,4 +1,4 @@
-"""Limits: watches per caller and in total, calls that wait for the store, and their bytes.
+"""Limits: watches per caller and in total, calls that wait for the store, their bytes and time.
 
 A waiting call is answered soon, but a watch stays open. So a call beyond the limit gets
 `STORE_BUSY`, a watch `WATCH_LIMIT`, and both the time for a retry.
@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from stagecast.config import Config
 from stagecast.errors import StoreBusy, WatchLimit
 from stagecast.model import Caller
+from stagecast.rpc.running_calls import RunningCall
 from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.time_limit import TimeLimit
+from stagecast.store import timed_out
 
 
 def counted_as(caller: Caller | None, context: Context) -> str:
@@ -28,8 +31,8 @@ def counted_as(caller: Caller | None, context: Context) -> str:
     return peer.rpartition(":")[0] if peer.startswith("ip") else "unix"
 
 
-class Limits:
-    """Counts watches and waiting calls of one server, and refuses those beyond the limits.
+class WatchLimits:
+    """Counts the watches of one server, and refuses those beyond the limits.
 
     Attributes:
         watches: the number of open watches.
@@ -40,8 +43,6 @@ class Limits:
         self._watches: Counter[str] = Counter()
         self.watches = 0
         self._exempt_watches = 0
-        self._waiting = 0
-        self._waiting_bytes = 0
 
     @contextlib.contextmanager
     def watch(self, caller: str, *, exempt: bool) -> Iterator[None]:
@@ -66,31 +67,6 @@ class Limits:
             if not self._watches[caller]:
                 del self._watches[caller]
 
-    @contextlib.contextmanager
-    def wait(self, size: int) -> Iterator[None]:
-        """Count a call with a request of `size` bytes as waiting for the store during the block.
-
-        Raises:
-            StoreBusy: the maximum of calls or bytes is waiting.
-        """
-        config = self._config
-        if (
-            self._waiting >= config.max_waiting_calls
-            or self._waiting_bytes + size > config.max_waiting_bytes
-        ):
-            raise StoreBusy(
-                f"too many calls are waiting for the store: {self._waiting}, with "
-                f"{self._waiting_bytes} bytes",
-                retry_after_s=_soon(),
-            )
-        self._waiting += 1
-        self._waiting_bytes += size
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            self._waiting_bytes -= size
-
     def _check_watches(self, caller: str, *, exempt: bool) -> None:
         own, limit = self._watches[caller], self._config.max_watches_per_caller
         if own >= limit:
@@ -106,6 +82,46 @@ class Limits:
                 retry_after_s=_soon(),
                 limit=total,
             )
+
+
+class WaitingCalls:
+    """Limits the number, the bytes and the time of the calls that wait for the store."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._bytes = 0
+        self._waiting: TimeLimit[RunningCall] = TimeLimit(config.request_s, self._expire)
+
+    def __len__(self) -> int:
+        """Return the number of waiting calls."""
+        return len(self._waiting)
+
+    def begin(self, call: RunningCall, size: int) -> None:
+        """Count a call with a request of `size` bytes as waiting; it ends at the time limit.
+
+        Raises:
+            StoreBusy: the maximum of calls or bytes is waiting.
+        """
+        config, waiting = self._config, self._waiting
+        if (
+            len(waiting) >= config.max_waiting_calls
+            or self._bytes + size > config.max_waiting_bytes
+        ):
+            raise StoreBusy(
+                f"too many calls are waiting for the store: {len(waiting)}, with "
+                f"{self._bytes} bytes",
+                retry_after_s=_soon(),
+            )
+        waiting.begin(call)
+        self._bytes += size
+
+    def end(self, call: RunningCall, size: int) -> None:
+        """Stop counting a call that has begun to wait."""
+        self._waiting.end(call)
+        self._bytes -= size
+
+    def _expire(self, call: RunningCall) -> None:
+        call.end(timed_out(self._config.request_s))
 
 
 def _soon() -> float:

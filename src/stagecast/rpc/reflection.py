@@ -33,7 +33,6 @@ def add_reflection(server: aio.Server, services: Iterable[str]) -> None:
         )
     }
     for name in (_V1ALPHA, _V1):
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
         server.add_registered_method_handlers(name, handlers)
 
 

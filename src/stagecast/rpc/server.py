@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -13,19 +14,13 @@ from stagecast.auth import Authenticator
 from stagecast.config import Config, socket_path, split_address
 from stagecast.errors import StartError
 from stagecast.listening import SocketFile, listen_once, reporting_listen_errors
-from stagecast.rpc.authentication import Authentication
+from stagecast.rpc.aio_server import make_server
 from stagecast.rpc.control_service import ControlServicer
 from stagecast.rpc.health import HealthServicer
-from stagecast.rpc.in_flight import InFlightCalls
-from stagecast.rpc.interceptor import CallInterceptor, abort
-from stagecast.rpc.limits import Limits
+from stagecast.rpc.pipeline import Pipeline
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
-from stagecast.rpc.request_reader import RequestReader
 from stagecast.rpc.status_service import StatusServicer
-from stagecast.rpc.stream_writer import StreamWriter
-from stagecast.rpc.unknown import make_server
-from stagecast.rpc.unread_answers import UnreadAnswers
 from stagecast.service.controls import Controls
 from stagecast.service.heartbeats import Heartbeats
 from stagecast.service.queries import Queries
@@ -49,7 +44,6 @@ _SERVICES = tuple(
 )
 
 _HANG_UP_S = 0.5
-_STOPPED_READERS_S = 1.0  # for clients that do not read, when the server drains
 
 _OPTIONS = (
     # Connections of clients that send keepalive pings are not closed for it.
@@ -90,7 +84,6 @@ class RpcServer:
 
     Attributes:
         address: the listening address, with the real port after the start.
-        limits: counts watches and waiting calls.
 
     Args:
         config: the address to listen on, and the limits.
@@ -117,33 +110,21 @@ class RpcServer:
         self._share_port = config.share_ports
         self._file: SocketFile | None = None
         self._linger_s = config.linger_s
-        self._in_flight = InFlightCalls()
-        self._writer = StreamWriter(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
-        self.limits = Limits(config)
-        self._reader = RequestReader(
-            timeout_s=config.request_s, limit=config.max_waiting_calls, end=abort
-        )
-        authentication = Authentication(self._in_flight, authenticator)
-        self._unread = UnreadAnswers(config.slow_reader_s, max_bytes=config.max_waiting_bytes)
-        interceptors = [
-            CallInterceptor(
-                authentication,
-                self._reader,
-                self._writer,
-                self._unread,
-                self.limits,
-                store_s=config.request_s,
-            )
-        ]
         # By default, two servers on one port would share its connections silently.
         options = (*_OPTIONS, *_grpc_limits(config), ("grpc.so_reuseport", int(config.share_ports)))
-        self._server = make_server(interceptors, options)
+        self._server = make_server(options)
+        self._pipeline = Pipeline(self._server, config, authenticator)
         self._health = HealthServicer(_SERVICES, watch_life_s=config.watch_life_s)
         self._add_services(
             ReportServicer(submissions, reports, heartbeats),
             StatusServicer(queries, batch_watches, dataset_watches, waits),
             ControlServicer(controls),
         )
+
+    @property
+    def open_watches(self) -> int:
+        """The number of open watches."""
+        return self._pipeline.watches.watches
 
     async def start(self) -> None:
         """Listen; `address` has the real port afterwards.
@@ -180,7 +161,7 @@ class RpcServer:
     def _add_services(
         self, reports: ReportServicer, status: StatusServicer, controls: ControlServicer
     ) -> None:
-        server = self._server
+        server: Any = self._pipeline  # for generated code
         report_service_pb2_grpc.add_ReportServiceServicer_to_server(reports, server)
         status_service_pb2_grpc.add_StatusServiceServicer_to_server(status, server)
         control_service_pb2_grpc.add_ControlServiceServicer_to_server(controls, server)
@@ -238,9 +219,7 @@ class RpcServer:
 
     def drain(self) -> None:
         """Refuse new calls with `DRAINING`, and fail health checks, for good."""
-        self._in_flight.close()
-        self._reader.drain()
-        self._writer.drain()
+        self._pipeline.drain()
         self._health.drain()
 
     async def stop(self, grace_s: float) -> None:
@@ -249,9 +228,7 @@ class RpcServer:
         Calls that have not ended by then, and those that just arrive, get `DRAINING` first: grpc
         itself would end them without a reason.
         """
-        await self._in_flight.wait_until_empty(grace_s)
-        self._in_flight.end()
-        await self._in_flight.wait_until_empty(_STOPPED_READERS_S)
+        await self._pipeline.finish(grace_s)
         await asyncio.sleep(self._linger_s)
         # With no time at all, grpc would close connections in a way that clients log as an error.
         await self._server.stop(_HANG_UP_S)

@@ -5,7 +5,10 @@ A client sees a status code, one line for people, and `google.rpc` details for p
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
+from typing import NoReturn
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -13,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc import aio
 
 from stagecast.errors import (
     CredentialsError,
@@ -27,6 +31,9 @@ from stagecast.errors import (
     StagecastError,
     UnavailableError,
 )
+from stagecast.rpc.stream_writer import Context, end
+
+_log = logging.getLogger(__name__)
 
 DOMAIN = "stagecast"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -71,6 +78,30 @@ def status_of(error: StagecastError) -> Status:
     room = _MAX_TRAILING_BYTES - status.ByteSize() * 4 / 3  # they go as base64
     status.message = _shorten(str(error), room, cost=_bytes_as_message)
     return status
+
+
+async def answer_error(context: Context, method: str, error: BaseException | None) -> None:
+    """End a call with the status of an error, unless it has ended.
+
+    Any other exception than a `StagecastError` is a bug: logged in full, answered in one line.
+
+    Raises:
+        grpc.aio.AbortError, asyncio.CancelledError: the call has ended; see `end`.
+    """
+    if isinstance(error, StagecastError):
+        await abort(context, error)
+    if isinstance(error, NotImplementedError):  # an RPC of the health library
+        await end(context, grpc.StatusCode.UNIMPLEMENTED, "not implemented")
+    if not isinstance(error, (aio.AbortError, asyncio.CancelledError)):
+        _log.error("%s failed", method, exc_info=error)
+        await end(context, grpc.StatusCode.INTERNAL, "internal error; see the log of the server")
+
+
+async def abort(context: Context, error: StagecastError) -> NoReturn:
+    """End a call with the status of an error; see `end`."""
+    status = status_of(error)
+    details = ((DETAILS_KEY, status.SerializeToString()),)
+    await end(context, code_of(error), status.message, details)
 
 
 def _shorten(text: str, max_bytes: float, *, cost: Callable[[str], float]) -> str:

@@ -12,15 +12,16 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
 from urllib.parse import unquote
 
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import RunningCall
+from stagecast.rpc.time_limit import TimeLimit
 from stagecast.threads import run_in_daemon
 
 _SHORT_TIMEOUT_S = 5.0  # the time limit of answers beyond `max_bytes`
@@ -42,28 +43,26 @@ class UnreadAnswers:
     """
 
     def __init__(self, limit_s: float, *, max_bytes: int) -> None:
-        self._limit_s = limit_s
         self._max_bytes = max_bytes
         self.socket_name: str | None = None
         self._bytes = 0
+        self._unread: TimeLimit[RunningCall] = TimeLimit(limit_s, self._expire)
         self._overdue: set[str] = set()
         self._closing: asyncio.Task[None] | None = None
 
-    def add(self, context: Context, size: int) -> None:
-        """Count an answer until the client has read it, when the running task ends."""
-        task = cast("asyncio.Task[None]", asyncio.current_task())  # grpc has one for each call
+    def add(self, call: RunningCall, size: int) -> None:
+        """Count the answer of a call until the client has read it, when the call's task ends."""
         many = self._bytes + size > self._max_bytes
-        limit_s = min(self._limit_s, _SHORT_TIMEOUT_S) if many else self._limit_s
-        timer = asyncio.get_running_loop().call_later(limit_s, self._expire, context)
+        self._unread.begin(call, max_s=_SHORT_TIMEOUT_S if many else math.inf)
         self._bytes += size
-        task.add_done_callback(partial(self._remove, timer, size))
+        call.task.add_done_callback(partial(self._remove, call, size))
 
-    def _remove(self, timer: asyncio.TimerHandle, size: int, _: asyncio.Task[None]) -> None:
-        timer.cancel()
+    def _remove(self, call: RunningCall, size: int, _: asyncio.Task[object]) -> None:
+        self._unread.end(call)
         self._bytes -= size
 
-    def _expire(self, context: Context) -> None:
-        self._overdue.add(context.peer())
+    def _expire(self, call: RunningCall) -> None:
+        self._overdue.add(call.context.peer())
         if self._closing is None:
             self._closing = asyncio.create_task(self._close_overdue())
 

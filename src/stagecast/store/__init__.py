@@ -19,7 +19,7 @@ from stagecast.store.protocol import (
     Wanted,
     WriteTransaction,
 )
-from stagecast.store.timeouts import store_timeout
+from stagecast.store.timeouts import store_timeout, timed_out
 
 __all__ = [
     "BatchName",
@@ -41,4 +41,5 @@ __all__ = [
     "get_document",
     "get_write_id",
     "store_timeout",
+    "timed_out",
 ]

@@ -25,8 +25,13 @@ async def store_timeout(limit_s: float) -> AsyncIterator[None]:
     except TimeoutError:
         if not timeout.expired():
             raise
-        raise StoreTimeout(
-            f"the store did not answer within {limit_s:g} s; try again; a write may or may not "
-            "have been recorded: send it with the same ids",
-            retry_after_s=_RETRY_AFTER_S,
-        ) from None
+        raise timed_out(limit_s) from None
+
+
+def timed_out(limit_s: float) -> StoreTimeout:
+    """Return the error for a call that was cancelled after `limit_s` seconds."""
+    return StoreTimeout(
+        f"the store did not answer within {limit_s:g} s; try again; a write may or may not "
+        "have been recorded: send it with the same ids",
+        retry_after_s=_RETRY_AFTER_S,
+    )

@@ -1,4 +1,4 @@
-"""Handlers behind the interceptor, on a server that has nothing else."""
+"""The steps of calls, on a server that has nothing else."""
 
 from __future__ import annotations
 
@@ -14,38 +14,22 @@ from grpc import aio
 from stagecast.auth import Authenticator
 from stagecast.config import Config
 from stagecast.errors import Draining
-from stagecast.rpc.authentication import Authentication
-from stagecast.rpc.in_flight import InFlightCalls
-from stagecast.rpc.interceptor import CallInterceptor, abort
-from stagecast.rpc.limits import Limits
-from stagecast.rpc.request_reader import RequestReader
-from stagecast.rpc.stream_writer import Context, StreamWriter
-from stagecast.rpc.unread_answers import UnreadAnswers
+from stagecast.rpc.pipeline import Pipeline
+from stagecast.rpc.stream_writer import Context
 from tests.grpc_calls import unary_stream
 from tests.rpc.calls import refused
-
-SOON_S = 60.0
 
 
 @contextlib.asynccontextmanager
 async def serving(handler: Any) -> AsyncIterator[aio.Channel]:
     """Serve a method `/test.Test/Call` of this server stream; yield a channel to it."""
-    no_authenticator: Authenticator = None  # type: ignore[assignment]  # of no use to foreign services
-    interceptor = CallInterceptor(
-        Authentication(InFlightCalls(), no_authenticator),
-        RequestReader(timeout_s=SOON_S, limit=10, end=abort),
-        StreamWriter(SOON_S, draining_s=SOON_S),
-        UnreadAnswers(SOON_S, max_bytes=1_000),
-        Limits(Config()),
-        store_s=SOON_S,
+    no_authenticator: Authenticator = None  # type: ignore[assignment]  # of no use to this service
+    server = aio.server()
+    method = grpc.unary_stream_rpc_method_handler(
+        handler, Empty.FromString, Empty.SerializeToString
     )
-    server = aio.server(interceptors=[interceptor])
-    handlers = {
-        "Call": grpc.unary_stream_rpc_method_handler(
-            handler, Empty.FromString, Empty.SerializeToString
-        )
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", handlers),))
+    pipeline = Pipeline(server, Config(), no_authenticator)
+    pipeline.add_registered_method_handlers("test.Test", {"Call": method})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 from sqlite_utils.utils import sqlite3
@@ -14,7 +15,8 @@ from stagecast.client import Client
 from stagecast.config import Config
 from stagecast.errors import Draining
 from stagecast.rpc import server
-from stagecast.rpc.in_flight import InFlightCalls
+from stagecast.rpc.running_calls import RunningCall, RunningCalls
+from stagecast.rpc.stream_writer import Context
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
@@ -23,54 +25,65 @@ from tests.rpc.calls import Calls, refused, stage
 NEVER_S = 600.0
 
 
+@contextlib.contextmanager
+def counted(running: RunningCalls) -> Iterator[RunningCall]:
+    """Count the running task as a call during the block."""
+    context: Context = None  # type: ignore[assignment]  # of no use here
+    call = running.begin(context)
+    try:
+        yield call
+    finally:
+        running.finish(call)
+
+
 async def test_wait_ends_with_the_last_call() -> None:
-    in_flight = InFlightCalls()
+    running = RunningCalls()
     async with asyncio.timeout(60):
-        await in_flight.wait_until_empty(NEVER_S)  # there was no call
+        await running.wait_until_empty(NEVER_S)  # there was no call
     with contextlib.ExitStack() as first:
-        first.enter_context(in_flight.track())
-        with in_flight.track():
-            empty = asyncio.create_task(in_flight.wait_until_empty(NEVER_S))
+        first.enter_context(counted(running))
+        with counted(running):
+            empty = asyncio.create_task(running.wait_until_empty(NEVER_S))
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not empty.done()
     async with asyncio.timeout(60):
         await empty
-        await in_flight.wait_until_empty(NEVER_S)
+        await running.wait_until_empty(NEVER_S)
 
 
 async def test_wait_ends_at_its_timeout() -> None:
-    in_flight = InFlightCalls()
-    with in_flight.track():
+    running = RunningCalls()
+    with counted(running):
         async with asyncio.timeout(60):
-            await in_flight.wait_until_empty(0.01)
+            await running.wait_until_empty(0.01)
 
 
 async def test_failed_call_is_no_longer_counted() -> None:
-    in_flight = InFlightCalls()
-    with pytest.raises(LookupError), in_flight.track():
+    running = RunningCalls()
+    with pytest.raises(LookupError), counted(running):
         raise LookupError
     async with asyncio.timeout(60):
-        await in_flight.wait_until_empty(NEVER_S)
+        await running.wait_until_empty(NEVER_S)
 
 
 async def test_new_calls_are_refused_and_not_counted_after_close() -> None:
-    in_flight = InFlightCalls()
-    in_flight.check()
-    in_flight.close()
+    running = RunningCalls()
+    running.check()
+    running.close()
     with pytest.raises(Draining) as caught:
-        in_flight.check()
+        running.check()
     assert 0.1 <= caught.value.retry_after_s <= 1.0
-    with in_flight.track():
+    with counted(running):
         async with asyncio.timeout(60):
-            await in_flight.wait_until_empty(NEVER_S)
+            await running.wait_until_empty(NEVER_S)
 
 
 async def test_running_call_is_waited_for_after_close() -> None:
-    in_flight = InFlightCalls()
-    with in_flight.track():
-        in_flight.close()
-        empty = asyncio.create_task(in_flight.wait_until_empty(NEVER_S))
+    running = RunningCalls()
+    with counted(running):
+        running.close()
+        empty = asyncio.create_task(running.wait_until_empty(NEVER_S))
         await asyncio.sleep(0)
         assert not empty.done()
     async with asyncio.timeout(60):
@@ -78,12 +91,12 @@ async def test_running_call_is_waited_for_after_close() -> None:
 
 
 async def test_refused_calls_get_different_retry_delays() -> None:
-    in_flight = InFlightCalls()
-    in_flight.close()
+    running = RunningCalls()
+    running.close()
     delays_s = set()
     for _ in range(100):
         with pytest.raises(Draining) as caught:
-            in_flight.check()
+            running.check()
         delays_s.add(caught.value.retry_after_s)
     assert len(delays_s) > 90
 

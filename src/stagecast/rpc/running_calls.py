@@ -1,0 +1,71 @@
+"""The running calls: counted until they end, and refused while the server drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+
+from stagecast.errors import Draining
+from stagecast.grace import Endable, Grace
+from stagecast.rpc.stream_writer import Context
+
+
+class RunningCall(Endable):
+    """A call, from its begin to the return of its answer to grpc or the sending of its error."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.context = context
+
+
+class RunningCalls(Grace):
+    """Counts calls until their status is sent; once closed, refuses new ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = False
+        self._ended = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Return the number of running calls."""
+        return len(self._calls)
+
+    def begin(self, context: Context) -> RunningCall:
+        """Count the call of the running task, unless closed."""
+        call = RunningCall(context)
+        if not self._closed:  # clients that retry all the time would delay a shutdown
+            self._calls.add(call)
+        return call
+
+    def finish(self, call: RunningCall) -> None:
+        """Stop counting a call."""
+        self._calls.discard(call)
+        if not self._calls:
+            self._ended.set()
+
+    def check(self) -> None:
+        """Check that a new call may begin.
+
+        Raises:
+            Draining: closed.
+        """
+        if self._closed:
+            raise Draining(
+                "server is shutting down; try again",
+                retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
+            )
+
+    def close(self) -> None:
+        """Refuse new calls from now on."""
+        self._closed = True
+
+    async def wait_until_empty(self, timeout_s: float) -> None:
+        """Wait until no call is running, or the timeout is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._calls:
+                    self._ended.clear()
+                    await self._ended.wait()

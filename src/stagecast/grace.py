@@ -24,10 +24,17 @@ class Endable:
         self._ended_by: StagecastError | None = None
         self._is_over = False
 
-    def end(self, error: StagecastError) -> None:
-        """Cancel the block, for this error; no effect once it is over or ended."""
+    def end(self, error: StagecastError | None = None) -> None:
+        """Cancel the block, for this error or since the grace period is over.
+
+        No effect once the block is over, or ended.
+        """
         if self._ended_by is None and not self._is_over:
-            self._ended_by = error
+            self._ended_by = error or Draining(
+                "server is shutting down; try again; a write may or may not have been recorded: "
+                "send it with the same ids",
+                retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
+            )
             self.task.cancel()
 
     def leave(self, error: BaseException | None) -> BaseException | None:
@@ -56,13 +63,7 @@ class Grace:
     def end(self) -> None:
         """End the calls that are still running."""
         for call in self._calls:
-            call.end(
-                Draining(
-                    "server is shutting down; try again; a write may or may not have been "
-                    "recorded: send it with the same ids",
-                    retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
-                )
-            )
+            call.end()
 
 
 class UntilOver(Endable):

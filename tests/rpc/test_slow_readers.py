@@ -98,7 +98,7 @@ async def test_stopped_reader_does_not_delay_shutdown(
             await pipeline.create(3_000, more_documents_follow=True)
         channel = aio.insecure_channel(app.grpc_address, options=NO_READ_AHEAD)
         call = StatusServiceStub(channel).WatchBatch(pipeline.watch_request())
-        await until(lambda: bool(app._rpc._pipeline._writer._writes))
+        await until(lambda: bool(app._rpc._pipeline.writer._writes))
     call.cancel()
     await channel.close()
 

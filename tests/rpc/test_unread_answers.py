@@ -92,7 +92,7 @@ async def test_answers_beyond_the_byte_limit_have_a_short_timeout(
 
 async def test_answer_is_counted_until_it_is_read(server: App, dataset_id: str) -> None:
     request = await fill(server, dataset_id, 1_000)
-    answers = server._rpc._pipeline._unread
+    answers = server._rpc._pipeline.unread
     async with raw_connection(server.grpc_address, window=0) as stopped:
         stream = stopped.begin(LIST, request)
         await until(lambda: answers._bytes > 1_000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from typing import ClassVar
 
 from starlette import types
@@ -23,8 +22,6 @@ ON_DISCONNECT = "stagecast.on_disconnect"
 """In the `state` of a scope: what to call if the client disconnects before the answer is made."""
 
 _log = logging.getLogger(__name__)
-
-_LEFT = UnavailableError("the client has disconnected", retry_after_s=0)
 
 _EXPECTED_ERRORS = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
 
@@ -71,7 +68,7 @@ class Endpoint(ABC):
             return self.error_response(HTTPException(405, headers=allow))
         waiting = self._grace.until_over()
         # A poll changes nothing, so a client that has left need not wait for the store.
-        request.scope.setdefault("state", {})[ON_DISCONNECT] = partial(waiting.end, _LEFT)
+        request.scope.setdefault("state", {})[ON_DISCONNECT] = waiting.end
         try:
             with waiting:
                 async with store_timeout(self._store_s):

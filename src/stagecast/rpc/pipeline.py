@@ -48,6 +48,8 @@ class Pipeline:
 
     Attributes:
         watches: the open watches.
+        writer: writes to streams.
+        unread: the answers of unary calls, which grpc itself writes.
     """
 
     def __init__(self, server: aio.Server, config: Config, authenticator: Authenticator) -> None:
@@ -57,14 +59,14 @@ class Pipeline:
         self.watches = WatchLimits(config)
         self._waiting = WaitingCalls(config)
         self._reader = RequestReader(timeout_s=config.request_s, limit=config.max_waiting_calls)
-        self._writer = StreamWriter(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
-        self._unread = UnreadAnswers(config.slow_reader_s, max_bytes=config.max_waiting_bytes)
+        self.writer = StreamWriter(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
+        self.unread = UnreadAnswers(config.slow_reader_s, max_bytes=config.max_waiting_bytes)
 
     def drain(self) -> None:
         """Refuse new calls with `DRAINING`, and hurry those that wait for their clients."""
         self._running.close()
         self._reader.drain()
-        self._writer.drain()
+        self.writer.drain()
 
     async def finish(self, grace_s: float) -> None:
         """Give running calls `grace_s` seconds; end those that are left with `DRAINING`."""
@@ -112,8 +114,8 @@ class Pipeline:
         When its time is over, or when the client disconnects, a write that has begun completes; one
         that has not is cancelled.
         """
-        read, waiting, unread = self._reader.read, self._waiting, self._unread
-        decode, handle, encode = _decoder(handler), handler.unary_unary, handler.response_serializer
+        read, waiting, unread = self._reader.read, self._waiting, self.unread
+        decode, handle, encode = _decoder(handler), handler.unary_unary, _encoder(handler)
 
         async def steps(call: RunningCall) -> bytes:
             context = call.context
@@ -121,7 +123,7 @@ class Pipeline:
             request = await read(call)
             waiting.begin(call, len(request))
             try:
-                answer: bytes = encode(await handle(decode(request), context))
+                answer = encode(await handle(decode(request), context))
             finally:
                 waiting.end(call, len(request))
             unread.add(call, len(answer))
@@ -136,14 +138,14 @@ class Pipeline:
         count: Callable[[Caller | None, Context], AbstractContextManager[None]],
     ) -> _Steps:
         """Return the steps of a call that the store does not limit."""
-        decode, handle, encode = _decoder(handler), handler.unary_unary, handler.response_serializer
+        decode, handle, encode = _decoder(handler), handler.unary_unary, _encoder(handler)
 
         async def steps(call: RunningCall) -> bytes:
             context = call.context
             with count(admit(context), context):
                 request = decode(await self._reader.read(call))
-                answer: bytes = encode(await handle(request, context))
-            self._unread.add(call, len(answer))
+                answer = encode(await handle(request, context))
+            self.unread.add(call, len(answer))
             return answer
 
         return steps
@@ -184,7 +186,7 @@ class Pipeline:
         async with contextlib.aclosing(messages):
             async for message in messages:
                 # Written here, not yielded to grpc, which has no write timeout.
-                await self._writer.write(context, message)
+                await self.writer.write(context, message)
                 del message  # up to a megabyte, and the next may come much later
 
     def _watch(self, caller: Caller | None, context: Context) -> AbstractContextManager[None]:
@@ -234,7 +236,7 @@ def _encoder(handler: _Handler) -> Callable[[Any], bytes]:
     encode = handler.response_serializer
 
     def encode_unless_bytes(message: Any) -> bytes:  # noqa: ANN401 - any answer
-        # Messages with several receivers are encoded once, by the sender.
+        # Some are encoded already: from what the store keeps, or once for several receivers.
         return message if type(message) is bytes else encode(message)
 
     return encode_unless_bytes

@@ -65,17 +65,14 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         reported = await self._reports.report(
             *wire.batch_name(request), wire.reports(request), visible=visible()
         )
-        return pb.ReportResponse(
-            results=[
-                pb.ReportResult(
-                    document_id=result.document_id,
-                    outcome=pb.ReportOutcome.ValueType(result.outcome),
-                    revision=result.revision,
-                )
-                for result in reported.results
-            ],
-            revision=reported.revision,
-        )
+        response = pb.ReportResponse(revision=reported.revision)
+        for result in reported.results:  # in place: a list of messages would be copied
+            response.results.add(
+                document_id=result.document_id,
+                outcome=pb.ReportOutcome.ValueType(result.outcome),
+                revision=result.revision,
+            )
+        return response
 
     async def Heartbeat(  # noqa: N802 - the proto's name
         self, request: pb.HeartbeatRequest, context: Context
@@ -84,11 +81,9 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         orders = await self._heartbeats.record(
             *wire.batch_name(request), wire.heartbeats(request), visible=visible()
         )
-        return pb.HeartbeatResponse(
-            orders=[
-                pb.DocumentOrder(
-                    document_id=document.document_id, order=pb.WorkerOrder.ValueType(order)
-                )
-                for document, order in zip(request.documents, orders, strict=True)
-            ]
-        )
+        response = pb.HeartbeatResponse()
+        for document, order in zip(request.documents, orders, strict=True):
+            response.orders.add(
+                document_id=document.document_id, order=pb.WorkerOrder.ValueType(order)
+            )
+        return response

@@ -50,7 +50,9 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> pb.GetBatchResponse:
         """Return a batch."""
         batch = await self._queries.get_batch(*wire.batch_name(request), visible=visible())
-        return pb.GetBatchResponse(batch=wire.to_batch(batch))
+        response = pb.GetBatchResponse()
+        wire.fill_batch(response.batch, batch)
+        return response
 
     async def ListBatches(  # noqa: N802 - the proto's name
         self, request: pb.ListBatchesRequest, context: Context

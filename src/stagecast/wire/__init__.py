@@ -10,7 +10,7 @@ from stagecast.wire.names import (
     document_name,
 )
 from stagecast.wire.report_requests import heartbeats, new_batch, new_documents, reports, worker
-from stagecast.wire.resources import to_batch, to_dataset, to_document, to_transition
+from stagecast.wire.resources import fill_batch, to_batch, to_dataset, to_document, to_transition
 from stagecast.wire.status_requests import (
     batch_query,
     dataset_query,
@@ -31,6 +31,7 @@ __all__ = [
     "document_name",
     "document_query",
     "encode_watch_message",
+    "fill_batch",
     "heartbeats",
     "new_batch",
     "new_documents",

@@ -1,12 +1,13 @@
 """Validation of request fields.
 
 Every function raises `FieldInvalid`, with the path of the field and the rule, for an invalid value.
+The path is relative: `each` adds the entry, so that a valid one costs no path.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ from stagecast.escaping import is_printable, quote
 from stagecast.model import BATCH_ID, SECOND_US, canonical_uuid
 
 E = TypeVar("E", bound=IntEnum)
+M = TypeVar("M")
+T = TypeVar("T")
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _MAX_SECONDS = 253_402_300_799  # the end of the year 9999, where Timestamp ends
@@ -77,6 +80,18 @@ def count(field: str, number: int, *, minimum: int, maximum: int) -> None:
     """Check the number of entries."""
     if not minimum <= number <= maximum:
         raise FieldInvalid(field, f"must have {minimum} to {maximum} entries, has {number}")
+
+
+def each(field: str, convert: Callable[[M], T], entries: Iterable[M]) -> list[T]:
+    """Return the converted entries of a repeated field; the path of an error has the index."""
+    converted: list[T] = []
+    try:
+        for entry in entries:
+            converted.append(convert(entry))  # noqa: PERF401 - its length is the index of an error
+    except FieldInvalid as error:
+        path = f"{field}[{len(converted)}]"
+        raise FieldInvalid(f"{path}.{error.field}" if error.field else path, error.rule) from None
+    return converted
 
 
 def reason(field: str, value: str) -> str:

@@ -53,27 +53,23 @@ def new_documents(documents: Sequence[report_service_pb2.NewDocument]) -> list[N
     checks.count("documents", len(documents), minimum=0, maximum=_MAX_DOCUMENTS)
     if sum(len(new.document_id.encode()) for new in documents) > _MAX_ID_BYTES:
         raise FieldInvalid("documents", f"ids must have at most {_MAX_ID_BYTES} bytes in all")
-    registered = []
     ids: set[str] = set()
-    for index, new in enumerate(documents):
-        path = f"documents[{index}]"
-        document_id = checks.text(
-            f"{path}.document_id", new.document_id, min_length=0, max_length=256
-        )
+
+    def register(new: report_service_pb2.NewDocument) -> NewDocument:
+        document_id = checks.text("document_id", new.document_id, min_length=0, max_length=256)
         if document_id in ids:
-            raise FieldInvalid(f"{path}.document_id", f"occurs twice: {quote(document_id)}")
+            raise FieldInvalid("document_id", f"occurs twice: {quote(document_id)}")
         if document_id:
             ids.add(document_id)
-        registered.append(
-            NewDocument(
-                document_id=document_id,
-                display_name=checks.text(
-                    f"{path}.display_name", new.display_name, min_length=0, max_length=256
-                ),
-                labels=checks.labels(f"{path}.labels", new.labels),
-            )
+        return NewDocument(
+            document_id=document_id,
+            display_name=checks.text(
+                "display_name", new.display_name, min_length=0, max_length=256
+            ),
+            labels=checks.labels("labels", new.labels),
         )
-    return registered
+
+    return checks.each("documents", register, documents)
 
 
 def worker(request: report_service_pb2.StartAttemptRequest) -> str:
@@ -84,16 +80,13 @@ def worker(request: report_service_pb2.StartAttemptRequest) -> str:
 def reports(request: report_service_pb2.ReportRequest) -> list[Report]:
     """Return the reports of a call."""
     checks.count("reports", len(request.reports), minimum=1, maximum=_MAX_REPORTS)
-    return [_report(f"reports[{index}]", message) for index, message in enumerate(request.reports)]
+    return checks.each("reports", _report, request.reports)
 
 
 def heartbeats(request: report_service_pb2.HeartbeatRequest) -> list[HeartbeatItem]:
     """Return the heartbeats of a call."""
     checks.count("documents", len(request.documents), minimum=1, maximum=_MAX_REPORTS)
-    return [
-        _heartbeat(f"documents[{index}]", message)
-        for index, message in enumerate(request.documents)
-    ]
+    return checks.each("documents", _heartbeat, request.documents)
 
 
 def _timeout(request: report_service_pb2.CreateBatchRequest, field: str, default: int) -> int:
@@ -102,34 +95,32 @@ def _timeout(request: report_service_pb2.CreateBatchRequest, field: str, default
     return checks.span_us(field, getattr(request, field), min_s=1, max_s=_YEAR_S, zero=True)
 
 
-def _heartbeat(path: str, message: report_service_pb2.HeartbeatDocument) -> HeartbeatItem:
+def _heartbeat(message: report_service_pb2.HeartbeatDocument) -> HeartbeatItem:
     return HeartbeatItem(
-        document_id=checks.document_id(f"{path}.document_id", message.document_id),
-        attempt=_attempt(f"{path}.attempt", message.attempt),
+        document_id=checks.document_id("document_id", message.document_id),
+        attempt=_attempt(message.attempt),
     )
 
 
-def _attempt(field: str, value: int) -> int:
+def _attempt(value: int) -> int:
     if value < 0:
-        raise FieldInvalid(field, "must be 0 or more")
+        raise FieldInvalid("attempt", "must be 0 or more")
     return value
 
 
-def _report(path: str, message: report_service_pb2.DocumentReport) -> Report:
-    document_id = checks.document_id(f"{path}.document_id", message.document_id)
-    attempt = _attempt(f"{path}.attempt", message.attempt)
-    stage = checks.member(f"{path}.stage", Stage, message.stage) if message.stage else None
-    progress = (
-        _progress(f"{path}.progress", message.progress) if message.HasField("progress") else None
-    )
-    error = _error(f"{path}.error", message.error) if message.HasField("error") else None
+def _report(message: report_service_pb2.DocumentReport) -> Report:
+    document_id = checks.document_id("document_id", message.document_id)
+    attempt = _attempt(message.attempt)
+    stage = checks.member("stage", Stage, message.stage) if message.stage else None
+    progress = _progress(message.progress) if message.HasField("progress") else None
+    error = _error(message.error) if message.HasField("error") else None
     if stage is None and progress is None and error is None:
-        raise FieldInvalid(path, "must have a stage, progress or an error")
+        raise FieldInvalid("", "must have a stage, progress or an error")
     if stage is Stage.COMPLETED and error is not None:
-        raise FieldInvalid(f"{path}.error", "must not be set together with STAGE_COMPLETED")
+        raise FieldInvalid("error", "must not be set together with STAGE_COMPLETED")
     event_at = None
     if message.HasField("event_time"):
-        event_at = checks.moment_us(f"{path}.event_time", message.event_time)
+        event_at = checks.moment_us("event_time", message.event_time)
     return Report(
         document_id=document_id,
         attempt=attempt,
@@ -140,30 +131,30 @@ def _report(path: str, message: report_service_pb2.DocumentReport) -> Report:
     )
 
 
-def _progress(path: str, message: resources_pb2.Progress) -> Progress:
+def _progress(message: resources_pb2.Progress) -> Progress:
     total = message.total_segments if message.HasField("total_segments") else None
     for field, value in (
         ("completed_segments", message.completed_segments),
         ("total_segments", total),
     ):
         if value is not None and not 0 <= value <= _MAX_SEGMENTS:
-            raise FieldInvalid(f"{path}.{field}", f"must be 0 to {_MAX_SEGMENTS}")
+            raise FieldInvalid(f"progress.{field}", f"must be 0 to {_MAX_SEGMENTS}")
     if total is not None and message.completed_segments > total:
         raise FieldInvalid(
-            f"{path}.completed_segments",
+            "progress.completed_segments",
             f"{message.completed_segments} is more than the total of {total}",
         )
     return Progress(completed_segments=message.completed_segments, total_segments=total)
 
 
-def _error(path: str, message: resources_pb2.DocumentError) -> DocumentError:
+def _error(message: resources_pb2.DocumentError) -> DocumentError:
     if len(message.message) > _MAX_MESSAGE:
         raise FieldInvalid(
-            f"{path}.message",
+            "error.message",
             f"must have at most {_MAX_MESSAGE} characters, has {len(message.message)}",
         )
     if message.reason == LOST.reason:
-        raise FieldInvalid(f"{path}.reason", f"{LOST.reason} is reserved for stagecast itself")
+        raise FieldInvalid("error.reason", f"{LOST.reason} is reserved for stagecast itself")
     return DocumentError(
-        reason=checks.reason(f"{path}.reason", message.reason), message=message.message
+        reason=checks.reason("error.reason", message.reason), message=message.message
     )

@@ -5,7 +5,6 @@ The enums of the model have the numbers of the protos and need no conversion.
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.model import (
@@ -69,51 +68,59 @@ def to_document(document: Document) -> _pb.Document:
     )
 
 
-def _to_counts(counts: DocumentCounts) -> _pb.DocumentCounts:
-    """Return counts of documents."""
-    return _pb.DocumentCounts(
-        total=counts.total,
-        pending=counts.pending,
-        running=counts.running,
-        paused=counts.paused,
-        succeeded=counts.succeeded,
-        failed=counts.failed,
-        stopped=counts.stopped,
-        stalled=counts.stalled,
-    )
+def _fill_counts(message: _pb.DocumentCounts, counts: DocumentCounts) -> None:
+    message.total = counts.total
+    message.pending = counts.pending
+    message.running = counts.running
+    message.paused = counts.paused
+    message.succeeded = counts.succeeded
+    message.failed = counts.failed
+    message.stopped = counts.stopped
+    message.stalled = counts.stalled
 
 
 def to_batch(batch: Batch) -> _pb.Batch:
     """Return a batch."""
-    return _pb.Batch(
-        dataset_id=batch.dataset_id,
-        batch_id=batch.batch_id,
-        labels=batch.labels,
-        state=_pb.BatchState.ValueType(batch_state(batch)),
-        sealed=batch.sealed,
-        counts=_to_counts(batch.counts),
-        progress=to_progress(batch_progress(batch)),
-        revision=batch.revision,
-        start_after=_to_duration(batch.start_after_us),
-        stall_after=_to_duration(batch.stall_after_us),
-        fail_after=_to_duration(batch.fail_after_us),
-        seal_after=_to_duration(batch.seal_after_us),
-        create_time=to_timestamp(batch.created_at),
-        update_time=to_timestamp(batch.updated_at),
-        end_time=to_timestamp(batch.ended_at),
-    )
+    message = _pb.Batch()
+    fill_batch(message, batch)
+    return message
+
+
+def fill_batch(message: _pb.Batch, batch: Batch) -> None:
+    """Set the fields of an empty message, in place: copies of the inner ones cost as much again."""
+    message.dataset_id = batch.dataset_id
+    message.batch_id = batch.batch_id
+    if batch.labels:
+        message.labels.update(batch.labels)
+    message.state = _pb.BatchState.ValueType(batch_state(batch))
+    message.sealed = batch.sealed
+    _fill_counts(message.counts, batch.counts)
+    progress = batch_progress(batch)
+    message.progress.completed_segments = progress.completed_segments
+    if progress.total_segments is not None:
+        message.progress.total_segments = progress.total_segments
+    message.revision = batch.revision
+    message.start_after.FromMicroseconds(batch.start_after_us)
+    message.stall_after.FromMicroseconds(batch.stall_after_us)
+    message.fail_after.FromMicroseconds(batch.fail_after_us)
+    message.seal_after.FromMicroseconds(batch.seal_after_us)
+    message.create_time.FromMicroseconds(batch.created_at)
+    message.update_time.FromMicroseconds(batch.updated_at)
+    if batch.ended_at is not None:
+        message.end_time.FromMicroseconds(batch.ended_at)
 
 
 def to_dataset(dataset: Dataset) -> _pb.Dataset:
     """Return a dataset."""
-    return _pb.Dataset(
+    message = _pb.Dataset(
         dataset_id=dataset.dataset_id,
         state=_pb.DatasetState.ValueType(dataset_state(dataset)),
         batches=dataset.batches,
         open_batches=dataset.open_batches,
-        counts=_to_counts(dataset.counts),
         update_time=to_timestamp(dataset.updated_at),
     )
+    _fill_counts(message.counts, dataset.counts)
+    return message
 
 
 def to_transition(transition: Transition) -> _pb.Transition:
@@ -128,8 +135,3 @@ def to_transition(transition: Transition) -> _pb.Transition:
         event_time=to_timestamp(transition.event_at),
         commit_time=to_timestamp(transition.committed_at),
     )
-
-
-def _to_duration(span_us: int) -> Duration:
-    seconds, rest = divmod(span_us, SECOND_US)
-    return Duration(seconds=seconds, nanos=rest * 1_000)

@@ -113,13 +113,14 @@ def datasets_watch_request(
 def _dataset_ids(values: Sequence[str]) -> frozenset[str] | None:
     """Return the dataset ids, or `None` for all."""
     checks.count("dataset_ids", len(values), minimum=0, maximum=_MAX_DATASETS)
-    dataset_ids = []
-    for index, value in enumerate(values):
+
+    def check(value: str) -> str:
         try:
-            dataset_ids.append(checks.dataset_id(value))
+            return checks.dataset_id(value)
         except FieldInvalid as error:
-            raise FieldInvalid(f"dataset_ids[{index}]", error.rule) from None
-    return frozenset(dataset_ids) or None
+            raise FieldInvalid("", error.rule) from None
+
+    return frozenset(checks.each("dataset_ids", check, values)) or None
 
 
 def _page(request: _Pages) -> Page:
@@ -138,6 +139,4 @@ def _heartbeat_s(request: _Heartbeats) -> float:
 
 
 def _members(field: str, enum: type[E], values: Iterable[int]) -> frozenset[E]:
-    return frozenset(
-        checks.member(f"{field}[{index}]", enum, value) for index, value in enumerate(values)
-    )
+    return frozenset(checks.each(field, lambda value: checks.member("", enum, value), values))

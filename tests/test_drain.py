@@ -104,7 +104,7 @@ async def test_call_waiting_for_the_store_is_finished_and_acknowledged(
         with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             starting = asyncio.create_task(calls.start("a"))
-            await until(lambda: len(app._rpc._pipeline._waiting) == 1)
+            await until(lambda: len(app._rpc._pipeline._waiting._waiting) == 1)
             leaving = asyncio.create_task(app.__aexit__())
             await until(lambda: app._rpc._pipeline._running._closed)
             for _ in range(20):

@@ -105,7 +105,7 @@ async def test_server_with_a_hanging_store_stops_and_answers_waiting_calls(
             waiting = [asyncio.create_task(refused(call, within_s=60)) for call in unanswered]
             name = f"datasets/{dataset_id}/documents/{BATCH}/indexing-status"
             polling = asyncio.create_task(http.get(f"http://{app.http_address}/v1/{name}"))
-            await until(lambda: len(app._rpc._pipeline._running) == len(waiting))
+            await until(lambda: len(app._rpc._pipeline._running._calls) == len(waiting))
             await until(lambda: bool(app.http._server.server_state.tasks))
             await app.__aexit__()
             assert (await polling).status_code == 503

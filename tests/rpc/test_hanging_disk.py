@@ -44,7 +44,7 @@ async def test_write_times_out_and_is_not_executed_later(
                         "may not have been recorded: send it with the same ids"
                     )
                     assert refusal.retry_after_s
-                assert not len(app._rpc._pipeline._waiting)
+                assert not len(app._rpc._pipeline._waiting._waiting)
 
     await with_more_time(attempt, FIRST_S)
     async with App(config, clock=clock) as app, Client(app.grpc_address) as client:

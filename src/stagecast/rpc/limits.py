@@ -92,10 +92,6 @@ class WaitingCalls:
         self._bytes = 0
         self._waiting: TimeLimit[RunningCall] = TimeLimit(config.request_s, self._expire)
 
-    def __len__(self) -> int:
-        """Return the number of waiting calls."""
-        return len(self._waiting)
-
     def begin(self, call: RunningCall, size: int) -> None:
         """Count a call with a request of `size` bytes as waiting; it ends at the time limit.
 

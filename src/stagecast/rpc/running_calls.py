@@ -29,10 +29,6 @@ class RunningCalls(Grace):
         self._closed = False
         self._ended = asyncio.Event()
 
-    def __len__(self) -> int:
-        """Return the number of running calls."""
-        return len(self._calls)
-
     def begin(self, context: Context) -> RunningCall:
         """Count the call of the running task, unless closed."""
         call = RunningCall(context)

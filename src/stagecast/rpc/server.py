@@ -152,7 +152,7 @@ class RpcServer:
 
     async def _start_on_file(self, file: SocketFile) -> None:
         file.check()
-        self._unread.socket_name = str(file.draft)
+        self._pipeline.unread.socket_name = str(file.draft)
         self._add_port(f"unix:{quote(str(file.draft))}")
         await self._server.start()
         file.publish()

@@ -34,10 +34,12 @@ from stagecast.model import (
     start_attempt,
 )
 from stagecast.store import Store, Wanted, WriteTransaction
+from stagecast.wire import StoreEncoder
 
 DATASET_ID = "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11"
 BATCH_ID = "20261122093015482913"
 NOW = 1_800_000_000_000_000  # microseconds: well after all times in the builders
+ENCODER = StoreEncoder()
 ERROR = DocumentError(reason="PARSE_FAILED", message="Page 3 is not text.")
 OTHER_ERROR = DocumentError(reason="INDEX_FULL", message="No space left.")
 

@@ -27,6 +27,7 @@ from stagecast.listening import check_ports
 from stagecast.store.sqlite import SqliteStore, copy_file, inspect_file, list_keys
 from stagecast.tls import load_tls
 from stagecast.v1 import status_service_pb2 as ss
+from tests.builders import ENCODER
 from tests.certificates import Certificate
 from tests.process import free_address
 
@@ -45,7 +46,9 @@ def files_left(number: int) -> Iterator[str]:
 
 
 def _open_store(path: Path) -> None:
-    SqliteStore(path, clock=int, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    SqliteStore(
+        path, clock=int, encoder=ENCODER, on_commit=lambda _: None, on_foreign_commit=lambda: None
+    )
 
 
 def _make_tls(config: Config) -> None:

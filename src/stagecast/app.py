@@ -17,6 +17,7 @@ from stagecast.auth import Authenticator, KeyCache, TokenVerifier, load_verifier
 from stagecast.background.change_poller import ChangePoller
 from stagecast.background.readiness import Readiness
 from stagecast.background.retention import Retention
+from stagecast.background.row_encoder import RowEncoder
 from stagecast.background.stall_detector import StallDetector
 from stagecast.config import Config, is_loopback
 from stagecast.errors import StartError, StoreBusy, StoreTimeout, UnavailableError
@@ -57,6 +58,7 @@ async def opened_store(db: Path, *, clock: Callable[[], int] = wall_clock) -> As
     store = SqliteStore(
         db,
         clock=clock,
+        encoder=wire.StoreEncoder(),
         on_commit=lambda _: None,
         on_foreign_commit=lambda: None,
         opened=await open_file(db),
@@ -140,6 +142,7 @@ class App:
             *self._certificate_renewal(tls, http),
             stall_detector.run(),
             self._make_retention(store, controls).run(),
+            RowEncoder(store).run(),
         )
         for task in tasks:
             stack.push_async_callback(_cancel, asyncio.create_task(task))
@@ -156,6 +159,7 @@ class App:
         return SqliteStore(
             self._config.db,
             clock=self._clock,
+            encoder=wire.StoreEncoder(),
             on_commit=notifier.notify,
             on_foreign_commit=on_foreign_commit,
             on_fault=self._readiness.lose,
@@ -244,7 +248,7 @@ class App:
             controls=controls,
             queries=queries,
             batch_watches=BatchWatches(
-                store, notifier, encode=wire.encode_watch_message, config=config, clock=clock
+                store, notifier, encode=wire.WatchEncoder(), config=config, clock=clock
             ),
             dataset_watches=DatasetWatches(store, notifier, config=config, clock=clock),
             waits=Waits(store, notifier, config=config),

@@ -38,10 +38,9 @@ from stagecast.store import (
     Wanted,
     WriteTransaction,
     get_batch,
-    get_document,
 )
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import DATASET_ID, ERROR, new_batch
+from tests.builders import DATASET_ID, ENCODER, ERROR, new_batch
 from tests.clock import Clock
 
 T = TypeVar("T")
@@ -62,7 +61,11 @@ class FaultyStore(SqliteStore):
 
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(
-            path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
+            path,
+            clock=clock,
+            encoder=ENCODER,
+            on_commit=lambda _: None,
+            on_foreign_commit=lambda: None,
         )
         self.writes = 0
         self.unblocked = asyncio.Event()
@@ -168,7 +171,9 @@ class Node:
     async def document(self, document_id: str, batch_id: str = BATCH) -> Document:
         """Return a document."""
         return await self.store.read(
-            lambda tx: get_document(tx, get_batch(tx, DATASET_ID, batch_id), document_id),
+            lambda tx: tx.find_documents(get_batch(tx, DATASET_ID, batch_id), [document_id])[
+                document_id
+            ],
             visible=ALL,
         )
 
@@ -187,7 +192,7 @@ class Node:
 
         def query(tx: ReadTransaction) -> list[str]:
             batch = get_batch(tx, DATASET_ID, batch_id)
-            document = get_document(tx, batch, document_id)
+            document = tx.find_documents(batch, [document_id])[document_id]
             log = tx.iterate_transitions(batch, after_revision=0, document=document)
             return [TransitionKind(entry.kind).name for entry in log]
 

@@ -21,7 +21,7 @@ from stagecast.service.controls import Controls
 from stagecast.service.submissions import Submissions
 from stagecast.store import ReadTransaction
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import create
+from tests.builders import ENCODER, create
 from tests.clock import Clock
 
 T = TypeVar("T")
@@ -50,7 +50,11 @@ async def test_everything_is_notified_when_the_poll_fails(
     monkeypatch.setattr(periodic, "_AFTER_FAULT_S", 0.001)
     notifier, committed = Notifier(), asyncio.Event()
     store = Faulty(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=committed.set
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=committed.set,
     )
     polling = asyncio.create_task(ChangePoller(store, notifier, committed).run())
     with notifier.subscribe((dataset_id, "batch")) as subscription:
@@ -71,7 +75,11 @@ async def test_only_changed_topics_are_notified(
     """Other processes commit all the time, and each notification costs a read."""
     notifier, other_id = Notifier(), str(uuid.uuid4())
     store = SqliteStore(
-        config.db, clock=clock, on_commit=lambda _topics: None, on_foreign_commit=lambda: None
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=lambda _topics: None,
+        on_foreign_commit=lambda: None,
     )
     for name, batch_id in itertools.product((dataset_id, other_id), ("one", "other")):
         await create(store, batch_id, dataset_id=name, sealed=False)

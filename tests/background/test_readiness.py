@@ -13,6 +13,7 @@ from stagecast.background import readiness
 from stagecast.background.readiness import Readiness
 from stagecast.config import Config
 from stagecast.store.sqlite import SqliteStore
+from tests.builders import ENCODER
 from tests.clock import Clock
 from tests.conditions import until
 from tests.faults import hanging_reads, hanging_writes
@@ -28,7 +29,11 @@ async def test_server_is_not_ready_while_its_store_hangs(
 ) -> None:
     monkeypatch.setattr(readiness, "_PROBE_S", 0.1)
     store = SqliteStore(
-        config.db, clock=clock, on_commit=lambda _topics: None, on_foreign_commit=lambda: None
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=lambda _topics: None,
+        on_foreign_commit=lambda: None,
     )
     state = Readiness()
     assert not state.ready, "not probed yet"

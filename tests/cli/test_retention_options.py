@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from stagecast.cli import main
 from stagecast.cli.params import check_duration
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import create
+from tests.builders import ENCODER, create
 from tests.cli.command import started
 from tests.clock import Clock
 from tests.conditions import until
@@ -29,7 +29,9 @@ async def db(tmp_path: Path) -> Path:
     clock = Clock(time.time_ns() // 1_000)
     clock.advance(-40 * DAY_S)
     path = tmp_path / "s.db"
-    store = SqliteStore(path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    store = SqliteStore(
+        path, clock=clock, encoder=ENCODER, on_commit=lambda _: None, on_foreign_commit=lambda: None
+    )
     await create(store, "open", documents=3, stall_after_us=0)
     await make_ended(store, "old")
     clock.advance(20 * DAY_S)

@@ -23,7 +23,7 @@ from stagecast.service.reports import Reports
 from stagecast.service.submissions import Submissions
 from stagecast.store import WriteTransaction
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import edit_of, new_batch, new_document
+from tests.builders import ENCODER, edit_of, new_batch, new_document
 from tests.clock import Clock
 from tests.rest.apps import open_app
 
@@ -100,7 +100,11 @@ def notifier() -> Notifier:
 @pytest.fixture
 async def store(db: Path, clock: Clock, notifier: Notifier) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(
-        db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     yield store
     await store.close()

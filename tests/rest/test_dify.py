@@ -17,6 +17,7 @@ from starlette.types import Message
 from stagecast.model import ALL, DocumentError, Progress, Stage
 from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
+from tests.builders import ENCODER
 from tests.clock import START_US, Clock
 from tests.conditions import until
 from tests.rest.answers import EXAMPLE, WAITING
@@ -361,7 +362,11 @@ async def test_large_body_is_shared_while_it_is_being_sent(
     db: Path, clock: Clock, notifier: Notifier, dataset_id: str
 ) -> None:
     store = CountingStore(
-        db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     ingestion, pages, polls = Ingestion(store, dataset_id), 10, 8
     await ingestion.submit(*(f"doc-{number}" for number in range(pages * 1_000)))

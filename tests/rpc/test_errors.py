@@ -268,9 +268,12 @@ async def test_busy_store_is_unavailable_with_a_retry_delay(
 
 @pytest.fixture
 async def broken(calls: Calls, config: Config) -> Calls:
-    """A batch `b1` with a corrupt row."""
+    """A batch `b1` with a corrupt row, which is encoded when it is read."""
     await calls.create("a", "valid", labels={"secret": "hunter2"})
-    execute(config.db, "UPDATE documents SET labels = '{hunter2' WHERE document_id = 'a'")
+    execute(
+        config.db,
+        "UPDATE documents SET labels = '{hunter2', encoded_identity = NULL WHERE document_id = 'a'",
+    )
     return calls
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from sqlite_utils import Database
 
 from stagecast.app import App
 from stagecast.client import Client
@@ -11,7 +12,7 @@ from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from tests.clock import Clock
-from tests.rpc.calls import BATCH, Calls, contents, failure, refused, stage
+from tests.rpc.calls import BATCH, Calls, failure, refused, stage
 
 _GO_ON, _DROP = rs.WORKER_ORDER_GO_ON, rs.WORKER_ORDER_DROP
 _PAUSE, _STOP = rs.WORKER_ORDER_PAUSE, rs.WORKER_ORDER_STOP
@@ -66,5 +67,6 @@ async def test_heartbeat_right_before_a_drain_is_written(
         await calls.start("b")
         clock.advance(2)
         await calls.orders("a")
-    ages_us = [clock.now_us - heard_at for *_, heard_at, _ in contents(config.db)["documents"]]
+    with Database(config.db) as db:
+        ages_us = [clock.now_us - row["heard_at"] for row in db["documents"].rows]
     assert ages_us == [0, 2_000_000]

@@ -23,7 +23,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.watches import Waits
 from stagecast.watches import waits as waiting
 from tests.access import ANY_CALLER
-from tests.builders import BATCH_ID, DATASET_ID, create, move, report_of
+from tests.builders import BATCH_ID, DATASET_ID, ENCODER, create, move, report_of
 from tests.clock import Clock
 from tests.conditions import with_more_time
 from tests.rpc.calls import Calls, counters, failure, refused, stage
@@ -165,7 +165,11 @@ async def test_disconnecting_client_affects_no_other(calls: Calls) -> None:
 async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
     notifier = Notifier()
     store = SqliteStore(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     waits = Waits(store, notifier, config=config)
     batch = await create(store, documents=1)
@@ -194,7 +198,11 @@ async def test_nothing_is_left_of_a_wait(config: Config, clock: Clock) -> None:
 async def store(config: Config, clock: Clock) -> AsyncIterator[SqliteStore]:
     notifier = Notifier()
     store = SqliteStore(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     await create(store, documents=1)
     yield store
@@ -222,7 +230,11 @@ async def test_requested_timeout_may_exceed_the_configured_one(
 ) -> None:
     notifier = Notifier()
     store = SqliteStore(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     batch = await create(store, documents=1)
     waits = Waits(store, notifier, config=dataclasses.replace(config, wait_s=0.0))

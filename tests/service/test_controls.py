@@ -12,7 +12,7 @@ from sqlite_utils.utils import sqlite3
 from stagecast.model import ALL
 from stagecast.service.controls import Controls
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import BATCH_ID, DATASET_ID, create
+from tests.builders import BATCH_ID, DATASET_ID, ENCODER, create
 from tests.clock import Clock
 from tests.conditions import until
 
@@ -22,7 +22,9 @@ async def test_rows_are_swept_after_a_deletion_whose_caller_was_cancelled(
     tmp_path: Path, clock: Clock, whole_dataset: bool
 ) -> None:
     path = tmp_path / "s.db"
-    store = SqliteStore(path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    store = SqliteStore(
+        path, clock=clock, encoder=ENCODER, on_commit=lambda _: None, on_foreign_commit=lambda: None
+    )
     controls = Controls(store)
     sweeping = asyncio.create_task(controls.sweep())
     await asyncio.sleep(0)  # its first run is over before the batch is created

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.store.changes import ChangesContract
 from tests.store.deletion import DeletionContract
+from tests.store.encoded import EncodedContract
 from tests.store.history import HistoryContract
 from tests.store.keys import KeysContract
 from tests.store.lists import ListsContract
@@ -23,6 +24,7 @@ class StoreContract(
     RecordsContract,
     ListsContract,
     DeletionContract,
+    EncodedContract,
     HistoryContract,
     KeysContract,
     TimersContract,

@@ -15,7 +15,7 @@ from stagecast.errors import StoreBusy
 from stagecast.model import ALL
 from stagecast.store import WriteTransaction
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import create, edit_of, get_batch, get_documents, move, started
+from tests.builders import ENCODER, create, edit_of, get_batch, get_documents, move, started
 from tests.clock import Clock
 from tests.conditions import until
 from tests.faults import hanging_reads, hanging_writes
@@ -26,6 +26,7 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(
         tmp_path / "s.db",
         clock=clock,
+        encoder=ENCODER,
         on_commit=lambda _: None,
         on_foreign_commit=lambda: None,
     )
@@ -112,7 +113,11 @@ async def test_closed_store_answers_queued_calls_and_refuses_new_ones(
     tmp_path: Path, clock: Clock
 ) -> None:
     store = SqliteStore(
-        tmp_path / "s.db", clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
+        tmp_path / "s.db",
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=lambda _: None,
+        on_foreign_commit=lambda: None,
     )
     async with hanging_writes(store), hanging_reads(store):
         requested = [

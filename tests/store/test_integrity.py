@@ -19,7 +19,17 @@ from stagecast.store import HistoryLimit
 from stagecast.store import get_batch as find_batch
 from stagecast.store.sqlite import SqliteStore, inspect_file, integrity
 from stagecast.store.sqlite import connection as connections
-from tests.builders import DATASET_ID, ERROR, counted, create, get_batch, move, report_of, started
+from tests.builders import (
+    DATASET_ID,
+    ENCODER,
+    ERROR,
+    counted,
+    create,
+    get_batch,
+    move,
+    report_of,
+    started,
+)
 from tests.clock import START_US, Clock
 from tests.store.deletion import OTHER_DATASET_ID
 from tests.store.history import ended, make_ended, retried
@@ -30,7 +40,9 @@ OF_OPEN = f"batch 'open' of dataset '{DATASET_ID}'"
 
 @contextlib.asynccontextmanager
 async def opened(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None)
+    store = SqliteStore(
+        path, clock=clock, encoder=ENCODER, on_commit=lambda _: None, on_foreign_commit=lambda: None
+    )
     try:
         yield store
     finally:

@@ -25,6 +25,7 @@ from stagecast.store.sqlite import SqliteStore, connection
 from tests.builders import (
     BATCH_ID,
     DATASET_ID,
+    ENCODER,
     create,
     get_batch,
     get_dataset,
@@ -64,7 +65,11 @@ async def opened(
     on_foreign_commit: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(
-        path, clock=clock or Clock(), on_commit=on_commit, on_foreign_commit=on_foreign_commit
+        path,
+        clock=clock or Clock(),
+        encoder=ENCODER,
+        on_commit=on_commit,
+        on_foreign_commit=on_foreign_commit,
     )
     try:
         yield store

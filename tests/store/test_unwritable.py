@@ -14,7 +14,7 @@ import pytest
 from stagecast.errors import StartError, StoreBusy
 from stagecast.model import ALL
 from stagecast.store.sqlite import SqliteStore, connection
-from tests.builders import create, get_batch, get_dataset, move, started
+from tests.builders import ENCODER, create, get_batch, get_dataset, move, started
 from tests.clock import Clock
 from tests.store.test_sqlite import opened, plain
 
@@ -129,6 +129,7 @@ async def test_fault_is_reported(path: Path) -> None:
     store = SqliteStore(
         path,
         clock=Clock(),
+        encoder=ENCODER,
         on_commit=lambda _: None,
         on_foreign_commit=lambda: None,
         on_fault=reported.append,

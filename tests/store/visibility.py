@@ -50,6 +50,11 @@ PASSED_THROUGH: dict[str, Callable[[Any, Batch], Any]] = {
     "find_documents": lambda tx, one: tx.find_documents(one, ["doc-0"]),
     "iterate_documents": lambda tx, one: tx.iterate_documents(one),
     "iterate_transitions": lambda tx, one: tx.iterate_transitions(one, after_revision=0),
+    "find_encoded_document": lambda tx, one: tx.find_encoded_document(one, "doc-0"),
+    "iterate_encoded_documents": lambda tx, one: tx.iterate_encoded_documents(one),
+    "iterate_encoded_transitions": lambda tx, one: tx.iterate_encoded_transitions(
+        one, after_revision=0
+    ),
     "get_page_secret": lambda tx, _: tx.get_page_secret(),
     "find_write_id": lambda tx, one: tx.find_write_id(one, 1),
     "find_progress_seq": lambda tx, one: tx.find_progress_seq(one, 0),
@@ -80,6 +85,7 @@ REFUSED: dict[str, Call] = {
     "add_key": lambda tx: tx.add_key(None),
     "revoke_key": lambda tx: tx.revoke_key(None),
     "trim": lambda tx: tx.trim(LIMIT, 1),
+    "encode": lambda tx: tx.encode(1),
     "sweep": lambda tx: tx.sweep(1),
 }
 

@@ -63,7 +63,7 @@ async def test_revoked_caller_gets_no_more_of_a_snapshot(
 ) -> None:
     await create(store, documents=3_000)
     watches = BatchWatches(
-        store, Notifier(), encode=wire.encode_watch_message, config=config, clock=clock
+        store, Notifier(), encode=wire.WatchEncoder(), config=config, clock=clock
     )
     request = watch_request(follow=True)
     revoked = RevokedCaller()

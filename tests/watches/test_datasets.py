@@ -21,7 +21,7 @@ from stagecast.config import Config
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
-from tests.builders import create
+from tests.builders import ENCODER, create
 from tests.clock import Clock
 from tests.process import running
 from tests.rpc.calls import Calls, counters, stage
@@ -248,7 +248,11 @@ async def test_thousands_of_datasets_come_in_several_messages(
 ) -> None:
     ids = sorted(str(uuid.uuid4()) for _ in range(5_000))
     store = SqliteStore(
-        config.db, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=lambda _: None,
+        on_foreign_commit=lambda: None,
     )
     async with watching(client) as early:
         await early.begin()

@@ -14,9 +14,9 @@ from stagecast.notifier import Notifier
 from stagecast.service.submissions import Submissions
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches
-from stagecast.wire import encode_watch_message
+from stagecast.wire import WatchEncoder
 from tests.access import ANY_CALLER
-from tests.builders import new_batch, new_document, watch_request
+from tests.builders import ENCODER, new_batch, new_document, watch_request
 from tests.clock import Clock
 from tests.conditions import until
 from tests.store.counting import CountingStore
@@ -29,12 +29,16 @@ async def test_idle_watch_reads_only_when_its_own_batch_is_notified(
 ) -> None:
     notifier = Notifier()
     store = CountingStore(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     submissions = Submissions(store)
     for batch_id in ("mine", "other"):
         await submissions.create_batch(_batch(dataset_id, batch_id), visible=ALL)
-    watches = BatchWatches(store, notifier, encode=encode_watch_message, config=config, clock=clock)
+    watches = BatchWatches(store, notifier, encode=WatchEncoder(), config=config, clock=clock)
     watchers = [
         watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER) for _ in range(10)
     ]
@@ -64,11 +68,15 @@ async def test_batch_without_watches_is_not_read(
 ) -> None:
     notifier = Notifier()
     store = CountingStore(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     submissions = Submissions(store)
     await submissions.create_batch(_batch(dataset_id, "mine"), visible=ALL)
-    watches = BatchWatches(store, notifier, encode=encode_watch_message, config=config, clock=clock)
+    watches = BatchWatches(store, notifier, encode=WatchEncoder(), config=config, clock=clock)
     watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
     await anext(watcher)
     await watcher.aclose()
@@ -86,11 +94,15 @@ async def test_drain_during_a_throttle_interval_ends_the_watch(
     """A needless notification made the tail wait; those that came meanwhile were cleared."""
     notifier = Notifier()
     store = CountingStore(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     await Submissions(store).create_batch(_batch(dataset_id, "mine"), visible=ALL)
     slow = replace(config, watch_throttle_s=1.0)
-    watches = BatchWatches(store, notifier, encode=encode_watch_message, config=slow, clock=clock)
+    watches = BatchWatches(store, notifier, encode=WatchEncoder(), config=slow, clock=clock)
     watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
     await anext(watcher)
     following = asyncio.create_task(anext(watcher))

@@ -29,9 +29,9 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches, snapshots, tail
 from stagecast.watches.snapshots import Snapshot
-from stagecast.wire import encode_watch_message
+from stagecast.wire import WatchEncoder
 from tests.access import ANY_CALLER
-from tests.builders import new_batch, watch_request
+from tests.builders import ENCODER, new_batch, watch_request
 from tests.clock import Clock
 from tests.conditions import until
 from tests.store.counting import CountingStore
@@ -165,13 +165,17 @@ class Bench:
 async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[Bench]:
     notifier = Notifier()
     store = CountingStore(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.topics
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.topics,
     )
     name = {"dataset_id": dataset_id, "batch_id": "large"}
     await Submissions(store).create_batch(
         new_batch(*map(str, range(DOCUMENTS)), **name), visible=ALL
     )
-    watches = BatchWatches(store, notifier, encode=encode_watch_message, config=config, clock=clock)
+    watches = BatchWatches(store, notifier, encode=WatchEncoder(), config=config, clock=clock)
     yield Bench(store, notifier, Reports(store), watches, watch_request(**name))
     await store.close()
 

@@ -23,7 +23,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.watches import BatchWatches
 from tests.access import ANY_CALLER
-from tests.builders import BATCH_ID, DATASET_ID, create, move, watch_request
+from tests.builders import BATCH_ID, DATASET_ID, ENCODER, create, move, watch_request
 from tests.clock import Clock
 from tests.conditions import until
 from tests.grpc_calls import read
@@ -199,12 +199,14 @@ class Behind:
 @pytest.fixture
 async def behind(config: Config, clock: Clock) -> AsyncIterator[Behind]:
     store = SqliteStore(
-        config.db, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=lambda _: None,
+        on_foreign_commit=lambda: None,
     )
     notifier = Notifier()
-    watches = BatchWatches(
-        store, notifier, encode=wire.encode_watch_message, config=config, clock=clock
-    )
+    watches = BatchWatches(store, notifier, encode=wire.WatchEncoder(), config=config, clock=clock)
     yield Behind(store, notifier, watches, clock)
     await store.close()
 

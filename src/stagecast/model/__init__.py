@@ -16,6 +16,12 @@ from stagecast.model.aggregates import (
     remove_batch,
 )
 from stagecast.model.batch_edit import BatchEdit
+from stagecast.model.encoded import (
+    EncodedDocument,
+    EncodedTransition,
+    document_size,
+    transition_size,
+)
 from stagecast.model.ids import (
     BATCH_ID,
     canonical_uuid,
@@ -33,7 +39,7 @@ from stagecast.model.liveness import (
     order_for,
     timeout_us,
 )
-from stagecast.model.message_size import batch_size_bound, size_bound, take_page
+from stagecast.model.message_size import PageItems, batch_size_bound, size_bound, take_page
 from stagecast.model.messages import DatasetsMessage, SnapshotPart, WatchMessage
 from stagecast.model.principals import (
     ALL,
@@ -119,11 +125,14 @@ __all__ = [
     "DocumentError",
     "DocumentQuery",
     "DocumentState",
+    "EncodedDocument",
+    "EncodedTransition",
     "HeartbeatItem",
     "NewBatch",
     "NewDocument",
     "NewKey",
     "Page",
+    "PageItems",
     "PageToken",
     "Principal",
     "Progress",
@@ -152,6 +161,7 @@ __all__ = [
     "coalesce_us",
     "dataset_state",
     "deadline",
+    "document_size",
     "evolve",
     "find_similar",
     "give_up",
@@ -175,5 +185,6 @@ __all__ = [
     "stop",
     "take_page",
     "timeout_us",
+    "transition_size",
     "with_other_forms",
 ]

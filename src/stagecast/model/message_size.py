@@ -5,8 +5,8 @@ A gRPC client refuses messages over 4 MiB by default.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
 
 from stagecast.model.records import Batch, Document
 
@@ -41,23 +41,42 @@ def batch_size_bound(batch: Batch) -> int:
     return _FIXED + _PER_CHARACTER * (len(batch.batch_id) + _characters(batch.labels))
 
 
+class PageItems(Generic[T]):
+    """Iterates once over the items of a page: until a message is full or `limit` is reached.
+
+    There is at least one item, if there are any.
+
+    Attributes:
+        last: the last item of the page, once all were taken; `None` without any.
+        following: the next item then, which is consumed as well; `None` at the end.
+    """
+
+    def __init__(self, items: Iterable[T], size_of: Callable[[T], int], *, limit: int) -> None:
+        self._items = items
+        self._size_of = size_of
+        self._limit = limit
+        self.last: T | None = None
+        self.following: T | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        size_of, size, left, last = self._size_of, 0, self._limit, None
+        for item in self._items:
+            size += size_of(item)
+            if last is not None and (not left or size > MESSAGE_BYTES):
+                self.following = item
+                break
+            left -= 1
+            last = item
+            yield item
+        self.last = last
+
+
 def take_page(
     items: Iterable[T], size_of: Callable[[T], int], *, limit: int
 ) -> tuple[list[T], T | None]:
-    """Take items until a message is full or `limit` is reached.
-
-    Returns:
-        The page, with at least one item if there is any, and the next item, which is consumed as
-        well; `None` at the end.
-    """
-    page: list[T] = []
-    size = 0
-    for item in items:
-        size += size_of(item)
-        if page and (len(page) == limit or size > MESSAGE_BYTES):
-            return page, item
-        page.append(item)
-    return page, None
+    """Return the items of a page, and the next item; see `PageItems`."""
+    page = PageItems(items, size_of, limit=limit)
+    return list(page), page.following
 
 
 def _characters(labels: Mapping[str, str]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stagecast.model.records import Batch, Dataset, Document, SnapshotReason, Transition
+from stagecast.model.encoded import EncodedDocument
+from stagecast.model.records import Batch, Dataset, Document, SnapshotReason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,7 +14,7 @@ class SnapshotPart:
     """Some documents of a snapshot; `complete` on the last part."""
 
     reason: SnapshotReason
-    documents: Sequence[Document]
+    documents: Iterable[EncodedDocument]
     complete: bool
 
 
@@ -21,12 +22,11 @@ class SnapshotPart:
 class WatchMessage:
     """A message of a watch of a batch, or a piece of one: encoded pieces are joined byte by byte.
 
-    A partial message, of a snapshot or of the changes of one call, has no `batch` and no
-    `resume_token`. `progress` holds documents with their newest counters.
+    Transitions and parts of a snapshot are pieces of their own. A partial message, of a snapshot or
+    of the changes of one call, has no `batch` and no `resume_token`. `progress` holds documents
+    with their newest counters.
     """
 
-    snapshot: SnapshotPart | None = None
-    transitions: Sequence[Transition] = ()
     progress: Sequence[Document] = ()
     batch: Batch | None = None
     revision: int = 0

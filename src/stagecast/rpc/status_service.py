@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 
 from stagecast import wire
 from stagecast.rpc.authentication import caller, visible
@@ -63,35 +64,37 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
             batches=map(wire.to_batch, page.items), next_page_token=page.next_page_token
         )
 
-    async def GetDocument(  # noqa: N802 - the proto's name
+    async def GetDocument(  # type: ignore[override]  # noqa: N802 - encoded already; the proto's name
         self, request: pb.GetDocumentRequest, context: Context
-    ) -> pb.GetDocumentResponse:
+    ) -> bytes:
         """Return a document."""
-        document = await self._queries.get_document(*wire.document_name(request), visible=visible())
-        return pb.GetDocumentResponse(document=wire.to_document(document))
+        name = wire.document_name(request)
+        document = await self._queries.get_document(*name, visible=visible())
+        return wire.encode_document(name[:2], document)
 
-    async def ListDocuments(  # noqa: N802 - the proto's name
+    async def ListDocuments(  # type: ignore[override]  # noqa: N802 - encoded already; the proto's name
         self, request: pb.ListDocumentsRequest, context: Context
-    ) -> pb.ListDocumentsResponse:
+    ) -> bytes:
         """Return a page of a batch's documents."""
-        page = await self._queries.list_documents(wire.document_query(request), visible=visible())
-        return pb.ListDocumentsResponse(
-            documents=map(wire.to_document, page.documents),
+        query = wire.document_query(request)
+        encode = partial(wire.encode_documents, (query.dataset_id, query.batch_id))
+        page = await self._queries.list_documents(query, encode, visible=visible())
+        rest = pb.ListDocumentsResponse(
             next_page_token=page.next_page_token,
             revision=page.revision,
             resume_token=page.resume_token,
         )
+        return page.documents + rest.SerializeToString()
 
-    async def ListTransitions(  # noqa: N802 - the proto's name
+    async def ListTransitions(  # type: ignore[override]  # noqa: N802 - encoded already; the proto's name
         self, request: pb.ListTransitionsRequest, context: Context
-    ) -> pb.ListTransitionsResponse:
+    ) -> bytes:
         """Return a page of history."""
-        page = await self._queries.list_transitions(
-            wire.transition_query(request), visible=visible()
-        )
-        return pb.ListTransitionsResponse(
-            transitions=map(wire.to_transition, page.items), next_page_token=page.next_page_token
-        )
+        query = wire.transition_query(request)
+        encode = partial(wire.encode_transitions, (query.dataset_id, query.batch_id))
+        page = await self._queries.list_transitions(query, encode, visible=visible())
+        rest = pb.ListTransitionsResponse(next_page_token=page.next_page_token)
+        return page.items + rest.SerializeToString()
 
     async def WaitBatch(  # noqa: N802 - the proto's name
         self, request: pb.WaitBatchRequest, context: Context

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from stagecast.errors import BatchNotFound
 from stagecast.model import (
@@ -15,14 +15,18 @@ from stagecast.model import (
     DatasetQuery,
     Document,
     DocumentQuery,
+    EncodedDocument,
+    EncodedTransition,
+    PageItems,
     PageToken,
     ResumeToken,
-    Transition,
     TransitionQuery,
     Visibility,
     batch_size_bound,
+    document_size,
     size_bound,
     take_page,
+    transition_size,
 )
 from stagecast.store import (
     BatchName,
@@ -30,7 +34,7 @@ from stagecast.store import (
     Store,
     get_batch,
     get_dataset,
-    get_document,
+    get_encoded_document,
     get_write_id,
 )
 
@@ -45,18 +49,18 @@ _RENDERED = 1_000  # documents rendered in one read: some 20 ms
 class Listed(Generic[T]):
     """A page of a list; an empty `next_page_token` ends it."""
 
-    items: Sequence[T]
+    items: T
     next_page_token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DocumentPage:
+class DocumentPage(Generic[T]):
     """Documents in the order of registration; an empty `next_page_token` ends the list.
 
     `revision` and `resume_token` are of the first page: a watch from there misses nothing.
     """
 
-    documents: Sequence[Document]
+    documents: T
     next_page_token: str
     revision: int
     resume_token: str
@@ -84,7 +88,9 @@ class Queries:
             lambda tx: list(tx.iterate_datasets(dataset_ids)), visible=visible
         )
 
-    async def list_datasets(self, query: DatasetQuery, *, visible: Visibility) -> Listed[Dataset]:
+    async def list_datasets(
+        self, query: DatasetQuery, *, visible: Visibility
+    ) -> Listed[Sequence[Dataset]]:
         """Return a page of the datasets, in the order of their ids.
 
         Raises:
@@ -92,7 +98,9 @@ class Queries:
         """
         return await self._store.read(lambda tx: _list_datasets(tx, query), visible=visible)
 
-    async def list_batches(self, query: BatchQuery, *, visible: Visibility) -> Listed[Batch]:
+    async def list_batches(
+        self, query: BatchQuery, *, visible: Visibility
+    ) -> Listed[Sequence[Batch]]:
         """Return a page of batches, newest first.
 
         Raises:
@@ -102,15 +110,24 @@ class Queries:
         return await self._store.read(lambda tx: _list_batches(tx, query), visible=visible)
 
     async def list_transitions(
-        self, query: TransitionQuery, *, visible: Visibility
-    ) -> Listed[Transition]:
+        self,
+        query: TransitionQuery,
+        render: Callable[[Iterable[EncodedTransition]], T],
+        *,
+        visible: Visibility,
+    ) -> Listed[T]:
         """Return a page of the history of a batch or document, oldest first.
+
+        It is rendered as it is read, off the event loop: otherwise thousands of small objects
+        would be collected, and handed from one thread to another.
 
         Raises:
             BatchNotFound, DocumentNotFound: there is no such batch or document.
             FieldInvalid: the page token is malformed, or of another query.
         """
-        return await self._store.read(lambda tx: _list_transitions(tx, query), visible=visible)
+        return await self._store.read(
+            lambda tx: _list_transitions(tx, query, render), visible=visible
+        )
 
     async def get_batch(self, dataset_id: str, batch_id: str, *, visible: Visibility) -> Batch:
         """Return a batch.
@@ -124,26 +141,34 @@ class Queries:
 
     async def get_document(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
-    ) -> Document:
+    ) -> EncodedDocument:
         """Return a document.
 
         Raises:
             BatchNotFound, DocumentNotFound: there is no such batch or document.
         """
 
-        def get(tx: ReadTransaction) -> Document:
-            return get_document(tx, get_batch(tx, dataset_id, batch_id), document_id)
+        def get(tx: ReadTransaction) -> EncodedDocument:
+            return get_encoded_document(tx, get_batch(tx, dataset_id, batch_id), document_id)
 
         return await self._store.read(get, visible=visible)
 
-    async def list_documents(self, query: DocumentQuery, *, visible: Visibility) -> DocumentPage:
-        """Return a page of a batch's documents.
+    async def list_documents(
+        self,
+        query: DocumentQuery,
+        render: Callable[[Iterable[EncodedDocument]], T],
+        *,
+        visible: Visibility,
+    ) -> DocumentPage[T]:
+        """Return a page of a batch's documents, rendered as it is read.
 
         Raises:
             BatchNotFound: there is no such batch.
             FieldInvalid: the page token is malformed, or of another query.
         """
-        return await self._store.read(lambda tx: _list_documents(tx, query), visible=visible)
+        return await self._store.read(
+            lambda tx: _list_documents(tx, query, render), visible=visible
+        )
 
     async def render_documents(
         self,
@@ -193,7 +218,7 @@ def _render_page(
     return start, documents[-1].position if following else None, render(documents)
 
 
-def _list_datasets(tx: ReadTransaction, query: DatasetQuery) -> Listed[Dataset]:
+def _list_datasets(tx: ReadTransaction, query: DatasetQuery) -> Listed[Sequence[Dataset]]:
     query_key = (tx.get_page_secret(), "datasets", sorted(query.dataset_ids or ()))
     after = PageToken.decode(query.page.token, *query_key).after if query.page.token else ""
     rows = tx.iterate_datasets(query.dataset_ids, after=after)
@@ -202,7 +227,7 @@ def _list_datasets(tx: ReadTransaction, query: DatasetQuery) -> Listed[Dataset]:
     return Listed(items=datasets, next_page_token=further)
 
 
-def _list_batches(tx: ReadTransaction, query: BatchQuery) -> Listed[Batch]:
+def _list_batches(tx: ReadTransaction, query: BatchQuery) -> Listed[Sequence[Batch]]:
     if query.dataset_id:
         get_dataset(tx, query.dataset_id)
     query_key = (tx.get_page_secret(), "batches", query.dataset_id, sorted(query.states))
@@ -214,50 +239,56 @@ def _list_batches(tx: ReadTransaction, query: BatchQuery) -> Listed[Batch]:
     return Listed(items=batches, next_page_token=further)
 
 
-def _list_transitions(tx: ReadTransaction, query: TransitionQuery) -> Listed[Transition]:
+def _list_transitions(
+    tx: ReadTransaction,
+    query: TransitionQuery,
+    render: Callable[[Iterable[EncodedTransition]], T],
+) -> Listed[T]:
     batch = get_batch(tx, query.dataset_id, query.batch_id)
-    document = get_document(tx, batch, query.document_id) if query.document_id else None
+    document = get_encoded_document(tx, batch, query.document_id) if query.document_id else None
     # With the key: a batch that was created again under its old id has another history.
     query_key = (tx.get_page_secret(), "transitions", batch.key, query.document_id)
     after = int(PageToken.decode(query.page.token, *query_key).after) if query.page.token else 0
-    rows = tx.iterate_transitions(batch, after_revision=after, document=document)
-    transitions, following = take_page(
-        rows, lambda t: size_bound(t.document), limit=query.page.size
-    )
-    further = PageToken(after=str(transitions[-1].revision)).encode(*query_key) if following else ""
-    return Listed(items=transitions, next_page_token=further)
+    rows = tx.iterate_encoded_transitions(batch, after_revision=after, document=document)
+    page = PageItems(rows, transition_size, limit=query.page.size)
+    items, further = render(page), ""
+    if page.last and page.following:
+        further = PageToken(after=str(page.last.revision)).encode(*query_key)
+    return Listed(items=items, next_page_token=further)
 
 
-def _list_documents(tx: ReadTransaction, query: DocumentQuery) -> DocumentPage:
+def _list_documents(
+    tx: ReadTransaction, query: DocumentQuery, render: Callable[[Iterable[EncodedDocument]], T]
+) -> DocumentPage[T]:
     batch = get_batch(tx, query.dataset_id, query.batch_id)
-    query_key = (
-        tx.get_page_secret(),
-        "documents",
-        batch.key,
-        sorted(query.states),
-        sorted(query.stages),
-    )
     if query.page.token:
-        page = PageToken.decode(query.page.token, *query_key)
-        after = int(page.after)
+        token = PageToken.decode(query.page.token, *_documents_key(tx, batch, query))
+        start = ResumeToken.decode(
+            token.resume_token, dataset_id=query.dataset_id, batch_id=query.batch_id
+        )
     else:
-        page = PageToken(after="", resume_token=_token_now(tx, batch).encode())
-        after = -1
-    rows = tx.iterate_documents(
-        batch, after_position=after, states=query.states, stages=query.stages
+        start = _token_now(tx, batch)
+        token = PageToken(after="-1", resume_token=start.encode())
+    rows = tx.iterate_encoded_documents(
+        batch, after_position=int(token.after), states=query.states, stages=query.stages
     )
-    documents, following = take_page(rows, size_bound, limit=query.page.size)
-    start = ResumeToken.decode(
-        page.resume_token, dataset_id=query.dataset_id, batch_id=query.batch_id
-    )
-    last = str(documents[-1].position) if documents else ""
-    further = PageToken(after=last, resume_token=page.resume_token)
+    page = PageItems(rows, document_size, limit=query.page.size)
+    documents, further = render(page), ""
+    if page.last and page.following:
+        following = PageToken(after=str(page.last.position), resume_token=token.resume_token)
+        further = following.encode(*_documents_key(tx, batch, query))
     return DocumentPage(
         documents=documents,
-        next_page_token=further.encode(*query_key) if following else "",
+        next_page_token=further,
         revision=start.revision,
-        resume_token=page.resume_token,
+        resume_token=token.resume_token,
     )
+
+
+def _documents_key(tx: ReadTransaction, batch: Batch, query: DocumentQuery) -> tuple[Any, ...]:
+    """Return the secret and the query of a page token."""
+    filters = sorted(query.states), sorted(query.stages)
+    return (tx.get_page_secret(), "documents", batch.key, *filters)
 
 
 def _token_now(tx: ReadTransaction, batch: Batch) -> ResumeToken:

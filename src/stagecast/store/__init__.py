@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from stagecast.store.lookups import get_batch, get_dataset, get_document, get_write_id
+from stagecast.store.lookups import (
+    get_batch,
+    get_dataset,
+    get_encoded_document,
+    get_write_id,
+)
 from stagecast.store.protocol import (
     BatchName,
     Commits,
     Committed,
     DatasetNews,
+    Encoder,
     Head,
     HistoryLimit,
     IdleBatch,
@@ -26,6 +32,7 @@ __all__ = [
     "Commits",
     "Committed",
     "DatasetNews",
+    "Encoder",
     "Head",
     "HistoryLimit",
     "IdleBatch",
@@ -38,7 +45,7 @@ __all__ = [
     "WriteTransaction",
     "get_batch",
     "get_dataset",
-    "get_document",
+    "get_encoded_document",
     "get_write_id",
     "store_timeout",
     "timed_out",

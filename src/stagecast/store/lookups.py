@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stagecast.errors import BatchNotFound, DatasetNotFound, DocumentNotFound
-from stagecast.model import Batch, Dataset, Document, find_similar, other_forms
+from stagecast.model import Batch, Dataset, EncodedDocument, find_similar, other_forms
 from stagecast.store.protocol import ReadTransaction
 
 
@@ -31,13 +31,13 @@ def get_batch(tx: ReadTransaction, dataset_id: str, batch_id: str) -> Batch:
     return batch
 
 
-def get_document(tx: ReadTransaction, batch: Batch, document_id: str) -> Document:
-    """Return a document of a batch.
+def get_encoded_document(tx: ReadTransaction, batch: Batch, document_id: str) -> EncodedDocument:
+    """Return a document of a batch as it is sent.
 
     Raises:
         DocumentNotFound: it does not exist.
     """
-    document = tx.find_documents(batch, [document_id]).get(document_id)
+    document = tx.find_encoded_document(batch, document_id)
     if document is None:
         similar = find_similar(document_id, tx.find_documents(batch, other_forms(document_id)))
         raise DocumentNotFound(batch.dataset_id, batch.batch_id, document_id, similar=similar)

@@ -20,6 +20,8 @@ from stagecast.model import (
     Dataset,
     Document,
     DocumentState,
+    EncodedDocument,
+    EncodedTransition,
     NewKey,
     Stage,
     Timer,
@@ -111,6 +113,30 @@ class HistoryLimit:
     keep: int
 
 
+class Encoder(Protocol):
+    """Encodes what readers are sent, when it is written; a store keeps the bytes as they are.
+
+    All pieces of a version are made alike: bytes of another version are not used.
+    """
+
+    @property
+    def version(self) -> int:
+        """The version of what the bytes contain, at least 1."""
+        ...
+
+    def identity(self, document: Document) -> bytes:
+        """Return what never changes about a document."""
+        ...
+
+    def condition(self, document: Document) -> bytes:
+        """Return all else that a transition of it shows, but for the next and ids of its batch."""
+        ...
+
+    def last_change(self, document: Document) -> bytes:
+        """Return the revision and time of its last transition; in the log they are columns."""
+        ...
+
+
 class ReadTransaction(Protocol):
     """A consistent snapshot of the store."""
 
@@ -178,6 +204,32 @@ class ReadTransaction(Protocol):
         self, batch: Batch, *, after_revision: int, document: Document | None = None
     ) -> Iterator[Transition]:
         """Yield the log of the batch, or of one of its documents, after a revision."""
+        ...
+
+    def find_encoded_document(self, batch: Batch, document_id: str) -> EncodedDocument | None:
+        """Return a document as it is sent, if it exists."""
+        ...
+
+    def iterate_encoded_documents(
+        self,
+        batch: Batch,
+        *,
+        after_position: int = -1,
+        states: Collection[DocumentState] = (),
+        stages: Collection[Stage] = (),
+        as_of: int | None = None,
+    ) -> Iterator[EncodedDocument]:
+        """Yield what `iterate_documents` yields, as it is sent.
+
+        Raises:
+            StoreBusy: the log of that revision is no longer retained; start again without it.
+        """
+        ...
+
+    def iterate_encoded_transitions(
+        self, batch: Batch, *, after_revision: int, document: EncodedDocument | None = None
+    ) -> Iterator[EncodedTransition]:
+        """Yield what `iterate_transitions` yields, as it is sent."""
         ...
 
     def get_page_secret(self) -> bytes:
@@ -315,6 +367,10 @@ class WriteTransaction(ReadTransaction, Protocol):
 
     def trim(self, limit: HistoryLimit, max_rows: int) -> int:
         """Delete up to `max_rows` of the oldest transitions beyond a limit; return how many."""
+        ...
+
+    def encode(self, max_rows: int) -> bool:
+        """Encode up to `max_rows` rows that another release wrote; False if there were none."""
         ...
 
     def sweep(self, max_rows: int) -> bool:

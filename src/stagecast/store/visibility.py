@@ -59,6 +59,9 @@ class _RestrictedRead:
         self.find_documents = tx.find_documents
         self.iterate_documents = tx.iterate_documents
         self.iterate_transitions = tx.iterate_transitions
+        self.find_encoded_document = tx.find_encoded_document
+        self.iterate_encoded_documents = tx.iterate_encoded_documents
+        self.iterate_encoded_transitions = tx.iterate_encoded_transitions
         self.get_page_secret = tx.get_page_secret
         self.find_write_id = tx.find_write_id
         self.find_progress_seq = tx.find_progress_seq
@@ -103,7 +106,7 @@ class _RestrictedRead:
 
 class _RestrictedWrite(_RestrictedRead):
     find_timers = set_timer = set_idle_since = cap_idle_since = save_lease = _refuse
-    add_key = revoke_key = trim = sweep = _refuse
+    add_key = revoke_key = trim = encode = sweep = _refuse
 
     _tx: WriteTransaction
 

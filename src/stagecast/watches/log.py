@@ -8,24 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from stagecast.errors import BatchDeleted, TokenExpired
 from stagecast.escaping import quote
 from stagecast.model import (
     Batch,
     Document,
+    EncodedTransition,
     ResumeToken,
-    Transition,
+    SnapshotPart,
     WatchMessage,
     batch_at,
     batch_state,
     size_bound,
     take_page,
+    transition_size,
 )
 from stagecast.store import BatchName, ReadTransaction, get_write_id
 
-Encode = Callable[[WatchMessage], bytes]
-"""Serializes a message, or a part of one."""
+
+class Encode(Protocol):
+    """Encodes messages, or pieces of them that are joined byte by byte."""
+
+    def __call__(self, message: WatchMessage) -> bytes:
+        """Return a message, or a piece of one."""
+        ...
+
+    def transitions(
+        self, name: BatchName, transitions: Iterable[EncodedTransition]
+    ) -> Sequence[bytes]:
+        """Return transitions, each as a piece of a message."""
+        ...
+
+    def snapshot(self, name: BatchName, part: SnapshotPart) -> bytes:
+        """Return a part of a snapshot as a piece of a message."""
+        ...
+
 
 _PAGE = 1_000  # transitions, or counters, in one read
 _EXTRA_BYTES = 1 << 16  # of cached messages, beyond the size of the entries: room for batches
@@ -168,7 +187,7 @@ def read_page(
         TokenExpired: the next transition is no longer retained.
     """
     batch = get_same_batch(tx, name, cursor.key)
-    log = tx.iterate_transitions(batch, after_revision=cursor.revision)
+    log = tx.iterate_encoded_transitions(batch, after_revision=cursor.revision)
     transitions, whole, more = _cut_page(log)
     if transitions and transitions[0].revision != cursor.revision + 1:
         raise token_expired(batch, cursor.revision)
@@ -180,8 +199,8 @@ def read_page(
     if progress and not more:
         counted, progress_seq, more = _read_progress(tx, batch, cursor.progress_seq)
         after = replace(after, progress_seq=progress_seq, server_epoch=batch.server_epoch)
-    batch = batch_at(batch, transitions[-1]) if transitions else batch
-    moves = [(t.revision, encode(WatchMessage(transitions=(t,)))) for t in transitions]
+    entries = encode.transitions(name, transitions)
+    moves = [(t.revision, entry) for t, entry in zip(transitions, entries, strict=True)]
     counters = [(progress_seq, encode(WatchMessage(progress=(d,)))) for progress_seq, d in counted]
     return Page(
         before=cursor,
@@ -189,11 +208,18 @@ def read_page(
         transitions=moves,
         progress=counters,
         entry_bytes=sum(len(entry) for _, entry in (*moves, *counters)),
-        batch=batch,
+        batch=_batch_as_of(tx, batch, after.revision),
         whole=whole,
         caught_up=not more,
         ended=not more and batch_state(batch).terminal,
     )
+
+
+def _batch_as_of(tx: ReadTransaction, batch: Batch, revision: int) -> Batch:
+    """Return the batch as of a revision of its log."""
+    if revision == batch.revision:
+        return batch
+    return batch_at(batch, next(tx.iterate_transitions(batch, after_revision=revision - 1)))
 
 
 def _read_progress(
@@ -206,12 +232,12 @@ def _read_progress(
     return page, reached, following is not None
 
 
-def _cut_page(log: Iterable[Transition]) -> tuple[list[Transition], bool, bool]:
+def _cut_page(log: Iterable[EncodedTransition]) -> tuple[list[EncodedTransition], bool, bool]:
     """Return the transitions of a page, whether they end with a call, and whether more follow.
 
     A page ends where a call ends; only a call larger than a page is split.
     """
-    page, following = take_page(log, lambda t: size_bound(t.document), limit=_PAGE)
+    page, following = take_page(log, transition_size, limit=_PAGE)
     if following is None or page[-1].write_id != following.write_id:
         return page, True, following is not None
     whole = [earlier for earlier in page if earlier.write_id != following.write_id]

@@ -20,7 +20,7 @@ from stagecast.model import (
     SnapshotPart,
     SnapshotReason,
     WatchMessage,
-    size_bound,
+    document_size,
     take_page,
 )
 from stagecast.singleflight import SingleFlight
@@ -28,6 +28,7 @@ from stagecast.store import BatchName, ReadTransaction, Store, get_batch
 from stagecast.watches.log import Cursor, Encode, end_cursor, get_same_batch
 
 _BYTES = 64 << 20  # of cached parts, of all snapshots
+_PART = 2_000  # documents in one read: some milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,19 +192,20 @@ class Snapshots:
         name = (batch.dataset_id, batch.batch_id)
         now = get_same_batch(tx, name, cursor.key)
         documents, following = take_page(
-            tx.iterate_documents(now, after_position=after, as_of=cursor.revision),
-            size_bound,
-            limit=batch.counts.total,
+            tx.iterate_encoded_documents(now, after_position=after, as_of=cursor.revision),
+            document_size,
+            limit=_PART,
         )
         complete = following is None
-        message = WatchMessage(
-            snapshot=SnapshotPart(reason=reason, documents=documents, complete=complete),
+        part = SnapshotPart(reason=reason, documents=documents, complete=complete)
+        rest = WatchMessage(
             batch=batch if complete else None,
             revision=cursor.revision,
             resume_token=cursor.token(name) if complete else "",
             server_at=self._clock(),
         )
-        return _Part(self._encode(message), None if complete else documents[-1].position)
+        message = self._encode.snapshot(name, part) + self._encode(rest)
+        return _Part(message, None if complete else documents[-1].position)
 
 
 def _begin(tx: ReadTransaction, name: BatchName) -> tuple[Cursor, Batch]:

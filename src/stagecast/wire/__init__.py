@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from stagecast.wire.messages import encode_watch_message, to_datasets_message
+from stagecast.wire.encoding import (
+    StoreEncoder,
+    WatchEncoder,
+    encode_document,
+    encode_documents,
+    encode_transitions,
+)
+from stagecast.wire.messages import to_datasets_message
 from stagecast.wire.names import (
     batch_name,
     batch_or_document_name,
@@ -22,6 +29,8 @@ from stagecast.wire.status_requests import (
 )
 
 __all__ = [
+    "StoreEncoder",
+    "WatchEncoder",
     "batch_name",
     "batch_or_document_name",
     "batch_query",
@@ -30,6 +39,9 @@ __all__ = [
     "datasets_watch_request",
     "document_name",
     "document_query",
+    "encode_document",
+    "encode_documents",
+    "encode_transitions",
     "encode_watch_message",
     "fill_batch",
     "heartbeats",

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from stagecast.model import DatasetsMessage, Document, SnapshotPart, WatchMessage
+from stagecast.model import DatasetsMessage, Document, WatchMessage
 from stagecast.v1 import status_service_pb2 as _pb
-from stagecast.wire.resources import (
-    to_batch,
-    to_dataset,
-    to_document,
-    to_progress,
-    to_timestamp,
-    to_transition,
-)
+from stagecast.wire.resources import to_batch, to_dataset, to_progress, to_timestamp
 
 
 def encode_watch_message(message: WatchMessage) -> bytes:
@@ -20,8 +13,6 @@ def encode_watch_message(message: WatchMessage) -> bytes:
     Pieces are concatenated: repeated fields add up, and a singular field is set in one piece only.
     """
     return _pb.WatchBatchResponse(
-        snapshot=_to_snapshot(message.snapshot) if message.snapshot else None,
-        transitions=map(to_transition, message.transitions),
         progress=map(_to_document_progress, message.progress),
         batch=to_batch(message.batch) if message.batch else None,
         revision=message.revision,
@@ -37,14 +28,6 @@ def to_datasets_message(message: DatasetsMessage) -> _pb.WatchDatasetsResponse:
         removed_dataset_ids=message.removed,
         complete=message.complete,
         server_time=to_timestamp(message.server_at),
-    )
-
-
-def _to_snapshot(part: SnapshotPart) -> _pb.Snapshot:
-    return _pb.Snapshot(
-        reason=_pb.SnapshotReason.ValueType(part.reason),
-        documents=map(to_document, part.documents),
-        complete=part.complete,
     )
 
 

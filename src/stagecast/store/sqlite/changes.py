@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 from stagecast.errors import BatchNotFound
 from stagecast.model import Batch, BatchEdit, Dataset, Document, move_dataset
 from stagecast.store.lookups import get_batch, get_dataset
-from stagecast.store.protocol import BatchName, Committed, Topic, Wanted
+from stagecast.store.protocol import BatchName, Committed, Encoder, Topic, Wanted
 from stagecast.store.sqlite import rows
+from stagecast.store.sqlite.encoded import EncodeOnce
 from stagecast.store.sqlite.known_batches import KnownBatch, KnownBatches
 from stagecast.store.sqlite.read_transaction import LAST_CHANGE_SEQ, SqliteReadTransaction
 from stagecast.store.sqlite.timers import (
@@ -43,23 +44,21 @@ _SAVE_DATASET = f"""
 
 # Insert documents.
 _NEW_DOCUMENT = f"""
-    INSERT INTO documents (batch, heard_at, due_at, progress_seq, {rows.listed(rows.DOCUMENT)})
-    VALUES (?, ?, ?, 0, {rows.placeholders(rows.DOCUMENT)})
+    INSERT INTO documents (batch, heard_at, due_at, {rows.listed(rows.NEW_DOCUMENT)})
+    VALUES (?, ?, ?, {rows.placeholders(rows.NEW_DOCUMENT)})
 """
 
 # Update documents; progress_seq changes only with counters that changed without a transition.
 _SAVE_DOCUMENT = f"""
-    UPDATE documents SET {SET_TIMER_OF_SAVED}, {rows.assignments(rows.CONDITION)},
-        revision = ?, updated_at = ?, progress_seq = coalesce(?, progress_seq)
+    UPDATE documents SET {SET_TIMER_OF_SAVED}, {rows.SAVED_DOCUMENT}
     WHERE batch = ? AND position = ?
 """
 
 # Append to the log.
 _NEW_TRANSITION = f"""
-    INSERT INTO transitions (batch, {rows.listed(rows.LOG)})
-    VALUES (?, {rows.placeholders(rows.LOG)})
+    INSERT INTO transitions (batch, {rows.listed(rows.NEW_TRANSITION)})
+    VALUES (?, {rows.placeholders(rows.NEW_TRANSITION)})
 """
-
 
 _Rows = tuple[Iterable[rows.Row], Iterable[rows.Row]]
 """Changed documents, and new transitions."""
@@ -94,7 +93,7 @@ def prepare(
     edit = _new_edit(batch, wanted_documents, now=now, server_epoch=server_epoch)
     write_id = _read_write_id(tx, batch)
     result = decide(edit)
-    documents, transitions = _rows_of([edit], edit.now)
+    documents, transitions = _rows_of([edit], edit.now, EncodeOnce(tx.encoder))
     return Prepared(edit, write_id, result, rows=([*documents], [*transitions]))
 
 
@@ -157,9 +156,10 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
         dirty = [edit for edit in edits if edit.dirty]
         if not dirty:
             return
-        documents, transitions = ready or _rows_of(dirty, self.now)
+        encoder = EncodeOnce(self.encoder)
+        documents, transitions = ready or _rows_of(dirty, self.now, encoder)
         for sql, parameters in (
-            (_NEW_DOCUMENT, _new_documents(dirty, self.now)),
+            (_NEW_DOCUMENT, _new_documents(dirty, self.now, encoder)),
             (_SAVE_DOCUMENT, documents),
             (_NEW_TRANSITION, transitions),
             (_SAVE_BATCH, _saved_batches(dirty)),
@@ -287,37 +287,36 @@ def _read_wanted(tx: SqliteReadTransaction, batch: Batch, wanted: Wanted) -> dic
     return {document.document_id: document for document in documents}
 
 
-def _rows_of(edits: Iterable[BatchEdit], now: int) -> _Rows:
-    return _saved_documents(edits, now), _new_transitions(edits)
+def _rows_of(edits: Iterable[BatchEdit], now: int, encoder: Encoder) -> _Rows:
+    return _saved_documents(edits, now, encoder), _new_transitions(edits, encoder)
 
 
-def _new_documents(edits: Iterable[BatchEdit], now: int) -> Iterator[rows.Row]:
+def _new_documents(edits: Iterable[BatchEdit], now: int, encoder: Encoder) -> Iterator[rows.Row]:
     for edit in edits:
         timer = timer_of_new(edit.batch, now)
         for document in edit.added.values():
-            yield edit.batch.key, *timer, *rows.document_to_row(document)
+            yield edit.batch.key, *timer, *rows.new_document_to_row(document, encoder)
 
 
-def _saved_documents(edits: Iterable[BatchEdit], now: int) -> Iterator[rows.Row]:
+def _saved_documents(edits: Iterable[BatchEdit], now: int, encoder: Encoder) -> Iterator[rows.Row]:
     for edit in edits:
         key = edit.batch.key
         for document in edit.changed.values():
             yield (
                 *timer_of_saved(document, edit, now),
-                *rows.condition_to_row(document),
-                document.revision,
-                document.updated_at,
-                edit.progress_seqs.get(document.document_id),
+                *rows.saved_document_to_row(
+                    document, edit.progress_seqs.get(document.document_id), encoder
+                ),
                 key,
                 document.position,
             )
 
 
-def _new_transitions(edits: Iterable[BatchEdit]) -> Iterator[rows.Row]:
+def _new_transitions(edits: Iterable[BatchEdit], encoder: Encoder) -> Iterator[rows.Row]:
     for edit in edits:
         key = edit.batch.key
         for transition in edit.transitions:
-            yield key, *rows.transition_to_row(transition)
+            yield key, *rows.new_transition_to_row(transition, encoder)
 
 
 def _saved_batches(edits: Iterable[BatchEdit]) -> Iterator[rows.Row]:

@@ -20,9 +20,9 @@ from stagecast.store.sqlite.connection import (
     explain,
     open_reader,
 )
+from stagecast.store.sqlite.keys import read_keys
 from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
 from stagecast.store.sqlite.permissions import resolve_path
-from stagecast.store.sqlite.read_transaction import SqliteReadTransaction
 from stagecast.threads import is_cancelled
 
 _STEPS = 100_000  # of SQLite's virtual machine: some milliseconds
@@ -83,7 +83,7 @@ def list_keys(path: Path) -> Sequence[ApiKey]:
         # The table is missing in a file of an early release.
         if not Database(connection).table("api_keys").exists():
             return []
-        return SqliteReadTransaction(connection).list_keys()
+        return read_keys(connection)
 
 
 def check_current(connection: Connection, path: Path) -> None:

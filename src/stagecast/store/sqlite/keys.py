@@ -38,13 +38,18 @@ _REVOKE_KEY = f"""
 """
 
 
+def read_keys(connection: Connection) -> Sequence[ApiKey]:
+    """Return all keys, oldest first, including revoked and expired ones."""
+    return [_key_from_row(row) for row in connection.execute(_KEYS)]
+
+
 class KeyReads:
     """Reads of keys."""
 
     _connection: Connection
 
     def list_keys(self) -> Sequence[ApiKey]:
-        return [_key_from_row(row) for row in self._connection.execute(_KEYS)]
+        return read_keys(self._connection)
 
     def get_keys_version(self) -> int:
         [(version,)] = self._connection.execute(_VERSION)

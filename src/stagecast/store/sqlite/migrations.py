@@ -297,3 +297,33 @@ def use_plain_names(db: Database) -> None:
     db.execute("ALTER TABLE keeper RENAME TO stall_detector_lease")
     db.execute("DROP INDEX datasets_by_serial")
     db.execute("CREATE INDEX datasets_by_change ON datasets (change_seq)")
+
+
+# Rows that a release without these columns inserted, or updated after they were encoded.
+TO_ENCODE = {
+    "documents": (
+        "encoded_identity IS NULL OR encoded_revision IS NOT revision "
+        "OR encoded_progress_seq IS NOT progress_seq"
+    ),
+    "transitions": "encoder_version IS NULL",
+}
+
+
+@migrations()
+def keep_encoded(db: Database) -> None:
+    """Add what is sent of documents and transitions, encoded, and indexes of rows without it.
+
+    The indexes are empty but for rows of the previous release. A release that raises the version of
+    the encoder makes them anew, with `OR encoder_version IS NOT` its version.
+    """
+    for table, columns in (
+        ("documents", "encoded_identity BLOB, encoded_rest BLOB, encoder_version INTEGER"),
+        ("documents", "encoded_revision INTEGER, encoded_progress_seq INTEGER"),
+        ("transitions", "encoded_condition BLOB, encoder_version INTEGER"),
+    ):
+        for column in columns.split(", "):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    for table, key in (("documents", "position"), ("transitions", "revision")):
+        db.execute(f"""
+            CREATE INDEX {table}_to_encode ON {table} (batch, {key}) WHERE {TO_ENCODE[table]}
+        """)

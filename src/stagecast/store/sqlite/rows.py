@@ -24,6 +24,7 @@ from stagecast.model import (
     evolve,
     register,
 )
+from stagecast.store.protocol import Encoder
 
 COUNTS = ("pending", "running", "paused", "succeeded", "failed", "stopped", "stalled_documents")
 
@@ -49,6 +50,17 @@ CONDITION = (
 IDENTITY = ("position", "document_id", "display_name", "labels", "created_at")
 
 DOCUMENT = (*IDENTITY, *CONDITION, "revision", "updated_at")
+
+# What the encoder made of a document, its version, and what else changes with the condition.
+ENCODED_DOCUMENT = (
+    "encoded_identity",
+    "encoded_rest",
+    "encoder_version",
+    "encoded_revision",
+    "encoded_progress_seq",
+)
+
+NEW_DOCUMENT = (*DOCUMENT, "progress_seq", *ENCODED_DOCUMENT)
 
 DATASET = (
     "dataset_id",
@@ -98,6 +110,11 @@ EVENT = (
 )
 
 LOG = (*EVENT, *COUNTS, *CONDITION)
+
+# What the encoder made of the document of a transition, and its version.
+ENCODED_TRANSITION = ("encoded_condition", "encoder_version")
+
+NEW_TRANSITION = (*LOG, *ENCODED_TRANSITION)
 
 
 def listed(names: tuple[str, ...], table: str = "") -> str:
@@ -174,6 +191,39 @@ def document_to_row(document: Document) -> Row:
         *condition_to_row(document),
         document.revision,
         document.updated_at,
+    )
+
+
+def new_document_to_row(document: Document, encoder: Encoder) -> Row:
+    """Write `NEW_DOCUMENT`."""
+    return (
+        *document_to_row(document),
+        0,
+        encoder.identity(document),
+        encoder.condition(document) + encoder.last_change(document),
+        encoder.version,
+        document.revision,
+        0,
+    )
+
+
+# The identity of another version is dropped: it would count as one of this version.
+SAVED_DOCUMENT = f"""
+    {assignments((*CONDITION, "revision", "updated_at"))},
+    progress_seq = coalesce(?, progress_seq),
+    encoded_rest = ?, encoded_revision = ?, encoded_progress_seq = coalesce(?, progress_seq),
+    encoded_identity = CASE encoder_version WHEN ? THEN encoded_identity END, encoder_version = ?
+"""
+
+
+def saved_document_to_row(document: Document, progress_seq: int | None, encoder: Encoder) -> Row:
+    """Write `SAVED_DOCUMENT`; without a `progress_seq` the stored one stays."""
+    return (
+        *condition_to_row(document),
+        *(document.revision, document.updated_at, progress_seq),
+        encoder.condition(document) + encoder.last_change(document),
+        *(document.revision, progress_seq),
+        *(encoder.version, encoder.version),
     )
 
 
@@ -336,6 +386,17 @@ def transition_to_row(transition: Transition) -> Row:
         *counts_to_row(transition.counts),
         *(condition_to_row(document) if document else (None,) * len(CONDITION)),
     )
+
+
+def new_transition_to_row(transition: Transition, encoder: Encoder) -> Row:
+    """Write `NEW_TRANSITION`."""
+    return (*transition_to_row(transition), *encoded_transition_to_row(transition, encoder))
+
+
+def encoded_transition_to_row(transition: Transition, encoder: Encoder) -> Row:
+    """Write `ENCODED_TRANSITION`."""
+    document = transition.document
+    return encoder.condition(document) if document else None, encoder.version
 
 
 def transition_from_row(row: Row, dataset_id: str, batch_id: str) -> Transition:

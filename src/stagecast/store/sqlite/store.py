@@ -17,6 +17,7 @@ from stagecast.paths import shown
 from stagecast.store.protocol import (
     BatchName,
     Commits,
+    Encoder,
     ReadTransaction,
     Wanted,
     WriteTransaction,
@@ -88,6 +89,7 @@ class SqliteStore:
     Args:
         path: the file; it is created if it does not exist.
         clock: commit times, in microseconds since the epoch.
+        encoder: encodes documents and transitions when they are written.
         on_commit: called on the loop with what a transaction changed.
         on_foreign_commit: called on the loop within 50 ms after another process has written.
         on_fault: called on the loop with a fault of the file that made a call fail.
@@ -102,6 +104,7 @@ class SqliteStore:
         path: Path,
         *,
         clock: Callable[[], int],
+        encoder: Encoder,
         on_commit: Callable[[Commits], None],
         on_foreign_commit: Callable[[], None],
         on_fault: Callable[[Exception], None] = lambda _error: None,
@@ -109,6 +112,7 @@ class SqliteStore:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._clock = clock
+        self._encoder = encoder
         self._report_fault = on_fault
         self._damaged = False
         self._check: asyncio.Task[None] | None = None  # of the whole file, after damage
@@ -117,6 +121,7 @@ class SqliteStore:
         self._writer = Writer(
             self._connection,
             clock=clock,
+            encoder=encoder,
             on_commit=on_commit,
             on_foreign_commit=on_foreign_commit,
             on_fault=self._on_fault,
@@ -267,7 +272,7 @@ class SqliteStore:
     def _query_in_transaction(self, query: Callable[[SqliteReadTransaction], T]) -> T:
         connection = self._connection_of_thread()
         connection.execute("BEGIN")
-        tx = SqliteReadTransaction(connection)
+        tx = SqliteReadTransaction(connection, self._encoder)
         try:
             return query(tx)
         finally:

@@ -21,9 +21,11 @@ from stagecast.model import (
     remove_batch,
 )
 from stagecast.store.lookups import get_dataset
+from stagecast.store.protocol import Encoder
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.changes import ChangeWrites, random_number
 from stagecast.store.sqlite.connection import Connection
+from stagecast.store.sqlite.encoded import EncodedWrites
 from stagecast.store.sqlite.keys import KeyWrites
 from stagecast.store.sqlite.known_batches import KnownBatches
 from stagecast.store.sqlite.read_transaction import LAST_CHANGE_SEQ
@@ -109,20 +111,27 @@ _SWEEP_DATASET = """
 """
 
 
-class SqliteWriteTransaction(ChangeWrites, KeyWrites, TrimmingWrites):
+class SqliteWriteTransaction(ChangeWrites, EncodedWrites, KeyWrites, TrimmingWrites):
     """Reads and writes on one connection.
 
     Args:
         connection: of the writer.
+        encoder: makes the bytes that are kept beside the columns.
         now: the commit time in microseconds.
         server_epoch: the random number of this server.
         known: what is known of batches.
     """
 
     def __init__(
-        self, connection: Connection, *, now: int, server_epoch: int, known: KnownBatches
+        self,
+        connection: Connection,
+        encoder: Encoder,
+        *,
+        now: int,
+        server_epoch: int,
+        known: KnownBatches,
     ) -> None:
-        super().__init__(connection)
+        super().__init__(connection, encoder)
         self.now = now
         self.known = known
         self.commits = {}

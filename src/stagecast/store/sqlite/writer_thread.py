@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stagecast.errors import StagecastError, StoreBusy
-from stagecast.store.protocol import Commits
+from stagecast.store.protocol import Commits, Encoder
 from stagecast.store.sqlite.calls import CallQueue, WaitingCall
 from stagecast.store.sqlite.changes import random_number
 from stagecast.store.sqlite.connection import (
@@ -63,6 +63,7 @@ class Writer(threading.Thread):
     Args:
         connection: used by this thread only, until it has ended.
         clock: microseconds since the epoch.
+        encoder: encodes documents and transitions when they are written.
         on_commit: called on the loop with what a transaction changed, before the calls are
             answered.
         on_foreign_commit: called on the loop after another process has written.
@@ -79,6 +80,7 @@ class Writer(threading.Thread):
         connection: Connection,
         *,
         clock: Callable[[], int],
+        encoder: Encoder,
         on_commit: Callable[[Commits], None],
         on_foreign_commit: Callable[[], None],
         on_fault: Callable[[Exception], None],
@@ -88,6 +90,7 @@ class Writer(threading.Thread):
         super().__init__(name="stagecast-writer", daemon=True)
         self._connection = connection
         self._clock = clock
+        self._encoder = encoder
         self._on_commit = on_commit
         self._on_foreign_commit = on_foreign_commit
         self._on_fault = on_fault
@@ -189,6 +192,7 @@ class Writer(threading.Thread):
             with contextlib.closing(
                 SqliteWriteTransaction(
                     self._connection,
+                    self._encoder,
                     now=self._clock(),
                     server_epoch=self.server_epoch,
                     known=self._take_known(),

@@ -224,6 +224,16 @@ async def test_close_wakes_all_subscriptions() -> None:
         assert await asyncio.gather(*waiting) == [True, True]
 
 
+def test_subscription_without_topics_is_notified_of_the_close_only() -> None:
+    notifier = Notifier()
+    with notifier.subscribe() as subscription:
+        notifier.notify([("a",)])
+        assert notifier.topics() == []
+        assert not subscription.notified
+        notifier.close()
+        assert subscription.notified
+
+
 def test_unsubscribed_listener_is_not_notified() -> None:
     notifier = Notifier()
     with notifier.subscribe(("a",)) as subscription:

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -136,6 +137,34 @@ async def test_watch_of_datasets_ends_when_an_older_copy_is_written(
         refusal = refusal_of(caught.value)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "WATCH_EXPIRED")
         assert "older copy" in refusal.message
+
+
+@pytest.mark.parametrize("moved_on", [0, 2, 4], ids=["behind", "at_the_same", "past"])
+async def test_living_watches_get_the_history_of_a_restored_copy(
+    scene: Scene, tmp_path: Path, moved_on: int
+) -> None:
+    copy, pipeline = tmp_path / "copy.db", scene.pipeline
+    assert (await stagecast("backup", copy, "--db", scene.db)).code == 0
+    async with pipeline.stream() as watch, pipeline.stream(fail_on_expired_token=True) as strict:
+        for stream in (watch, strict):
+            await stream.read_to_revision(5)
+        await pipeline.stage(r.STAGE_PARSING, "doc-0", "doc-1")
+        for stream in (watch, strict):
+            await stream.read_to_revision(7)
+        async with running(copy) as other, Client(other.grpc) as client:
+            for stage in (r.STAGE_CLEANING, r.STAGE_SPLITTING)[: moved_on // 2]:
+                await replace(pipeline, client=client).stage(stage, "doc-0", "doc-1")
+            assert await other.stop() == 0
+        await scene.overwrite(copy)
+        message = await watch.read_answer()
+        assert message.snapshot.reason == ss.SNAPSHOT_REASON_HISTORY_CHANGED
+        assert message.revision == 5 + moved_on
+        error = await strict.error()
+        assert error.code() is grpc.StatusCode.OUT_OF_RANGE
+        assert refusal_of(error).reason == "HISTORY_CHANGED"
+        await retrying(lambda: pipeline.stage(r.STAGE_INDEXING, "doc-0"))
+        message = await watch.read_transitions()
+        assert [transition.revision for transition in message.transitions] == [6 + moved_on]
 
 
 @pytest.mark.parametrize(

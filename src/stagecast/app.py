@@ -20,6 +20,7 @@ from stagecast.background.retention import Retention
 from stagecast.background.row_encoder import RowEncoder
 from stagecast.background.stall_detector import StallDetector
 from stagecast.config import Config, is_loopback
+from stagecast.deadlines import Deadlines
 from stagecast.errors import StartError, StoreBusy, StoreTimeout, UnavailableError
 from stagecast.escaping import encoding_of, quote_for_shell
 from stagecast.grace import Grace
@@ -36,7 +37,7 @@ from stagecast.store import Store, store_timeout
 from stagecast.store.sqlite import SqliteStore, has_keys, open_file
 from stagecast.threads import run_cancellable
 from stagecast.tls import Tls, keep_renewed, load_tls
-from stagecast.watches import BatchWatches, DatasetWatches, Waits
+from stagecast.watches import BatchWatches, DatasetWatches, Rounds, Shared, Waits
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +238,8 @@ class App:
         controls: Controls,
         heartbeats: Heartbeats,
     ) -> RpcServer:
-        config, clock = self._config, self._clock
+        config, clock, deadlines = self._config, self._clock, Deadlines()
+        shared = Shared(notifier, deadlines, Rounds(), config)
         return RpcServer(
             config,
             tls=tls,
@@ -247,11 +249,12 @@ class App:
             heartbeats=heartbeats,
             controls=controls,
             queries=queries,
-            batch_watches=BatchWatches(
-                store, notifier, encode=wire.WatchEncoder(), config=config, clock=clock
+            batch_watches=BatchWatches(store, shared, encode=wire.WatchEncoder(), clock=clock),
+            dataset_watches=DatasetWatches(
+                store, shared, encode=wire.encode_datasets_message, clock=clock
             ),
-            dataset_watches=DatasetWatches(store, notifier, config=config, clock=clock),
             waits=Waits(store, notifier, config=config),
+            deadlines=deadlines,
         )
 
     def _make_http(

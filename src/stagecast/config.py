@@ -56,8 +56,6 @@ class Config:
     wait_s: float = 50.0
     # A watch ends after this, ± 10 %, so that watches spread over servers again.
     watch_life_s: float = 3600.0
-    # After a message, a watch gathers changes for this long before it sends the next.
-    watch_throttle_s: float = 0.005
     # How often the stall detector scans for documents that have been silent for too long.
     scan_every_s: float = 1.0
     # How long the history of a batch is kept after its end, how many of its transitions, and how

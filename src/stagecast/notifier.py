@@ -15,29 +15,49 @@ Topic = tuple[str, ...]
 
 
 class Subscription:
-    """Stays notified until it is cleared. Clear, then read, then wait: no change is missed."""
+    """Stays notified until it is cleared. Clear, then read, then wait: no change is missed.
+
+    There may be one for each open watch, so it is smaller than an `asyncio.Event`.
+
+    Attributes:
+        notified: whether it was notified since it was cleared.
+    """
+
+    __slots__ = ("__weakref__", "_waiters", "notified")
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self.notified = False
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
 
     @property
-    def notified(self) -> bool:
-        """Whether it was notified since it was cleared."""
-        return self._event.is_set()
+    def waiting(self) -> bool:
+        """Whether somebody waits for a notification."""
+        return bool(self._waiters)
 
     def notify(self) -> None:
-        """Wake the current waiter, or the next one."""
-        self._event.set()
+        """Wake the current waiters, or the next one."""
+        self.notified = True
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def clear(self) -> None:
         """Reset `notified`."""
-        self._event.clear()
+        self.notified = False
+
+    def notification(self) -> asyncio.Future[None]:
+        """Return a future of the next notification; for those who wait often and for long."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters = (*(other for other in self._waiters if not other.done()), waiter)
+        return waiter
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a notification; False after the timeout."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._event.wait()
+        if not self.notified:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self.notification()
         return self.notified
 
 
@@ -46,17 +66,23 @@ class Notifier:
 
     def __init__(self) -> None:
         self._subscriptions: dict[Topic, set[Subscription]] = {}
+        self._all: set[Subscription] = set()
         self.closed = False
 
     @contextlib.contextmanager
     def subscribe(self, *topics: Topic) -> Iterator[Subscription]:
-        """Yield a subscription that lasts as long as the block."""
+        """Yield a subscription that lasts as long as the block.
+
+        Without topics it is notified of the end only.
+        """
         subscription = Subscription()
+        self._all.add(subscription)
         for topic in topics:
             self._subscriptions.setdefault(topic, set()).add(subscription)
         try:
             yield subscription
         finally:
+            self._all.discard(subscription)
             for topic in topics:
                 self._forget(topic, subscription)
 
@@ -77,7 +103,8 @@ class Notifier:
     def close(self) -> None:
         """Notify all subscriptions that the server is shutting down."""
         self.closed = True
-        self.notify_only(self.topics())
+        for subscription in self._all:
+            subscription.notify()
 
     def _forget(self, topic: Topic, subscription: Subscription) -> None:
         subscriptions = self._subscriptions[topic]

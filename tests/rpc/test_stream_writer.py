@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc import aio
 
+from stagecast.deadlines import Deadlines
 from stagecast.errors import Draining, SlowReader
 from stagecast.rpc import stream_writer
 from tests.conditions import until
@@ -47,6 +48,10 @@ class Broken:
         raise aio.InternalError
 
 
+def new_writer(blocked_s: float, *, draining_s: float) -> stream_writer.StreamWriter:
+    return stream_writer.StreamWriter(blocked_s, draining_s=draining_s, deadlines=Deadlines())
+
+
 async def begin(writer: stream_writer.StreamWriter, reader: Any) -> asyncio.Task[None]:
     """Start a write of a message that the reader does not read yet."""
     task = asyncio.create_task(writer.write(reader, b"message"))
@@ -63,7 +68,7 @@ async def ending(task: asyncio.Task[None]) -> Exception:
 
 
 async def test_message_read_in_time_is_written() -> None:
-    writer, reader = stream_writer.StreamWriter(NEVER_S, draining_s=AT_ONCE_S), Reader()
+    writer, reader = new_writer(NEVER_S, draining_s=AT_ONCE_S), Reader()
     task = await begin(writer, reader)
     reader.reading.set()
     await task
@@ -71,16 +76,46 @@ async def test_message_read_in_time_is_written() -> None:
     assert not writer._writes
 
 
+async def test_write_is_never_given_up_early() -> None:
+    writer, reader = new_writer(SOON_S, draining_s=NEVER_S), Reader()
+    task = await begin(writer, reader)
+    [end_s] = writer._writes.values()
+    writer.check(end_s - 0.001, end_s + NEVER_S)
+    await asyncio.sleep(0)
+    assert not task.done()
+    writer.check(end_s, end_s)
+    assert isinstance(await ending(task), SlowReader)
+
+
+async def test_call_that_is_cancelled_while_its_write_is_given_up_stays_cancelled() -> None:
+    writer = new_writer(SOON_S, draining_s=NEVER_S)
+    task = await begin(writer, Reader())
+    [end_s] = writer._writes.values()
+    writer.check(end_s, end_s)
+    task.cancel()
+    await asyncio.wait((task,), timeout=60)
+    assert task.cancelled()
+
+
+async def test_writes_are_not_checked_when_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines = Deadlines()
+    writer = stream_writer.StreamWriter(0.01, draining_s=AT_ONCE_S, deadlines=deadlines)
+    for _ in range(2):
+        reader = Reader()
+        reader.reading.set()
+        await writer.write(reader, b"message")  # type: ignore[arg-type]  # a stand-in
+        assert deadlines._timer is not None
+        await until(lambda: deadlines._timer is None)
+
+
 async def test_slow_reader_gets_a_retry_delay() -> None:
-    error = await ending(
-        await begin(stream_writer.StreamWriter(AT_ONCE_S, draining_s=NEVER_S), Reader())
-    )
+    error = await ending(await begin(new_writer(AT_ONCE_S, draining_s=NEVER_S), Reader()))
     assert isinstance(error, SlowReader)
     assert error.retry_after_s > 0
 
 
 async def test_drain_shortens_the_timeout_of_slow_readers() -> None:
-    writer = stream_writer.StreamWriter(NEVER_S, draining_s=AT_ONCE_S)
+    writer = new_writer(NEVER_S, draining_s=AT_ONCE_S)
     before = await begin(writer, Reader())
     writer.drain()
     after = await begin(writer, Reader())
@@ -91,21 +126,20 @@ async def test_drain_shortens_the_timeout_of_slow_readers() -> None:
 
 
 async def test_drain_never_extends_a_timeout() -> None:
-    writer = stream_writer.StreamWriter(SOON_S, draining_s=NEVER_S)
+    writer = new_writer(SOON_S, draining_s=NEVER_S)
     before = await begin(writer, Reader())
-    [timeout] = writer._writes
-    end_s = timeout.when()
+    [end_s] = writer._writes.values()
     writer.drain()
-    assert timeout.when() == end_s
+    assert [*writer._writes.values()] == [end_s]
     after = await begin(writer, Reader())
     end_s = asyncio.get_running_loop().time() + SOON_S
-    assert all((timeout.when() or end_s) < end_s for timeout in writer._writes)
+    assert all(written_until_s < end_s for written_until_s in writer._writes.values())
     for task in (before, after):
         task.cancel()
 
 
 async def test_drain_during_a_write_timeout_is_harmless() -> None:
-    writer = stream_writer.StreamWriter(AT_ONCE_S, draining_s=NEVER_S)
+    writer = new_writer(AT_ONCE_S, draining_s=NEVER_S)
 
     class Late(Reader):
         async def write(self, message: object) -> None:

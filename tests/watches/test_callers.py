@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
-from stagecast import wire
 from stagecast.config import Config
 from stagecast.errors import CredentialsInvalid
 from stagecast.model import (
     ALL,
     ANONYMOUS,
     Caller,
-    DatasetsMessage,
     DatasetsWatchRequest,
     Principal,
     Scope,
@@ -23,11 +22,13 @@ from stagecast.model import (
 )
 from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
-from stagecast.watches import BatchWatches, DatasetWatches, datasets
+from stagecast.v1 import status_service_pb2 as ss
+from stagecast.watches import datasets
 from tests.builders import DATASET_ID, create, watch_request
 from tests.clock import Clock
 from tests.store.deletion import OTHER_DATASET_ID
 from tests.store.test_integrity import opened
+from tests.watches.reading import messages_of, open_batch_watches, open_dataset_watches
 
 
 @pytest.fixture
@@ -36,24 +37,20 @@ async def store(config: Config, clock: Clock) -> AsyncIterator[SqliteStore]:
         yield store
 
 
-async def on_begun() -> None:
-    pass
-
-
 class RevokedCaller:
     """A caller whose credentials are revoked after one message."""
 
     def __init__(self) -> None:
-        self.checks = 0
+        self._revoked = False
         self.caller = Caller(principal=ANONYMOUS, check=self._check)
 
     def _check(self) -> None:
-        self.checks += 1
-        if self.checks > 1:
+        if self._revoked:
             raise CredentialsInvalid("revoked")
 
-    async def read(self, messages: AsyncIterator[object]) -> None:
+    async def read(self, messages: AsyncIterator[bytes]) -> None:
         await anext(messages)
+        self._revoked = True
         with pytest.raises(CredentialsInvalid):
             await anext(messages)
 
@@ -62,12 +59,21 @@ async def test_revoked_caller_gets_no_more_of_a_snapshot(
     store: SqliteStore, config: Config, clock: Clock
 ) -> None:
     await create(store, documents=3_000)
-    watches = BatchWatches(
-        store, Notifier(), encode=wire.WatchEncoder(), config=config, clock=clock
-    )
-    request = watch_request(follow=True)
+    watches = open_batch_watches(store, Notifier(), config, clock)
+    watch = partial(watches.watch, watch_request(follow=True))
     revoked = RevokedCaller()
-    await revoked.read(watches.watch(request, on_begun=on_begun, caller=revoked.caller))
+    await revoked.read(messages_of(watch, caller=revoked.caller))
+
+
+async def test_revoked_caller_of_an_idle_watch_is_refused_without_a_notification(
+    store: SqliteStore, config: Config, clock: Clock
+) -> None:
+    await create(store, documents=1)
+    watches = open_batch_watches(store, Notifier(), config, clock)
+    watch = partial(watches.watch, watch_request(follow=True, heartbeat_s=1.0))
+    revoked = RevokedCaller()
+    async with asyncio.timeout(60):
+        await revoked.read(messages_of(watch, caller=revoked.caller))
 
 
 async def test_revoked_caller_gets_no_more_datasets(
@@ -76,10 +82,10 @@ async def test_revoked_caller_gets_no_more_datasets(
     monkeypatch.setattr(datasets, "_PART", 1)
     for dataset_id in (DATASET_ID, OTHER_DATASET_ID):
         await create(store, dataset_id=dataset_id)
-    watches = DatasetWatches(store, Notifier(), config=config, clock=clock)
+    watches = open_dataset_watches(store, Notifier(), config, clock)
     request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
     revoked = RevokedCaller()
-    await revoked.read(watches.watch(request, on_begun=on_begun, caller=revoked.caller))
+    await revoked.read(messages_of(partial(watches.watch, request), caller=revoked.caller))
 
 
 async def test_watchers_share_a_read_only_with_equal_visibility(
@@ -87,14 +93,14 @@ async def test_watchers_share_a_read_only_with_equal_visibility(
 ) -> None:
     for dataset_id in (DATASET_ID, OTHER_DATASET_ID):
         await create(store, dataset_id=dataset_id)
-    watches = DatasetWatches(store, Notifier(), config=config, clock=clock)
+    watches = open_dataset_watches(store, Notifier(), config, clock)
     request = DatasetsWatchRequest(dataset_ids=None, heartbeat_s=300.0)
 
     async def start(visible: Visibility) -> set[str]:
         caller = Caller(principal=Principal(name="", scopes=frozenset(Scope), visible=visible))
-        messages = watches.watch(request, on_begun=on_begun, caller=caller)
+        messages = messages_of(partial(watches.watch, request), caller=caller)
         async with contextlib.aclosing(messages):
-            message: DatasetsMessage = await anext(messages)
+            message = ss.WatchDatasetsResponse.FromString(await anext(messages))
         return {dataset.dataset_id for dataset in message.datasets}
 
     parts = [frozenset({DATASET_ID}), frozenset({OTHER_DATASET_ID}), frozenset[str]()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -13,14 +13,13 @@ from stagecast.model import ALL, NewBatch, WatchRequest
 from stagecast.notifier import Notifier
 from stagecast.service.submissions import Submissions
 from stagecast.v1 import status_service_pb2 as ss
-from stagecast.watches import BatchWatches
-from stagecast.wire import WatchEncoder
-from tests.access import ANY_CALLER
+from stagecast.watches import rounds
 from tests.builders import ENCODER, new_batch, new_document, watch_request
 from tests.clock import Clock
-from tests.conditions import until
 from tests.store.counting import CountingStore
+from tests.watches.reading import messages_of, open_batch_watches
 
+NEVER_S = 3_600.0
 NEW_DOCUMENT = new_document("")
 
 
@@ -38,19 +37,13 @@ async def test_idle_watch_reads_only_when_its_own_batch_is_notified(
     submissions = Submissions(store)
     for batch_id in ("mine", "other"):
         await submissions.create_batch(_batch(dataset_id, batch_id), visible=ALL)
-    watches = BatchWatches(store, notifier, encode=WatchEncoder(), config=config, clock=clock)
-    watchers = [
-        watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER) for _ in range(10)
-    ]
+    watches = open_batch_watches(store, notifier, config, clock)
+    watchers = [messages_of(partial(watches.watch, _request(dataset_id))) for _ in range(10)]
     for watcher in watchers:
         assert ss.WatchBatchResponse.FromString(await anext(watcher)).snapshot.complete
     reads = store.reads
     following = [asyncio.create_task(anext(watcher)) for watcher in watchers]
     await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT], visible=ALL)
-    # Each reads once, then waits.
-    await until(lambda: store.reads == reads + len(watchers))
-    await store.idle.wait()
-    reads = store.reads
     for _ in range(20):
         await submissions.add_documents(dataset_id, "other", [NEW_DOCUMENT], visible=ALL)
     assert store.reads == reads, "another batch causes no read"
@@ -76,8 +69,8 @@ async def test_batch_without_watches_is_not_read(
     )
     submissions = Submissions(store)
     await submissions.create_batch(_batch(dataset_id, "mine"), visible=ALL)
-    watches = BatchWatches(store, notifier, encode=WatchEncoder(), config=config, clock=clock)
-    watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
+    watches = open_batch_watches(store, notifier, config, clock)
+    watcher = messages_of(partial(watches.watch, _request(dataset_id)))
     await anext(watcher)
     await watcher.aclose()
     await store.idle.wait()
@@ -88,10 +81,39 @@ async def test_batch_without_watches_is_not_read(
     await store.close()
 
 
-async def test_drain_during_a_throttle_interval_ends_the_watch(
-    config: Config, clock: Clock, dataset_id: str
+async def test_changes_during_a_round_are_one_message(
+    config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A needless notification made the tail wait; those that came meanwhile were cleared."""
+    monkeypatch.setattr(rounds, "_BLOCKED_S", NEVER_S)
+    notifier = Notifier()
+    store = CountingStore(
+        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+    )
+    submissions = Submissions(store)
+    await submissions.create_batch(_batch(dataset_id, "mine"), visible=ALL)
+    watches = open_batch_watches(store, notifier, config, clock)
+    watchers = [messages_of(partial(watches.watch, _request(dataset_id))) for _ in range(2)]
+    for watcher in watchers:
+        await anext(watcher)
+    for changes in (1, 20):  # the round of the first lasts until both request the next message
+        following = [asyncio.create_task(anext(watcher)) for watcher in watchers]
+        if changes == 1:
+            await asyncio.sleep(0)
+            await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT], visible=ALL)
+        messages = await asyncio.gather(*following)
+        for message in map(ss.WatchBatchResponse.FromString, messages):
+            assert len(message.transitions) == changes
+        for _ in range(20):
+            await submissions.add_documents(dataset_id, "mine", [NEW_DOCUMENT], visible=ALL)
+    for watcher in watchers:
+        await watcher.aclose()
+    await store.close()
+
+
+async def test_drain_ends_a_watch_at_once_during_a_pause_between_rounds(
+    config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "_BLOCKED_S", NEVER_S)
     notifier = Notifier()
     store = CountingStore(
         config.db,
@@ -101,16 +123,15 @@ async def test_drain_during_a_throttle_interval_ends_the_watch(
         on_foreign_commit=notifier.close,
     )
     await Submissions(store).create_batch(_batch(dataset_id, "mine"), visible=ALL)
-    slow = replace(config, watch_throttle_s=1.0)
-    watches = BatchWatches(store, notifier, encode=WatchEncoder(), config=slow, clock=clock)
-    watcher = watches.watch(_request(dataset_id), on_begun=_nothing, caller=ANY_CALLER)
+    watches = open_batch_watches(store, notifier, config, clock)
+    watcher = messages_of(partial(watches.watch, _request(dataset_id)))
     await anext(watcher)
     following = asyncio.create_task(anext(watcher))
-    await asyncio.sleep(0)  # it reads
-    await store.idle.wait()
+    await asyncio.sleep(0)
+    await watches._shared.rounds.begin("another tail")  # its round never ends
     for _ in range(5):
         notifier.notify([(dataset_id, "mine")])
-        await asyncio.sleep(0)  # the tail waits for the end of its interval
+        await asyncio.sleep(0)
     notifier.close()
     async with asyncio.timeout(60):
         with pytest.raises(Draining):
@@ -124,7 +145,3 @@ def _batch(dataset_id: str, batch_id: str) -> NewBatch:
 
 def _request(dataset_id: str) -> WatchRequest:
     return watch_request(dataset_id=dataset_id, batch_id="mine", follow=True)
-
-
-async def _nothing() -> None:
-    pass

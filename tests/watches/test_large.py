@@ -10,6 +10,7 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -29,14 +30,13 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches, snapshots, tail
 from stagecast.watches.snapshots import Snapshot
-from stagecast.wire import WatchEncoder
-from tests.access import ANY_CALLER
 from tests.builders import ENCODER, new_batch, watch_request
 from tests.clock import Clock
 from tests.conditions import until
 from tests.store.counting import CountingStore
 from tests.validator import WatchRecord
 from tests.watches.pipeline import Pipeline
+from tests.watches.reading import messages_of, open_batch_watches
 
 DOCUMENTS = 6_000
 CALL = 100
@@ -146,7 +146,7 @@ class Bench:
     request: WatchRequest
 
     def watch(self) -> AsyncGenerator[bytes]:
-        return self.watches.watch(self.request, on_begun=_nothing, caller=ANY_CALLER)
+        return messages_of(partial(self.watches.watch, self.request))
 
     async def report(self, stage: Stage) -> None:
         """Report a stage of the last documents, those in the last part of a snapshot."""
@@ -175,7 +175,7 @@ async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[
     await Submissions(store).create_batch(
         new_batch(*map(str, range(DOCUMENTS)), **name), visible=ALL
     )
-    watches = BatchWatches(store, notifier, encode=WatchEncoder(), config=config, clock=clock)
+    watches = open_batch_watches(store, notifier, config, clock)
     yield Bench(store, notifier, Reports(store), watches, watch_request(**name))
     await store.close()
 
@@ -304,7 +304,7 @@ async def test_heartbeats_are_sent_while_the_snapshot_is_read(bench: Bench) -> N
     async def block_reads() -> None:
         bench.store.open.clear()
 
-    watcher = bench.watches.watch(bench.request, on_begun=block_reads, caller=ANY_CALLER)
+    watcher = messages_of(partial(bench.watches.watch, bench.request), begin=block_reads)
     record = WatchRecord()
     for _ in range(3):
         heartbeat = ss.WatchBatchResponse.FromString(await anext(watcher))
@@ -328,7 +328,7 @@ async def test_heartbeats_are_sent_during_the_first_read(bench: Bench) -> None:
     async def block_reads() -> None:
         bench.store.open.clear()
 
-    resumed = bench.watches.watch(bench.request, on_begun=block_reads, caller=ANY_CALLER)
+    resumed = messages_of(partial(bench.watches.watch, bench.request), begin=block_reads)
     for _ in range(2):
         heartbeat = ss.WatchBatchResponse.FromString(await anext(resumed))
         assert not heartbeat.transitions
@@ -360,7 +360,7 @@ async def test_drain_ends_a_watch_waiting_for_its_snapshot(bench: Bench) -> None
         started.set()
 
     following = asyncio.create_task(
-        anext(bench.watches.watch(bench.request, on_begun=block_reads, caller=ANY_CALLER))
+        anext(messages_of(partial(bench.watches.watch, bench.request), begin=block_reads))
     )
     await started.wait()
     for _ in range(10):  # until it waits
@@ -414,7 +414,3 @@ async def test_call_on_a_whole_batch_is_atomic_for_watchers(pipeline: Pipeline) 
             assert message.ByteSize() < MAX_BYTES
             record.receive(message)
     record.check_atomic([range(began + 2, stopped.batch.revision + 1)])
-
-
-async def _nothing() -> None:
-    pass

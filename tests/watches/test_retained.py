@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import grpc
 import pytest
 
-from stagecast import wire
 from stagecast.app import App
 from stagecast.client import Client, details_of
 from stagecast.config import Config
@@ -22,7 +22,6 @@ from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.watches import BatchWatches
-from tests.access import ANY_CALLER
 from tests.builders import BATCH_ID, DATASET_ID, ENCODER, create, move, watch_request
 from tests.clock import Clock
 from tests.conditions import until
@@ -30,6 +29,7 @@ from tests.grpc_calls import read
 from tests.store.history import ended, make_ended, retried
 from tests.validator import WatchRecord
 from tests.watches.pipeline import STAGES, Pipeline
+from tests.watches.reading import messages_of, open_batch_watches
 
 LAST = 8  # created, registered, sealed, and five stages
 
@@ -167,14 +167,8 @@ class Behind:
 
     @contextlib.asynccontextmanager
     async def watch(self, **fields: object) -> AsyncIterator[AsyncGenerator[bytes]]:
-        request = watch_request(**({"follow": True} | fields))
-
-        async def on_begun() -> None:
-            pass
-
-        async with contextlib.aclosing(
-            self.watches.watch(request, on_begun=on_begun, caller=ANY_CALLER)
-        ) as messages:
+        watch = partial(self.watches.watch, watch_request(**({"follow": True} | fields)))
+        async with contextlib.aclosing(messages_of(watch)) as messages:
             yield messages
 
     async def trim(self, keep: int = 1) -> None:
@@ -187,8 +181,8 @@ class Behind:
 
         def are_waiting() -> bool:
             tail, _ = self.watches._tails._tails[DATASET_ID, BATCH_ID]
-            end = tail._end
-            return end is not None and end.revision == 11 and len(tail._waiting) == watches
+            waiting = sum(follower.waiting for follower in tail.followers)
+            return tail.end is not None and tail.end.revision == 11 and waiting == watches
 
         await until(are_waiting)
 
@@ -206,7 +200,7 @@ async def behind(config: Config, clock: Clock) -> AsyncIterator[Behind]:
         on_foreign_commit=lambda: None,
     )
     notifier = Notifier()
-    watches = BatchWatches(store, notifier, encode=wire.WatchEncoder(), config=config, clock=clock)
+    watches = open_batch_watches(store, notifier, config, clock)
     yield Behind(store, notifier, watches, clock)
     await store.close()
 
@@ -306,10 +300,8 @@ async def test_lagging_watch_of_a_trimmed_snapshot_fails(
     batch = await create(behind.store, documents=12_000)
     async with behind.watch() as messages:
         assert not (await _next(messages)).snapshot.complete
-        shared = behind.watches._snapshots._all[0]()
-        assert shared is not None
+        [shared] = behind.watches._snapshots._users
         shared.drop()  # the rest has to be read again
-        del shared  # only its watchers may hold it
         for step in (ended, retried, ended):
             await move(behind.store, batch, *[(number, step) for number in range(12_000)])
         await behind.trim()

@@ -19,6 +19,7 @@ from grpc import aio
 
 from stagecast.auth import Authenticator
 from stagecast.config import Config
+from stagecast.deadlines import Deadlines
 from stagecast.errors import FieldInvalid
 from stagecast.model import Caller
 from stagecast.rpc.authentication import SCOPES, admission
@@ -52,14 +53,23 @@ class Pipeline:
         unread: the answers of unary calls, which grpc itself writes.
     """
 
-    def __init__(self, server: aio.Server, config: Config, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        server: aio.Server,
+        config: Config,
+        authenticator: Authenticator,
+        *,
+        deadlines: Deadlines,
+    ) -> None:
         self._server = server
         self._authenticator = authenticator
         self._running = RunningCalls()
         self.watches = WatchLimits(config)
         self._waiting = WaitingCalls(config)
         self._reader = RequestReader(timeout_s=config.request_s, limit=config.max_waiting_calls)
-        self.writer = StreamWriter(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
+        self.writer = StreamWriter(
+            config.slow_reader_s, draining_s=_STOPPED_READERS_S, deadlines=deadlines
+        )
         self.unread = UnreadAnswers(config.slow_reader_s, max_bytes=config.max_waiting_bytes)
 
     def drain(self) -> None:

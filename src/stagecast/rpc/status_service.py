@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
 from stagecast import wire
 from stagecast.rpc.authentication import caller, visible
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.stream_writer import Context, StreamWriter
 from stagecast.service.queries import Queries
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
-from stagecast.watches import BatchWatches, DatasetWatches, Waits
+from stagecast.watches import BatchWatches, DatasetWatches, Receiver, Waits
 
 
 class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
-    """Converts requests and responses of queries, watches and waits."""
+    """Converts requests and responses of queries, watches and waits.
+
+    A watch writes its messages by itself, encoded once for all.
+    """
 
     def __init__(
         self,
@@ -24,11 +25,13 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         batch_watches: BatchWatches,
         dataset_watches: DatasetWatches,
         waits: Waits,
+        writer: StreamWriter,
     ) -> None:
         self._queries = queries
         self._batch_watches = batch_watches
         self._dataset_watches = dataset_watches
         self._waits = waits
+        self._writer = writer
 
     async def GetDataset(  # noqa: N802 - the proto's name
         self, request: pb.GetDatasetRequest, context: Context
@@ -108,34 +111,22 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         )
         return pb.WaitBatchResponse(batch=wire.to_batch(batch), done=done)
 
-    async def WatchBatch(  # type: ignore[override]  # noqa: N802 - encoded once for all; the proto's name
+    async def WatchBatch(  # type: ignore[override]  # noqa: N802 - writes by itself; the proto's name
         self, request: pb.WatchBatchRequest, context: Context
-    ) -> AsyncGenerator[bytes]:
+    ) -> None:
         """Send every transition of a batch."""
-        query = wire.watch_request(request)
-        messages = self._batch_watches.watch(
-            query, on_begun=_send_headers(context), caller=caller()
-        )
-        # Closed at once if the call is cancelled, not by garbage collection.
-        async with contextlib.aclosing(messages):
-            async for message in messages:
-                yield message
+        await self._batch_watches.watch(wire.watch_request(request), self._receiver(context))
 
-    async def WatchDatasets(  # noqa: N802 - the proto's name
+    async def WatchDatasets(  # type: ignore[override]  # noqa: N802 - writes by itself; the proto's name
         self, request: pb.WatchDatasetsRequest, context: Context
-    ) -> AsyncGenerator[pb.WatchDatasetsResponse]:
+    ) -> None:
         """Send all datasets, then each that changes."""
         query = wire.datasets_watch_request(request)
-        messages = self._dataset_watches.watch(
-            query, on_begun=_send_headers(context), caller=caller()
+        await self._dataset_watches.watch(query, self._receiver(context))
+
+    def _receiver(self, context: Context) -> Receiver:
+        return Receiver(
+            caller=caller(),
+            begin=partial(context.send_initial_metadata, ()),
+            send=partial(self._writer.write, context),
         )
-        async with contextlib.aclosing(messages):
-            async for message in messages:
-                yield wire.to_datasets_message(message)
-
-
-def _send_headers(context: Context) -> Callable[[], Awaitable[None]]:
-    async def send() -> None:
-        await context.send_initial_metadata(())
-
-    return send

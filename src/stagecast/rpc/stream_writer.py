@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import grpc
 from grpc import aio
 
+from stagecast.deadlines import Deadlines
 from stagecast.errors import Draining, SlowReader
 
 Context = aio.ServicerContext[Any, Any]
@@ -31,13 +32,18 @@ class StreamWriter:
     Args:
         blocked_s: how long a write may be blocked.
         draining_s: the same while the server drains.
+        deadlines: checks the writes, as long as there are any.
     """
 
-    def __init__(self, blocked_s: float, *, draining_s: float) -> None:
-        self._blocked_s = blocked_s
+    def __init__(self, blocked_s: float, *, draining_s: float, deadlines: Deadlines) -> None:
+        self._blocked_s = self._limit_s = blocked_s
         self._draining_s = min(blocked_s, draining_s)
-        self._draining = False
-        self._writes: set[asyncio.Timeout] = set()
+        self._draining = self._checked = False
+        self._deadlines = deadlines
+        self._writes: dict[
+            asyncio.Task[Any], float
+        ] = {}  # and when it has been blocked for too long
+        self._cancelled: set[asyncio.Task[Any]] = set()
 
     async def write(self, context: Context, message: Any) -> None:  # noqa: ANN401 - any message
         """Write a message to a stream; wait as long as the client does not read.
@@ -46,24 +52,45 @@ class StreamWriter:
             SlowReader: the client did not read it in time.
             Draining: the same, while the server drains.
         """
-        timeout = asyncio.timeout(self._draining_s if self._draining else self._blocked_s)
+        if not self._checked:
+            self._check_from_now_on()
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._writes[task] = task.get_loop().time() + self._limit_s
         try:
-            async with timeout:
-                self._writes.add(timeout)
-                await context.write(message)
-        except TimeoutError:
+            await context.write(message)
+        except asyncio.CancelledError:
+            # Somebody else may have cancelled the task as well.
+            if task not in self._cancelled or task.uncancel():
+                raise
             _log.info("%s has stopped reading a stream; ending it", context.peer())
             raise self._slow_error() from None
         finally:
-            self._writes.discard(timeout)
+            del self._writes[task]
+            if self._cancelled:
+                self._cancelled.discard(task)
 
     def drain(self) -> None:
-        """Shorten the timeout of every blocked write."""
-        self._draining = True
-        end_s = asyncio.get_running_loop().time() + self._draining_s
-        for timeout in self._writes:
-            if not timeout.expired():
-                timeout.reschedule(min(end_s, timeout.when() or end_s))
+        """Shorten the time of every blocked write."""
+        self._draining, self._limit_s = True, self._draining_s
+        end_s = asyncio.get_running_loop().time() + self._limit_s
+        for task, before_s in self._writes.items():
+            self._writes[task] = min(end_s, before_s)
+        if self._checked:
+            self._check_from_now_on()
+
+    def check(self, now_s: float, next_s: float) -> None:
+        """Cancel writes that have been blocked for too long."""
+        if not self._writes:
+            self._checked = False
+            self._deadlines.remove(self)
+        for task, end_s in self._writes.items():
+            if end_s <= now_s and task not in self._cancelled:
+                self._cancelled.add(task)
+                task.cancel()
+
+    def _check_from_now_on(self) -> None:
+        self._checked = True
+        self._deadlines.add(self, self._limit_s)
 
     def _slow_error(self) -> SlowReader | Draining:
         if self._draining:

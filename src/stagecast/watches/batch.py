@@ -1,33 +1,29 @@
 """The watch of a batch: every transition, exactly once and in order.
 
 A watcher is one cursor into the batch's log. The tail in memory is only a cache of the log's end:
-watchers further behind read the store, and a lost notification costs a heartbeat interval, never a
-transition.
+watchers further behind read the store.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
-from stagecast.config import Config
-from stagecast.errors import HistoryChanged, HistoryError, TokenExpired
-from stagecast.escaping import quote
+from stagecast.errors import HistoryChanged, HistoryError, WatchExpired
 from stagecast.model import (
-    Batch,
-    Caller,
+    ALL,
     ResumeToken,
     SnapshotReason,
+    WatchMessage,
     WatchRequest,
+    batch_state,
 )
-from stagecast.notifier import Notifier
-from stagecast.store import ReadTransaction, Store, get_batch
-from stagecast.watches.log import Cursor, Encode, Page, token_expired
-from stagecast.watches.snapshots import Snapshots
-from stagecast.watches.tail import Tail, Tails
-from stagecast.watches.timers import WatchTimers, running_task
-from stagecast.watches.watcher import Watcher
+from stagecast.store import BatchName, ReadTransaction, Store, get_batch
+from stagecast.watches.log import Cursor, Encode, Page, check_history, read_page, token_expired
+from stagecast.watches.snapshots import Snapshot, Snapshots
+from stagecast.watches.tail import Tails
+from stagecast.watches.watch import Receiver, Shared, Watch
 
 
 class BatchWatches:
@@ -35,44 +31,25 @@ class BatchWatches:
 
     Args:
         store: holds the logs.
-        notifier: notifies when a batch may have changed.
+        shared: what all watches share.
         encode: serializes messages.
-        config: maximum duration and throttle interval of a watch.
         clock: microseconds since the epoch.
     """
 
     def __init__(
-        self,
-        store: Store,
-        notifier: Notifier,
-        *,
-        encode: Encode,
-        config: Config,
-        clock: Callable[[], int],
+        self, store: Store, shared: Shared, *, encode: Encode, clock: Callable[[], int]
     ) -> None:
         self._store = store
-        self._notifier = notifier
+        self._shared = shared
         self._encode = encode
-        self._config = config
         self._clock = clock
-        self._tails = Tails(store, notifier, encode=encode, throttle_s=config.watch_throttle_s)
         self._snapshots = Snapshots(store, encode=encode, clock=clock)
+        self._tails: Tails[BatchName, Cursor, Page] = Tails(
+            shared.notifier, shared.rounds, topics=lambda name: (name,), read=self._read
+        )
 
-    async def watch(
-        self,
-        request: WatchRequest,
-        *,
-        on_begun: Callable[[], Awaitable[None]],
-        caller: Caller,
-    ) -> AsyncGenerator[bytes]:
-        """Yield the messages of a watch; it ends when the batch is terminal and all was sent.
-
-        Args:
-            request: the batch, the resume token and the options.
-            on_begun: called once the request is accepted, before the first message; not called if
-                a heartbeat had to be sent first.
-            caller: checked for permission before every message, at least once per heartbeat
-                interval.
+    async def watch(self, request: WatchRequest, receiver: Receiver) -> None:
+        """Serve a watch; it ends when the batch is terminal and all was sent.
 
         Raises:
             BatchNotFound: there is no such batch.
@@ -81,139 +58,178 @@ class BatchWatches:
             BatchDeleted: the batch was deleted during the watch.
             Draining, WatchExpired: watch again with the last token.
         """
-        watcher = Watcher(
-            self._store, request, caller.visible, encode=self._encode, clock=self._clock
+        watch = _BatchWatch(
+            self._store,
+            self._snapshots,
+            self._shared,
+            request,
+            receiver,
+            encode=self._encode,
+            clock=self._clock,
         )
-        with contextlib.closing(watcher), self._tails.follow(watcher.name) as tail:
-            timers = WatchTimers(request.heartbeat_s, self._config)
-            reading = self._store.read(partial(_start, request=request), visible=caller.visible)
-            silent = True
-            async with running_task(reading) as start:
-                while not await timers.is_done(start, self._notifier):
-                    caller.check()
-                    yield watcher.heartbeat()
-                    timers.sent()
-                    silent = False
-            phases = self._phases(watcher, start.result(), tail, timers)
-            if silent:
-                await on_begun()
-            while phases:
-                try:
-                    async with contextlib.aclosing(phases.pop(0)) as messages:
-                        async for message in messages:
-                            caller.check()
-                            yield message
-                            timers.sent()
-                            del message  # up to a megabyte, and the watch may last an hour
-                except TokenExpired as error:
-                    phases = self._phases(watcher, watcher.restart(error), tail, timers)
+        with watch.opened(self._tails, watch.name):
+            await watch.run()
 
-    def _phases(
-        self, watcher: Watcher, start: Cursor | SnapshotReason, tail: Tail, timers: WatchTimers
-    ) -> list[AsyncGenerator[bytes]]:
-        """Return the parts of a watch: a snapshot, if there is a reason for one, and the log."""
-        follow = self._follow(watcher, tail, timers)
+    async def _read(self, name: BatchName, cursor: Cursor) -> Page:
+        query = partial(read_page, name=name, cursor=cursor, progress=True, encode=self._encode)
+        return await self._store.read(query, visible=ALL)
+
+
+class _BatchWatch(Watch[Cursor, Page]):
+    """One watch of a batch."""
+
+    def __init__(
+        self,
+        store: Store,
+        snapshots: Snapshots,
+        shared: Shared,
+        request: WatchRequest,
+        receiver: Receiver,
+        *,
+        encode: Encode,
+        clock: Callable[[], int],
+    ) -> None:
+        super().__init__(shared, receiver, request.heartbeat_s)
+        self.name: BatchName = (request.dataset_id, request.batch_id)
+        self._store = store
+        self._snapshots = snapshots
+        self._request = request
+        self._visible = receiver.caller.visible
+        self._progress = not request.transitions_only
+        self._encode = encode
+        self._clock = clock
+        self._position = b""  # none before the first complete snapshot, and within a call
+
+    async def run(self) -> None:
+        """Send everything until the batch has ended."""
+        reason = await self._send_first()
+        while not self.ended:
+            try:
+                if reason is not None:
+                    await self._send_snapshot(reason)
+                await self.follow()
+            except HistoryError as error:
+                reason = self._restart(error)
+
+    def heartbeat(self) -> bytes:
+        """Return a heartbeat with the current resume token.
+
+        Before a snapshot is complete, and between parts of a call, there is no token.
+        """
+        return self._position + self._encode(WatchMessage(server_at=self._clock()))
+
+    def is_at(self, position: Cursor) -> bool:
+        """Return whether the cursor is at a position; the write id shows that the history is it."""
+        cursor = self.cursor
+        # Watches in step have the very object of their tail.
+        return position is cursor or (
+            position.revision == cursor.revision
+            and position.write_id == cursor.write_id
+            and (position.progress_seq == cursor.progress_seq or not self._progress)
+        )
+
+    def advance(self, page: Page) -> bytes:
+        """Move the cursor to the end of a page; return its message, without news a heartbeat."""
+        sent = page.message(
+            self.cursor, progress=self._progress, encode=self._encode, clock=self._clock
+        )
+        self.cursor = page.advance(self.cursor, progress=self._progress)
+        self._position = sent.position
+        self.ended = page.ended and not self._request.follow
+        return sent.message
+
+    async def read(self) -> Page:
+        """Read the page after the cursor from the store."""
+        query = partial(
+            read_page,
+            name=self.name,
+            cursor=self.cursor,
+            progress=self._progress,
+            encode=self._encode,
+        )
+        return await self._store.read(query, visible=self._visible)
+
+    async def _send_first(self) -> SnapshotReason | None:
+        """Resume, or return the reason for a snapshot."""
+        start = await self._start()
         if isinstance(start, SnapshotReason):
-            return [self._begin(watcher, start, timers), follow]
-        watcher.cursor = start
-        timers.make_due()  # a resumed watch confirms at once that it is connected
-        return [follow]
+            return start
+        await self.send(start)
+        return None
 
-    async def _begin(
-        self, watcher: Watcher, reason: SnapshotReason, timers: WatchTimers
-    ) -> AsyncGenerator[bytes]:
-        """Yield a snapshot, and heartbeats without a token while a part is being read."""
-        async with contextlib.aclosing(self._parts(watcher, reason)) as parts:
-            while True:
-                async with running_task(anext(parts, None)) as task:
-                    while not await timers.is_done(task, self._notifier):
-                        yield watcher.heartbeat()
-                part = task.result()
-                if part is None:
-                    return
-                yield part
-                del part, task
+    async def _start(self) -> bytes | SnapshotReason:
+        """Return the first message of a resumed watch, or the reason for a snapshot.
 
-    async def _parts(self, watcher: Watcher, reason: SnapshotReason) -> AsyncGenerator[bytes]:
-        snapshot = await self._snapshots.take(watcher.name, reason)
-        async with contextlib.aclosing(snapshot.messages()) as messages:
-            async for message in messages:
-                yield message
-                del message
-        watcher.start_after(snapshot)
+        Without news it is a heartbeat: the client knows at once that it is connected.
+        """
+        query = partial(_read_start, request=self._request, encode=self._encode)
+        start = await self.result(self._store.read(query, visible=self._visible))
+        await self.begin()
+        if isinstance(start, SnapshotReason):
+            return start
+        self.note_end(start)
+        self.cursor = start.before
+        return self.advance(start)
 
-    async def _follow(
-        self, watcher: Watcher, tail: Tail, timers: WatchTimers
-    ) -> AsyncGenerator[bytes]:
-        """Yield the messages after the watcher's cursor, until the batch has ended."""
-        if watcher.ended:
-            return
-        page: Page | None = None
-        while True:
-            timers.check_alive(self._notifier)
-            page = await watcher.next(tail, timers)
-            if page is not None:
-                send = watcher.has_news(page) or timers.heartbeat_due
-                message = watcher.message(page) if send else None
-                watcher.advance(page)
-                page = None  # up to a megabyte, and the client may have stopped reading
-                if message is not None:
-                    yield message
-                    message = None
-                if watcher.ended:
-                    return
-            elif watcher.unavailable and timers.heartbeat_due:
-                yield watcher.heartbeat()
+    async def _send_snapshot(self, reason: SnapshotReason) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            opening = self._snapshots.opened(self.name, reason)
+            snapshot = await self.result(stack.enter_async_context(opening))
+            self._tail.begin_at(snapshot.cursor)
+            number = 0
+            after: int | None = snapshot.start
+            while after is not None:
+                after = await self._send_part(snapshot, number, after)
+                number += 1
+            self.cursor, self._position = snapshot.cursor, snapshot.position
+            self.ended = batch_state(snapshot.batch).terminal and not self._request.follow
+
+    async def _send_part(self, snapshot: Snapshot, number: int, after: int) -> int | None:
+        """Send a part of a snapshot; return the position after which the next one starts."""
+        part = snapshot.find(number)
+        if part is None:
+            part = await self.result(snapshot.part(number, after))
+        await self.send(part.message)
+        return part.next_after
+
+    def _restart(self, error: HistoryError) -> SnapshotReason:
+        """Return the reason for a snapshot after the log has changed behind the cursor.
+
+        Raises:
+            HistoryError: the request prefers the error.
+            WatchExpired: only part of a call or snapshot was sent, which the client has to discard.
+        """
+        if self._request.fail_on_expired_token:
+            raise error
+        if not self._position:
+            raise WatchExpired(f"{error}; watch again with the last token", retry_after_s=0)
+        self._position = b""
+        return _reason_of(error)
 
 
-def _start(tx: ReadTransaction, request: WatchRequest) -> Cursor | SnapshotReason:
-    """Return the cursor of the request's token, or the reason for a snapshot."""
-    token = None
-    if request.resume_token:
-        token = ResumeToken.decode(
-            request.resume_token, dataset_id=request.dataset_id, batch_id=request.batch_id
-        )
-    batch = get_batch(tx, request.dataset_id, request.batch_id)
-    if token is None:
+def _read_start(
+    tx: ReadTransaction, request: WatchRequest, encode: Encode
+) -> Page | SnapshotReason:
+    """Return the page after the request's token, or the reason for a snapshot."""
+    name = (request.dataset_id, request.batch_id)
+    text = request.resume_token
+    token = text and ResumeToken.decode(text, dataset_id=name[0], batch_id=name[1])
+    batch = get_batch(tx, *name)
+    if not token:
         return SnapshotReason.INITIAL
-    reason = _snapshot_reason(tx, batch, token)
-    if reason is None:
-        return Cursor(
-            key=batch.key,
-            revision=token.revision,
-            write_id=token.write_id,
-            progress_seq=token.progress_seq,
-            server_epoch=token.server_epoch,
-        )
-    if request.fail_on_expired_token:
-        raise _history_error(batch, token.revision, reason)
-    return reason
+    cursor = Cursor.of(token, batch.key)
+    try:
+        if not check_history(tx, batch, cursor):
+            raise token_expired(batch, cursor.revision)
+        progress = not request.transitions_only
+        return read_page(tx, name, cursor, progress=progress, encode=encode)
+    except HistoryError as error:
+        if request.fail_on_expired_token:
+            raise
+        return _reason_of(error)
 
 
-def _history_error(batch: Batch, revision: int, reason: SnapshotReason) -> HistoryError:
-    """Return the error that replaces a snapshot with this reason."""
-    if reason is SnapshotReason.TOKEN_EXPIRED:
-        return token_expired(batch, revision)
-    return HistoryChanged(
-        f"resume token does not match the history of batch {quote(batch.batch_id)}: it is of "
-        f"revision {revision} of another history (current revision: {batch.revision})",
-        dataset_id=batch.dataset_id,
-        batch_id=batch.batch_id,
-        revision=revision,
-    )
-
-
-def _snapshot_reason(
-    tx: ReadTransaction, batch: Batch, token: ResumeToken
-) -> SnapshotReason | None:
-    """Return why a watch cannot resume from its token, or `None` if it can."""
-    write_id = tx.find_write_id(batch, token.revision)
-    if write_id == token.write_id:
-        # A restored copy may have the transition, but older counters.
-        known = not token.progress_seq or token.progress_seq <= tx.find_progress_seq(
-            batch, token.server_epoch
-        )
-        return None if known else SnapshotReason.HISTORY_CHANGED
-    if write_id is None and token.revision <= batch.revision:
-        return SnapshotReason.TOKEN_EXPIRED
-    return SnapshotReason.HISTORY_CHANGED
+def _reason_of(error: HistoryError) -> SnapshotReason:
+    if isinstance(error, HistoryChanged):
+        return SnapshotReason.HISTORY_CHANGED
+    return SnapshotReason.TOKEN_EXPIRED

@@ -1,117 +1,116 @@
 """The watch of datasets: all of them first, then those that changed, merged.
 
-All changes of datasets share one sequence. A watcher is one number in it, and reads the changes
-with higher ones.
+All changes of datasets share one sequence. A watcher is one number in it; one tail reads and
+encodes the changes for all watchers of the same datasets.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from stagecast.config import Config
 from stagecast.errors import WatchExpired
-from stagecast.model import (
-    Caller,
-    Dataset,
-    DatasetsMessage,
-    DatasetsWatchRequest,
-    Visibility,
-)
-from stagecast.notifier import Notifier
+from stagecast.model import DatasetsMessage, DatasetsWatchRequest, Visibility
+from stagecast.notifier import Topic
 from stagecast.singleflight import SingleFlight
 from stagecast.store import DatasetNews, ReadTransaction, Store
-from stagecast.watches.pending_read import PendingRead
-from stagecast.watches.throttle import Throttle
-from stagecast.watches.timers import WatchTimers, running_task
+from stagecast.watches.tail import LogPage, Tails
+from stagecast.watches.watch import Receiver, Shared, Watch
+
+Encode = Callable[[DatasetsMessage], bytes]
+"""Serializes a message."""
 
 _PART = 2_000  # datasets, or ids, in a message: some 400 KB
 _BEFORE_ALL = -1  # change_seq: datasets of the previous release have 0
-_THROTTLE_S = 0.1  # between two messages; faster changes are merged
+_PAUSE_S = 0.1  # between two reads; faster changes are merged
+
+_Query = tuple[frozenset[str] | None, Visibility]
+"""The datasets that are watched, `None` for all, and those that the caller can see."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Page(LogPage[int]):
+    """The messages with what changed between two change_seqs."""
+
+    messages: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return sum(map(len, self.messages))
 
 
 class DatasetWatches:
-    """Serves watches of datasets."""
+    """Serves watches of datasets.
+
+    Args:
+        store: holds the datasets.
+        shared: what all watches share.
+        encode: serializes messages.
+        clock: microseconds since the epoch.
+    """
 
     def __init__(
-        self, store: Store, notifier: Notifier, *, config: Config, clock: Callable[[], int]
+        self, store: Store, shared: Shared, *, encode: Encode, clock: Callable[[], int]
     ) -> None:
         self._store = store
-        self._notifier = notifier
-        self._config = config
+        self._shared = shared
+        self._encode = encode
         self._clock = clock
-        self._single_flight: SingleFlight[DatasetNews] = SingleFlight()
+        self._single_flight: SingleFlight[_Page] = SingleFlight()
+        self._tails: Tails[_Query, int, _Page] = Tails(
+            shared.notifier, shared.rounds, topics=_topics, read=self._read, pause_s=_PAUSE_S
+        )
 
-    async def watch(
-        self,
-        request: DatasetsWatchRequest,
-        *,
-        on_begun: Callable[[], Awaitable[None]],
-        caller: Caller,
-    ) -> AsyncGenerator[DatasetsMessage]:
-        """Yield messages without an end.
-
-        Args:
-            request: the datasets and the heartbeat interval.
-            on_begun: called before the first message; not called if a heartbeat had to be sent
-                first.
-            caller: checked for permission before every message, at least once per heartbeat
-                interval.
+    async def watch(self, request: DatasetsWatchRequest, receiver: Receiver) -> None:
+        """Serve a watch, without an end.
 
         Raises:
             Draining, WatchExpired: watch again; the latter also when the store was overwritten by
                 an older copy, which does not know what was removed.
         """
-        topics = [()] if request.dataset_ids is None else [(one,) for one in request.dataset_ids]
-        pending: PendingRead[DatasetNews] = PendingRead()
-        with contextlib.closing(pending), self._notifier.subscribe(*topics) as subscription:
-            timers = WatchTimers(request.heartbeat_s, self._config)
-            silent = True
-            async with running_task(self._read(request, caller.visible, _BEFORE_ALL)) as first:
-                while not await timers.is_done(first, self._notifier):
-                    caller.check()
-                    yield DatasetsMessage(server_at=self._clock())
-                    timers.sent()
-                    silent = False
-            news = first.result()
-            if silent:
-                await on_begun()
-            messages = self._all(news.changed)
-            throttle = Throttle(_THROTTLE_S)
-            while True:
-                for message in messages:
-                    caller.check()
-                    yield message
-                    timers.sent()
-                timers.check_alive(self._notifier)
-                # A failed read is repeated with or without a notification.
-                await throttle.wait(
-                    subscription, 0.0 if pending.unavailable else timers.until_due_s
-                )
-                read = partial(self._read, request, caller.visible, news.change_seq)
-                fetched = await pending.take(read, timers)
-                if fetched and fetched.change_seq < news.change_seq:
-                    raise WatchExpired(
-                        "the store was overwritten by an older copy; watch again to receive all "
-                        "datasets",
-                        retry_after_s=0,
-                    )
-                messages = self._news(fetched, heartbeat_due=timers.heartbeat_due)
-                news = fetched or news
+        query = (request.dataset_ids, receiver.caller.visible)
+        read = partial(self._share_read, query)
+        watch = _DatasetsWatch(
+            self._shared, receiver, request.heartbeat_s, read, self._make_heartbeat
+        )
+        with watch.opened(self._tails, query):
+            await watch.run()
 
-    async def _read(
-        self, request: DatasetsWatchRequest, visible: Visibility, change_seq: int
-    ) -> DatasetNews:
-        def find(tx: ReadTransaction) -> DatasetNews:
-            return tx.find_dataset_news(request.dataset_ids, after_seq=change_seq)
+    def _make_heartbeat(self) -> bytes:
+        return self._encode(DatasetsMessage(server_at=self._clock()))
 
-        # One read for all watchers of the same datasets at the same change.
-        query = (request.dataset_ids, visible, change_seq)
-        return await self._single_flight.do(query, partial(self._store.read, find, visible=visible))
+    async def _share_read(self, query: _Query, after: int) -> _Page:
+        """Read once for all watches of the same datasets that start together, or lag behind."""
+        return await self._single_flight.do((query, after), partial(self._read, query, after))
 
-    def _all(self, datasets: Sequence[Dataset]) -> Iterator[DatasetsMessage]:
+    async def _read(self, query: _Query, after: int) -> _Page:
+        """Read the changes after a change_seq.
+
+        Raises:
+            WatchExpired: an older copy was restored.
+        """
+        dataset_ids, visible = query
+
+        def find(tx: ReadTransaction) -> _Page:
+            news = tx.find_dataset_news(dataset_ids, after_seq=after)
+            messages = self._all(news) if after == _BEFORE_ALL else self._changes(news)
+            encoded = [self._encode(message) for message in messages]
+            return _Page(before=after, after=news.change_seq, caught_up=True, messages=encoded)
+
+        page = await self._store.read(find, visible=visible)
+        if page.after < after:
+            raise WatchExpired(
+                "the store was overwritten by an older copy; watch again to receive all datasets",
+                retry_after_s=0,
+            )
+        return page
+
+    def _all(self, news: DatasetNews) -> Iterator[DatasetsMessage]:
         """Yield the datasets at the start; the last message is marked complete."""
+        datasets = news.changed
         for first in range(0, max(1, len(datasets)), _PART):
             yield DatasetsMessage(
                 datasets=datasets[first : first + _PART],
@@ -119,17 +118,66 @@ class DatasetWatches:
                 server_at=self._clock(),
             )
 
-    def _news(
-        self, fetched: DatasetNews | None, *, heartbeat_due: bool
-    ) -> Iterator[DatasetsMessage]:
-        """Yield the changes, or without any a heartbeat that is due."""
-        changed = fetched.changed if fetched else ()
-        removed = fetched.removed if fetched else ()
-        if not changed and not removed and heartbeat_due:
-            yield DatasetsMessage(server_at=self._clock())
-        for first in range(0, max(len(changed), len(removed)), _PART):
+    def _changes(self, news: DatasetNews) -> Iterator[DatasetsMessage]:
+        for first in range(0, max(len(news.changed), len(news.removed)), _PART):
             yield DatasetsMessage(
-                datasets=changed[first : first + _PART],
-                removed=removed[first : first + _PART],
+                datasets=news.changed[first : first + _PART],
+                removed=news.removed[first : first + _PART],
                 server_at=self._clock(),
             )
+
+
+class _DatasetsWatch(Watch[int, _Page]):
+    """One watch of datasets."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        receiver: Receiver,
+        heartbeat_s: float,
+        read: Callable[[int], Awaitable[_Page]],
+        make_heartbeat: Callable[[], bytes],
+    ) -> None:
+        super().__init__(shared, receiver, heartbeat_s)
+        self.cursor = _BEFORE_ALL
+        self._read = read
+        self._make_heartbeat = make_heartbeat
+        self._unsent: deque[bytes] = deque()
+
+    async def run(self) -> None:
+        """Send all datasets, then those that change."""
+        await self._read_all()
+        await self.follow()
+
+    def heartbeat(self) -> bytes:
+        """Return a heartbeat, which has no token."""
+        return self._make_heartbeat()
+
+    def is_at(self, position: int) -> bool:
+        """Return whether the cursor is at a position."""
+        return position == self.cursor
+
+    async def read(self) -> _Page:
+        """Read the changes after the cursor from the store."""
+        return await self._read(self.cursor)
+
+    def take(self) -> bytes | None:
+        """Return the next message that needs no read."""
+        return self._unsent.popleft() if self._unsent else super().take()
+
+    def advance(self, page: _Page) -> bytes | None:
+        """Move the cursor to the end of a page; return its first message, the others follow."""
+        self.cursor = page.after
+        self._unsent = deque(page.messages)
+        return self._unsent.popleft() if self._unsent else None
+
+    async def _read_all(self) -> None:
+        page = await self.result(self.read())
+        await self.begin()
+        self.note_end(page)
+        self.cursor, self._unsent = page.after, deque(page.messages)
+
+
+def _topics(query: _Query) -> Sequence[Topic]:
+    dataset_ids, _ = query
+    return [()] if dataset_ids is None else [(one,) for one in dataset_ids]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from stagecast.errors import BatchDeleted, TokenExpired
+from stagecast.errors import BatchDeleted, HistoryChanged, TokenExpired
 from stagecast.escaping import quote
 from stagecast.model import (
     Batch,
@@ -26,6 +26,7 @@ from stagecast.model import (
     transition_size,
 )
 from stagecast.store import BatchName, ReadTransaction, get_write_id
+from stagecast.watches.tail import LogPage
 
 
 class Encode(Protocol):
@@ -60,6 +61,17 @@ class Cursor:
     progress_seq: int
     server_epoch: int
 
+    @classmethod
+    def of(cls, token: ResumeToken, key: int) -> Cursor:
+        """Return the position of a token in the log of a batch."""
+        return cls(
+            key=key,
+            revision=token.revision,
+            write_id=token.write_id,
+            progress_seq=token.progress_seq,
+            server_epoch=token.server_epoch,
+        )
+
     def token(self, name: BatchName) -> str:
         """Return the resume token of this position."""
         return ResumeToken(
@@ -72,30 +84,39 @@ class Cursor:
         ).encode()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    """The result of one read after a cursor: encoded entries with their revision or progress_seq.
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message, and the piece of it that tells the position after it: batch, revision and token.
 
-    `entry_bytes` is the size of all entries, and `batch` is as of `after`. `whole`: the last
-    transition is the last of its call. `caught_up`: the read reached the end of the log. `ended`:
-    the batch was terminal then.
+    Between parts of a call there is no position.
     """
 
-    before: Cursor
-    after: Cursor
+    message: bytes
+    position: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page(LogPage[Cursor]):
+    """The entries after a cursor, encoded, with their revision or progress_seq.
+
+    `entry_bytes` is the size of all entries, and `batch` is as of `after`. `whole`: the last
+    transition is the last of its call. `ended`: the batch was terminal at the end of the log.
+    """
+
     transitions: Sequence[tuple[int, bytes]]
     progress: Sequence[tuple[int, bytes]]
     entry_bytes: int
     batch: Batch
     whole: bool
-    caught_up: bool
     ended: bool
-    _messages: dict[tuple[int, int, bool], bytes] = field(default_factory=dict)
+    _messages: dict[tuple[int, int, bool], Sent] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """Size in bytes: entries, and the messages cached of them."""
-        return self.entry_bytes + sum(map(len, self._messages.values()))
+        return self.entry_bytes + sum(
+            len(sent.message) + len(sent.position) for sent in self._messages.values()
+        )
 
     def has_news_after(self, cursor: Cursor, *, progress: bool) -> bool:
         """Return whether it has entries after a cursor, counters included with `progress`."""
@@ -111,36 +132,40 @@ class Page:
 
     def message(
         self, cursor: Cursor, *, progress: bool, encode: Encode, clock: Callable[[], int]
-    ) -> bytes:
+    ) -> Sent:
         """Return the message for a watcher at this cursor, with its next resume token."""
         variant = (cursor.revision, cursor.progress_seq, progress)
-        message = self._messages.get(variant)
-        if message is None:
-            pieces = self._pieces(cursor, progress=progress, encode=encode, now=clock())
-            message = b"".join(pieces)
+        sent = self._messages.get(variant)
+        if sent is None:
+            after = self.advance(cursor, progress=progress)
+            position = encode_position(self.batch, after, encode) if self.whole else b""
+            rest = encode(
+                WatchMessage(revision=0 if position else after.revision, server_at=clock())
+            )
+            entries = self._entries_after(cursor, progress=progress)
+            sent = Sent(b"".join((*entries, position, rest)), position)
             # Room for one message with all entries, that of the watchers in step, or some shorter.
-            if self.size + len(message) <= 2 * self.entry_bytes + _EXTRA_BYTES:
-                self._messages[variant] = message
-        return message
+            if self.size + len(sent.message) <= 2 * self.entry_bytes + _EXTRA_BYTES:
+                self._messages[variant] = sent
+        return sent
 
-    def _pieces(
-        self, cursor: Cursor, *, progress: bool, encode: Encode, now: int
-    ) -> Iterable[bytes]:
+    def _entries_after(self, cursor: Cursor, *, progress: bool) -> Iterable[bytes]:
         yield from (entry for revision, entry in self.transitions if revision > cursor.revision)
         if progress:
             yield from (
                 entry for progress_seq, entry in self.progress if progress_seq > cursor.progress_seq
             )
-        name = (self.batch.dataset_id, self.batch.batch_id)
-        token = self.advance(cursor, progress=progress).token(name) if self.whole else ""
-        yield encode(
-            WatchMessage(
-                batch=self.batch if self.whole else None,
-                revision=self.after.revision,
-                resume_token=token,
-                server_at=now,
-            )
+
+
+def encode_position(batch: Batch, cursor: Cursor, encode: Encode) -> bytes:
+    """Return the piece of a message that tells a position: batch, revision and resume token."""
+    return encode(
+        WatchMessage(
+            batch=batch,
+            revision=cursor.revision,
+            resume_token=cursor.token((batch.dataset_id, batch.batch_id)),
         )
+    )
 
 
 def end_cursor(tx: ReadTransaction, batch: Batch) -> Cursor:
@@ -165,6 +190,34 @@ def token_expired(batch: Batch, revision: int) -> TokenExpired:
     )
 
 
+def check_history(tx: ReadTransaction, batch: Batch, cursor: Cursor) -> bool:
+    """Check that a cursor is of the history of its batch, at every read.
+
+    Returns:
+        Whether the log still has the cursor's own transition, which shows that.
+
+    Raises:
+        HistoryChanged: it is of another one: the file was restored from a copy, or the batch was
+            deleted and created again.
+    """
+    write_id = tx.find_write_id(batch, cursor.revision)
+    # A restored copy may have the transition, but older counters.
+    known = not cursor.progress_seq or cursor.progress_seq <= tx.find_progress_seq(
+        batch, cursor.server_epoch
+    )
+    if write_id == cursor.write_id and known:
+        return True
+    if write_id is None and cursor.revision <= batch.revision:
+        return False
+    raise HistoryChanged(
+        f"resume token does not match the history of batch {quote(batch.batch_id)}: it is of "
+        f"revision {cursor.revision} of another history (current revision: {batch.revision})",
+        dataset_id=batch.dataset_id,
+        batch_id=batch.batch_id,
+        revision=cursor.revision,
+    )
+
+
 def get_same_batch(tx: ReadTransaction, name: BatchName, key: int) -> Batch:
     """Return the batch with this name and key.
 
@@ -185,8 +238,10 @@ def read_page(
     Raises:
         BatchDeleted: the batch was deleted.
         TokenExpired: the next transition is no longer retained.
+        HistoryChanged: the cursor is of another history.
     """
     batch = get_same_batch(tx, name, cursor.key)
+    check_history(tx, batch, cursor)
     log = tx.iterate_encoded_transitions(batch, after_revision=cursor.revision)
     transitions, whole, more = _cut_page(log)
     if transitions and transitions[0].revision != cursor.revision + 1:

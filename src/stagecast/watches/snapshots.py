@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +25,14 @@ from stagecast.model import (
 )
 from stagecast.singleflight import SingleFlight
 from stagecast.store import BatchName, ReadTransaction, Store, get_batch
-from stagecast.watches.log import Cursor, Encode, end_cursor, get_same_batch
+from stagecast.watches.log import (
+    Cursor,
+    Encode,
+    check_history,
+    encode_position,
+    end_cursor,
+    get_same_batch,
+)
 
 _BYTES = 64 << 20  # of cached parts, of all snapshots
 _PART = 2_000  # documents in one read: some milliseconds
@@ -39,133 +46,140 @@ class _Part:
     next_after: int | None
 
 
-_Read = Callable[[int], AsyncGenerator[_Part]]
-"""Reads the parts after a position, one by one."""
+_Read = Callable[[int], Awaitable[_Part]]
+"""Reads the part after a position."""
 
 
 class Snapshot:
-    """All documents of a batch as of one revision.
-
-    It lives as long as a watcher holds it; then reading stops and its parts are freed.
+    """All documents of a batch as of one revision, for the watches that send it.
 
     Attributes:
+        start: the position before its first part.
         cursor: where the log continues after it.
+        position: the piece of a message that tells this.
         batch: as of that revision.
         size: bytes of its cached parts.
         reading: done when no more parts will be cached.
     """
 
+    start = -1
+
     def __init__(
         self,
         cursor: Cursor,
         batch: Batch,
+        position: bytes,
         read: _Read,
         has_room: Callable[[Snapshot, int], bool],
     ) -> None:
         self.cursor = cursor
         self.batch = batch
+        self.position = position
         self.size = 0
         self._read = read
         self._has_room = has_room
-        self._retained: list[_Part] = []
+        self._parts: list[_Part] = []
         self._dropped = False
         self._more = asyncio.Event()
-        # Neither the task nor its callback keeps the snapshot alive.
-        self.reading = asyncio.create_task(_cache_all(weakref.ref(self), read))
-        more = self._more
-        self.reading.add_done_callback(lambda _: more.set())
+        self.reading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def cache(self, part: _Part) -> bool:
-        """Cache a part for all watchers; False if there is no room for it and those after it."""
+        """Cache a part for all watches; False if there is no room for it and those after it."""
         size = len(part.message)
         if self._dropped or not self._has_room(self, size):
             return False
-        self._retained.append(part)
+        self._parts.append(part)
         self.size += size
-        self._more.set()
+        self._wake()
         return True
 
+    def read_ahead(self) -> None:
+        """Start to read and cache the parts that are missing."""
+        self.reading = asyncio.create_task(self._read_ahead())
+        self.reading.add_done_callback(lambda _: self._wake())
+
     def drop(self) -> None:
-        """Free the cached parts; watchers that still need some read the rest themselves."""
+        """Free the cached parts; watches that still need some read the rest themselves."""
         self._dropped = True
-        self._retained = []
+        self._parts = []
         self.size = 0
-        self._more.set()
+        self.reading.cancel()
 
-    async def messages(self) -> AsyncGenerator[bytes]:
-        """Yield the messages; only the last has a token."""
-        sent = 0
-        after: int | None = -1
-        while after is not None and await self._is_retained(sent):
-            part = self._retained[sent]
-            yield part.message
-            sent, after = sent + 1, part.next_after
-            del part
-        if after is not None:
-            async with contextlib.aclosing(self._read(after)) as rest:
-                async for part in rest:
-                    yield part.message
-                    del part
+    def find(self, number: int) -> _Part | None:
+        """Return a part if it is cached."""
+        return self._parts[number] if number < len(self._parts) else None
 
-    async def _is_retained(self, number: int) -> bool:
-        """Wait for a part; False if it will not be cached."""
-        while number >= len(self._retained) and not self._dropped and not self.reading.done():
-            self._more.clear()
+    async def part(self, number: int, after: int) -> _Part:
+        """Return a part: cached for all watches, or read for this one."""
+        while number >= len(self._parts) and not self.reading.done():
             await self._more.wait()
-        return number < len(self._retained)
+        return self.find(number) or await self._read(after)
 
-
-async def _cache_all(snapshot: weakref.ref[Snapshot], read: _Read) -> None:
-    """Read and cache part by part, as long as there are watchers and room."""
-    # After any error each watcher reads the rest itself, and gets the error then.
-    with contextlib.suppress(Exception):
-        async with contextlib.aclosing(read(-1)) as parts:
-            async for part in parts:
-                needed = snapshot()
-                if needed is None or not needed.cache(part):
+    async def _read_ahead(self) -> None:
+        # After any error each watch reads the rest itself, and gets the error then.
+        with contextlib.suppress(Exception):
+            after = self._parts[-1].next_after if self._parts else None
+            while after is not None:
+                part = await self._read(after)
+                if not self.cache(part):
                     return
-                del needed, part
+                after = part.next_after
+
+    def _wake(self) -> None:
+        self._more.set()
+        self._more = asyncio.Event()
 
 
 class Snapshots:
-    """Takes snapshots, one at a time per batch; callers that wait meanwhile share the next."""
+    """Takes snapshots, one at a time per batch; watches that wait meanwhile share the next."""
 
     def __init__(self, store: Store, *, encode: Encode, clock: Callable[[], int]) -> None:
         self._store = store
         self._encode = encode
         self._clock = clock
         self._single_flight: SingleFlight[Snapshot] = SingleFlight()
-        self._newest: weakref.WeakValueDictionary[BatchName, Snapshot] = (
-            weakref.WeakValueDictionary()
-        )
-        self._all: list[weakref.ref[Snapshot]] = []
+        self._newest: dict[BatchName, Snapshot] = {}
+        self._users: Counter[Snapshot] = Counter()
 
-    async def take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
-        """Return a snapshot that was started after this call.
+    @contextlib.asynccontextmanager
+    async def opened(self, name: BatchName, reason: SnapshotReason) -> AsyncGenerator[Snapshot]:
+        """Yield a snapshot that was started after this call.
+
+        It is read further, and cached, as long as any watch is within this block.
 
         Raises:
             BatchNotFound: there is no such batch.
         """
-        return await self._single_flight.do((name, reason), lambda: self._take(name, reason))
+        snapshot = await self._single_flight.do((name, reason), lambda: self._take(name, reason))
+        if snapshot not in self._users:
+            self._newest[name] = snapshot
+            snapshot.read_ahead()
+        self._users[snapshot] += 1
+        try:
+            yield snapshot
+        finally:
+            self._users[snapshot] -= 1
+            if not self._users[snapshot]:
+                del self._users[snapshot]
+                snapshot.drop()
+                if self._newest.get(name) is snapshot:
+                    del self._newest[name]
 
     async def _take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
-        before = self._newest.get(name)
-        if before is not None:
-            reading = before.reading
-            del before  # do not keep it alive while waiting
-            await asyncio.wait((reading,))
-        cursor, batch = await self._store.read(partial(_begin, name=name), visible=ALL)
+        if name in self._newest:
+            await asyncio.wait((self._newest[name].reading,))
+        cursor, batch, position, first = await self._store.read(
+            partial(self._read_first, name=name, reason=reason), visible=ALL
+        )
         read = partial(self._read, cursor, batch, reason)
-        snapshot = Snapshot(cursor, batch, read, self._has_room)
-        self._newest[name] = snapshot
-        self._all.append(weakref.ref(snapshot, self._all.remove))
+        snapshot = Snapshot(cursor, batch, position, read, self._has_room)
+        snapshot.cache(first)
         return snapshot
 
     def _has_room(self, snapshot: Snapshot, size: int) -> bool:
         """Make room for a part of a snapshot by dropping the oldest others."""
-        living = [other for other in (ref() for ref in self._all) if other is not None]
-        retained = sum(other.size for other in living)
-        for oldest in living:
+        retained = sum(other.size for other in self._users)
+        for oldest in self._users:
             if retained + size > _BYTES and oldest is not snapshot:
                 retained -= oldest.size
                 oldest.drop()
@@ -173,17 +187,17 @@ class Snapshots:
 
     async def _read(
         self, cursor: Cursor, batch: Batch, reason: SnapshotReason, after: int
-    ) -> AsyncGenerator[_Part]:
-        following: int | None = after
-        while following is not None:
-            part = await self._store.read(
-                partial(
-                    self._read_part, cursor=cursor, batch=batch, reason=reason, after=following
-                ),
-                visible=ALL,
-            )
-            yield part
-            following = part.next_after
+    ) -> _Part:
+        query = partial(self._read_part, cursor=cursor, batch=batch, reason=reason, after=after)
+        return await self._store.read(query, visible=ALL)
+
+    def _read_first(
+        self, tx: ReadTransaction, name: BatchName, reason: SnapshotReason
+    ) -> tuple[Cursor, Batch, bytes, _Part]:
+        batch = get_batch(tx, *name)
+        cursor = end_cursor(tx, batch)
+        position = encode_position(batch, cursor, self._encode)
+        return cursor, batch, position, self._read_part(tx, cursor, batch, reason, Snapshot.start)
 
     def _read_part(
         self, tx: ReadTransaction, cursor: Cursor, batch: Batch, reason: SnapshotReason, after: int
@@ -191,6 +205,7 @@ class Snapshots:
         """Read a part and encode it. Runs on a thread of the store."""
         name = (batch.dataset_id, batch.batch_id)
         now = get_same_batch(tx, name, cursor.key)
+        check_history(tx, now, cursor)
         documents, following = take_page(
             tx.iterate_encoded_documents(now, after_position=after, as_of=cursor.revision),
             document_size,
@@ -206,8 +221,3 @@ class Snapshots:
         )
         message = self._encode.snapshot(name, part) + self._encode(rest)
         return _Part(message, None if complete else documents[-1].position)
-
-
-def _begin(tx: ReadTransaction, name: BatchName) -> tuple[Cursor, Batch]:
-    batch = get_batch(tx, *name)
-    return end_cursor(tx, batch), batch

@@ -1,205 +1,204 @@
-"""The end of a batch's log, read and encoded once for all its watchers.
+"""The end of a log, read and encoded once for all watches that follow it.
 
 A tail subscribes to the notifier on behalf of its followers. It keeps the last pages only; a
-follower further behind reads the log itself until it reaches the tail. A tail reads without
-visibility: each follower has read the batch with its own before.
+follower further behind reads the store itself until it reaches the tail.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from stagecast.errors import BatchDeleted, TokenExpired, UnavailableError
-from stagecast.model import ALL
-from stagecast.notifier import Notifier, Subscription
-from stagecast.store import BatchName, ReadTransaction, Store
-from stagecast.watches.log import Cursor, Encode, Page, end_cursor, read_page
+from stagecast.errors import BatchDeleted, HistoryError, UnavailableError, WatchExpired
+from stagecast.notifier import Notifier, Subscription, Topic
+from stagecast.watches.rounds import Rounds
 
 _BYTES = 2 << 20  # of pages in a tail; one page may be larger
-_PAGES = 256  # in a tail
-_MAX_AGE_S = 2.0  # of pages: with any number of batches, only the newest writes stay in memory
+_PAGES = 64  # in a tail
+_MAX_AGE_S = 2.0  # of pages: with any number of tails, only the newest writes stay in memory
 _AFTER_FAULT_S = 1.0
 
 _log = logging.getLogger(__name__)
 
+C = TypeVar("C")
+"""A position in a log."""
 
-class Tail:
-    """The newest pages of one batch, as long as it has followers."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogPage(abc.ABC, Generic[C]):
+    """The result of one read: what is between two positions of a log.
+
+    `caught_up`: the read reached the end of the log.
+    """
+
+    before: C
+    after: C
+    caught_up: bool
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Size in bytes."""
+
+
+P = TypeVar("P", bound=LogPage[Any])
+
+
+class Tail(Generic[C, P]):
+    """The newest pages of one log, as long as it has followers.
+
+    Attributes:
+        end: the position that it has read up to; `None` until a follower has found it, also again
+            after the log was deleted, trimmed or replaced.
+        followers: are woken when there is news.
+    """
+
+    def __init__(self, read: Callable[[C], Awaitable[P]], rounds: Rounds, pause_s: float) -> None:
+        self.end: C | None = None
+        self.followers: set[Subscription] = set()
+        self._missed = False  # a notification came while there was no end to read from
+        self._read = read
+        self._rounds = rounds
+        self._pause_s = pause_s
+        self._pages: deque[P] = deque()
+        self._times_s: deque[float] = deque()  # of the pages
+        self._ageing: asyncio.TimerHandle | None = None
+        self._subscription: Subscription
+
+    def newest_first(self) -> Iterator[P]:
+        """Return the pages, the newest first."""
+        return iter(reversed(self._pages))
+
+    def begin_at(self, end: C) -> None:
+        """Start at the end of the log, as a follower has read it, unless it runs already."""
+        if self.end is None:
+            self.end = end
+            if self._missed:
+                self._missed = False
+                self._subscription.notify()
+
+    async def run(self, notifier: Notifier, topics: Sequence[Topic]) -> None:
+        """Read page after page until cancelled."""
+        try:
+            with notifier.subscribe(*topics) as self._subscription:
+                while True:
+                    await self._follow()
+        finally:
+            self._rounds.leave(self)
+            if self._ageing is not None:
+                self._ageing.cancel()
+
+    async def _follow(self) -> None:
+        """Read what follows a notification."""
+        retry_after_s = 0.0
+        await self._subscription.wait()
+        try:
+            await self._rounds.begin(self)
+            self._subscription.clear()
+            await self._read_on()
+        except (BatchDeleted, HistoryError, WatchExpired):
+            self.end = None
+            self._forget_pages()
+            await self._rounds.wake(self.followers)  # they find out by their own reads
+        except UnavailableError as error:
+            retry_after_s = error.retry_after_s
+        except Exception:
+            _log.exception("cannot read the log for %d watches", len(self.followers))
+            retry_after_s = _AFTER_FAULT_S
+        finally:
+            self._rounds.done(self)
+        if retry_after_s:
+            self._subscription.notify()
+        if pause_s := max(retry_after_s, self._pause_s):
+            await asyncio.sleep(pause_s)
+
+    async def _read_on(self) -> None:
+        """Read to the end of the log, and wake the followers at each page."""
+        self._missed = self.end is None
+        while self.end is not None:
+            page = await self._read(self.end)
+            if page.after != self.end:
+                self._append(page)
+                await self._rounds.wake(self.followers)
+            if page.caught_up:
+                return
+
+    def _append(self, page: P) -> None:
+        self.end = page.after
+        loop = asyncio.get_running_loop()
+        self._pages.append(page)
+        self._times_s.append(loop.time())
+        retained = sum(one.size for one in self._pages)
+        while (retained > _BYTES and len(self._pages) > 1) or len(self._pages) > _PAGES:
+            retained -= self._pages[0].size
+            self._drop_oldest()
+        if self._ageing is None:
+            self._ageing = loop.call_later(_MAX_AGE_S, self._drop_old)
+
+    def _forget_pages(self) -> None:
+        self._pages.clear()
+        self._times_s.clear()
+
+    def _drop_oldest(self) -> None:
+        self._pages.popleft()
+        self._times_s.popleft()
+
+    def _drop_old(self) -> None:
+        loop, self._ageing = asyncio.get_running_loop(), None
+        while self._pages and self._times_s[0] + _MAX_AGE_S <= loop.time():
+            self._drop_oldest()
+        if self._pages:
+            self._ageing = loop.call_at(self._times_s[0] + _MAX_AGE_S, self._drop_old)
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Tails(Generic[K, C, P]):
+    """The tails of all logs of one kind that are watched on this server.
+
+    Args:
+        topics: returns those that notify of a log.
+        read: reads the page of a log after a position, without anybody's visibility: each follower
+            has read the store with its own before.
+        pause_s: between two reads of a tail.
+    """
 
     def __init__(
         self,
-        name: BatchName,
-        store: Store,
         notifier: Notifier,
+        rounds: Rounds,
         *,
-        encode: Encode,
-        throttle_s: float,
+        topics: Callable[[K], Sequence[Topic]],
+        read: Callable[[K, C], Awaitable[P]],
+        pause_s: float = 0.0,
     ) -> None:
-        self._name = name
-        self._store = store
         self._notifier = notifier
-        self._encode = encode
-        self._throttle_s = throttle_s
-        self._end: Cursor | None = None
-        self._lost = False
-        self._pages: deque[tuple[float, Page]] = deque()
-        self._waiting: set[asyncio.Future[None]] = set()
-
-    def find(self, cursor: Cursor, *, progress: bool) -> Page | None:
-        """Return the page that continues from a cursor, if the tail reaches back to it."""
-        # Newest first: most followers are up to date.
-        for _, page in reversed(self._pages):
-            before = page.before
-            if before.revision <= cursor.revision and (
-                not progress or before.progress_seq <= cursor.progress_seq
-            ):
-                continues = before.key == cursor.key and page.has_news_after(
-                    cursor, progress=progress
-                )
-                return page if continues else None
-        return None
-
-    def has_passed(self, cursor: Cursor, *, progress: bool) -> bool:
-        """Return whether the log has entries after a cursor, or the batch was deleted."""
-        end = self._end
-        if end is None:
-            return self._lost
-        return (
-            end.key != cursor.key
-            or end.revision > cursor.revision
-            or (progress and end.progress_seq > cursor.progress_seq)
-        )
-
-    async def wait(self, until_s: float) -> None:
-        """Wait for the next page, or until a time of the loop's clock."""
-        loop = asyncio.get_running_loop()
-        news: asyncio.Future[None] = loop.create_future()
-        self._waiting.add(news)
-        timer = loop.call_at(until_s, _wake, news)
-        try:
-            await news
-        finally:
-            timer.cancel()
-            self._waiting.discard(news)
-
-    async def run(self) -> None:
-        """Read page after page until cancelled."""
-        with self._notifier.subscribe(self._name) as subscription:
-            while True:
-                try:
-                    await self._follow(subscription)
-                except BatchDeleted:
-                    self._forget()  # followers find out by their own reads
-                    await subscription.wait()
-                except TokenExpired:
-                    self._forget()  # restart at the end of the log
-                except UnavailableError as error:
-                    await asyncio.sleep(error.retry_after_s)
-                except Exception:
-                    # Followers read for themselves at every heartbeat, and report the error.
-                    _log.exception(
-                        "cannot read the log of batch %s of dataset %s", *self._name[::-1]
-                    )
-                    await asyncio.sleep(_AFTER_FAULT_S)
-
-    async def _follow(self, subscription: Subscription) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            subscription.clear()
-            if self._notifier.closed:  # after the clear, which may have removed its notification
-                self._notify()
-            began_s = loop.time()
-            if self._end is None:
-                self._end = await self._store.read(partial(_find_end, name=self._name), visible=ALL)
-                self._lost = False
-                self._notify()
-            page = await self._store.read(
-                partial(
-                    read_page,
-                    name=self._name,
-                    cursor=self._end,
-                    progress=True,
-                    encode=self._encode,
-                ),
-                visible=ALL,
-            )
-            if page.after != self._end:
-                self._append(page)
-                self._notify()
-            if page.caught_up:
-                if not await subscription.wait(_MAX_AGE_S):
-                    self._pages.clear()
-                    await subscription.wait()
-                # A single event is sent at once; a burst shares messages.
-                await asyncio.sleep(began_s + self._throttle_s - loop.time())
-
-    def _append(self, page: Page) -> None:
-        self._end = page.after
-        now_s = asyncio.get_running_loop().time()
-        while self._pages and self._pages[0][0] < now_s - _MAX_AGE_S:
-            self._pages.popleft()
-        self._pages.append((now_s, page))
-        retained = sum(one.size for _, one in self._pages)
-        while (retained > _BYTES and len(self._pages) > 1) or len(self._pages) > _PAGES:
-            retained -= self._pages.popleft()[1].size
-
-    def _forget(self) -> None:
-        self._end = None
-        self._lost = True
-        self._pages.clear()
-        self._notify()
-
-    def _notify(self) -> None:
-        for news in self._waiting:
-            _wake(news)
-        self._waiting.clear()
-
-
-class Tails:
-    """The tails of all batches watched on this server."""
-
-    def __init__(
-        self, store: Store, notifier: Notifier, *, encode: Encode, throttle_s: float
-    ) -> None:
-        self._store = store
-        self._notifier = notifier
-        self._encode = encode
-        self._throttle_s = throttle_s
-        self._tails: dict[BatchName, tuple[Tail, asyncio.Task[None]]] = {}
-        self._followers: dict[BatchName, int] = {}
+        self._rounds = rounds
+        self._topics = topics
+        self._read = read
+        self._pause_s = pause_s
+        self._tails: dict[K, tuple[Tail[C, P], asyncio.Task[None]]] = {}
 
     @contextlib.contextmanager
-    def follow(self, name: BatchName) -> Iterator[Tail]:
-        """Yield the tail of a batch, which runs as long as it has followers."""
-        if name not in self._tails:
-            tail = Tail(
-                name, self._store, self._notifier, encode=self._encode, throttle_s=self._throttle_s
-            )
-            self._tails[name] = tail, asyncio.create_task(tail.run())
-            self._followers[name] = 0
-        tail, running = self._tails[name]
-        self._followers[name] += 1
+    def followed(self, key: K, follower: Subscription) -> Iterator[Tail[C, P]]:
+        """Yield the tail of a log, which runs as long as it has followers."""
+        if key not in self._tails:
+            tail: Tail[C, P] = Tail(lambda end: self._read(key, end), self._rounds, self._pause_s)
+            running = asyncio.create_task(tail.run(self._notifier, self._topics(key)))
+            self._tails[key] = tail, running
+        tail, running = self._tails[key]
+        tail.followers.add(follower)
         try:
             yield tail
         finally:
-            self._followers[name] -= 1
-            if not self._followers[name]:
+            tail.followers.remove(follower)
+            if not tail.followers:
                 running.cancel()
-                del self._tails[name], self._followers[name]
-
-
-def _find_end(tx: ReadTransaction, name: BatchName) -> Cursor:
-    batch = tx.find_batch(*name)
-    if batch is None:
-        raise BatchDeleted(*name)
-    return end_cursor(tx, batch)
-
-
-def _wake(news: asyncio.Future[None]) -> None:
-    if not news.done():
-        news.set_result(None)
+                del self._tails[key]

@@ -13,12 +13,11 @@ from stagecast.notifier import Notifier
 from stagecast.singleflight import SingleFlight
 from stagecast.store import Store, get_batch, store_timeout
 from stagecast.watches.log import get_same_batch
-from stagecast.watches.throttle import Throttle
-from stagecast.watches.timers import check_open
+from stagecast.watches.watch import draining
 
 _POLL_EVERY_S = 10.0
 _MARGIN_S = 0.25  # before the deadline of a call, for the response to arrive
-_THROTTLE_S = 0.1  # between two reads of one call
+_PAUSE_S = 0.1  # between two reads of one call
 
 
 class Waits:
@@ -67,10 +66,14 @@ class Waits:
                 (*name, batch.key),
                 partial(self._store.read, get, visible=ALL),
             )
-            throttle = Throttle(_THROTTLE_S)
+            next_s = loop.time()
             while not (done := batch_state(batch).terminal) and loop.time() < end_s:
-                check_open(self._notifier)
-                await throttle.wait(subscription, min(end_s - loop.time(), _POLL_EVERY_S))
+                self._check_open()
+                if await subscription.wait(min(end_s - loop.time(), _POLL_EVERY_S)):
+                    # A single change is read at once, frequent changes are read together.
+                    await asyncio.sleep(min(next_s, end_s) - loop.time())
+                subscription.clear()
+                next_s = loop.time() + _PAUSE_S
                 caller.check()
                 batch = await self._retry(read, end_s)
             return batch, done
@@ -87,7 +90,11 @@ class Waits:
                 if left_s <= 0:
                     raise
                 await asyncio.sleep(min(fault.retry_after_s, left_s))
-            check_open(self._notifier)
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._notifier.closed:
+            raise draining()
 
 
 def _limit_s(config: Config, timeout_s: float | None, remaining_s: float | None) -> float:

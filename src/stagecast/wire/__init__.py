@@ -9,7 +9,7 @@ from stagecast.wire.encoding import (
     encode_documents,
     encode_transitions,
 )
-from stagecast.wire.messages import to_datasets_message
+from stagecast.wire.messages import encode_datasets_message
 from stagecast.wire.names import (
     batch_name,
     batch_or_document_name,
@@ -39,6 +39,7 @@ __all__ = [
     "datasets_watch_request",
     "document_name",
     "document_query",
+    "encode_datasets_message",
     "encode_document",
     "encode_documents",
     "encode_transitions",
@@ -50,7 +51,6 @@ __all__ = [
     "reports",
     "to_batch",
     "to_dataset",
-    "to_datasets_message",
     "to_document",
     "to_transition",
     "transition_query",

@@ -21,14 +21,14 @@ def encode_watch_message(message: WatchMessage) -> bytes:
     ).SerializeToString()
 
 
-def to_datasets_message(message: DatasetsMessage) -> _pb.WatchDatasetsResponse:
-    """Return a message of a watch of datasets."""
+def encode_datasets_message(message: DatasetsMessage) -> bytes:
+    """Return an encoded `WatchDatasetsResponse`."""
     return _pb.WatchDatasetsResponse(
         datasets=map(to_dataset, message.datasets),
         removed_dataset_ids=message.removed,
         complete=message.complete,
         server_time=to_timestamp(message.server_at),
-    )
+    ).SerializeToString()
 
 
 def _to_document_progress(document: Document) -> _pb.DocumentProgress:

@@ -1,0 +1,146 @@
+"""A lone event is pushed at once; those that come during a round are pushed together after it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stagecast.notifier import Subscription
+from stagecast.watches import Rounds, rounds
+from tests.conditions import until
+
+NEVER_S = 3_600.0
+
+
+class Waiting:
+    """Subscriptions, each with somebody who waits."""
+
+    def __init__(self, count: int) -> None:
+        self.subscriptions = [Subscription() for _ in range(count)]
+        self.tasks = [asyncio.create_task(each.wait()) for each in self.subscriptions]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for blocked readers for ever."""
+    monkeypatch.setattr(rounds, "_BLOCKED_S", NEVER_S)
+
+
+async def woken(pacing: Rounds, count: int) -> list[Subscription]:
+    """Begin a round, wake so many watches, and return them."""
+    waiting = Waiting(count)
+    await asyncio.sleep(0)  # they wait
+    async with asyncio.timeout(60):
+        await pacing.begin("tail")
+        await pacing.wake(waiting.subscriptions)
+        await asyncio.gather(*waiting.tasks)
+    return waiting.subscriptions
+
+
+async def begins(pacing: Rounds) -> asyncio.Task[None]:
+    """Let another tail wait for the next round."""
+    task = asyncio.create_task(pacing.begin("other"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return task
+
+
+async def test_event_while_nothing_is_pushed_goes_at_once() -> None:
+    pacing = Rounds()
+    for _ in range(3):
+        for subscription in await woken(pacing, 2):
+            pacing.done(subscription)
+        pacing.done("tail")
+
+
+@pytest.mark.usefixtures("patient")
+async def test_round_ends_when_its_tail_and_all_woken_watches_are_back() -> None:
+    pacing = Rounds()
+    first, second = await woken(pacing, 2)
+    task = await begins(pacing)
+    for member in ("tail", first, second):
+        assert not task.done()
+        pacing.done(member)
+    async with asyncio.timeout(60):
+        await task
+
+
+@pytest.mark.usefixtures("patient")
+async def test_watch_that_ends_is_not_waited_for() -> None:
+    pacing = Rounds()
+    [subscription] = await woken(pacing, 1)
+    pacing.done("tail")
+    task = await begins(pacing)
+    assert not task.done()
+    pacing.leave(subscription)
+    async with asyncio.timeout(60):
+        await task
+
+
+@pytest.mark.usefixtures("patient")
+async def test_watch_that_does_not_wait_is_not_waited_for() -> None:
+    """It is blocked in a write, or reads the store itself."""
+    pacing = Rounds()
+    async with asyncio.timeout(60):
+        await pacing.begin("tail")
+        await pacing.wake([Subscription()])
+        pacing.done("tail")
+        await pacing.begin("other")
+
+
+async def test_blocked_reader_delays_one_round_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_BLOCKED_S", 0.01)
+    pacing = Rounds()
+    [blocked] = await woken(pacing, 1)
+    pacing.done("tail")
+    async with asyncio.timeout(60):
+        await pacing.begin("tail")  # it was given up
+    monkeypatch.setattr(rounds, "_BLOCKED_S", NEVER_S)
+    pacing.done("tail")
+    waiting = asyncio.create_task(blocked.wait())
+    blocked.clear()
+    async with asyncio.timeout(60):
+        await pacing.begin("tail")
+        await pacing.wake([blocked])
+        pacing.done("tail")
+        await pacing.begin("other")  # although it is not back
+    assert await waiting
+
+
+@pytest.mark.usefixtures("patient")
+async def test_tails_that_wait_begin_together() -> None:
+    pacing = Rounds()
+    await woken(pacing, 0)
+    tasks = [await begins(pacing) for _ in range(3)]
+    assert not any(task.done() for task in tasks)
+    pacing.done("tail")
+    async with asyncio.timeout(60):
+        await asyncio.gather(*tasks)
+
+
+async def test_pause_after_a_round_leaves_most_of_the_loop_to_others() -> None:
+    pacing = Rounds()
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    [subscription] = await woken(pacing, 1)
+    task = await begins(pacing)
+    await until(lambda: loop.time() > began_s + 0.02)
+    pacing.done("tail")
+    pacing.done(subscription)
+    lasted_s = loop.time() - began_s
+    async with asyncio.timeout(60):
+        await task
+    # Timers may fire a moment early.
+    assert loop.time() - began_s > 0.9 * lasted_s + 0.9 * min(3 * 0.02, 0.25)
+
+
+async def test_pause_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_MAX_PAUSE_S", 0.0)
+    monkeypatch.setattr(rounds, "_PAUSE", NEVER_S)
+    pacing = Rounds()
+    await woken(pacing, 0)
+    task = await begins(pacing)
+    pacing.done("tail")
+    async with asyncio.timeout(60):
+        await task

@@ -153,8 +153,9 @@ class Watch(abc.ABC, Generic[C, P]):
                 await self.wait()
             return task.result()
         finally:
-            task.cancel()
-            await asyncio.wait((task,))
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
 
     def check(self, now_s: float, next_s: float) -> None:
         """Wake the watch if it must send a heartbeat, or end."""

@@ -161,7 +161,7 @@ class App:
             self._config.db,
             clock=self._clock,
             encoder=wire.StoreEncoder(),
-            on_commit=notifier.notify,
+            on_commit=notifier.pass_on,
             on_foreign_commit=on_foreign_commit,
             on_fault=self._readiness.lose,
             opened=await open_file(self._config.db),

@@ -1,14 +1,16 @@
 """Notifications: a subscription wakes its watch when a batch may have changed.
 
-A notification carries no data and only means *read again*: nothing can overflow or be lost, and one
-notification stands for any number of changes.
+A notification only means *read again*: nothing can overflow or be lost, and one notification stands
+for any number of changes. What has changed may be passed on with it: a short cut to the store,
+never the only copy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 Topic = tuple[str, ...]
 """The empty tuple for everything, the id of a dataset, or the ids of a dataset and a batch."""
@@ -21,12 +23,14 @@ class Subscription:
 
     Attributes:
         notified: whether it was notified since it was cleared.
+        receive: called with what has changed, where that is known.
     """
 
-    __slots__ = ("__weakref__", "_waiters", "notified")
+    __slots__ = ("__weakref__", "_waiters", "notified", "receive")
 
-    def __init__(self) -> None:
+    def __init__(self, receive: Callable[[Any], None] = lambda _change: None) -> None:
         self.notified = False
+        self.receive = receive
         self._waiters: tuple[asyncio.Future[None], ...] = ()
 
     @property
@@ -70,12 +74,14 @@ class Notifier:
         self.closed = False
 
     @contextlib.contextmanager
-    def subscribe(self, *topics: Topic) -> Iterator[Subscription]:
+    def subscribe(
+        self, *topics: Topic, receive: Callable[[Any], None] = lambda _change: None
+    ) -> Iterator[Subscription]:
         """Yield a subscription that lasts as long as the block.
 
         Without topics it is notified of the end only.
         """
-        subscription = Subscription()
+        subscription = Subscription(receive)
         self._all.add(subscription)
         for topic in topics:
             self._subscriptions.setdefault(topic, set()).add(subscription)
@@ -85,6 +91,13 @@ class Notifier:
             self._all.discard(subscription)
             for topic in topics:
                 self._forget(topic, subscription)
+
+    def pass_on(self, changes: Mapping[Topic, object]) -> None:
+        """Notify of changes, and pass each on to the subscriptions of its own topic."""
+        for topic, change in changes.items():
+            for subscription in self._subscriptions.get(topic, ()):
+                subscription.receive(change)
+        self.notify(changes)
 
     def notify(self, topics: Iterable[Topic]) -> None:
         """Notify the subscriptions of these topics and of all that contain them."""

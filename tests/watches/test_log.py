@@ -51,13 +51,13 @@ async def test_cursor_of_another_history_is_refused_by_every_read(
     batch = await move(store, batch, (0, retried))
     batch = await move(store, batch, (0, report_of(progress=counted(1))))
     cursor = replace(await _end(store, batch), **change)
-    snapshots = Snapshots(store, encode=wire.encode_watch_message, clock=clock)
+    snapshots = Snapshots(store, encode=wire.WatchEncoder(), clock=clock)
 
     def read_part(tx: ReadTransaction) -> object:
         return snapshots._read_part(tx, cursor, batch, SnapshotReason.INITIAL, -1)
 
     read = functools.partial(
-        read_page, name=NAME, cursor=cursor, progress=True, encode=wire.encode_watch_message
+        read_page, name=NAME, cursor=cursor, progress=True, encode=wire.WatchEncoder()
     )
     for query in (read, read_part):
         with pytest.raises(HistoryChanged, match="another history"):
@@ -72,7 +72,7 @@ async def test_trimmed_transition_shows_no_history(store: SqliteStore, clock: Cl
         pass
     assert not await _check(store, batch, cursor)
     read = functools.partial(
-        read_page, name=NAME, cursor=cursor, progress=True, encode=wire.encode_watch_message
+        read_page, name=NAME, cursor=cursor, progress=True, encode=wire.WatchEncoder()
     )
     with pytest.raises(TokenExpired):
         await store.read(read, visible=ALL)

@@ -109,7 +109,7 @@ class Site:
     async def _send(self, message: bytes) -> None:
         self.sent.append(message)
 
-    async def _read(self, _name: str, after: int) -> Numbers:
+    async def _read(self, _name: str, after: int, _committed: object) -> Numbers:
         self.read_by_tail.append(after)
         return Numbers(before=after, after=after + 1, caught_up=True)
 

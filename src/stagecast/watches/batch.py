@@ -7,7 +7,7 @@ watchers further behind read the store.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from stagecast.errors import HistoryChanged, HistoryError, WatchExpired
@@ -19,8 +19,16 @@ from stagecast.model import (
     WatchRequest,
     batch_state,
 )
-from stagecast.store import BatchName, ReadTransaction, Store, get_batch
-from stagecast.watches.log import Cursor, Encode, Page, check_history, read_page, token_expired
+from stagecast.store import BatchName, Committed, ReadTransaction, Store, get_batch
+from stagecast.watches.log import (
+    Cursor,
+    Encode,
+    Page,
+    check_history,
+    committed_page,
+    read_page,
+    token_expired,
+)
 from stagecast.watches.snapshots import Snapshot, Snapshots
 from stagecast.watches.tail import Tails
 from stagecast.watches.watch import Receiver, Shared, Watch
@@ -70,7 +78,12 @@ class BatchWatches:
         with watch.opened(self._tails, watch.name):
             await watch.run()
 
-    async def _read(self, name: BatchName, cursor: Cursor) -> Page:
+    async def _read(
+        self, name: BatchName, cursor: Cursor, recent: Sequence[Committed] = ()
+    ) -> Page:
+        page = committed_page(name, cursor, recent, encode=self._encode)
+        if page is not None:
+            return page
         query = partial(read_page, name=name, cursor=cursor, progress=True, encode=self._encode)
         return await self._store.read(query, visible=ALL)
 

@@ -15,7 +15,7 @@ from stagecast.errors import WatchExpired
 from stagecast.model import DatasetsMessage, DatasetsWatchRequest, Visibility
 from stagecast.notifier import Topic
 from stagecast.singleflight import SingleFlight
-from stagecast.store import DatasetNews, ReadTransaction, Store
+from stagecast.store import Committed, DatasetNews, ReadTransaction, Store
 from stagecast.watches.tail import LogPage, Tails
 from stagecast.watches.watch import Receiver, Shared, Watch
 
@@ -86,7 +86,7 @@ class DatasetWatches:
         """Read once for all watches of the same datasets that start together, or lag behind."""
         return await self._single_flight.do((query, after), partial(self._read, query, after))
 
-    async def _read(self, query: _Query, after: int) -> _Page:
+    async def _read(self, query: _Query, after: int, _committed: Sequence[Committed] = ()) -> _Page:
         """Read the changes after a change_seq.
 
         Raises:

@@ -18,6 +18,7 @@ from stagecast.model import (
     EncodedTransition,
     ResumeToken,
     SnapshotPart,
+    Transition,
     WatchMessage,
     batch_at,
     batch_state,
@@ -25,7 +26,7 @@ from stagecast.model import (
     take_page,
     transition_size,
 )
-from stagecast.store import BatchName, ReadTransaction, get_write_id
+from stagecast.store import BatchName, Committed, ReadTransaction, get_write_id
 from stagecast.watches.tail import LogPage
 
 
@@ -40,6 +41,10 @@ class Encode(Protocol):
         self, name: BatchName, transitions: Iterable[EncodedTransition]
     ) -> Sequence[bytes]:
         """Return transitions, each as a piece of a message."""
+        ...
+
+    def committed(self, name: BatchName, transitions: Iterable[Transition]) -> Sequence[bytes]:
+        """Return transitions that were not read, each as a piece of a message."""
         ...
 
     def snapshot(self, name: BatchName, part: SnapshotPart) -> bytes:
@@ -268,6 +273,44 @@ def read_page(
         caught_up=not more,
         ended=not more and batch_state(batch).terminal,
     )
+
+
+def committed_page(
+    name: BatchName, cursor: Cursor, commits: Sequence[Committed], *, encode: Encode
+) -> Page | None:
+    """Return the page after a cursor without reading it, from commits of this process.
+
+    `None` if they do not continue the cursor's history without a gap, e.g. since another process
+    has written between, or if there are counters to read.
+    """
+    commits = [one for one in commits if one.batch.revision > cursor.revision]
+    after = cursor
+    for one in commits:
+        if one.before != (after.revision, after.write_id) or not _continues(cursor, one.batch):
+            return None
+        last = one.transitions[-1]
+        after = replace(after, revision=last.revision, write_id=last.write_id)
+    if not commits:
+        return None
+    transitions = [transition for one in commits for transition in one.transitions]
+    entries = encode.committed(name, transitions)
+    batch = commits[-1].batch
+    return Page(
+        before=cursor,
+        after=after,
+        transitions=[(t.revision, entry) for t, entry in zip(transitions, entries, strict=True)],
+        progress=(),
+        entry_bytes=sum(map(len, entries)),
+        batch=batch,
+        whole=True,
+        caught_up=True,
+        ended=batch_state(batch).terminal,
+    )
+
+
+def _continues(cursor: Cursor, batch: Batch) -> bool:
+    """Return whether a batch is the one of a cursor, with the same counters."""
+    return (batch.key, batch.progress_seq) == (cursor.key, cursor.progress_seq)
 
 
 def _batch_as_of(tx: ReadTransaction, batch: Batch, revision: int) -> Batch:

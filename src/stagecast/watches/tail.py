@@ -13,16 +13,20 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from stagecast.errors import BatchDeleted, HistoryError, UnavailableError, WatchExpired
 from stagecast.notifier import Notifier, Subscription, Topic
+from stagecast.store import Committed
 from stagecast.watches.rounds import Rounds
 
 _BYTES = 2 << 20  # of pages in a tail; one page may be larger
 _PAGES = 64  # in a tail
 _MAX_AGE_S = 2.0  # of pages: with any number of tails, only the newest writes stay in memory
 _AFTER_FAULT_S = 1.0
+# Commits, or transitions of one: above, reading them back costs less than encoding them again.
+_SHORT = 16
 
 _log = logging.getLogger(__name__)
 
@@ -59,13 +63,19 @@ class Tail(Generic[C, P]):
         followers: are woken when there is news.
     """
 
-    def __init__(self, read: Callable[[C], Awaitable[P]], rounds: Rounds, pause_s: float) -> None:
+    def __init__(
+        self,
+        read: Callable[[C, Sequence[Committed]], Awaitable[P]],
+        rounds: Rounds,
+        pause_s: float,
+    ) -> None:
         self.end: C | None = None
         self.followers: set[Subscription] = set()
         self._missed = False  # a notification came while there was no end to read from
         self._read = read
         self._rounds = rounds
         self._pause_s = pause_s
+        self._committed: list[Committed] = []  # since the last read
         self._pages: deque[P] = deque()
         self._times_s: deque[float] = deque()  # of the pages
         self._ageing: asyncio.TimerHandle | None = None
@@ -83,10 +93,17 @@ class Tail(Generic[C, P]):
                 self._missed = False
                 self._subscription.notify()
 
+    def note(self, committed: Committed | None) -> None:
+        """Remember a commit of this process for the next read, if it is a small one."""
+        if committed is None or len(committed.transitions) + len(self._committed) > _SHORT:
+            self._committed.clear()
+        else:
+            self._committed.append(committed)
+
     async def run(self, notifier: Notifier, topics: Sequence[Topic]) -> None:
         """Read page after page until cancelled."""
         try:
-            with notifier.subscribe(*topics) as self._subscription:
+            with notifier.subscribe(*topics, receive=self.note) as self._subscription:
                 while True:
                     await self._follow()
         finally:
@@ -104,6 +121,7 @@ class Tail(Generic[C, P]):
             await self._read_on()
         except (BatchDeleted, HistoryError, WatchExpired):
             self.end = None
+            self._committed.clear()
             self._forget_pages()
             await self._rounds.wake(self.followers)  # they find out by their own reads
         except UnavailableError as error:
@@ -122,7 +140,8 @@ class Tail(Generic[C, P]):
         """Read to the end of the log, and wake the followers at each page."""
         self._missed = self.end is None
         while self.end is not None:
-            page = await self._read(self.end)
+            committed, self._committed = self._committed, []
+            page = await self._read(self.end, committed)
             if page.after != self.end:
                 self._append(page)
                 await self._rounds.wake(self.followers)
@@ -165,8 +184,9 @@ class Tails(Generic[K, C, P]):
 
     Args:
         topics: returns those that notify of a log.
-        read: reads the page of a log after a position, without anybody's visibility: each follower
-            has read the store with its own before.
+        read: returns the page of a log after a position, given what this process has committed to
+            it since the last page; without anybody's visibility: each follower has read the store
+            with its own before.
         pause_s: between two reads of a tail.
     """
 
@@ -176,7 +196,7 @@ class Tails(Generic[K, C, P]):
         rounds: Rounds,
         *,
         topics: Callable[[K], Sequence[Topic]],
-        read: Callable[[K, C], Awaitable[P]],
+        read: Callable[[K, C, Sequence[Committed]], Awaitable[P]],
         pause_s: float = 0.0,
     ) -> None:
         self._notifier = notifier
@@ -190,7 +210,7 @@ class Tails(Generic[K, C, P]):
     def followed(self, key: K, follower: Subscription) -> Iterator[Tail[C, P]]:
         """Yield the tail of a log, which runs as long as it has followers."""
         if key not in self._tails:
-            tail: Tail[C, P] = Tail(lambda end: self._read(key, end), self._rounds, self._pause_s)
+            tail: Tail[C, P] = Tail(partial(self._read, key), self._rounds, self._pause_s)
             running = asyncio.create_task(tail.run(self._notifier, self._topics(key)))
             self._tails[key] = tail, running
         tail, running = self._tails[key]

@@ -25,6 +25,7 @@ from stagecast.model import (
     Progress,
     SnapshotPart,
     Stage,
+    Transition,
     WatchMessage,
 )
 from stagecast.v1 import resources_pb2 as _pb
@@ -250,6 +251,22 @@ def encode_transitions(name: BatchName, transitions: Iterable[EncodedTransition]
     return b"".join(_join_transitions(_LISTED_TRANSITION, name, transitions))
 
 
+def _to_encoded(transition: Transition) -> EncodedTransition:
+    document, encoder = transition.document, StoreEncoder()
+    return EncodedTransition(
+        revision=transition.revision,
+        write_id=transition.write_id,
+        position=document.position if document else None,
+        kind=transition.kind,
+        previous_state=transition.previous_state,
+        previous_stage=transition.previous_stage,
+        event_at=transition.event_at,
+        committed_at=transition.committed_at,
+        identity=encoder.identity(document) if document else None,
+        condition=encoder.condition(document) if document else None,
+    )
+
+
 class WatchEncoder:
     """Encodes messages of watches, and pieces of them that are joined byte by byte."""
 
@@ -262,6 +279,10 @@ class WatchEncoder:
     ) -> Sequence[bytes]:
         """Return transitions, each as a piece of a message."""
         return _join_transitions(_WATCHED_TRANSITION, name, transitions)
+
+    def committed(self, name: BatchName, transitions: Iterable[Transition]) -> Sequence[bytes]:
+        """Return transitions that were not read, each as a piece of a message."""
+        return self.transitions(name, map(_to_encoded, transitions))
 
     def snapshot(self, name: BatchName, part: SnapshotPart) -> bytes:
         """Return a part of a snapshot as a piece of a message."""

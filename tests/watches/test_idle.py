@@ -128,7 +128,7 @@ async def test_drain_ends_a_watch_at_once_during_a_pause_between_rounds(
     await anext(watcher)
     following = asyncio.create_task(anext(watcher))
     await asyncio.sleep(0)
-    await watches._shared.rounds.begin("another tail")  # its round never ends
+    await watches.shared.rounds.begin("another tail")  # its round never ends
     for _ in range(5):
         notifier.notify([(dataset_id, "mine")])
         await asyncio.sleep(0)

@@ -300,7 +300,7 @@ async def test_lagging_watch_of_a_trimmed_snapshot_fails(
     batch = await create(behind.store, documents=12_000)
     async with behind.watch() as messages:
         assert not (await _next(messages)).snapshot.complete
-        [shared] = behind.watches._snapshots._users
+        [shared] = behind.watches.snapshots._users
         shared.drop()  # the rest has to be read again
         for step in (ended, retried, ended):
             await move(behind.store, batch, *[(number, step) for number in range(12_000)])

@@ -47,11 +47,11 @@ class BatchWatches:
     def __init__(
         self, store: Store, shared: Shared, *, encode: Encode, clock: Callable[[], int]
     ) -> None:
-        self._store = store
-        self._shared = shared
-        self._encode = encode
-        self._clock = clock
-        self._snapshots = Snapshots(store, encode=encode, clock=clock)
+        self.store = store
+        self.shared = shared
+        self.encode = encode
+        self.clock = clock
+        self.snapshots = Snapshots(store, encode=encode, clock=clock)
         self._tails: Tails[BatchName, Cursor, Page] = Tails(
             shared.notifier, shared.rounds, topics=lambda name: (name,), read=self._read
         )
@@ -66,51 +66,33 @@ class BatchWatches:
             BatchDeleted: the batch was deleted during the watch.
             Draining, WatchExpired: watch again with the last token.
         """
-        watch = _BatchWatch(
-            self._store,
-            self._snapshots,
-            self._shared,
-            request,
-            receiver,
-            encode=self._encode,
-            clock=self._clock,
-        )
+        watch = _BatchWatch(self, request, receiver)
         with watch.opened(self._tails, watch.name):
             await watch.run()
 
     async def _read(
         self, name: BatchName, cursor: Cursor, recent: Sequence[Committed] = ()
     ) -> Page:
-        page = committed_page(name, cursor, recent, encode=self._encode)
+        page = committed_page(name, cursor, recent, encode=self.encode)
         if page is not None:
             return page
-        query = partial(read_page, name=name, cursor=cursor, progress=True, encode=self._encode)
-        return await self._store.read(query, visible=ALL)
+        query = partial(read_page, name=name, cursor=cursor, progress=True, encode=self.encode)
+        return await self.store.read(query, visible=ALL)
 
 
 class _BatchWatch(Watch[Cursor, Page]):
     """One watch of a batch."""
 
-    def __init__(
-        self,
-        store: Store,
-        snapshots: Snapshots,
-        shared: Shared,
-        request: WatchRequest,
-        receiver: Receiver,
-        *,
-        encode: Encode,
-        clock: Callable[[], int],
-    ) -> None:
-        super().__init__(shared, receiver, request.heartbeat_s)
+    def __init__(self, watches: BatchWatches, request: WatchRequest, receiver: Receiver) -> None:
+        super().__init__(watches.shared, receiver, request.heartbeat_s)
         self.name: BatchName = (request.dataset_id, request.batch_id)
-        self._store = store
-        self._snapshots = snapshots
+        self._store = watches.store
+        self._snapshots = watches.snapshots
         self._request = request
         self._visible = receiver.caller.visible
         self._progress = not request.transitions_only
-        self._encode = encode
-        self._clock = clock
+        self._encode = watches.encode
+        self._clock = watches.clock
         self._position = b""  # none before the first complete snapshot, and within a call
 
     async def run(self) -> None:

@@ -7,7 +7,7 @@ encodes the changes for all watchers of the same datasets.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,7 +56,7 @@ class DatasetWatches:
         self, store: Store, shared: Shared, *, encode: Encode, clock: Callable[[], int]
     ) -> None:
         self._store = store
-        self._shared = shared
+        self.shared = shared
         self._encode = encode
         self._clock = clock
         self._single_flight: SingleFlight[_Page] = SingleFlight()
@@ -71,18 +71,15 @@ class DatasetWatches:
             Draining, WatchExpired: watch again; the latter also when the store was overwritten by
                 an older copy, which does not know what was removed.
         """
-        query = (request.dataset_ids, receiver.caller.visible)
-        read = partial(self._share_read, query)
-        watch = _DatasetsWatch(
-            self._shared, receiver, request.heartbeat_s, read, self._make_heartbeat
-        )
-        with watch.opened(self._tails, query):
+        watch = _DatasetsWatch(self, request, receiver)
+        with watch.opened(self._tails, watch.query):
             await watch.run()
 
-    def _make_heartbeat(self) -> bytes:
+    def make_heartbeat(self) -> bytes:
+        """Return a heartbeat, which has no token."""
         return self._encode(DatasetsMessage(server_at=self._clock()))
 
-    async def _share_read(self, query: _Query, after: int) -> _Page:
+    async def share_read(self, query: _Query, after: int) -> _Page:
         """Read once for all watches of the same datasets that start together, or lag behind."""
         return await self._single_flight.do((query, after), partial(self._read, query, after))
 
@@ -131,17 +128,12 @@ class _DatasetsWatch(Watch[int, _Page]):
     """One watch of datasets."""
 
     def __init__(
-        self,
-        shared: Shared,
-        receiver: Receiver,
-        heartbeat_s: float,
-        read: Callable[[int], Awaitable[_Page]],
-        make_heartbeat: Callable[[], bytes],
+        self, watches: DatasetWatches, request: DatasetsWatchRequest, receiver: Receiver
     ) -> None:
-        super().__init__(shared, receiver, heartbeat_s)
+        super().__init__(watches.shared, receiver, request.heartbeat_s)
         self.cursor = _BEFORE_ALL
-        self._read = read
-        self._make_heartbeat = make_heartbeat
+        self.query = (request.dataset_ids, receiver.caller.visible)
+        self._watches = watches
         self._unsent: deque[bytes] = deque()
 
     async def run(self) -> None:
@@ -151,7 +143,7 @@ class _DatasetsWatch(Watch[int, _Page]):
 
     def heartbeat(self) -> bytes:
         """Return a heartbeat, which has no token."""
-        return self._make_heartbeat()
+        return self._watches.make_heartbeat()
 
     def is_at(self, position: int) -> bool:
         """Return whether the cursor is at a position."""
@@ -159,7 +151,7 @@ class _DatasetsWatch(Watch[int, _Page]):
 
     async def read(self) -> _Page:
         """Read the changes after the cursor from the store."""
-        return await self._read(self.cursor)
+        return await self._watches.share_read(self.query, self.cursor)
 
     def take(self) -> bytes | None:
         """Return the next message that needs no read."""

@@ -13,7 +13,7 @@ from stagecast.notifier import Notifier
 from stagecast.singleflight import SingleFlight
 from stagecast.store import Store, get_batch, store_timeout
 from stagecast.watches.log import get_same_batch
-from stagecast.watches.watch import draining
+from stagecast.watches.watch import check_open
 
 _POLL_EVERY_S = 10.0
 _MARGIN_S = 0.25  # before the deadline of a call, for the response to arrive
@@ -68,7 +68,7 @@ class Waits:
             )
             next_s = loop.time()
             while not (done := batch_state(batch).terminal) and loop.time() < end_s:
-                self._check_open()
+                check_open(self._notifier)
                 if await subscription.wait(min(end_s - loop.time(), _POLL_EVERY_S)):
                     # A single change is read at once, frequent changes are read together.
                     await asyncio.sleep(min(next_s, end_s) - loop.time())
@@ -90,11 +90,7 @@ class Waits:
                 if left_s <= 0:
                     raise
                 await asyncio.sleep(min(fault.retry_after_s, left_s))
-            self._check_open()
-
-    def _check_open(self) -> None:
-        if self._notifier.closed:
-            raise draining()
+            check_open(self._notifier)
 
 
 def _limit_s(config: Config, timeout_s: float | None, remaining_s: float | None) -> float:

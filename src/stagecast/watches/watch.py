@@ -173,8 +173,7 @@ class Watch(abc.ABC, Generic[C, P]):
         return False
 
     def _check_alive(self) -> None:
-        if self._shared.notifier.closed:
-            raise draining()
+        check_open(self._shared.notifier)
         if self._expired:
             raise WatchExpired(
                 "maximum watch duration reached; watch again with the last resume token",
@@ -236,9 +235,14 @@ class Watch(abc.ABC, Generic[C, P]):
             self._tail.begin_at(page.after)
 
 
-def draining() -> Draining:
-    """Return the error of a server that is shutting down."""
-    return Draining(
-        "server is shutting down; retry later or at another server",
-        retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
-    )
+def check_open(notifier: Notifier) -> None:
+    """Check that the server is not draining.
+
+    Raises:
+        Draining: the server is shutting down.
+    """
+    if notifier.closed:
+        raise Draining(
+            "server is shutting down; retry later or at another server",
+            retry_after_s=random.uniform(0.1, 1.0),  # noqa: S311 - spreads reconnects
+        )

@@ -87,7 +87,11 @@ async def test_changes_during_a_round_are_one_message(
     monkeypatch.setattr(rounds, "_BLOCKED_S", NEVER_S)
     notifier = Notifier()
     store = CountingStore(
-        config.db, clock=clock, on_commit=notifier.notify, on_foreign_commit=notifier.close
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=notifier.notify,
+        on_foreign_commit=notifier.close,
     )
     submissions = Submissions(store)
     await submissions.create_batch(_batch(dataset_id, "mine"), visible=ALL)

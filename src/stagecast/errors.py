@@ -32,31 +32,67 @@ The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
     │   │   ├── WatchLimit      WATCH_LIMIT
     │   │   ├── SlowReader      SLOW_READER
     │   │   └── SlowSender      SLOW_SENDER
-    │   └── UnavailableError    the server cannot serve the request now
+    │   └── Unavailable         UNAVAILABLE: the server cannot serve the request now
     │       ├── Draining        DRAINING
     │       ├── WatchExpired    WATCH_EXPIRED
     │       ├── StoreBusy       STORE_BUSY
     │       └── StoreTimeout    STORE_TIMEOUT
+    ├── TimedOut                TIMED_OUT: made by a client that waited for long enough
+    ├── CallFailed              any other failure of a call, in a client; its reason is a gRPC code
     └── StartError              the server cannot start; shown on the terminal only
 
-Each transport has one table from these classes to its codes.
+Each transport has one table from these classes to its codes. The Python client raises the same
+classes; `restored` makes them from what it receives.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, TypeVar
 
 from stagecast.escaping import quote
 
+E = TypeVar("E", bound="StagecastError")
+
 
 class StagecastError(Exception):
-    """Base class; `metadata` holds the ids and values that programs need."""
+    """Base class of all errors; its text is a sentence for people.
 
-    reason: ClassVar[str]
+    Attributes:
+        reason: for programs, such as `BATCH_NOT_FOUND`.
+        metadata: the ids and values that the error is about, by name.
+    """
+
+    reason: str
 
     def __init__(self, message: str, **metadata: object) -> None:
         super().__init__(message)
         self.metadata = {key: str(value) for key, value in metadata.items()}
+
+    @property
+    def dataset_id(self) -> str | None:
+        """The dataset that the error is about, if it names one."""
+        return self.metadata.get("dataset_id")
+
+    @property
+    def batch_id(self) -> str | None:
+        """The batch that the error is about, if it names one."""
+        return self.metadata.get("batch_id")
+
+    @property
+    def document_id(self) -> str | None:
+        """The document that the error is about, if it names one."""
+        return self.metadata.get("document_id")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restored, (type(self), str(self), self.__dict__)
+
+
+def restored(kind: type[E], message: str, attributes: dict[str, Any]) -> E:
+    """Return an error with a message and attributes, whatever its class is made from."""
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    error.__dict__.update(attributes)
+    return error
 
 
 class CredentialsError(StagecastError):
@@ -265,32 +301,49 @@ class SlowSender(ExhaustedError):
     reason = "SLOW_SENDER"
 
 
-class UnavailableError(RetryableError):
-    """The server cannot serve the request now."""
+class Unavailable(RetryableError):
+    """The server cannot serve the request now, or a client cannot reach it."""
+
+    reason = "UNAVAILABLE"
 
 
-class Draining(UnavailableError):
+UnavailableError = Unavailable  # its former name, which the server's modules still use
+
+
+class Draining(Unavailable):
     """The server is shutting down."""
 
     reason = "DRAINING"
 
 
-class WatchExpired(UnavailableError):
+class WatchExpired(Unavailable):
     """The watch reached its maximum lifetime; reconnecting spreads watches over servers."""
 
     reason = "WATCH_EXPIRED"
 
 
-class StoreBusy(UnavailableError):
+class StoreBusy(Unavailable):
     """The store cannot be read or written at the moment."""
 
     reason = "STORE_BUSY"
 
 
-class StoreTimeout(UnavailableError):
+class StoreTimeout(Unavailable):
     """The store did not answer in time, e.g. a disk hangs; a write may still be recorded."""
 
     reason = "STORE_TIMEOUT"
+
+
+class TimedOut(StagecastError, TimeoutError):
+    """What a client waited for has not happened in time."""
+
+    reason = "TIMED_OUT"
+
+
+class CallFailed(StagecastError):
+    """A call failed in a way that has no class of its own, such as a bug or a foreign server."""
+
+    reason = "UNKNOWN"
 
 
 class StartError(StagecastError):

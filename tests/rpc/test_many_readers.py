@@ -12,8 +12,7 @@ import pytest
 from grpc import aio
 
 from stagecast.app import App
-from stagecast.client import Client
-from stagecast.client import channel as client_channel
+from stagecast.client import Client, endpoint
 from stagecast.config import Config
 from stagecast.rpc import server as rpc_server
 from stagecast.v1 import resources_pb2 as r
@@ -93,7 +92,7 @@ async def test_client_with_frequent_pings_is_not_disconnected(
 ) -> None:
     """By default, grpc allows one ping in five minutes, and disconnects after three more."""
     interval = "grpc.http2.min_ping_interval_without_data_ms"
-    assert dict(rpc_server._OPTIONS)[interval] < dict(client_channel._OPTIONS)[KEEPALIVE]
+    assert dict(rpc_server._OPTIONS)[interval] < dict(endpoint._OPTIONS)[KEEPALIVE]
     brief = {**dict(rpc_server._OPTIONS), interval: 50}
     monkeypatch.setattr(rpc_server, "_OPTIONS", tuple(brief.items()))
     now = asyncio.get_running_loop().time

@@ -20,8 +20,13 @@ class Backoff:
         """Start again with the shortest pause; to be called after a success."""
         self._pause_s = _FIRST_S
 
-    async def wait(self, advised_s: float | None) -> None:
-        """Wait for the delay that the server advised, or without one, longer than the last time."""
+    def next_pause_s(self, advised_s: float | None) -> float:
+        """Return the delay that the server advised, or without one, a longer one each time."""
         spread = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-        await asyncio.sleep(min(advised_s or self._pause_s * spread, _MAX_S))
+        pause_s = min(advised_s or self._pause_s * spread, _MAX_S)
         self._pause_s = min(2 * self._pause_s, _LONGEST_S)
+        return pause_s
+
+    async def wait(self, advised_s: float | None) -> None:
+        """Wait for as long as `next_pause_s` returns."""
+        await asyncio.sleep(self.next_pause_s(advised_s))

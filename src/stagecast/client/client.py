@@ -9,6 +9,8 @@ from typing import Self, cast
 from grpc import aio
 
 from stagecast.client.channel import LazyChannel
+from stagecast.client.endpoint import Endpoint
+from stagecast.client.retry import Retries
 from stagecast.client.watch import watch_batch
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1.control_service_pb2_grpc import ControlServiceStub
@@ -55,9 +57,7 @@ class Client:
         cert_key: Path | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        if (cert is None) != (cert_key is None):
-            raise ValueError("give both a client certificate and its private key, or neither")
-        self._channel = LazyChannel(
+        self._endpoint = Endpoint(
             address,
             key=key,
             tls=tls,
@@ -66,6 +66,7 @@ class Client:
             cert_key=cert_key,
             timeout_s=timeout_s,
         )
+        self._channel = LazyChannel(self._endpoint)
         channel = cast("aio.Channel", self._channel)  # it has what stubs use
         self.reports = ReportServiceStub(channel)
         self.status = StatusServiceStub(channel)
@@ -85,5 +86,13 @@ class Client:
         give_up_after_s: float = 600.0,
         on_lost: Callable[[], None] = _nothing,
     ) -> AsyncGenerator[pb.WatchBatchResponse]:
-        """Yield the messages of a watch across reconnects, each with a token; see `watch_batch`."""
-        return watch_batch(self.status, request, give_up_after_s=give_up_after_s, on_lost=on_lost)
+        """Yield the messages of a watch across reconnects, each with a token; see `watch_batch`.
+
+        Args:
+            request: what to watch.
+            give_up_after_s: how long to try to reconnect before the error is raised; a server that
+                this client has never reached is tried only once.
+            on_lost: called when a connection is lost and the first reconnect has failed.
+        """
+        retries = Retries(self._endpoint, give_up_after_s, on_lost=on_lost)
+        return watch_batch(self._channel, request, retries)

@@ -49,9 +49,9 @@ def decoding_to_none(options: dict[str, Any]) -> dict[str, Any]:
 
 def undecodable_error() -> aio.AioRpcError:
     """Return the error for a response that is `None`."""
-    return aio.AioRpcError(
-        grpc.StatusCode.INTERNAL,
-        aio.Metadata(),
-        aio.Metadata(),
-        details="the response cannot be decoded",
-    )
+    return made_error(grpc.StatusCode.INTERNAL, "the response cannot be decoded")
+
+
+def made_error(code: grpc.StatusCode, details: str) -> aio.AioRpcError:
+    """Return an error that no server has sent."""
+    return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details=details)

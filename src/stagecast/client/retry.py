@@ -1,25 +1,84 @@
-"""Calls that are retried while the server is unavailable."""
+"""Whether and when a call that failed is made again."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from collections.abc import Callable
 from typing import TypeVar
 
 import grpc
 from grpc import aio
 
-from stagecast.client import Backoff, details_of
+from stagecast.client.backoff import Backoff
+from stagecast.client.endpoint import Endpoint
+from stagecast.client.errors import FailedCall, details_of
 
 _CALL_S = 10.0  # the timeout of one try
 _TIMEOUT_S = 60.0  # how long a call is retried
-_TRANSIENT = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,  # by a server that closed the connection
-)
+_MIN_TRY_S = 1.0  # the timeout of the last try
+# A server that closes a connection may have no time to send a status: then it is CANCELLED.
+_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+
+def _nothing() -> None:
+    pass
+
+
+class Retries:
+    """The tries of one call, or of a watch.
+
+    Args:
+        endpoint: what has never been reached is tried once, unless it advises a retry.
+        give_up_after_s: how long to retry, since the start or the last success; by default the
+            timeout of the endpoint.
+        on_lost: called when the first try after a success, and then another one, has failed.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        give_up_after_s: float | None = None,
+        *,
+        on_lost: Callable[[], None] = _nothing,
+    ) -> None:
+        self._endpoint = endpoint
+        if give_up_after_s is None:
+            give_up_after_s = endpoint.timeout_s or math.inf
+        self._give_up_after_s = give_up_after_s
+        self._on_lost = on_lost
+        self._backoff = Backoff()
+        self._failures = 0
+        self._succeeded_at = time.monotonic()
+
+    @property
+    def left_s(self) -> float:
+        """The timeout of the next try."""
+        elapsed_s = time.monotonic() - self._succeeded_at
+        return max(min(_MIN_TRY_S, self._give_up_after_s), self._give_up_after_s - elapsed_s)
+
+    def succeeded(self) -> None:
+        """Record that the server has answered."""
+        self._endpoint.reached = True
+        self._failures = 0
+        self._succeeded_at = time.monotonic()
+        self._backoff.reset()
+
+    def pause_s(self, error: FailedCall) -> float | None:
+        """Return the pause before the next try, `None` if the call is not to be made again."""
+        advised = details_of(error).retry_after_s
+        elapsed_s = time.monotonic() - self._succeeded_at
+        transient = error.code() in _TRANSIENT and self._endpoint.reached
+        if elapsed_s > self._give_up_after_s or not (transient or advised is not None):
+            return None
+        self._failures += 1
+        if self._failures == 2:
+            self._on_lost()
+        return self._backoff.next_pause_s(advised)
 
 
 async def call(
@@ -33,11 +92,12 @@ async def call(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     backoff = Backoff()
+    transient = (*_TRANSIENT, grpc.StatusCode.DEADLINE_EXCEEDED)
     while True:
         try:
             return await rpc(request, timeout=_CALL_S)
         except aio.AioRpcError as error:
-            if error.code() not in _TRANSIENT or loop.time() >= deadline:
+            if error.code() not in transient or loop.time() >= deadline:
                 raise
             advised = details_of(error).retry_after_s
         await backoff.wait(advised)

@@ -135,18 +135,21 @@ async def serving(*steps: Step, always: Step | None = None) -> AsyncIterator[Scr
     await server.start()
     try:
         async with Client(f"127.0.0.1:{port}") as client, asyncio.timeout(240):
-            yield Scripted(script, server, client)
+            yield Scripted(script, server, client, f"127.0.0.1:{port}")
     finally:
         await server.stop(None)
 
 
 class Scripted:
-    """A script, its server, and a client."""
+    """A script, its server with its address, and a client."""
 
-    def __init__(self, script: ScriptedServer, server: aio.Server, client: Client) -> None:
+    def __init__(
+        self, script: ScriptedServer, server: aio.Server, client: Client, address: str
+    ) -> None:
         self.script = script
         self.server = server
         self.client = client
+        self.address = address
 
     def watch(
         self, *, give_up_after_s: float = 60.0

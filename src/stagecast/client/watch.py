@@ -1,7 +1,4 @@
-"""Streams that reconnect and continue, on an event loop.
-
-Nothing runs between two reads: a stream that is left is cancelled when its call is collected.
-"""
+"""Streams that reconnect and continue, on an event loop."""
 
 from __future__ import annotations
 
@@ -40,6 +37,11 @@ class ResumedStream(Generic[T]):
         self._resumption = resumption
         self._retries = retries
         self._call: Any = None
+
+    def __del__(self) -> None:
+        # A loop that is left by `break` has no block that could end the call, and grpc's own object
+        # is part of a cycle: it would be collected much later.
+        self.leave()
 
     async def read(self) -> Iterable[T] | None:
         """Return the items of the next message, `None` at the end of the stream.

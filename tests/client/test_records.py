@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -48,7 +47,7 @@ def _named(value: Any) -> str:
 def filled(kind: type[Message], seed: int = 1) -> Any:
     """Return a message with a value in every field."""
     message: Any = kind()
-    fields: Sequence[FieldDescriptor] = kind.DESCRIPTOR.fields
+    fields: Any = kind.DESCRIPTOR.fields
     for number, field in enumerate(fields, seed):
         if field.message_type is None:
             setattr(message, field.name, _value(field, number))

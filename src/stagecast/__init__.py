@@ -1,94 +1,32 @@
 """stagecast: workers report the stages of documents, clients watch every transition.
 
-The public names are imported when the first is used, so that `import stagecast` alone loads neither
-gRPC nor protobuf.
+The public names are those of `stagecast.client.api`. They are imported when the first is used, so
+that `import stagecast` alone loads neither gRPC nor protobuf.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stagecast.client.api import *  # noqa: F403 - all names below
-
-__all__ = [
-    "DATASET_NAMESPACE",
-    "AsyncClient",
-    "AsyncDatasetsWatch",
-    "AsyncWatch",
-    "Batch",
-    "BatchDeleted",
-    "BatchExists",
-    "BatchNotFound",
-    "BatchSealed",
-    "BatchState",
-    "CallFailed",
-    "Client",
-    "ControlResult",
-    "CredentialsError",
-    "CredentialsExpired",
-    "CredentialsInvalid",
-    "CredentialsMissing",
-    "Dataset",
-    "DatasetNotFound",
-    "DatasetRemoved",
-    "DatasetState",
-    "DatasetsWatch",
-    "DeniedError",
-    "Document",
-    "DocumentCounts",
-    "DocumentError",
-    "DocumentExists",
-    "DocumentNotFound",
-    "DocumentProgress",
-    "DocumentReport",
-    "DocumentState",
-    "Draining",
-    "Event",
-    "ExhaustedError",
-    "ExistsError",
-    "FieldInvalid",
-    "HistoryChanged",
-    "HistoryError",
-    "IllegalTransition",
-    "InvalidError",
-    "NewDocument",
-    "NotFoundError",
-    "Progress",
-    "RefusedError",
-    "ReportOutcome",
-    "ReportResult",
-    "RetryableError",
-    "ScopeMissing",
-    "SlowReader",
-    "SlowSender",
-    "Snapshot",
-    "SnapshotReason",
-    "Stage",
-    "StagecastError",
-    "StaleAttempt",
-    "StoreBusy",
-    "StoreTimeout",
-    "TimedOut",
-    "TokenExpired",
-    "TokenInvalid",
-    "Transition",
-    "TransitionKind",
-    "Unavailable",
-    "Watch",
-    "WatchExpired",
-    "WatchLimit",
-    "WorkerOrder",
-]
+    from stagecast.client.api import *  # noqa: F403 - all that `__getattr__` returns
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - of any type
     """Return a public name."""
-    if name in __all__:
-        return getattr(import_module("stagecast.client.api"), name)
+    if name == "__all__" or not (name.startswith("__") or _is_module(name)):
+        api = import_module("stagecast.client.api")
+        if name == "__all__" or name in api.__all__:
+            return getattr(api, name)
     raise AttributeError(f"module 'stagecast' has no attribute {name!r}", name=name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *import_module("stagecast.client.api").__all__})
+
+
+def _is_module(name: str) -> bool:
+    """Return whether `from stagecast import` of a name is to import a module."""
+    return find_spec(f"stagecast.{name}") is not None

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 import stagecast
-from stagecast.client import resumption, sync_watch
-from stagecast.client import watch as async_watch
+from stagecast.client import async_watch, resumption, sync_watch
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.client.faces import NAMES, Events, Face
@@ -101,10 +100,10 @@ async def test_token_and_batch_are_those_of_the_last_whole_change(name: str) -> 
         watch: Any = events.watch
         assert not watch.resume_token
         assert getattr(watch, "batch", 0) is None
-        seen = [
+        after_each = [
             (event.revision, watch.resume_token, watch.batch.revision) async for event in events
         ]
-        assert seen == [(8, "t8", 8), (9, "t8", 8), (10, "t10", 10)]
+        assert after_each == [(8, "t8", 8), (9, "t8", 8), (10, "t10", 10)]
         assert (watch.resume_token, watch.batch.revision) == ("t10+", 10)
 
 

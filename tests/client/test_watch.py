@@ -15,7 +15,7 @@ from grpc import aio
 
 from stagecast.app import App
 from stagecast.client import Client, details_of
-from stagecast.client import watch as watch_module
+from stagecast.client import async_watch as watch_module
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s

@@ -10,7 +10,7 @@ import click
 from grpc import aio
 
 from stagecast.client import details_of
-from stagecast.client.causes import describe_failure
+from stagecast.client.errors import describe_failure
 from stagecast.escaping import encoding_of, escape_for
 from stagecast.runtime.exits import INTERRUPTED, CommandFailed
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 from grpc import aio
 
 from stagecast.client import calls
+from stagecast.client.async_watch import AsyncDatasetsWatch, AsyncWatch
 from stagecast.client.calls import Call, Page, Span
 from stagecast.client.channel import LazyChannel
 from stagecast.client.endpoint import find_endpoint
@@ -24,7 +23,6 @@ from stagecast.client.records import (
     Dataset,
     Document,
     DocumentReport,
-    Event,
     Labels,
     NewDocument,
     ReportResult,
@@ -32,14 +30,11 @@ from stagecast.client.records import (
 )
 from stagecast.client.resumption import (
     BatchEvents,
-    DatasetEvent,
     DatasetEvents,
-    Resumption,
     watch_request,
 )
 from stagecast.client.retry import Retries
 from stagecast.client.waiting import GIVE_UP_AFTER_S, Waiting
-from stagecast.client.watch import ResumedStream
 
 T = TypeVar("T")
 
@@ -251,7 +246,7 @@ class AsyncClient:
             transitions_only=transitions_only,
             fail_on_expired_token=fail_on_expired_token,
         )
-        return AsyncWatch(self, BatchEvents(request), give_up_after)
+        return AsyncWatch(self._channel, BatchEvents(request), give_up_after)
 
     def watch_datasets(
         self,
@@ -261,7 +256,7 @@ class AsyncClient:
     ) -> AsyncDatasetsWatch:
         """Watch datasets, the given ones or all, without an end; see `Client.watch_datasets`."""
         ids = map(calls.dataset_id_of, datasets)
-        return AsyncDatasetsWatch(self, DatasetEvents(ids), give_up_after)
+        return AsyncDatasetsWatch(self._channel, DatasetEvents(ids), give_up_after)
 
     # Controls.
 
@@ -330,88 +325,3 @@ class AsyncClient:
             for item in page.items:
                 yield item
             following = page.next
-
-
-class _AsyncIterating(Generic[T]):
-    """Iterates over the items of a stream."""
-
-    def __init__(self, client: AsyncClient, resumption: Resumption[T], give_up_after: Span) -> None:
-        self._endpoint = client._endpoint  # noqa: SLF001 - made by it
-        retries = Retries(self._endpoint, calls.seconds_of(give_up_after))
-        self._stream = ResumedStream(client._channel, resumption, retries)  # noqa: SLF001
-        self._pending: deque[T] = deque()
-        self._ended = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        while not self._pending:
-            if self._ended:
-                raise StopAsyncIteration
-            await self._read()
-        item = self._pending.popleft()
-        if not self._pending:
-            self._passed()
-        return item
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """End the watch."""
-        self._ended = True
-        self._pending.clear()
-        self._stream.leave()
-
-    async def _read(self) -> None:
-        try:
-            items = await self._stream.read()
-        except aio.AioRpcError as error:
-            raise error_of(error, self._endpoint) from None
-        except aio.UsageError:
-            raise RuntimeError("the client is closed") from None
-        if items is None:
-            await self.close()
-            return
-        self._pending.extend(items)
-        if not self._pending:
-            self._passed()
-
-    def _passed(self) -> None:
-        """Note that everything up to the last message has been yielded."""
-
-
-class AsyncWatch(_AsyncIterating[Event]):
-    """Iterates over the events of a batch; made by `AsyncClient.watch`, see `Watch`.
-
-    A cancelled or timed-out `anext` loses nothing: the watch may be iterated over further.
-
-    Attributes:
-        batch: the batch as of the last event whose changes are complete; `None` at first.
-        resume_token: continues after the last event whose changes are complete.
-    """
-
-    def __init__(self, client: AsyncClient, events: BatchEvents, give_up_after: Span) -> None:
-        super().__init__(client, events, give_up_after)
-        self._events = events
-        self.batch: Batch | None = None
-        self.resume_token: str = events.resume_token
-
-    def _passed(self) -> None:
-        self.batch, self.resume_token = self._events.batch, self._events.resume_token
-
-
-class AsyncDatasetsWatch(_AsyncIterating[DatasetEvent]):
-    """Iterates over changed datasets; made by `AsyncClient.watch_datasets`."""
-
-    def __init__(self, client: AsyncClient, events: DatasetEvents, give_up_after: Span) -> None:
-        super().__init__(client, events, give_up_after)

@@ -16,7 +16,12 @@ from grpc import aio
 
 from stagecast.client.decoding import UnaryCall, decoding_to_none
 from stagecast.client.endpoint import Endpoint
-from stagecast.client.forks import check_not_forked
+
+_ADVICE = (
+    "this process was forked from one that had called stagecast, and gRPC does not survive that: "
+    "make the first call after the fork, or start processes with 'spawn' or 'forkserver'"
+)
+_first_pid: int | None = None  # of the process that opened the first channel
 
 
 class LazyChannel:
@@ -27,14 +32,14 @@ class LazyChannel:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._channels: dict[asyncio.AbstractEventLoop, aio.Channel] = {}
 
     def unary_unary(self, *method: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
         """Return a unary call."""
         options = decoding_to_none(options)
         call = self._calling(lambda channel: channel.unary_unary(*method, **options))
-        limit = {"timeout": self._endpoint.timeout_s}
+        limit = {"timeout": self.endpoint.timeout_s}
         return lambda *request, **options: UnaryCall(call(*request, **limit | options))
 
     def unary_stream(self, *method: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401 - as grpc has it
@@ -55,7 +60,7 @@ class LazyChannel:
                 self._channels.pop(other, None)
         channel = self._channels.get(loop)
         if channel is None or channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN:
-            check_not_forked()
+            _check_not_forked()
             self._channels[loop] = self._make()
 
     async def close(self) -> None:
@@ -65,7 +70,7 @@ class LazyChannel:
     def _calling(self, on: Callable[[aio.Channel], Callable[..., Any]]) -> Callable[..., Any]:
         def call(request: Any, *, metadata: Any = (), **options: Any) -> Any:  # noqa: ANN401 - as grpc has it
             rpc = on(self._current())
-            return rpc(request, metadata=(*(metadata or ()), *self._endpoint.metadata), **options)
+            return rpc(request, metadata=(*(metadata or ()), *self.endpoint.metadata), **options)
 
         return call
 
@@ -77,7 +82,7 @@ class LazyChannel:
         return self._channels[loop]
 
     def _make(self) -> aio.Channel:
-        endpoint = self._endpoint
+        endpoint = self.endpoint
         if endpoint.credentials is None:
             return aio.insecure_channel(endpoint.target, options=endpoint.options)
         return aio.secure_channel(endpoint.target, endpoint.credentials, options=endpoint.options)
@@ -92,7 +97,7 @@ class ThreadChannel:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._pid = 0  # of the process that has opened the channel
@@ -114,7 +119,7 @@ class ThreadChannel:
                 self._channel.close()
 
     def _calling(self, rpc: Callable[..., Any]) -> Callable[..., Any]:
-        metadata = self._endpoint.metadata
+        metadata = self.endpoint.metadata
         return lambda request, **options: rpc(request, metadata=metadata, **options)
 
     def _current(self) -> grpc.Channel:
@@ -122,12 +127,30 @@ class ThreadChannel:
             if self._closed:
                 raise RuntimeError("the client is closed")
             if self._channel is None or self._pid != os.getpid():
-                check_not_forked(supported=True)
+                _check_not_forked(supported=True)
                 self._channel, self._pid = self._make(), os.getpid()
             return self._channel
 
     def _make(self) -> grpc.Channel:
-        endpoint = self._endpoint
+        endpoint = self.endpoint
         if endpoint.credentials is None:
             return grpc.insecure_channel(endpoint.target, options=endpoint.options)
         return grpc.secure_channel(endpoint.target, endpoint.credentials, options=endpoint.options)
+
+
+def _check_not_forked(*, supported: bool = False) -> None:
+    """Note that this process opens a channel.
+
+    Args:
+        supported: whether gRPC works here after a fork if its own support for that is enabled.
+
+    Raises:
+        RuntimeError: the process was forked from one that has opened a channel.
+    """
+    global _first_pid  # a fact about the process
+    if _first_pid is None:
+        _first_pid = os.getpid()
+    enabled = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").lower() in ("1", "true", "yes", "on")
+    if _first_pid != os.getpid() and not (supported and enabled):
+        hint = "; or set GRPC_ENABLE_FORK_SUPPORT=1 before it starts" if supported else ""
+        raise RuntimeError(_ADVICE + hint)

@@ -8,10 +8,10 @@ from typing import Self, cast
 
 from grpc import aio
 
+from stagecast.client.async_watch import watch_batch
 from stagecast.client.channel import LazyChannel
 from stagecast.client.endpoint import Endpoint
 from stagecast.client.retry import Retries
-from stagecast.client.watch import watch_batch
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1.control_service_pb2_grpc import ControlServiceStub
 from stagecast.v1.report_service_pb2_grpc import ReportServiceStub

@@ -1,6 +1,6 @@
-"""Responses that cannot be decoded.
+"""Errors that no server has sent: responses that cannot be decoded, and silence.
 
-grpc logs a traceback for each and returns `None` in its place.
+grpc logs a traceback for a response that cannot be decoded, and returns `None` in its place.
 """
 
 from __future__ import annotations
@@ -49,9 +49,14 @@ def decoding_to_none(options: dict[str, Any]) -> dict[str, Any]:
 
 def undecodable_error() -> aio.AioRpcError:
     """Return the error for a response that is `None`."""
-    return made_error(grpc.StatusCode.INTERNAL, "the response cannot be decoded")
+    return _made_error(grpc.StatusCode.INTERNAL, "the response cannot be decoded")
 
 
-def made_error(code: grpc.StatusCode, details: str) -> aio.AioRpcError:
+def silence_error(silence_s: float) -> aio.AioRpcError:
+    """Return the error for a connection without any message."""
+    return _made_error(grpc.StatusCode.UNAVAILABLE, f"no message received for {silence_s:g} s")
+
+
+def _made_error(code: grpc.StatusCode, details: str) -> aio.AioRpcError:
     """Return an error that no server has sent."""
     return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details=details)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,10 +12,12 @@ from typing import TypeVar
 import grpc
 from grpc import aio
 
-from stagecast.client.backoff import Backoff
 from stagecast.client.endpoint import Endpoint
 from stagecast.client.errors import FailedCall, details_of
 
+_FIRST_S = 0.1
+_LONGEST_S = 5.0
+_MAX_S = 60.0  # whatever `RetryInfo` says
 _CALL_S = 10.0  # the timeout of one try
 _TIMEOUT_S = 60.0  # how long a call is retried
 _MIN_TRY_S = 1.0  # the timeout of the last try
@@ -27,6 +30,28 @@ A = TypeVar("A")
 
 def _nothing() -> None:
     pass
+
+
+class Backoff:
+    """Exponential backoff with jitter."""
+
+    def __init__(self) -> None:
+        self._pause_s = _FIRST_S
+
+    def reset(self) -> None:
+        """Start again with the shortest pause; to be called after a success."""
+        self._pause_s = _FIRST_S
+
+    def next_pause_s(self, advised_s: float | None) -> float:
+        """Return the delay that the server advised, or without one, a longer one each time."""
+        spread = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        pause_s = min(advised_s or self._pause_s * spread, _MAX_S)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_S)
+        return pause_s
+
+    async def wait(self, advised_s: float | None) -> None:
+        """Wait for as long as `next_pause_s` returns."""
+        await asyncio.sleep(self.next_pause_s(advised_s))
 
 
 class Retries:

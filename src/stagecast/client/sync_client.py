@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 
@@ -24,7 +22,6 @@ from stagecast.client.records import (
     Dataset,
     Document,
     DocumentReport,
-    Event,
     Labels,
     NewDocument,
     ReportResult,
@@ -32,13 +29,11 @@ from stagecast.client.records import (
 )
 from stagecast.client.resumption import (
     BatchEvents,
-    DatasetEvent,
     DatasetEvents,
-    Resumption,
     watch_request,
 )
 from stagecast.client.retry import Retries
-from stagecast.client.sync_watch import ThreadStream
+from stagecast.client.sync_watch import DatasetsWatch, Watch
 from stagecast.client.waiting import GIVE_UP_AFTER_S, Waiting
 
 T = TypeVar("T")
@@ -369,7 +364,7 @@ class Client:
             transitions_only=transitions_only,
             fail_on_expired_token=fail_on_expired_token,
         )
-        return Watch(self, BatchEvents(request), give_up_after)
+        return Watch(self._channel, BatchEvents(request), give_up_after)
 
     def watch_datasets(
         self,
@@ -390,7 +385,7 @@ class Client:
             stagecast.Unavailable: the server was away for too long, or is not there at first.
         """
         ids = map(calls.dataset_id_of, datasets)
-        return DatasetsWatch(self, DatasetEvents(ids), give_up_after)
+        return DatasetsWatch(self._channel, DatasetEvents(ids), give_up_after)
 
     # Controls.
 
@@ -472,91 +467,3 @@ class Client:
             page = self._send(following)
             yield from page.items
             following = page.next
-
-
-class _Iterating(Generic[T]):
-    """Iterates over the items of a stream."""
-
-    def __init__(self, client: Client, resumption: Resumption[T], give_up_after: Span) -> None:
-        self._endpoint = client._endpoint  # noqa: SLF001 - made by it
-        retries = Retries(self._endpoint, calls.seconds_of(give_up_after))
-        self._stream = ThreadStream(client._channel, resumption, retries)  # noqa: SLF001
-        self._pending: deque[T] = deque()
-        self._ended = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T:
-        while not self._pending:
-            if self._ended:
-                raise StopIteration
-            self._read()
-        item = self._pending.popleft()
-        if not self._pending:
-            self._passed()
-        return item
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the watch."""
-        self._ended = True
-        self._pending.clear()
-        self._stream.leave()
-
-    def _read(self) -> None:
-        try:
-            items = self._stream.read()
-        except grpc.RpcError as error:
-            failure: Any = error
-            raise error_of(failure, self._endpoint) from None
-        if items is None:
-            self.close()
-            return
-        self._pending.extend(items)
-        if not self._pending:
-            self._passed()
-
-    def _passed(self) -> None:
-        """Note that everything up to the last message has been yielded."""
-
-
-class Watch(_Iterating[Event]):
-    """Iterates over the events of a batch; made by `Client.watch`.
-
-    Use it on one thread at a time. After Ctrl-C or another exception in `next`, it may be iterated
-    over further, and misses nothing.
-
-    Attributes:
-        batch: the batch as of the last event whose changes are complete; `None` at first. After the
-            end it is the batch that has ended.
-        resume_token: continues after the last event whose changes are complete, in another watch,
-            process or life. Save it after you have handled an event, with what you did about it.
-            Changes of one call belong together: until the last of them it is the token from before.
-    """
-
-    def __init__(self, client: Client, events: BatchEvents, give_up_after: Span) -> None:
-        super().__init__(client, events, give_up_after)
-        self._events = events
-        self.batch: Batch | None = None
-        self.resume_token: str = events.resume_token
-
-    def _passed(self) -> None:
-        self.batch, self.resume_token = self._events.batch, self._events.resume_token
-
-
-class DatasetsWatch(_Iterating[DatasetEvent]):
-    """Iterates over changed datasets; made by `Client.watch_datasets`."""
-
-    def __init__(self, client: Client, events: DatasetEvents, give_up_after: Span) -> None:
-        super().__init__(client, events, give_up_after)

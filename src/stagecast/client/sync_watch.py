@@ -5,15 +5,26 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
+from stagecast.client.calls import Span, seconds_of
 from stagecast.client.channel import ThreadChannel
-from stagecast.client.resumption import SILENCE_S, Resumption
+from stagecast.client.decoding import silence_error
+from stagecast.client.errors import error_of
+from stagecast.client.records import Batch, Event
+from stagecast.client.resumption import (
+    SILENCE_S,
+    BatchEvents,
+    DatasetEvent,
+    DatasetEvents,
+    Resumption,
+)
 from stagecast.client.retry import Retries
-from stagecast.client.watch import silence_error
 
 T = TypeVar("T")
 
@@ -130,3 +141,93 @@ class _Watchdog:
                 self.fired = True
                 guarded[1].cancel()
             del guarded  # else the call lives until the next check
+
+
+class _Iterating(Generic[T]):
+    """Iterates over the items of a stream."""
+
+    def __init__(
+        self, channel: ThreadChannel, resumption: Resumption[T], give_up_after: Span
+    ) -> None:
+        self._endpoint = channel.endpoint
+        retries = Retries(self._endpoint, seconds_of(give_up_after))
+        self._stream = ThreadStream(channel, resumption, retries)
+        self._pending: deque[T] = deque()
+        self._ended = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        while not self._pending:
+            if self._ended:
+                raise StopIteration
+            self._read()
+        item = self._pending.popleft()
+        if not self._pending:
+            self._passed()
+        return item
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the watch."""
+        self._ended = True
+        self._pending.clear()
+        self._stream.leave()
+
+    def _read(self) -> None:
+        try:
+            items = self._stream.read()
+        except grpc.RpcError as error:
+            failure: Any = error
+            raise error_of(failure, self._endpoint) from None
+        if items is None:
+            self.close()
+            return
+        self._pending.extend(items)
+        if not self._pending:
+            self._passed()
+
+    def _passed(self) -> None:
+        """Note that everything up to the last message has been yielded."""
+
+
+class Watch(_Iterating[Event]):
+    """Iterates over the events of a batch; made by `Client.watch`.
+
+    Use it on one thread at a time. After Ctrl-C or another exception in `next`, it may be iterated
+    over further, and misses nothing.
+
+    Attributes:
+        batch: the batch as of the last event whose changes are complete; `None` at first. After the
+            end it is the batch that has ended.
+        resume_token: continues after the last event whose changes are complete, in another watch,
+            process or life. Save it after you have handled an event, with what you did about it.
+            Changes of one call belong together: until the last of them it is the token from before.
+    """
+
+    def __init__(self, channel: ThreadChannel, events: BatchEvents, give_up_after: Span) -> None:
+        super().__init__(channel, events, give_up_after)
+        self._events = events
+        self.batch: Batch | None = None
+        self.resume_token: str = events.resume_token
+
+    def _passed(self) -> None:
+        self.batch, self.resume_token = self._events.batch, self._events.resume_token
+
+
+class DatasetsWatch(_Iterating[DatasetEvent]):
+    """Iterates over changed datasets; made by `Client.watch_datasets`."""
+
+    def __init__(self, channel: ThreadChannel, events: DatasetEvents, give_up_after: Span) -> None:
+        super().__init__(channel, events, give_up_after)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-import grpc
 from grpc import aio
 
+from stagecast.client.calls import Span, seconds_of
 from stagecast.client.channel import LazyChannel
-from stagecast.client.decoding import made_error, undecodable_error
-from stagecast.client.resumption import SILENCE_S, Resumption, WholeMessages
+from stagecast.client.decoding import silence_error, undecodable_error
+from stagecast.client.errors import error_of
+from stagecast.client.records import Batch, Event
+from stagecast.client.resumption import (
+    SILENCE_S,
+    BatchEvents,
+    DatasetEvent,
+    DatasetEvents,
+    Resumption,
+    WholeMessages,
+)
 from stagecast.client.retry import Retries
 
 if TYPE_CHECKING:
@@ -85,11 +96,6 @@ class ResumedStream(Generic[T]):
         return message
 
 
-def silence_error(silence_s: float) -> aio.AioRpcError:
-    """Return the error for a connection without any message."""
-    return made_error(grpc.StatusCode.UNAVAILABLE, f"no message received for {silence_s:g} s")
-
-
 async def watch_batch(
     channel: LazyChannel, request: pb.WatchBatchRequest, retries: Retries
 ) -> AsyncGenerator[pb.WatchBatchResponse]:
@@ -115,3 +121,90 @@ async def watch_batch(
                 yield message
     finally:
         stream.leave()
+
+
+class _AsyncIterating(Generic[T]):
+    """Iterates over the items of a stream."""
+
+    def __init__(
+        self, channel: LazyChannel, resumption: Resumption[T], give_up_after: Span
+    ) -> None:
+        self._endpoint = channel.endpoint
+        retries = Retries(self._endpoint, seconds_of(give_up_after))
+        self._stream = ResumedStream(channel, resumption, retries)
+        self._pending: deque[T] = deque()
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._pending:
+            if self._ended:
+                raise StopAsyncIteration
+            await self._read()
+        item = self._pending.popleft()
+        if not self._pending:
+            self._passed()
+        return item
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the watch."""
+        self._ended = True
+        self._pending.clear()
+        self._stream.leave()
+
+    async def _read(self) -> None:
+        try:
+            items = await self._stream.read()
+        except aio.AioRpcError as error:
+            raise error_of(error, self._endpoint) from None
+        except aio.UsageError:
+            raise RuntimeError("the client is closed") from None
+        if items is None:
+            await self.close()
+            return
+        self._pending.extend(items)
+        if not self._pending:
+            self._passed()
+
+    def _passed(self) -> None:
+        """Note that everything up to the last message has been yielded."""
+
+
+class AsyncWatch(_AsyncIterating[Event]):
+    """Iterates over the events of a batch; made by `AsyncClient.watch`, see `Watch`.
+
+    A cancelled or timed-out `anext` loses nothing: the watch may be iterated over further.
+
+    Attributes:
+        batch: the batch as of the last event whose changes are complete; `None` at first.
+        resume_token: continues after the last event whose changes are complete.
+    """
+
+    def __init__(self, channel: LazyChannel, events: BatchEvents, give_up_after: Span) -> None:
+        super().__init__(channel, events, give_up_after)
+        self._events = events
+        self.batch: Batch | None = None
+        self.resume_token: str = events.resume_token
+
+    def _passed(self) -> None:
+        self.batch, self.resume_token = self._events.batch, self._events.resume_token
+
+
+class AsyncDatasetsWatch(_AsyncIterating[DatasetEvent]):
+    """Iterates over changed datasets; made by `AsyncClient.watch_datasets`."""
+
+    def __init__(self, channel: LazyChannel, events: DatasetEvents, give_up_after: Span) -> None:
+        super().__init__(channel, events, give_up_after)

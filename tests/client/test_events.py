@@ -245,7 +245,8 @@ def watch_threads() -> int:
 
 
 async def test_break_ends_the_call_of_an_async_watch() -> None:
-    async with serving(sends(whole(1), then=hangs)) as scripted:
+    """At once: grpc itself would do it after two minutes, in a full collection."""
+    async with serving(sends(whole(1), then=hangs)) as scripted, asyncio.timeout(60):
         client = stagecast.AsyncClient(scripted.address)
         async for event in client.watch("d", "b"):
             assert isinstance(event, stagecast.Transition)

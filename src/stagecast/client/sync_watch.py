@@ -205,8 +205,8 @@ class _Iterating(Generic[T]):
 class Watch(_Iterating[Event]):
     """Iterates over the events of a batch; made by `Client.watch`.
 
-    Use it on one thread at a time. After Ctrl-C or another exception in `next`, it may be iterated
-    over further, and misses nothing.
+    Use it on one thread at a time. After Ctrl-C it may be iterated over further; as Ctrl-C may come
+    just when an event is taken, go on with a saved token if you cannot miss one.
 
     Attributes:
         batch: the batch as of the last event whose changes are complete; `None` at first. After the

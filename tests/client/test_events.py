@@ -178,6 +178,22 @@ async def test_watch_gives_up_on_a_server_that_is_away_for_too_long(name: str) -
     await with_more_time(give_up, 0.3)
 
 
+@both
+async def test_time_that_the_caller_takes_is_no_outage(name: str) -> None:
+    may_break = asyncio.Event()
+
+    async def breaks_later(context: Any) -> None:
+        await may_break.wait()
+        await breaks(context)
+
+    steps = (sends(whole(1), then=breaks_later), sends(whole(2)))
+    async with watching(name, *steps, give_up_after=0.05) as (_, events):
+        assert (await anext(events)).revision == 1
+        await asyncio.sleep(0.2)  # the caller works for longer than a server may be away
+        may_break.set()
+        assert revisions(await received(events)) == [2]
+
+
 # Silence.
 
 
@@ -221,19 +237,22 @@ async def test_silence_while_the_caller_works_is_no_fault(
     name: str, set_silence: Callable[[float], None]
 ) -> None:
     """A caller may take longer for an event than a connection may be silent."""
-    may_end = asyncio.Event()
 
-    async def waits(_context: Any) -> None:
-        await may_end.wait()
+    async def work(timer_s: float) -> None:
+        may_end = asyncio.Event()
 
-    set_silence(0.05)
-    async with watching(name, sends(whole(1), whole(2), then=waits)) as (scripted, events):
-        assert (await anext(events)).revision == 1
-        await asyncio.sleep(0.2)  # longer than the connection may be silent
-        assert not scripted.script.cancelled.is_set()
-        may_end.set()
-        set_silence(60)
-        assert revisions(await received(events)) == [2]
+        async def waits(_context: Any) -> None:
+            await may_end.wait()
+
+        set_silence(timer_s)
+        async with watching(name, sends(whole(1), whole(2), then=waits)) as (scripted, events):
+            assert (await anext(events)).revision == 1
+            await asyncio.sleep(2 * timer_s)  # longer than the connection may be silent
+            may_end.set()
+            assert revisions(await received(events)) == [2]
+            assert len(scripted.script.requests) == 1
+
+    await with_more_time(work, 0.1)
 
 
 # Leaving.

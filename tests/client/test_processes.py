@@ -221,7 +221,7 @@ except KeyboardInterrupt:
     assert output == "ready\ninterrupted PENDING\n"
 
 
-async def test_interrupted_watch_continues_where_it_was(address: str) -> None:
+async def test_interrupted_watch_ends_its_call_and_continues_where_it_was(address: str) -> None:
     program = """
 client = stagecast.Client(address)
 watch = client.watch("d", "b")
@@ -230,11 +230,12 @@ try:
     print("ready", flush=True)
     next(watch)
 except KeyboardInterrupt:
+    print(watch._stream._call)
     client.stop("d", "b")
     print(*(event.kind for event in watch), watch.batch.state)
 """
     output = await run(program, address, interrupt_after="ready")
-    assert output == "Snapshot\nready\nSTOPPED STOPPED\n"
+    assert output == "Snapshot\nready\nNone\nSTOPPED STOPPED\n"
 
 
 async def test_ctrl_c_ends_an_async_watch(address: str) -> None:

@@ -59,8 +59,8 @@ class Retries:
 
     Args:
         endpoint: what has never been reached is tried once, unless it advises a retry.
-        give_up_after_s: how long to retry, since the start or the last success; by default the
-            timeout of the endpoint.
+        give_up_after_s: how long to retry, since the first try of a call, or the first failure of a
+            watch; by default the timeout of the endpoint.
         on_lost: called when the first try after a success, and then another one, has failed.
     """
 
@@ -78,32 +78,38 @@ class Retries:
         self._on_lost = on_lost
         self._backoff = Backoff()
         self._failures = 0
-        self._succeeded_at = time.monotonic()
+        self._since: float | None = None
 
     @property
     def left_s(self) -> float:
         """The timeout of the next try."""
-        elapsed_s = time.monotonic() - self._succeeded_at
-        return max(min(_MIN_TRY_S, self._give_up_after_s), self._give_up_after_s - elapsed_s)
+        left_s = self._give_up_after_s - self._elapsed_s()
+        return max(min(_MIN_TRY_S, self._give_up_after_s), left_s)
 
     def succeeded(self) -> None:
         """Record that the server has answered."""
         self._endpoint.reached = True
         self._failures = 0
-        self._succeeded_at = time.monotonic()
+        self._since = None
         self._backoff.reset()
 
     def pause_s(self, error: FailedCall) -> float | None:
         """Return the pause before the next try, `None` if the call is not to be made again."""
         advised = details_of(error).retry_after_s
-        elapsed_s = time.monotonic() - self._succeeded_at
         transient = error.code() in _TRANSIENT and self._endpoint.reached
-        if elapsed_s > self._give_up_after_s or not (transient or advised is not None):
+        if not (transient or advised is not None) or self._elapsed_s() > self._give_up_after_s:
             return None
         self._failures += 1
         if self._failures == 2:
             self._on_lost()
         return self._backoff.next_pause_s(advised)
+
+    def _elapsed_s(self) -> float:
+        """Return the time since the first try or failure, which is now unless it is known."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        return now - self._since
 
 
 async def call(

@@ -1,81 +1,77 @@
-"""`python -m tests.bench [PART ...]`: measure, and print each figure beside its floor."""
+"""`python -m tests.bench [GROUP ...]`: measure, and print a table of figures and their targets."""
 
 from __future__ import annotations
 
-import os
-import platform
+import json
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from sqlite_utils.utils import sqlite3
 
 from stagecast.runtime.event_loop import run
-from tests.bench import fanout, large, latency, polls, reports, several
-from tests.bench.figures import HEAD, Figure
-from tests.bench.measurement import Effort
+from tests.bench.groups import GROUPS
+from tests.bench.machine import Machine
+from tests.bench.rounds import Effort
+from tests.bench.servers import Bench
+from tests.bench.table import HEAD, Row, exit_code
 
-_PARTS: dict[str, Callable[[Path, Effort], AsyncIterator[Figure]]] = {
-    "reports": reports.measure,
-    "fanout": fanout.measure,
-    "latency": latency.measure,
-    "polls": polls.measure,
-    "several": several.measure,
-    "large": large.measure,
-}
+_DEFAULT_RESULTS = Path(tempfile.gettempdir()) / "stagecast-bench"
 
 
 @click.command()
-@click.argument("parts", metavar="[PART]...", nargs=-1, type=click.Choice(list(_PARTS)))
+@click.argument("groups", metavar="[GROUP]...", nargs=-1, type=click.Choice(list(GROUPS)))
+@click.option("--quick", is_flag=True, help="Take some three minutes in all: rough figures.")
 @click.option(
     "--seconds",
     type=click.FloatRange(0, 60, min_open=True),
     help="Approximate length of a measurement.",
 )
-@click.option("--rounds", type=click.IntRange(1, 100), help="Maximum number of rounds.")
+@click.option("--rounds", type=click.IntRange(1, 100), help="Number of rounds; 3 by default.")
 @click.option(
-    "--watches",
-    type=click.IntRange(1, 5_000),
-    multiple=True,
-    help="Number of watches of a batch; may be repeated.",
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_DEFAULT_RESULTS,
+    show_default=True,
+    help="Directory for rounds.json and growth.svg.",
 )
-@click.option("--quick", is_flag=True, help="Take some 20 s in all: rough figures, fewer watches.")
 def bench(
-    parts: Sequence[str],
-    seconds: float | None,
-    rounds: int | None,
-    watches: Sequence[int],
-    quick: bool,
+    groups: Sequence[str], quick: bool, seconds: float | None, rounds: int | None, results: Path
 ) -> None:
-    """Measure PARTs, or all: reports, fanout, latency, polls, several, large.
+    """Measure the figures of GROUPs, or of all; this takes some fifteen minutes.
 
-    Each figure is the median of some rounds, in which stagecast and the floor take turns; `times`
-    is the median of the ratios, of time or of CPU. CPU is that of the server process only; with few
-    cores, the clients may limit a rate. Files are in the temporary directory (TMPDIR).
+    In each round, stagecast and what it is compared with take turns. The table shows medians, and
+    the lowest and highest ratio. CPU is that of the server process. Servers have one core and their
+    load another, if there are two. The exit code is 1 if a figure misses its target. Files of the
+    servers are in the temporary directory (TMPDIR).
     """
-    effort = Effort(
-        seconds=seconds or (0.2 if quick else 0.8),
-        rounds=rounds or (2 if quick else 5),
-        watches=watches or ((1, 100) if quick else (1, 100, 1_000)),
-    )
-    run(_measure(parts or list(_PARTS), effort))
+    machine = Machine.detect()
+    effort = Effort(rounds=rounds or 3, seconds=seconds or (0.3 if quick else 1.5), quick=quick)
+    results.mkdir(parents=True, exist_ok=True)
+    click.echo(f"{machine}\n\n{HEAD}")
+    with machine.on_load_core():
+        rows = run(_measure(groups or list(GROUPS), machine, effort, results))
+    path = results / "rounds.json"
+    path.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+    click.echo(f"\nAll rounds are in {path}.")
+    sys.exit(exit_code(rows))
 
 
-async def _measure(parts: Sequence[str], effort: Effort) -> None:
-    click.echo(_machine())
-    with tempfile.TemporaryDirectory(prefix="stagecast-bench-") as directory:
-        for part in parts:
-            click.echo(f"\n{HEAD}")
-            async for figure in _PARTS[part](Path(directory), effort):
-                click.echo(str(figure))
-
-
-def _machine() -> str:
-    return (
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"{os.cpu_count()} cores, files in {tempfile.gettempdir()}"
-    )
+async def _measure(
+    groups: Sequence[str], machine: Machine, effort: Effort, results: Path
+) -> list[Row]:
+    rows: list[Row] = []
+    for group in groups:
+        with tempfile.TemporaryDirectory(prefix="stagecast-bench-") as directory:
+            measured = Bench(
+                directory=Path(directory), machine=machine, effort=effort, results=results
+            )
+            for part in GROUPS[group]:
+                async for row in part.rows(measured):
+                    click.echo(str(row))
+                    rows.append(row)
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,0 +1,218 @@
+"""Load: calls in flight, watches that wait together, and h2load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
+
+from tests.bench.http2 import CallFailedError, Connection, Stream, connect
+from tests.bench.machine import find_tool
+from tests.bench.rounds import Sample, Stopwatch
+
+_TIMEOUT_S = 180
+_CLIENTS = 4  # connections of h2load
+
+
+async def drive(
+    connections: Sequence[Connection],
+    path: str,
+    requests: Iterable[bytes],
+    *,
+    in_flight: int,
+    seconds: float = math.inf,
+) -> list[bytes]:
+    """Keep calls in flight until there are no more requests or the time is over.
+
+    Returns:
+        The answers, in the order of their arrival.
+    """
+    driver = _Driver(path, requests, time.perf_counter() + seconds)
+    for number in range(in_flight):
+        driver.send(connections[number % len(connections)])
+    async with asyncio.timeout(_TIMEOUT_S):
+        return await driver.answers
+
+
+async def drive_for(
+    seconds: float,
+    pid: int,
+    connections: Sequence[Connection],
+    path: str,
+    request: bytes,
+    *,
+    in_flight: int,
+) -> Sample:
+    """Repeat a call for so many seconds, and measure the server process."""
+    stopwatch = Stopwatch(pid)
+    requests = itertools.repeat(request)
+    answers = await drive(connections, path, requests, in_flight=in_flight, seconds=seconds)
+    return stopwatch.stop(len(answers))
+
+
+class _Driver:
+    """Sends the next request on a connection as soon as one is answered there."""
+
+    def __init__(self, path: str, requests: Iterable[bytes], end: float) -> None:
+        self.answers: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        self._path = path
+        self._requests = iter(requests)
+        self._end = end
+        self._received: list[bytes] = []
+        self._open = 0
+
+    def send(self, connection: Connection) -> None:
+        request = next(self._requests, None) if time.perf_counter() < self._end else None
+        if request is not None:
+            self._open += 1
+            connection.open(self._path, request, on_end=self._receive)
+        elif not self._open and not self.answers.done():
+            self.answers.set_result(self._received)
+
+    def _receive(self, stream: Stream) -> None:
+        self._open -= 1
+        if self.answers.done():
+            return
+        if not stream.messages:
+            self.answers.set_exception(CallFailedError(f"{self._path} has failed"))
+            return
+        self._received.append(stream.last)
+        self.send(stream.connection)
+
+
+class Streams:
+    """Streams that are waited for together."""
+
+    def __init__(self) -> None:
+        self.all: list[Stream] = []
+        self._holds: Callable[[Stream], bool] = lambda _: True
+        self._missing: set[Stream] = set()
+        self._complete: asyncio.Future[float] | None = None
+
+    def open(
+        self,
+        connections: Sequence[Connection],
+        path: str,
+        request: bytes,
+        count: int,
+        *,
+        keep: bool = False,
+        half_open: bool = False,
+    ) -> None:
+        """Open as many streams; only the first keeps its messages, unless all do."""
+        for number in range(count):
+            stream = connections[number % len(connections)].open(
+                path,
+                request,
+                keep=keep,
+                half_open=half_open,
+                on_message=self._receive,
+                on_end=self._receive,
+            )
+            self.all.append(stream)
+
+    def expect(self, holds: Callable[[Stream], bool]) -> asyncio.Future[float]:
+        """Wait until a condition holds for each; the result is when it did, by `perf_counter`."""
+        self._holds = holds
+        self._missing = {stream for stream in self.all if not holds(stream)}
+        self._complete = asyncio.get_running_loop().create_future()
+        if not self._missing:
+            self._complete.set_result(time.perf_counter())
+        return self._complete
+
+    def cancel(self) -> None:
+        """Hang up."""
+        for stream in self.all:
+            stream.cancel()
+
+    @property
+    def messages(self) -> int:
+        """How many messages have arrived."""
+        return sum(stream.messages for stream in self.all)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all messages."""
+        return sum(stream.size for stream in self.all)
+
+    def _receive(self, stream: Stream) -> None:
+        if stream not in self._missing:
+            return
+        if self._holds(stream):
+            self._missing.discard(stream)
+            if not self._missing and self._complete and not self._complete.done():
+                self._complete.set_result(time.perf_counter())
+        elif stream.ended and self._complete and not self._complete.done():
+            self._complete.set_exception(CallFailedError("a stream has ended too early"))
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    address: str,
+    path: str,
+    request: bytes,
+    watches: int,
+    *,
+    connections: int,
+    keep: bool = False,
+    half_open: bool = False,
+) -> AsyncIterator[Streams]:
+    """Have so many streams open during the block; it begins when the server has accepted all."""
+    streams = Streams()
+    opened = await connect(address, connections) if watches else []
+    try:
+        if watches:
+            streams.open(opened, path, request, watches, keep=keep, half_open=half_open)
+        async with asyncio.timeout(_TIMEOUT_S):
+            await streams.expect(lambda stream: stream.started)
+        yield streams
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+_REQUESTS = re.compile(r"requests: (\d+) total, .* (\d+) succeeded")
+
+
+class H2Load:
+    """h2load, as often as it takes: the same request, from C.
+
+    Raises:
+        NotMeasuredError: it is not installed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._program = find_tool("h2load")
+        self._body = directory / "h2load-body"
+
+    async def call(self, address: str, path: str, request: bytes, calls: int) -> None:
+        """Make so many gRPC calls, 64 in flight."""
+        self._body.write_bytes(b"\x00" + len(request).to_bytes(4) + request)
+        await self._run(
+            calls,
+            *("-c", str(_CLIENTS), "-m", str(64 // _CLIENTS), "-d", str(self._body)),
+            *("-H", "te: trailers", "-H", "content-type: application/grpc"),
+            f"http://{address}{path}",
+        )
+
+    async def poll(self, address: str, target: str, polls: int, *headers: str) -> None:
+        """Send so many HTTP/1.1 requests on as many connections."""
+        options = [option for header in headers for option in ("-H", header)]
+        await self._run(polls, "--h1", "-c", str(_CLIENTS), *options, f"http://{address}{target}")
+
+    async def _run(self, requests: int, *options: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(self._program, "-n", str(max(requests, _CLIENTS)), *options),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(_TIMEOUT_S):
+            output, _ = await process.communicate()
+        counted = _REQUESTS.search(output.decode())
+        if counted is None or counted[1] != counted[2]:
+            raise CallFailedError(f"h2load {' '.join(options)}: {output.decode()}")

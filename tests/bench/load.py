@@ -109,7 +109,7 @@ class Streams:
             stream = connections[number % len(connections)].open(
                 path,
                 request,
-                keep=keep,
+                keep=keep or number == 0,
                 half_open=half_open,
                 on_message=self._receive,
                 on_end=self._receive,
@@ -124,6 +124,10 @@ class Streams:
         if not self._missing:
             self._complete.set_result(time.perf_counter())
         return self._complete
+
+    def expect_messages(self, count: int) -> asyncio.Future[float]:
+        """Wait until each has received so many messages in all."""
+        return self.expect(lambda stream: stream.messages >= count)
 
     def cancel(self) -> None:
         """Hang up."""

@@ -1,4 +1,4 @@
-"""Requests to etcd, encoded by hand: the key is watched, and its value is as large as a transition."""
+"""Requests to etcd, encoded by hand: a watched key, with a value as large as a transition."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """gRPC calls from bytes to bytes on hand-written HTTP/2: a client that costs next to nothing.
 
-A client of a library takes more CPU for a message than the server that is measured. This one decodes
-nothing: it counts messages, and hands over the bytes of those that somebody wants to see.
+A client of a library takes more CPU for a message than the server that is measured. This one
+decodes nothing: it counts messages, and hands over the bytes of those that somebody wants to see.
 Response headers are ignored; a call without an answer counts as failed.
 """
 

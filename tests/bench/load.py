@@ -204,7 +204,7 @@ class H2Load:
             f"http://{address}{path}",
         )
 
-    async def poll(self, address: str, target: str, polls: int, *headers: str) -> None:
+    async def poll(self, address: str, target: str, headers: Sequence[str], polls: int) -> None:
         """Send so many HTTP/1.1 requests on as many connections."""
         options = [option for header in headers for option in ("-H", header)]
         await self._run(polls, "--h1", "-c", str(_CLIENTS), *options, f"http://{address}{target}")

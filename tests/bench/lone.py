@@ -1,4 +1,4 @@
-"""Lone events: calls that each make one message for every stream, while nothing else is under way."""
+"""Lone events: calls that each make one message for every stream, with nothing else under way."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from sqlite_utils.utils import sqlite3
 
 
 class NotMeasuredError(Exception):
-    """This machine lacks what a figure needs."""
+    """The machine lacks what a figure needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

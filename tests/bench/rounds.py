@@ -6,7 +6,7 @@ So other load of the machine affects both alike.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,6 +29,11 @@ class Effort:
     def choose(self, quick: int, full: int) -> int:
         """Return the size of a measurement that has a size instead of a length."""
         return quick if self.quick else full
+
+
+def cpu_pairs(samples: Iterable[tuple[Sample, Sample]]) -> list[tuple[float, float]]:
+    """Return the microseconds of CPU for one, of both in each round."""
+    return [(ours.cpu_us, theirs.cpu_us) for ours, theirs in samples]
 
 
 async def interleave(

@@ -1,4 +1,4 @@
-"""The table: each figure, what it is compared with, the ratio, its target, and whether that is met."""
+"""The table: each figure, what it is compared with, the ratio, and whether its target is met."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-HEAD = "| figure | measured | against | ratio (min to max) | must | met |\n| --- | --- | --- | --- | --- | --- |"
+HEAD = (
+    "| figure | measured | against | ratio (min to max) | must | met |\n"
+    "| --- | --- | --- | --- | --- | --- |"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,10 +28,14 @@ class Figure:
     beyond: float | None = None
     more_is_better: bool = False
 
-    def row(self, pairs: Iterable[tuple[float, float]]) -> Row:
-        """Return the row of measured pairs, one a round; what drowned in noise is left out."""
+    def row(self, pairs: Iterable[tuple[float, float]], note: str = "") -> Row:
+        """Return the row of measured pairs, one a round; what drowned in noise is left out.
+
+        `note` says what was measured instead, if the machine or the time did not suffice.
+        """
         usable = tuple((ours, against) for ours, against in pairs if ours > 0 and against > 0)
-        return Row(figure=self, pairs=usable, reason="" if usable else "less than the noise")
+        reason = "" if usable else "less than the noise"
+        return Row(figure=self, pairs=usable, reason=reason, note=note)
 
     def missing(self, reason: str) -> Row:
         """Return the row that says why there is no figure."""
@@ -42,6 +49,7 @@ class Row:
     figure: Figure
     pairs: Sequence[tuple[float, float]]
     reason: str
+    note: str = ""
 
     @property
     def ratios(self) -> list[float]:
@@ -73,7 +81,7 @@ class Row:
         against = statistics.median(against for _, against in self.pairs)
         ratios = self.ratios
         return (
-            f"{_shown(ours)} {unit}",
+            f"{_shown(ours)} {unit}{self.note}",
             f"{self.figure.against}: {_shown(against)} {unit}",
             f"{_ratio(statistics.median(ratios))} ({_ratio(min(ratios))} to {_ratio(max(ratios))})",
         )
@@ -95,6 +103,7 @@ class Row:
             "beyond": figure.beyond,
             "more_is_better": figure.more_is_better,
             "rounds": [list(pair) for pair in self.pairs],
+            "note": self.note or None,
             "not_measured": self.reason or None,
         }
 

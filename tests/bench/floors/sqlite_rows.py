@@ -52,29 +52,30 @@ class _Floor:
         connection.execute("CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, row BLOB)")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE filled SET c1 = c1 + 1")
-        connection.execute(f"INSERT INTO log (row) SELECT zeroblob({_ROW_BYTES}) FROM filled")
+        connection.execute("INSERT INTO log (row) SELECT zeroblob(?) FROM filled", (_ROW_BYTES,))
         connection.execute("COMMIT")
         connection.close()
 
     def fill(self, path: str, rows: int, columns: int) -> None:
         """Create a table of rows like those of the store: an id, a few times, small numbers."""
         connection = _open(path)
-        names = [f"c{number}" for number in range(columns)]
-        connection.execute(f"CREATE TABLE filled (id INTEGER PRIMARY KEY, {', '.join(names)})")
-        places = ", ".join("?" * columns)
+        names = ", ".join(f"c{number}" for number in range(columns))
+        parameters = ", ".join("?" * columns)
         connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"CREATE TABLE filled (id INTEGER PRIMARY KEY, {names})")
         connection.executemany(
-            f"INSERT INTO filled ({', '.join(names)}) VALUES ({places})",
+            f"INSERT INTO filled ({names}) VALUES ({parameters})",  # noqa: S608 - our own names
             (_row(number, columns) for number in range(rows)),
         )
         connection.execute("COMMIT")
         connection.close()
 
-    def select(self, path: str) -> None:
-        """Read all rows."""
+    def select(self, path: str, times: int) -> None:
+        """Read all rows, so many times."""
         connection = _open(path)
-        for _ in connection.execute("SELECT * FROM filled ORDER BY id"):
-            pass
+        for _ in range(times):
+            for _ in connection.execute("SELECT * FROM filled ORDER BY id"):
+                pass
         connection.close()
 
 

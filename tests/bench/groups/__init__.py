@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.bench.group import Part
-from tests.bench.groups import deliveries, latency, reads, reports, throughput
+from tests.bench.groups import (
+    deliveries,
+    history,
+    idle,
+    large,
+    latency,
+    polls,
+    reads,
+    reports,
+    throughput,
+)
 
 GROUPS: dict[str, Sequence[Part]] = {
     "deliveries": deliveries.PARTS,
@@ -13,4 +23,8 @@ GROUPS: dict[str, Sequence[Part]] = {
     "throughput": throughput.PARTS,
     "reports": reports.PARTS,
     "reads": reads.PARTS,
+    "polls": polls.PARTS,
+    "idle": idle.PARTS,
+    "history": history.PARTS,
+    "large": large.PARTS,
 }

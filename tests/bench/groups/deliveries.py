@@ -1,4 +1,4 @@
-"""Deliveries: the CPU for sending a transition to all watches of its batch, less that of the report."""
+"""Deliveries: the CPU of sending a transition to a watch of its batch, less that of the report."""
 
 from __future__ import annotations
 

@@ -53,17 +53,19 @@ _READS = Figure(
 async def _measure_lone(bench: Bench) -> AsyncIterator[Row]:
     for watches, figure in _ALONE.items():
         events = bench.effort.choose(quick=4, full=12) * (5 if watches == 1 else 1)
-        async with (
-            bench.stagecast(f"lone-{watches}") as server,
-            bench.floor("grpc_server") as floor,
-        ):
-            address = await floor.ask()
-            samples = await interleave(
-                bench.effort.rounds,
-                lambda: report_alone(server.process.pid, server.grpc, watches, events, watches),
-                lambda: write_alone(floor.pid, address, watches, events, watches),
-            )
-        yield figure.row((_median_ms(ours), _median_ms(theirs)) for ours, theirs in samples)
+        yield figure.row(await _lone_latencies(bench, watches, events))
+
+
+async def _lone_latencies(bench: Bench, watches: int, events: int) -> list[tuple[float, float]]:
+    """Return the medians of both in each round, in milliseconds."""
+    async with bench.stagecast(f"lone-{watches}") as server, bench.floor("grpc_server") as floor:
+        address = await floor.ask()
+        samples = await interleave(
+            bench.effort.rounds,
+            lambda: report_alone(server.process.pid, server.grpc, watches, events, watches),
+            lambda: write_alone(floor.pid, address, watches, events, watches),
+        )
+    return [(_median_ms(ours), _median_ms(theirs)) for ours, theirs in samples]
 
 
 def _median_ms(lone: Lone) -> float:
@@ -71,7 +73,7 @@ def _median_ms(lone: Lone) -> float:
 
 
 async def _measure_reads(bench: Bench) -> AsyncIterator[Row]:
-    seconds = bench.effort.choose(quick=2, full=4)
+    seconds = 4  # reads wait the longer, the longer too much is offered
     events = bench.effort.choose(quick=3, full=6)
     async with bench.stagecast("reads") as server, bench.floor("grpc_server") as floor:
         address = await floor.ask()

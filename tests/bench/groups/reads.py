@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from stagecast.v1 import status_service_pb2 as s
@@ -13,7 +13,7 @@ from tests.bench.floors import grpc_server
 from tests.bench.group import Part
 from tests.bench.http2 import Connection, Stream, call, connect
 from tests.bench.load import H2Load, Streams
-from tests.bench.rounds import Repeated, Sample, interleave
+from tests.bench.rounds import Repeated, cpu_pairs, interleave
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row
 
@@ -61,7 +61,7 @@ async def _measure_calls(bench: Bench) -> AsyncIterator[Row]:
                     (floor.pid, floor_address, path),
                 )
             )
-            return _cpu(await interleave(bench.effort.rounds, ours.measure, theirs.measure))
+            return cpu_pairs(await interleave(bench.effort.rounds, ours.measure, theirs.measure))
 
         for documents, figure in ((5, _GET_BATCH), *_LISTS.items()):
             work = await make_work(connection, documents)
@@ -81,10 +81,6 @@ def _read(figure: Figure, work: Work) -> tuple[str, bytes]:
     return LIST_DOCUMENTS, request.SerializeToString()
 
 
-def _cpu(samples: Sequence[tuple[Sample, Sample]]) -> list[tuple[float, float]]:
-    return [(ours.cpu_us, theirs.cpu_us) for ours, theirs in samples]
-
-
 async def _measure_opening(bench: Bench) -> AsyncIterator[Row]:
     async with (
         bench.stagecast("opening") as server,
@@ -101,7 +97,7 @@ async def _measure_opening(bench: Bench) -> AsyncIterator[Row]:
         ours = Repeated(server.process.pid, bench.effort.seconds, snapshots)
         theirs = Repeated(floor.pid, bench.effort.seconds, streams)
         samples = await interleave(bench.effort.rounds, ours.measure, theirs.measure)
-        yield _OPENING.row(_cpu(samples))
+        yield _OPENING.row(cpu_pairs(samples))
 
 
 def _has_message(stream: Stream) -> bool:

@@ -1,0 +1,130 @@
+"""Polls of the two REST paths, beside a bare route that answers as many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
+from tests.bench.batches import Work, make_work, report_half
+from tests.bench.calls import REPORT
+from tests.bench.floors import http_server
+from tests.bench.group import Part
+from tests.bench.http1 import Poller
+from tests.bench.http2 import call, connect
+from tests.bench.load import H2Load
+from tests.bench.rounds import Repeated, Stopwatch, cpu_pairs, interleave
+from tests.bench.servers import Bench
+from tests.bench.table import Figure, Row
+from tests.process import ServerProcess
+from tests.watches.pipeline import STAGES
+
+_DOCUMENTS = 5
+
+
+def _cached(what: str) -> Figure:
+    return Figure(
+        name=f"REST, answer cached, {what}, CPU",
+        unit="µs",
+        against="bare Starlette route",
+        must=1.25,
+        beyond=1.1,
+    )
+
+
+_ONE_ID = _cached("one id")
+_FIVE_DOCUMENTS = _cached("5 documents")
+_UNCHANGED = _cached("304")
+_FIRST = Figure(
+    name="REST, one id, the first poll after a report on it, less the report, CPU",
+    unit="µs",
+    against="bare Starlette route, one connection",
+    must=2.5,
+    beyond=1.6,
+)
+
+
+async def _measure_cached(bench: Bench) -> AsyncIterator[Row]:
+    h2load = H2Load(bench.directory)
+    async with bench.stagecast("polls") as server, bench.floor("http_server") as floor:
+        [connection] = await connect(server.grpc)
+        work = await make_work(connection, _DOCUMENTS)
+        await report_half(connection, work)
+
+        async def compare(target: str, route: str, *headers: str) -> Sequence[tuple[float, float]]:
+            answer = await _poll_once(server.http, target, *headers)
+            address = await floor.ask(size=len(answer))
+            ours = Repeated(
+                server.process.pid,
+                bench.effort.seconds,
+                partial(h2load.poll, server.http, target, headers),
+            )
+            theirs = Repeated(
+                floor.pid, bench.effort.seconds, partial(h2load.poll, address, route, headers)
+            )
+            return cpu_pairs(await interleave(bench.effort.rounds, ours.measure, theirs.measure))
+
+        one_id = one_id_target(work)
+        yield _ONE_ID.row(await compare(one_id, http_server.BODY))
+        five = INDEXING_STATUS_PATH.format(dataset_id=work.dataset_id, batch=work.batch_id)
+        yield _FIVE_DOCUMENTS.row(await compare(five, http_server.BODY))
+        poller = await Poller.connect(server.http, one_id)
+        condition = f"If-None-Match: {(await poller.poll()).etag}"
+        yield _UNCHANGED.row(await compare(one_id, http_server.UNCHANGED, condition))
+
+
+def one_id_target(work: Work) -> str:
+    """Return the target of a poll of the batch's dataset alone."""
+    return f"{DATASETS_STATUS_PATH}?dataset={work.dataset_id}"
+
+
+async def _poll_once(address: str, target: str, *headers: str) -> bytes:
+    poller = await Poller.connect(address, target, *headers)
+    answer = await poller.poll()
+    poller.close()
+    if answer.status not in (200, 304):
+        raise AssertionError(f"{target} was answered with {answer}")
+    return answer.body
+
+
+async def _measure_first(bench: Bench) -> AsyncIterator[Row]:
+    polls = bench.effort.choose(quick=200, full=1_000)
+    async with bench.stagecast("first") as server, bench.floor("http_server") as floor:
+        [connection] = await connect(server.grpc)
+        work = await make_work(connection, 1)
+        answer = await _poll_once(server.http, one_id_target(work))
+        address = await floor.ask(size=len(answer))
+        bare = await Poller.connect(address, http_server.BODY)
+
+        async def ours() -> float:
+            with_polls = await _report_and_poll(server, polls, poll=True)
+            return with_polls - await _report_and_poll(server, polls, poll=False)
+
+        async def theirs() -> float:
+            stopwatch = Stopwatch(floor.pid)
+            await bare.repeat(polls)
+            return stopwatch.stop(polls).cpu_us
+
+        yield _FIRST.row(await interleave(bench.effort.rounds, ours, theirs))
+
+
+async def _report_and_poll(server: ServerProcess, reports: int, *, poll: bool) -> float:
+    """Return the microseconds of CPU of a report, and of the first poll after it."""
+    [connection] = await connect(server.grpc)
+    work = await make_work(connection, -(-reports // len(STAGES)))
+    poller = await Poller.connect(server.http, one_id_target(work))
+    await poller.poll()
+    stopwatch = Stopwatch(server.process.pid)
+    for request in work.by_stage(1):
+        await call(connection, REPORT, request)
+        if poll:
+            await poller.poll()
+    poller.close()
+    connection.close()
+    return stopwatch.stop(len(work.document_ids) * len(STAGES)).cpu_us
+
+
+PARTS = (
+    Part(figures=(_ONE_ID, _FIVE_DOCUMENTS, _UNCHANGED), measure=_measure_cached),
+    Part(figures=(_FIRST,), measure=_measure_first),
+)

@@ -52,11 +52,11 @@ class Work:
                 [pb.DocumentReport(document_id=d, stage=stage) for stage in STAGES for d in some]
             )
 
-    def watch(self, *, heartbeat_s: int = _SILENCE_S) -> bytes:
-        """Return the request to watch it from the token, without a snapshot."""
+    def watch(self, *, heartbeat_s: int = _SILENCE_S, token: str = "") -> bytes:
+        """Return the request to watch it from its token or a newer one, without a snapshot."""
         return s.WatchBatchRequest(
             **self.names,
-            resume_token=self.token,
+            resume_token=token or self.token,
             heartbeat_interval=Duration(seconds=heartbeat_s),
         ).SerializeToString()
 
@@ -82,9 +82,18 @@ async def make_work(
         await invoke(connection, f"{REPORTS}/AddDocuments", add, pb.AddDocumentsResponse)
     seal = pb.SealBatchRequest(**names)
     await invoke(connection, f"{REPORTS}/SealBatch", seal, pb.SealBatchResponse)
-    first = s.ListDocumentsRequest(**names, page_size=1)
-    page = await invoke(connection, LIST_DOCUMENTS, first, s.ListDocumentsResponse)
+    page = await _first_page(connection, names)
     return Work(**names, document_ids=ids, revision=page.revision, token=page.resume_token)
+
+
+async def current_token(connection: Connection, work: Work) -> str:
+    """Return the token of a watch that begins now."""
+    return (await _first_page(connection, work.names)).resume_token
+
+
+async def _first_page(connection: Connection, names: dict[str, Any]) -> s.ListDocumentsResponse:
+    request = s.ListDocumentsRequest(**names, page_size=1)
+    return await invoke(connection, LIST_DOCUMENTS, request, s.ListDocumentsResponse)
 
 
 async def report_half(connection: Connection, work: Work) -> None:

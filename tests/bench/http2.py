@@ -40,11 +40,12 @@ class Stream:
         size: their bytes, with prefixes.
         last: the newest message, of a stream that keeps it.
         tail: the last bytes that have arrived.
+        trailers: the encoded headers at the end; the message of an error can be read in them.
     """
 
     __slots__ = (
         *("_head", "_keep", "_missing", "_parts", "connection", "ended", "last", "messages"),
-        *("number", "on_end", "on_message", "size", "started", "tail"),
+        *("number", "on_end", "on_message", "size", "started", "tail", "trailers"),
     )
 
     def __init__(
@@ -61,7 +62,7 @@ class Stream:
         self.on_message = on_message
         self.on_end = on_end
         self.messages = self.size = 0
-        self.last = self.tail = b""
+        self.last = self.tail = self.trailers = b""
         self.started = self.ended = False
         self._keep = keep
         self._head = b""
@@ -220,6 +221,7 @@ class Connection(asyncio.Protocol):
             self._window += int.from_bytes(payload)
             self._flush()
         if kind in (_DATA, _HEADERS) and flags & _END_STREAM and stream and not stream.ended:
+            stream.trailers = payload if kind == _HEADERS else b""
             stream.end()
 
     def _count(self, size: int) -> None:
@@ -279,7 +281,7 @@ async def call(connection: Connection, path: str, request: bytes) -> bytes:
         if stream.messages:
             answer.set_result(stream.last)
         else:
-            answer.set_exception(CallFailedError(f"{path} has failed"))
+            answer.set_exception(CallFailedError(f"{path} has failed: {stream.trailers!r}"))
 
     connection.open(path, request, on_end=end)
     async with asyncio.timeout(60):

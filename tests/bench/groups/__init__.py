@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from tests.bench.group import Part
 from tests.bench.groups import (
     deliveries,
+    growth,
     history,
     idle,
     large,
     latency,
     polls,
+    processes,
     reads,
     reports,
     throughput,
@@ -27,4 +29,6 @@ GROUPS: dict[str, Sequence[Part]] = {
     "idle": idle.PARTS,
     "history": history.PARTS,
     "large": large.PARTS,
+    "processes": processes.PARTS,
+    "growth": growth.PARTS,
 }

@@ -19,7 +19,7 @@ _TRANSITIONS = 10_000
 _COLUMNS = 33  # of the log, when the target was set
 _SELECTS = 20
 _DOCUMENTS_OF_FILE = 10_000
-_BYTES_BEFORE = 155  # of a transition, when the target was set
+_BYTES_BEFORE = 139  # of a transition, when the target was set
 _TIMEOUT_S = 120
 
 _RESUME = Figure(

@@ -1,0 +1,63 @@
+"""Deliveries in a second: reports on a watched batch, in calls of so many, as fast as they go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from stagecast.v1 import status_service_pb2 as s
+from tests.bench.batches import make_work
+from tests.bench.calls import REPORT, WATCH
+from tests.bench.http2 import Stream, connect
+from tests.bench.load import drive, watching
+from tests.watches.pipeline import STAGES
+
+WATCHES = 100
+
+_TIMEOUT_S = 120
+
+
+class Deliveries:
+    """Reports on a batch with 100 watches, to its end, and measures the rate of deliveries."""
+
+    def __init__(
+        self, address: str, seconds: float, *, in_flight: int, per_call: int, connections: int
+    ) -> None:
+        self._address = address
+        self._seconds = seconds
+        self._in_flight = in_flight
+        self._per_call = per_call
+        self._connections = connections
+        # A stage of all documents needs more calls than are in flight.
+        self._min_documents = 2 * in_flight * per_call
+        self._documents = 0
+
+    async def measure(self) -> float:
+        """Return the deliveries in a second, until the last watch has received everything."""
+        documents = max(self._min_documents, self._documents) // self._per_call * self._per_call
+        calling = await connect(self._address, self._connections)
+        work = await make_work(calling[0], documents)
+        requests = list(work.by_stage(self._per_call))
+        async with watching(
+            self._address, WATCH, work.watch(), WATCHES, connections=self._connections
+        ) as streams:
+            await streams.expect_messages(1)
+            ended = streams.expect(lambda stream: stream.ended)
+            began = time.perf_counter()
+            async with asyncio.timeout(_TIMEOUT_S):
+                await drive(calling, REPORT, requests, in_flight=self._in_flight)
+                elapsed_s = await ended - began
+            first = streams.all[0]
+        for connection in calling:
+            connection.close()
+        reports = documents * len(STAGES)
+        _check_complete(first, work.revision + reports)
+        self._documents = round(documents * self._seconds / elapsed_s)
+        return reports * WATCHES / elapsed_s
+
+
+def _check_complete(stream: Stream, revision: int) -> None:
+    """Check that a watch has received everything before it ended."""
+    received = s.WatchBatchResponse.FromString(stream.last).revision
+    if received != revision:
+        raise AssertionError(f"a watch ended at {received} of {revision}: {stream.trailers!r}")

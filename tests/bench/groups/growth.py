@@ -70,10 +70,10 @@ class _Point:
     async def measure(self, reports: int) -> dict[str, float]:
         """Return the microseconds of CPU of each."""
         report_us = await self._measure_reports(reports, poll=False)
-        polled_us = await self._measure_reports(reports, poll=True)
+        both_us = await self._measure_reports(reports, poll=True)
         return {
             "report": report_us,
-            "poll": polled_us - report_us,
+            "poll": both_us - report_us,
             "delivery": await self._measure_deliveries(),
         }
 

@@ -11,7 +11,7 @@ from functools import partial
 from stagecast.v1 import status_service_pb2 as s
 from tests.bench.batches import make_work
 from tests.bench.calls import REPORT, WATCH
-from tests.bench.deliveries import Deliveries
+from tests.bench.deliveries import WATCHES, Deliveries
 from tests.bench.group import Part
 from tests.bench.http2 import Stream, call, connect
 from tests.bench.load import watching
@@ -72,7 +72,9 @@ async def _measure_deliveries(bench: Bench) -> AsyncIterator[Row]:
                 await ours.measure()  # finds out how many fit the time
                 await theirs.measure()
                 samples = await interleave(bench.effort.rounds, ours.measure, theirs.measure)
-            yield figure.row(samples)
+            # Of unary reports, each is delivered to all watches.
+            share = WATCHES if per_call == 1 else 1
+            yield figure.row((ours / share, theirs / share) for ours, theirs in samples)
 
 
 async def _measure_pushed(bench: Bench) -> AsyncIterator[Row]:

@@ -94,15 +94,16 @@ async def _measure_first(bench: Bench) -> AsyncIterator[Row]:
         work = await make_work(connection, 1)
         answer = await _poll_once(server.http, one_id_target(work))
         address = await floor.ask(size=len(answer))
-        bare = await Poller.connect(address, http_server.BODY)
 
         async def ours() -> float:
             with_polls = await _report_and_poll(server, polls, poll=True)
             return with_polls - await _report_and_poll(server, polls, poll=False)
 
         async def theirs() -> float:
+            poller = await Poller.connect(address, http_server.BODY)
             stopwatch = Stopwatch(floor.pid)
-            await bare.repeat(polls)
+            await poller.repeat(polls)
+            poller.close()
             return stopwatch.stop(polls).cpu_us
 
         yield _FIRST.row(await interleave(bench.effort.rounds, ours, theirs))

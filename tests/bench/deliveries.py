@@ -9,7 +9,7 @@ from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import status_service_pb2 as s
 from tests.bench.batches import make_work
 from tests.bench.calls import REPORT, WATCH
-from tests.bench.http2 import Stream, connect
+from tests.bench.http2 import Stream, open_connections
 from tests.bench.load import drive, watching
 
 WATCHES = 100
@@ -35,21 +35,19 @@ class Deliveries:
     async def measure(self) -> float:
         """Return the deliveries in a second, until the last watch has received everything."""
         documents = max(self._min_documents, self._documents) // self._per_call * self._per_call
-        calling = await connect(self._address, self._connections)
-        work = await make_work(calling[0], documents)
-        requests = list(work.by_stage(self._per_call))
-        async with watching(
-            self._address, WATCH, work.watch(), WATCHES, connections=self._connections
-        ) as streams:
-            await streams.expect_messages(1)
-            ended = streams.expect(lambda stream: stream.ended)
-            began = time.perf_counter()
-            async with asyncio.timeout(_TIMEOUT_S):
-                answers = await drive(calling, REPORT, requests, in_flight=self._in_flight)
-                elapsed_s = await ended - began
-            first = streams.all[0]
-        for connection in calling:
-            connection.close()
+        async with open_connections(self._address, self._connections) as calling:
+            work = await make_work(calling[0], documents)
+            requests = list(work.by_stage(self._per_call))
+            async with watching(
+                self._address, WATCH, work.watch(), WATCHES, connections=self._connections
+            ) as streams:
+                await streams.expect_messages(1)
+                ended = streams.expect(lambda stream: stream.ended)
+                began = time.perf_counter()
+                async with asyncio.timeout(_TIMEOUT_S):
+                    answers = await drive(calling, REPORT, requests, in_flight=self._in_flight)
+                    elapsed_s = await ended - began
+                first = streams.all[0]
         # A report that is overtaken makes no transition; with several processes that may happen.
         revision = max(rs.ReportResponse.FromString(answer).revision for answer in answers)
         _check_complete(first, revision)

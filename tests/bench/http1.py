@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from stagecast.config import split_address
@@ -32,13 +34,6 @@ class Poller:
         self._writer = writer
         self._request = request
 
-    @classmethod
-    async def connect(cls, address: str, target: str, *headers: str) -> Poller:
-        """Connect to a server."""
-        lines = (f"GET {target} HTTP/1.1", f"Host: {address}", *headers, "", "")
-        reader, writer = await asyncio.open_connection(*split_address(address))
-        return cls(reader, writer, "\r\n".join(lines).encode())
-
     async def poll(self) -> Answer:
         """Send the request and return the answer."""
         self._writer.write(self._request)
@@ -53,6 +48,15 @@ class Poller:
         for _ in range(polls):
             await self.poll()
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._writer.close()
+
+@contextlib.asynccontextmanager
+async def polling(address: str, target: str, *headers: str) -> AsyncIterator[Poller]:
+    """Be connected to a server during the block."""
+    lines = (f"GET {target} HTTP/1.1", f"Host: {address}", *headers, "", "")
+    reader, writer = await asyncio.open_connection(*split_address(address))
+    try:
+        yield Poller(reader, writer, "\r\n".join(lines).encode())
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

@@ -8,9 +8,10 @@ Response headers are ignored; a call without an answer counts as failed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 from stagecast.config import split_address
@@ -256,15 +257,27 @@ class Connection(asyncio.Protocol):
         return bytes(block)
 
 
-async def connect(address: str, connections: int = 1) -> list[Connection]:
-    """Open connections to a server."""
+@contextlib.asynccontextmanager
+async def open_connections(address: str, count: int) -> AsyncIterator[list[Connection]]:
+    """Be connected to a server so many times during the block."""
     loop = asyncio.get_running_loop()
     host, port = split_address(address)
     opened: list[Connection] = []
-    for _ in range(connections):
-        _, connection = await loop.create_connection(lambda: Connection(address), host, port)
-        opened.append(connection)
-    return opened
+    try:
+        for _ in range(count):
+            _, connection = await loop.create_connection(lambda: Connection(address), host, port)
+            opened.append(connection)
+        yield opened
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+@contextlib.asynccontextmanager
+async def open_connection(address: str) -> AsyncIterator[Connection]:
+    """Be connected to a server during the block."""
+    async with open_connections(address, 1) as [connection]:
+        yield connection
 
 
 async def call(connection: Connection, path: str, request: bytes) -> bytes:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
-from tests.bench.http2 import CallFailedError, Connection, Stream, connect
+from tests.bench.http2 import CallFailedError, Connection, Stream, open_connections
 from tests.bench.machine import find_tool
 from tests.bench.rounds import Sample, Stopwatch
 
@@ -170,16 +170,11 @@ async def watching(
 ) -> AsyncIterator[Streams]:
     """Have so many streams open during the block; it begins when the server has accepted all."""
     streams = Streams()
-    opened = await connect(address, connections) if watches else []
-    try:
-        if watches:
-            streams.open(opened, path, request, watches, keep=keep, half_open=half_open)
+    async with open_connections(address, min(connections, watches)) as opened:
+        streams.open(opened, path, request, watches, keep=keep, half_open=half_open)
         async with asyncio.timeout(_TIMEOUT_S):
             await streams.expect(lambda stream: stream.started)
         yield streams
-    finally:
-        for connection in opened:
-            connection.close()
 
 
 _REQUESTS = re.compile(r"requests: (\d+) total, .* (\d+) succeeded")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from tests.bench.batches import make_work
 from tests.bench.calls import REPORT, WATCH
 from tests.bench.floors import grpc_server
-from tests.bench.http2 import Connection, call, connect
+from tests.bench.http2 import Connection, call, open_connection
 from tests.bench.load import Streams, watching
 from tests.bench.machine import cpu_s
 from tests.watches.pipeline import STAGES
@@ -31,39 +30,27 @@ class Lone:
     latencies_s: Sequence[float]
 
 
-@asynccontextmanager
-async def watched_batch(
-    address: str, watches: int, connections: int, events: int, *, keep: bool = False
-) -> AsyncIterator[tuple[Streams, Sequence[bytes]]]:
-    """Have a batch watched, and yield the watches with requests that report on it one by one."""
-    [connection] = await connect(address)
-    work = await make_work(connection, -(-events // len(STAGES)) + 1)
-    connection.close()
-    async with watching(
-        address, WATCH, work.watch(), watches, connections=connections, keep=keep
-    ) as streams:
-        # A resumed watch begins with a message at once, which is no event.
-        await streams.expect(lambda stream: stream.messages > 0)
-        yield streams, list(islice(work.by_stage(1), events))
-
-
 async def report_alone(pid: int, address: str, connections: int, events: int, watches: int) -> Lone:
     """Measure lone reports on a batch with so many watches."""
-    [connection] = await connect(address)
-    async with watched_batch(address, watches, connections, events) as (streams, requests):
-        return await send_alone(pid, connection, REPORT, requests, streams, pause_s(watches))
+    async with open_connection(address) as connection:
+        work = await make_work(connection, -(-events // len(STAGES)) + 1)
+        async with watching(
+            address, WATCH, work.watch(), watches, connections=connections
+        ) as streams:
+            # A resumed watch begins with a message at once, which is no event.
+            await streams.expect_messages(1)
+            requests = list(islice(work.by_stage(1), events))
+            return await send_alone(pid, connection, REPORT, requests, streams)
 
 
 async def write_alone(pid: int, address: str, connections: int, events: int, watches: int) -> Lone:
     """Measure the floor: calls that each have one message written to as many streams."""
-    [connection] = await connect(address)
     requests = [grpc_server.published(1, MESSAGE_BYTES)] * events
-    async with watching(
-        address, grpc_server.WATCH, b"", watches, connections=connections
-    ) as streams:
-        return await send_alone(
-            pid, connection, grpc_server.PUBLISH, requests, streams, pause_s(watches)
-        )
+    async with (
+        open_connection(address) as connection,
+        watching(address, grpc_server.WATCH, b"", watches, connections=connections) as streams,
+    ):
+        return await send_alone(pid, connection, grpc_server.PUBLISH, requests, streams)
 
 
 def pause_s(watches: int) -> float:
@@ -77,7 +64,6 @@ async def send_alone(
     path: str,
     requests: Sequence[bytes],
     streams: Streams,
-    pause_s: float,
 ) -> Lone:
     """Make calls, each some time after the one before has reached all streams."""
     latencies: list[float] = []
@@ -89,8 +75,7 @@ async def send_alone(
         async with asyncio.timeout(_TIMEOUT_S):
             await call(connection, path, request)
             latencies.append(await reached - began)
-        await asyncio.sleep(pause_s)
-    connection.close()
+        await asyncio.sleep(pause_s(len(streams.all)))
     return Lone(cpu_s=(cpu_s(pid) - cpu_before) / len(requests), latencies_s=latencies)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import peer
-from tests.bench.http2 import CallFailedError, call, connect
+from tests.bench.http2 import CallFailedError, call, open_connection
 from tests.bench.machine import Machine, find_tool
 from tests.bench.peer import Peer
 from tests.bench.rounds import Effort
@@ -82,8 +82,7 @@ async def _wait_for_etcd(address: str) -> None:
     async with asyncio.timeout(_TIMEOUT_S):
         while True:
             with contextlib.suppress(OSError, CallFailedError):
-                [connection] = await connect(address)
-                with contextlib.closing(connection):
+                async with open_connection(address) as connection:
                     await call(connection, "/etcdserverpb.KV/Range", b"\x0a\x01k")
                     return
             await asyncio.sleep(0.05)

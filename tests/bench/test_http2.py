@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench import peer
 from tests.bench.floors import grpc_server
-from tests.bench.http2 import CallFailedError, call, connect
+from tests.bench.http2 import CallFailedError, call, open_connection, open_connections
 from tests.bench.load import drive, watching
 
 
@@ -21,35 +21,31 @@ async def address() -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("size", [0, 1, 16_379, 16_380, 40_000, 65_000])
 async def test_answer_has_the_bytes_of_the_request(address: str, size: int) -> None:
-    [connection] = await connect(address)
     request = bytes(n % 251 for n in range(size))
-    for _ in range(3):
-        assert await call(connection, grpc_server.ECHO, request) == request
-    connection.close()
+    async with open_connection(address) as connection:
+        for _ in range(3):
+            assert await call(connection, grpc_server.ECHO, request) == request
 
 
 async def test_requests_beyond_the_window_wait_for_it(address: str) -> None:
-    connections = await connect(address, 2)
     requests = [bytes((number,)) * 30_000 for number in range(100)]
-    answers = await drive(connections, grpc_server.ECHO, requests, in_flight=32)
+    async with open_connections(address, 2) as connections:
+        answers = await drive(connections, grpc_server.ECHO, requests, in_flight=32)
     assert sorted(answers) == requests
-    for connection in connections:
-        connection.close()
 
 
 async def test_unknown_method_is_a_failed_call(address: str) -> None:
-    [connection] = await connect(address)
-    with pytest.raises(CallFailedError):
-        await call(connection, "/floor.Grpc/Nothing", b"")
-    assert await call(connection, grpc_server.ECHO, b"still open") == b"still open"
-    connection.close()
+    async with open_connection(address) as connection:
+        with pytest.raises(CallFailedError):
+            await call(connection, "/floor.Grpc/Nothing", b"")
+        assert await call(connection, grpc_server.ECHO, b"still open") == b"still open"
 
 
 @pytest.mark.parametrize("size", [0, 500, 100_000])
 async def test_every_message_of_every_stream_is_counted(address: str, size: int) -> None:
-    [connection] = await connect(address)
     async with (
         asyncio.timeout(60),
+        open_connection(address) as connection,
         watching(address, grpc_server.WATCH, b"", 10, connections=3, keep=True) as streams,
     ):
         for count, total in ((1, 1), (21, 22)):
@@ -59,4 +55,3 @@ async def test_every_message_of_every_stream_is_counted(address: str, size: int)
         assert streams.messages == 10 * 22
         assert streams.size == 10 * 22 * (size + 5)
         assert all(stream.last == bytes(size) for stream in streams.all)
-    connection.close()

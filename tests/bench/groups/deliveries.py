@@ -12,7 +12,7 @@ from tests.bench.batches import make_work
 from tests.bench.calls import REPORT, WATCH
 from tests.bench.floors import grpc_server
 from tests.bench.group import Part
-from tests.bench.http2 import Stream, call, connect
+from tests.bench.http2 import Stream, call, open_connection
 from tests.bench.load import watching
 from tests.bench.lone import (
     MESSAGE_BYTES,
@@ -97,23 +97,23 @@ async def _measure_burst(bench: Bench) -> AsyncIterator[Row]:
 
 async def _report_bursts(server: ServerProcess, watches: int, bursts: int) -> float:
     """Return the seconds of CPU for bursts of reports, until all watches have received them."""
-    [connection] = await connect(server.grpc)
-    # One document is left open, since the end of the watches is not to be measured.
-    work = await make_work(connection, bursts * _BURST_DOCUMENTS + 1)
-    async with watching(
-        server.grpc, WATCH, work.watch(), watches, connections=_CONNECTIONS, keep=True
-    ) as streams:
-        await streams.expect_messages(1)
-        before = cpu_s(server.process.pid)
-        for number, request in enumerate(islice(work.by_documents(_BURST_DOCUMENTS), bursts), 1):
-            reached = streams.expect(partial(_has_revision, work.revision + number * _BURST))
-            async with asyncio.timeout(_TIMEOUT_S):
-                await call(connection, REPORT, request)
-                await reached
-            await asyncio.sleep(pause_s(watches))
-        spent = cpu_s(server.process.pid) - before
-    connection.close()
-    return spent
+    pid = server.process.pid
+    async with open_connection(server.grpc) as connection:
+        # One document is left open, since the end of the watches is not to be measured.
+        work = await make_work(connection, bursts * _BURST_DOCUMENTS + 1)
+        async with watching(
+            server.grpc, WATCH, work.watch(), watches, connections=_CONNECTIONS, keep=True
+        ) as streams:
+            await streams.expect_messages(1)
+            before = cpu_s(pid)
+            requests = islice(work.by_documents(_BURST_DOCUMENTS), bursts)
+            for number, request in enumerate(requests, start=1):
+                reached = streams.expect(partial(_has_revision, work.revision + number * _BURST))
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await call(connection, REPORT, request)
+                    await reached
+                await asyncio.sleep(pause_s(watches))
+            return cpu_s(pid) - before
 
 
 def _has_revision(revision: int, stream: Stream) -> bool:
@@ -122,19 +122,17 @@ def _has_revision(revision: int, stream: Stream) -> bool:
 
 async def _write_in_a_row(pid: int, address: str, watches: int) -> float:
     """Return the seconds of CPU for many writes in a row to each stream of the floor."""
-    [connection] = await connect(address)
-    async with watching(
-        address, grpc_server.WATCH, b"", watches, connections=_CONNECTIONS
-    ) as streams:
+    async with (
+        open_connection(address) as connection,
+        watching(address, grpc_server.WATCH, b"", watches, connections=_CONNECTIONS) as streams,
+    ):
         before = cpu_s(pid)
         reached = streams.expect_messages(_IN_A_ROW)
         request = grpc_server.published(_IN_A_ROW, MESSAGE_BYTES)
         async with asyncio.timeout(_TIMEOUT_S):
             await call(connection, grpc_server.PUBLISH, request)
             await reached
-        spent = cpu_s(pid) - before
-    connection.close()
-    return spent
+        return cpu_s(pid) - before
 
 
 PARTS = (

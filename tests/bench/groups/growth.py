@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from itertools import islice
 
 from stagecast.v1 import report_service_pb2 as pb
@@ -16,12 +16,10 @@ from tests.bench.batches import Work, current_token, make_work
 from tests.bench.calls import REPORT, REPORTS, WATCH
 from tests.bench.chart import Curve, draw
 from tests.bench.group import Part
-from tests.bench.groups.polls import one_id_target
-from tests.bench.http1 import Poller
-from tests.bench.http2 import Connection, call, connect
+from tests.bench.groups.polls import report_and_poll
+from tests.bench.http2 import Connection, open_connection
 from tests.bench.load import drive, watching
-from tests.bench.lone import pause_s, send_alone
-from tests.bench.machine import cpu_s
+from tests.bench.lone import send_alone
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row
 from tests.process import ServerProcess
@@ -30,6 +28,7 @@ _WHAT = ("report", "delivery", "poll")
 _MORE = ("documents", "batches")
 _WATCHES, _CONNECTIONS = 100, 8
 _EVENTS = 10
+_REPORTS = 25  # on a batch, before another may be needed
 _FEW_DOCUMENTS = 10
 
 
@@ -51,85 +50,67 @@ _FIGURES = {(what, more): _figure(what, more) for more in _MORE for what in _WHA
 class _Point:
     """A server with so many documents in a batch, or so many batches in the dataset."""
 
-    def __init__(self, server: ServerProcess, connection: Connection, work: Work) -> None:
+    def __init__(self, server: ServerProcess, work: Work) -> None:
         self._server = server
-        self._connection = connection
         self._work = work
         self._requests = work.by_stage(1)
 
     @classmethod
     async def create(cls, server: ServerProcess, more: str, size: int) -> _Point:
         """Create the documents or batches."""
-        [connection] = await connect(server.grpc)
-        if more == "documents":
-            return cls(server, connection, await make_work(connection, size))
-        work = await make_work(connection, _FEW_DOCUMENTS)
-        await _create_batches(connection, work.dataset_id, size - 1)
-        return cls(server, connection, work)
+        async with open_connection(server.grpc) as connection:
+            if more == "documents":
+                return cls(server, await make_work(connection, size))
+            work = await make_work(connection, _FEW_DOCUMENTS)
+            await _create_batches(connection, work.dataset_id, size - 1)
+            return cls(server, work)
 
     async def measure(self, reports: int) -> dict[str, float]:
         """Return the microseconds of CPU of each."""
-        report_us = await self._measure_reports(reports, poll=False)
-        both_us = await self._measure_reports(reports, poll=True)
+        async with open_connection(self._server.grpc) as connection:
+            report_us = await self._measure_reports(connection, reports, poll=False)
+            both_us = await self._measure_reports(connection, reports, poll=True)
+            watched_s = await self._measure_event(connection, _WATCHES)
+            unwatched_s = await self._measure_event(connection, 0)
         return {
             "report": report_us,
             "poll": both_us - report_us,
-            "delivery": await self._measure_deliveries(),
+            "delivery": (watched_s - unwatched_s) / _WATCHES * 1e6,
         }
 
-    async def _measure_reports(self, reports: int, *, poll: bool) -> float:
-        """Return the cost of a lone report, with the first poll after it."""
-        done, spent_s = 0, 0.0
-        while done < reports:
-            requests = await self._take(reports - done)
-            poller = await Poller.connect(self._server.http, one_id_target(self._work))
-            await poller.poll()
-            before_s = cpu_s(self._server.process.pid)
-            for request in requests:
-                await call(self._connection, REPORT, request)
-                if poll:
-                    await poller.poll()
-            spent_s += cpu_s(self._server.process.pid) - before_s
-            done += len(requests)
-            poller.close()
-        return spent_s / reports * 1e6
+    async def _measure_reports(self, connection: Connection, reports: int, *, poll: bool) -> float:
+        """Return the microseconds of a lone report, with the first poll after it."""
+        costs: list[float] = []
+        while len(costs) * _REPORTS < reports:
+            requests = await self._next_requests(connection, _REPORTS)
+            costs.append(
+                await report_and_poll(self._server, connection, self._work, requests, poll=poll)
+            )
+        return statistics.mean(costs)
 
-    async def _measure_deliveries(self) -> float:
-        """Return the cost of a lone delivery to one of many watches, less the report."""
-        return (await self._lone_s(_WATCHES) - await self._lone_s(0)) / _WATCHES * 1e6
-
-    async def _lone_s(self, watches: int) -> float:
-        requests = await self._take(_EVENTS, alone=True)
-        [connection] = await connect(self._server.grpc)
-        token = await current_token(connection, self._work)
+    async def _measure_event(self, connection: Connection, watches: int) -> float:
+        """Return the seconds of a lone report with so many watches."""
+        requests = await self._next_requests(connection, _EVENTS)
+        request = self._work.watch(token=await current_token(connection, self._work))
         async with watching(
-            self._server.grpc,
-            WATCH,
-            self._work.watch(token=token),
-            watches,
-            connections=_CONNECTIONS,
+            self._server.grpc, WATCH, request, watches, connections=_CONNECTIONS
         ) as streams:
             await streams.expect_messages(1)
-            lone = await send_alone(
-                self._server.process.pid, connection, REPORT, requests, streams, pause_s(watches)
-            )
+            lone = await send_alone(self._server.process.pid, connection, REPORT, requests, streams)
         return lone.cpu_s
 
-    async def _take(self, limit: int, *, alone: bool = False) -> list[bytes]:
-        """Return the next requests, on a new batch if no document is left in the old one.
-
-        With `alone`, all of them are on one batch.
-        """
-        requests = list(islice(self._requests, limit))
-        if not requests or (alone and len(requests) < limit):
+    async def _next_requests(self, connection: Connection, count: int) -> list[bytes]:
+        """Return reports on one batch: on a new one if too few are left in the old."""
+        requests = list(islice(self._requests, count))
+        if len(requests) < count:
             self._work = await make_work(
-                self._connection,
+                connection,
                 len(self._work.document_ids),
                 dataset_id=self._work.dataset_id,
                 batch_id=f"bench-{uuid.uuid4()}",
             )
             self._requests = self._work.by_stage(1)
-            requests = list(islice(self._requests, limit))
+            requests = list(islice(self._requests, count))
         return requests
 
 
@@ -152,7 +133,6 @@ async def _measure(bench: Bench) -> AsyncIterator[Row]:
         "batches": (1, 100, bench.effort.choose(quick=1_000, full=10_000)),
     }
     async with contextlib.AsyncExitStack() as stack:
-        costs: dict[tuple[str, str], dict[int, list[float]]] = {}
         points = {
             (more, size): await _Point.create(
                 await stack.enter_async_context(bench.stagecast(f"{more}-{size}")), more, size
@@ -160,26 +140,33 @@ async def _measure(bench: Bench) -> AsyncIterator[Row]:
             for more, chosen in sizes.items()
             for size in chosen
         }
-        for number in range(bench.effort.rounds + 1):
-            for (more, size), point in points.items():
-                for what, cost in (await point.measure(reports)).items():
-                    if number:  # the first round warms up
-                        costs.setdefault((what, more), {}).setdefault(size, []).append(cost)
-    for key, figure in _FIGURES.items():
-        smallest, *_, largest = costs[key].values()
-        note = f", {max(costs[key]):,} {key[1]}" if bench.effort.quick else ""
+        costs = await _measure_points(points, bench.effort.rounds, reports)
+    for (what, more), figure in _FIGURES.items():
+        smallest, *_, largest = (costs[what, more, size] for size in sizes[more])
+        note = f", {sizes[more][-1]:,} {more}" if bench.effort.quick else ""
         yield figure.row(zip(largest, smallest, strict=True), note)
-    draw(
-        bench.results / "growth.svg",
-        "CPU of the server, compared with the smallest size",
-        [
-            Curve(
-                name=f"{what}, {more}",
-                points=[(size, statistics.median(each)) for size, each in by_size.items()],
-            )
-            for (what, more), by_size in costs.items()
-        ],
-    )
+    curves = [
+        Curve(
+            name=f"{what}, {more}",
+            points=[(size, statistics.median(costs[what, more, size])) for size in sizes[more]],
+        )
+        for what, more in _FIGURES
+    ]
+    draw(bench.results / "growth.svg", "CPU of the server, compared with the smallest", curves)
+
+
+async def _measure_points(
+    points: Mapping[tuple[str, int], _Point], rounds: int, reports: int
+) -> dict[tuple[str, str, int], list[float]]:
+    """Return the costs by what was measured, of what there was more, and how many, each round."""
+    costs: dict[tuple[str, str, int], list[float]] = {}
+    for point in points.values():
+        await point.measure(_REPORTS)  # warms up
+    for _ in range(rounds):
+        for (more, size), point in points.items():
+            for what, cost in (await point.measure(reports)).items():
+                costs.setdefault((what, more, size), []).append(cost)
+    return costs
 
 
 PARTS = (Part(figures=tuple(_FIGURES.values()), measure=_measure),)

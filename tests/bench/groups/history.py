@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from tests.bench.batches import Work, make_work
 from tests.bench.calls import REPORT, WATCH
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, connect
+from tests.bench.http2 import Connection, open_connection
 from tests.bench.load import Streams, drive
 from tests.bench.rounds import Stopwatch, interleave
 from tests.bench.servers import Bench
@@ -39,8 +39,11 @@ _SIZE = Figure(
 
 
 async def _measure_resume(bench: Bench) -> AsyncIterator[Row]:
-    async with bench.stagecast("resume") as server, bench.floor("sqlite_rows") as floor:
-        [connection] = await connect(server.grpc)
+    async with (
+        bench.stagecast("resume") as server,
+        bench.floor("sqlite_rows") as floor,
+        open_connection(server.grpc) as connection,
+    ):
         work = await make_work(connection, _TRANSITIONS // len(STAGES))
         await _run_to_end(connection, work)
         path = str(bench.directory / "log.db")
@@ -73,10 +76,9 @@ async def _watch_to_end(connection: Connection, work: Work) -> None:
 
 async def _measure_size(bench: Bench) -> AsyncIterator[Row]:
     async with bench.stagecast("size") as server:
-        [connection] = await connect(server.grpc)
-        work = await make_work(connection, _DOCUMENTS_OF_FILE)
-        await _run_to_end(connection, work)
-        connection.close()
+        async with open_connection(server.grpc) as connection:
+            work = await make_work(connection, _DOCUMENTS_OF_FILE)
+            await _run_to_end(connection, work)
         await server.stop()
     size = (bench.directory / "size.db").stat().st_size
     transitions = work.revision + _DOCUMENTS_OF_FILE * len(STAGES)

@@ -10,7 +10,7 @@ from tests.bench.batches import make_work
 from tests.bench.calls import WATCH
 from tests.bench.floors import grpc_server
 from tests.bench.group import Part
-from tests.bench.http2 import connect
+from tests.bench.http2 import open_connection
 from tests.bench.load import watching
 from tests.bench.machine import cpu_s, memory_bytes
 from tests.bench.rounds import interleave
@@ -46,9 +46,8 @@ async def _measure_idle(bench: Bench) -> AsyncIterator[Row]:
     async with bench.stagecast("idle") as server, bench.floor("grpc_server") as floor:
         pids = server.process.pid, floor.pid
         address = await floor.ask()
-        [connection] = await connect(server.grpc)
-        work = await make_work(connection, 5)
-        connection.close()
+        async with open_connection(server.grpc) as connection:
+            work = await make_work(connection, 5)
         yield _IDLE.row([await _shares(pids, seconds) for _ in range(bench.effort.rounds)])
         request = work.watch(heartbeat_s=_HEARTBEAT_S)
         heartbeat = bytes((_HEARTBEAT_S,)) * 100  # about as many bytes as ours
@@ -78,8 +77,8 @@ async def _measure_memory(bench: Bench) -> AsyncIterator[Row]:
 
     async def ours() -> float:
         async with bench.stagecast(f"memory-{next(numbers)}") as server:
-            [connection] = await connect(server.grpc)
-            work = await make_work(connection, 5)
+            async with open_connection(server.grpc) as connection:
+                work = await make_work(connection, 5)
             return await _memory_of_stream(server.process.pid, server.grpc, WATCH, work.watch())
 
     async def theirs() -> float:

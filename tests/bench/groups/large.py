@@ -12,7 +12,7 @@ from stagecast.v1 import status_service_pb2 as s
 from tests.bench.batches import Work, make_work
 from tests.bench.calls import CONTROLS, GET_BATCH, REPORT, WATCH, invoke
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, call, connect
+from tests.bench.http2 import Connection, call, open_connection, open_connections
 from tests.bench.load import Streams, watching
 from tests.bench.machine import memory_bytes
 from tests.bench.peer import Peer
@@ -67,9 +67,12 @@ async def _measure(bench: Bench) -> AsyncIterator[Row]:
     documents = bench.effort.choose(quick=_QUICK, full=_FULL)
     note = f", {documents:,} documents" if bench.effort.quick else ""
     path = str(bench.directory / "filled.db")
-    async with bench.stagecast("large") as server, bench.floor("sqlite_rows") as floor:
+    async with (
+        bench.stagecast("large") as server,
+        bench.floor("sqlite_rows") as floor,
+        open_connection(server.grpc) as connection,
+    ):
         start_bytes = memory_bytes(server.process.pid)
-        [connection] = await connect(server.grpc)
         large = await make_work(connection, documents)
         await floor.ask(do="fill", path=path, rows=documents, columns=_COLUMNS)
         samples = await interleave(
@@ -106,25 +109,23 @@ async def _stop(server: ServerProcess, connection: Connection, large: Work) -> _
     """Stop all documents, while another batch is reported on, read and watched."""
     retry = cs.RetryRequest(**large.names)
     await invoke(connection, f"{CONTROLS}/Retry", retry, cs.RetryResponse)
-    others = await connect(server.grpc, 2)
-    work = await make_work(others[0], _OTHERS_DOCUMENTS)
-    read = s.GetBatchRequest(**work.names).SerializeToString()
-    async with watching(server.grpc, WATCH, work.watch(), 1, connections=1, keep=True) as watch:
-        await watch.expect_messages(1)
-        reports = _Reports(others[0], work, watch)
-        began = time.perf_counter()
-        stop = cs.StopRequest(**large.names)
-        stopping = asyncio.create_task(
-            invoke(connection, f"{CONTROLS}/Stop", stop, cs.StopResponse)
-        )
-        report_s, read_s, _ = await asyncio.gather(
-            _longest(reports.report, stopping),
-            _longest(lambda: call(others[1], GET_BATCH, read), stopping),
-            stopping,
-        )
-        stop_s = time.perf_counter() - began
-    for each in others:
-        each.close()
+    async with open_connections(server.grpc, 2) as [reporting, reading]:
+        work = await make_work(reporting, _OTHERS_DOCUMENTS)
+        read = s.GetBatchRequest(**work.names).SerializeToString()
+        async with watching(server.grpc, WATCH, work.watch(), 1, connections=1, keep=True) as watch:
+            await watch.expect_messages(1)
+            reports = _Reports(reporting, work, watch)
+            began = time.perf_counter()
+            stop = cs.StopRequest(**large.names)
+            stopping = asyncio.create_task(
+                invoke(connection, f"{CONTROLS}/Stop", stop, cs.StopResponse)
+            )
+            report_s, read_s, _ = await asyncio.gather(
+                _longest(reports.report, stopping),
+                _longest(lambda: call(reading, GET_BATCH, read), stopping),
+                stopping,
+            )
+            stop_s = time.perf_counter() - began
     return _Stopped(
         stop_s=stop_s, report_s=report_s, read_s=read_s, delivery_s=reports.longest_delivery_s
     )

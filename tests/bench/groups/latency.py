@@ -12,7 +12,7 @@ from stagecast.v1 import status_service_pb2 as s
 from tests.bench.batches import make_work
 from tests.bench.calls import GET_BATCH, REPORT, WATCH
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, call, connect
+from tests.bench.http2 import Connection, call, open_connections
 from tests.bench.load import watching
 from tests.bench.lone import Lone, report_alone, write_alone
 from tests.bench.rounds import interleave
@@ -87,18 +87,16 @@ async def _measure_reads(bench: Bench) -> AsyncIterator[Row]:
 
 async def _read_under_load(server: ServerProcess, seconds: int) -> float:
     """Return the 99th percentile of the times of reads, of another batch."""
-    reporting, reading = await connect(server.grpc, 2)
-    work = await make_work(reporting, round(seconds / _OFFERED_EVERY_S) // len(STAGES) + 1)
-    other = await make_work(reporting, 5)
-    read = s.GetBatchRequest(**other.names).SerializeToString()
-    async with watching(server.grpc, WATCH, work.watch(), _MANY, connections=_MANY) as streams:
-        await streams.expect_messages(1)
-        _, times_s = await asyncio.gather(
-            _offer(reporting, REPORT, work.by_stage(1), _OFFERED_EVERY_S, seconds),
-            _offer(reading, GET_BATCH, itertools.repeat(read), _READ_EVERY_S, seconds),
-        )
-    for connection in (reporting, reading):
-        connection.close()
+    async with open_connections(server.grpc, 2) as [reporting, reading]:
+        work = await make_work(reporting, round(seconds / _OFFERED_EVERY_S) // len(STAGES) + 1)
+        other = await make_work(reporting, 5)
+        read = s.GetBatchRequest(**other.names).SerializeToString()
+        async with watching(server.grpc, WATCH, work.watch(), _MANY, connections=_MANY) as streams:
+            await streams.expect_messages(1)
+            _, times_s = await asyncio.gather(
+                _offer(reporting, REPORT, work.by_stage(1), _OFFERED_EVERY_S, seconds),
+                _offer(reading, GET_BATCH, itertools.repeat(read), _READ_EVERY_S, seconds),
+            )
     return statistics.quantiles(times_s, n=100, method="inclusive")[-1]
 
 

@@ -10,8 +10,8 @@ from tests.bench.batches import Work, make_work, report_half
 from tests.bench.calls import REPORT
 from tests.bench.floors import http_server
 from tests.bench.group import Part
-from tests.bench.http1 import Poller
-from tests.bench.http2 import call, connect
+from tests.bench.http1 import Answer, polling
+from tests.bench.http2 import Connection, call, open_connection
 from tests.bench.load import H2Load
 from tests.bench.rounds import Repeated, Stopwatch, cpu_pairs, interleave
 from tests.bench.servers import Bench
@@ -47,13 +47,13 @@ _FIRST = Figure(
 async def _measure_cached(bench: Bench) -> AsyncIterator[Row]:
     h2load = H2Load(bench.directory)
     async with bench.stagecast("polls") as server, bench.floor("http_server") as floor:
-        [connection] = await connect(server.grpc)
-        work = await make_work(connection, _DOCUMENTS)
-        await report_half(connection, work)
+        async with open_connection(server.grpc) as connection:
+            work = await make_work(connection, _DOCUMENTS)
+            await report_half(connection, work)
 
         async def compare(target: str, route: str, *headers: str) -> Sequence[tuple[float, float]]:
             answer = await _poll_once(server.http, target, *headers)
-            address = await floor.ask(size=len(answer))
+            address = await floor.ask(size=len(answer.body))
             ours = Repeated(
                 server.process.pid,
                 bench.effort.seconds,
@@ -68,8 +68,7 @@ async def _measure_cached(bench: Bench) -> AsyncIterator[Row]:
         yield _ONE_ID.row(await compare(one_id, http_server.BODY))
         five = INDEXING_STATUS_PATH.format(dataset_id=work.dataset_id, batch=work.batch_id)
         yield _FIVE_DOCUMENTS.row(await compare(five, http_server.BODY))
-        poller = await Poller.connect(server.http, one_id)
-        condition = f"If-None-Match: {(await poller.poll()).etag}"
+        condition = f"If-None-Match: {(await _poll_once(server.http, one_id)).etag}"
         yield _UNCHANGED.row(await compare(one_id, http_server.UNCHANGED, condition))
 
 
@@ -78,51 +77,60 @@ def one_id_target(work: Work) -> str:
     return f"{DATASETS_STATUS_PATH}?dataset={work.dataset_id}"
 
 
-async def _poll_once(address: str, target: str, *headers: str) -> bytes:
-    poller = await Poller.connect(address, target, *headers)
-    answer = await poller.poll()
-    poller.close()
+async def _poll_once(address: str, target: str, *headers: str) -> Answer:
+    async with polling(address, target, *headers) as poller:
+        answer = await poller.poll()
     if answer.status not in (200, 304):
         raise AssertionError(f"{target} was answered with {answer}")
-    return answer.body
+    return answer
 
 
 async def _measure_first(bench: Bench) -> AsyncIterator[Row]:
     polls = bench.effort.choose(quick=200, full=1_000)
     async with bench.stagecast("first") as server, bench.floor("http_server") as floor:
-        [connection] = await connect(server.grpc)
-        work = await make_work(connection, 1)
+        async with open_connection(server.grpc) as connection:
+            work = await make_work(connection, 1)
         answer = await _poll_once(server.http, one_id_target(work))
-        address = await floor.ask(size=len(answer))
+        address = await floor.ask(size=len(answer.body))
 
         async def ours() -> float:
             with_polls = await _report_and_poll(server, polls, poll=True)
             return with_polls - await _report_and_poll(server, polls, poll=False)
 
         async def theirs() -> float:
-            poller = await Poller.connect(address, http_server.BODY)
-            stopwatch = Stopwatch(floor.pid)
-            await poller.repeat(polls)
-            poller.close()
-            return stopwatch.stop(polls).cpu_us
+            async with polling(address, http_server.BODY) as poller:
+                stopwatch = Stopwatch(floor.pid)
+                await poller.repeat(polls)
+                return stopwatch.stop(polls).cpu_us
 
         yield _FIRST.row(await interleave(bench.effort.rounds, ours, theirs))
 
 
 async def _report_and_poll(server: ServerProcess, reports: int, *, poll: bool) -> float:
     """Return the microseconds of CPU of a report, and of the first poll after it."""
-    [connection] = await connect(server.grpc)
-    work = await make_work(connection, -(-reports // len(STAGES)))
-    poller = await Poller.connect(server.http, one_id_target(work))
-    await poller.poll()
-    stopwatch = Stopwatch(server.process.pid)
-    for request in work.by_stage(1):
-        await call(connection, REPORT, request)
-        if poll:
-            await poller.poll()
-    poller.close()
-    connection.close()
-    return stopwatch.stop(len(work.document_ids) * len(STAGES)).cpu_us
+    async with open_connection(server.grpc) as connection:
+        work = await make_work(connection, -(-reports // len(STAGES)))
+        requests = list(work.by_stage(1))
+        return await report_and_poll(server, connection, work, requests, poll=poll)
+
+
+async def report_and_poll(
+    server: ServerProcess,
+    connection: Connection,
+    work: Work,
+    requests: Sequence[bytes],
+    *,
+    poll: bool,
+) -> float:
+    """Send reports one by one, each followed by a poll or not; return the CPU of one, in µs."""
+    async with polling(server.http, one_id_target(work)) as poller:
+        await poller.poll()
+        stopwatch = Stopwatch(server.process.pid)
+        for request in requests:
+            await call(connection, REPORT, request)
+            if poll:
+                await poller.poll()
+        return stopwatch.stop(len(requests)).cpu_us
 
 
 PARTS = (

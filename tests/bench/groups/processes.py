@@ -13,7 +13,7 @@ from tests.bench.batches import make_work
 from tests.bench.calls import REPORT, WATCH
 from tests.bench.deliveries import WATCHES, Deliveries
 from tests.bench.group import Part
-from tests.bench.http2 import Stream, call, connect
+from tests.bench.http2 import Stream, call, open_connection
 from tests.bench.load import watching
 from tests.bench.machine import NotMeasuredError
 from tests.bench.rounds import interleave
@@ -88,18 +88,19 @@ async def _measure_pushed(bench: Bench) -> AsyncIterator[Row]:
 
 async def _pushed_ms(reported_to: str, watched_at: str, events: int) -> float:
     """Return after how long a report's answer its transition has come from the other server."""
-    [connection] = await connect(reported_to)
-    work = await make_work(connection, events // len(STAGES))
     times: list[float] = []
-    async with watching(watched_at, WATCH, work.watch(), 1, connections=1, keep=True) as streams:
-        await streams.expect_messages(1)
-        for revision, request in enumerate(work.by_stage(1), start=work.revision + 1):
-            received = streams.expect(partial(_has_revision, revision))
-            await call(connection, REPORT, request)
-            answered = time.perf_counter()
-            times.append(max(1e-6, await received - answered))
-            await asyncio.sleep(_PAUSE_S)
-    connection.close()
+    async with open_connection(reported_to) as connection:
+        work = await make_work(connection, events // len(STAGES))
+        async with watching(
+            watched_at, WATCH, work.watch(), 1, connections=1, keep=True
+        ) as streams:
+            await streams.expect_messages(1)
+            for revision, request in enumerate(work.by_stage(1), start=work.revision + 1):
+                received = streams.expect(partial(_has_revision, revision))
+                await call(connection, REPORT, request)
+                answered = time.perf_counter()
+                times.append(max(1e-6, await received - answered))
+                await asyncio.sleep(_PAUSE_S)
     return statistics.median(times) * 1e3
 
 

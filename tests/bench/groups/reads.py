@@ -11,7 +11,7 @@ from tests.bench.batches import Work, make_work, report_half
 from tests.bench.calls import GET_BATCH, LIST_DOCUMENTS, WATCH
 from tests.bench.floors import grpc_server
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, Stream, call, connect
+from tests.bench.http2 import Connection, Stream, call, open_connection
 from tests.bench.load import H2Load, Streams
 from tests.bench.rounds import Repeated, cpu_pairs, interleave
 from tests.bench.servers import Bench
@@ -49,8 +49,8 @@ async def _measure_calls(bench: Bench) -> AsyncIterator[Row]:
     async with (
         bench.stagecast("reads") as server,
         bench.floor("grpc_server") as floor,
+        open_connection(server.grpc) as connection,
     ):
-        [connection] = await connect(server.grpc)
         floor_address = await floor.ask()
 
         async def compare(method: str, request: bytes, path: str) -> list[tuple[float, float]]:
@@ -85,14 +85,14 @@ async def _measure_opening(bench: Bench) -> AsyncIterator[Row]:
     async with (
         bench.stagecast("opening") as server,
         bench.floor("grpc_server") as floor,
+        open_connection(server.grpc) as connection,
+        open_connection(await floor.ask()) as floor_connection,
     ):
-        [connection] = await connect(server.grpc)
         work = await make_work(connection, _DOCUMENTS_OF_OPENED)
         await report_half(connection, work)
         snapshots = partial(
             _open_and_cancel, connection, WATCH, work.watch_with_snapshot(), _has_message
         )
-        [floor_connection] = await connect(await floor.ask())
         streams = partial(_open_and_cancel, floor_connection, grpc_server.WATCH, b"", _has_started)
         ours = Repeated(server.process.pid, bench.effort.seconds, snapshots)
         theirs = Repeated(floor.pid, bench.effort.seconds, streams)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from tests.bench import etcd
 from tests.bench.floors import grpc_server
 from tests.bench.group import Part
-from tests.bench.http2 import connect
+from tests.bench.http2 import Connection, open_connections
 from tests.bench.load import drive_for
 from tests.bench.reporting import Reporting
 from tests.bench.rounds import Sample, interleave
@@ -57,10 +57,10 @@ async def _compare_with_echo(bench: Bench, *, in_flight: int) -> list[tuple[Samp
     async with (
         bench.stagecast(f"unary-{in_flight}") as server,
         bench.floor("grpc_server") as floor,
+        open_connections(server.grpc, count) as connections,
+        open_connections(await floor.ask(), count) as echoing,
     ):
-        connections = await connect(server.grpc, count)
         reporting = Reporting(server.process.pid, connections, in_flight=in_flight, per_call=1)
-        echoing = await connect(await floor.ask(), count)
 
         async def echo() -> Sample:
             request = bytes(_REQUEST_BYTES)
@@ -76,8 +76,9 @@ async def _measure_calls_of_100(bench: Bench) -> AsyncIterator[Row]:
     async with (
         bench.stagecast("calls") as server,
         bench.floor("sqlite_rows") as floor,
+        open_connections(server.grpc, _CONNECTIONS) as connections,
     ):
-        reporting = await _reporting_by_100(server)
+        reporting = _reporting_by_100(server, connections)
         seconds = bench.effort.seconds
         rows = (await reporting.measure(seconds)).count
 
@@ -98,11 +99,12 @@ async def _measure_against_etcd(bench: Bench) -> AsyncIterator[Row]:
     async with (
         bench.etcd() as peer,
         bench.stagecast("etcd") as server,
+        open_connections(server.grpc, _CONNECTIONS) as connections,
+        open_connections(peer, _CONNECTIONS) as putting,
     ):
-        reporting = await _reporting_by_100(server)
+        reporting = _reporting_by_100(server, connections)
         seconds = bench.effort.seconds
         await reporting.measure(seconds)
-        putting = await connect(peer, _CONNECTIONS)
 
         async def put() -> Sample:
             return await drive_for(
@@ -113,8 +115,7 @@ async def _measure_against_etcd(bench: Bench) -> AsyncIterator[Row]:
         yield _AGAINST_ETCD.row((ours.rate, theirs.rate) for ours, theirs in samples)
 
 
-async def _reporting_by_100(server: ServerProcess) -> Reporting:
-    connections = await connect(server.grpc, _CONNECTIONS)
+def _reporting_by_100(server: ServerProcess, connections: Sequence[Connection]) -> Reporting:
     return Reporting(
         server.process.pid, connections, in_flight=_CALLS_IN_FLIGHT, per_call=_PER_CALL
     )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from tests.bench import etcd
 from tests.bench.deliveries import WATCHES, Deliveries
 from tests.bench.group import Part
-from tests.bench.http2 import call, connect
+from tests.bench.http2 import call, open_connections
 from tests.bench.load import drive, watching
 from tests.bench.rounds import interleave
 from tests.bench.servers import Bench
@@ -65,16 +65,18 @@ class EtcdDeliveries:
 
     async def measure(self) -> float:
         """Return the deliveries in a second, until the last watch has received everything."""
-        calling = await connect(self._address, _CONNECTIONS)
         requests = itertools.repeat(etcd.put(), self._puts)
-        async with watching(
-            self._address,
-            etcd.WATCH,
-            etcd.watch(),
-            WATCHES,
-            connections=_CONNECTIONS,
-            half_open=True,
-        ) as streams:
+        async with (
+            open_connections(self._address, _CONNECTIONS) as calling,
+            watching(
+                self._address,
+                etcd.WATCH,
+                etcd.watch(),
+                WATCHES,
+                connections=_CONNECTIONS,
+                half_open=True,
+            ) as streams,
+        ):
             await streams.expect_messages(1)
             reached = streams.expect(lambda stream: stream.tail == etcd.LAST)
             began = time.perf_counter()
@@ -82,8 +84,6 @@ class EtcdDeliveries:
                 await drive(calling, etcd.PUT, requests, in_flight=_IN_FLIGHT)
                 await call(calling[0], etcd.PUT, etcd.put(etcd.LAST))
                 elapsed_s = await reached - began
-        for connection in calling:
-            connection.close()
         deliveries = (self._puts + 1) * WATCHES
         self._puts = max(_IN_FLIGHT, round(self._puts * self._seconds / elapsed_s))
         return deliveries / elapsed_s

@@ -9,7 +9,7 @@ from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import status_service_pb2 as s
 from tests.bench.batches import make_work
 from tests.bench.calls import REPORT, WATCH
-from tests.bench.http2 import Stream, open_connections
+from tests.bench.http2 import CallFailedError, Stream, open_connections
 from tests.bench.load import drive, watching
 
 WATCHES = 100
@@ -59,4 +59,4 @@ def _check_complete(stream: Stream, revision: int) -> None:
     """Check that a watch has received everything before it ended."""
     received = s.WatchBatchResponse.FromString(stream.last).revision
     if received != revision:
-        raise AssertionError(f"a watch ended at {received} of {revision}: {stream.trailers!r}")
+        raise CallFailedError.of(f"a watch at {received} of {revision}", stream)

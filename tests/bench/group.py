@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from tests.bench.http2 import CallFailedError
 from tests.bench.machine import NotMeasuredError
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row
@@ -18,14 +19,15 @@ class Part:
     measure: Callable[[Bench], AsyncIterator[Row]]
 
     async def rows(self, bench: Bench) -> AsyncIterator[Row]:
-        """Yield a row for every figure; if the machine lacks something, the row says what."""
-        reason = "no figure"
-        missing = dict.fromkeys(self.figures)
+        """Yield a row for every figure: without one if the machine lacks something, or it failed."""
+        remaining = list(self.figures)
         try:
             async for row in self.measure(bench):
-                missing.pop(row.figure)
+                remaining.remove(row.figure)
                 yield row
         except NotMeasuredError as error:
-            reason = str(error)
-        for figure in missing:
-            yield figure.missing(reason)
+            for figure in remaining:
+                yield figure.missing(str(error))
+        except (CallFailedError, ConnectionError, TimeoutError) as error:
+            for figure in remaining:
+                yield figure.broken(error)

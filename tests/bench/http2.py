@@ -24,6 +24,7 @@ _FIRST_WINDOW = 65_535
 _MAX_FRAME = 16_384
 _CANCEL = struct.pack(">I", 8)
 _TAIL_BYTES = 16
+_TIMEOUT_S = 180
 
 # HPACK: `:method: POST` and `:scheme: http` of the static table, the table's end, a new entry.
 _POST_HTTP, _STATIC_ENTRIES, _INDEXED, _NEW_ENTRY = b"\x83\x86", 61, 0x80, b"\x40"
@@ -31,6 +32,14 @@ _POST_HTTP, _STATIC_ENTRIES, _INDEXED, _NEW_ENTRY = b"\x83\x86", 61, 0x80, b"\x4
 
 class CallFailedError(Exception):
     """The call ended without an answer, or its connection was closed."""
+
+    @classmethod
+    def of(cls, path: str, stream: Stream) -> CallFailedError:
+        """Return the error of a call, with the message that the server has sent."""
+        _, _, rest = stream.trailers.partition(b"grpc-message")
+        length = rest[0] if rest else 0
+        message = rest[1 : length + 1].decode(errors="replace")
+        return cls(f"{path} has failed: {message or 'no message'}")
 
 
 class Stream:
@@ -294,10 +303,10 @@ async def call(connection: Connection, path: str, request: bytes) -> bytes:
         if stream.messages:
             answer.set_result(stream.last)
         else:
-            answer.set_exception(CallFailedError(f"{path} has failed: {stream.trailers!r}"))
+            answer.set_exception(CallFailedError.of(path, stream))
 
     connection.open(path, request, on_end=end)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(_TIMEOUT_S):
         return await answer
 
 

@@ -79,7 +79,7 @@ class _Driver:
         if self.answers.done():
             return
         if not stream.messages:
-            self.answers.set_exception(CallFailedError(f"{self._path}: {stream.trailers!r}"))
+            self.answers.set_exception(CallFailedError.of(self._path, stream))
             return
         self._received.append(stream.last)
         self.send(stream.connection)
@@ -152,9 +152,7 @@ class Streams:
             if not self._missing and self._complete and not self._complete.done():
                 self._complete.set_result(time.perf_counter())
         elif stream.ended and self._complete and not self._complete.done():
-            self._complete.set_exception(
-                CallFailedError(f"a stream has ended too early: {stream.trailers!r}")
-            )
+            self._complete.set_exception(CallFailedError.of("a stream", stream))
 
 
 @contextlib.asynccontextmanager

@@ -38,8 +38,12 @@ class Figure:
         return Row(figure=self, pairs=usable, reason=reason, note=note)
 
     def missing(self, reason: str) -> Row:
-        """Return the row that says why there is no figure."""
+        """Return the row that says what the machine lacks."""
         return Row(figure=self, pairs=(), reason=reason)
+
+    def broken(self, error: Exception) -> Row:
+        """Return the row that says what went wrong."""
+        return Row(figure=self, pairs=(), reason=str(error) or repr(error), broken=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +54,7 @@ class Row:
     pairs: Sequence[tuple[float, float]]
     reason: str
     note: str = ""
+    broken: bool = False
 
     @property
     def ratios(self) -> list[float]:
@@ -65,8 +70,8 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether it was measured and misses what it must meet."""
-        return self.meets(self.figure.must) is False
+        """Whether it misses what it must meet, or could not be measured because of an error."""
+        return self.broken or self.meets(self.figure.must) is False
 
     def __str__(self) -> str:
         figure = self.figure
@@ -75,7 +80,8 @@ class Row:
 
     def _measured(self) -> tuple[str, str, str]:
         if not self.pairs:
-            return f"not measured: {self.reason}", self.figure.against, "n/a"
+            what = "failed" if self.broken else "not measured"
+            return f"{what}: {self.reason}", self.figure.against, "n/a"
         unit = self.figure.unit
         ours = statistics.median(ours for ours, _ in self.pairs)
         against = statistics.median(against for _, against in self.pairs)
@@ -105,6 +111,7 @@ class Row:
             "rounds": [list(pair) for pair in self.pairs],
             "note": self.note or None,
             "not_measured": self.reason or None,
+            "failed": self.failed,
         }
 
 

@@ -36,7 +36,7 @@ async def test_requests_beyond_the_window_wait_for_it(address: str) -> None:
 
 async def test_unknown_method_is_a_failed_call(address: str) -> None:
     async with open_connection(address) as connection:
-        with pytest.raises(CallFailedError):
+        with pytest.raises(CallFailedError, match=r"/Nothing has failed: .*not found"):
             await call(connection, "/floor.Grpc/Nothing", b"")
         assert await call(connection, grpc_server.ECHO, b"still open") == b"still open"
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.bench.group import Part
 from tests.bench.groups import GROUPS, throughput
+from tests.bench.http2 import CallFailedError
 from tests.bench.machine import Machine
 from tests.bench.rounds import Effort, interleave
 from tests.bench.servers import Bench
-from tests.bench.table import Figure, exit_code
+from tests.bench.table import Figure, Row, exit_code
 
 _COST = Figure(name="Cost", unit="µs", against="floor", must=2, beyond=1.5)
 _RATE = Figure(name="Rate", unit="/s", against="peer", must=0.5, beyond=0.9, more_is_better=True)
 _INFORMATION = Figure(name="Time", unit="ms", against="floor")
+
+
+def _bench(directory: Path) -> Bench:
+    effort = Effort(rounds=1, seconds=0.1, quick=True)
+    return Bench(directory=directory, machine=Machine.detect(), effort=effort, results=directory)
 
 
 def test_row_shows_medians_and_the_range_of_ratios() -> None:
@@ -75,17 +83,23 @@ async def test_row_says_what_the_machine_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    bench = Bench(
-        directory=tmp_path,
-        machine=Machine.detect(),
-        effort=Effort(rounds=1, seconds=0.1, quick=True),
-        results=tmp_path,
-    )
     [part] = throughput.PARTS
-    rows = [row async for row in part.rows(bench)]
+    rows = [row async for row in part.rows(_bench(tmp_path))]
     assert [row.figure for row in rows] == list(part.figures)
     assert all("| not measured: no etcd |" in str(row) for row in rows)
     assert exit_code(rows) == 0
+
+
+async def test_failed_measurement_makes_the_exit_code_1(tmp_path: Path) -> None:
+    async def measure(_bench: Bench) -> AsyncIterator[Row]:
+        yield _COST.row([(1, 1)])
+        raise CallFailedError("Report has failed: the disk is full")
+
+    part = Part(figures=(_COST, _INFORMATION), measure=measure)
+    rows = [row async for row in part.rows(_bench(tmp_path))]
+    assert [row.figure for row in rows] == [_COST, _INFORMATION]
+    assert "| failed: Report has failed: the disk is full |" in str(rows[1])
+    assert exit_code(rows) == 1
 
 
 def test_machine_with_one_core_is_named() -> None:

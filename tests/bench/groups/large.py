@@ -68,7 +68,7 @@ async def _measure(bench: Bench) -> AsyncIterator[Row]:
     note = f", {documents:,} documents" if bench.effort.quick else ""
     path = str(bench.directory / "filled.db")
     async with (
-        bench.stagecast("large") as server,
+        bench.stagecast("large", "--request-timeout", str(_TIMEOUT_S)) as server,
         bench.floor("sqlite_rows") as floor,
         open_connection(server.grpc) as connection,
     ):

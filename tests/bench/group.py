@@ -19,7 +19,7 @@ class Part:
     measure: Callable[[Bench], AsyncIterator[Row]]
 
     async def rows(self, bench: Bench) -> AsyncIterator[Row]:
-        """Yield a row for every figure: without one if the machine lacks something, or it failed."""
+        """Yield a row for every figure; one that could not be measured has the reason."""
         remaining = list(self.figures)
         try:
             async for row in self.measure(bench):

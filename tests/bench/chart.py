@@ -1,4 +1,4 @@
-"""Curves as SVG: costs against sizes, both on scales that multiply."""
+"""Curves as SVG: how costs grow with sizes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ class Curve:
         return [(size, cost / first) for size, cost in self.points]
 
 
-def draw(path: Path, title: str, curves: Sequence[Curve]) -> None:
-    """Write the chart."""
+def draw(path: Path, title: str, sizes: str, curves: Sequence[Curve]) -> None:
+    """Write the chart; `sizes` says what the sizes count."""
     axes = _Axes(curves)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
         _text(_LEFT, 24, title, size=15),
         *axes.draw(),
+        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 10, sizes, anchor="middle"),
     ]
     for number, curve in enumerate(curves):
         color = _COLORS[number % len(_COLORS)]

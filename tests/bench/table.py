@@ -128,7 +128,7 @@ def _target(figure: Figure) -> str:
 
 def _ratio(ratio: float) -> str:
     """Show a ratio; a small one as a fraction of 1."""
-    return f"1/{1 / ratio:.0f}" if ratio < 0.05 else f"{ratio:.3g}"
+    return f"1/{1 / ratio:.0f}" if ratio < 0.1 else f"{ratio:.3g}"
 
 
 def _shown(number: float) -> str:

@@ -152,7 +152,8 @@ async def _measure(bench: Bench) -> AsyncIterator[Row]:
         )
         for what, more in _FIGURES
     ]
-    draw(bench.results / "growth.svg", "CPU of the server, compared with the smallest", curves)
+    title, sizes_axis = "CPU of the server, compared with the smallest", "documents or batches"
+    draw(bench.results / "growth.svg", title, sizes_axis, curves)
 
 
 async def _measure_points(

@@ -127,7 +127,7 @@ async def _create_batches(connection: Connection, dataset_id: str, count: int) -
 
 
 async def _measure(bench: Bench) -> AsyncIterator[Row]:
-    reports = bench.effort.choose(quick=50, full=200)
+    reports = bench.effort.choose(quick=100, full=500)
     sizes = {
         "documents": (10, 1_000, bench.effort.choose(quick=10_000, full=100_000)),
         "batches": (1, 100, bench.effort.choose(quick=1_000, full=10_000)),

@@ -31,13 +31,19 @@ _COMMIT = "one commit that changes and appends as many rows"
 
 _STOP = Figure(name="`Stop` of 100,000 documents", unit="s", against=_COMMIT, must=3)
 _REPORT = Figure(
-    name="Longest wait of another batch's report meanwhile", unit="s", against=_COMMIT, must=1
+    name="Longest wait of another batch's report during that `Stop`",
+    unit="s",
+    against=_COMMIT,
+    must=1,
 )
 _READ = Figure(
-    name="Longest wait of another batch's read meanwhile", unit="s", against="limit", must=1
+    name="Longest wait of another batch's read during that `Stop`",
+    unit="s",
+    against="limit",
+    must=1,
 )
 _DELIVERY = Figure(
-    name="Longest time from a report's answer to its watch meanwhile",
+    name="Longest time from a report's answer to its watch during that `Stop`",
     unit="s",
     against="limit",
     must=1,
@@ -49,8 +55,14 @@ _SNAPSHOT = Figure(
     must=2,
     beyond=1.3,
 )
-_FIRST_PART = Figure(name="Its first part, after the request", unit="ms", against="all of it")
-_MEMORY = Figure(name="Peak memory of that server", unit="MiB", against="memory at its start")
+_FIRST_PART = Figure(
+    name="First part of a snapshot of 100,000 documents, after the request",
+    unit="ms",
+    against="all of it",
+)
+_MEMORY = Figure(
+    name="Peak memory of a server with 100,000 documents", unit="MiB", against="memory at its start"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

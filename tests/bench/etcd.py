@@ -9,7 +9,7 @@ WATCH = "/etcdserverpb.Watch/Watch"
 LAST = b"the last value!!"
 
 _KEY = b"bench"
-_VALUE_BYTES = 200  # a transition has about as many
+_VALUE_BYTES = 150  # a transition has about as many
 
 
 def put(value: bytes = b"") -> bytes:

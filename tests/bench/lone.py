@@ -16,7 +16,7 @@ from tests.bench.load import Streams, watching
 from tests.bench.machine import cpu_s
 from tests.watches.pipeline import STAGES
 
-MESSAGE_BYTES = 500  # about the size of a message with one transition
+MESSAGE_BYTES = 340  # about the size of a message with one transition
 
 _PAUSE_S, _PAUSE_OF_WATCH_S = 0.02, 0.0003
 _TIMEOUT_S = 60

@@ -50,7 +50,7 @@ async def _measure_idle(bench: Bench) -> AsyncIterator[Row]:
             work = await make_work(connection, 5)
         yield _IDLE.row([await _shares(pids, seconds) for _ in range(bench.effort.rounds)])
         request = work.watch(heartbeat_s=_HEARTBEAT_S)
-        heartbeat = bytes((_HEARTBEAT_S,)) * 100  # about as many bytes as ours
+        heartbeat = bytes((_HEARTBEAT_S,)) * 180  # about as many bytes as ours
         async with (
             watching(server.grpc, WATCH, request, _WATCHES, connections=_CONNECTIONS),
             watching(

@@ -18,7 +18,7 @@ from tests.process import ServerProcess
 _CONNECTIONS = 4
 _IN_FLIGHT = 64
 _PER_CALL, _CALLS_IN_FLIGHT = 100, 4
-_REQUEST_BYTES = 90  # a report has about as many
+_REQUEST_BYTES = 70  # a report has about as many
 
 _ONE_AT_A_TIME = Figure(
     name="Durable `Report`, one at a time, until its answer", unit="µs", against="aio echo"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from tests.bench.http2 import CallFailedError
+from tests.bench.load.http2 import CallFailedError
 from tests.bench.machine import NotMeasuredError
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row

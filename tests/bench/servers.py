@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import peer
-from tests.bench.http2 import CallFailedError, call, open_connection
+from tests.bench.load.http2 import CallFailedError, call, open_connection
 from tests.bench.machine import Machine, find_tool
 from tests.bench.peer import Peer
 from tests.bench.rounds import Effort

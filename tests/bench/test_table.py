@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.group import Part
 from tests.bench.groups import GROUPS, throughput
-from tests.bench.http2 import CallFailedError
+from tests.bench.load.http2 import CallFailedError
 from tests.bench.machine import Machine
 from tests.bench.rounds import Effort, interleave
 from tests.bench.servers import Bench

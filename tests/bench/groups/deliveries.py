@@ -8,13 +8,13 @@ from functools import partial
 from itertools import islice
 
 from stagecast.v1 import status_service_pb2 as s
-from tests.bench.batches import make_work
-from tests.bench.calls import REPORT, WATCH
 from tests.bench.floors import grpc_server
 from tests.bench.group import Part
-from tests.bench.http2 import Stream, call, open_connection
-from tests.bench.load import watching
-from tests.bench.lone import (
+from tests.bench.load.batches import make_work
+from tests.bench.load.calls import REPORT, WATCH
+from tests.bench.load.http2 import Stream, call, open_connection
+from tests.bench.load.in_flight import watching
+from tests.bench.load.lone import (
     MESSAGE_BYTES,
     cpu_of_delivery_us,
     pause_s,

@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Mapping
 from itertools import islice
 
 from stagecast.v1 import report_service_pb2 as pb
-from tests.bench.batches import Work, current_token, make_work
-from tests.bench.calls import REPORT, REPORTS, WATCH
 from tests.bench.chart import Curve, draw
 from tests.bench.group import Part
 from tests.bench.groups.polls import report_and_poll
-from tests.bench.http2 import Connection, open_connection
-from tests.bench.load import drive, watching
-from tests.bench.lone import send_alone
+from tests.bench.load.batches import Work, current_token, make_work
+from tests.bench.load.calls import REPORT, REPORTS, WATCH
+from tests.bench.load.http2 import Connection, open_connection
+from tests.bench.load.in_flight import drive, watching
+from tests.bench.load.lone import send_alone
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row
 from tests.process import ServerProcess

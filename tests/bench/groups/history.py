@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from tests.bench.batches import Work, make_work
-from tests.bench.calls import REPORT, WATCH
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, open_connection
-from tests.bench.load import Streams, drive
+from tests.bench.load.batches import Work, make_work
+from tests.bench.load.calls import REPORT, WATCH
+from tests.bench.load.http2 import Connection, open_connection
+from tests.bench.load.in_flight import Streams, drive
 from tests.bench.rounds import Stopwatch, interleave
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row

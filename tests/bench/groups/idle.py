@@ -6,12 +6,12 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 
-from tests.bench.batches import make_work
-from tests.bench.calls import WATCH
 from tests.bench.floors import grpc_server
 from tests.bench.group import Part
-from tests.bench.http2 import open_connection
-from tests.bench.load import watching
+from tests.bench.load.batches import make_work
+from tests.bench.load.calls import WATCH
+from tests.bench.load.http2 import open_connection
+from tests.bench.load.in_flight import watching
 from tests.bench.machine import cpu_s, memory_bytes
 from tests.bench.rounds import interleave
 from tests.bench.servers import Bench

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import status_service_pb2 as s
-from tests.bench.batches import Work, make_work
-from tests.bench.calls import CONTROLS, GET_BATCH, REPORT, WATCH, invoke
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, call, open_connection, open_connections
-from tests.bench.load import Streams, watching
+from tests.bench.load.batches import Work, make_work
+from tests.bench.load.calls import CONTROLS, GET_BATCH, REPORT, WATCH, invoke
+from tests.bench.load.http2 import Connection, call, open_connection, open_connections
+from tests.bench.load.in_flight import Streams, watching
 from tests.bench.machine import memory_bytes
 from tests.bench.peer import Peer
 from tests.bench.rounds import Stopwatch, interleave

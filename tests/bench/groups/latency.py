@@ -9,12 +9,12 @@ import time
 from collections.abc import AsyncIterator, Iterable
 
 from stagecast.v1 import status_service_pb2 as s
-from tests.bench.batches import make_work
-from tests.bench.calls import GET_BATCH, REPORT, WATCH
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, call, open_connections
-from tests.bench.load import watching
-from tests.bench.lone import Lone, report_alone, write_alone
+from tests.bench.load.batches import make_work
+from tests.bench.load.calls import GET_BATCH, REPORT, WATCH
+from tests.bench.load.http2 import Connection, call, open_connections
+from tests.bench.load.in_flight import watching
+from tests.bench.load.lone import Lone, report_alone, write_alone
 from tests.bench.rounds import interleave
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row

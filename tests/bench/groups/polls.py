@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
-from tests.bench.batches import Work, make_work, report_half
-from tests.bench.calls import REPORT
 from tests.bench.floors import http_server
 from tests.bench.group import Part
-from tests.bench.http1 import Answer, polling
-from tests.bench.http2 import Connection, call, open_connection
-from tests.bench.load import H2Load
+from tests.bench.load.batches import Work, make_work, report_half
+from tests.bench.load.calls import REPORT
+from tests.bench.load.h2load import H2Load
+from tests.bench.load.http1 import Answer, polling
+from tests.bench.load.http2 import Connection, call, open_connection
 from tests.bench.rounds import Repeated, Stopwatch, cpu_pairs, interleave
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row

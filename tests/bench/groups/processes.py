@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from stagecast.v1 import status_service_pb2 as s
-from tests.bench.batches import make_work
-from tests.bench.calls import REPORT, WATCH
-from tests.bench.deliveries import WATCHES, Deliveries
 from tests.bench.group import Part
-from tests.bench.http2 import Stream, call, open_connection
-from tests.bench.load import watching
+from tests.bench.load.batches import make_work
+from tests.bench.load.calls import REPORT, WATCH
+from tests.bench.load.deliveries import WATCHES, Deliveries
+from tests.bench.load.http2 import Stream, call, open_connection
+from tests.bench.load.in_flight import watching
 from tests.bench.machine import NotMeasuredError
 from tests.bench.rounds import interleave
 from tests.bench.servers import Bench

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from stagecast.v1 import status_service_pb2 as s
-from tests.bench.batches import Work, make_work, report_half
-from tests.bench.calls import GET_BATCH, LIST_DOCUMENTS, WATCH
 from tests.bench.floors import grpc_server
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, Stream, call, open_connection
-from tests.bench.load import H2Load, Streams
+from tests.bench.load.batches import Work, make_work, report_half
+from tests.bench.load.calls import GET_BATCH, LIST_DOCUMENTS, WATCH
+from tests.bench.load.h2load import H2Load
+from tests.bench.load.http2 import Connection, Stream, call, open_connection
+from tests.bench.load.in_flight import Streams
 from tests.bench.rounds import Repeated, cpu_pairs, interleave
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from tests.bench import etcd
 from tests.bench.floors import grpc_server
 from tests.bench.group import Part
-from tests.bench.http2 import Connection, open_connections
-from tests.bench.load import drive_for
-from tests.bench.reporting import Reporting
+from tests.bench.load import etcd
+from tests.bench.load.http2 import Connection, open_connections
+from tests.bench.load.in_flight import drive_for
+from tests.bench.load.reporting import Reporting
 from tests.bench.rounds import Sample, interleave
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row

@@ -7,11 +7,11 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 
-from tests.bench import etcd
-from tests.bench.deliveries import WATCHES, Deliveries
 from tests.bench.group import Part
-from tests.bench.http2 import call, open_connections
-from tests.bench.load import drive, watching
+from tests.bench.load import etcd
+from tests.bench.load.deliveries import WATCHES, Deliveries
+from tests.bench.load.http2 import call, open_connections
+from tests.bench.load.in_flight import drive, watching
 from tests.bench.rounds import interleave
 from tests.bench.servers import Bench
 from tests.bench.table import Figure, Row

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tests.bench.batches import make_work
-from tests.bench.calls import REPORT, WATCH
 from tests.bench.floors import grpc_server
-from tests.bench.http2 import Connection, call, open_connection
-from tests.bench.load import Streams, watching
+from tests.bench.load.batches import make_work
+from tests.bench.load.calls import REPORT, WATCH
+from tests.bench.load.http2 import Connection, call, open_connection
+from tests.bench.load.in_flight import Streams, watching
 from tests.bench.machine import cpu_s
 from tests.watches.pipeline import STAGES
 

@@ -7,10 +7,10 @@ import time
 
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import status_service_pb2 as s
-from tests.bench.batches import make_work
-from tests.bench.calls import REPORT, WATCH
-from tests.bench.http2 import CallFailedError, Stream, open_connections
-from tests.bench.load import drive, watching
+from tests.bench.load.batches import make_work
+from tests.bench.load.calls import REPORT, WATCH
+from tests.bench.load.http2 import CallFailedError, Stream, open_connections
+from tests.bench.load.in_flight import drive, watching
 
 WATCHES = 100
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.bench.batches import check_applied, make_work
-from tests.bench.calls import REPORT
-from tests.bench.http2 import Connection
-from tests.bench.load import drive
+from tests.bench.load.batches import check_applied, make_work
+from tests.bench.load.calls import REPORT
+from tests.bench.load.http2 import Connection
+from tests.bench.load.in_flight import drive
 from tests.bench.rounds import Sample, Stopwatch
 from tests.watches.pipeline import STAGES
 

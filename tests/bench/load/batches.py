@@ -11,8 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import status_service_pb2 as s
-from tests.bench.calls import LIST_DOCUMENTS, REPORT, REPORTS, invoke
-from tests.bench.http2 import Connection, call
+from tests.bench.load.calls import LIST_DOCUMENTS, REPORT, REPORTS, invoke
+from tests.bench.load.http2 import Connection, call
 from tests.watches.pipeline import STAGES
 
 _PER_CALL = 1_000  # documents of a call, which fit the window of a new stream

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from tests.bench.http2 import Connection, call
+from tests.bench.load.http2 import Connection, call
 
 _Answer = TypeVar("_Answer", bound=Message)
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.bench import peer
 from tests.bench.floors import grpc_server
-from tests.bench.http2 import CallFailedError, call, open_connection, open_connections
-from tests.bench.load import drive, watching
+from tests.bench.load.http2 import CallFailedError, call, open_connection, open_connections
+from tests.bench.load.in_flight import drive, watching
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ ANY_CALLER = Caller(principal=ANONYMOUS)
 
 def open_authenticator(store: Store) -> Authenticator:
     """Return an authenticator that requires no credentials."""
-    key_cache = KeyCache(store, asyncio.Event(), on_change=lambda: None)
+    key_cache = KeyCache(store, on_change=lambda: None)
     return Authenticator(key_cache, verifier=None, clock=Clock(), required=False)
 
 

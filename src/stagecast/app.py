@@ -115,11 +115,12 @@ class App:
         tls, verifier = load_tls(self._config), self._load_verifier()
         await self._check_exposure()
         notifier = Notifier()
-        committed_elsewhere, maybe_keys = asyncio.Event(), asyncio.Event()
-        store = await self._open_store(notifier, committed_elsewhere, maybe_keys)
+        committed_elsewhere = asyncio.Event()
+        store = await self._open_store(notifier, committed_elsewhere)
         stack.push_async_callback(store.close)
-        key_cache = KeyCache(
-            store, maybe_keys, on_change=lambda: notifier.notify_only(notifier.topics())
+        key_cache = KeyCache(store, on_change=lambda: notifier.notify_only(notifier.topics()))
+        change_poller = ChangePoller(
+            store, notifier, committed_elsewhere, on_version=key_cache.refresh
         )
         authenticator = await self._make_authenticator(key_cache, verifier)
         queries, controls = Queries(store), Controls(store)
@@ -129,17 +130,16 @@ class App:
         rpc = self._rpc = self._make_rpc(
             tls, authenticator, store, notifier, queries, controls, heartbeats
         )
-        http = self._make_http(tls, authenticator, notifier, queries)
+        http = self._make_http(tls, authenticator, store)
         await self._listen(stack, rpc, http)
         stack.callback(self._drain, rpc, notifier)
         self._readiness.on_change = rpc.set_serving
         self._readiness.gain()
         tasks = (
             self._readiness.run(store, every_s=self._config.probe_every_s),
-            ChangePoller(store, notifier, committed_elsewhere).run(),
+            change_poller.run(),
             controls.sweep(),
             heartbeats.run(),
-            key_cache.run(),
             *self._certificate_renewal(tls, http),
             stall_detector.run(),
             self._make_retention(store, controls).run(),
@@ -149,20 +149,15 @@ class App:
             stack.push_async_callback(_cancel, asyncio.create_task(task))
 
     async def _open_store(
-        self, notifier: Notifier, *committed_elsewhere: asyncio.Event
+        self, notifier: Notifier, committed_elsewhere: asyncio.Event
     ) -> SqliteStore:
-        """Open the file; the events are set when another process has committed."""
-
-        def on_foreign_commit() -> None:
-            for event in committed_elsewhere:
-                event.set()
-
+        """Open the file; the event is set when another process has committed."""
         return SqliteStore(
             self._config.db,
             clock=self._clock,
             encoder=wire.StoreEncoder(),
             on_commit=notifier.pass_on,
-            on_foreign_commit=on_foreign_commit,
+            on_foreign_commit=committed_elsewhere.set,
             on_fault=self._readiness.lose,
             opened=await open_file(self._config.db),
         )
@@ -195,7 +190,7 @@ class App:
         config = self._config
         try:
             async with store_timeout(config.request_s):
-                await key_cache.refresh()
+                await key_cache.load()
         except UnavailableError as error:
             raise StartError(f"cannot use {shown(config.db)}: {error}") from error
         return Authenticator(
@@ -257,13 +252,10 @@ class App:
             deadlines=deadlines,
         )
 
-    def _make_http(
-        self, tls: Tls | None, authenticator: Authenticator, notifier: Notifier, queries: Queries
-    ) -> HttpServer:
+    def _make_http(self, tls: Tls | None, authenticator: Authenticator, store: Store) -> HttpServer:
         config, grace = self._config, Grace()
         app = make_rest_app(
-            queries,
-            notifier,
+            store,
             authenticator=authenticator,
             is_ready=lambda: self._readiness.ready,
             store_s=config.request_s,

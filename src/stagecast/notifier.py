@@ -71,7 +71,17 @@ class Notifier:
     def __init__(self) -> None:
         self._subscriptions: dict[Topic, set[Subscription]] = {}
         self._all: set[Subscription] = set()
+        self._in_use = asyncio.Event()
         self.closed = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is a subscription."""
+        return self._in_use.is_set()
+
+    async def until_used(self) -> None:
+        """Wait until there is a subscription."""
+        await self._in_use.wait()
 
     @contextlib.contextmanager
     def subscribe(
@@ -85,6 +95,7 @@ class Notifier:
         self._all.add(subscription)
         for topic in topics:
             self._subscriptions.setdefault(topic, set()).add(subscription)
+        self._in_use.set()
         try:
             yield subscription
         finally:
@@ -124,3 +135,5 @@ class Notifier:
         subscriptions.remove(subscription)
         if not subscriptions:
             del self._subscriptions[topic]
+        if not self._subscriptions:
+            self._in_use.clear()

@@ -30,18 +30,24 @@ class PeriodicTask:
         """Run the work once; return `None`, or log the error and return seconds until a retry."""
         try:
             await work()
-        except UnavailableError as error:
-            if self._is_new(error):
-                self._log.warning("cannot %s: %s", self._work, error)
-            return error.retry_after_s
         # An error that ended the task would leave the work undone until a restart of the server.
         except Exception as error:
-            if self._is_new(error):
-                self._log.exception("cannot %s", self._work)
-            return _AFTER_FAULT_S
-        self._reported = None
+            return self.failed(error)
+        self.succeeded()
         return None
 
-    def _is_new(self, error: Exception) -> bool:
+    def failed(self, error: Exception) -> float:
+        """Log an error while it is handled, unless it was the last one; return seconds to wait."""
         before, self._reported = self._reported, (type(error), str(error))
-        return self._reported != before
+        is_new = self._reported != before
+        if isinstance(error, UnavailableError):
+            if is_new:
+                self._log.warning("cannot %s: %s", self._work, error)
+            return error.retry_after_s
+        if is_new:
+            self._log.exception("cannot %s", self._work)
+        return _AFTER_FAULT_S
+
+    def succeeded(self) -> None:
+        """Forget the last error, so that it is logged when it comes back."""
+        self._reported = None

@@ -48,18 +48,18 @@ async def test_first_valid_credential_decides_or_else_the_first_error(
     reporter = await make(store, Scope.REPORT)
     ended = await make(store, Scope.READ, lives_us=1)
     clock.advance(1)
-    await key_cache.refresh()
+    key_cache.refresh()
     for credentials, expected in (
         ((ended, "unknown"), CredentialsExpired),
         (("unknown", ended), CredentialsInvalid),
         (("unknown", reporter, ended), ScopeMissing),  # a known caller gets the better error
     ):
         with pytest.raises((CredentialsError, ScopeMissing)) as caught:
-            authenticator.admit(credentials, Scope.READ)
+            authenticator.admit(lambda: credentials, Scope.READ)
         assert type(caught.value) is expected
     bad = ("unknown", reporter, ended)
     names = [
-        authenticator.admit(credentials, Scope.READ).principal.identity
+        authenticator.admit(lambda: credentials, Scope.READ).principal.identity
         for credentials in ((good, other), (other, good), (*bad, good, other))
     ]
     assert names == ["key 1", "key 2", "key 1"]
@@ -71,14 +71,14 @@ async def test_caller_with_a_revoked_or_deleted_key_is_refused(
 ) -> None:
     """A key disappears when another file, or other rows, replace it."""
     key = await make(store, Scope.READ)
-    await key_cache.refresh()
-    caller = authenticator.admit([key], Scope.READ)
+    key_cache.refresh()
+    caller = authenticator.admit(lambda: [key], Scope.READ)
     caller.check()
     if how == "revoked":
         await revoke_key(store, "1")
     else:
         await store.write(_delete_all_keys, visible=ALL)
-    await key_cache.refresh(whole=True)
+    key_cache.refresh()
     with pytest.raises(CredentialsInvalid):
         caller.check()
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from stagecast import periodic
+from stagecast.background import change_poller
 from stagecast.background.change_poller import ChangePoller
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
@@ -23,6 +24,7 @@ from stagecast.store import ReadTransaction
 from stagecast.store.sqlite import SqliteStore
 from tests.builders import ENCODER, create
 from tests.clock import Clock
+from tests.conditions import until
 
 T = TypeVar("T")
 
@@ -36,6 +38,27 @@ class Faulty(SqliteStore):
         if self.fault is not None:
             raise self.fault
         return await super().read(query, visible=visible)
+
+
+class Counting(SqliteStore):
+    """Counts how often its version is checked."""
+
+    checks = 0
+
+    def version(self) -> int:
+        self.checks += 1
+        return super().version()
+
+
+class Observed(Notifier):
+    """Shows whether somebody waits for a subscription."""
+
+    waiting = False
+
+    async def until_used(self) -> None:
+        self.waiting = True
+        await super().until_used()
+        self.waiting = False
 
 
 @pytest.mark.parametrize("fault", [StoreBusy("busy", retry_after_s=0.001), LookupError("a bug")])
@@ -67,6 +90,45 @@ async def test_everything_is_notified_when_the_poll_fails(
     with contextlib.suppress(asyncio.CancelledError):
         await polling
     await store.close()
+
+
+async def test_store_is_checked_only_while_somebody_watches(
+    config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle server costs nothing."""
+    monkeypatch.setattr(change_poller, "_EVERY_S", 0.001)
+    notifier, committed = Observed(), asyncio.Event()
+    store = Counting(
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=lambda _: None,
+        on_foreign_commit=committed.set,
+    )
+    other = SqliteStore(
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=lambda _: None,
+        on_foreign_commit=lambda: None,
+    )
+    polling = asyncio.create_task(ChangePoller(store, notifier, committed).run())
+    for number in range(2):
+        batch_id = f"{number}"
+        with notifier.subscribe((dataset_id, batch_id)) as subscription:
+            await create(other, batch_id, dataset_id=dataset_id)
+            assert await subscription.wait(30)
+        await until(lambda: notifier.waiting)
+        before = store.checks
+        for name in "abc":
+            await create(other, f"{name}-{number}", dataset_id=dataset_id)
+        assert notifier.waiting
+        assert store.checks == before
+    polling.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await polling
+    for each in (store, other):
+        await each.close()
 
 
 async def test_only_changed_topics_are_notified(

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from stagecast.grace import Grace
-from stagecast.notifier import Notifier
 from stagecast.rest import make_rest_app
-from stagecast.service.queries import Queries
 from stagecast.store.sqlite import SqliteStore
 from tests.access import open_authenticator
 
 
 def open_app(
     store: SqliteStore,
-    notifier: Notifier | None = None,
     *,
     is_ready: Callable[[], bool] = lambda: True,
     store_s: float = 600.0,
     cors_origins: Sequence[str] = (),
     root_path: str = "",
-) -> Starlette:
-    """Return the application; it notices commits only with the notifier of its store."""
+) -> ASGIApp:
+    """Return the application."""
     return make_rest_app(
-        Queries(store),
-        notifier or Notifier(),
+        store,
         authenticator=open_authenticator(store),
         is_ready=is_ready,
         store_s=store_s,

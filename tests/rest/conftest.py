@@ -122,8 +122,8 @@ def begin(store: SqliteStore) -> Callable[..., Ingestion]:
 
 
 @pytest.fixture
-async def http(store: SqliteStore, notifier: Notifier) -> AsyncIterator[httpx.AsyncClient]:
-    app = open_app(store, notifier)
+async def http(store: SqliteStore) -> AsyncIterator[httpx.AsyncClient]:
+    app = open_app(store)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         yield client

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +15,6 @@ from stagecast.grace import Grace
 from stagecast.model import Scope
 from stagecast.notifier import Notifier
 from stagecast.rest import make_rest_app
-from stagecast.service.queries import Queries
 from stagecast.store.sqlite import SqliteStore
 from tests.access import make_key, revoke
 from tests.builders import DATASET_ID, ENCODER
@@ -43,9 +41,7 @@ async def store(db: Path, clock: Clock, notifier: Notifier) -> AsyncIterator[Cou
 
 @pytest.fixture
 async def key_cache(store: SqliteStore, notifier: Notifier) -> KeyCache:
-    return KeyCache(
-        store, asyncio.Event(), on_change=lambda: notifier.notify_only(notifier.topics())
-    )
+    return KeyCache(store, on_change=lambda: notifier.notify_only(notifier.topics()))
 
 
 @pytest.fixture
@@ -53,10 +49,9 @@ async def http(
     store: SqliteStore, notifier: Notifier, clock: Clock, key_cache: KeyCache, key: str
 ) -> AsyncIterator[httpx.AsyncClient]:
     authenticator = Authenticator(key_cache, verifier=None, clock=clock, required=False)
-    await key_cache.refresh()
+    await key_cache.load()
     app = make_rest_app(
-        Queries(store),
-        notifier,
+        store,
         authenticator=authenticator,
         is_ready=lambda: True,
         store_s=600.0,
@@ -147,10 +142,9 @@ async def test_cognee_path_checks_credentials_before_the_query(
 
 
 async def test_key_without_the_scope_reads_nothing(
-    http: httpx.AsyncClient, db: Path, key_cache: KeyCache, dataset_id: str
+    http: httpx.AsyncClient, db: Path, dataset_id: str
 ) -> None:
     writer = await make_key(db, Scope.REPORT, Scope.CONTROL)
-    await key_cache.refresh()
     dify = await http.get(DIFY.format(dataset_id), headers=bearer(writer))
     assert dify.status_code == 403
     assert dify.json() == {
@@ -163,12 +157,11 @@ async def test_key_without_the_scope_reads_nothing(
 
 
 async def test_expired_or_revoked_key_is_refused(
-    http: httpx.AsyncClient, db: Path, key_cache: KeyCache, clock: Clock, dataset_id: str
+    http: httpx.AsyncClient, db: Path, clock: Clock, dataset_id: str
 ) -> None:
     expiring = await make_key(db, lives_s=60, clock=clock)
     revoked = await make_key(db)
     await revoke(db, revoked)
-    await key_cache.refresh()
     clock.advance(60)
     for ended in (expiring, revoked):
         answer = await http.get(DIFY.format(dataset_id), headers=bearer(ended))
@@ -180,13 +173,11 @@ async def test_expired_or_revoked_key_is_refused(
 async def test_forbidden_dataset_looks_like_an_unknown_one(
     http: httpx.AsyncClient,
     db: Path,
-    key_cache: KeyCache,
     ingestion: Ingestion,
     key: str,
     visible: list[str],
 ) -> None:
     other = await make_key(db, datasets=visible)
-    await key_cache.refresh()
     requested = [ingestion.path, f"{COGNEE}?dataset={ingestion.dataset_id}", COGNEE]
     before = [await http.get(path, headers=bearer(other)) for path in requested]
     await ingestion.submit("a")
@@ -203,7 +194,6 @@ async def test_forbidden_dataset_looks_like_an_unknown_one(
 async def test_cached_response_is_shared_only_by_equal_visibility(
     http: httpx.AsyncClient,
     db: Path,
-    key_cache: KeyCache,
     begin: Callable[..., Ingestion],
     key: str,
 ) -> None:
@@ -215,7 +205,6 @@ async def test_cached_response_is_shared_only_by_equal_visibility(
         await make_key(db, datasets=[mine.dataset_id]): {mine.dataset_id},
         await make_key(db, datasets=[theirs.dataset_id]): {theirs.dataset_id},
     }
-    await key_cache.refresh()
     named = f"{COGNEE}?dataset={mine.dataset_id}&dataset={theirs.dataset_id}"
     for _ in range(2):
         for argument, visible in keys.items():
@@ -238,7 +227,7 @@ async def test_response_is_read_once_for_all_permitted_callers(
     await ingestion.submit("a")
     mine = ingestion.dataset_id
     keys = [key, *[await make_key(db, datasets=[mine, *other]) for other in ([], [DATASET_ID])]]
-    await key_cache.refresh()
+    key_cache.refresh()
     before = store.reads
     answers = [await http.get(ingestion.path, headers=bearer(one)) for one in keys]
     assert [answer.status_code for answer in answers] == [200] * 3

@@ -370,7 +370,7 @@ async def test_large_body_is_shared_while_it_is_being_sent(
     )
     ingestion, pages, polls = Ingestion(store, dataset_id), 10, 8
     await ingestion.submit(*(f"doc-{number}" for number in range(pages * 1_000)))
-    app, released = open_app(store, notifier), asyncio.Event()
+    app, released = open_app(store), asyncio.Event()
     bodies: list[bytes] = []
 
     async def poll() -> None:

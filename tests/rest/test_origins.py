@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
@@ -17,9 +16,9 @@ COGNEE = "/api/v1/datasets/status"
 
 
 @pytest.fixture
-async def open_http(store: SqliteStore, notifier: Notifier) -> AsyncIterator[httpx.AsyncClient]:
+async def open_http(store: SqliteStore) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server with one configured origin."""
-    app = open_app(store, notifier, cors_origins=(PAGE,))
+    app = open_app(store, cors_origins=(PAGE,))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         yield client

@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from stagecast.config import check_root_path
-from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
 from tests.rest.apps import open_app
 from tests.rest.conftest import Ingestion
@@ -18,9 +17,9 @@ PREFIX = "/ingestion/status%20page"
 
 
 @pytest.fixture
-async def proxied(store: SqliteStore, notifier: Notifier) -> AsyncIterator[httpx.AsyncClient]:
+async def proxied(store: SqliteStore) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server behind a proxy."""
-    transport = httpx.ASGITransport(open_app(store, notifier, root_path=PREFIX))
+    transport = httpx.ASGITransport(open_app(store, root_path=PREFIX))
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         yield client
 
@@ -40,10 +39,10 @@ async def test_paths_are_served_with_the_prefix_and_without(
 @pytest.mark.parametrize("root_path", ["/v1", "/api", "/api/v1"])
 @pytest.mark.parametrize("passed_on", [False, True])
 async def test_prefix_of_our_own_paths_may_be_stripped_or_not(
-    store: SqliteStore, notifier: Notifier, ingestion: Ingestion, root_path: str, passed_on: bool
+    store: SqliteStore, ingestion: Ingestion, root_path: str, passed_on: bool
 ) -> None:
     await ingestion.submit("a")
-    transport = httpx.ASGITransport(open_app(store, notifier, root_path=root_path))
+    transport = httpx.ASGITransport(open_app(store, root_path=root_path))
     before = root_path if passed_on else ""
     async with httpx.AsyncClient(transport=transport, base_url="http://stagecast") as client:
         for path in (ingestion.path, COGNEE, "/healthz"):

@@ -39,6 +39,10 @@ class CountingStore(SqliteStore):
             if not self._running:
                 self.idle.set()
 
+    def read_now(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
+        self.reads += 1
+        return super().read_now(query, visible=visible)
+
     async def write(self, call: Callable[[WriteTransaction], T], *, visible: Visibility) -> T:
         self.writes += 1
         return await super().write(call, visible=visible)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from stagecast.model import (
     retry,
     stop,
 )
+from stagecast.service.controls import Controls
 from stagecast.store import ReadTransaction, Store, WriteTransaction
 from tests import builders
 from tests.builders import (
@@ -103,9 +104,31 @@ class ListsContract:
         await move(store, batches[0], (0, report_of(progress=counted(1))))
         assert await news(later) == (later, []), "counters alone do not change a dataset"
 
+    @pytest.mark.parametrize("named", [[DATASET_ID], [DATASET_ID, "unknown"], None])
+    async def test_head_of_datasets_is_another_one_after_every_change_of_them(
+        self, store: Store, named: list[str] | None
+    ) -> None:
+        async def head() -> Hashable:
+            return await store.read(lambda tx: tx.find_dataset_heads(named), visible=ALL)
+
+        heads = [await head()]
+        batch = await create(store, documents=1)
+        heads.append(await head())
+        other = await create(store, dataset_id=OTHER_DATASET_ID, documents=1)
+        heads.append(await head())
+        assert (heads[-1] == heads[-2]) is (named is not None)
+        await move(store, batch, (0, report_of(progress=counted(1))))
+        assert await head() == heads[-1], "counters alone do not change a dataset"
+        await move(store, batch, (0, started))
+        heads.append(await head())
+        for deleted in (other, batch):
+            await Controls(store).delete_dataset(deleted.dataset_id, visible=ALL)
+            heads.append(await head())
+        assert len(set(heads)) == (6 if named is None else 3)
+
     # Batches.
 
-    async def test_heads_have_key_revision_and_progress_seq(self, store: Store) -> None:
+    async def test_heads_have_key_revision_progress_seq_and_time(self, store: Store) -> None:
         names = [(DATASET_ID, "one"), (DATASET_ID, "two"), (OTHER_DATASET_ID, "one")]
         made = [
             await create(store, batch_id, dataset_id=dataset_id, documents=1)
@@ -116,7 +139,7 @@ class ListsContract:
         requested = [*names, (OTHER_DATASET_ID, "two"), ("unknown", "one")]
         actual = await store.read(lambda tx: tx.find_heads(requested), visible=ALL)
         assert actual == {
-            name: (batch.key, batch.revision, batch.progress_seq)
+            name: (batch.key, batch.revision, batch.progress_seq, batch.updated_at)
             for name, batch in zip(names, made, strict=True)
         }
         assert len(set(actual.values())) == 3

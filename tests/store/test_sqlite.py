@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import StagecastError, StartError
 from stagecast.model import ALL, Batch
-from stagecast.store import Commits, WriteTransaction
+from stagecast.store import Commits, ReadTransaction, WriteTransaction
+from stagecast.store import get_batch as find_batch
 from stagecast.store.sqlite import SqliteStore, connection
 from tests.builders import (
     BATCH_ID,
@@ -184,12 +186,72 @@ async def test_commit_of_one_store_notifies_the_other(path: Path) -> None:
         for writing, reading, own, other in ((one, two, *notified), (two, one, *notified[::-1])):
             own.clear()
             batch = await create(writing, f"by-{id(writing)}")
+            for store in (one, two):
+                store.check_foreign_commits()
             async with asyncio.timeout(DEADLINE_S):
                 await other.wait()
             assert await get_batch(reading, batch.batch_id) == batch
-            await writing.probe()  # it has polled since its commit
+            await writing.probe()  # it has checked since its commit
             assert not own.is_set()
             other.clear()
+
+
+async def test_version_changes_with_each_commit_of_any_store_and_only_then(path: Path) -> None:
+    async with opened(path) as one, opened(path) as two:
+        versions = [one.version()]
+        for writing in (one, two, one, two):
+            batch = await create(writing, f"{len(versions)}")
+            versions.append(one.version())
+            assert one.version() == versions[-1]
+            assert one.read_now(partial(_find, batch), visible=ALL) == batch
+        assert len(set(versions)) == 5
+
+
+def _find(batch: Batch, tx: ReadTransaction) -> Batch:
+    return find_batch(tx, batch.dataset_id, batch.batch_id)
+
+
+async def test_version_changes_when_a_copy_is_written_into_the_file(
+    path: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.db"
+    async with opened(path) as store:
+        await create(store, "before")
+        with plain(path) as source, plain(copy) as target:
+            source.backup(target)
+        await create(store, "after")
+        version = store.version()
+        with plain(copy) as source, plain(path) as target:
+            source.backup(target)
+        assert store.version() != version
+
+
+async def test_version_stays_the_same_through_a_checkpoint_and_is_right_after_it(
+    path: Path,
+) -> None:
+    async with opened(path) as store:
+        await create(store, "before")
+        version = store.version()
+        with plain(path) as other:
+            other.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+            assert store.version() == version
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            version = store.version()
+            other.execute('UPDATE batches SET labels = \'{"a":"b"}\'')
+        assert store.version() != version
+
+
+async def test_version_is_never_the_same_during_a_fault(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(path) as store:
+        version = store.version()
+        with contextlib.closing(sqlite3.connect(":memory:")) as broken:
+            broken.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+            with monkeypatch.context() as fault:
+                fault.setattr(store, "_connection_of_loop", broken)
+                assert len({version, store.version(), store.version()}) == 3
+        assert store.version() == version
 
 
 async def test_two_stores_assign_the_revisions_of_one_batch(path: Path) -> None:

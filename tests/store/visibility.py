@@ -37,6 +37,8 @@ BY_DATASET: list[tuple[str, Call, Any]] = [
     ("iterate_datasets", lambda tx: tx.iterate_datasets([DATASET_ID]), []),
     ("find_dataset_news", lambda tx: _changed(tx, None), []),
     ("find_dataset_news", lambda tx: _changed(tx, [DATASET_ID]), []),
+    ("find_dataset_heads", lambda tx: list(tx.find_dataset_heads(None)), []),
+    ("find_dataset_heads", lambda tx: list(tx.find_dataset_heads([DATASET_ID])), []),
     ("find_batch", lambda tx: tx.find_batch(*NAME), None),
     ("find_heads", lambda tx: tx.find_heads([NAME]), {}),
     ("iterate_batches", lambda tx: tx.iterate_batches(None), []),

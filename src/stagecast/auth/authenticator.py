@@ -54,21 +54,38 @@ class Authenticator:
         self._verifier = verifier
         self._clock = clock
         self._required = required
+        self._anonymous = self._caller(ANONYMOUS)
 
     @property
     def on(self) -> bool:
         """Whether credentials are required."""
         return self._required or self._verifier is not None or self._key_cache.used
 
-    def admit(self, credentials: Sequence[str], scope: Scope) -> Caller:
-        """Return the caller; the first valid credential with the scope decides.
+    def admit(
+        self,
+        read_credentials: Callable[[], Sequence[str]],
+        scope: Scope,
+        *,
+        store_version: int | None = None,
+    ) -> Caller:
+        """Return the caller, by the keys as they are now.
+
+        The first valid credential with the scope decides.
+
+        Args:
+            read_credentials: called only if credentials are required; otherwise malformed headers
+                are ignored.
+            scope: what the call needs.
+            store_version: of the store now, if it is known.
 
         Raises:
             CredentialsMissing, CredentialsInvalid, CredentialsExpired: no credential is valid.
             ScopeMissing: no valid credential has the scope.
         """
-        if not self.on:
-            return self._caller(ANONYMOUS)
+        self._key_cache.refresh(store_version)
+        return self._identify(read_credentials(), scope) if self.on else self._anonymous
+
+    def _identify(self, credentials: Sequence[str], scope: Scope) -> Caller:
         refusal: CredentialsError | DeniedError | None = None
         for credential in credentials:
             try:

@@ -1,42 +1,40 @@
-"""The keys of the store in memory, so that checking one needs no read."""
+"""The keys of the store in memory, compared with it whenever it has changed.
+
+So checking a credential costs no read while nobody writes, and a key that another process revokes
+counts from the next call on.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Hashable, Sequence
 
 from stagecast.model import ALL, ApiKey
 from stagecast.periodic import PeriodicTask
 from stagecast.store import ReadTransaction, Store
 
-_EVERY_S = 3.0  # also when no other process has committed
-_MIN_INTERVAL_S = 0.05  # while other processes commit all the time
-
 _log = logging.getLogger(__name__)
+
+_Read = tuple[Hashable, Sequence[ApiKey] | None]
 
 
 class KeyCache:
-    """Holds every key, and follows the changes of other processes within a moment.
+    """Holds every key.
 
     Args:
         store: the store of the keys.
-        committed: set when another process has written.
         on_change: called after keys have changed.
 
     Attributes:
         used: whether there ever was a key; it stays so.
     """
 
-    def __init__(
-        self, store: Store, committed: asyncio.Event, *, on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, store: Store, *, on_change: Callable[[], None]) -> None:
         self._store = store
-        self._committed = committed
         self._on_change = on_change
-        self._version = -1
+        self._task = PeriodicTask(_log, "refresh keys")
+        self._store_version: int | None = None
+        self._version: Hashable = None
         self._by_digest: dict[bytes, ApiKey] = {}
         self._by_id: dict[int, ApiKey] = {}
         self.used = False
@@ -49,18 +47,41 @@ class KeyCache:
         """Return the key with an id; `None` if there is none any more."""
         return self._by_id.get(key_id)
 
-    async def refresh(self, *, whole: bool = False) -> None:
-        """Read the keys if their version has changed; with `whole`, in any case.
+    async def load(self) -> None:
+        """Read the keys for the first time.
 
         Raises:
-            StoreBusy: the store cannot be read; the keys stay as they were.
+            StoreBusy: the store cannot be read.
         """
+        self._keep(await self._store.read(self._read, visible=ALL))
 
-        def read(tx: ReadTransaction) -> tuple[int, Sequence[ApiKey] | None]:
-            version = tx.get_keys_version()
-            return version, None if version == self._version and not whole else tx.list_keys()
+    def refresh(self, store_version: int | None = None) -> None:
+        """Read the keys again if they have changed since the last call.
 
-        self._version, keys = await self._store.read(read, visible=ALL)
+        After a store fault the keys stay as they were, and the next call tries again.
+
+        Args:
+            store_version: of the store now, if the caller knows it.
+        """
+        if store_version is None:
+            store_version = self._store.version()
+        if store_version == self._store_version:
+            return
+        try:
+            self._keep(self._store.read_now(self._read, visible=ALL))
+        # Any error: an unavailable store or a bug must not refuse valid keys.
+        except Exception as error:
+            self._task.failed(error)
+        else:
+            self._task.succeeded()
+            self._store_version = store_version
+
+    def _read(self, tx: ReadTransaction) -> _Read:
+        version = tx.get_keys_version()
+        return version, None if version == self._version else tx.list_keys()
+
+    def _keep(self, read: _Read) -> None:
+        self._version, keys = read
         if keys is None or list(keys) == list(self._by_id.values()):
             return
         self._by_digest = {key.digest: key for key in keys}
@@ -69,20 +90,3 @@ class KeyCache:
             _log.info("the store has keys; calls need credentials from now on")
             self.used = True
         self._on_change()
-
-    async def run(self) -> None:
-        """Follow the store until cancelled."""
-        task = PeriodicTask(_log, "refresh keys")
-        while True:
-            committed = await self._wait_for_commit()
-            delay_s = await task.attempt(partial(self.refresh, whole=not committed))
-            await asyncio.sleep(delay_s or _MIN_INTERVAL_S)
-
-    async def _wait_for_commit(self) -> bool:
-        """Wait for a commit of another process; return whether there was one in time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_EVERY_S):
-                await self._committed.wait()
-        committed = self._committed.is_set()
-        self._committed.clear()
-        return committed

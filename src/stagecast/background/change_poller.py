@@ -1,14 +1,17 @@
 """Notifications for commits of other processes on the same file.
 
-Of such a commit only its occurrence is known. One read gets the heads of all batches that have
-subscriptions here and the datasets that changed; only the topics that changed are notified.
+While nobody watches, nothing is polled: what this process remembers is compared with the store when
+it is used. While somebody does, the store is asked 25 times a second whether anybody has committed.
+Of a commit of another process only its occurrence is known: one read gets the heads of
+all batches that have subscriptions here and the datasets that changed, and only those topics are
+notified.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from stagecast.model import ALL
@@ -16,27 +19,82 @@ from stagecast.notifier import Notifier
 from stagecast.periodic import PeriodicTask
 from stagecast.store import BatchName, DatasetNews, Head, ReadTransaction, Store
 
+# A wake-up costs an idle server more than what it does then, so it is as seldom as a push within
+# 50 ms allows.
+_EVERY_S = 0.04
+
 _log = logging.getLogger(__name__)
 
 
 class ChangePoller:
-    """Polls the store after every commit of another process.
+    """Polls the store after every commit of another process, while there are subscriptions.
 
     Args:
         store: the store to poll.
         notifier: notified of the changes.
-        committed: set when another process has committed.
+        committed: set when another process has committed; see `Store.check_foreign_commits`.
+        on_version: called with a new version of the store.
     """
 
-    def __init__(self, store: Store, notifier: Notifier, committed: asyncio.Event) -> None:
+    def __init__(
+        self,
+        store: Store,
+        notifier: Notifier,
+        committed: asyncio.Event,
+        *,
+        on_version: Callable[[int], None] = lambda _version: None,
+    ) -> None:
         self._store = store
         self._notifier = notifier
         self._committed = committed
+        self._on_version = on_version
+        self._version: int | None = None
         self._heads: dict[BatchName, Head] = {}
         self._change_seq: int | None = None
 
     async def run(self) -> None:
         """Notify of the changes of other processes, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._check_versions())
+            group.create_task(self._follow_commits())
+
+    async def _check_versions(self) -> None:
+        while True:
+            await self._notifier.until_used()
+            await self._check_while_used()
+
+    async def _check_while_used(self) -> None:
+        """Check the version until there are no subscriptions.
+
+        With a timer of the loop: a wake-up of this task would cost a third more.
+        """
+        loop = asyncio.get_running_loop()
+        unused = loop.create_future()
+        timer: asyncio.Handle
+
+        def check() -> None:
+            nonlocal timer
+            if not self._notifier.is_used:
+                unused.set_result(None)
+                return
+            timer = loop.call_later(_EVERY_S, check)
+            self._check_version()
+
+        timer = loop.call_soon(check)
+        try:
+            await unused
+        finally:
+            timer.cancel()
+
+    def _check_version(self) -> None:
+        """Find out whether anybody has committed; which process it was, the store finds out."""
+        version = self._store.version()
+        if version != self._version:
+            self._version = version
+            self._on_version(version)
+            self._store.check_foreign_commits()
+
+    async def _follow_commits(self) -> None:
         task = PeriodicTask(_log, "poll for changes of other processes")
         while True:
             await self._committed.wait()
@@ -48,6 +106,9 @@ class ChangePoller:
     async def poll(self) -> None:
         """Notify what changed since the last poll; the first poll notifies every topic."""
         topics = self._notifier.topics()
+        if not topics:
+            self._heads, self._change_seq = {}, None
+            return
         names = [(topic[0], topic[1]) for topic in topics if len(topic) == 2]
         before = self._heads
         self._heads, news = await self._store.read(

@@ -13,10 +13,9 @@ class Visibility:
 
     dataset_ids: frozenset[str] | None
 
-    def only(self, dataset_id: str) -> Visibility:
-        """Return the part of one dataset: equal for all callers who can see it."""
-        one = frozenset((dataset_id,))
-        return Visibility(one if self.dataset_ids is None else one & self.dataset_ids)
+    def includes(self, dataset_id: str) -> bool:
+        """Return whether a dataset is one of them."""
+        return self.dataset_ids is None or dataset_id in self.dataset_ids
 
 
 ALL = Visibility(None)

@@ -8,7 +8,6 @@ from urllib.parse import quote, unquote
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -17,19 +16,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stagecast.auth import Authenticator
 from stagecast.grace import Grace
-from stagecast.notifier import Notifier
 from stagecast.rest import cognee, dify
-from stagecast.rest.content import Content, respond
+from stagecast.rest.content import Content
 from stagecast.rest.openapi import describe
-from stagecast.service.queries import Queries
+from stagecast.store import Store
 
 # A trailing slash redirects to these; Dify's path with one is not found.
 _WITHOUT_SLASH = (cognee.PATH, "/openapi.json", "/healthz", "/readyz")
 
 
 def make_rest_app(
-    queries: Queries,
-    notifier: Notifier,
+    store: Store,
     *,
     authenticator: Authenticator,
     is_ready: Callable[[], bool],
@@ -37,12 +34,11 @@ def make_rest_app(
     grace: Grace,
     cors_origins: Sequence[str] = (),
     root_path: str = "",
-) -> Starlette:
+) -> ASGIApp:
     """Return the application.
 
     Args:
-        queries: read for the two paths.
-        notifier: invalidates cached responses.
+        store: read for the two paths.
         authenticator: for the two paths; the others need no credentials.
         is_ready: whether the store can be written and the server is not draining, for `/readyz`.
         store_s: how long a request to the two paths may wait for the store.
@@ -50,39 +46,61 @@ def make_rest_app(
         cors_origins: origins whose pages may read responses; none if empty.
         root_path: the path prefix of a proxy, whether the proxy strips it or not.
     """
-    own_routes = [
-        Route(
-            dify.PATH,
-            dify.IndexingStatus(queries, notifier, authenticator, store_s=store_s, grace=grace),
-        ),
-        Route(
-            cognee.PATH,
-            cognee.DatasetsStatus(queries, notifier, authenticator, store_s=store_s, grace=grace),
-        ),
+    open_routes = [
         *_open_routes(describe(root_path), is_ready),
         *(Route(path + "/", _SlashRedirect(path)) for path in _WITHOUT_SLASH),
     ]
-    app = Starlette(
+    others = Starlette(
         routes=[
-            *own_routes,
+            *open_routes,
             Route(dify.PREFIX, dify.UNKNOWN_PATH),
             Route(dify.PREFIX + "/{path:path}", dify.UNKNOWN_PATH),
         ],
-        middleware=[
-            *([Middleware(_RootPath, unquote(root_path), own_routes)] if root_path else []),
-            *([_cors(cors_origins)] if cors_origins else []),
-        ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
-    app.router.redirect_slashes = False
-    return app
+    others.router.redirect_slashes = False
+    app: ASGIApp = _Endpoints(
+        dify.IndexingStatus(store, authenticator, store_s=store_s, grace=grace),
+        cognee.DatasetsStatus(store, authenticator, store_s=store_s, grace=grace),
+        others,
+    )
+    if cors_origins:
+        app = _with_cors(app, cors_origins)
+    return _RootPath(app, unquote(root_path), open_routes) if root_path else app
+
+
+class _Endpoints:
+    """Leads the two paths that clients poll past the routes and the middleware of all others.
+
+    Those cost a fifth of an answer that is kept.
+    """
+
+    def __init__(self, dify_path: ASGIApp, cognee_path: ASGIApp, others: ASGIApp) -> None:
+        self._dify = dify_path
+        self._cognee = cognee_path
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        root_path = scope.get("root_path")
+        if root_path:
+            path = path.removeprefix(root_path)
+        if path == cognee.PATH:
+            app = self._cognee
+        elif named := dify.PATTERN.fullmatch(path):
+            scope["path_params"] = named.groups()
+            app = self._dify
+        else:
+            app = self._others
+        await app(scope, receive, send)
+
+
+def _is_endpoint(path: str) -> bool:
+    return path == cognee.PATH or dify.PATTERN.fullmatch(path) is not None
 
 
 def _open_routes(openapi: Content, is_ready: Callable[[], bool]) -> list[Route]:
     """Return the routes that need no credentials."""
-
-    async def get_openapi(request: Request) -> Response:
-        return respond(request, openapi)
 
     async def get_liveness(_request: Request) -> Response:
         return JSONResponse({"alive": True})
@@ -92,7 +110,7 @@ def _open_routes(openapi: Content, is_ready: Callable[[], bool]) -> list[Route]:
         return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
     return [
-        Route("/openapi.json", get_openapi),
+        Route("/openapi.json", openapi, methods=["GET"]),
         Route("/healthz", get_liveness),
         Route("/readyz", get_readiness),
     ]
@@ -116,7 +134,9 @@ class _RootPath:
         await self._app({**scope, "root_path": self._root_path, "path": path}, receive, send)
 
     def _is_own(self, scope: Scope) -> bool:
-        return any(route.matches(scope)[0] is not Match.NONE for route in self._own_routes)
+        return _is_endpoint(scope["path"]) or any(
+            route.matches(scope)[0] is not Match.NONE for route in self._own_routes
+        )
 
 
 class _Cors(CORSMiddleware):
@@ -164,10 +184,10 @@ class _SlashRedirect:
         await RedirectResponse(url)(scope, receive, send)
 
 
-def _cors(origins: Sequence[str]) -> Middleware:
+def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """Let pages of these origins send requests with credentials, as those of Cognee do."""
-    return Middleware(
-        _Cors,
+    return _Cors(
+        app,
         allow_origins=origins,
         allow_credentials=True,
         allow_methods=("GET", "HEAD"),

@@ -8,23 +8,64 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 _OPAQUE_TAG = re.compile(r'"[^"]*"')
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True, eq=False)
 class Content:
-    """A body; `etag` is a digest of its bytes, `size` their number."""
+    """A body, and the ASGI application that answers with it.
 
-    chunks: Sequence[bytes]
-    size: int
-    etag: str
+    Attributes:
+        chunks: the body.
+        size: the number of its bytes.
+        etag: a digest of its bytes, in quotes.
+    """
+
+    __slots__ = ("_head", "_tag", "chunks", "etag", "size")
+
+    def __init__(self, chunks: Sequence[bytes], etag: str) -> None:
+        self.chunks = chunks
+        self.size = sum(map(len, chunks))
+        self.etag = etag
+        # Once for all answers: a body may be polled thousands of times.
+        self._tag = (b"etag", etag.encode())
+        self._head = (
+            self._tag,
+            (b"content-length", b"%d" % self.size),
+            (b"content-type", b"application/json"),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send 200 and the body at the client's pace, or 304 if `If-None-Match` has its ETag.
+
+        For a HEAD request, the server omits the body.
+        """
+        unchanged = self._is_known(value for name, value in scope["headers"] if name == _CONDITION)
+        # Lists of their own: middleware adds headers to them.
+        headers = [self._tag] if unchanged else [*self._head]
+        status = 304 if unchanged else 200
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if unchanged:
+            await send({"type": "http.response.body"})
+            return
+        *parts, last = self.chunks
+        for chunk in parts:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": last})
+
+    def _is_known(self, conditions: Iterable[bytes]) -> bool:
+        """Compare weakly, as RFC 9110 demands for `If-None-Match`: `W/` is ignored."""
+        for condition in conditions:
+            text = condition.decode("latin-1")
+            if text == self.etag or text.strip() == "*" or self.etag in _OPAQUE_TAG.findall(text):
+                return True
+        return False
+
+
+_CONDITION = b"if-none-match"
 
 
 class Body:
@@ -50,48 +91,4 @@ class Body:
         if len(self._chunks) > 1:
             last = self._chunks.pop()
             self._chunks[-1] += last
-        return Content(
-            chunks=self._chunks,
-            size=sum(map(len, self._chunks)),
-            etag=f'"{self._digest.hexdigest()}"',
-        )
-
-
-def respond(request: Request, content: Content) -> Response:
-    """Return 200 with the body, or 304 if `If-None-Match` has its ETag."""
-    headers = {"ETag": content.etag}
-    if _matches(content.etag, request.headers.getlist("if-none-match")):
-        return Response(status_code=304, headers=headers)
-    return _ContentResponse(content, headers)
-
-
-class _ContentResponse(Response):
-    """Sends chunk by chunk, at the client's pace."""
-
-    media_type = "application/json"
-
-    def __init__(self, content: Content, headers: dict[str, str]) -> None:
-        super().__init__(headers={**headers, "Content-Length": str(content.size)})
-        self._content = content  # referenced while it is sent, see `response_cache`
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response; for a HEAD request, the server omits the body."""
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status_code,
-                "headers": self.raw_headers,
-            }
-        )
-        *parts, last = self._content.chunks
-        for chunk in parts:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": last, "more_body": False})
-
-
-def _matches(etag: str, conditions: Sequence[str]) -> bool:
-    """Compare weakly, as RFC 9110 demands for `If-None-Match`: `W/` is ignored."""
-    return any(
-        condition.strip() == "*" or etag in _OPAQUE_TAG.findall(condition)
-        for condition in conditions
-    )
+        return Content(self._chunks, f'"{self._digest.hexdigest()}"')

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Hashable, Sequence
+from typing import ClassVar, Generic, TypeVar
 
 from starlette import types
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from stagecast.auth import Authenticator
 from stagecast.errors import CredentialsError, DeniedError, NotFoundError, UnavailableError
 from stagecast.grace import Grace
 from stagecast.model import Caller, Scope
-from stagecast.store import store_timeout
+from stagecast.rest.content import Content
+from stagecast.rest.response_cache import ResponseCache
+from stagecast.store import Store, store_timeout
 
 ON_DISCONNECT = "stagecast.on_disconnect"
 """In the `state` of a scope: what to call if the client disconnects before the answer is made."""
@@ -25,14 +28,17 @@ _log = logging.getLogger(__name__)
 
 _EXPECTED_ERRORS = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
 
+Key = TypeVar("Key", bound=Hashable)
 
-class Endpoint(ABC):
+
+class Endpoint(ABC, Generic[Key]):
     """One path as an ASGI application.
 
     Every error is answered by `error_response`, since clients know only the format of their own
     server.
 
     Args:
+        store: read for the answers.
         authenticator: maps credentials to callers.
         store_s: how long a request may wait for the store.
         grace: ends such waits when the server stops.
@@ -40,46 +46,87 @@ class Endpoint(ABC):
 
     methods: ClassVar[tuple[str, ...]]
 
-    def __init__(self, authenticator: Authenticator, *, store_s: float, grace: Grace) -> None:
+    def __init__(
+        self, store: Store, authenticator: Authenticator, *, store_s: float, grace: Grace
+    ) -> None:
+        self.store = store
+        self.cache = ResponseCache(store)
         self._authenticator = authenticator
         self._store_s = store_s
         self._grace = grace
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
-        """Answer one request."""
-        response = await self._respond(Request(scope, receive, send))
-        await response(scope, receive, send)
+        """Answer one request: with what is kept, or else from the store."""
+        version = self.store.version()
+        response: types.ASGIApp | None
+        try:
+            caller = self._admit(scope, version)
+            key = self.key(scope, caller)
+            response = self.cache.find(key, version)
+        except Exception as error:
+            response = self._failed(scope, error)
+        if response is not None:
+            await response(scope, receive, send)
+            return
+        async with contextlib.AsyncExitStack() as sending:
+            try:
+                response = await self._read(scope, key, caller, version, sending)
+            except Exception as error:
+                response = self._failed(scope, error)
+            await response(scope, receive, send)
 
     @abstractmethod
-    def credentials(self, request: Request) -> Sequence[str]:
+    def credentials(self, headers: Headers) -> Sequence[str]:
         """Return the credentials from the headers that clients of this path use."""
 
     @abstractmethod
-    async def answer(self, request: Request, caller: Caller) -> Response:
-        """Return the response to a request with one of the `methods`."""
+    def key(self, scope: types.Scope, caller: Caller) -> Key:
+        """Return what is requested: equal keys have equal answers.
+
+        Raises:
+            NotFoundError: there is no such thing, or it is not visible to the caller.
+        """
+
+    @abstractmethod
+    async def read(
+        self, key: Key, caller: Caller, version: int, sending: contextlib.AsyncExitStack
+    ) -> Content:
+        """Read an answer, and keep it.
+
+        Args:
+            key: what is requested.
+            caller: sees only the visible datasets.
+            version: of the store before.
+            sending: holds what must live until the answer is sent.
+        """
 
     @abstractmethod
     def error_response(self, error: Exception) -> Response:
         """Return the response for an error, without any details of bugs."""
 
-    async def _respond(self, request: Request) -> Response:
-        if request.method not in self.methods:
-            allow = {"Allow": ", ".join(self.methods)}
-            return self.error_response(HTTPException(405, headers=allow))
+    def _admit(self, scope: types.Scope, version: int) -> Caller:
+        if scope["method"] not in self.methods:
+            raise HTTPException(405, headers={"Allow": ", ".join(self.methods)})
+        return self._authenticator.admit(
+            lambda: self.credentials(Headers(scope=scope)), Scope.READ, store_version=version
+        )
+
+    async def _read(
+        self,
+        scope: types.Scope,
+        key: Key,
+        caller: Caller,
+        version: int,
+        sending: contextlib.AsyncExitStack,
+    ) -> Content:
         waiting = self._grace.until_over()
         # A poll changes nothing, so a client that has left need not wait for the store.
-        request.scope.setdefault("state", {})[ON_DISCONNECT] = waiting.end
-        try:
-            with waiting:
-                async with store_timeout(self._store_s):
-                    return await self.answer(request, self._admit(request))
-        except _EXPECTED_ERRORS as error:
-            return self.error_response(error)
-        except Exception as error:
-            _log.exception("%s %r failed", request.method, request.scope["path"])
-            return self.error_response(error)
+        scope.setdefault("state", {})[ON_DISCONNECT] = waiting.end
+        with waiting:
+            async with store_timeout(self._store_s):
+                return await self.read(key, caller, version, sending)
 
-    def _admit(self, request: Request) -> Caller:
-        # Without authentication, malformed headers are ignored.
-        credentials = self.credentials(request) if self._authenticator.on else ()
-        return self._authenticator.admit(credentials, Scope.READ)
+    def _failed(self, scope: types.Scope, error: Exception) -> Response:
+        if not isinstance(error, _EXPECTED_ERRORS):
+            _log.exception("%s %r failed", scope["method"], scope["path"])
+        return self.error_response(error)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stagecast.config import Config
 from stagecast.rest.endpoint import ON_DISCONNECT
+from stagecast.rest.response_cycle import DateHeader, ResponseCycle
 
 _RETRY_AFTER_S = 5
 
@@ -41,12 +44,28 @@ _PHRASES = {
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection; if a limit is exceeded, it gets an error response and is closed."""
+    """One connection; if a limit is exceeded, it gets an error response and is closed.
 
-    def __init__(self, *, limits: Config, **arguments: Any) -> None:  # noqa: ANN401 - as in uvicorn
+    Args:
+        limits: the limits.
+        date: of responses.
+        on_unsent: called with the transport when data waits for the client to read.
+        arguments: those of uvicorn.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Config,
+        date: DateHeader,
+        on_unsent: Callable[[asyncio.Transport], None],
+        **arguments: Any,  # noqa: ANN401 - as in uvicorn
+    ) -> None:
         super().__init__(**arguments)
         self.url = b""
         self._limits = limits
+        self._date = date
+        self._on_unsent = on_unsent
         self._max_head_bytes = limits.max_url_bytes + limits.max_header_bytes + _LINE_BYTES
         self._error_status = 400
         self._ended = False
@@ -54,6 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._incomplete = False  # a request is incomplete
         self._in_head = True  # and not in a body or its trailers
         self._bytes = 0  # received since the last complete head, part of a body, or request
+        self._field_bytes = 0  # of the headers of a request
         self._timeout: asyncio.TimerHandle | None = None
         self._current: RequestResponseCycle | None = None  # of the request that is being answered
 
@@ -85,7 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse data, unless a head or trailers are too large."""
         if self._ended:  # discarded, so that the client can read the error
             return
-        self._begin_request()
+        self._incomplete = True
         self._bytes += len(data)
         self._unset_keepalive_if_required()
         try:
@@ -94,12 +114,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end_connection(self._error_status)
         if self._bytes > self._max_head_bytes:
             self._end_connection(431)
+        self._time_request()
 
     def on_message_begin(self) -> None:
         """Begin a request, perhaps in the same data as the end of the previous one."""
         super().on_message_begin()
-        self._begin_request()
-        self._in_head = True
+        self._incomplete = self._in_head = True
+        self._field_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """Add a part of a URL, unless it becomes too long."""
@@ -110,6 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header; trailers are discarded, as bodies are."""
         if self._in_head:
+            self._field_bytes += len(name) + len(value) + _FIELD_BYTES
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -120,16 +142,44 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bytes = 0
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._abort(503)
-        fields = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
-        if fields > self._limits.max_header_bytes:
+        if self._field_bytes > self._limits.max_header_bytes:
             self._abort(431)
-        # The URL parser fails at 64 KiB, so the query is set here, before the task starts.
-        target, _, query = self.url.partition(b"?")
-        self.url = _path_of(target)
-        super().on_headers_complete()
-        if not self.pipeline:
+        self._complete_scope()
+        answering = self._answering
+        self.cycle = self._make_cycle()
+        if answering:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+        else:
             self._current = self.cycle
-        self.scope["query_string"] = query.partition(b"#")[0]
+            self._start_asgi_task(self.cycle, self.app)
+
+    def _complete_scope(self) -> None:
+        # Of the URL only the path is parsed by httptools, which fails at 64 KiB.
+        target, _, query = self.url.partition(b"?")
+        raw_path = _path_of(target)
+        path = raw_path.decode("ascii")
+        scope = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = self.parser.get_http_version()
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query.partition(b"#")[0]
+
+    def _make_cycle(self) -> ResponseCycle:
+        return ResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self._date.get(),
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
 
     def on_body(self, body: bytes) -> None:
         """Discard a part of a body."""
@@ -149,8 +199,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer the next request, or start the timeout of one that has begun meanwhile."""
         self._current = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        if self._incomplete and not self.transport.is_closing():
-            self._begin_request()
+        if self.transport.get_write_buffer_size():
+            self._on_unsent(self.transport)
+        self._time_request()
+
+    def pause_writing(self) -> None:
+        """Wait for a slow client."""
+        super().pause_writing()
+        self._on_unsent(self.transport)
 
     def _parse(self, data: bytes) -> None:
         """Parse data.
@@ -187,10 +243,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._error_status = status
         raise ValueError(_PHRASES[status])
 
-    def _begin_request(self) -> None:
-        """Start the timeout of a request, but not while an earlier one is being answered."""
-        self._incomplete = True
-        if not self._answering:
+    def _time_request(self) -> None:
+        """Start the timeout of an incomplete request, but not while another is being answered."""
+        if self._incomplete and not (self._ended or self._answering or self.transport.is_closing()):
             self._start_timeout()
 
     @property
@@ -226,8 +281,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _path_of(target: bytes) -> bytes:
-    """Return the path of a request target, with repeated slashes replaced by one."""
-    return _SLASHES.sub(b"/", _ORIGIN.sub(b"", target, count=1) or b"/")
+    """Return the path of a request target, with repeated slashes replaced by one.
+
+    Raises:
+        httptools.HttpParserError: there is none.
+    """
+    if target.startswith(b"/") and b"//" not in target and b"#" not in target:
+        return target
+    url = _SLASHES.sub(b"/", _ORIGIN.sub(b"", target, count=1) or b"/")
+    path: bytes = httptools.parse_url(url).path
+    return path
 
 
 def _error_response(status: int) -> bytes:

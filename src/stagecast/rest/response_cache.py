@@ -1,102 +1,127 @@
-"""A cache of responses that are valid until their data may have changed.
+"""A cache of answers that are compared with the store when they are used.
 
-Polling clients repeat the same request. An entry subscribes to the notifier before its data is
-read, and is invalid once notified. So it is never older than the last commit of this server;
-commits of other processes are noticed within 50 ms.
-A large response is not kept in the cache, but shared while it is being sent to another client.
+Polling clients repeat the same request. While nobody has committed, which `Store.version` tells,
+an answer is served as it is. After a commit, of any process, its head is read on the event loop: a
+few integers that change whenever the answer does. If they have, a small answer is read there as
+well, since what was just written is in memory; that costs less than another thread.
+So an answer is never older than the last commit that was acknowledged before the request.
 """
 
 from __future__ import annotations
 
-import contextlib
-import weakref
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol
 
-from stagecast.model import Visibility
-from stagecast.notifier import Notifier, Subscription, Topic
+from stagecast.errors import NotFoundError, StoreBusy
+from stagecast.model import ALL
 from stagecast.rest.content import Content
+from stagecast.store import ReadTransaction, Store
 
-_BYTES = 16 << 20  # of all responses with keys and overhead
-_LARGE = 1 << 20  # bytes of a response that costs more to send than to make
-_PER_ENTRY = 2_000  # bytes of overhead, with the subscription
-_PER_TOPIC = 500  # bytes of overhead of a topic in the notifier
-_PER_DATASET = 200  # bytes of a dataset id in a set
-
-Key: TypeAlias = tuple[Visibility, bytes | str]
-"""The datasets visible to the caller, and the request."""
+_BYTES = 16 << 20  # of all answers with keys and overhead
+_PER_ENTRY = 2_000  # bytes of overhead
+_PER_ID = 200  # bytes of an id
+_SMALL = 4_096  # bytes of an answer that is read again on the event loop: within 0.2 ms
+LARGE = 1 << 20  # bytes of a body that costs more to send than to make: not kept
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+class Query(Protocol):
+    """What an answer is made of."""
+
+    @property
+    def ids(self) -> int:
+        """The number of ids that it holds in memory."""
+        ...
+
+    def head(self, tx: ReadTransaction) -> Hashable:
+        """Return what changes whenever the answer does."""
+        ...
+
+    def render_small(self, tx: ReadTransaction) -> Content | None:
+        """Return the answer, or `None` if it is not a small one.
+
+        Raises:
+            NotFoundError: there is none any more.
+        """
+        ...
+
+
+@dataclass(slots=True)
 class _Entry:
-    """A response; `strong` is `None` for a large one, which lives only while it is being sent."""
+    """An answer that was current at a version of the store."""
 
-    content: weakref.ref[Content]
-    strong: Content | None
-    subscription: Subscription
-    subscribed: contextlib.ExitStack
+    query: Query
+    version: int
+    head: Hashable
+    content: Content
     size: int
 
 
 class ResponseCache:
-    """The most recently used responses of one path, by request."""
+    """The most recently used answers of one path, by request."""
 
-    def __init__(self, notifier: Notifier) -> None:
-        self._notifier = notifier
-        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._bytes = 0
 
-    def find(self, key: Key) -> Content | None:
-        """Return a response if it is cached and valid."""
+    def find(self, key: Hashable, version: int) -> Content | None:
+        """Return an answer that is current at a version of the store, if there is one."""
         entry = self._entries.get(key)
-        if entry is None or entry.subscription.notified:
+        if entry is None:
+            return None
+        if entry.version != version and not self._renew(key, entry, version):
             return None
         self._entries.move_to_end(key)
-        return entry.content()
+        return entry.content
 
-    async def make(
-        self,
-        key: Key,
-        topics: Sequence[Topic],
-        make: Callable[[], Awaitable[Content]],
-    ) -> Content:
-        """Make a response, and cache it until a notification about one of the topics."""
-        with contextlib.ExitStack() as subscribed:
-            subscription = subscribed.enter_context(self._notifier.subscribe(*topics))
-            content = await make()
-            if not subscription.notified:
-                small = content.size <= _LARGE
-                size = _size_of(key) + _PER_ENTRY + len(topics) * _PER_TOPIC
-                entry = _Entry(
-                    content=weakref.ref(content, lambda _: self._forget(key, subscription)),
-                    strong=content if small else None,
-                    subscription=subscription,
-                    subscribed=subscribed.pop_all(),
-                    size=size + content.size if small else size,
-                )
-                self._add(key, entry)
-        return content
+    def keep(
+        self, key: Hashable, query: Query, version: int, head: Hashable, content: Content
+    ) -> None:
+        """Keep an answer unless it is large.
 
-    def _add(self, key: Key, entry: _Entry) -> None:
-        if key in self._entries:
-            self._drop(self._entries.pop(key))
-        self._entries[key] = entry
-        self._bytes += entry.size
+        Args:
+            key: the request.
+            query: what the answer is made of.
+            version: of the store, before the answer was read.
+            head: of the answer, read in the same transaction.
+            content: the answer.
+        """
+        self._drop(key)
+        if content.size > LARGE:
+            return
+        size = _PER_ENTRY + _PER_ID * query.ids + content.size
+        self._entries[key] = _Entry(query, version, head, content, size)
+        self._bytes += size
         while self._bytes > _BYTES:
-            self._drop(self._entries.popitem(last=False)[1])
+            self._drop(next(iter(self._entries)))
 
-    def _forget(self, key: Key, subscription: Subscription) -> None:
-        """Drop the entry of a response that was freed, unless a newer one has replaced it."""
-        if key in self._entries and self._entries[key].subscription is subscription:
-            self._drop(self._entries.pop(key))
+    def _renew(self, key: Hashable, entry: _Entry, version: int) -> bool:
+        """Compare an answer with the store; return whether it is current now."""
 
-    def _drop(self, entry: _Entry) -> None:
-        self._bytes -= entry.size
-        entry.subscribed.close()
+        def read(tx: ReadTransaction) -> tuple[Hashable, Content | None]:
+            head = entry.query.head(tx)
+            if head == entry.head:
+                return head, entry.content
+            is_small = entry.content.size <= _SMALL
+            return head, entry.query.render_small(tx) if is_small else None
 
+        try:
+            head, content = self._store.read_now(read, visible=ALL)
+        except (NotFoundError, StoreBusy):  # the next read says so, too
+            content = None
+        if content is entry.content:
+            entry.version = version
+        elif content is None:
+            self._drop(key)
+        else:
+            self._bytes += content.size - entry.content.size
+            entry.size += content.size - entry.content.size
+            entry.version, entry.head, entry.content = version, head, content
+        return content is not None
 
-def _size_of(key: Key) -> int:
-    visible, params = key
-    return len(params) + _PER_DATASET * len(visible.dataset_ids or ())
+    def _drop(self, key: Hashable) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= entry.size

@@ -21,10 +21,11 @@ from stagecast.failures import reason_of
 from stagecast.grace import Grace
 from stagecast.listening import SocketFile, reporting_listen_errors
 from stagecast.rest.protocol import BoundedProtocol
+from stagecast.rest.response_cycle import DateHeader
 from stagecast.rest.slow_readers import SlowReaders
 from stagecast.tls import Tls
 
-_CHECK_EVERY_S = 0.5  # for slow readers
+_CHECK_EVERY_S = 0.5  # slow readers, while data waits for any client
 _ACCEPT_AGAIN_S = 1.0  # after an error, such as too many open files
 _LAST_ANSWERS_S = 0.5  # for clients to receive the error that the server is stopping
 
@@ -142,12 +143,17 @@ class HttpServer:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Sets an event when it listens, ignores signals, and closes connections of slow readers."""
+    """Sets an event when it listens, ignores signals, and closes connections of slow readers.
+
+    It does nothing while nothing happens; uvicorn's own wakes up ten times a second.
+    """
 
     def __init__(self, settings: uvicorn.Config, limits: Config) -> None:
         super().__init__(settings)
         self.listening = asyncio.Event()
-        self._ending = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._unsent: set[asyncio.Transport] = set()  # connections with unsent data
+        self._date = DateHeader()
         self._limits = limits
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -238,30 +244,38 @@ class _Uvicorn(uvicorn.Server):
 
     def _make_protocol(self) -> BoundedProtocol:
         return BoundedProtocol(
-            limits=self._limits, config=self.config, server_state=self.server_state, app_state={}
+            limits=self._limits,
+            date=self._date,
+            on_unsent=self._watch_reader,
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
         )
 
     async def main_loop(self) -> None:
-        """Close connections of slow readers, until `end` is called.
-
-        uvicorn's own wakes up ten times a second, and checks for the end only then.
-        """
-        while not await self._check_connections():
+        """Close connections of slow readers, until `end` is called."""
+        while not self.should_exit:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CHECK_EVERY_S):
-                    await self._ending.wait()
+                async with asyncio.timeout(_CHECK_EVERY_S if self._unsent else None):
+                    await self._woken.wait()
+            self._woken.clear()
+            self._close_slow_readers()
 
-    async def _check_connections(self) -> bool:
-        """Close connections of slow readers; return whether to end."""
+    def _watch_reader(self, transport: asyncio.Transport) -> None:
+        if not self._unsent:
+            self._woken.set()
+        self._unsent.add(transport)
+
+    def _close_slow_readers(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        for transport in self._slow_readers.find(self._transports(), now_s):
+        for transport in self._slow_readers.find(self._unsent, now_s):
             transport.abort()
-        return await self.on_tick(0)
+        self._unsent = {one for one in self._unsent if one.get_write_buffer_size()}
 
     def end(self) -> None:
         """Make the main loop end at once."""
         self.should_exit = True
-        self._ending.set()
+        self._woken.set()
 
     def close_connections(self) -> None:
         """Close all connections; unsent data is lost."""

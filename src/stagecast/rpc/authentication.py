@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 
 from stagecast.auth import Authenticator, bearer_of
 from stagecast.model import Caller, Scope, Visibility
@@ -46,9 +47,7 @@ def admission(
 
     def admit(context: Context) -> Caller:
         running.check()
-        # Headers are decoded only where they matter.
-        credentials = _credentials(context) if authenticator.on else ()
-        admitted = authenticator.admit(credentials, scope)
+        admitted = authenticator.admit(partial(_credentials, context), scope)
         _caller.set(admitted)
         return admitted
 

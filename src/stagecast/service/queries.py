@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
-from stagecast.errors import BatchNotFound
 from stagecast.model import (
     Batch,
     BatchQuery,
     Dataset,
     DatasetQuery,
-    Document,
     DocumentQuery,
     EncodedDocument,
     EncodedTransition,
@@ -24,12 +21,10 @@ from stagecast.model import (
     Visibility,
     batch_size_bound,
     document_size,
-    size_bound,
     take_page,
     transition_size,
 )
 from stagecast.store import (
-    BatchName,
     ReadTransaction,
     Store,
     get_batch,
@@ -42,7 +37,6 @@ T = TypeVar("T")
 
 
 _DATASET_BYTES = 512  # at most
-_RENDERED = 1_000  # documents rendered in one read: some 20 ms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,14 +73,6 @@ class Queries:
             DatasetNotFound: there is no such dataset.
         """
         return await self._store.read(lambda tx: get_dataset(tx, dataset_id), visible=visible)
-
-    async def find_datasets(
-        self, dataset_ids: Collection[str] | None, *, visible: Visibility
-    ) -> list[Dataset]:
-        """Return the existing ones of these datasets, or all, in the order of their ids."""
-        return await self._store.read(
-            lambda tx: list(tx.iterate_datasets(dataset_ids)), visible=visible
-        )
 
     async def list_datasets(
         self, query: DatasetQuery, *, visible: Visibility
@@ -169,53 +155,6 @@ class Queries:
         return await self._store.read(
             lambda tx: _list_documents(tx, query, render), visible=visible
         )
-
-    async def render_documents(
-        self,
-        dataset_id: str,
-        batch_id: str,
-        render: Callable[[Sequence[Document]], T],
-        *,
-        visible: Visibility,
-    ) -> AsyncGenerator[tuple[T, bool]]:
-        """Render the documents of a batch page by page, off the event loop.
-
-        All documents are as of one revision, and no transaction stays open. A batch without
-        documents has one empty page.
-
-        Yields:
-            The rendered page, and whether it was the last.
-
-        Raises:
-            DatasetNotFound, BatchNotFound: it does not exist, or was deleted meanwhile.
-        """
-        start: Batch | None = None
-        after: int | None = -1
-        while after is not None:
-            page = partial(_render_page, (dataset_id, batch_id), start, after, render)
-            start, after, rendered = await self._store.read(page, visible=visible)
-            yield rendered, after is None
-
-
-def _render_page(
-    name: BatchName,
-    start: Batch | None,
-    after: int,
-    render: Callable[[Sequence[Document]], T],
-    tx: ReadTransaction,
-) -> tuple[Batch, int | None, T]:
-    """Return the batch of the first page, the position of the next page, and the rendered page."""
-    get_dataset(tx, name[0])
-    batch = get_batch(tx, *name)
-    start = start or batch
-    if batch.key != start.key:
-        raise BatchNotFound(*name)
-    documents, following = take_page(
-        tx.iterate_documents(batch, after_position=after, as_of=start.revision),
-        size_bound,
-        limit=_RENDERED,
-    )
-    return start, documents[-1].position if following else None, render(documents)
 
 
 def _list_datasets(tx: ReadTransaction, query: DatasetQuery) -> Listed[Sequence[Dataset]]:

@@ -7,7 +7,7 @@ Readers see a consistent snapshot and never wait for the writer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -41,7 +41,10 @@ TimerKey = tuple[int, int, int]
 """The sort key of a timer, earliest due first."""
 
 Head = tuple[int, ...]
-"""The current version of a batch: its key, revision and progress_seq."""
+"""The current version of a batch: its key, revision and progress_seq, and when it changed.
+
+A copy that was restored may have the same numbers, but not the same time.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +159,13 @@ class ReadTransaction(Protocol):
         """Return the changes of the datasets, or of all, since a change_seq.
 
         One sequence numbers the changes of all datasets in commit order.
+        """
+        ...
+
+    def find_dataset_heads(self, dataset_ids: Collection[str] | None) -> Hashable:
+        """Return a value that is another one after every change of one of the datasets.
+
+        Of all datasets if `None`; cheap also then.
         """
         ...
 
@@ -287,8 +297,8 @@ class ReadTransaction(Protocol):
         """Return all keys, oldest first, including revoked and expired ones."""
         ...
 
-    def get_keys_version(self) -> int:
-        """Return a number that increases with every change of a key."""
+    def get_keys_version(self) -> Hashable:
+        """Return a value that is another one after every change of the keys, or of the file."""
         ...
 
 
@@ -423,6 +433,29 @@ class Store(Protocol):
         Raises:
             StoreBusy: the store cannot be read now.
         """
+        ...
+
+    def version(self) -> int:
+        """Return a number that changes with each commit of any process, and during a fault.
+
+        What was read after it stays current until it changes. It takes some microseconds, on the
+        event loop only, and hardly ever waits. It never reads the disk while nobody commits.
+        """
+        ...
+
+    def read_now(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
+        """Run a query like `read`, but on the event loop: for a few rows that are in memory.
+
+        Those are rows that somebody has just written, as a new `version` shows: the disk has
+        answered then, too.
+
+        Raises:
+            StoreBusy: the store cannot be read now.
+        """
+        ...
+
+    def check_foreign_commits(self) -> None:
+        """Call `on_foreign_commit` soon, if another process has committed since the last check."""
         ...
 
     async def probe(self) -> None:

@@ -10,7 +10,7 @@ store. A missing method fails the type check and cannot be called.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Never
 
 from stagecast.errors import BatchNotFound, DatasetNotFound
@@ -80,6 +80,9 @@ class _RestrictedRead:
         self, dataset_ids: Collection[str] | None, *, after_seq: int
     ) -> DatasetNews:
         return self._tx.find_dataset_news(self._visible_of(dataset_ids), after_seq=after_seq)
+
+    def find_dataset_heads(self, dataset_ids: Collection[str] | None) -> Hashable:
+        return self._tx.find_dataset_heads(self._visible_of(dataset_ids))
 
     def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
         return self._tx.find_batch(dataset_id, batch_id) if dataset_id in self._visible else None

@@ -73,20 +73,24 @@ class CallQueue(Generic[CallT]):
             self._waiting.pop(answer, None)
 
     def take(self, max_calls: int, *, timeout_s: float | None = None) -> list[WaitingCall[CallT]]:
-        """Wait for a call and dequeue up to `max_calls`; none after a timeout or the end."""
+        """Wait for a call, dequeue up to `max_calls`; none after a timeout, wake-up or end."""
         calls: list[WaitingCall[CallT]] = []
         with contextlib.suppress(queue.Empty):
             while len(calls) < max_calls:
                 self._tokens.get(timeout=0 if calls else timeout_s)
                 try:
                     answer, call = self._waiting.popitem(last=False)
-                except KeyError:  # the token of a cancelled call, or of the end
+                except KeyError:  # the token of a cancelled call, of `wake`, or of the end
                     if self._closed:
                         self._tokens.put(None)  # for the next thread
-                        break
+                    break
                 else:
                     calls.append(WaitingCall(call, answer))
         return calls
+
+    def wake(self) -> None:
+        """Let a waiting thread continue without a call."""
+        self._tokens.put(None)
 
     def close(self) -> None:
         """Accept no more calls; queued calls are still answered."""

@@ -1,13 +1,13 @@
 """API keys: parts of a read and a write transaction of the SQLite store.
 
-`version` increases with every change of any key, so that servers that cache all keys detect changes
-with one index lookup.
+`version` increases with every change of any key, so servers that cache all keys find changes by the
+key with the highest one. Its digest and time tell a restored copy, which may have the same number.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from stagecast.model import ApiKey, NewKey, Scope, Visibility
 from stagecast.store.sqlite import rows
@@ -26,6 +26,12 @@ _KEY = f"SELECT {rows.listed(_COLUMNS)} FROM api_keys WHERE id = ?"
 
 # The number of changes of keys.
 _VERSION = "SELECT coalesce(max(version), 0) FROM api_keys"
+
+# The last change, and the number of keys, of which somebody may have deleted some.
+_LAST_CHANGE = """
+    SELECT version, digest, revoked_at, (SELECT count(*) FROM api_keys) FROM api_keys
+    ORDER BY version DESC LIMIT 1
+"""
 
 # Insert and revoke a key.
 _NEW_KEY = f"""
@@ -51,9 +57,9 @@ class KeyReads:
     def list_keys(self) -> Sequence[ApiKey]:
         return read_keys(self._connection)
 
-    def get_keys_version(self) -> int:
-        [(version,)] = self._connection.execute(_VERSION)
-        return int(version)
+    def get_keys_version(self) -> Hashable:
+        rows = self._connection.execute(_LAST_CHANGE).fetchall()
+        return tuple(rows)
 
 
 class KeyWrites:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from functools import partial
 
 from stagecast.errors import StoreBusy
@@ -45,6 +45,22 @@ LAST_CHANGE_SEQ = """
         coalesce((SELECT max(change_seq) FROM removed_datasets), 0))
 """
 
+# When datasets changed; of all datasets only the last change, and how many were removed.
+_DATASET_HEAD = """
+    SELECT dataset_id, change_seq, updated_at FROM datasets WHERE dataset_id = ?
+"""
+_DATASET_HEADS = """
+    SELECT dataset_id, change_seq, updated_at FROM datasets
+    WHERE dataset_id IN (SELECT value FROM json_each(?))
+"""
+_LAST_CHANGES = """
+    SELECT * FROM (
+        SELECT dataset_id, change_seq, updated_at FROM datasets ORDER BY change_seq DESC LIMIT 1
+    ) UNION ALL SELECT * FROM (
+        SELECT dataset_id, change_seq, 0 FROM removed_datasets ORDER BY change_seq DESC LIMIT 1
+    )
+"""
+
 # A batch by its ids.
 _BATCH = f"""
     SELECT {rows.listed(rows.BATCH, "batches")}
@@ -55,7 +71,7 @@ _BATCH = f"""
 # The heads of batches, by a JSON list of pairs of ids.
 _HEADS = """
     SELECT datasets.dataset_id, batches.batch_id, batches.id, batches.revision,
-        batches.progress_seq
+        batches.progress_seq, batches.updated_at
     FROM json_each(?) AS named
         JOIN datasets ON datasets.dataset_id = named.value ->> 0
         JOIN batches ON batches.dataset = datasets.id AND batches.batch_id = named.value ->> 1
@@ -216,6 +232,15 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
             changed=datasets,
             removed=sorted({dataset_id for (dataset_id,) in removed} - existing),
         )
+
+    def find_dataset_heads(self, dataset_ids: Collection[str] | None) -> Hashable:
+        if dataset_ids is None:
+            cursor = self._connection.execute(_LAST_CHANGES)
+        elif len(dataset_ids) == 1:  # what is polled most
+            cursor = self._connection.execute(_DATASET_HEAD, (*dataset_ids,))
+        else:
+            cursor = self._connection.execute(_DATASET_HEADS, (json.dumps(list(dataset_ids)),))
+        return tuple(cursor.fetchall())
 
     def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
         row = self._connection.execute(_BATCH, (dataset_id, batch_id)).fetchone()

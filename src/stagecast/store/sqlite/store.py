@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stagecast.errors import StoreBusy
+from stagecast.errors import StartError, StoreBusy
 from stagecast.model import BatchEdit, Visibility
 from stagecast.paths import shown
 from stagecast.store.protocol import (
@@ -46,6 +47,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _READERS = 4  # threads; reads are short, and more threads would only contend for the GIL
+# A reader waits only for the recovery of an index that a killed process has left incomplete.
+_LOOP_BUSY_TIMEOUT_MS = 5
 CLOSE_S = 5.0  # for running calls and for closing the file: its disk may hang
 
 
@@ -91,7 +94,8 @@ class SqliteStore:
         clock: commit times, in microseconds since the epoch.
         encoder: encodes documents and transitions when they are written.
         on_commit: called on the loop with what a transaction changed.
-        on_foreign_commit: called on the loop within 50 ms after another process has written.
+        on_foreign_commit: called on the loop if another process has written, after
+            `check_foreign_commits` and before each commit.
         on_fault: called on the loop with a fault of the file that made a call fail.
         opened: the file, if it is open already.
 
@@ -130,6 +134,8 @@ class SqliteStore:
         )
         self._local = threading.local()
         self._reader_connections: list[Connection] = []
+        self._connection_of_loop = self._open_for_loop()
+        self._fault_versions = itertools.count(-1, -1)
         self._reads: CallQueue[Callable[[], Any]] = CallQueue()
         self._readers = [
             threading.Thread(target=self._run_reads, name=f"stagecast-reader-{n}", daemon=True)
@@ -188,6 +194,22 @@ class SqliteStore:
             partial(self._query, lambda tx: query(restrict_read(tx, visible)))
         )
         return result
+
+    def version(self) -> int:
+        """Return the version of the data."""
+        try:
+            [(version,)] = self._connection_of_loop.execute("PRAGMA data_version")
+        except DriverError:
+            return next(self._fault_versions)
+        return int(version)
+
+    def read_now(self, query: Callable[[ReadTransaction], T], *, visible: Visibility) -> T:
+        """Run a query on the connection of the event loop."""
+        return self._query(lambda tx: query(restrict_read(tx, visible)))
+
+    def check_foreign_commits(self) -> None:
+        """Let the writer check; only its own connection tells other commits from its own."""
+        self._writer.check_foreign_commits()
 
     async def probe(self) -> None:
         """Check whether the file can be written, and read by a reader thread.
@@ -291,6 +313,15 @@ class SqliteStore:
                 raise
             self._reader_connections.append(connection)
             self._local.connection = connection
+        return connection
+
+    def _open_for_loop(self) -> Connection:
+        try:
+            connection = self._connection_of_thread()
+        except (DriverError, StoreBusy) as error:
+            self._connection.close()
+            raise StartError(f"cannot use {shown(self._path)}: {error}") from error
+        connection.execute(f"PRAGMA busy_timeout = {_LOOP_BUSY_TIMEOUT_MS}")
         return connection
 
     def _check_soundness(self) -> None:

@@ -40,7 +40,6 @@ from stagecast.threads import call_on_loop, settle
 T = TypeVar("T")
 
 _MAX_GROUP = 256  # calls in one transaction
-_POLL_EVERY_S = 0.02  # for commits of other processes
 # The time that the lock is left to other writers: longer than the pause between their attempts.
 _GAP_S = 0.002
 _OTHER_WRITERS_S = 1.0  # for how long a process counts as a writer after a commit
@@ -66,7 +65,8 @@ class Writer(threading.Thread):
         encoder: encodes documents and transitions when they are written.
         on_commit: called on the loop with what a transaction changed, before the calls are
             answered.
-        on_foreign_commit: called on the loop after another process has written.
+        on_foreign_commit: called on the loop if another process has written, after
+            `check_foreign_commits` and before each commit.
         on_fault: called on this thread with the fault that made a transaction fail.
         files: checked before each commit.
         schema: checked before each group of calls.
@@ -123,6 +123,10 @@ class Writer(threading.Thread):
         """
         await self.submit(self._touch_file)
 
+    def check_foreign_commits(self) -> None:
+        """Check for commits of other processes as soon as no commit is running."""
+        self._calls.wake()
+
     def stop(self) -> None:
         """End the thread once all queued calls are answered."""
         self._calls.close()
@@ -131,11 +135,11 @@ class Writer(threading.Thread):
         """Commit group after group until stopped."""
         while not self._calls.is_finished:
             self._run_group()
-            self._poll_foreign_commits()
 
     def _run_group(self) -> None:
         """Wait for calls, and commit and answer them; nothing of them is kept meanwhile."""
-        group = self._take(_MAX_GROUP, timeout_s=_POLL_EVERY_S)
+        group = self._take(_MAX_GROUP)
+        self._poll_foreign_commits()
         if not group:
             return
         answered, commits = self._commit(group)
@@ -146,7 +150,7 @@ class Writer(threading.Thread):
             answered += map(self._refuse, self._take(len(self._calls), timeout_s=0))
         self._answer(answered, commits)
 
-    def _take(self, max_calls: int, *, timeout_s: float) -> list[_Request]:
+    def _take(self, max_calls: int, *, timeout_s: float | None = None) -> list[_Request]:
         """Dequeue calls, without those whose callers were cancelled."""
         requests = self._calls.take(max_calls, timeout_s=timeout_s)
         return [request for request in requests if not request.is_abandoned]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,11 @@ async def test_first_valid_credential_decides_or_else_the_first_error(
         (("unknown", reporter, ended), ScopeMissing),  # a known caller gets the better error
     ):
         with pytest.raises((CredentialsError, ScopeMissing)) as caught:
-            authenticator.admit(lambda: credentials, Scope.READ)
+            authenticator.admit(partial(list, credentials), Scope.READ)
         assert type(caught.value) is expected
     bad = ("unknown", reporter, ended)
     names = [
-        authenticator.admit(lambda: credentials, Scope.READ).principal.identity
+        authenticator.admit(partial(list, credentials), Scope.READ).principal.identity
         for credentials in ((good, other), (other, good), (*bad, good, other))
     ]
     assert names == ["key 1", "key 2", "key 1"]
@@ -72,7 +73,7 @@ async def test_caller_with_a_revoked_or_deleted_key_is_refused(
     """A key disappears when another file, or other rows, replace it."""
     key = await make(store, Scope.READ)
     key_cache.refresh()
-    caller = authenticator.admit(lambda: [key], Scope.READ)
+    caller = authenticator.admit(partial(list, [key]), Scope.READ)
     caller.check()
     if how == "revoked":
         await revoke_key(store, "1")

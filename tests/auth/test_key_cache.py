@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,10 @@ async def test_each_change_of_another_process_counts_from_the_next_call(
         key = await make_key(db)
         with pytest.raises(CredentialsMissing):
             authenticator.admit(list, Scope.READ)
-        assert authenticator.admit(lambda: [key], Scope.READ).principal.key_id is not None
+        assert authenticator.admit(partial(list, [key]), Scope.READ).principal.key_id is not None
         await revoke(db, key)
         with pytest.raises(CredentialsInvalid):
-            authenticator.admit(lambda: [key], Scope.READ)
+            authenticator.admit(partial(list, [key]), Scope.READ)
 
 
 async def test_restored_copy_with_as_many_changes_is_noticed(

@@ -22,7 +22,6 @@ from stagecast.store import WriteTransaction
 from stagecast.store.sqlite import SqliteStore
 from tests.builders import (
     BATCH_ID,
-    ENCODER,
     create,
     get_batch,
     get_dataset,
@@ -40,7 +39,7 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 @contextlib.asynccontextmanager
 async def opened(path: Path, clock: Clock) -> AsyncIterator[CountingStore]:
     store = CountingStore(
-        path, clock=clock, encoder=ENCODER, on_commit=lambda _: None, on_foreign_commit=lambda: None
+        path, clock=clock, on_commit=lambda _: None, on_foreign_commit=lambda: None
     )
     try:
         yield store

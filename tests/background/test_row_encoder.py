@@ -14,7 +14,6 @@ from stagecast.background import row_encoder
 from stagecast.background.row_encoder import RowEncoder
 from stagecast.config import Config
 from stagecast.store.sqlite import connection
-from tests.builders import ENCODER
 from tests.clock import Clock
 from tests.conditions import until
 from tests.store.counting import CountingStore
@@ -37,7 +36,6 @@ async def encoding(config: Config, clock: Clock) -> AsyncIterator[CountingStore]
     store = CountingStore(
         config.db,
         clock=clock,
-        encoder=ENCODER,
         on_commit=lambda _: None,
         on_foreign_commit=lambda: None,
     )

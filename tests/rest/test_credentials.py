@@ -17,7 +17,7 @@ from stagecast.notifier import Notifier
 from stagecast.rest import make_rest_app
 from stagecast.store.sqlite import SqliteStore
 from tests.access import make_key, revoke
-from tests.builders import DATASET_ID, ENCODER
+from tests.builders import DATASET_ID
 from tests.clock import Clock
 from tests.rest.conftest import Ingestion
 from tests.store.counting import CountingStore
@@ -33,7 +33,7 @@ _INVALID = "Access token is invalid"
 @pytest.fixture
 async def store(db: Path, clock: Clock, notifier: Notifier) -> AsyncIterator[CountingStore]:
     store = CountingStore(
-        db, clock=clock, encoder=ENCODER, on_commit=notifier.notify, on_foreign_commit=lambda: None
+        db, clock=clock, on_commit=notifier.notify, on_foreign_commit=lambda: None
     )
     yield store
     await store.close()

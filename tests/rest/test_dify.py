@@ -17,7 +17,6 @@ from starlette.types import Message
 from stagecast.model import ALL, DocumentError, Progress, Stage
 from stagecast.notifier import Notifier
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import ENCODER
 from tests.clock import START_US, Clock
 from tests.conditions import until
 from tests.rest.answers import EXAMPLE, WAITING
@@ -364,7 +363,6 @@ async def test_large_body_is_shared_while_it_is_being_sent(
     store = CountingStore(
         db,
         clock=clock,
-        encoder=ENCODER,
         on_commit=notifier.notify,
         on_foreign_commit=notifier.close,
     )

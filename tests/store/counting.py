@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from stagecast.model import Visibility
 from stagecast.store import ReadTransaction, WriteTransaction
 from stagecast.store.sqlite import SqliteStore
+from tests.builders import ENCODER
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ class CountingStore(SqliteStore):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, encoder=ENCODER, **kwargs)
         self.reads = self.writes = 0
         self.idle = asyncio.Event()
         self.open = asyncio.Event()

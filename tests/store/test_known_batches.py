@@ -129,15 +129,15 @@ async def test_collector_resumes_when_no_document_of_a_whole_batch_is_left(
 ) -> None:
     """Else it would walk through all of them, while everybody waits."""
     await create(store, documents=3)
-    kept: list[weakref.ref[Document]] = []
+    references: list[weakref.ref[Document]] = []
     alive: list[bool] = []
 
     def decide(edit: BatchEdit) -> None:
         stopped = (edit.apply(one, stop(one, now=edit.now)) for one in [*edit.documents.values()])
-        kept.extend(map(weakref.ref, stopped))
+        references.extend(map(weakref.ref, stopped))
 
     def enable(enable: Callable[[], None] = gc.enable) -> None:
-        alive.append(any(one() for one in kept))
+        alive.append(any(one() for one in references))
         enable()
 
     monkeypatch.setattr(known_batches, "_MAX_RECORDS", 0)

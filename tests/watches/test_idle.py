@@ -14,7 +14,7 @@ from stagecast.notifier import Notifier
 from stagecast.service.submissions import Submissions
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import rounds
-from tests.builders import ENCODER, new_batch, new_document, watch_request
+from tests.builders import new_batch, new_document, watch_request
 from tests.clock import Clock
 from tests.store.counting import CountingStore
 from tests.watches.reading import messages_of, open_batch_watches
@@ -30,7 +30,6 @@ async def test_idle_watch_reads_only_when_its_own_batch_is_notified(
     store = CountingStore(
         config.db,
         clock=clock,
-        encoder=ENCODER,
         on_commit=notifier.notify,
         on_foreign_commit=notifier.close,
     )
@@ -63,7 +62,6 @@ async def test_batch_without_watches_is_not_read(
     store = CountingStore(
         config.db,
         clock=clock,
-        encoder=ENCODER,
         on_commit=notifier.notify,
         on_foreign_commit=notifier.close,
     )
@@ -89,7 +87,6 @@ async def test_changes_during_a_round_are_one_message(
     store = CountingStore(
         config.db,
         clock=clock,
-        encoder=ENCODER,
         on_commit=notifier.notify,
         on_foreign_commit=notifier.close,
     )
@@ -122,7 +119,6 @@ async def test_drain_ends_a_watch_at_once_during_a_pause_between_rounds(
     store = CountingStore(
         config.db,
         clock=clock,
-        encoder=ENCODER,
         on_commit=notifier.notify,
         on_foreign_commit=notifier.close,
     )

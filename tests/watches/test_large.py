@@ -30,7 +30,7 @@ from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.watches import BatchWatches, snapshots, tail
 from stagecast.watches.snapshots import Snapshot
-from tests.builders import ENCODER, new_batch, watch_request
+from tests.builders import new_batch, watch_request
 from tests.clock import Clock
 from tests.conditions import until
 from tests.store.counting import CountingStore
@@ -167,7 +167,6 @@ async def bench(config: Config, clock: Clock, dataset_id: str) -> AsyncIterator[
     store = CountingStore(
         config.db,
         clock=clock,
-        encoder=ENCODER,
         on_commit=notifier.notify,
         on_foreign_commit=notifier.topics,
     )

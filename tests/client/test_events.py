@@ -296,7 +296,7 @@ async def test_block_ends_the_call_although_the_watch_is_kept(name: str) -> None
         await events.close()
         await scripted.script.cancelled.wait()
         assert await received(events) == []
-        assert not watch_threads()
+        await until(lambda: not watch_threads())
 
 
 async def test_cancelled_read_ends_the_call_and_the_next_one_resumes() -> None:

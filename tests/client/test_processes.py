@@ -15,7 +15,7 @@ from tests.certificates import Authority, Certificate
 from tests.process import environment, running
 
 _HEAD = """
-import asyncio, os, signal, sys, threading
+import asyncio, os, signal, sys, threading, time
 import stagecast
 address = sys.argv[1]
 """
@@ -226,8 +226,14 @@ async def test_interrupted_watch_ends_its_call_and_continues_where_it_was(addres
 client = stagecast.Client(address)
 watch = client.watch("d", "b")
 print(type(next(watch)).__name__)
-try:
+
+def announce():
+    while watch._stream._watchdog._guarded is None:
+        time.sleep(0.01)
     print("ready", flush=True)
+
+try:
+    threading.Thread(target=announce).start()
     next(watch)
 except KeyboardInterrupt:
     print(watch._stream._call)

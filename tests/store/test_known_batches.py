@@ -143,7 +143,7 @@ async def test_collector_resumes_when_no_document_of_a_whole_batch_is_left(
     monkeypatch.setattr(known_batches, "_MAX_RECORDS", 0)
     monkeypatch.setattr(gc, "enable", enable)
     await store.change(NAME, Wanted(states=[*DocumentState]), decide, visible=ALL)
-    assert len(kept) == 3
+    assert len(references) == 3
     assert alive == [False]
 
 

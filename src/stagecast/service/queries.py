@@ -24,6 +24,7 @@ from stagecast.model import (
     take_page,
     transition_size,
 )
+from stagecast.service.recent_reads import RecentReads
 from stagecast.store import (
     ReadTransaction,
     Store,
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 
 _DATASET_BYTES = 512  # at most
+_SMALL = 4_096  # bytes of a list that is read on the event loop: within 0.2 ms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +67,7 @@ class Queries:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._recent = RecentReads(store)
 
     async def get_dataset(self, dataset_id: str, *, visible: Visibility) -> Dataset:
         """Return a dataset.
@@ -72,7 +75,9 @@ class Queries:
         Raises:
             DatasetNotFound: there is no such dataset.
         """
-        return await self._store.read(lambda tx: get_dataset(tx, dataset_id), visible=visible)
+        return await self._recent.read(
+            dataset_id, lambda tx: get_dataset(tx, dataset_id), visible=visible
+        )
 
     async def list_datasets(
         self, query: DatasetQuery, *, visible: Visibility
@@ -121,9 +126,8 @@ class Queries:
         Raises:
             BatchNotFound: there is no such batch.
         """
-        return await self._store.read(
-            lambda tx: get_batch(tx, dataset_id, batch_id), visible=visible
-        )
+        name = (dataset_id, batch_id)
+        return await self._recent.read(name, lambda tx: get_batch(tx, *name), visible=visible)
 
     async def get_document(
         self, dataset_id: str, batch_id: str, document_id: str, *, visible: Visibility
@@ -137,23 +141,29 @@ class Queries:
         def get(tx: ReadTransaction) -> EncodedDocument:
             return get_encoded_document(tx, get_batch(tx, dataset_id, batch_id), document_id)
 
-        return await self._store.read(get, visible=visible)
+        name = (dataset_id, batch_id, document_id)
+        return await self._recent.read(name, get, visible=visible)
 
     async def list_documents(
         self,
         query: DocumentQuery,
-        render: Callable[[Iterable[EncodedDocument]], T],
+        render: Callable[[Iterable[EncodedDocument]], bytes],
         *,
         visible: Visibility,
-    ) -> DocumentPage[T]:
+    ) -> DocumentPage[bytes]:
         """Return a page of a batch's documents, rendered as it is read.
 
         Raises:
             BatchNotFound: there is no such batch.
             FieldInvalid: the page token is malformed, or of another query.
         """
-        return await self._store.read(
-            lambda tx: _list_documents(tx, query, render), visible=visible
+        # A filter may have to pass over many rows.
+        is_filtered = bool(query.states or query.stages)
+        return await self._recent.read(
+            query,
+            lambda tx: _list_documents(tx, query, render),
+            visible=visible,
+            is_small=lambda page: len(page.documents) <= _SMALL and not is_filtered,
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from tests.certificates import Authority, Certificate
 from tests.clock import Clock
@@ -80,8 +80,8 @@ async def server(config: Config, clock: Clock) -> AsyncIterator[App]:
 
 
 @pytest.fixture
-async def client(server: App) -> AsyncIterator[Client]:
-    async with Client(server.grpc_address) as client:
+async def client(server: App) -> AsyncIterator[Stubs]:
+    async with Stubs(server.grpc_address) as client:
         yield client
 
 

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.config import Config
 from stagecast.rpc import server as rpc_server
 from stagecast.service import heartbeats
@@ -43,7 +43,7 @@ async def test_sigterm_under_load_finishes_or_refuses_every_call_with_a_reason(
     tmp_path: Path, dataset_id: str
 ) -> None:
     db = tmp_path / "stagecast.db"
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(30)
         async with asyncio.timeout(600), asyncio.TaskGroup() as group:
@@ -61,7 +61,7 @@ async def test_sigterm_under_load_finishes_or_refuses_every_call_with_a_reason(
     assert reasons.count("DRAINING") > len(reasons) / 2, reasons
     assert details_of(watching.result()).reason == "DRAINING"
     assert "Traceback" not in Path(f"{db}.log").read_text()
-    async with running(db) as again, Client(again.grpc) as client:
+    async with running(db) as again, Stubs(again.grpc) as client:
         batch = await client.status.GetBatch(
             s.GetBatchRequest(dataset_id=dataset_id, batch_id=pipeline.batch_id)
         )
@@ -98,7 +98,7 @@ async def test_call_waiting_for_the_store_is_finished_and_acknowledged(
     """Also if that takes longer than the hang-up."""
     monkeypatch.setattr(rpc_server, "_HANG_UP_S", 0.0)
     app = App(replace(config, drain_s=20.0), clock=clock)
-    async with app, Client(app.grpc_address) as client:
+    async with app, Stubs(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
@@ -122,7 +122,7 @@ async def test_stopping_server_writes_heartbeats_and_releases_the_lease(
     monkeypatch.setattr(heartbeats, "_GATHER_S", 3_600.0)
     app = App(replace(config, scan_every_s=0.01), clock=clock, monotonic=clock.monotonic)
     async with open_node(config.db, clock) as other:
-        async with app, Client(app.grpc_address) as client:
+        async with app, Stubs(app.grpc_address) as client:
             calls = Calls(client, dataset_id)
             await calls.create("a", stall_after=Duration(seconds=60))
             await calls.start("a")
@@ -142,7 +142,7 @@ async def test_sigterm_ends_1000_watches_despite_stopped_readers(
 ) -> None:
     async with (
         running(tmp_path / "stagecast.db") as server,
-        Client(server.grpc) as client,
+        Stubs(server.grpc) as client,
         aio.insecure_channel(server.grpc, options=NO_READ_AHEAD) as lazy,
     ):
         small, large = Pipeline(client, dataset_id), Pipeline(client, dataset_id)
@@ -173,7 +173,7 @@ async def test_restart_under_2000_watches_gives_each_the_next_revision_once(
 ) -> None:
     db, address = tmp_path / "stagecast.db", free_address()
     records = [WatchRecord() for _ in range(2_000)]
-    async with running(db, grpc=address) as server, Client(address) as client:
+    async with running(db, grpc=address) as server, Stubs(address) as client:
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(5, more_documents_follow=True)
         watching = [

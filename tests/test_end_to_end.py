@@ -11,7 +11,7 @@ import httpx
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
@@ -29,11 +29,11 @@ BUSY = "docs/büro.md"
 async def test_every_face_shows_the_same_before_and_after_a_kill(tmp_path: Path) -> None:
     db = tmp_path / "stagecast.db"
     async with running(db) as first:
-        async with Client(first.grpc) as client:
+        async with Stubs(first.grpc) as client:
             await _ingest(client)
             before = await _read_everything(client, first.http)
         await first.kill()
-    async with running(db) as second, Client(second.grpc) as client:
+    async with running(db) as second, Stubs(second.grpc) as client:
         after = await _read_everything(client, second.http)
         assert after == before
         await _finish(client)
@@ -44,7 +44,7 @@ async def test_every_face_shows_the_same_before_and_after_a_kill(tmp_path: Path)
 
 
 async def test_single_completed_document_reads_as_the_documented_example(tmp_path: Path) -> None:
-    async with running(tmp_path / "stagecast.db") as server, Client(server.grpc) as client:
+    async with running(tmp_path / "stagecast.db") as server, Stubs(server.grpc) as client:
         await client.reports.CreateBatch(
             pb.CreateBatchRequest(
                 dataset_id=DATASET, batch_id=BATCH, documents=[pb.NewDocument(document_id=DONE)]
@@ -60,7 +60,7 @@ async def test_single_completed_document_reads_as_the_documented_example(tmp_pat
     assert re.sub(r":\d{10}\b", ":1741267200", text) == _compact(EXAMPLE)
 
 
-async def _ingest(client: Client) -> None:
+async def _ingest(client: Stubs) -> None:
     """Submit three documents: one succeeds, one fails and one stays running."""
     await client.reports.CreateBatch(
         pb.CreateBatchRequest(
@@ -85,17 +85,17 @@ async def _ingest(client: Client) -> None:
     )
 
 
-async def _finish(client: Client) -> None:
+async def _finish(client: Stubs) -> None:
     await _report(client, pb.DocumentReport(document_id=BUSY, stage=r.STAGE_COMPLETED))
 
 
-async def _report(client: Client, *reports: pb.DocumentReport) -> None:
+async def _report(client: Stubs, *reports: pb.DocumentReport) -> None:
     await client.reports.Report(
         pb.ReportRequest(dataset_id=DATASET, batch_id=BATCH, reports=reports)
     )
 
 
-async def _read_everything(client: Client, http: str) -> dict[str, Any]:
+async def _read_everything(client: Stubs, http: str) -> dict[str, Any]:
     """Query every face that shows the batch."""
     batch = await client.status.GetBatch(s.GetBatchRequest(dataset_id=DATASET, batch_id=BATCH))
     dataset = await client.status.GetDataset(s.GetDatasetRequest(dataset_id=DATASET))

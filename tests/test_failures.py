@@ -18,7 +18,7 @@ from sqlite_utils.utils import sqlite3
 from stagecast.app import App
 from stagecast.certificates import read_pair
 from stagecast.cli.errors import describe
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.demo.stages import IngestionError, parse, scratch
 from stagecast.errors import StartError
@@ -103,7 +103,7 @@ def test_text_of_the_demo_names_the_limit_of_open_files() -> None:
 
 async def test_call_names_the_limit_of_open_files() -> None:
     address = free_address()
-    async with Client(address) as client:
+    async with Stubs(address) as client:
         with files_left(0), pytest.raises(aio.AioRpcError) as failed:
             await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
         with files_left(0) as message:

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from tests.process import running
@@ -70,8 +70,8 @@ async def test_older_worker_is_fenced_at_every_server_also_after_a_restart(
     tmp_path: Path, dataset_id: str
 ) -> None:
     db = tmp_path / "stagecast.db"
-    async with running(db) as one, running(db) as two, Client(one.grpc) as here:
-        async with Client(two.grpc) as there:
+    async with running(db) as one, running(db) as two, Stubs(one.grpc) as here:
+        async with Stubs(two.grpc) as there:
             await Calls(here, dataset_id).create("a", "b")
             older = await _take(Calls(here, dataset_id), "older")
             await older.calls.report(older.sign(stage("a", r.STAGE_INDEXING)))
@@ -83,7 +83,7 @@ async def test_older_worker_is_fenced_at_every_server_also_after_a_restart(
             assert await newer.order() == rs.WORKER_ORDER_GO_ON
         await one.kill()
         await two.kill()
-    async with running(db) as again, Client(again.grpc) as client:
+    async with running(db) as again, Stubs(again.grpc) as client:
         older, newer = (
             _Worker(calls=Calls(client, dataset_id), attempt=attempt) for attempt in (1, 2)
         )
@@ -98,7 +98,7 @@ async def test_worker_whose_document_was_lost_is_fenced_by_the_next_attempt(
     tmp_path: Path, dataset_id: str
 ) -> None:
     """It was only slow: until another attempt starts, its reports meet an ended document."""
-    async with running(tmp_path / "stagecast.db") as server, Client(server.grpc) as client:
+    async with running(tmp_path / "stagecast.db") as server, Stubs(server.grpc) as client:
         calls = Calls(client, dataset_id)
         second = {"seconds": 1}
         await calls.create("a", "b", stall_after=second, fail_after=second)

@@ -15,7 +15,7 @@ import pytest
 from grpc import StatusCode, aio
 
 from stagecast import app as app_module
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.rest import HttpServer
@@ -42,7 +42,7 @@ async def test_process_with_a_hanging_disk_stops_and_loses_nothing_acknowledged(
     options = ("--processes", str(processes), "--drain", "0.1")
     async with (
         running(db, *options, program="tests.hanging") as server,
-        Client(server.grpc) as client,
+        Stubs(server.grpc) as client,
     ):
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(3)
@@ -58,7 +58,7 @@ async def test_process_with_a_hanging_disk_stops_and_loses_nothing_acknowledged(
     left = "the store was not closed within 5 s: a write has not ended and 4 of 4 reads have not"
     assert log.read_text().count(left) == 1
     assert "Traceback" not in log.read_text()
-    async with running(db) as again, Client(again.grpc) as client:
+    async with running(db) as again, Stubs(again.grpc) as client:
         assert await Pipeline(client, dataset_id, pipeline.batch_id).documents() == acknowledged
 
 
@@ -95,7 +95,7 @@ async def test_server_with_a_hanging_store_stops_and_answers_waiting_calls(
         app = _EndingApp(dataclasses.replace(config, drain_s=0.1), clock=clock)
         await app.__aenter__()
         async with (
-            Client(app.grpc_address) as client,
+            Stubs(app.grpc_address) as client,
             httpx.AsyncClient(timeout=60) as http,
             hanging_writes(app.store),
             hanging_reads(app.store),

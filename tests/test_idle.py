@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.store.sqlite.writer_thread import Writer
 from tests.clock import Clock
@@ -45,7 +45,7 @@ async def until_idle() -> None:
 async def test_server_without_watches_has_no_timers_but_the_periodic_ones(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+    async with App(config, clock=clock) as server, Stubs(server.grpc_address) as client:
         await until_idle()
         await Calls(client, dataset_id).create("a")
         async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as http:

@@ -20,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.store.sqlite import inspect_file
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -43,7 +43,7 @@ NEVER = Duration(seconds=300)  # no heartbeat hides a lost notification
 class Scene:
     """A server with a batch, whose file will be overwritten."""
 
-    def __init__(self, db: Path, server: ServerProcess, client: Client) -> None:
+    def __init__(self, db: Path, server: ServerProcess, client: Stubs) -> None:
         self.db = db
         self.server = server
         self.client = client
@@ -91,7 +91,7 @@ class Scene:
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     db = tmp_path / "s.db"
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         scene = Scene(db, server, client)
         await scene.pipeline.create(3)
         assert await scene.try_all()
@@ -151,7 +151,7 @@ async def test_living_watches_get_the_history_of_a_restored_copy(
         await pipeline.stage(r.STAGE_PARSING, "doc-0", "doc-1")
         for stream in (watch, strict):
             await stream.read_to_revision(7)
-        async with running(copy) as other, Client(other.grpc) as client:
+        async with running(copy) as other, Stubs(other.grpc) as client:
             for stage in (r.STAGE_CLEANING, r.STAGE_SPLITTING)[: moved_on // 2]:
                 await replace(pipeline, client=client).stage(stage, "doc-0", "doc-1")
             assert await other.stop() == 0

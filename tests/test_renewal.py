@@ -17,7 +17,7 @@ from grpc import aio
 
 from stagecast import certificates, tls
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.v1 import status_service_pb2 as ss
@@ -66,7 +66,7 @@ async def test_grpc_and_http_use_a_renewed_certificate(
 async def test_open_watch_survives_a_renewal(
     server: App, authority: Authority, ours: Certificate, dataset_id: str
 ) -> None:
-    async with Client(server.grpc_address, ca=authority.ca) as client:
+    async with Stubs(server.grpc_address, ca=authority.ca) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         watch = client.status.WatchBatch(
@@ -77,7 +77,7 @@ async def test_open_watch_survives_a_renewal(
         await _until_shown(server.grpc_address, ours.cert.read_text())
         await calls.stop()
         assert (await read(watch)).transitions
-        async with Client(server.grpc_address, ca=authority.ca) as another:
+        async with Stubs(server.grpc_address, ca=authority.ca) as another:
             assert await Calls(another, dataset_id).batch()
 
 
@@ -187,10 +187,10 @@ async def test_clients_still_need_a_certificate_after_a_renewal(
     async with App(strict) as server:
         authority.issue("server")
         await _until_shown(server.grpc_address, ours.cert.read_text())
-        async with Client(server.grpc_address, ca=authority.ca) as without:
+        async with Stubs(server.grpc_address, ca=authority.ca) as without:
             with pytest.raises(aio.AioRpcError, match="Socket closed"):
                 await without.status.ListDatasets(ss.ListDatasetsRequest())
-        async with Client(server.grpc_address, ca=authority.ca, **pair) as with_cert:
+        async with Stubs(server.grpc_address, ca=authority.ca, **pair) as with_cert:
             assert not (await with_cert.status.ListDatasets(ss.ListDatasetsRequest())).datasets
         await _until_shown(server.http_address, ours.cert.read_text())
         url = f"https://{server.http_address}/healthz"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.store.sqlite import inspect_file
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
@@ -78,7 +78,7 @@ class Site:
     @asynccontextmanager
     async def elsewhere(self) -> AsyncIterator[Pipeline]:
         """Serve the file at an address unknown to the watcher."""
-        async with running(self.db) as server, Client(server.grpc) as client:
+        async with running(self.db) as server, Stubs(server.grpc) as client:
             yield dataclasses.replace(self.pipeline, client=client)
             assert await server.stop() == 0
 
@@ -92,7 +92,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A batch of two documents, watched by a client that reconnects, at revision 4."""
     db, address = tmp_path / "s.db", free_address()
     server = await ServerProcess.start(db, grpc=address)
-    async with Client(address) as client:
+    async with Stubs(address) as client:
         pipeline = Pipeline(client, str(uuid.uuid4()))
         await pipeline.create(2)
         record, reasons = WatchRecord(), []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
@@ -21,21 +21,21 @@ from tests.watches.pipeline import Pipeline
 
 
 @pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[tuple[Client, Client]]:
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[Stubs, Stubs]]:
     """Clients of two servers on one file."""
     db = tmp_path / "stagecast.db"
     async with (
         running(db) as one,
         running(db) as other,
-        Client(one.grpc) as here,
-        Client(other.grpc) as there,
+        Stubs(one.grpc) as here,
+        Stubs(other.grpc) as there,
     ):
         yield here, there
 
 
 @pytest.mark.slow
 async def test_report_to_one_server_is_pushed_by_the_other(
-    pair: tuple[Client, Client], dataset_id: str
+    pair: tuple[Stubs, Stubs], dataset_id: str
 ) -> None:
     here, there = pair
     reported = Pipeline(here, dataset_id)
@@ -56,7 +56,7 @@ async def test_report_to_one_server_is_pushed_by_the_other(
 
 @pytest.mark.slow
 async def test_token_of_one_server_resumes_at_the_other(
-    pair: tuple[Client, Client], dataset_id: str
+    pair: tuple[Stubs, Stubs], dataset_id: str
 ) -> None:
     """Counters come from both servers; the token has the epoch of the server that counted."""
     sides = [Pipeline(client, dataset_id) for client in pair]
@@ -82,7 +82,7 @@ async def test_token_of_one_server_resumes_at_the_other(
 
 @pytest.mark.slow
 async def test_watch_after_a_retry_at_the_other_server_does_not_end(
-    pair: tuple[Client, Client], dataset_id: str
+    pair: tuple[Stubs, Stubs], dataset_id: str
 ) -> None:
     """The server knows the end of the batch, and may not know yet that it is open again."""
     here, there = (Pipeline(client, dataset_id) for client in pair)
@@ -109,7 +109,7 @@ async def test_watch_after_a_retry_at_the_other_server_does_not_end(
 
 @pytest.mark.slow
 async def test_wait_and_dataset_watch_follow_the_other_server(
-    pair: tuple[Client, Client], dataset_id: str
+    pair: tuple[Stubs, Stubs], dataset_id: str
 ) -> None:
     here, there = pair
     pipeline = Pipeline(here, dataset_id)
@@ -133,7 +133,7 @@ async def test_wait_and_dataset_watch_follow_the_other_server(
 
 
 async def test_batch_deleted_at_one_server_ends_its_watch_at_the_other(
-    pair: tuple[Client, Client], dataset_id: str
+    pair: tuple[Stubs, Stubs], dataset_id: str
 ) -> None:
     here, there = (Pipeline(client, dataset_id) for client in pair)
     await here.create(1)
@@ -152,7 +152,7 @@ async def test_no_server_starves_while_the_others_write_at_full_speed(tmp_path: 
     db = tmp_path / "stagecast.db"
     async with contextlib.AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(running(db)) for _ in range(3)]
-        clients = [await stack.enter_async_context(Client(server.grpc)) for server in servers]
+        clients = [await stack.enter_async_context(Stubs(server.grpc)) for server in servers]
         counts = [0, 0, 0]
 
         async def add_documents(number: int) -> None:

@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.store.sqlite.connection import open_writer
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -178,7 +178,7 @@ async def test_log_left_behind_by_a_kill_is_recovered(
     tmp_path: Path, dataset_id: str, removed: tuple[str, ...]
 ) -> None:
     db = tmp_path / "s.db"
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(20)
         for stage in (r.STAGE_PARSING, r.STAGE_INDEXING, r.STAGE_COMPLETED):
@@ -188,7 +188,7 @@ async def test_log_left_behind_by_a_kill_is_recovered(
     assert Path(f"{db}-wal").stat().st_size
     for name in removed:
         Path(f"{db}{name}").unlink(missing_ok=True)
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         assert await Pipeline(client, dataset_id, pipeline.batch_id).documents() == before
 
 
@@ -198,7 +198,7 @@ async def test_log_left_behind_by_a_kill_is_recovered(
 class Scene:
     """A server with a watched batch, and its health."""
 
-    def __init__(self, server: ServerProcess, client: Client, channel: aio.Channel) -> None:
+    def __init__(self, server: ServerProcess, client: Stubs, channel: aio.Channel) -> None:
         self.server = server
         self.pipeline = Pipeline(client, str(uuid4()))
         self.health = HealthStub(channel)
@@ -234,7 +234,7 @@ def db(tmp_path: Path) -> Path:
 async def scene(db: Path) -> AsyncIterator[Scene]:
     async with (
         running(db) as server,
-        Client(server.grpc) as client,
+        Stubs(server.grpc) as client,
         aio.insecure_channel(server.grpc) as channel,
     ):
         scene = Scene(server, client, channel)
@@ -284,7 +284,7 @@ async def test_fault_is_reported_everywhere_until_it_is_gone(
     stored = await pipeline.documents()
     assert scene.record.documents == stored
     assert await scene.server.stop() == 0
-    async with running(db) as again, Client(again.grpc) as client:
+    async with running(db) as again, Stubs(again.grpc) as client:
         restarted = Pipeline(client, pipeline.dataset_id, pipeline.batch_id)
         assert await restarted.documents() == stored, "acknowledged reports are on disk"
 
@@ -357,7 +357,7 @@ async def test_server_with_a_fault_still_stops_on_request(
         with pytest.raises(aio.AioRpcError):
             await scene.pipeline.stage(r.STAGE_SPLITTING)
         assert await scene.server.stop() == 0
-    async with running(db) as again, Client(again.grpc) as client:
+    async with running(db) as again, Stubs(again.grpc) as client:
         restarted = Pipeline(client, scene.pipeline.dataset_id, scene.pipeline.batch_id)
         assert await restarted.documents() == stored
 

@@ -14,7 +14,7 @@ from grpc import aio
 
 from stagecast.cli.rest_poll import fetch_on_thread
 from stagecast.cli.target import Credentials
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
 from tests.certificates import Authority, Certificate
@@ -84,13 +84,13 @@ async def test_client_that_does_not_trust_the_certificate_does_not_connect(
     other = Authority(tmp_path, "other").ca
     read = await curl("--cacert", other, f"https://{server.http}{COGNEE}")
     assert read.code == 60
-    async with Client(server.grpc, key=key, ca=other) as client:
+    async with Stubs(server.grpc, key=key, ca=other) as client:
         with pytest.raises(aio.AioRpcError, match="CERTIFICATE_VERIFY_FAILED"):
             await client.status.ListDatasets(ss.ListDatasetsRequest())
 
 
 async def test_client_without_tls_is_not_answered(server: ServerProcess, key: str) -> None:
-    async with Client(server.grpc, key=key) as client:
+    async with Stubs(server.grpc, key=key) as client:
         with pytest.raises(aio.AioRpcError):
             await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
     read = await curl(f"http://{server.http}{COGNEE}")
@@ -122,7 +122,7 @@ async def test_handshakes_that_never_end_count_as_connections(
 async def test_client_and_commands_watch_over_tls(
     server: ServerProcess, authority: Authority, key: str, dataset_id: str
 ) -> None:
-    async with Client(server.grpc, key=key, ca=authority.ca) as client:
+    async with Stubs(server.grpc, key=key, ca=authority.ca) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         await calls.stop()
@@ -279,13 +279,13 @@ async def test_only_clients_with_a_certificate_connect(
     stranger = ("--cert", theirs.cert, "--key", theirs.key)
     for bad in ((), stranger):
         assert (await curl("--cacert", authority.ca, *with_key, *bad, url)).code != 0
-    async with Client(
+    async with Stubs(
         strict.grpc, key=key, ca=authority.ca, cert=mine.cert, cert_key=mine.key
     ) as client:
         assert not (await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets
     wrong: list[dict[str, Any]] = [{}, {"cert": theirs.cert, "cert_key": theirs.key}]
     for bad_files in wrong:
-        async with Client(strict.grpc, key=key, ca=authority.ca, **bad_files) as client:
+        async with Stubs(strict.grpc, key=key, ca=authority.ca, **bad_files) as client:
             with pytest.raises(aio.AioRpcError):
                 await client.status.ListDatasets(ss.ListDatasetsRequest(), timeout=60)
 
@@ -336,7 +336,7 @@ async def test_several_processes_serve_tls(
     options = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key), "--processes", "2")
     async with running(tmp_path / "s.db", *options) as server:
         for _ in range(4):
-            async with Client(server.grpc, key=key, ca=authority.ca) as client:
+            async with Stubs(server.grpc, key=key, ca=authority.ca) as client:
                 await client.status.ListDatasets(ss.ListDatasetsRequest())
         read = await curl(
             "--cacert", authority.ca, "-H", f"X-Api-Key: {key}", f"https://{server.http}{COGNEE}"

@@ -11,7 +11,7 @@ import pytest
 from grpc import aio
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.v1 import status_service_pb2 as s
@@ -57,7 +57,7 @@ async def test_grpc_and_http_are_served_and_the_files_removed_at_the_end(
 ) -> None:
     async with App(sockets) as server:
         assert (server.grpc_address, server.http_address) == (sockets.grpc, sockets.http)
-        async with Client(server.grpc_address) as client:
+        async with Stubs(server.grpc_address) as client:
             await client.status.ListDatasets(LIST)
         assert (await get(server.http_address, "/healthz")).startswith(b"HTTP/1.1 200 ")
         actual = {path.name for path in tmp_path.iterdir() if path.is_socket()}
@@ -86,7 +86,7 @@ async def test_socket_of_a_running_server_is_not_replaced(
             f"{getattr(sockets, protocol)}: Address already in use; stop the program that listens "
             f"there, or use another address with --{protocol}"
         )
-        async with Client(sockets.grpc) as client:
+        async with Stubs(sockets.grpc) as client:
             await client.status.ListDatasets(LIST)
         assert (await get(sockets.http, "/healthz")).startswith(b"HTTP/1.1 200 ")
 
@@ -95,7 +95,7 @@ async def test_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
     where = {"grpc": f"unix:{tmp_path}/g", "http": f"unix:{tmp_path}/h"}
     for _ in range(2):
         async with running(tmp_path / "s.db", **where) as server:
-            async with Client(server.grpc) as client:
+            async with Stubs(server.grpc) as client:
                 await client.status.ListDatasets(LIST)
             await server.kill()
         assert (tmp_path / "g").is_socket()
@@ -133,7 +133,7 @@ async def test_error_names_protocol_path_and_reason(
 async def test_longest_possible_path_is_accepted(sockets: Config, tmp_path: Path) -> None:
     name = "x" * (107 - len(str(tmp_path)) - 1)
     longest = f"unix:{tmp_path}/{name}"
-    async with App(at(sockets, "grpc", longest)), Client(longest) as client:
+    async with App(at(sockets, "grpc", longest)), Stubs(longest) as client:
         await client.status.ListDatasets(LIST)
 
 
@@ -160,7 +160,7 @@ async def test_file_replaced_by_another_server_stays(sockets: Config, tmp_path: 
 
 async def test_callers_over_a_socket_count_as_one(sockets: Config) -> None:
     config = dataclasses.replace(sockets, max_watches_per_caller=1)
-    async with App(config), Client(config.grpc) as one, Client(config.grpc) as two:
+    async with App(config), Stubs(config.grpc) as one, Stubs(config.grpc) as two:
         watch = one.status.WatchDatasets(s.WatchDatasetsRequest())
         await watch.read()
         with pytest.raises(aio.AioRpcError, match="too many watches of one caller"):
@@ -171,7 +171,7 @@ async def test_tls_works_over_sockets_with_a_certificate_for_localhost(
     sockets: Config, authority: Authority, ours: Certificate
 ) -> None:
     config = dataclasses.replace(sockets, tls_cert=ours.cert, tls_key=ours.key)
-    async with App(config), Client(config.grpc, ca=authority.ca) as client:
+    async with App(config), Stubs(config.grpc, ca=authority.ca) as client:
         await client.status.ListDatasets(LIST)
         curl = ("curl", "--silent", "--cacert", authority.ca, "--unix-socket", config.http[5:])
         process = await asyncio.create_subprocess_exec(

@@ -21,7 +21,7 @@ from stagecast.background.row_encoder import RowEncoder
 from stagecast.background.stall_detector import StallDetector
 from stagecast.config import Config, is_loopback
 from stagecast.deadlines import Deadlines
-from stagecast.errors import StartError, StoreBusy, StoreTimeout, UnavailableError
+from stagecast.errors import StartError, StoreBusy, StoreTimeout, Unavailable
 from stagecast.escaping import encoding_of, quote_for_shell
 from stagecast.grace import Grace
 from stagecast.notifier import Notifier
@@ -191,7 +191,7 @@ class App:
         try:
             async with store_timeout(config.request_s):
                 await key_cache.load()
-        except UnavailableError as error:
+        except Unavailable as error:
             raise StartError(f"cannot use {shown(config.db)}: {error}") from error
         return Authenticator(
             key_cache,
@@ -312,7 +312,7 @@ async def _try_last_write(write: Callable[[], Awaitable[None]]) -> None:
         _log_last_write(error)
 
 
-def _log_last_write(error: UnavailableError) -> None:
+def _log_last_write(error: Unavailable) -> None:
     _log.warning(
         "cannot write the last heartbeats or release the stall detector's lease: %s", error
     )

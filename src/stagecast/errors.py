@@ -307,9 +307,6 @@ class Unavailable(RetryableError):
     reason = "UNAVAILABLE"
 
 
-UnavailableError = Unavailable  # its former name, which the server's modules still use
-
-
 class Draining(Unavailable):
     """The server is shutting down."""
 

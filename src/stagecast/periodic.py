@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from stagecast.errors import UnavailableError
+from stagecast.errors import Unavailable
 
 _AFTER_FAULT_S = 1.0
 
@@ -40,7 +40,7 @@ class PeriodicTask:
         """Log an error while it is handled, unless it was the last one; return seconds to wait."""
         before, self._reported = self._reported, (type(error), str(error))
         is_new = self._reported != before
-        if isinstance(error, UnavailableError):
+        if isinstance(error, Unavailable):
             if is_new:
                 self._log.warning("cannot %s: %s", self._work, error)
             return error.retry_after_s

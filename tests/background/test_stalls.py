@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
@@ -63,7 +63,7 @@ async def _rest(server: App, dataset_id: str) -> tuple[dict[str, object], str]:
 
 
 async def test_stalled_recovered_and_lost_are_the_same_on_every_face(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     async def stall(timer_s: float) -> None:
         calls = Calls(client, f"{dataset_id[:-2]}{round(timer_s):02}")
@@ -118,7 +118,7 @@ async def _check_stalled_recovered_and_lost(server: App, calls: Calls) -> None:
 
 
 async def test_overdue_and_started_are_the_same_on_every_face(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     calls = Calls(client, dataset_id)
     await calls.create("a", start_after=_SECOND)
@@ -149,7 +149,7 @@ async def test_overdue_and_started_are_the_same_on_every_face(
 
 
 async def test_idle_batch_is_sealed_and_ends_on_every_face(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     calls = Calls(client, dataset_id)
     await calls.create("a", more_documents_follow=True, seal_after=_SECOND)
@@ -172,7 +172,7 @@ async def test_stall_is_detected_when_the_lease_holder_hangs(
 ) -> None:
     """The first of two processes holds the lease. It is not dead, but suspended."""
     db = tmp_path / "stagecast.db"
-    async with running(db) as first, running(db) as second, Client(second.grpc) as client:
+    async with running(db) as first, running(db) as second, Stubs(second.grpc) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a", stall_after=_SECOND)
         watch = _Watch(calls)
@@ -202,5 +202,5 @@ def _is_stopped_between_writes(server: ServerProcess, db: Path) -> bool:
 
 
 async def _kinds(db: Path, dataset_id: str) -> list[r.TransitionKind.ValueType]:
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         return [transition.kind for transition in await Calls(client, dataset_id).history("a")]

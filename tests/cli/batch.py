@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 
@@ -10,7 +10,7 @@ from stagecast.v1 import resources_pb2 as r
 class Batch:
     """A batch and its reports; `name` has its ids, as arguments of commands."""
 
-    def __init__(self, client: Client, dataset_id: str, batch_id: str = "batch-1") -> None:
+    def __init__(self, client: Stubs, dataset_id: str, batch_id: str = "batch-1") -> None:
         self.name = (dataset_id, batch_id)
         self._client = client
 

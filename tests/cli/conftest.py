@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from tests.cli.batch import Batch
 
@@ -20,7 +20,7 @@ async def server(config: Config) -> AsyncIterator[App]:
 
 
 @pytest.fixture
-async def batch(client: Client, dataset_id: str) -> Batch:
+async def batch(client: Stubs, dataset_id: str) -> Batch:
     """A batch with the documents `a` and `b`."""
     batch = Batch(client, dataset_id)
     await batch.create("a", "b")

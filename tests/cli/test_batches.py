@@ -11,14 +11,14 @@ from rich.cells import cell_len
 
 from stagecast.app import App
 from stagecast.cli import main
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import resources_pb2 as r
 from tests.cli.batch import Batch
 from tests.cli.command import on_terminal, stagecast
 
 
 @pytest.fixture
-async def three(client: Client, dataset_id: str) -> list[Batch]:
+async def three(client: Stubs, dataset_id: str) -> list[Batch]:
     """Three batches, newest first; the second has ended."""
     other = str(uuid.uuid4())
     oldest, ended, newest = (
@@ -78,7 +78,7 @@ async def test_terminal_gets_a_table_with_whole_ids(server: App, three: list[Bat
     assert oldest.split()[:3] == ["oldest", "pending", "0/1"]
 
 
-async def test_terminal_says_how_to_see_more(server: App, client: Client, dataset_id: str) -> None:
+async def test_terminal_says_how_to_see_more(server: App, client: Stubs, dataset_id: str) -> None:
     for n in range(21):
         await Batch(client, dataset_id, f"{'long-' * 20}{n:02}").create()
     async with on_terminal("batches", "--grpc", server.grpc_address) as terminal:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.cli.batch import Batch
@@ -21,14 +21,14 @@ async def run(server: App, verb: str, *arguments: str) -> str:
     return line
 
 
-async def state_of(client: Client, batch: Batch) -> r.BatchState.ValueType:
+async def state_of(client: Stubs, batch: Batch) -> r.BatchState.ValueType:
     request = s.GetBatchRequest(dataset_id=batch.name[0], batch_id=batch.name[1])
     return (await client.status.GetBatch(request)).batch.state
 
 
 @pytest.mark.slow
 async def test_each_command_prints_the_new_state_of_the_batch(
-    server: App, client: Client, batch: Batch
+    server: App, client: Stubs, batch: Batch
 ) -> None:
     for verb, printed, state in [
         ("pause", "2 documents paused; batch batch-1 is paused: 2 paused", r.BATCH_STATE_PAUSED),
@@ -67,7 +67,7 @@ async def test_command_without_effect_says_so(server: App, batch: Batch, verb: s
 
 
 async def test_unsealed_batch_says_that_documents_may_follow(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create("a", sealed=False)
@@ -81,7 +81,7 @@ async def test_json_prints_the_response(server: App, batch: Batch) -> None:
     assert answer["batch"]["counts"] == {"total": "2", "pending": "1", "paused": "1"}
 
 
-async def test_empty_document_id_is_refused(server: App, client: Client, batch: Batch) -> None:
+async def test_empty_document_id_is_refused(server: App, client: Stubs, batch: Batch) -> None:
     """It comes from an unset shell variable, and must not mean the whole batch."""
     ended = await stagecast("stop", *batch.name, "", "--grpc", server.grpc_address)
     assert (ended.code, ended.out) == (2, "")

@@ -12,7 +12,7 @@ from google.protobuf.json_format import Parse
 from rich.cells import cell_len
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
@@ -28,7 +28,7 @@ async def reported(server: App, *arguments: str) -> list[str]:
     return ended.out.splitlines()
 
 
-async def start(client: Client, batch: Batch, document: str, worker: str) -> None:
+async def start(client: Stubs, batch: Batch, document: str, worker: str) -> None:
     await client.reports.StartAttempt(
         pb.StartAttemptRequest(
             dataset_id=batch.name[0], batch_id=batch.name[1], document_id=document, worker=worker
@@ -36,7 +36,7 @@ async def start(client: Client, batch: Batch, document: str, worker: str) -> Non
     )
 
 
-async def test_pipe_gets_one_line_per_transition(server: App, client: Client, batch: Batch) -> None:
+async def test_pipe_gets_one_line_per_transition(server: App, client: Stubs, batch: Batch) -> None:
     await start(client, batch, "a", "worker-1")
     await batch.report(pb.DocumentReport(document_id="a", stage=r.STAGE_PARSING))
     await batch.fail("a")
@@ -70,7 +70,7 @@ async def test_json_has_one_line_per_transition(server: App, batch: Batch) -> No
 
 
 async def test_long_history_is_complete_and_in_order(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create(*(f"d{n}" for n in range(3_000)))
@@ -80,7 +80,7 @@ async def test_long_history_is_complete_and_in_order(
 
 @pytest.mark.slow
 async def test_reader_that_stops_early_causes_no_error(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create(*(f"d{n}" for n in range(5_000)))
@@ -96,7 +96,7 @@ async def test_reader_that_stops_early_causes_no_error(
         assert (out.count(b"\n"), err) == (1, b"")
 
 
-async def test_terminal_gets_a_table(server: App, client: Client, dataset_id: str) -> None:
+async def test_terminal_gets_a_table(server: App, client: Stubs, dataset_id: str) -> None:
     batch = Batch(client, dataset_id)
     path = f"https://files.example.org/{'reports/' * 20}q1/final.pdf"
     await batch.create(path, "長い名前" * 50)
@@ -128,7 +128,7 @@ async def test_terminal_gets_a_table(server: App, client: Client, dataset_id: st
 
 @pytest.mark.parametrize("columns", ["40", "60", "120"])
 async def test_terminal_of_any_width_shows_whole_ids(
-    server: App, client: Client, dataset_id: str, columns: str
+    server: App, client: Stubs, dataset_id: str, columns: str
 ) -> None:
     batch, long = Batch(client, dataset_id), "7c9e6679-7425-40de-944b-e07fc1f90ae7/final.pdf"
     await batch.create("b", long)
@@ -158,7 +158,7 @@ async def test_terminal_shows_the_head_if_no_transitions_are_retained(
 
 @pytest.mark.slow
 async def test_stalled_document_is_shown_as_stalled_before_and_after(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     calls = Calls(client, dataset_id)
     await calls.create("a", "b", stall_after=Duration(seconds=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from tests.cli.batch import Batch
@@ -29,7 +29,7 @@ IDS = [
 
 
 @pytest.fixture
-async def batch(client: Client, dataset_id: str) -> Batch:
+async def batch(client: Stubs, dataset_id: str) -> Batch:
     batch = Batch(client, dataset_id)
     await batch.create(*IDS)
     return batch
@@ -56,7 +56,7 @@ async def test_every_command_prints_ids_unchanged(server: App, batch: Batch) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 4, 6, 11])
 async def test_printed_id_can_be_passed_to_stop(
-    server: App, client: Client, batch: Batch, number: int
+    server: App, client: Stubs, batch: Batch, number: int
 ) -> None:
     listed = [row[0] for row in (await fields_of(server, "status", *batch.name))[1:]]
     assert (await fields_of(server, "stop", *batch.name, listed[number]))[0][0].startswith("1 ")
@@ -86,7 +86,7 @@ async def test_different_errors_are_printed_differently(server: App, batch: Batc
     ]
 
 
-async def test_worker_is_printed_unchanged(server: App, client: Client, batch: Batch) -> None:
+async def test_worker_is_printed_unchanged(server: App, client: Stubs, batch: Batch) -> None:
     await client.reports.StartAttempt(
         pb.StartAttemptRequest(
             dataset_id=batch.name[0], batch_id=batch.name[1], document_id=IDS[0], worker=" w  1 "
@@ -104,7 +104,7 @@ async def test_server_message_names_ids_unchanged(server: App, batch: Batch) -> 
 
 
 async def test_table_shows_ids_of_documents_with_the_same_name(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     documents = [
         pb.NewDocument(document_id="a.txt", display_name="report"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import status_service_pb2 as s
 from tests.cli.command import Ended, finished, on_terminal, stagecast
 from tests.conditions import until
@@ -172,7 +172,7 @@ async def _until(address: str, reason: str, *, key: str | None) -> None:
 
     async def read() -> None:
         request = s.GetDatasetRequest(dataset_id=DATASET)
-        async with Client(address, key=key) as client:
+        async with Stubs(address, key=key) as client:
             reported.append((await refused(client.status.GetDataset(request))).reason)
 
     await until(lambda: reported[-1:] == [reason], meanwhile=read)
@@ -247,7 +247,7 @@ async def test_older_server_refuses_writes_once_a_newer_release_has_created_a_ke
         made = await finished([sys.executable, "-c", NEWER, "keys", "create", "--db", str(db)])
         assert made.code == 0, made.err
         await _until(server.grpc, "DATASET_NOT_FOUND", key=made.out.strip())
-        async with Client(server.grpc, key=made.out.strip()) as client:
+        async with Stubs(server.grpc, key=made.out.strip()) as client:
             refusal = await refused(Calls(client, dataset_id).create("a"))
     assert refusal.reason == "STORE_BUSY"
     assert "made by a newer release" in refusal.message

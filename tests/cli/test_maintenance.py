@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.store.sqlite import inspect_file
 from tests.cli.command import command, finished, stagecast, started
 from tests.conditions import until
@@ -23,7 +23,7 @@ from tests.watches.pipeline import STAGES, Pipeline
 async def db(tmp_path: Path) -> Path:
     """The file of a killed server, with its write-ahead log."""
     db = tmp_path / "s.db"
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         pipeline = Pipeline(client, str(uuid.uuid4()))
         await pipeline.create(3)
         for stage in STAGES:
@@ -99,8 +99,8 @@ async def test_servers_keep_working_during_backup_and_check(tmp_path: Path) -> N
     async with (
         running(db) as one,
         running(db) as other,
-        Client(one.grpc) as client,
-        Client(other.grpc) as other_client,
+        Stubs(one.grpc) as client,
+        Stubs(other.grpc) as other_client,
     ):
         pipelines = [Pipeline(each, str(uuid.uuid4())) for each in (client, other_client)]
         for pipeline in pipelines:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.errors import StartError
 from stagecast.store.sqlite import copy_file
 from stagecast.store.sqlite.connection import open_writer
@@ -50,7 +50,7 @@ async def written(tmp_path: Path) -> Path:
     db.parent.mkdir()
     await make_key(db)
     key = await make_key(db)
-    async with running(db) as server, Client(server.grpc, key=key) as client:
+    async with running(db) as server, Stubs(server.grpc, key=key) as client:
         await Pipeline(client, str(uuid.uuid4())).create(3)
     assert Path(f"{db}-wal").stat().st_size
     return db
@@ -111,7 +111,7 @@ async def test_file_of_a_running_server_is_read_with_its_wal(tmp_path: Path) -> 
     """A user with read permission sees the newest commits."""
     db = tmp_path / "served" / "s.db"
     db.parent.mkdir()
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         with read_only(db.parent):
             for batches in (1, 2):
                 await Pipeline(client, str(uuid.uuid4())).create(1)

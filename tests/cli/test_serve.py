@@ -18,7 +18,7 @@ import httpx
 import pytest
 from grpc import aio
 
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import status_service_pb2 as s
 from tests.cli.command import Running, command, stagecast, started
@@ -59,7 +59,7 @@ async def test_idle_connections_leave_the_store_its_file_descriptors(tmp_path: P
     async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
         ready = READY.fullmatch((await process.stdout.readline()).decode())
         assert ready is not None
-        client = await stack.enter_async_context(Client(ready[1]))
+        client = await stack.enter_async_context(Stubs(ready[1]))
         await client.status.ListDatasets(s.ListDatasetsRequest())
         for address in ready.groups():
             for _ in range(70):
@@ -134,7 +134,7 @@ async def test_ready_line_has_the_grpc_and_http_addresses(tmp_path: Path) -> Non
     async with started("serve", "--db", tmp_path / "s.db", *ANY) as server:
         ready = READY.fullmatch(await server.line())
         assert ready is not None
-        async with Client(ready[1]) as client:
+        async with Stubs(ready[1]) as client:
             with pytest.raises(Exception, match="no dataset"):
                 await client.status.GetDataset(
                     s.GetDatasetRequest(dataset_id="6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11")
@@ -242,7 +242,7 @@ async def test_serve_takes_its_limits_from_options_and_from_the_environment(
     async with started("serve", "--db", tmp_path / "s.db", *ANY, *limits, **variables) as server:
         ready = READY.fullmatch(await server.line())
         assert ready is not None
-        async with Client(ready[1]) as client:
+        async with Stubs(ready[1]) as client:
             watch = client.status.WatchDatasets(s.WatchDatasetsRequest())
             await watch.read()
             with pytest.raises(aio.AioRpcError, match=r"of one caller: 1 open \(limit: 1\)"):
@@ -251,7 +251,7 @@ async def test_serve_takes_its_limits_from_options_and_from_the_environment(
 
 async def test_serve_takes_its_timeouts_from_options(tmp_path: Path, dataset_id: str) -> None:
     db, limits = tmp_path / "s.db", ("--wait-timeout", "0.05", "--watch-life", "0.5")
-    async with running(db, *limits) as server, Client(server.grpc) as client:
+    async with running(db, *limits) as server, Stubs(server.grpc) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         assert not (await calls.wait(within_s=60)).done

@@ -9,7 +9,7 @@ from google.protobuf.json_format import Parse
 from rich.cells import cell_len
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from tests.cli.batch import Batch
@@ -31,7 +31,7 @@ async def screen_of(server: App, *names: str) -> list[str]:
     return terminal.lines()
 
 
-async def create_many(client: Client, dataset_id: str, number: int) -> list[Batch]:
+async def create_many(client: Stubs, dataset_id: str, number: int) -> list[Batch]:
     batches = [Batch(client, dataset_id, f"b-{n:03}") for n in range(number)]
     for batch in batches:
         await batch.create("a")
@@ -52,7 +52,7 @@ async def test_pipe_gets_the_batch_and_its_documents(server: App, batch: Batch) 
 
 
 async def test_unsealed_batch_says_that_documents_may_follow(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create(sealed=False)
@@ -62,7 +62,7 @@ async def test_unsealed_batch_says_that_documents_may_follow(
 
 
 async def test_pipe_gets_the_dataset_and_its_batches_newest_first(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     first, *_ = await create_many(client, dataset_id, 3)
     await first.succeed("a")
@@ -91,7 +91,7 @@ async def test_json_has_one_line_for_the_whole_and_one_per_part(server: App, bat
 
 @pytest.mark.slow
 async def test_pipe_gets_thousands_of_documents_and_a_terminal_one_screen(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     names = [f"corpus/document-{n:04}.txt" for n in range(2_500)]
     batch = Batch(client, dataset_id)
@@ -112,7 +112,7 @@ async def test_pipe_gets_thousands_of_documents_and_a_terminal_one_screen(
 
 
 async def test_terminal_shows_open_batches_however_old(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     old, *others = await create_many(client, dataset_id, 40)
     for batch in others:
@@ -127,7 +127,7 @@ async def test_terminal_shows_open_batches_however_old(
 
 @pytest.mark.slow
 async def test_terminal_shows_the_end_of_long_names(
-    server: App, client: Client, dataset_id: str
+    server: App, client: Stubs, dataset_id: str
 ) -> None:
     paths = [f"https://files.example.org/{'reports/' * 20}q{n}/final.pdf" for n in range(3)]
     batch = Batch(client, dataset_id, "x" * 128)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import status_service_pb2 as s
 from tests.cli.batch import Batch
 from tests.cli.command import command, on_terminal, stagecast, started
@@ -221,7 +221,7 @@ async def _serving(address: str) -> None:
     answered: list[s.ListDatasetsResponse] = []
 
     async def ask() -> None:
-        async with Client(address) as client:
+        async with Stubs(address) as client:
             request = s.ListDatasetsRequest()
             with contextlib.suppress(Exception):
                 answered.append(await client.status.ListDatasets(request, timeout=5))
@@ -441,7 +441,7 @@ async def test_printed_key_that_cannot_be_created_is_reported(tmp_path: Path) ->
     ],
 )
 async def test_unencodable_characters_in_ids_are_escaped_unambiguously(
-    server: App, client: Client, dataset_id: str, encoding: str, ids: list[str]
+    server: App, client: Stubs, dataset_id: str, encoding: str, ids: list[str]
 ) -> None:
     batch = Batch(client, dataset_id)
     await batch.create("報告\u3000書", "café", r"caf\u00e9", r"caf\xe9")

@@ -12,7 +12,7 @@ from google.protobuf.json_format import Parse
 
 from stagecast.app import App
 from stagecast.cli import main
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
@@ -66,7 +66,7 @@ async def test_json_resumes_without_gap_after_a_server_kill(
     address, db, record = free_address(), tmp_path / "stagecast.db", WatchRecord()
     server = await ServerProcess.start(db, grpc=address)
     try:
-        async with Client(address) as client:
+        async with Stubs(address) as client:
             batch = Batch(client, dataset_id)
             await batch.create("a", "b")
             async with started("watch", *batch.name, "--grpc", address, "--json") as watch:
@@ -76,7 +76,7 @@ async def test_json_resumes_without_gap_after_a_server_kill(
                 await server.kill()
                 assert await watch.error_line() == LOST
                 server = await ServerProcess.start(db, grpc=address)
-                async with Client(address) as other:
+                async with Stubs(address) as other:
                     await Batch(other, dataset_id).succeed("b")
                 for line in await watch.lines():
                     record.receive(Parse(line, s.WatchBatchResponse()))
@@ -89,7 +89,7 @@ async def test_json_resumes_without_gap_after_a_server_kill(
     assert sorted(record.transitions) == [5, 6]
 
 
-async def test_follow_continues_after_the_end(server: App, batch: Batch, client: Client) -> None:
+async def test_follow_continues_after_the_end(server: App, batch: Batch, client: Stubs) -> None:
     await batch.succeed("a", "b")
     record = WatchRecord()
     options = ("--grpc", server.grpc_address, "--json", "--follow")

@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.v1.status_service_pb2_grpc import (
@@ -134,7 +134,7 @@ async def serving(*steps: Step, always: Step | None = None) -> AsyncIterator[Scr
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with Client(f"127.0.0.1:{port}") as client, asyncio.timeout(240):
+        async with Stubs(f"127.0.0.1:{port}") as client, asyncio.timeout(240):
             yield Scripted(script, server, client, f"127.0.0.1:{port}")
     finally:
         await server.stop(None)
@@ -144,7 +144,7 @@ class Scripted:
     """A script, its server with its address, and a client."""
 
     def __init__(
-        self, script: ScriptedServer, server: aio.Server, client: Client, address: str
+        self, script: ScriptedServer, server: aio.Server, client: Stubs, address: str
     ) -> None:
         self.script = script
         self.server = server

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.client.attempt import Attempt, Dropped, start
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as pb
@@ -21,7 +21,7 @@ from stagecast.v1 import status_service_pb2 as s
 
 
 @pytest.fixture
-async def attempt(client: Client, dataset_id: str) -> AsyncIterator[Attempt]:
+async def attempt(client: Stubs, dataset_id: str) -> AsyncIterator[Attempt]:
     """An attempt with very frequent heartbeats."""
     request = pb.CreateBatchRequest(
         dataset_id=dataset_id, documents=[pb.NewDocument(document_id="a")]
@@ -45,7 +45,7 @@ async def wait_for_order(attempt: Attempt, order: pb.WorkerOrder.ValueType) -> N
             attempt._order_received.clear()
 
 
-async def test_paused_worker_waits_until_it_is_resumed(client: Client, attempt: Attempt) -> None:
+async def test_paused_worker_waits_until_it_is_resumed(client: Stubs, attempt: Attempt) -> None:
     names = {
         "dataset_id": attempt._document.dataset_id,
         "batch_id": attempt._document.batch_id,
@@ -67,7 +67,7 @@ async def test_paused_worker_waits_until_it_is_resumed(client: Client, attempt: 
 
 
 async def test_worker_drops_a_document_when_a_heartbeat_orders_it(
-    client: Client, attempt: Attempt
+    client: Stubs, attempt: Attempt
 ) -> None:
     await client.controls.Stop(
         cs.StopRequest(dataset_id=attempt._document.dataset_id, batch_id=attempt._document.batch_id)
@@ -100,19 +100,19 @@ class SlowServer(report_service_pb2_grpc.ReportServiceServicer):
 
 
 @pytest.fixture
-async def slow_server() -> AsyncIterator[tuple[SlowServer, Client]]:
+async def slow_server() -> AsyncIterator[tuple[SlowServer, Stubs]]:
     servicer = SlowServer()  # type: ignore[abstract]  # in its stub; others are UNIMPLEMENTED
     server = aio.server()
     report_service_pb2_grpc.add_ReportServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with Client(f"127.0.0.1:{port}") as client:
+    async with Stubs(f"127.0.0.1:{port}") as client:
         yield servicer, client
     await server.stop(0)
 
 
 async def test_reports_made_during_a_call_are_sent_together_in_the_next(
-    slow_server: tuple[SlowServer, Client],
+    slow_server: tuple[SlowServer, Stubs],
 ) -> None:
     servicer, client = slow_server
     later = [r.STAGE_CLEANING, r.STAGE_SPLITTING, r.STAGE_INDEXING, r.STAGE_COMPLETED]
@@ -127,7 +127,7 @@ async def test_reports_made_during_a_call_are_sent_together_in_the_next(
 
 
 async def test_nothing_is_sent_after_an_interrupted_block(
-    slow_server: tuple[SlowServer, Client],
+    slow_server: tuple[SlowServer, Stubs],
 ) -> None:
     servicer, client = slow_server
 
@@ -149,7 +149,7 @@ async def test_nothing_is_sent_after_an_interrupted_block(
 
 @pytest.mark.parametrize("counters", [[1], itertools.count()], ids=["one", "endless"])
 async def test_refused_report_ends_the_work(
-    client: Client, dataset_id: str, counters: Iterable[int]
+    client: Stubs, dataset_id: str, counters: Iterable[int]
 ) -> None:
     """At the next report, or without another one, at the end of the block."""
     request = pb.CreateBatchRequest(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import status_service_pb2 as s
 from tests.certificates import Authority, Certificate
 from tests.process import ServerProcess, running
@@ -30,7 +30,7 @@ async def other_process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 async def test_client_is_created_without_a_loop_and_used_on_several(
     other_process: ServerProcess, entered: bool
 ) -> None:
-    client = Client(other_process.grpc)
+    client = Stubs(other_process.grpc)
 
     async def use() -> int:
         if entered:
@@ -50,7 +50,7 @@ async def test_client_is_created_without_a_loop_and_used_on_several(
 async def test_entering_the_block_does_not_disturb_calls_under_way(
     other_process: ServerProcess,
 ) -> None:
-    client = Client(other_process.grpc)
+    client = Stubs(other_process.grpc)
     watch = client.status.WatchDatasets(s.WatchDatasetsRequest())
     await watch.read()
     async with client:
@@ -79,7 +79,7 @@ async def test_entering_the_block_does_not_disturb_calls_under_way(
 )
 def test_address_that_grpc_would_misread_is_refused(address: str, advice: str) -> None:
     with pytest.raises(ValueError, match=r"is not|has port") as refusal:
-        Client(address)
+        Stubs(address)
     assert repr(address) in str(refusal.value)
     assert advice in str(refusal.value)
 
@@ -87,7 +87,7 @@ def test_address_that_grpc_would_misread_is_refused(address: str, advice: str) -
 @pytest.mark.parametrize("key", ["caf\u00e9", "a\nb", "a\x00", "\ud800"])
 def test_key_invalid_in_a_header_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="only printable ASCII characters are allowed") as refusal:
-        Client("127.0.0.1:50051", key=key)
+        Stubs("127.0.0.1:50051", key=key)
     assert key not in str(refusal.value)
 
 
@@ -124,14 +124,14 @@ def test_error_names_the_file_without_certificate_or_key(
     files: dict[str, Path], ca: str, cert: str, key: str, bad_file: str, reason: str
 ) -> None:
     with pytest.raises(ValueError, match=reason) as refusal:
-        Client("127.0.0.1:50051", ca=files.get(ca), cert=files.get(cert), cert_key=files.get(key))
+        Stubs("127.0.0.1:50051", ca=files.get(ca), cert=files.get(cert), cert_key=files.get(key))
     assert f"{files[bad_file]} " in str(refusal.value)
 
 
 def test_file_may_be_in_utf_16(tmp_path: Path, authority: Authority) -> None:
     wide = tmp_path / "wide"
     wide.write_text(authority.ca.read_text(), "utf-16")
-    Client("127.0.0.1:50051", ca=wide)
+    Stubs("127.0.0.1:50051", ca=wide)
 
 
 async def test_files_may_have_a_byte_order_mark_and_crlf(
@@ -147,7 +147,7 @@ async def test_files_may_have_a_byte_order_mark_and_crlf(
         )
     async with (
         running(tmp_path / "s.db", *strict) as server,
-        Client(
+        Stubs(
             server.grpc,
             ca=tmp_path / f"{authority.ca.name}.bom",
             cert=tmp_path / f"{mine.cert.name}.bom",
@@ -160,10 +160,10 @@ async def test_files_may_have_a_byte_order_mark_and_crlf(
 async def test_host_named_dns_is_not_read_as_a_scheme(other_process: ServerProcess) -> None:
     port = other_process.grpc.rpartition(":")[2]
     for host in ("localhost", "127.0.0.1"):
-        async with Client(f"{host}:{port}") as client:
+        async with Stubs(f"{host}:{port}") as client:
             await client.status.ListDatasets(LIST)
     # A host of that name, not the scheme of grpc.
-    async with Client(f"dns:{port}") as client:
+    async with Stubs(f"dns:{port}") as client:
         with pytest.raises(aio.AioRpcError, match="dns"):
             await client.status.ListDatasets(LIST)
 
@@ -176,7 +176,7 @@ async def test_unix_socket_may_have_a_relative_path(
     monkeypatch.chdir(folder)
     async with running(tmp_path / "s.db", grpc=f"unix:{folder}/s.sock") as server:
         for address in (server.grpc, "unix:s.sock", "unix:./s.sock", "unix://" + server.grpc[5:]):
-            async with Client(address) as client:
+            async with Stubs(address) as client:
                 await client.status.ListDatasets(LIST)
     with socket.socket(socket.AF_UNIX) as left, pytest.raises(ConnectionRefusedError):
         left.connect("s.sock")

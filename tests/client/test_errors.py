@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stagecast import errors
-from stagecast.client import Client, ErrorDetails, details_of
+from stagecast.client import ErrorDetails, Stubs, details_of
 from stagecast.rpc.status import status_of
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import free_address
@@ -91,7 +91,7 @@ def test_details_match_what_the_server_writes(
 
 
 async def test_details_of_a_real_error_have_the_requested_ids(
-    client: Client, dataset_id: str
+    client: Stubs, dataset_id: str
 ) -> None:
     with pytest.raises(aio.AioRpcError) as caught:
         await client.status.GetBatch(s.GetBatchRequest(dataset_id=dataset_id, batch_id="nothing"))
@@ -102,7 +102,7 @@ async def test_details_of_a_real_error_have_the_requested_ids(
 
 
 async def test_error_of_an_unreachable_server_has_no_details() -> None:
-    async with Client(free_address()) as client, asyncio.timeout(60):
+    async with Stubs(free_address()) as client, asyncio.timeout(60):
         with pytest.raises(aio.AioRpcError) as caught:
             await client.status.GetBatch(s.GetBatchRequest())
     assert details_of(caught.value) == NOTHING

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import stagecast
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import resources_pb2 as r
 from tests.client.as_messages import EventRecord
 from tests.client.faces import NAMES, Events, Face
@@ -38,7 +38,7 @@ async def check_through(
     server = await ServerProcess.start(db, grpc=grpc)
     faces, records = [Face(name, grpc) for name in NAMES], [EventRecord() for _ in NAMES]
     try:
-        async with Client(grpc) as stubs, asyncio.timeout(600):
+        async with Stubs(grpc) as stubs, asyncio.timeout(600):
             pipeline = Pipeline(stubs, dataset_id)
             await pipeline.create(40 * faults, more_documents_follow=True)
             async with asyncio.TaskGroup() as group:
@@ -81,7 +81,7 @@ async def test_expiring_watches_and_cut_connections_go_unnoticed(
     async with (
         running(tmp_path / "s.db", "--watch-life", "0.2") as server,
         Proxy(server.grpc).running() as proxy,
-        Client(server.grpc) as stubs,
+        Stubs(server.grpc) as stubs,
         asyncio.timeout(600),
     ):
         pipeline, into = Pipeline(stubs, dataset_id), EventRecord()
@@ -139,7 +139,7 @@ async def test_watched_datasets_survive_a_restart(
 ) -> None:
     db, grpc = tmp_path / "s.db", free_address()
     face = Face(name, grpc)
-    async with asyncio.timeout(240), Client(grpc) as stubs:
+    async with asyncio.timeout(240), Stubs(grpc) as stubs:
         async with running(db, grpc=grpc) as first:
             pipeline = Pipeline(stubs, dataset_id)
             await pipeline.create(1)

@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.client.retry import call
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
@@ -42,19 +42,19 @@ class UnavailableTwice(report_service_pb2_grpc.ReportServiceServicer):
 
 
 @pytest.fixture
-async def unavailable_twice() -> AsyncIterator[tuple[UnavailableTwice, Client]]:
+async def unavailable_twice() -> AsyncIterator[tuple[UnavailableTwice, Stubs]]:
     servicer = UnavailableTwice()  # type: ignore[abstract]  # in its stub; others are UNIMPLEMENTED
     server = aio.server()
     report_service_pb2_grpc.add_ReportServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with Client(f"127.0.0.1:{port}") as client:
+    async with Stubs(f"127.0.0.1:{port}") as client:
         yield servicer, client
     await server.stop(0)
 
 
 async def test_call_is_retried_while_the_server_is_unavailable(
-    unavailable_twice: tuple[UnavailableTwice, Client],
+    unavailable_twice: tuple[UnavailableTwice, Stubs],
 ) -> None:
     servicer, client = unavailable_twice
     await call(client.reports.SealBatch, pb.SealBatchRequest())
@@ -62,7 +62,7 @@ async def test_call_is_retried_while_the_server_is_unavailable(
 
 
 async def test_call_with_a_timeout_of_0_is_made_once(
-    unavailable_twice: tuple[UnavailableTwice, Client],
+    unavailable_twice: tuple[UnavailableTwice, Stubs],
 ) -> None:
     servicer, client = unavailable_twice
     with pytest.raises(aio.AioRpcError, match="unavailable for now"):
@@ -70,7 +70,7 @@ async def test_call_with_a_timeout_of_0_is_made_once(
     assert servicer.calls == 1
 
 
-async def test_refused_call_is_not_retried(client: Client, dataset_id: str) -> None:
+async def test_refused_call_is_not_retried(client: Stubs, dataset_id: str) -> None:
     request = pb.SealBatchRequest(dataset_id=dataset_id, batch_id="missing")
     with pytest.raises(aio.AioRpcError) as refused:
         await call(client.reports.SealBatch, request)

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from stagecast.app import App
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.client import async_watch as watch_module
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
@@ -199,7 +199,7 @@ async def test_watch_that_reconnected_ends_when_the_server_ends_it_well() -> Non
 
 
 async def test_first_connection_that_fails_is_raised_at_once() -> None:
-    async with Client(free_address()) as client, asyncio.timeout(60):
+    async with Stubs(free_address()) as client, asyncio.timeout(60):
         with pytest.raises(aio.AioRpcError) as caught:
             await anext(client.watch(REQUEST, give_up_after_s=600))
     assert caught.value.code() is Code.UNAVAILABLE
@@ -336,7 +336,7 @@ async def test_watch_gives_up_on_a_server_that_stays_silent_for_too_long(
 
 
 async def test_watch_of_a_real_server_keeps_all_promises_to_the_end(
-    client: Client, dataset_id: str
+    client: Stubs, dataset_id: str
 ) -> None:
     pipeline = Pipeline(client, dataset_id)
     await pipeline.create(3)
@@ -354,7 +354,7 @@ async def test_watch_of_a_real_server_keeps_all_promises_to_the_end(
     record.check_atomic(pipeline.calls)
 
 
-async def test_snapshot_of_many_documents_is_one_message(client: Client, dataset_id: str) -> None:
+async def test_snapshot_of_many_documents_is_one_message(client: Stubs, dataset_id: str) -> None:
     pipeline = Pipeline(client, dataset_id)
     await pipeline.create(5_000)
     async with pipeline.stream() as stream:
@@ -374,7 +374,7 @@ async def test_watch_survives_a_restart_of_a_real_server(
 ) -> None:
     config = replace(config, grpc=free_address())
     record = WatchRecord()
-    async with Client(config.grpc) as client, asyncio.timeout(60):
+    async with Stubs(config.grpc) as client, asyncio.timeout(60):
         pipeline = Pipeline(client, dataset_id)
         async with App(config, clock=clock):
             await pipeline.create(2)
@@ -390,7 +390,7 @@ async def test_watch_survives_a_restart_of_a_real_server(
 
 
 async def test_unknown_batch_on_a_real_server_is_raised_at_once(
-    client: Client, dataset_id: str
+    client: Stubs, dataset_id: str
 ) -> None:
     request = s.WatchBatchRequest(dataset_id=dataset_id, batch_id="nothing")
     async with asyncio.timeout(60):
@@ -401,7 +401,7 @@ async def test_unknown_batch_on_a_real_server_is_raised_at_once(
 
 
 async def test_invalid_token_on_a_real_server_is_raised_at_once(
-    client: Client, dataset_id: str
+    client: Stubs, dataset_id: str
 ) -> None:
     pipeline = Pipeline(client, dataset_id)
     await pipeline.create(1)

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from sqlite_utils import Database
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.demo.index import Index
 from stagecast.demo.sources import find_sources
@@ -36,7 +36,7 @@ def sources_of(**files: Path) -> list[Source]:
 
 
 async def ingest(
-    client: Client, dataset_id: str, sources: list[Source], index: Index
+    client: Stubs, dataset_id: str, sources: list[Source], index: Index
 ) -> WatchRecord:
     """Submit and ingest, and return a watch from the first revision."""
     batch = await submit(client, dataset_id, sources)
@@ -48,12 +48,12 @@ async def ingest(
     return record
 
 
-async def watch(client: Client, request: s.WatchBatchRequest, record: WatchRecord) -> None:
+async def watch(client: Stubs, request: s.WatchBatchRequest, record: WatchRecord) -> None:
     async for message in client.watch(request):
         record.receive(message)
 
 
-async def test_samples_go_through_all_stages(client: Client, dataset_id: str, index: Index) -> None:
+async def test_samples_go_through_all_stages(client: Stubs, dataset_id: str, index: Index) -> None:
     sources = find_sources([])
     record = await ingest(client, dataset_id, sources, index)
     assert record.batch is not None
@@ -74,7 +74,7 @@ async def test_samples_go_through_all_stages(client: Client, dataset_id: str, in
 
 
 async def test_a_document_that_cannot_be_ingested_fails_with_its_reason(
-    client: Client, dataset_id: str, index: Index, tmp_path: Path
+    client: Stubs, dataset_id: str, index: Index, tmp_path: Path
 ) -> None:
     undecodable, empty, good = (tmp_path / name for name in ("undecodable", "empty", "good"))
     undecodable.write_bytes(b"fine\nnot fine: \xff")
@@ -104,7 +104,7 @@ async def test_a_document_that_cannot_be_ingested_fails_with_its_reason(
 
 
 async def test_failing_index_fails_the_document(
-    client: Client, dataset_id: str, index: Index, tmp_path: Path
+    client: Stubs, dataset_id: str, index: Index, tmp_path: Path
 ) -> None:
     text = tmp_path / "text"
     text.write_text("A text.")
@@ -116,7 +116,7 @@ async def test_failing_index_fails_the_document(
 
 
 async def test_worker_drops_a_document_taken_over_by_another(
-    client: Client, dataset_id: str, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    client: Stubs, dataset_id: str, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [tmp_path / "disputed", tmp_path / "next"]
     for path in names:
@@ -143,7 +143,7 @@ async def test_worker_drops_a_document_taken_over_by_another(
 
 @pytest.mark.slow
 async def test_a_slow_worker_keeps_its_document_from_stalling(
-    real_server: Client, dataset_id: str, index: Index, tmp_path: Path
+    real_server: Stubs, dataset_id: str, index: Index, tmp_path: Path
 ) -> None:
     """Meanwhile another document, started and then abandoned, stalls."""
     text = tmp_path / "slow"
@@ -164,7 +164,7 @@ async def test_a_slow_worker_keeps_its_document_from_stalling(
 
 
 async def _check_only_the_abandoned_one_stalls(
-    client: Client, batch: r.Batch, source: Source, index: Index
+    client: Stubs, batch: r.Batch, source: Source, index: Index
 ) -> None:
     names: dict[str, Any] = {"dataset_id": batch.dataset_id, "batch_id": batch.batch_id}
     slow_index = SlowIndex(index)
@@ -186,9 +186,9 @@ async def _check_only_the_abandoned_one_stalls(
 
 
 @pytest.fixture
-async def real_server(config: Config) -> AsyncIterator[Client]:
+async def real_server(config: Config) -> AsyncIterator[Stubs]:
     """A client of a server with a real clock."""
-    async with App(config) as server, Client(server.grpc_address) as client:
+    async with App(config) as server, Stubs(server.grpc_address) as client:
         yield client
 
 
@@ -207,7 +207,7 @@ class SlowIndex:
 
 
 async def test_many_documents_are_submitted_in_several_calls(
-    client: Client, dataset_id: str, tmp_path: Path
+    client: Stubs, dataset_id: str, tmp_path: Path
 ) -> None:
     sources = sources_of(**{f"doc-{number}": tmp_path for number in range(2_001)})
     batch = await submit(client, dataset_id, sources)
@@ -224,7 +224,7 @@ async def test_reports_survive_a_server_that_is_killed(
     sources = find_sources([])
     record = WatchRecord()
     try:
-        async with Client(address) as client, asyncio.timeout(600), asyncio.TaskGroup() as group:
+        async with Stubs(address) as client, asyncio.timeout(600), asyncio.TaskGroup() as group:
             batch = await submit(client, dataset_id, sources)
             request = s.WatchBatchRequest(dataset_id=dataset_id, batch_id=batch.batch_id)
             group.create_task(watch(client, request, record))
@@ -242,7 +242,7 @@ async def test_reports_survive_a_server_that_is_killed(
     assert {document.attempt for document in record.documents.values()} == {1}
 
 
-async def until_indexing(client: Client, request: s.WatchBatchRequest) -> None:
+async def until_indexing(client: Stubs, request: s.WatchBatchRequest) -> None:
     async for message in client.status.WatchBatch(request):
         if any(t.document.stage == r.STAGE_INDEXING for t in message.transitions):
             return

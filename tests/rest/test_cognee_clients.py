@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import resources_pb2 as r
 from tests.rpc.calls import Calls, failure, stage
 
@@ -118,7 +118,7 @@ Begin = Callable[..., Awaitable[Calls]]
 
 
 @pytest.fixture
-def begin(client: Client) -> Begin:
+def begin(client: Stubs) -> Begin:
     """Creates two documents in a dataset, `a` and `b`, and makes the first reports on them."""
 
     async def begin(dataset_id: str, *reports: Any) -> Calls:

@@ -19,7 +19,7 @@ from dify_dataset_sdk import (
 )
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.model import Scope
 from stagecast.v1 import resources_pb2 as r
@@ -39,7 +39,7 @@ Poll = Callable[..., Awaitable[list[IndexingStatus]]]
 
 
 @pytest.fixture
-def calls(client: Client, dataset_id: str) -> Calls:
+def calls(client: Stubs, dataset_id: str) -> Calls:
     return Calls(client, dataset_id)
 
 

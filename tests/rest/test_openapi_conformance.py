@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 from tests.access import make_key
@@ -46,7 +46,7 @@ max-examples = 40
 """
 
 
-async def ingest(client: Client) -> None:
+async def ingest(client: Stubs) -> None:
     """Create a document in each stage, a failed one, and a batch without documents."""
     stages = {name: reached for name, reached in r.Stage.items() if reached}
     for dataset_id in DATASET_IDS:
@@ -70,7 +70,7 @@ def answered(report: Path) -> set[tuple[str, int]]:
 
 @pytest.mark.parametrize("keys", ["off", "right", "missing", "wrong"])
 async def test_every_answer_is_as_the_document_says(
-    server: App, client: Client, config: Config, tmp_path: Path, keys: str
+    server: App, client: Stubs, config: Config, tmp_path: Path, keys: str
 ) -> None:
     await ingest(client)
     options: list[str] = []

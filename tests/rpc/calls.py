@@ -17,7 +17,7 @@ from google.rpc.status_pb2 import Status
 from grpc import aio
 from sqlite_utils.utils import sqlite3
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
@@ -109,7 +109,7 @@ def moment(microseconds: int) -> Timestamp:
 class Calls:
     """Calls on one dataset; the batch is `b1` by default."""
 
-    def __init__(self, client: Client, dataset_id: str) -> None:
+    def __init__(self, client: Stubs, dataset_id: str) -> None:
         self.client = client
         self.dataset_id = dataset_id
 

@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as rs
@@ -328,7 +328,7 @@ BAD_BATCH_IDS = [
 ]
 
 
-async def _refused(client: Client, rpc: str, dataset_id: str, fields: dict[str, Any]) -> Refusal:
+async def _refused(client: Stubs, rpc: str, dataset_id: str, fields: dict[str, Any]) -> Refusal:
     request = type(VALID[rpc])()
     request.CopyFrom(VALID[rpc])
     names = {"dataset_id": dataset_id} if rpc in IN_DATASET else {}

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.rpc.limits import counted_as
 from stagecast.v1 import status_service_pb2 as ss
@@ -77,7 +77,7 @@ def test_connections_from_one_address_are_counted_together(peer: str, counted: s
 @contextlib.asynccontextmanager
 async def watching(server: App, credential: str) -> AsyncIterator[None]:
     """Open a watch during the block, on its own connection."""
-    async with Client(server.grpc_address, key=credential) as client:
+    async with Stubs(server.grpc_address, key=credential) as client:
         watch = client.status.WatchDatasets(ss.WatchDatasetsRequest())
         await watch.read()
         try:

@@ -13,7 +13,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.model import Scope
 from stagecast.v1 import status_service_pb2 as ss
@@ -44,12 +44,12 @@ async def server(config: Config, clock: Clock, key: str) -> AsyncIterator[App]:
 
 
 @pytest.fixture
-async def client(server: App, key: str) -> AsyncIterator[Client]:
-    async with Client(server.grpc_address, key=key) as client:
+async def client(server: App, key: str) -> AsyncIterator[Stubs]:
+    async with Stubs(server.grpc_address, key=key) as client:
         yield client
 
 
-async def call_rpc(client: Client, rpc: str, **options: Any) -> Any:
+async def call_rpc(client: Stubs, rpc: str, **options: Any) -> Any:
     """Make a valid call of an RPC on an unknown dataset; a stream is read to its end."""
     request = type(VALID[rpc])()
     request.CopyFrom(VALID[rpc])
@@ -65,7 +65,7 @@ async def call_rpc(client: Client, rpc: str, **options: Any) -> Any:
 
 async def refusal(address: str, *metadata: tuple[str, str], rpc: str = "GetDataset") -> Refusal:
     """Return the error of a call with this metadata."""
-    async with Client(address) as client:
+    async with Stubs(address) as client:
         return await refused(call_rpc(client, rpc, metadata=metadata))
 
 
@@ -80,7 +80,7 @@ async def test_every_rpc_requires_a_credential(server: App, rpc: str) -> None:
 async def test_every_rpc_requires_the_scope_of_its_service_and_no_other(
     server: App, config: Config, rpc: str
 ) -> None:
-    async with Client(server.grpc_address) as client:
+    async with Stubs(server.grpc_address) as client:
         [required] = [
             scope for stub, scope in SERVICES.items() if hasattr(getattr(client, stub), rpc)
         ]
@@ -180,7 +180,7 @@ LONG_LIVED: dict[str, Any] = {
 }
 
 
-def _begin(rpc: str, client: Client, dataset_id: str) -> Any:
+def _begin(rpc: str, client: Stubs, dataset_id: str) -> Any:
     """Start a long-lived call."""
     request = type(LONG_LIVED[rpc])()
     request.CopyFrom(LONG_LIVED[rpc])
@@ -201,7 +201,7 @@ async def _end(call: Any) -> None:
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_running_call_ends_with_its_key(
     server: App,
-    client: Client,
+    client: Stubs,
     config: Config,
     clock: Clock,
     dataset_id: str,
@@ -213,7 +213,7 @@ async def test_running_call_ends_with_its_key(
     brief = await make_key(config.db, Scope.READ, lives_s=600, clock=clock)
     await known(server, brief)
     monkeypatch.setattr(waits, "_POLL_EVERY_S", 0.5)
-    async with Client(server.grpc_address, key=brief) as reader:
+    async with Stubs(server.grpc_address, key=brief) as reader:
         call = _begin(rpc, reader, dataset_id)
         await until(lambda: server.open_watches == 1)
         if how == "revoked":
@@ -227,7 +227,7 @@ async def test_running_call_ends_with_its_key(
 
 async def test_waiting_call_ends_at_once_when_its_key_is_revoked(
     server: App,
-    client: Client,
+    client: Stubs,
     config: Config,
     dataset_id: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -236,7 +236,7 @@ async def test_waiting_call_ends_at_once_when_its_key_is_revoked(
     brief = await make_key(config.db, Scope.READ)
     await known(server, brief)
     monkeypatch.setattr(waits, "_POLL_EVERY_S", 600.0)
-    async with Client(server.grpc_address, key=brief) as reader:
+    async with Stubs(server.grpc_address, key=brief) as reader:
         call = _begin("WaitBatch", reader, dataset_id)
         await until(lambda: server.open_watches == 1)
         # The first commit of another process wakes all waiters, whatever it changed.
@@ -249,7 +249,7 @@ async def test_waiting_call_ends_at_once_when_its_key_is_revoked(
 async def test_first_key_makes_running_calls_require_credentials(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+    async with App(config, clock=clock) as server, Stubs(server.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         watch = _begin("WatchBatch", client, dataset_id)
@@ -258,7 +258,7 @@ async def test_first_key_makes_running_calls_require_credentials(
         ended = await refused(_end(watch))
         assert (ended.code, ended.reason) == (UNAUTHENTICATED, "CREDENTIALS_MISSING")
         assert (await refused(calls.batch())).reason == "CREDENTIALS_MISSING"
-        async with Client(server.grpc_address, key=key) as keyed:
+        async with Stubs(server.grpc_address, key=key) as keyed:
             assert (await Calls(keyed, dataset_id).batch()).revision == 3
 
 
@@ -272,7 +272,7 @@ async def test_credentials_stay_required_after_the_last_key_is_revoked(
 
 
 async def test_client_accepts_a_key_with_a_line_break(server: App, key: str) -> None:
-    async with Client(server.grpc_address, key=f"{key}\n") as client:
+    async with Stubs(server.grpc_address, key=f"{key}\n") as client:
         assert not (await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets
 
 
@@ -281,4 +281,4 @@ async def test_client_refuses_a_malformed_key(server: App, text: str) -> None:
     with pytest.raises(
         ValueError, match="invalid key: only printable ASCII characters are allowed"
     ):
-        Client(server.grpc_address, key=text)
+        Stubs(server.grpc_address, key=text)

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import resources_pb2 as r
@@ -227,7 +227,7 @@ async def test_dataset_without_batches_is_succeeded(calls: Calls) -> None:
     assert (await calls.dataset()).state == r.DATASET_STATE_PENDING
 
 
-async def test_other_datasets_are_unchanged(calls: Calls, client: Client) -> None:
+async def test_other_datasets_are_unchanged(calls: Calls, client: Stubs) -> None:
     other = Calls(client, str(uuid.uuid4()))
     for each in (calls, other):
         await each.create("a")
@@ -342,14 +342,14 @@ async def test_rows_of_deleted_items_are_swept(calls: Calls, config: Config, who
 async def test_next_server_sweeps_rows_left_by_a_kill(tmp_path: Path) -> None:
     db, dataset_id = tmp_path / "stagecast.db", str(uuid.uuid4())
     ids = [f"doc-{number}" for number in range(10_000)]
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         calls = Calls(client, dataset_id)
         await calls.create(*ids)
         await calls.stop()
         await calls.delete_dataset()
         await server.kill()
     assert contents(db)["batches"], "killed before the end of the sweep"
-    async with running(db) as server, Client(server.grpc) as client:
+    async with running(db) as server, Stubs(server.grpc) as client:
         await _until_swept(db)
         calls = Calls(client, dataset_id)
         _check_gone(await refused(calls.dataset()), "DATASET_NOT_FOUND")

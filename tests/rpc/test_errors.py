@@ -16,7 +16,7 @@ from sqlite_utils.utils import sqlite3
 
 from stagecast import errors
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.model import tokens
 from stagecast.rpc.status import DOMAIN, status_of
@@ -205,7 +205,7 @@ async def test_watch_at_its_maximum_lifetime_gets_a_retry_delay(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     brief = dataclasses.replace(config, watch_life_s=0.05)
-    async with App(brief, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(brief, clock=clock) as app, Stubs(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         refusal = await refused(calls.watch())
@@ -220,7 +220,7 @@ async def test_watch_of_a_draining_server_gets_a_retry_delay(
     async with contextlib.AsyncExitStack() as stack:
         app = App(config, clock=clock)
         await app.__aenter__()
-        client = await stack.enter_async_context(Client(app.grpc_address))
+        client = await stack.enter_async_context(Stubs(app.grpc_address))
         await Calls(client, dataset_id).create("a")
         request = ss.WatchBatchRequest(dataset_id=dataset_id, batch_id=BATCH)
         watch = client.status.WatchBatch(request, timeout=60)
@@ -244,7 +244,7 @@ async def test_busy_store_is_unavailable_with_a_retry_delay(
     config: Config, clock: Clock, dataset_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_connection, "BUSY_TIMEOUT_MS", 20)
-    async with App(config, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(config, clock=clock) as app, Stubs(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a", more_documents_follow=True)
         before = contents(config.db)

@@ -7,7 +7,7 @@ import dataclasses
 import grpc
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 from tests.clock import Clock
@@ -20,7 +20,7 @@ FIRST_S = 0.2
 
 async def create(config: Config, clock: Clock, dataset_id: str) -> None:
     """Create a batch on a server with normal timeouts."""
-    async with App(config, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(config, clock=clock) as app, Stubs(app.grpc_address) as client:
         await Calls(client, dataset_id).create("a", "b")
 
 
@@ -31,7 +31,7 @@ async def test_write_times_out_and_is_not_executed_later(
 
     async def attempt(timer_s: float) -> None:
         brief = dataclasses.replace(config, request_s=timer_s, max_waiting_calls=1)
-        async with OpenApp(brief, clock=clock) as app, Client(app.grpc_address) as client:
+        async with OpenApp(brief, clock=clock) as app, Stubs(app.grpc_address) as client:
             calls = Calls(client, dataset_id)
             async with hanging_writes(app.store):
                 for document_id in ("a", "b"):  # each is the only waiting call
@@ -47,7 +47,7 @@ async def test_write_times_out_and_is_not_executed_later(
                 assert not len(app._rpc._pipeline._waiting._waiting)
 
     await with_more_time(attempt, FIRST_S)
-    async with App(config, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(config, clock=clock) as app, Stubs(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         for document_id in ("a", "b"):
             assert (await calls.document(document_id)).stage == r.STAGE_WAITING
@@ -60,7 +60,7 @@ async def test_read_and_wait_time_out(config: Config, clock: Clock, dataset_id: 
 
     async def attempt(timer_s: float) -> None:
         brief = dataclasses.replace(config, request_s=timer_s)
-        async with OpenApp(brief, clock=clock) as app, Client(app.grpc_address) as client:
+        async with OpenApp(brief, clock=clock) as app, Stubs(app.grpc_address) as client:
             calls = Calls(client, dataset_id)
             async with hanging_reads(app.store):
                 for call in (calls.batch(), calls.wait()):

@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from sqlite_utils import Database
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
@@ -60,7 +60,7 @@ async def test_a_thousand_documents_at_once_get_their_orders(calls: Calls) -> No
 async def test_heartbeat_right_before_a_drain_is_written(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+    async with App(config, clock=clock) as server, Stubs(server.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a", "b")
         await calls.start("a")

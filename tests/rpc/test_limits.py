@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config, split_address
 from stagecast.errors import StoreBusy, WatchLimit
 from stagecast.rpc import request_reader
@@ -203,7 +203,7 @@ async def test_calls_beyond_the_waiting_limit_are_refused_and_others_answered(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     few = dataclasses.replace(config, max_waiting_calls=5)
-    async with App(few, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(few, clock=clock) as app, Stubs(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create(*(f"doc-{n}" for n in range(20)))
         with contextlib.closing(sqlite3.connect(config.db, isolation_level=None)) as other:
@@ -252,7 +252,7 @@ async def test_requests_beyond_the_waiting_bytes_are_refused(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
     few = dataclasses.replace(config, max_waiting_bytes=1_000)
-    async with App(few, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(few, clock=clock) as app, Stubs(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         refusal = await refused(calls.create("x" * 250, "y" * 250, "z" * 250, "w" * 250))

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.model import tokens
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
@@ -29,7 +29,7 @@ _MAX_BYTES = 4 * 1024 * 1024  # the default limit of gRPC clients
 class Lists:
     """The three lists, page by page or whole."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Stubs) -> None:
         self._status = client.status
 
     async def datasets(self, **fields: Any) -> ss.ListDatasetsResponse:
@@ -54,7 +54,7 @@ async def pages_of(page: Callable[..., Awaitable[Any]], **fields: Any) -> list[A
 
 
 @pytest.fixture
-def lists(client: Client) -> Lists:
+def lists(client: Stubs) -> Lists:
     return Lists(client)
 
 
@@ -73,13 +73,13 @@ def _revisions(*pages: ss.ListTransitionsResponse) -> list[int]:
 # Datasets.
 
 
-async def _create_datasets(client: Client, count: int) -> list[str]:
+async def _create_datasets(client: Stubs, count: int) -> list[str]:
     ids = [str(uuid.uuid4()) for _ in range(count)]
     await asyncio.gather(*(Calls(client, each).create("a") for each in ids))
     return sorted(ids)
 
 
-async def test_datasets_come_in_the_order_of_their_ids(client: Client, lists: Lists) -> None:
+async def test_datasets_come_in_the_order_of_their_ids(client: Stubs, lists: Lists) -> None:
     assert await lists.datasets() == ss.ListDatasetsResponse()
     ids = await _create_datasets(client, 9)
     page = await lists.datasets()
@@ -89,7 +89,7 @@ async def test_datasets_come_in_the_order_of_their_ids(client: Client, lists: Li
 
 
 async def test_requested_datasets_that_exist_are_listed_once_each(
-    client: Client, lists: Lists
+    client: Stubs, lists: Lists
 ) -> None:
     ids = await _create_datasets(client, 5)
     requested = [ids[3], UNKNOWN, ids[1].upper(), ids[1], ids[3]]
@@ -102,7 +102,7 @@ async def test_requested_datasets_that_exist_are_listed_once_each(
 
 
 async def test_pages_of_datasets_of_every_size_follow_each_other(
-    client: Client, lists: Lists
+    client: Stubs, lists: Lists
 ) -> None:
     ids = await _create_datasets(client, 7)
     for size in (1, 2, 3, 6, 7, 8, 1_000):
@@ -111,14 +111,14 @@ async def test_pages_of_datasets_of_every_size_follow_each_other(
         assert len(pages) == -(-7 // size), "no page is empty"
 
 
-async def test_default_page_of_datasets_is_the_first_100(client: Client, lists: Lists) -> None:
+async def test_default_page_of_datasets_is_the_first_100(client: Stubs, lists: Lists) -> None:
     ids = await _create_datasets(client, 130)
     for size in (0, 100):
         assert _ids(await lists.datasets(page_size=size)) == ids[:100]
     assert _ids(await lists.datasets(page_size=1_000)) == ids
 
 
-async def test_request_may_name_the_maximum_of_datasets(client: Client, lists: Lists) -> None:
+async def test_request_may_name_the_maximum_of_datasets(client: Stubs, lists: Lists) -> None:
     ids = await _create_datasets(client, 3)
     others = [str(uuid.UUID(int=number)) for number in range(9_997)]
     assert _ids(await lists.datasets(dataset_ids=[*others, *ids])) == ids
@@ -126,7 +126,7 @@ async def test_request_may_name_the_maximum_of_datasets(client: Client, lists: L
 
 
 async def test_datasets_deleted_between_pages_do_not_affect_others(
-    client: Client, lists: Lists
+    client: Stubs, lists: Lists
 ) -> None:
     ids = await _create_datasets(client, 8)
     first = await lists.datasets(page_size=4)
@@ -173,7 +173,7 @@ FILTERS = {
 
 
 async def test_batches_are_listed_newest_first_by_their_states(
-    calls: Calls, lists: Lists, client: Client
+    calls: Calls, lists: Lists, client: Stubs
 ) -> None:
     await _create_every_state(calls)
     other = Calls(client, str(uuid.uuid4()))

@@ -12,7 +12,7 @@ import pytest
 from grpc import aio
 
 from stagecast.app import App
-from stagecast.client import Client, endpoint
+from stagecast.client import Stubs, endpoint
 from stagecast.config import Config
 from stagecast.rpc import server as rpc_server
 from stagecast.v1 import resources_pb2 as r
@@ -38,7 +38,7 @@ async def test_500_stopped_readers_delay_nobody_and_buffer_no_messages(
 ) -> None:
     async with (
         running(tmp_path / "stagecast.db") as server,
-        Client(server.grpc) as client,
+        Stubs(server.grpc) as client,
         aio.insecure_channel(server.grpc, options=NO_READ_AHEAD) as channel,
     ):
         pipeline = Pipeline(client, dataset_id)
@@ -67,7 +67,7 @@ async def test_vanished_connection_is_closed_after_the_keepalive_timeout(
 ) -> None:
     async def vanish(timer_s: float) -> None:
         brief = dataclasses.replace(config, keepalive_s=1.0, keepalive_timeout_s=timer_s)
-        async with App(brief, clock=clock) as app, Client(app.grpc_address) as near:
+        async with App(brief, clock=clock) as app, Stubs(app.grpc_address) as near:
             pipeline = Pipeline(near, dataset_id)
             await pipeline.create(1, more_documents_follow=True)
             proxy = Proxy(app.grpc_address)
@@ -113,7 +113,7 @@ async def test_client_with_frequent_pings_is_not_disconnected(
 
 
 @pytest.mark.slow
-async def test_cancelled_watches_leave_nothing_behind(server: App, client: Client) -> None:
+async def test_cancelled_watches_leave_nothing_behind(server: App, client: Stubs) -> None:
     pipeline = Pipeline(client, str(uuid.uuid4()))
     await pipeline.create(1, more_documents_follow=True)
     tasks = len(asyncio.all_tasks())

@@ -10,7 +10,7 @@ import pytest
 
 from stagecast.app import App
 from stagecast.auth import bearer_of
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.rpc.calls import BATCH, Calls, stage
@@ -48,7 +48,7 @@ async def test_odd_header_affects_neither_new_calls_nor_watches(
         for _ in range(3):
             connection.begin(LIST, bytes(5), **odd)
         await connection.ping()  # answered after all of them have been read
-    async with Client(server.grpc_address) as other:
+    async with Stubs(server.grpc_address) as other:
         reports = Calls(other, calls.dataset_id).outcomes(stage("a", r.STAGE_PARSING))
         assert await asyncio.wait_for(reports, 60) == ["APPLIED"]
     while not (await watch.read()).transitions:

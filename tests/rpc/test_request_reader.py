@@ -14,7 +14,7 @@ import pytest
 from grpc import aio
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import SlowSender
 from stagecast.rpc import request_reader
@@ -131,7 +131,7 @@ async def test_oldest_of_too_many_missing_requests_is_given_up(
     few = dataclasses.replace(long_timeout, max_waiting_calls=3)
     async with (
         App(few, clock=clock) as app,
-        Client(app.grpc_address) as client,
+        Stubs(app.grpc_address) as client,
         raw_connection(app.grpc_address) as connection,
         asyncio.timeout(60),
     ):
@@ -192,7 +192,7 @@ async def test_request_arriving_during_a_drain_is_answered(
     monkeypatch.setattr(request_reader, "_DRAINING_S", 600.0)
     long_drain = dataclasses.replace(long_timeout, drain_s=600.0)
     app = await App(long_drain, clock=clock).__aenter__()
-    async with Client(app.grpc_address) as client, asyncio.timeout(60):
+    async with Stubs(app.grpc_address) as client, asyncio.timeout(60):
         await Calls(client, dataset_id).create()  # an empty batch ends at once
         async with aio.insecure_channel(app.grpc_address) as channel:
             sending = asyncio.Event()
@@ -245,7 +245,7 @@ async def test_deadline_ends_a_call_without_a_request(
 async def test_late_request_is_answered(
     long_timeout: Config, clock: Clock, dataset_id: str
 ) -> None:
-    async with App(long_timeout, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(long_timeout, clock=clock) as app, Stubs(app.grpc_address) as client:
         await Calls(client, dataset_id).create("a")
         async with aio.insecure_channel(app.grpc_address) as channel:
             arriving = asyncio.Event()

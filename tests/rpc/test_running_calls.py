@@ -11,7 +11,7 @@ import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import Draining
 from stagecast.rpc import server
@@ -107,7 +107,7 @@ async def test_running_call_completes_during_a_drain(
     monkeypatch.setattr(server, "_HANG_UP_S", 0.0)
     long_timeout = dataclasses.replace(config, drain_s=NEVER_S)
     app = await App(long_timeout, clock=clock).__aenter__()
-    async with asyncio.timeout(60), Client(app.grpc_address) as client:
+    async with asyncio.timeout(60), Stubs(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         watch = client.status.WatchDatasets(ss.WatchDatasetsRequest())

@@ -14,7 +14,7 @@ from grpc import aio
 from grpc_reflection.v1alpha import reflection_pb2
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.rpc.server import _grpc_limits
@@ -62,7 +62,7 @@ async def test_two_servers_cannot_share_a_port_silently(
     second = dataclasses.replace(config, db=tmp_path / "second.db", grpc=server.grpc_address)
     message = await _start_error(second)
     assert server.grpc_address in message
-    async with Client(server.grpc_address) as client:  # the first is not disturbed
+    async with Stubs(server.grpc_address) as client:  # the first is not disturbed
         await Calls(client, "6a1c0d1e-8a3b-4f0e-9d3c-3f1f6f0c2b11").create("a")
 
 
@@ -115,7 +115,7 @@ async def test_server_listens_on_ipv6(config: Config, dataset_id: str) -> None:
     async with App(dataclasses.replace(config, grpc="[::1]:0")) as app:
         assert app.grpc_address.startswith("[::1]:")
         assert not app.grpc_address.endswith(":0")
-        async with Client(app.grpc_address) as client:
+        async with Stubs(app.grpc_address) as client:
             assert (await Calls(client, dataset_id).create("a")).batch.revision == 3
 
 

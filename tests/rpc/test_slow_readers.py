@@ -12,7 +12,7 @@ import pytest
 from grpc import aio
 
 from stagecast.app import App
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.config import Config
 from stagecast.rpc import pipeline as pipeline_of_rpc
 from stagecast.v1 import report_service_pb2 as rs
@@ -93,7 +93,7 @@ async def test_stopped_reader_does_not_delay_shutdown(
     monkeypatch.setattr(pipeline_of_rpc, "_STOPPED_READERS_S", 0.1)
     long_timeout = dataclasses.replace(config, slow_reader_s=600.0, drain_s=600.0)
     async with asyncio.timeout(60), App(long_timeout, clock=clock) as app:
-        async with Client(app.grpc_address) as client:
+        async with Stubs(app.grpc_address) as client:
             pipeline = Pipeline(client, dataset_id)
             await pipeline.create(3_000, more_documents_follow=True)
         channel = aio.insecure_channel(app.grpc_address, options=NO_READ_AHEAD)
@@ -105,7 +105,7 @@ async def test_stopped_reader_does_not_delay_shutdown(
 
 @pytest.mark.slow
 async def test_unread_watch_of_datasets_ends(
-    client: Client, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
+    client: Stubs, lazy: StatusServiceAsyncStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="stagecast")
     for number in range(1_000):
@@ -118,7 +118,7 @@ async def test_unread_watch_of_datasets_ends(
     assert details_of(error).reason == "SLOW_READER"
 
 
-def _change_all(client: Client) -> Callable[[], Awaitable[object]]:
+def _change_all(client: Stubs) -> Callable[[], Awaitable[object]]:
     """Return a call that changes many datasets, so that there is always more to send."""
 
     async def change() -> None:
@@ -139,7 +139,7 @@ async def test_slow_reader_resumes_without_gap(
         brief = dataclasses.replace(config, slow_reader_s=timer_s)
         async with (
             App(brief, clock=clock) as app,
-            Client(app.grpc_address) as client,
+            Stubs(app.grpc_address) as client,
             aio.insecure_channel(app.grpc_address, options=NO_READ_AHEAD) as channel,
         ):
             caplog.clear()

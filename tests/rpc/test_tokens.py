@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from stagecast.app import App
 from stagecast.auth.secret import make_key
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import status_service_pb2 as ss
 from tests.cli.command import stagecast
@@ -52,7 +52,7 @@ async def server(config: Config, clock: Clock, tmp_path: Path) -> AsyncIterator[
 
 
 async def test_token_grants_its_scopes_and_datasets(server: App, dataset_id: str) -> None:
-    async with Client(server.grpc_address, key=sign(dataset_id)) as client:
+    async with Stubs(server.grpc_address, key=sign(dataset_id)) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         assert (await refused(calls.stop())).reason == "SCOPE_MISSING"
@@ -85,7 +85,7 @@ async def test_invalid_token_is_refused(
     server: App, dataset_id: str, make: Callable[[], str | None], reason: str
 ) -> None:
     token = make()  # made now, not at collection, which may be long ago
-    async with Client(server.grpc_address, key=token) as client:
+    async with Stubs(server.grpc_address, key=token) as client:
         refusal = await refused(Calls(client, dataset_id).batch())
     assert refusal.reason == reason
     assert not token or token.rpartition(".")[2] == "" or token not in f"{refusal}"
@@ -96,7 +96,7 @@ async def test_invalid_token_is_refused(
 
 
 async def test_unknown_key_is_not_parsed_as_a_token(server: App, dataset_id: str) -> None:
-    async with Client(server.grpc_address, key=make_key()) as client:
+    async with Stubs(server.grpc_address, key=make_key()) as client:
         refusal = await refused(Calls(client, dataset_id).batch())
     assert (refusal.reason, refusal.message) == ("CREDENTIALS_INVALID", "unknown key")
 
@@ -104,7 +104,7 @@ async def test_unknown_key_is_not_parsed_as_a_token(server: App, dataset_id: str
 async def test_watch_ends_when_its_token_expires(
     server: App, clock: Clock, dataset_id: str
 ) -> None:
-    async with Client(server.grpc_address, key=sign(dataset_id)) as client:
+    async with Stubs(server.grpc_address, key=sign(dataset_id)) as client:
         calls = Calls(client, dataset_id)
         await calls.create("a")
         watch = client.status.WatchBatch(
@@ -133,7 +133,7 @@ async def test_serve_accepts_tokens_without_keys(tmp_path: Path) -> None:
     options = ("--jwt-key", str(secret), "--jwt-audience", "us")
     async with running(tmp_path / "s.db", *options, grpc="0.0.0.0:0") as server:
         address = f"127.0.0.1:{server.grpc.rpartition(':')[2]}"
-        async with Client(address, key=sign()) as client:
+        async with Stubs(address, key=sign()) as client:
             assert not (await client.status.ListDatasets(ss.ListDatasetsRequest())).datasets
     assert SHARED not in Path(tmp_path / "s.db.log").read_text()
 

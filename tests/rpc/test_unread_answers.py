@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.message import Message
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.rpc import unread_answers
 from stagecast.v1 import resources_pb2 as r
@@ -41,7 +41,7 @@ def framed(request: Message) -> bytes:
 
 async def fill(app: App, dataset_id: str, documents: int) -> bytes:
     """Create a batch; return a request for its documents."""
-    async with Client(app.grpc_address) as client:
+    async with Stubs(app.grpc_address) as client:
         await Calls(client, dataset_id).create(*(f"doc-{n}" for n in range(documents)))
     return framed(ss.ListDocumentsRequest(dataset_id=dataset_id, batch_id=BATCH, page_size=1_000))
 
@@ -113,8 +113,8 @@ async def test_all_connections_of_a_unix_socket_are_closed_and_watches_resume(
         async with (
             asyncio.timeout(60),
             App(brief, clock=clock) as app,
-            Client(app.grpc_address) as watcher,
-            Client(app.grpc_address) as worker,
+            Stubs(app.grpc_address) as watcher,
+            Stubs(app.grpc_address) as worker,
         ):
             calls = Calls(worker, str(uuid.uuid4()))
             await calls.create("a", "b")
@@ -125,7 +125,7 @@ async def test_all_connections_of_a_unix_socket_are_closed_and_watches_resume(
                 async with raw_connection(app.grpc_address, window=0) as stopped:
                     stopped.begin(CHECK, bytes(5))
                     await stopped.read_until_closed()
-                async with Client(app.grpc_address) as later:
+                async with Stubs(app.grpc_address) as later:
                     await Calls(later, calls.dataset_id).report(stage("a", r.STAGE_COMPLETED))
                 resumed = await anext(watch)
             assert not resumed.HasField("snapshot")

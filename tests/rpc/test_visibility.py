@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
@@ -57,22 +57,22 @@ async def server(config: Config) -> AsyncIterator[App]:
 
 
 @pytest.fixture
-async def unrestricted(config: Config, server: App) -> AsyncIterator[Client]:
-    async with Client(server.grpc_address, key=await make_key(config.db)) as client:
+async def unrestricted(config: Config, server: App) -> AsyncIterator[Stubs]:
+    async with Stubs(server.grpc_address, key=await make_key(config.db)) as client:
         await until_admitted(client)
         yield client
 
 
 @pytest.fixture
-async def client(config: Config, server: App) -> AsyncIterator[Client]:
+async def client(config: Config, server: App) -> AsyncIterator[Stubs]:
     """A client whose key is for one dataset."""
     key = await make_key(config.db, datasets=[MINE])
-    async with Client(server.grpc_address, key=key) as client:
+    async with Stubs(server.grpc_address, key=key) as client:
         await until_admitted(client)
         yield client
 
 
-async def until_admitted(client: Client) -> None:
+async def until_admitted(client: Stubs) -> None:
     """Wait until the server knows the client's key."""
     actual: list[int] = []
 
@@ -97,7 +97,7 @@ def _request(rpc: str, fields: dict[str, Any]) -> Message:
     return request
 
 
-async def call_rpc(client: Client, rpc: str, **fields: Any) -> Any:
+async def call_rpc(client: Stubs, rpc: str, **fields: Any) -> Any:
     """Call an RPC; of a stream, return all messages."""
     request = _request(rpc, {"dataset_id": THEIRS, **fields})
     [stub] = [s for s in (client.status, client.reports, client.controls) if hasattr(s, rpc)]
@@ -105,7 +105,7 @@ async def call_rpc(client: Client, rpc: str, **fields: Any) -> Any:
     return [message async for message in call] if rpc.startswith("Watch") else await call
 
 
-async def outcome(client: Client, rpc: str, **fields: Any) -> tuple[Any, ...]:
+async def outcome(client: Stubs, rpc: str, **fields: Any) -> tuple[Any, ...]:
     """Return everything that a client receives of a refusal."""
     with pytest.raises(aio.AioRpcError) as raised:
         await call_rpc(client, rpc, **fields)
@@ -119,7 +119,7 @@ async def outcome(client: Client, rpc: str, **fields: Any) -> tuple[Any, ...]:
 
 
 async def test_forbidden_dataset_answers_like_an_unknown_one(
-    client: Client, unrestricted: Client
+    client: Stubs, unrestricted: Stubs
 ) -> None:
     before = [await outcome(client, rpc, **fields) for rpc, fields in REQUESTED]
     theirs = Calls(unrestricted, THEIRS)
@@ -133,9 +133,7 @@ async def test_forbidden_dataset_answers_like_an_unknown_one(
     assert (await theirs.batch()).revision == 5
 
 
-async def test_key_creates_batches_in_its_datasets_only(
-    client: Client, unrestricted: Client
-) -> None:
+async def test_key_creates_batches_in_its_datasets_only(client: Stubs, unrestricted: Stubs) -> None:
     refusal = await refused(call_rpc(client, "CreateBatch", batch_id=BATCH))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "DATASET_NOT_FOUND")
     assert refusal.message == f"no dataset '{THEIRS}'"
@@ -144,7 +142,7 @@ async def test_key_creates_batches_in_its_datasets_only(
     assert [dataset.dataset_id for dataset in listed.datasets] == [MINE]
 
 
-async def test_key_for_a_dataset_does_everything_in_it(client: Client) -> None:
+async def test_key_for_a_dataset_does_everything_in_it(client: Stubs) -> None:
     calls = Calls(client, MINE)
     created = await calls.create("a", "b", more_documents_follow=True)
     assert await calls.create("a", "b", more_documents_follow=True) == created
@@ -165,7 +163,7 @@ async def test_key_for_a_dataset_does_everything_in_it(client: Client) -> None:
 
 
 async def test_items_deleted_by_a_restricted_key_are_swept_at_once(
-    client: Client, config: Config
+    client: Stubs, config: Config
 ) -> None:
     calls = Calls(client, MINE)
     for _ in range(2):
@@ -174,14 +172,14 @@ async def test_items_deleted_by_a_restricted_key_are_swept_at_once(
         await until(lambda: not contents(config.db)["documents"])
 
 
-async def _three(client: Client) -> None:
+async def _three(client: Stubs) -> None:
     """Create batches in three datasets alternately, one of them visible."""
     for number in range(2):
         for dataset_id in (THEIRS, MINE, str(uuid.uuid4())):
             await Calls(client, dataset_id).create("a", batch_id=f"b{number}")
 
 
-async def test_lists_hold_visible_datasets_only(client: Client, unrestricted: Client) -> None:
+async def test_lists_hold_visible_datasets_only(client: Stubs, unrestricted: Stubs) -> None:
     await _three(unrestricted)
     everything = await unrestricted.status.ListBatches(ss.ListBatchesRequest())
     assert len(everything.batches) == 6
@@ -194,7 +192,7 @@ async def test_lists_hold_visible_datasets_only(client: Client, unrestricted: Cl
 
 
 async def test_page_token_of_another_caller_reveals_nothing(
-    client: Client, unrestricted: Client
+    client: Stubs, unrestricted: Stubs
 ) -> None:
     await _three(unrestricted)
     for rpc, request_type, field in (
@@ -210,7 +208,7 @@ async def test_page_token_of_another_caller_reveals_nothing(
 
 
 async def test_page_token_reveals_nothing_about_hidden_datasets(
-    client: Client, unrestricted: Client
+    client: Stubs, unrestricted: Stubs
 ) -> None:
     """Neither by its content nor by its length, however many batches others create."""
     contents_of_tokens = []
@@ -226,7 +224,7 @@ async def test_page_token_reveals_nothing_about_hidden_datasets(
 
 
 async def test_watch_of_all_datasets_sends_visible_ones_only(
-    client: Client, unrestricted: Client
+    client: Stubs, unrestricted: Stubs
 ) -> None:
     await _three(unrestricted)
     watches = {
@@ -250,7 +248,7 @@ async def test_watch_of_all_datasets_sends_visible_ones_only(
         watch.cancel()
 
 
-async def test_dataset_created_later_is_visible(client: Client, unrestricted: Client) -> None:
+async def test_dataset_created_later_is_visible(client: Stubs, unrestricted: Stubs) -> None:
     assert (await refused(Calls(client, MINE).dataset())).reason == "DATASET_NOT_FOUND"
     await Calls(unrestricted, MINE).create("a")
     assert (await Calls(client, MINE).dataset()).dataset_id == MINE

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import CredentialsExpired, Draining, StoreBusy
 from stagecast.model import ANONYMOUS, BatchState, Caller, Stage, batch_state
@@ -136,7 +136,7 @@ async def test_wait_ends_with_draining_at_shutdown(
 ) -> None:
     async with contextlib.AsyncExitStack() as running:
         server = await running.enter_async_context(App(config, clock=clock))
-        async with Client(server.grpc_address) as client:
+        async with Stubs(server.grpc_address) as client:
             calls = Calls(client, dataset_id)
             await calls.create("a")
             waiting = asyncio.create_task(calls.wait())

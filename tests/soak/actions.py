@@ -20,7 +20,7 @@ from grpc import aio
 
 from stagecast.app import opened_store, wall_clock
 from stagecast.background.retention import Retention
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import StoreBusy
 from stagecast.model import Scope
@@ -79,7 +79,7 @@ async def revoke_a_key(site: Site) -> None:
     """A watch whose key is revoked ends at once; other watches of the batch continue."""
     key = await site.on_file(partial(make_key, site.db, Scope.READ))
     work, record = site.works[0], Record()
-    async with Client(site.servers.addresses[0], key=key) as client:
+    async with Stubs(site.servers.addresses[0], key=key) as client:
         own = Pipeline(client, work.dataset_id, work.batch_id)
         watch = partial(site.watchers.watch, own, record, heartbeat_interval=Duration(seconds=1))
         while not record.resume_token:  # a new key takes a moment to reach the server

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from tests.process import ServerProcess, running
 from tests.watches.pipeline import Pipeline
 
@@ -23,7 +23,7 @@ _AT_ONCE = 500
 async def churn(watches: int) -> list[tuple[int, int]]:
     """Open and cancel so many; return MiB of memory and file descriptors at three moments."""
     with tempfile.TemporaryDirectory() as directory:
-        async with running(Path(directory) / "churn.db") as server, Client(server.grpc) as client:
+        async with running(Path(directory) / "churn.db") as server, Stubs(server.grpc) as client:
             pipeline = Pipeline(client, str(uuid.uuid4()))
             await pipeline.create(3, more_documents_follow=True)
             costs = [_cost(server)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import ServerProcess
 from tests.watches.pipeline import Pipeline, is_transient, retrying
@@ -22,7 +22,7 @@ _PAUSE_S = 0.02  # before a call is repeated
 
 
 @contextlib.asynccontextmanager
-async def stop_under_calls(server: ServerProcess, client: Client) -> AsyncIterator[None]:
+async def stop_under_calls(server: ServerProcess, client: Stubs) -> AsyncIterator[None]:
     """Stop a server while it receives calls; the block starts it again.
 
     Raises:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from tests.cli.command import stagecast
 from tests.faults import full_disk, locked, moved_away
 from tests.process import ServerProcess, free_address
@@ -34,7 +34,7 @@ FAULTS = ("SIGKILL", "SIGSTOP", "SIGTERM", *_OF_THE_FILE, *_OF_THE_NETWORK)
 class Anywhere:
     """A client of several servers on one file: each call goes to any of them."""
 
-    def __init__(self, clients: Sequence[Client], rng: random.Random) -> None:
+    def __init__(self, clients: Sequence[Stubs], rng: random.Random) -> None:
         self._clients = clients
         self._rng = rng
 
@@ -67,12 +67,12 @@ class Servers:
         self.addresses = [grpc for grpc, _ in self._addresses]
         self._proxies = [Proxy(grpc) for grpc in self.addresses]
         self._running: list[ServerProcess] = []
-        self._direct: list[Client] = []
+        self._direct: list[Stubs] = []
         self.file = asyncio.Lock()
         self.log = Path(f"{db}.log")
 
     @contextlib.asynccontextmanager
-    async def clients(self) -> AsyncIterator[list[Client]]:
+    async def clients(self) -> AsyncIterator[list[Stubs]]:
         """Run them during the block; yield a client of each, and one through each proxy."""
         try:
             await self._start_both()
@@ -81,7 +81,7 @@ class Servers:
                     await stack.enter_async_context(proxy.running())
                 ways = [*self.addresses, *(proxy.address for proxy in self._proxies)]
                 clients = [
-                    await stack.enter_async_context(Client(address, key=self._key))
+                    await stack.enter_async_context(Stubs(address, key=self._key))
                     for address in ways
                 ]
                 self._direct = clients[: len(self.addresses)]

@@ -22,7 +22,7 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import StartError
 from stagecast.model import ALL
@@ -72,7 +72,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def old(client: Client) -> Calls:
+def old(client: Stubs) -> Calls:
     """Calls on the dataset with most batches."""
     return Calls(client, A)
 
@@ -81,7 +81,7 @@ def _plain(message: Any) -> Any:
     return MessageToDict(message, preserving_proto_field_name=True)
 
 
-async def _answers(client: Client) -> dict[str, Any]:
+async def _answers(client: Stubs) -> dict[str, Any]:
     """Make the requests that were made to the old server."""
     datasets, batches, documents = {}, {}, {}
     for dataset_id in EXPECTED["datasets"]:
@@ -98,13 +98,13 @@ async def _answers(client: Client) -> dict[str, Any]:
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
 async def test_every_response_is_unchanged(config: Config, clock: Clock, times: int) -> None:
     for _ in range(times):
-        async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+        async with App(config, clock=clock) as server, Stubs(server.grpc_address) as client:
             actual = await _answers(client)
     assert actual == {key: EXPECTED[key] for key in actual}
 
 
 async def test_responses_stay_the_same_once_the_rows_are_encoded(
-    server: App, client: Client, config: Config
+    server: App, client: Stubs, config: Config
 ) -> None:
     await until(lambda: not left_to_encode(config.db))
     actual = await _answers(client)
@@ -137,7 +137,7 @@ async def test_old_token_resumes_without_snapshot_or_gap(old: Calls, name: str) 
     assert messages[-1].batch == await old.batch(batch_id=batch_id)
 
 
-async def test_history_of_batches_and_documents_is_listed(client: Client) -> None:
+async def test_history_of_batches_and_documents_is_listed(client: Stubs) -> None:
     for name, reported in EXPECTED["batches"].items():
         dataset_id, batch_id = name.split("/")
         calls = Calls(client, dataset_id)
@@ -160,7 +160,7 @@ async def test_snapshot_shows_the_old_documents(old: Calls) -> None:
     assert actual == EXPECTED["documents"][f"{A}/badly"]
 
 
-async def test_batches_are_listed_by_their_states(client: Client) -> None:
+async def test_batches_are_listed_by_their_states(client: Stubs) -> None:
     for state, names in BATCHES.items():
         answer = await client.status.ListBatches(ss.ListBatchesRequest(states=[state]))
         assert {(each.dataset_id, each.batch_id) for each in answer.batches} == names
@@ -169,7 +169,7 @@ async def test_batches_are_listed_by_their_states(client: Client) -> None:
     assert len(answer.batches) == len(EXPECTED["batches"])
 
 
-async def test_datasets_are_listed_and_watched(client: Client) -> None:
+async def test_datasets_are_listed_and_watched(client: Stubs) -> None:
     answer = await client.status.ListDatasets(ss.ListDatasetsRequest())
     assert {each.dataset_id: _plain(each) for each in answer.datasets} == EXPECTED["datasets"]
     watch = client.status.WatchDatasets(ss.WatchDatasetsRequest(), timeout=60)
@@ -201,7 +201,7 @@ async def test_old_documents_can_be_paused_resumed_stopped_retried(old: Calls) -
 
 
 async def test_old_batches_and_datasets_can_be_deleted(
-    server: App, client: Client, config: Config
+    server: App, client: Stubs, config: Config
 ) -> None:
     """The state of a dataset follows from the remaining batches of the old file."""
     await Calls(client, C).delete_batch(batch_id="repaired")
@@ -235,7 +235,7 @@ async def test_repeated_calls_get_the_same_response(old: Calls) -> None:
 async def test_repeated_request_id_gets_the_same_response(config: Config, clock: Clock) -> None:
     # No batch of the file has a request id; the old schema stored it in this column.
     execute(config.db, "UPDATE batches SET request_id = 'r1' WHERE batch_id = 'badly'")
-    async with App(config, clock=clock) as server, Client(server.grpc_address) as client:
+    async with App(config, clock=clock) as server, Stubs(server.grpc_address) as client:
         again = await Calls(client, A).create("one", "two", batch_id="", request_id="r1")
         assert _plain(again.batch) == EXPECTED["batches"][f"{A}/badly"]
 
@@ -280,7 +280,7 @@ async def test_two_processes_can_open_an_old_file_together(config: Config) -> No
             *(life.enter_async_context(running(config.db)) for _ in range(2))
         )
         for server in servers:
-            async with Client(server.grpc) as client:
+            async with Stubs(server.grpc) as client:
                 actual = await _answers(client)
                 assert actual == {key: EXPECTED[key] for key in actual}
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from grpc import aio
 
 from stagecast.cli import main
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.config import Config, split_address
 from stagecast.store.sqlite import connection
 from stagecast.supervisor import supervisor
@@ -97,7 +97,7 @@ async def test_connections_are_spread_and_dead_processes_replaced(
 async def test_clients_continue_whichever_process_dies(tmp_path: Path, dataset_id: str) -> None:
     async with serving(tmp_path / "s.db") as service:
         processes = await service.ready(3)
-        async with Client(service.grpc) as client, contextlib.AsyncExitStack() as stack:
+        async with Stubs(service.grpc) as client, contextlib.AsyncExitStack() as stack:
             pipeline = Pipeline(client, dataset_id)
             await pipeline.create(100, more_documents_follow=True)
             records = [WatchRecord() for _ in range(5)]
@@ -116,15 +116,15 @@ async def test_clients_continue_whichever_process_dies(tmp_path: Path, dataset_i
 
 
 @contextlib.asynccontextmanager
-async def client_apart(address: str) -> AsyncIterator[Client]:
+async def client_apart(address: str) -> AsyncIterator[Stubs]:
     """Give a client with a separate connection: by default, those of one process share one."""
     options = (("grpc.use_local_subchannel_pool", 1),)
-    async with Client(address) as client, aio.insecure_channel(address, options) as channel:
+    async with Stubs(address) as client, aio.insecure_channel(address, options) as channel:
         client.status = StatusServiceStub(channel)
         yield client
 
 
-async def watch(client: Client, pipeline: Pipeline, record: WatchRecord) -> None:
+async def watch(client: Stubs, pipeline: Pipeline, record: WatchRecord) -> None:
     request = s.WatchBatchRequest(dataset_id=pipeline.dataset_id, batch_id=pipeline.batch_id)
     async for message in client.watch(request):
         record.receive(message)
@@ -134,7 +134,7 @@ async def watch(client: Client, pipeline: Pipeline, record: WatchRecord) -> None
 async def test_repeated_sigterm_drains_all_processes(tmp_path: Path, dataset_id: str) -> None:
     async with serving(tmp_path / "s.db") as service:
         await service.ready(3)
-        async with Client(service.grpc) as client, contextlib.AsyncExitStack() as stack:
+        async with Stubs(service.grpc) as client, contextlib.AsyncExitStack() as stack:
             pipeline = Pipeline(client, dataset_id)
             await pipeline.create(1)
             watching = []

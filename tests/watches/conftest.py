@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from tests.watches.pipeline import Pipeline
 
 
 @pytest.fixture
-def pipeline(client: Client, dataset_id: str) -> Pipeline:
+def pipeline(client: Stubs, dataset_id: str) -> Pipeline:
     return Pipeline(client, dataset_id)

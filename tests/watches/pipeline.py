@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
@@ -42,7 +42,7 @@ class Pipeline:
         acknowledged: the revision, document and stage of each applied report.
     """
 
-    client: Client
+    client: Stubs
     dataset_id: str
     batch_id: str = ""
     document_ids: list[str] = field(default_factory=list)

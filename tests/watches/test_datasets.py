@@ -16,7 +16,7 @@ from grpc import aio
 from sqlite_utils.utils import sqlite3
 
 from stagecast.app import App
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.config import Config
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import resources_pb2 as r
@@ -77,7 +77,7 @@ class View:
 
 @contextlib.asynccontextmanager
 async def watching(
-    client: Client, dataset_ids: Collection[str] = (), *, heartbeat: Duration = NEVER
+    client: Stubs, dataset_ids: Collection[str] = (), *, heartbeat: Duration = NEVER
 ) -> AsyncIterator[View]:
     """Watch datasets within the block."""
     request = s.WatchDatasetsRequest(dataset_ids=dataset_ids, heartbeat_interval=heartbeat)
@@ -89,12 +89,12 @@ async def watching(
 
 
 @pytest.fixture
-def three(client: Client) -> Sequence[Calls]:
+def three(client: Stubs) -> Sequence[Calls]:
     """Calls on three datasets, in the order of their ids."""
     return [Calls(client, each) for each in sorted(str(uuid.uuid4()) for _ in range(3))]
 
 
-async def test_watch_begins_with_all_datasets(client: Client, three: Sequence[Calls]) -> None:
+async def test_watch_begins_with_all_datasets(client: Stubs, three: Sequence[Calls]) -> None:
     async with watching(client) as view:
         message = await view.read()
         assert (message.complete, len(message.datasets)) == (True, 0)
@@ -107,9 +107,7 @@ async def test_watch_begins_with_all_datasets(client: Client, three: Sequence[Ca
         assert view.datasets == {calls.dataset_id: await calls.dataset() for calls in three}
 
 
-async def test_named_datasets_are_sent_and_no_others(
-    client: Client, three: Sequence[Calls]
-) -> None:
+async def test_named_datasets_are_sent_and_no_others(client: Stubs, three: Sequence[Calls]) -> None:
     named, other, later = three
     await named.create("a")
     await other.create("a")
@@ -129,7 +127,7 @@ async def test_named_datasets_are_sent_and_no_others(
 
 
 async def test_dataset_of_the_previous_release_is_sent(
-    client: Client, three: Sequence[Calls], config: Config
+    client: Stubs, three: Sequence[Calls], config: Config
 ) -> None:
     """That release knows no change_seq, and writes to the same file."""
     await three[0].create("a")
@@ -141,7 +139,7 @@ async def test_dataset_of_the_previous_release_is_sent(
 
 
 async def test_watch_of_all_datasets_includes_later_ones(
-    client: Client, three: Sequence[Calls]
+    client: Stubs, three: Sequence[Calls]
 ) -> None:
     async with watching(client) as view:
         await view.begin()
@@ -152,7 +150,7 @@ async def test_watch_of_all_datasets_includes_later_ones(
 
 @pytest.mark.slow
 async def test_every_change_of_state_and_counts_arrives(
-    client: Client, three: Sequence[Calls]
+    client: Stubs, three: Sequence[Calls]
 ) -> None:
     calls = three[0]
     await calls.create("a", "b", more_documents_follow=True)
@@ -177,7 +175,7 @@ async def test_every_change_of_state_and_counts_arrives(
 
 
 async def test_fast_changes_are_merged_into_the_latest(
-    client: Client, three: Sequence[Calls]
+    client: Stubs, three: Sequence[Calls]
 ) -> None:
     calls = three[0]
     ids = [f"doc-{number}" for number in range(300)]
@@ -191,7 +189,7 @@ async def test_fast_changes_are_merged_into_the_latest(
         assert view.messages < 100
 
 
-async def test_progress_alone_sends_nothing(client: Client, three: Sequence[Calls]) -> None:
+async def test_progress_alone_sends_nothing(client: Stubs, three: Sequence[Calls]) -> None:
     calls = three[0]
     await calls.create("a")
     async with watching(client) as view:
@@ -203,7 +201,7 @@ async def test_progress_alone_sends_nothing(client: Client, three: Sequence[Call
         assert view.messages == 2
 
 
-async def test_deleted_datasets_are_sent_as_removed(client: Client, three: Sequence[Calls]) -> None:
+async def test_deleted_datasets_are_sent_as_removed(client: Stubs, three: Sequence[Calls]) -> None:
     for calls in three:
         await calls.create("a")
     deleted, also_deleted, remaining = three
@@ -225,7 +223,7 @@ async def test_deleted_datasets_are_sent_as_removed(client: Client, three: Seque
 
 
 async def test_recreated_dataset_is_sent_in_its_current_state(
-    client: Client, three: Sequence[Calls]
+    client: Stubs, three: Sequence[Calls]
 ) -> None:
     calls = three[0]
     await calls.create("a")
@@ -244,7 +242,7 @@ async def test_recreated_dataset_is_sent_in_its_current_state(
 
 @pytest.mark.slow
 async def test_thousands_of_datasets_come_in_several_messages(
-    config: Config, clock: Clock, server: App, client: Client
+    config: Config, clock: Clock, server: App, client: Stubs
 ) -> None:
     ids = sorted(str(uuid.uuid4()) for _ in range(5_000))
     store = SqliteStore(
@@ -272,7 +270,7 @@ async def test_thousands_of_datasets_come_in_several_messages(
 
 
 async def test_change_during_the_first_messages_is_not_lost(
-    client: Client, three: Sequence[Calls]
+    client: Stubs, three: Sequence[Calls]
 ) -> None:
     for calls in three:
         await calls.create("a")
@@ -285,7 +283,7 @@ async def test_change_during_the_first_messages_is_not_lost(
 
 
 @pytest.mark.slow
-async def test_idle_watch_sends_heartbeats(client: Client, three: Sequence[Calls]) -> None:
+async def test_idle_watch_sends_heartbeats(client: Stubs, three: Sequence[Calls]) -> None:
     await three[0].create("a")
     async with watching(client, heartbeat=Duration(seconds=1)) as view:
         await view.begin()
@@ -306,7 +304,7 @@ async def _error_of(view: View) -> aio.AioRpcError:
 async def test_watch_ends_when_the_server_shuts_down(config: Config, clock: Clock) -> None:
     async with contextlib.AsyncExitStack() as life:
         server = await life.enter_async_context(App(config, clock=clock))
-        async with Client(server.grpc_address) as client, watching(client) as view:
+        async with Stubs(server.grpc_address) as client, watching(client) as view:
             await view.begin()
             await life.aclose()
             error = await _error_of(view)
@@ -319,7 +317,7 @@ async def test_watch_ends_at_its_maximum_duration(config: Config, clock: Clock) 
     short = replace(config, watch_life_s=0.3)
     async with (
         App(short, clock=clock) as server,
-        Client(server.grpc_address) as client,
+        Stubs(server.grpc_address) as client,
         watching(client) as view,
     ):
         await view.begin()
@@ -334,8 +332,8 @@ async def test_changes_of_another_process_arrive(tmp_path: Path, dataset_id: str
     async with (
         running(db) as one,
         running(db) as two,
-        Client(one.grpc) as writing,
-        Client(two.grpc) as reading,
+        Stubs(one.grpc) as writing,
+        Stubs(two.grpc) as reading,
         watching(reading) as view,
         watching(reading, [dataset_id]) as named,
     ):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from tests.process import ServerProcess, free_address, running
@@ -56,7 +56,7 @@ async def test_server_killed_under_load_loses_nothing_acknowledged(
     db, grpc, http = tmp_path / "stagecast.db", free_address(), free_address()
     server = await ServerProcess.start(db, grpc=grpc, http=http)
     try:
-        async with Client(grpc) as client:
+        async with Stubs(grpc) as client:
             pipeline = Pipeline(client, dataset_id)
             await pipeline.create(300, more_documents_follow=True)
             records = [WatchRecord() for _ in range(5)]
@@ -82,7 +82,7 @@ async def test_client_watch_continues_with_the_next_transition_after_a_kill(
 ) -> None:
     db, grpc, http = tmp_path / "stagecast.db", free_address(), free_address()
     record = WatchRecord()
-    async with Client(grpc) as client, running(db, grpc=grpc, http=http) as first:
+    async with Stubs(grpc) as client, running(db, grpc=grpc, http=http) as first:
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(2)
         request = s.WatchBatchRequest(dataset_id=dataset_id, batch_id=pipeline.batch_id)

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
@@ -32,7 +32,7 @@ async def app(config: Config, clock: Clock) -> AsyncIterator[OpenApp]:
 async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
     app: OpenApp, dataset_id: str
 ) -> None:
-    async with Client(app.grpc_address) as client, asyncio.timeout(60):
+    async with Stubs(app.grpc_address) as client, asyncio.timeout(60):
         pipeline = Pipeline(client, dataset_id)
         await pipeline.create(1)
         request = ss.WatchBatchRequest(
@@ -54,7 +54,7 @@ async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
 async def test_watch_of_unknown_batch_fails_after_its_heartbeats(
     app: OpenApp, dataset_id: str
 ) -> None:
-    async with Client(app.grpc_address) as client, asyncio.timeout(60):
+    async with Stubs(app.grpc_address) as client, asyncio.timeout(60):
         async with hanging_reads(app.store):
             watch = client.status.WatchBatch(
                 ss.WatchBatchRequest(
@@ -75,7 +75,7 @@ async def _read_all(watch: aio.UnaryStreamCall[Any, Any]) -> None:
 async def test_new_watch_of_datasets_has_heartbeats_before_they_are_read(
     app: OpenApp,
 ) -> None:
-    async with Client(app.grpc_address) as client, asyncio.timeout(60):
+    async with Stubs(app.grpc_address) as client, asyncio.timeout(60):
         async with hanging_reads(app.store):
             watch = client.status.WatchDatasets(
                 ss.WatchDatasetsRequest(heartbeat_interval=HEARTBEAT)

@@ -15,7 +15,7 @@ import pytest
 from sqlite_utils import Database
 
 from stagecast.app import App
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
@@ -27,14 +27,14 @@ from tests.watches.pipeline import STAGES, Pipeline
 @asynccontextmanager
 async def serving(config: Config, pipeline: Pipeline) -> AsyncIterator[Pipeline]:
     """Run a server on the config's file and yield the pipeline with a client of it."""
-    async with App(config) as app, Client(app.grpc_address) as client:
+    async with App(config) as app, Stubs(app.grpc_address) as client:
         yield dataclasses.replace(pipeline, client=client)
 
 
 @pytest.fixture
 def nowhere(dataset_id: str) -> Pipeline:
     """A pipeline without a server."""
-    return Pipeline(cast("Client", None), dataset_id)
+    return Pipeline(cast("Stubs", None), dataset_id)
 
 
 async def test_every_token_resumes_at_exactly_the_next_revision(pipeline: Pipeline) -> None:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from stagecast.app import App
-from stagecast.client import Client, details_of
+from stagecast.client import Stubs, details_of
 from stagecast.config import Config
 from stagecast.errors import StoreBusy, TokenExpired, WatchExpired
 from stagecast.model import ALL, Batch
@@ -132,7 +132,7 @@ async def test_watches_end_when_retention_deletes_the_batch(
     config: Config, dataset_id: str, clock: Clock
 ) -> None:
     settings = replace(config, retain_transitions=None, retain_batches_s=86_400.0)
-    async with App(settings, clock=clock) as app, Client(app.grpc_address) as client:
+    async with App(settings, clock=clock) as app, Stubs(app.grpc_address) as client:
         pipeline = Pipeline(client, dataset_id)
         tokens = await _run_to_its_end(pipeline)
         datasets = client.status.WatchDatasets(

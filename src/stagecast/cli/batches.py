@@ -16,7 +16,7 @@ from stagecast.cli.render.listing import batch_fields, batches_table
 from stagecast.cli.render.output import is_terminal, print_messages
 from stagecast.cli.status import OPEN
 from stagecast.cli.target import Target, target_option
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
@@ -71,7 +71,7 @@ async def _batches(
 
 
 async def _print(
-    client: Client, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
+    client: Stubs, request: pb.ListBatchesRequest, limit: int | None, *, as_json: bool
 ) -> None:
     fields = partial(batch_fields, now_s=time.time())
     async for page in pages(
@@ -81,7 +81,7 @@ async def _print(
 
 
 async def _show(
-    client: Client, console: Console, request: pb.ListBatchesRequest, limit: int
+    client: Stubs, console: Console, request: pb.ListBatchesRequest, limit: int
 ) -> None:
     """Print the table; fetch one batch beyond the limit, to know whether there are more."""
     batches: list[r.Batch] = []

@@ -25,7 +25,7 @@ from stagecast.cli.params import FILE, Seconds, check_http_address, check_server
 from stagecast.cli.render.formatting import shown
 from stagecast.cli.target import Credentials, credentials_options
 from stagecast.cli.watch import exit_code, follow_batch
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.config import Config, socket_path
 from stagecast.demo.index import Index
 from stagecast.demo.sources import find_sources
@@ -218,7 +218,7 @@ async def _server(
 
 
 async def _ingest(
-    client: Client, batch: r.Batch, sources: list[Source], index: Index, *, delay_s: float
+    client: Stubs, batch: r.Batch, sources: list[Source], index: Index, *, delay_s: float
 ) -> r.Batch:
     """Run the worker and a watch side by side; return the batch at its end."""
     request = pb.WatchBatchRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)

@@ -20,7 +20,7 @@ from stagecast.cli.render.output import is_terminal, print_messages
 from stagecast.cli.render.table import documents_table, failures, state_text, summary
 from stagecast.cli.render.view import View
 from stagecast.cli.target import Target, target_option
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
@@ -85,7 +85,7 @@ async def _status(target: Target, dataset: str, batch: str | None, *, as_json: b
                 await _print_batch(client, part.batch, as_json=as_json)
 
 
-async def _print_dataset(client: Client, dataset: r.Dataset, *, as_json: bool) -> None:
+async def _print_dataset(client: Stubs, dataset: r.Dataset, *, as_json: bool) -> None:
     print_messages([dataset], _dataset_fields, as_json=as_json)
     fields = partial(batch_fields, now_s=time.time())
     request = pb.ListBatchesRequest(dataset_id=dataset.dataset_id)
@@ -93,7 +93,7 @@ async def _print_dataset(client: Client, dataset: r.Dataset, *, as_json: bool) -
         print_messages(page, fields, as_json=as_json)
 
 
-async def _print_batch(client: Client, batch: r.Batch, *, as_json: bool) -> None:
+async def _print_batch(client: Stubs, batch: r.Batch, *, as_json: bool) -> None:
     now_s = time.time()
     print_messages([batch], partial(batch_fields, now_s=now_s), as_json=as_json)
     fields = partial(_document_fields, now_s=now_s)
@@ -102,7 +102,7 @@ async def _print_batch(client: Client, batch: r.Batch, *, as_json: bool) -> None
         print_messages(page, fields, as_json=as_json)
 
 
-async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) -> None:
+async def _show_dataset(client: Stubs, console: Console, dataset: r.Dataset) -> None:
     now_s = time.time()
     batches = await _open_and_newest(client, dataset, _rows_of(console))
     counts, changed = dataset.counts, formatting.moment(dataset.update_time, now_s)
@@ -121,7 +121,7 @@ async def _show_dataset(client: Client, console: Console, dataset: r.Dataset) ->
     _print_hidden(console, dataset.batches - len(batches))
 
 
-async def _open_and_newest(client: Client, dataset: r.Dataset, limit: int) -> Sequence[r.Batch]:
+async def _open_and_newest(client: Stubs, dataset: r.Dataset, limit: int) -> Sequence[r.Batch]:
     """Return up to `limit` batches, newest first: open ones before ended ones."""
     batches: dict[str, r.Batch] = {}
     for states in (OPEN, ()):
@@ -137,7 +137,7 @@ async def _open_and_newest(client: Client, dataset: r.Dataset, limit: int) -> Se
     )
 
 
-async def _show_batch(client: Client, console: Console, batch: r.Batch) -> None:
+async def _show_batch(client: Stubs, console: Console, batch: r.Batch) -> None:
     view = await _view_of(client, batch)
     rows = _rows_of(console)
     failed = min(batch.counts.failed, rows // 4)
@@ -151,7 +151,7 @@ async def _show_batch(client: Client, console: Console, batch: r.Batch) -> None:
     console.print(failures(view, limit=failed))
 
 
-async def _view_of(client: Client, batch: r.Batch) -> View:
+async def _view_of(client: Stubs, batch: r.Batch) -> View:
     """Return all documents of a batch, to find the most important ones."""
     now = Timestamp()
     now.GetCurrentTime()

@@ -13,7 +13,7 @@ import click
 
 from stagecast.certificates import read_certificates, read_pair
 from stagecast.cli.params import DEFAULTS, FILE, Seconds, check_server_address, setting, together
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.errors import StartError
 from stagecast.runtime.exits import CommandFailed
 
@@ -40,7 +40,7 @@ class Credentials:
         """The scheme of URLs of the server."""
         return "https" if self.speaks_tls else "http"
 
-    def connect(self, address: str, *, timeout_s: float | None = None) -> Client:
+    def connect(self, address: str, *, timeout_s: float | None = None) -> Stubs:
         """Return a client whose calls time out after `timeout_s`.
 
         Raises:
@@ -49,7 +49,7 @@ class Credentials:
         if (self.cert is None) != (self.cert_key is None):
             raise CommandFailed("--cert and --cert-key must be used together")
         try:
-            return Client(
+            return Stubs(
                 address,
                 key=self.key,
                 tls=self.tls,
@@ -86,7 +86,7 @@ class Target:
     credentials: Credentials
     timeout_s: float
 
-    def connect(self) -> Client:
+    def connect(self) -> Stubs:
         """Return a client.
 
         Raises:

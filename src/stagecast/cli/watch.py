@@ -16,7 +16,7 @@ from stagecast.cli.render import plain
 from stagecast.cli.render.output import is_terminal, print_json
 from stagecast.cli.render.table import LiveTable
 from stagecast.cli.target import Target, target_option
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.runtime.event_loop import run
 from stagecast.runtime.stdio import ended_without_reader
 from stagecast.v1 import resources_pb2 as r
@@ -75,7 +75,7 @@ def exit_code(batch: r.Batch) -> int:
 
 
 async def follow_batch(
-    client: Client,
+    client: Stubs,
     request: pb.WatchBatchRequest,
     *,
     as_json: bool = False,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stagecast.client.client import Client
 from stagecast.client.errors import ErrorDetails, details_of
 from stagecast.client.retry import Backoff
+from stagecast.client.stubs import Stubs
 
-__all__ = ["Backoff", "Client", "ErrorDetails", "details_of"]
+__all__ = ["Backoff", "ErrorDetails", "Stubs", "details_of"]

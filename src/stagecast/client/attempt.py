@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.client.retry import call
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
@@ -31,7 +31,7 @@ class Dropped(Exception):
 
 @contextlib.asynccontextmanager
 async def start(
-    client: Client, batch: r.Batch, document_id: str, *, worker: str, delay_s: float = 0.0
+    client: Stubs, batch: r.Batch, document_id: str, *, worker: str, delay_s: float = 0.0
 ) -> AsyncIterator[Attempt]:
     """Start an attempt, which takes the document from any other worker, and send heartbeats.
 
@@ -65,7 +65,7 @@ class Attempt:
 
     def __init__(
         self,
-        client: Client,
+        client: Stubs,
         answer: pb.StartAttemptResponse,
         *,
         heartbeat_s: float = _HEARTBEAT_S,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from stagecast.client import Client
+from stagecast.client import Stubs
 from stagecast.client.attempt import Attempt, Dropped, start
 from stagecast.client.retry import call
 from stagecast.demo import stages
@@ -53,7 +53,7 @@ class Index(Protocol):
         """Put chunks into the index, numbered from `first`, or raise `IngestionError`."""
 
 
-async def submit(client: Client, dataset_id: str, sources: Sequence[Source]) -> r.Batch:
+async def submit(client: Stubs, dataset_id: str, sources: Sequence[Source]) -> r.Batch:
     """Create a batch of the documents, in several calls if necessary, and return it.
 
     Raises:
@@ -84,7 +84,7 @@ def _new_document(source: Source) -> pb.NewDocument:
 
 
 async def work(
-    client: Client,
+    client: Stubs,
     batch: r.Batch,
     sources: Sequence[Source],
     index: Index,
@@ -114,7 +114,7 @@ class Worker:
     """
 
     def __init__(
-        self, client: Client, batch: r.Batch, index: Index, *, name: str, delay_s: float = 0.0
+        self, client: Stubs, batch: r.Batch, index: Index, *, name: str, delay_s: float = 0.0
     ) -> None:
         self._client = client
         self._batch = batch

@@ -24,7 +24,7 @@ from stagecast.errors import (
     CredentialsError,
     DatasetNotFound,
     DeniedError,
-    UnavailableError,
+    Unavailable,
 )
 from stagecast.grace import Grace
 from stagecast.model import (
@@ -64,7 +64,7 @@ _ERRORS: dict[type[Exception], tuple[int, str, str]] = {
     DatasetNotFound: (404, "not_found", "Dataset not found."),
     BatchNotFound: (404, "not_found", "Documents not found."),
     HTTPException: (405, "method_not_allowed", "The method is not allowed for the requested URL."),
-    UnavailableError: (503, "service_unavailable", "Try again later."),
+    Unavailable: (503, "service_unavailable", "Try again later."),
     Exception: (500, "unknown", "Internal Server Error"),
 }
 
@@ -234,7 +234,7 @@ UNKNOWN_PATH = envelope(404, "not_found", _NO_PATH)
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, CredentialsError):
         return _CHALLENGE
-    if isinstance(error, UnavailableError):
+    if isinstance(error, Unavailable):
         return {"Retry-After": str(math.ceil(error.retry_after_s))}
     if isinstance(error, HTTPException):
         return dict(error.headers or {})

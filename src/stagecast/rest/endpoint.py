@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from stagecast.auth import Authenticator
-from stagecast.errors import CredentialsError, DeniedError, NotFoundError, UnavailableError
+from stagecast.errors import CredentialsError, DeniedError, NotFoundError, Unavailable
 from stagecast.grace import Grace
 from stagecast.model import Caller, Scope
 from stagecast.rest.content import Content
@@ -26,7 +26,7 @@ ON_DISCONNECT = "stagecast.on_disconnect"
 
 _log = logging.getLogger(__name__)
 
-_EXPECTED_ERRORS = (HTTPException, CredentialsError, DeniedError, NotFoundError, UnavailableError)
+_EXPECTED_ERRORS = (HTTPException, CredentialsError, DeniedError, NotFoundError, Unavailable)
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -29,7 +29,7 @@ from stagecast.errors import (
     RefusedError,
     RetryableError,
     StagecastError,
-    UnavailableError,
+    Unavailable,
 )
 from stagecast.rpc.stream_writer import Context, end
 
@@ -47,7 +47,7 @@ _CODES: dict[type[StagecastError], grpc.StatusCode] = {
     RefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     HistoryError: grpc.StatusCode.OUT_OF_RANGE,
     ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
 
 # Clients accept 8 KiB of trailing metadata; beyond it they report another error. The rest is for

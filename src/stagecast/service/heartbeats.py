@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from stagecast.errors import UnavailableError
+from stagecast.errors import Unavailable
 from stagecast.model import (
     ALL,
     Batch,
@@ -103,7 +103,7 @@ class Heartbeats:
             step = {key: self._alive.pop(key) for key in [*itertools.islice(self._alive, _STEP)]}
             try:
                 await self._store.write(partial(_keep_alive, alive=step), visible=ALL)
-            except (UnavailableError, asyncio.CancelledError):
+            except (Unavailable, asyncio.CancelledError):
                 self._alive = step | self._alive
                 self._pending.set()
                 raise

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from stagecast.errors import BatchDeleted, HistoryError, UnavailableError, WatchExpired
+from stagecast.errors import BatchDeleted, HistoryError, Unavailable, WatchExpired
 from stagecast.notifier import Notifier, Subscription, Topic
 from stagecast.store import Committed
 from stagecast.watches.rounds import Rounds
@@ -124,7 +124,7 @@ class Tail(Generic[C, P]):
             self._committed.clear()
             self._forget_pages()
             await self._rounds.wake(self.followers)  # they find out by their own reads
-        except UnavailableError as error:
+        except Unavailable as error:
             retry_after_s = error.retry_after_s
         except Exception:
             _log.exception("cannot read the log for %d watches", len(self.followers))

@@ -22,7 +22,7 @@ def _nothing() -> None:
     pass
 
 
-class Client:
+class Stubs:
     """The stubs of the services on one channel, and a watch that reconnects.
 
     Use it in an `async with` block; it may be created before there is an event loop.

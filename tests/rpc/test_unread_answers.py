@@ -133,6 +133,7 @@ async def test_all_connections_of_a_unix_socket_are_closed_and_watches_resume(
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
             writer.close()
+            await writer.wait_closed()
         assert caplog.messages.count(CLOSING) == 1
 
     await with_more_time(attempt, SOON_S)

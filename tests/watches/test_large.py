@@ -352,16 +352,9 @@ async def test_tail_drops_old_pages(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_drain_ends_a_watch_waiting_for_its_snapshot(bench: Bench) -> None:
-    started = asyncio.Event()
-
-    async def block_reads() -> None:
-        bench.store.open.clear()
-        started.set()
-
-    following = asyncio.create_task(
-        anext(messages_of(partial(bench.watches.watch, bench.request), begin=block_reads))
-    )
-    await started.wait()
+    bench.store.open.clear()
+    following = asyncio.create_task(anext(messages_of(partial(bench.watches.watch, bench.request))))
+    await until(lambda: not bench.store.idle.is_set())
     for _ in range(10):  # until it waits
         await asyncio.sleep(0)
     bench.notifier.close()

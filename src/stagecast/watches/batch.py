@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from stagecast.errors import HistoryChanged, HistoryError, WatchExpired
+from stagecast.errors import BatchNotFound, HistoryChanged, HistoryError, WatchExpired
 from stagecast.model import (
     ALL,
     ResumeToken,
@@ -146,6 +146,11 @@ class _BatchWatch(Watch[Cursor, Page]):
 
     async def _send_first(self) -> SnapshotReason | None:
         """Resume, or return the reason for a snapshot."""
+        if not self._request.resume_token:
+            # Its first part is read together with the batch, for whoever may see it.
+            if not self._visible.includes(self.name[0]):
+                raise BatchNotFound(*self.name)
+            return SnapshotReason.INITIAL
         start = await self._start()
         if isinstance(start, SnapshotReason):
             return start
@@ -207,11 +212,8 @@ def _read_start(
 ) -> Page | SnapshotReason:
     """Return the page after the request's token, or the reason for a snapshot."""
     name = (request.dataset_id, request.batch_id)
-    text = request.resume_token
-    token = text and ResumeToken.decode(text, dataset_id=name[0], batch_id=name[1])
+    token = ResumeToken.decode(request.resume_token, dataset_id=name[0], batch_id=name[1])
     batch = get_batch(tx, *name)
-    if not token:
-        return SnapshotReason.INITIAL
     cursor = Cursor.of(token, batch.key)
     try:
         if not check_history(tx, batch, cursor):

@@ -31,8 +31,8 @@ class Receiver:
 
     Attributes:
         caller: checked for permission before every message, and at every check of deadlines.
-        begin: called once the request is accepted, before the first message; not called if a
-            heartbeat had to be sent first.
+        begin: called once the token of a resumed watch is accepted, unless a heartbeat had to be
+            sent before. A snapshot needs no such sign: its first part follows at once.
         send: sends an encoded message; waits as long as the client does not read.
     """
 

@@ -231,6 +231,30 @@ async def test_watches_at_the_end_share_the_reads_of_their_tail(site: Site) -> N
     assert (reads, site.read_by_tail) == (100, [7, 8])
 
 
+async def test_page_that_comes_during_a_read_without_news_is_sent(site: Site) -> None:
+    """The wake-up for it does not come again after the read."""
+    reading, answered = asyncio.Event(), asyncio.Event()
+
+    async def read() -> Numbers:
+        reading.set()
+        await answered.wait()
+        return Numbers(before=6, after=6, caught_up=True)
+
+    async def read_first() -> Numbers:
+        return page_to(5)
+
+    ahead = site.watch(read)
+    ahead.cursor = 6  # the tail has not read so far yet
+    async with site.running(site.watch(read_first), ahead):
+        await reading.wait()
+        await until(lambda: site.sent == [b"5"])
+        for sent in (b"6", b"7"):
+            site.notifier.notify([("numbers",)])
+            await until(partial(operator.contains, site.sent, sent))
+        answered.set()
+        await until(lambda: site.sent.count(b"7") == 2)
+
+
 async def test_nothing_is_left_of_a_watch(site: Site) -> None:
     async with site.running(site.watch(_never)):
         await until(lambda: site.deadlines._timer is not None)

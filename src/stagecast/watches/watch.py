@@ -212,11 +212,13 @@ class Watch(abc.ABC, Generic[C, P]):
 
     async def _read_on(self) -> None:
         """Send what the store has after the cursor; without news, wait for the tail."""
+        end = self._tail.end
         message = await self._read_message()
-        if message is None:
-            await self.wait()
-        else:
+        if message is not None:
             await self.send(message)
+        # What the tail has read meanwhile has woken this watch already, during its own read.
+        elif self._tail.end is end:
+            await self.wait()
 
     async def _read_message(self) -> bytes | None:
         """Read the page after the cursor, again after a fault; return the message with its news."""

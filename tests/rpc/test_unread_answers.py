@@ -8,6 +8,7 @@ import dataclasses
 import uuid
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
@@ -16,6 +17,8 @@ from stagecast.app import App
 from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.rpc import unread_answers
+from stagecast.rpc.running_calls import RunningCall
+from stagecast.rpc.unread_answers import UnreadAnswers
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
@@ -98,6 +101,30 @@ async def test_answer_is_counted_until_it_is_read(server: App, dataset_id: str) 
         await until(lambda: answers._bytes > 1_000)
         stopped.open_window(stream, 1 << 20)
         await until(lambda: not answers._bytes)
+
+
+async def test_call_that_has_just_ended_is_not_looked_up() -> None:
+    """The client's connection is closed, and grpc has freed the call, so that it would crash."""
+    looked_up = False
+
+    class Freed:
+        def peer(self) -> str:
+            nonlocal looked_up
+            looked_up = True
+            return ""
+
+    answers = UnreadAnswers(0.0, max_bytes=1)
+    context: Any = Freed()
+
+    async def call() -> None:
+        answers.add(RunningCall(context), 1)
+
+    task = asyncio.create_task(call())
+    # A timer fires before the callbacks of the task run.
+    asyncio.get_running_loop().call_soon(answers._unread._wake)
+    await task
+    await until(lambda: not answers._bytes)
+    assert not looked_up
 
 
 async def test_all_connections_of_a_unix_socket_are_closed_and_watches_resume(

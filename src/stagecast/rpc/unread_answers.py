@@ -62,6 +62,8 @@ class UnreadAnswers:
         self._bytes -= size
 
     def _expire(self, call: RunningCall) -> None:
+        if call.task.done():  # grpc may have freed the call, and would crash in `peer`
+            return
         self._overdue.add(call.context.peer())
         if self._closing is None:
             self._closing = asyncio.create_task(self._close_overdue())

@@ -6,6 +6,7 @@ import inspect
 import pickle
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -185,9 +186,31 @@ async def test_dataset_has_a_uuid_made_from_its_name(face: Face) -> None:
         assert (await face.call("get_batch", same, "first")) == batch
 
 
-async def test_unknown_filter_is_refused_before_the_call(face: Face) -> None:
-    with pytest.raises(ValueError, match="DONE"):
-        await face.call("list_documents", HANDBOOK, "first", states=["DONE"])
+@pytest.mark.parametrize("dataset", [None, 7, ""])
+async def test_dataset_without_a_name_is_refused(face: Face, dataset: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="use a UUID or a name"):
+        await face.call("create_batch", dataset, ["a"])
+
+
+async def test_unknown_enum_value_is_refused_before_the_call(face: Face) -> None:
+    for states in (["DONE"], ["failed"]):
+        with pytest.raises(ValueError, match=f"'{states[0]}'; use one of PENDING, .*STOPPED$"):
+            await face.call("list_documents", HANDBOOK, "first", states=states)
+    stage: Any = "PARSED"
+    report = stagecast.DocumentReport(document_id="a", stage=stage)
+    with pytest.raises(ValueError, match="invalid Stage 'PARSED'; use one of WAITING, "):
+        await face.call("report", HANDBOOK, "first", [report])
+
+
+async def test_one_text_is_not_taken_as_a_list_of_letters(face: Face) -> None:
+    with pytest.raises(TypeError, match=r"'abc' is not a list; use \['abc'\]"):
+        await face.call("create_batch", HANDBOOK, "abc")
+    with pytest.raises(TypeError, match="is not a list"):
+        await face.call("list_documents", HANDBOOK, "first", states="FAILED")
+    with pytest.raises(TypeError, match="is not a list"):
+        await face.call("list_datasets", HANDBOOK)
+    with pytest.raises(TypeError, match="invalid document 1; use an id or a NewDocument"):
+        await face.call("create_batch", HANDBOOK, [1])
 
 
 # Wait.

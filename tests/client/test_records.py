@@ -213,6 +213,8 @@ def test_batch_dataset_and_events_read_as_lines() -> None:
     assert str(conversion.transition_of(sealing)) == "4 SEALED"
     result = stagecast.ControlResult(batch=sealed, changed_documents=1)
     assert str(result) == f"1 document changed; {sealed}"
+    report = pb.ReportResult(document_id="a", outcome=pb.REPORT_OUTCOME_APPLIED, revision=9)
+    assert str(conversion.result_of(report)) == "a: APPLIED, revision 9"
 
 
 def test_counters_of_a_watch_are_progress() -> None:

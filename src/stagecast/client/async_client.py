@@ -255,7 +255,7 @@ class AsyncClient:
         give_up_after: Span = GIVE_UP_AFTER_S,
     ) -> AsyncDatasetsWatch:
         """Watch datasets, the given ones or all, without an end; see `Client.watch_datasets`."""
-        ids = map(calls.dataset_id_of, datasets)
+        ids = calls.dataset_ids_of(datasets)
         return AsyncDatasetsWatch(self._channel, DatasetEvents(ids), give_up_after)
 
     # Controls.

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -86,11 +87,27 @@ class Page(Generic[T]):
 
 
 def dataset_id_of(dataset: str | uuid.UUID) -> str:
-    """Return the id of a dataset: a UUID as it is, for any other text the UUIDv5 of that name."""
+    """Return the id of a dataset: a UUID as it is, for any other text the UUIDv5 of that name.
+
+    Raises:
+        TypeError: it is neither, such as the `None` of a variable that is not set.
+        ValueError: it is empty.
+    """
+    if isinstance(dataset, uuid.UUID):
+        return str(dataset)
+    if not isinstance(dataset, str):
+        raise TypeError(f"invalid dataset {dataset!r}; use a UUID or a name")
+    if not dataset:
+        raise ValueError("invalid dataset ''; use a UUID or a name")
     try:
-        return str(uuid.UUID(str(dataset)))
+        return str(uuid.UUID(dataset))
     except ValueError:
-        return str(uuid.uuid5(DATASET_NAMESPACE, str(dataset)))
+        return str(uuid.uuid5(DATASET_NAMESPACE, dataset))
+
+
+def dataset_ids_of(datasets: Iterable[str | uuid.UUID]) -> Iterable[str]:
+    """Return the ids of datasets."""
+    return map(dataset_id_of, _items(datasets))
 
 
 def seconds_of(span: Span) -> float:
@@ -128,7 +145,7 @@ def create_batch(
         request=pb.CreateBatchRequest(
             dataset_id=dataset_id_of(dataset),
             batch_id=batch_id or "",
-            documents=map(_new_document, documents),
+            documents=map(_new_document, _items(documents)),
             labels=labels,
             more_documents_follow=more_documents_follow,
             start_after=duration_of(start_after),
@@ -151,7 +168,7 @@ def add_documents(
         request=pb.AddDocumentsRequest(
             dataset_id=dataset_id_of(dataset),
             batch_id=batch_id,
-            documents=map(_new_document, documents),
+            documents=map(_new_document, _items(documents)),
         ),
         response=pb.AddDocumentsResponse.FromString,
         read=_batch,
@@ -257,7 +274,7 @@ def get_document(dataset: str | uuid.UUID, batch_id: str, document_id: str) -> C
 
 def list_datasets(datasets: Iterable[str | uuid.UUID]) -> Call[Page[Dataset]]:
     """Return the call of `ListDatasets` for the first page."""
-    request = s.ListDatasetsRequest(dataset_ids=map(dataset_id_of, datasets))
+    request = s.ListDatasetsRequest(dataset_ids=dataset_ids_of(datasets))
     return _list(
         "StatusService/ListDatasets",
         request,
@@ -272,7 +289,7 @@ def list_batches(
     """Return the call of `ListBatches` for the first page."""
     request = s.ListBatchesRequest(
         dataset_id="" if dataset is None else dataset_id_of(dataset),
-        states=[r.BatchState.Value(f"BATCH_STATE_{state}") for state in states],
+        states=[_number("BATCH_STATE_", BatchState, state) for state in _items(states)],
     )
     return _list(
         "StatusService/ListBatches",
@@ -292,8 +309,8 @@ def list_documents(
     request = s.ListDocumentsRequest(
         dataset_id=dataset_id_of(dataset),
         batch_id=batch_id,
-        states=[r.DocumentState.Value(f"DOCUMENT_STATE_{state}") for state in states],
-        stages=[r.Stage.Value(f"STAGE_{stage}") for stage in stages],
+        states=[_number("DOCUMENT_STATE_", DocumentState, state) for state in _items(states)],
+        stages=[_number("STAGE_", Stage, stage) for stage in _items(stages)],
     )
     return _list(
         "StatusService/ListDocuments",
@@ -411,9 +428,35 @@ def _page(
     return Page(items=items_of(message), next=_list(rpc, following, response, items_of))
 
 
+def _number(prefix: str, names: type[StrEnum], value: str) -> Any:  # noqa: ANN401 - of any enum
+    """Return the number of an enum value.
+
+    Raises:
+        ValueError: there is no such value.
+    """
+    try:
+        return getattr(r, names.__name__).Value(f"{prefix}{value}")
+    except ValueError:
+        accepted = ", ".join(name for name in names if name != "UNKNOWN")
+        raise ValueError(f"invalid {names.__name__} {value!r}; use one of {accepted}") from None
+
+
+def _items(values: Iterable[T]) -> Iterable[T]:
+    """Return values.
+
+    Raises:
+        TypeError: they are one text, which would be taken as its letters.
+    """
+    if isinstance(values, str):
+        raise TypeError(f"{values!r} is not a list; use [{values!r}]")
+    return values
+
+
 def _new_document(document: str | NewDocument) -> pb.NewDocument:
     if isinstance(document, str):
         return pb.NewDocument(document_id=document)
+    if not isinstance(document, NewDocument):
+        raise TypeError(f"invalid document {document!r}; use an id or a NewDocument")
     return pb.NewDocument(
         document_id=document.document_id,
         display_name=document.display_name,
@@ -424,7 +467,7 @@ def _new_document(document: str | NewDocument) -> pb.NewDocument:
 def _report(report: DocumentReport) -> pb.DocumentReport:
     message = pb.DocumentReport(document_id=report.document_id, attempt=report.attempt)
     if report.stage is not None:
-        message.stage = r.Stage.Value(f"STAGE_{report.stage}")
+        message.stage = _number("STAGE_", Stage, report.stage)
     if report.progress is not None:
         message.progress.completed_segments = report.progress.completed_segments
         if report.progress.total_segments is not None:

@@ -250,6 +250,9 @@ class ReportResult:
     outcome: ReportOutcome
     revision: int
 
+    def __str__(self) -> str:
+        return f"{self.document_id}: {self.outcome}, revision {self.revision}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlResult:

@@ -70,6 +70,8 @@ class Client:
     ones; `stagecast.Unavailable` if the server cannot be reached or does not answer in time,
     `stagecast.FieldInvalid` for an argument that breaks a rule, `stagecast.CredentialsError` and
     `stagecast.DeniedError` for the key.
+    A wrong type, such as a dataset that is `None`, is a `TypeError`, and an unknown
+    enum value a `ValueError`.
     """
 
     def __init__(
@@ -384,7 +386,7 @@ class Client:
         Raises:
             stagecast.Unavailable: the server was away for too long, or is not there at first.
         """
-        ids = map(calls.dataset_id_of, datasets)
+        ids = calls.dataset_ids_of(datasets)
         return DatasetsWatch(self._channel, DatasetEvents(ids), give_up_after)
 
     # Controls.

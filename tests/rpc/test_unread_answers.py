@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
+import subprocess
+import sys
 import uuid
 from ipaddress import ip_address
 from pathlib import Path
@@ -101,6 +104,16 @@ async def test_answer_is_counted_until_it_is_read(server: App, dataset_id: str) 
         await until(lambda: answers._bytes > 1_000)
         stopped.open_window(stream, 1 << 20)
         await until(lambda: not answers._bytes)
+
+
+def test_search_for_connections_leaves_the_locks_on_files(tmp_path: Path) -> None:
+    path = tmp_path / "locked"
+    lock = f"import fcntl; fcntl.lockf(open({str(path)!r}, 'wb'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    with path.open("wb") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        unread_answers._close(lambda _: False)
+        another_process = subprocess.run([sys.executable, "-c", lock], stderr=subprocess.PIPE)
+    assert b"BlockingIOError" in another_process.stderr
 
 
 async def test_call_that_has_just_ended_is_not_looked_up() -> None:

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import socket
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -107,23 +108,22 @@ def _peer(host: str, port: int) -> _Peer:
 
 def _close(is_overdue: Callable[[socket.socket], bool]) -> None:
     """Shut down connections of this process; grpc sees a disconnect."""
-    for descriptor in Path("/dev/fd").iterdir():
+    for path in Path("/dev/fd").iterdir():
+        descriptor = int(path.name)
         with contextlib.suppress(OSError):  # not a connection, or just closed
-            _close_if(is_overdue, os.dup(int(descriptor.name)))
+            # Files are not copied: with a copy that is closed, the process would lose all its locks
+            # on the file, and so SQLite those that keep other processes from deleting its log.
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                _close_if(is_overdue, os.dup(descriptor))
 
 
 def _close_if(is_overdue: Callable[[socket.socket], bool], copy: int) -> None:
     """Shut down the connection of a descriptor if it is overdue; close the descriptor.
 
     Raises:
-        OSError: it is not a connection.
+        OSError: it is not a connection. It stays open if it has just become a file.
     """
-    try:
-        connection = socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        raise
-    with connection:
+    with socket.socket(fileno=copy) as connection:
         if is_overdue(connection):
             connection.shutdown(socket.SHUT_RDWR)
 

@@ -36,7 +36,7 @@ class Subscription:
     @property
     def waiting(self) -> bool:
         """Whether somebody waits for a notification."""
-        return bool(self._waiters)
+        return any(not waiter.done() for waiter in self._waiters)  # done: it was cancelled
 
     def notify(self) -> None:
         """Wake the current waiters, or the next one."""

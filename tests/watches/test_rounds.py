@@ -89,6 +89,27 @@ async def test_watch_that_does_not_wait_is_not_waited_for() -> None:
         await pacing.begin("other")
 
 
+@pytest.mark.usefixtures("patient")
+async def test_watch_that_ends_before_its_turn_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "_TOGETHER", 1)
+    pacing = Rounds()
+    waiting = Waiting(2)
+    first, second = waiting.subscriptions
+    await asyncio.sleep(0)  # they wait
+    async with asyncio.timeout(60):
+        await pacing.begin("tail")
+        waking = asyncio.create_task(pacing.wake(waiting.subscriptions))
+        await asyncio.sleep(0)  # it has woken the first one
+        waiting.tasks[1].cancel()
+        pacing.leave(second)
+        await waking
+        pacing.done(first)
+        pacing.done("tail")
+        await pacing.begin("other")
+
+
 async def test_blocked_reader_delays_one_round_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "_BLOCKED_S", 0.01)
     pacing = Rounds()

@@ -129,6 +129,36 @@ async def test_blocked_reader_delays_one_round_only(monkeypatch: pytest.MonkeyPa
     assert await waiting
 
 
+async def test_reader_that_was_blocked_is_waited_for_again_once_it_is_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if nobody else is woken with it."""
+    monkeypatch.setattr(rounds, "_BLOCKED_S", 0.01)
+    pacing = Rounds()
+    [reader] = await woken(pacing, 1)
+    pacing.done("tail")
+    async with asyncio.timeout(60):
+        await pacing.begin("tail")  # it was given up
+    monkeypatch.setattr(rounds, "_BLOCKED_S", NEVER_S)
+    pacing.done("tail")
+    pacing.done(reader)
+    for is_waited_for in (False, True):
+        reader.clear()
+        waiting = asyncio.create_task(reader.wait())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            await pacing.begin("tail")
+        await pacing.wake([reader])
+        pacing.done("tail")
+        other = await begins(pacing)
+        assert other.done() is not is_waited_for
+        pacing.done("other")
+        pacing.done(reader)
+        await other
+        pacing.done("other")
+        assert await waiting
+
+
 @pytest.mark.usefixtures("patient")
 async def test_tails_that_wait_begin_together() -> None:
     pacing = Rounds()

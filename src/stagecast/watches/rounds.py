@@ -8,6 +8,7 @@ load watches get fewer and larger messages while reads and reports are still ans
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection
 
 from stagecast.notifier import Subscription
@@ -25,7 +26,8 @@ class Rounds:
         self._open = asyncio.Event()
         self._open.set()
         self._busy: set[object] = set()  # tails that read, watches that do not wait again yet
-        self._slow: set[object] = set()  # not waited for, as the last round did in vain
+        # Not waited for, as the last round did in vain; and when they were woken since.
+        self._slow: dict[object, float] = {}
         self._waiting = 0  # tails
         self._began_s = self._last_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -41,8 +43,11 @@ class Rounds:
 
     async def wake(self, watches: Collection[Subscription]) -> None:
         """Wake watches, and count those of them that wait as busy."""
+        now = asyncio.get_running_loop().time
         for number, watch in enumerate(list(watches), 1):
-            if watch.waiting and watch not in self._slow:
+            if watch.waiting and watch in self._slow:
+                self._slow[watch] = now()
+            elif watch.waiting:
                 self._add(watch)
             watch.notify()
             if not number % _TOGETHER:
@@ -50,18 +55,19 @@ class Rounds:
 
     def done(self, member: object) -> None:
         """Note that a tail has read, or that a watch waits again."""
+        now_s = asyncio.get_running_loop().time()
         if member in self._busy:
             self._busy.remove(member)
-            self._last_s = asyncio.get_running_loop().time()
+            self._last_s = now_s
             if not self._busy:
                 self._end()
-        elif member in self._slow and self._busy:
-            self._slow.remove(member)  # it was as fast as the others
+        elif member in self._slow and (self._busy or now_s < self._slow[member] + _BLOCKED_S):
+            del self._slow[member]  # it was fast, or as fast as the others
 
     def leave(self, member: object) -> None:
         """Forget a member that has ended."""
         self.done(member)
-        self._slow.discard(member)
+        self._slow.pop(member, None)
 
     def _add(self, member: object) -> None:
         if not self._busy:
@@ -76,7 +82,7 @@ class Rounds:
         if left_s > 0:
             self._call_after(left_s, self._end_if_blocked)
             return
-        self._slow |= self._busy
+        self._slow |= dict.fromkeys(self._busy, -math.inf)
         self._busy.clear()
         self._end()
 

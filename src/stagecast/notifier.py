@@ -23,13 +23,14 @@ class Subscription:
 
     Attributes:
         notified: whether it was notified since it was cleared.
+        must_read: whether any of these notifications came without what has changed.
         receive: called with what has changed, where that is known.
     """
 
-    __slots__ = ("__weakref__", "_waiters", "notified", "receive")
+    __slots__ = ("__weakref__", "_waiters", "must_read", "notified", "receive")
 
     def __init__(self, receive: Callable[[Any], None] = lambda _change: None) -> None:
-        self.notified = False
+        self.notified = self.must_read = False
         self.receive = receive
         self._waiters: tuple[asyncio.Future[None], ...] = ()
 
@@ -40,6 +41,15 @@ class Subscription:
 
     def notify(self) -> None:
         """Wake the current waiters, or the next one."""
+        self.must_read = True
+        self._wake()
+
+    def pass_on(self, change: object) -> None:
+        """Notify of a change that is known."""
+        self.receive(change)
+        self._wake()
+
+    def _wake(self) -> None:
         self.notified = True
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
@@ -47,8 +57,8 @@ class Subscription:
                 waiter.set_result(None)
 
     def clear(self) -> None:
-        """Reset `notified`."""
-        self.notified = False
+        """Reset `notified` and `must_read`."""
+        self.notified = self.must_read = False
 
     def notification(self) -> asyncio.Future[None]:
         """Return a future of the next notification; for those who wait often and for long."""
@@ -107,8 +117,8 @@ class Notifier:
         """Notify of changes, and pass each on to the subscriptions of its own topic."""
         for topic, change in changes.items():
             for subscription in self._subscriptions.get(topic, ()):
-                subscription.receive(change)
-        self.notify(changes)
+                subscription.pass_on(change)
+        self.notify_only({topic[:depth] for topic in changes for depth in range(len(topic))})
 
     def notify(self, topics: Iterable[Topic]) -> None:
         """Notify the subscriptions of these topics and of all that contain them."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -37,6 +38,18 @@ NAME = (DATASET_ID, BATCH_ID)
 PARSED = report_of(stage=Stage.PARSING, progress=counted(1, 2))
 
 
+def open_store(
+    config: Config, clock: Clock, on_commit: Callable[[Commits], None] = lambda _: None
+) -> SqliteStore:
+    return SqliteStore(
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=on_commit,
+        on_foreign_commit=lambda: None,
+    )
+
+
 class Site:
     """A store that counts reads, its notifier, and what it has committed to the batch."""
 
@@ -44,13 +57,7 @@ class Site:
         self.notifier = Notifier()
         self.commits: list[Committed] = []
         self.reads = 0
-        self.store = SqliteStore(
-            config.db,
-            clock=clock,
-            encoder=ENCODER,
-            on_commit=self._on_commit,
-            on_foreign_commit=lambda: None,
-        )
+        self.store = open_store(config, clock, self._on_commit)
 
     def _on_commit(self, commits: Commits) -> None:
         self.commits += [one for one in commits.values() if one is not None]
@@ -176,6 +183,28 @@ async def test_commit_of_this_process_is_pushed_without_a_read(
             assert [t.revision for t in message.transitions] == [batch.revision]
             assert message.batch.revision == batch.revision
         assert site.reads == 0
+
+
+@pytest.mark.parametrize("noticed_first", [False, True])
+async def test_commit_of_another_process_after_that_of_this_one_is_pushed(
+    site: Site, config: Config, clock: Clock, noticed_first: bool
+) -> None:
+    """Both are noticed before the tail reads: what is passed on is not the end of the log."""
+    batch, _ = await begin(site)
+    mine: list[Commits] = []
+    store, other = open_store(config, clock, mine.append), open_store(config, clock)
+    async with watched(site, config, clock) as messages:
+        await move(store, batch, (0, started))
+        batch = await move(other, batch, (1, started))
+        pass_on = partial(site.notifier.pass_on, mine[0])
+        notice = partial(site.notifier.notify_only, [NAME])
+        for notify in (notice, pass_on) if noticed_first else (pass_on, notice):
+            notify()
+        async with asyncio.timeout(60):
+            while _parsed(await anext(messages)).revision < batch.revision:
+                pass
+    await store.close()
+    await other.close()
 
 
 async def test_large_commit_is_read(site: Site, config: Config, clock: Clock) -> None:

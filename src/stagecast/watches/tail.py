@@ -117,8 +117,9 @@ class Tail(Generic[C, P]):
         await self._subscription.wait()
         try:
             await self._rounds.begin(self)
+            must_read = self._subscription.must_read
             self._subscription.clear()
-            await self._read_on()
+            await self._read_on(must_read)
         except (BatchDeleted, HistoryError, WatchExpired):
             self.end = None
             self._committed.clear()
@@ -136,12 +137,15 @@ class Tail(Generic[C, P]):
         if pause_s := max(retry_after_s, self._pause_s):
             await asyncio.sleep(pause_s)
 
-    async def _read_on(self) -> None:
-        """Read to the end of the log, and wake the followers at each page."""
+    async def _read_on(self, must_read: bool) -> None:
+        """Read to the end of the log, and wake the followers at each page.
+
+        What this process has committed need not be the end, if another has committed after it.
+        """
         self._missed = self.end is None
         while self.end is not None:
             committed, self._committed = self._committed, []
-            page = await self._read(self.end, committed)
+            page = await self._read(self.end, () if must_read else committed)
             if page.after != self.end:
                 self._append(page)
                 await self._rounds.wake(self.followers)

@@ -6,10 +6,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grpc import aio
 
+import stagecast
 from stagecast.client import Stubs
 from stagecast.v1 import status_service_pb2 as s
 from tests.certificates import Authority, Certificate
@@ -89,6 +91,12 @@ def test_key_invalid_in_a_header_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="only printable ASCII characters are allowed") as refusal:
         Stubs("127.0.0.1:50051", key=key)
     assert key not in str(refusal.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "soon", float("nan"), float("inf")])
+def test_timeout_that_is_not_a_positive_number_is_refused(timeout: Any) -> None:
+    with pytest.raises(ValueError, match=f"{timeout!r} is not a positive number of seconds"):
+        stagecast.Client(timeout=timeout)
 
 
 @pytest.fixture

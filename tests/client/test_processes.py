@@ -319,7 +319,7 @@ def test_address_and_key_come_from_the_environment(
     [
         ("TLS", "maybe", "STAGECAST_TLS: 'maybe' is neither yes nor no"),
         ("TIMEOUT", "0", "STAGECAST_TIMEOUT: '0' is not a positive number of seconds"),
-        ("TIMEOUT", "soon", "STAGECAST_TIMEOUT: "),
+        ("TIMEOUT", "soon", "STAGECAST_TIMEOUT: 'soon' is not a positive number of seconds"),
         ("GRPC", "http://status:1", "is not HOST:PORT"),
         ("CA", "nothing.pem", "nothing.pem"),
         ("CERT", "mine.pem", "give both a client certificate and its private key, or neither"),

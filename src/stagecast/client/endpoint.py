@@ -99,7 +99,10 @@ def find_endpoint(
         ca=_or_variable(file(ca) if ca else None, "CA", file),
         cert=_or_variable(file(cert) if cert else None, "CERT", file),
         cert_key=_or_variable(file(cert_key) if cert_key else None, "CERT_KEY", file),
-        timeout_s=_or_variable(timeout, "TIMEOUT", _seconds) or _TIMEOUT_S,
+        timeout_s=(
+            _or_variable(None if timeout is None else _seconds(timeout), "TIMEOUT", _seconds)
+            or _TIMEOUT_S
+        ),
     )
 
 
@@ -124,10 +127,13 @@ def _flag(text: str) -> bool:
     return flag
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
+def _seconds(value: str | float) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ValueError(f"{text!r} is not a positive number of seconds")
+        raise ValueError(f"{value!r} is not a positive number of seconds")
     return seconds
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from stagecast import wire
 from stagecast.config import Config
-from stagecast.model import ALL, Batch, Stage
+from stagecast.model import ALL, MESSAGE_BYTES, Batch, Stage
 from stagecast.notifier import Notifier
 from stagecast.store import Commits, Committed, Store
 from stagecast.store.sqlite import SqliteStore
@@ -23,6 +23,7 @@ from tests.builders import (
     BATCH_ID,
     DATASET_ID,
     ENCODER,
+    ERROR,
     counted,
     create,
     get_batch,
@@ -131,6 +132,16 @@ async def test_gap_is_read_from_the_store(site: Site) -> None:
     first, _, last = site.commits
     assert page_of(start, last) is None
     assert page_of(start, first, last) is None
+
+
+async def test_commits_that_do_not_fit_into_a_message_are_read(site: Site) -> None:
+    """They would exceed what clients accept; a page that is read is cut."""
+    batch, start = await begin(site)
+    long = report_of(error=replace(ERROR, message="m" * (MESSAGE_BYTES * 2 // 3)))
+    batch = await move(site.store, batch, (0, long))
+    assert page_of(start, *site.commits) is not None
+    await move(site.store, batch, (1, long))
+    assert page_of(start, *site.commits) is None
 
 
 @pytest.mark.parametrize("change", [{"write_id": 1}, {"key": 77}, {"progress_seq": 1}])

@@ -39,7 +39,13 @@ from stagecast.model.liveness import (
     order_for,
     timeout_us,
 )
-from stagecast.model.message_size import PageItems, batch_size_bound, size_bound, take_page
+from stagecast.model.message_size import (
+    MESSAGE_BYTES,
+    PageItems,
+    batch_size_bound,
+    size_bound,
+    take_page,
+)
 from stagecast.model.messages import DatasetsMessage, SnapshotPart, WatchMessage
 from stagecast.model.principals import (
     ALL,
@@ -106,6 +112,7 @@ __all__ = [
     "ANONYMOUS",
     "BATCH_ID",
     "LOST",
+    "MESSAGE_BYTES",
     "SECOND_US",
     "ApiKey",
     "Batch",

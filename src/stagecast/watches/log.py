@@ -13,6 +13,7 @@ from typing import Protocol
 from stagecast.errors import BatchDeleted, HistoryChanged, TokenExpired
 from stagecast.escaping import quote
 from stagecast.model import (
+    MESSAGE_BYTES,
     Batch,
     Document,
     EncodedTransition,
@@ -281,7 +282,7 @@ def committed_page(
     """Return the page after a cursor without reading it, from commits of this process.
 
     `None` if they do not continue the cursor's history without a gap, e.g. since another process
-    has written between, or if there are counters to read.
+    has written between, if there are counters to read, or if they do not fit into a message.
     """
     commits = [one for one in commits if one.batch.revision > cursor.revision]
     after = cursor
@@ -294,13 +295,16 @@ def committed_page(
         return None
     transitions = [transition for one in commits for transition in one.transitions]
     entries = encode.committed(name, transitions)
+    size = sum(map(len, entries))
+    if size > MESSAGE_BYTES:
+        return None
     batch = commits[-1].batch
     return Page(
         before=cursor,
         after=after,
         transitions=[(t.revision, entry) for t, entry in zip(transitions, entries, strict=True)],
         progress=(),
-        entry_bytes=sum(map(len, entries)),
+        entry_bytes=size,
         batch=batch,
         whole=True,
         caught_up=True,

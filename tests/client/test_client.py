@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,28 @@ async def test_files_may_have_a_byte_order_mark_and_crlf(
         ) as client,
     ):
         assert not (await client.status.ListDatasets(LIST)).datasets
+
+
+def test_each_client_has_a_connection_of_its_own() -> None:
+    """So a new client does not fail because another one waits before it reconnects."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        clients = [stagecast.Client(address, timeout=60) for _ in range(2)]
+        threads = [threading.Thread(target=_call, args=[client]) for client in clients]
+        for thread in threads:
+            thread.start()
+        connections = [listener.accept()[0] for _ in clients]
+        for connection in connections:
+            connection.close()
+        for client, thread in zip(clients, threads, strict=True):
+            client.close()
+            thread.join()
+
+
+def _call(client: stagecast.Client) -> None:
+    with pytest.raises((stagecast.StagecastError, RuntimeError)):
+        client.get_dataset("handbook")
 
 
 async def test_host_named_dns_is_not_read_as_a_scheme(other_process: ServerProcess) -> None:

@@ -20,6 +20,9 @@ _OPTIONS = (
     # Reconnect within seconds, however long the server was unavailable.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Or a new client would share the connection of another one, and fail as long as that waits to
+    # reconnect, although the server is back.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 _YES = {"1": True, "true": True, "yes": True, "on": True, "t": True, "y": True}
 _NO = {"0": False, "false": False, "no": False, "off": False, "f": False, "n": False}

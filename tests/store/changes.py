@@ -395,6 +395,36 @@ class ChangesContract:
         assert (await move(store, batch, (1, retried))).counts.pending == 1
         await check_notices(store, of_batch(committed))
 
+    async def test_whole_batches_are_decided_one_at_a_time(self, store: Store) -> None:
+        """So reads of others go on, and the records of one batch at most are in memory."""
+        names = [f"b-{number}" for number in range(6)]
+        for name in names:
+            await create(store, name, documents=1)
+        decided, held = [], threading.Event()
+
+        def decide(edit: BatchEdit) -> int:
+            decided.append(edit.batch.batch_id)
+            held.wait()
+            return stop_all(edit)
+
+        every = [
+            asyncio.ensure_future(
+                store.change((DATASET_ID, name), Wanted(states=OPEN), decide, visible=ALL)
+            )
+            for name in names
+        ]
+        try:
+            await until(lambda: bool(decided))
+            async with asyncio.timeout(60):
+                await store.read(lambda _: None, visible=ALL)
+            assert decided == ["b-0"]
+            assert not gc.isenabled()
+        finally:
+            held.set()
+        assert await asyncio.gather(*every) == [1] * 6
+        assert decided == names
+        assert gc.isenabled()
+
     async def test_collector_runs_again_after_a_change_that_fails(self, store: Store) -> None:
         await create(store, documents=1)
 

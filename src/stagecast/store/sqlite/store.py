@@ -136,6 +136,7 @@ class SqliteStore:
         self._reader_connections: list[Connection] = []
         self._connection_of_loop = self._open_for_loop()
         self._fault_versions = itertools.count(-1, -1)
+        self._changing_whole = asyncio.Lock()
         self._reads: CallQueue[Callable[[], Any]] = CallQueue()
         self._readers = [
             threading.Thread(target=self._run_reads, name=f"stagecast-reader-{n}", daemon=True)
@@ -162,13 +163,15 @@ class SqliteStore:
         check_visible(name, visible)
         if not wanted.states:
             return await self._writer.submit(lambda tx: tx.change(name, wanted, decide))
-        # The collector would walk through all records of a large batch again and again, and take as
-        # long as they took to make. It resumes when none of them is left.
-        gc.disable()
-        try:
-            return await self._change_whole(name, wanted, decide)
-        finally:
-            gc.enable()
+        # One at a time: each may have all records of a large batch, and occupy a reader.
+        async with self._changing_whole:
+            # The collector would walk through all these records again and again, and take as long
+            # as they took to make. It resumes when none of them is left.
+            gc.disable()
+            try:
+                return await self._change_whole(name, wanted, decide)
+            finally:
+                gc.enable()
 
     async def _change_whole(
         self, name: BatchName, wanted: Wanted, decide: Callable[[BatchEdit], T]

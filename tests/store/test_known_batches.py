@@ -8,6 +8,7 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,17 @@ from stagecast.errors import BatchNotFound, StoreBusy
 from stagecast.model import ALL, BatchEdit, Document, DocumentCounts, DocumentState, Stage, stop
 from stagecast.store import Wanted, WriteTransaction, get_batch, get_dataset
 from stagecast.store.sqlite import SqliteStore, inspect_file, known_batches
-from tests.builders import BATCH_ID, DATASET_ID, create, get_documents, move, report_of, started
+from tests.builders import (
+    BATCH_ID,
+    DATASET_ID,
+    ERROR,
+    create,
+    get_documents,
+    move,
+    register_documents,
+    report_of,
+    started,
+)
 from tests.builders import get_batch as read_batch
 from tests.conditions import until
 from tests.faults import hanging_writes
@@ -263,6 +274,24 @@ async def test_memory_is_bounded(store: SqliteStore, monkeypatch: pytest.MonkeyP
     for batch in batches:
         assert (await read_batch(store, batch.batch_id)).counts.running == 4
     assert BATCH_ID not in {name for _, name in store._writer._known.batches}
+
+
+async def test_long_documents_fill_the_memory_sooner(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_batches, "_MAX_RECORDS", 100)
+    labels = {"k": "v" * 9_000}
+    await create(store, sealed=False)
+    for is_known in (True, True, False):
+        await store.change(
+            NAME, Wanted(), lambda edit: register_documents(edit, 1, labels=labels), visible=ALL
+        )
+        assert bool(store._writer._known.batches) is is_known
+    batch = await create(store, "failing", documents=3)
+    long = report_of(error=replace(ERROR, message="m" * 9_000))
+    for number, is_known in enumerate((True, True, False)):
+        await move(store, batch, (number, long))
+        assert bool(store._writer._known.batches) is is_known
 
 
 async def test_whole_batch_of_another_history_is_decided_again(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stagecast.model import Batch, Dataset, Document
+from stagecast.model import Batch, Dataset, Document, batch_size_bound, size_bound
 from stagecast.store.protocol import BatchName
 
-_MAX_RECORDS = 20_000  # about 20 MB
+_MAX_RECORDS = 20_000  # about 40 MB; a long one counts as several
+_RECORD = 1_024  # bytes of texts of a record, beyond which it is long
 
 
 @dataclass(slots=True)
@@ -46,15 +47,19 @@ class KnownBatches:
 
     def add(self, batch: Batch, write_id: int | None = None) -> KnownBatch:
         """Remember a batch."""
-        self._records += 2  # with its dataset
+        self._records += 2 + batch_size_bound(batch) // _RECORD  # with its dataset
         known = self.batches[batch.dataset_id, batch.batch_id] = KnownBatch(batch, write_id)
         return known
 
     def add_documents(self, known: KnownBatch, documents: dict[str, Document]) -> None:
         """Remember documents of a batch."""
-        before = len(known.documents)
+        self._records += sum(
+            1 + size_bound(document) // _RECORD
+            for document_id, document in documents.items()
+            # A known one becomes long by its error only.
+            if document.error is not None or document_id not in known.documents
+        )
         known.documents.update(documents)
-        self._records += len(known.documents) - before
 
     def forget(self) -> None:
         """Forget everything: batches or datasets were deleted."""

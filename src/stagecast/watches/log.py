@@ -283,6 +283,8 @@ def committed_page(
 
     `None` if they do not continue the cursor's history without a gap, e.g. since another process
     has written between, if there are counters to read, or if they do not fit into a message.
+    Also if the batch has ended: that a watch ends is decided by a read, as another process may have
+    reopened the batch since.
     """
     commits = [one for one in commits if one.batch.revision > cursor.revision]
     after = cursor
@@ -291,7 +293,7 @@ def committed_page(
             return None
         last = one.transitions[-1]
         after = replace(after, revision=last.revision, write_id=last.write_id)
-    if not commits:
+    if not commits or batch_state(commits[-1].batch).terminal:
         return None
     transitions = [transition for one in commits for transition in one.transitions]
     entries = encode.committed(name, transitions)
@@ -308,7 +310,7 @@ def committed_page(
         batch=batch,
         whole=True,
         caught_up=True,
-        ended=batch_state(batch).terminal,
+        ended=False,
     )
 
 

@@ -144,7 +144,9 @@ async def test_commits_that_do_not_fit_into_a_message_are_read(site: Site) -> No
     assert page_of(start, *site.commits) is None
 
 
-@pytest.mark.parametrize("change", [{"write_id": 1}, {"key": 77}, {"progress_seq": 1}])
+@pytest.mark.parametrize(
+    "change", [{"write_id": 1}, {"key": 77}, {"progress_seq": 1}, {"server_epoch": 1}]
+)
 async def test_other_history_is_read_from_the_store(site: Site, change: dict[str, int]) -> None:
     batch, start = await begin(site)
     await move(site.store, batch, (0, started))

@@ -316,7 +316,8 @@ def committed_page(
 
 def _continues(cursor: Cursor, batch: Batch) -> bool:
     """Return whether a batch is the one of a cursor, with the same counters."""
-    return (batch.key, batch.progress_seq) == (cursor.key, cursor.progress_seq)
+    counters = (cursor.progress_seq, cursor.server_epoch)
+    return batch.key == cursor.key and (batch.progress_seq, batch.server_epoch) == counters
 
 
 def _batch_as_of(tx: ReadTransaction, batch: Batch, revision: int) -> Batch:

@@ -131,6 +131,19 @@ def test_grown_answer_counts_with_its_new_size(
     assert cache._bytes == response_cache._PER_ENTRY + response_cache._PER_ID + 1_001
 
 
+def test_grown_answer_makes_others_leave(
+    cache: ResponseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_cache, "_BYTES", 7_000)
+    source = Source()
+    cache.keep("k", source, 1, 0, content("0"))
+    cache.keep("other", Source(), 1, 0, content("0"))
+    source.value = 10**4_000
+    assert cache.find("k", 2)
+    assert cache._bytes <= 7_000
+    assert cache.find("other", 1) is None, "it was dropped"
+
+
 def test_number_of_small_answers_is_bounded(cache: ResponseCache) -> None:
     """A cache-busting parameter makes every request different."""
     for number in range(20_000):

@@ -94,8 +94,7 @@ class ResponseCache:
         size = _PER_ENTRY + _PER_ID * query.ids + content.size
         self._entries[key] = _Entry(query, version, head, content, size)
         self._bytes += size
-        while self._bytes > _BYTES:
-            self._drop(next(iter(self._entries)))
+        self._make_room()
 
     def _renew(self, key: Hashable, entry: _Entry, version: int) -> bool:
         """Compare an answer with the store; return whether it is current now."""
@@ -119,7 +118,14 @@ class ResponseCache:
             self._bytes += content.size - entry.content.size
             entry.size += content.size - entry.content.size
             entry.version, entry.head, entry.content = version, head, content
+            self._entries.move_to_end(key)
+            self._make_room()
         return content is not None
+
+    def _make_room(self) -> None:
+        """Drop the answers that were not used for the longest time."""
+        while self._bytes > _BYTES:
+            self._drop(next(iter(self._entries)))
 
     def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)

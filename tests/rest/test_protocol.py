@@ -87,6 +87,7 @@ async def test_longer_url_gets_414(address: str, size: int) -> None:
     response = await answer(address, get(url_of(size)))
     assert response.startswith(b"HTTP/1.1 414 URI Too Long\r\n")
     assert b"connection: close" in response
+    assert b"\r\ndate: " in response
 
 
 @pytest.mark.parametrize("header", ["X-Large: " + "x" * 200 * KIB, "X: y\r\n" * 30_000 + "X: y"])

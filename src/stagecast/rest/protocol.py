@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -274,7 +274,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._answering:
             self.transport.close()
             return
-        self.transport.write(_error_response(status))
+        self.transport.write(_error_response(status, self._date.get()))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_HANG_UP_S, self.transport.abort)
@@ -293,13 +293,14 @@ def _path_of(target: bytes) -> bytes:
     return path
 
 
-def _error_response(status: int) -> bytes:
+def _error_response(status: int, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Return an error response for clients of both paths, since the path may be unknown."""
     phrase = _PHRASES[status]
     code = phrase.lower().replace(" ", "_")
     body = json.dumps({"status": status, "code": code, "message": phrase, "detail": phrase})
     retry = f"retry-after: {_RETRY_AFTER_S}\r\n" if status == 503 else ""
+    defaults = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in default_headers)
     return (
-        f"HTTP/1.1 {status} {phrase}\r\n{retry}connection: close\r\n"
+        f"HTTP/1.1 {status} {phrase}\r\n{defaults}{retry}connection: close\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
     ).encode()

@@ -293,3 +293,13 @@ def test_notify_creates_no_topic() -> None:
     notifier = Notifier()
     notifier.notify([("a",)])
     assert notifier.topics() == []
+
+
+async def test_notifier_is_used_as_long_as_it_has_topics() -> None:
+    """Only for topics, commits of other processes are polled."""
+    notifier = Notifier()
+    with notifier.subscribe():
+        assert not notifier.is_used
+        with notifier.subscribe(("dataset",)):
+            assert notifier.is_used
+        assert not notifier.is_used

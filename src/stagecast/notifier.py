@@ -86,11 +86,11 @@ class Notifier:
 
     @property
     def is_used(self) -> bool:
-        """Whether there is a subscription."""
+        """Whether there is a subscription to a topic."""
         return self._in_use.is_set()
 
     async def until_used(self) -> None:
-        """Wait until there is a subscription."""
+        """Wait until there is a subscription to a topic."""
         await self._in_use.wait()
 
     @contextlib.contextmanager
@@ -105,7 +105,7 @@ class Notifier:
         self._all.add(subscription)
         for topic in topics:
             self._subscriptions.setdefault(topic, set()).add(subscription)
-        self._in_use.set()
+            self._in_use.set()
         try:
             yield subscription
         finally:

@@ -175,6 +175,7 @@ class _BatchWatch(Watch[Cursor, Page]):
         async with contextlib.AsyncExitStack() as stack:
             opening = self._snapshots.opened(self.name, reason)
             snapshot = await self.result(stack.enter_async_context(opening))
+            await self.begin()  # grpc cannot end a stream whose first write still has the headers
             self._tail.begin_at(snapshot.cursor)
             number = 0
             after: int | None = snapshot.start

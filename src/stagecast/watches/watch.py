@@ -31,8 +31,8 @@ class Receiver:
 
     Attributes:
         caller: checked for permission before every message, and at every check of deadlines.
-        begin: called once the token of a resumed watch is accepted, unless a heartbeat had to be
-            sent before. A snapshot needs no such sign: its first part follows at once.
+        begin: called once the request is accepted, before the first message; not called if a
+            heartbeat had to be sent first.
         send: sends an encoded message; waits as long as the client does not read.
     """
 
@@ -117,8 +117,9 @@ class Watch(abc.ABC, Generic[C, P]):
                 shared.rounds.leave(self._subscription)
 
     async def begin(self) -> None:
-        """Tell the client that its request is accepted, unless it has had a heartbeat."""
+        """Tell the client that its request is accepted, unless it knows already."""
         if self._silent:
+            self._silent = False
             await self._receiver.begin()
 
     async def send(self, message: bytes) -> None:

@@ -299,12 +299,8 @@ async def test_snapshot_without_watchers_is_read_no_further(bench: Bench) -> Non
 async def test_heartbeats_are_sent_while_the_snapshot_is_read(bench: Bench) -> None:
     """Its heartbeats have no token: there is no position yet to resume from."""
     bench.request = replace(bench.request, heartbeat_s=1)
-
-    async def block_reads() -> None:
-        bench.store.open.clear()
-
-    watcher = messages_of(partial(bench.watches.watch, bench.request), begin=block_reads)
-    record = WatchRecord()
+    bench.store.open.clear()
+    watcher, record = bench.watch(), WatchRecord()
     for _ in range(3):
         heartbeat = ss.WatchBatchResponse.FromString(await anext(watcher))
         assert heartbeat.HasField("server_time")

@@ -40,6 +40,7 @@ class ResumedStream(Generic[T]):
     """
 
     def __init__(self, channel: LazyChannel, resumption: Resumption[T], retries: Retries) -> None:
+        self._channel = channel
         self._open = channel.unary_stream(
             f"/stagecast.v1.{resumption.rpc}",
             request_serializer=lambda request: request.SerializeToString(),
@@ -83,6 +84,7 @@ class ResumedStream(Generic[T]):
             self._resumption.lost()
 
     async def _receive(self) -> Any:  # noqa: ANN401 - of the rpc, or the end
+        self._channel.check_open()
         self._call = self._call or self._open(self._resumption.request)
         try:
             async with asyncio.timeout(_SILENCE_S):

@@ -67,6 +67,15 @@ class LazyChannel:
         """Close the channel of the running loop; later calls on it fail."""
         await self._current().close()
 
+    def check_open(self) -> None:
+        """Check that the channel of the running loop is not closed; an older grpc would wait.
+
+        Raises:
+            RuntimeError: it is.
+        """
+        if self._current().get_state() is grpc.ChannelConnectivity.SHUTDOWN:
+            raise RuntimeError("the client is closed")
+
     def _calling(self, on: Callable[[aio.Channel], Callable[..., Any]]) -> Callable[..., Any]:
         def call(request: Any, *, metadata: Any = (), **options: Any) -> Any:  # noqa: ANN401 - as grpc has it
             rpc = on(self._current())

@@ -323,7 +323,7 @@ class WriteTransaction(ReadTransaction, Protocol):
     def edit(self, wanted: Mapping[BatchName, Wanted]) -> Sequence[BatchEdit]:
         """Start to change those of the batches that exist, ordered by key.
 
-        Each edit has the documents that are wanted of its batch.
+        Each edit has the wanted documents of its batch.
         """
         ...
 
@@ -415,7 +415,7 @@ class Store(Protocol):
         *,
         visible: Visibility,
     ) -> T:
-        """Change one batch: read what is wanted, decide, save, and return what was decided.
+        """Read one batch and the wanted documents, decide, save, and return the decision.
 
         `decide` is a pure function: it sees nothing but the edit, changes nothing else, and may be
         run again on newer documents. It runs among the calls of `write` and gives the same

@@ -147,7 +147,7 @@ class _BatchWatch(Watch[Cursor, Page]):
     async def _send_first(self) -> SnapshotReason | None:
         """Resume, or return the reason for a snapshot."""
         if not self._request.resume_token:
-            # Its first part is read together with the batch, for whoever may see it.
+            # The first part is read together with the batch, and shared: check visibility here.
             if not self._visible.includes(self.name[0]):
                 raise BatchNotFound(*self.name)
             return SnapshotReason.INITIAL

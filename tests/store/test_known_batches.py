@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -148,6 +149,9 @@ async def test_collector_resumes_when_no_document_of_a_whole_batch_is_left(
         references.extend(map(weakref.ref, stopped))
 
     def enable(enable: Callable[[], None] = gc.enable) -> None:
+        given_up_at = time.monotonic() + 10
+        while any(one() for one in references) and time.monotonic() < given_up_at:
+            time.sleep(0.001)  # the writer's thread has answered and is about to drop them
         alive.append(any(one() for one in references))
         enable()
 

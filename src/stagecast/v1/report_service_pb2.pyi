@@ -38,6 +38,8 @@ class _ReportOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReportO
     """Already recorded; nothing changed."""
     REPORT_OUTCOME_OVERTAKEN: _ReportOutcome.ValueType  # 3
     """Arrived after a later stage, a higher counter, or the end; nothing changed."""
+    REPORT_OUTCOME_REFUSED: _ReportOutcome.ValueType  # 4
+    """Refused, see `ReportResult.refusal`; nothing changed. Only in a call with `allow_partial`."""
 
 class ReportOutcome(_ReportOutcome, metaclass=_ReportOutcomeEnumTypeWrapper):
     """The outcome of a report."""
@@ -52,6 +54,8 @@ REPORT_OUTCOME_DUPLICATE: ReportOutcome.ValueType  # 2
 """Already recorded; nothing changed."""
 REPORT_OUTCOME_OVERTAKEN: ReportOutcome.ValueType  # 3
 """Arrived after a later stage, a higher counter, or the end; nothing changed."""
+REPORT_OUTCOME_REFUSED: ReportOutcome.ValueType  # 4
+"""Refused, see `ReportResult.refusal`; nothing changed. Only in a call with `allow_partial`."""
 Global___ReportOutcome: _TypeAlias = ReportOutcome  # noqa: Y015
 
 class _WorkerOrder:
@@ -182,6 +186,7 @@ class CreateBatchRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     START_AFTER_FIELD_NUMBER: _builtins.int
     SEAL_AFTER_FIELD_NUMBER: _builtins.int
+    DATASET_NAME_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset: a UUID. Required."""
     batch_id: _builtins.str
@@ -195,6 +200,11 @@ class CreateBatchRequest(_message.Message):
     request_id: _builtins.str
     """Makes a call without `batch_id` safe to repeat: 1–128 printable characters, chosen by the caller,
     unique for each batch of the dataset. Ignored if `batch_id` is set.
+    """
+    dataset_name: _builtins.str
+    """Name of the dataset for display: at most 256 printable characters. The last one given replaces the
+    earlier one; without it the dataset keeps its own. Not part of the batch's content: a repeated call
+    may have another.
     """
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewDocument]:
@@ -246,10 +256,11 @@ class CreateBatchRequest(_message.Message):
         request_id: _builtins.str = ...,
         start_after: _duration_pb2.Duration | None = ...,
         seal_after: _duration_pb2.Duration | None = ...,
+        dataset_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fail_after", b"fail_after", "seal_after", b"seal_after", "stall_after", b"stall_after", "start_after", b"start_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "dataset_id", b"dataset_id", "documents", b"documents", "fail_after", b"fail_after", "labels", b"labels", "more_documents_follow", b"more_documents_follow", "request_id", b"request_id", "seal_after", b"seal_after", "stall_after", b"stall_after", "start_after", b"start_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "dataset_id", b"dataset_id", "dataset_name", b"dataset_name", "documents", b"documents", "fail_after", b"fail_after", "labels", b"labels", "more_documents_follow", b"more_documents_follow", "request_id", b"request_id", "seal_after", b"seal_after", "stall_after", b"stall_after", "start_after", b"start_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -407,6 +418,7 @@ class StartAttemptRequest(_message.Message):
     BATCH_ID_FIELD_NUMBER: _builtins.int
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
+    ONLY_IF_PENDING_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset. Required."""
     batch_id: _builtins.str
@@ -415,6 +427,11 @@ class StartAttemptRequest(_message.Message):
     """The document. Required."""
     worker: _builtins.str
     """The worker: 1–256 printable characters, the same in every call of one worker. Required."""
+    only_if_pending: _builtins.bool
+    """Takes the document only while it is PENDING. The worker that has it gets the same answer again; any
+    other document is refused with `DOCUMENT_TAKEN`, an ended one as well. So several workers can share
+    a batch, and nobody starts again what is done.
+    """
     def __init__(
         self,
         *,
@@ -422,10 +439,11 @@ class StartAttemptRequest(_message.Message):
         batch_id: _builtins.str = ...,
         document_id: _builtins.str = ...,
         worker: _builtins.str = ...,
+        only_if_pending: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "dataset_id", b"dataset_id", "document_id", b"document_id", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "dataset_id", b"dataset_id", "document_id", b"document_id", "only_if_pending", b"only_if_pending", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -520,10 +538,16 @@ class ReportRequest(_message.Message):
     DATASET_ID_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
+    ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset. Required."""
     batch_id: _builtins.str
     """The batch. Required."""
+    allow_partial: _builtins.bool
+    """Records the other reports, in one transaction, when some are refused. A refused one has the outcome
+    REFUSED and says why: `ILLEGAL_TRANSITION`, `STALE_ATTEMPT`, `DOCUMENT_NOT_FOUND`, or `FIELD_INVALID`
+    for a field of this report alone. The call is OK even if all are refused.
+    """
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentReport]:
         """1–1,000 reports. The same document may occur more than once."""
@@ -534,14 +558,41 @@ class ReportRequest(_message.Message):
         dataset_id: _builtins.str = ...,
         batch_id: _builtins.str = ...,
         reports: _abc.Iterable[Global___DocumentReport] | None = ...,
+        allow_partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "dataset_id", b"dataset_id", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_partial", b"allow_partial", "batch_id", b"batch_id", "dataset_id", b"dataset_id", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
+
+@_typing.final
+class ReportRefusal(_message.Message):
+    """Why a report was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """For programs: the reason that `ErrorInfo` would have if the report were alone."""
+    message: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRefusal: _TypeAlias = ReportRefusal  # noqa: Y015
 
 @_typing.final
 class ReportResult(_message.Message):
@@ -552,22 +603,28 @@ class ReportResult(_message.Message):
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """The document."""
     outcome: Global___ReportOutcome.ValueType
     """The outcome."""
     revision: _builtins.int
-    """The revision of the document's last transition, after this report."""
+    """The revision of the document's last transition, after this report; 0 if it does not exist."""
+    @_builtins.property
+    def refusal(self) -> Global___ReportRefusal:
+        """Why it was refused. Set if and only if REFUSED."""
+
     def __init__(
         self,
         *,
         document_id: _builtins.str = ...,
         outcome: Global___ReportOutcome.ValueType = ...,
         revision: _builtins.int = ...,
+        refusal: Global___ReportRefusal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "outcome", b"outcome", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "outcome", b"outcome", "refusal", b"refusal", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -151,14 +151,16 @@ class ReportServiceServicer(object):
         older attempt are refused from then on. The first call after the document has ended does the same,
         whichever worker makes it.
 
-        NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`.
+        NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION / `DOCUMENT_TAKEN`: with
+        `only_if_pending`, another worker has the document, or it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Report(self, request, context):
-        """Records 1–1,000 reports on documents of one batch, in their order, all or none.
+        """Records 1–1,000 reports on documents of one batch, in their order: all or none, or with
+        `allow_partial` all that are not refused.
 
         An error names the first refused report in `ErrorInfo.metadata` as `index` and `document_id`.
 

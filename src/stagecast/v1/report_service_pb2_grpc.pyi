@@ -85,10 +85,12 @@ class ReportServiceStub:
     older attempt are refused from then on. The first call after the document has ended does the same,
     whichever worker makes it.
 
-    NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`.
+    NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION / `DOCUMENT_TAKEN`: with
+    `only_if_pending`, another worker has the document, or it has ended.
     """
     Report: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.ReportRequest, _report_service_pb2.ReportResponse]
-    """Records 1–1,000 reports on documents of one batch, in their order, all or none.
+    """Records 1–1,000 reports on documents of one batch, in their order: all or none, or with
+    `allow_partial` all that are not refused.
 
     An error names the first refused report in `ErrorInfo.metadata` as `index` and `document_id`.
 
@@ -172,10 +174,12 @@ class ReportServiceAsyncStub(ReportServiceStub):
     older attempt are refused from then on. The first call after the document has ended does the same,
     whichever worker makes it.
 
-    NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`.
+    NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION / `DOCUMENT_TAKEN`: with
+    `only_if_pending`, another worker has the document, or it has ended.
     """
     Report: _aio.UnaryUnaryMultiCallable[_report_service_pb2.ReportRequest, _report_service_pb2.ReportResponse]  # type: ignore[assignment]
-    """Records 1–1,000 reports on documents of one batch, in their order, all or none.
+    """Records 1–1,000 reports on documents of one batch, in their order: all or none, or with
+    `allow_partial` all that are not refused.
 
     An error names the first refused report in `ErrorInfo.metadata` as `index` and `document_id`.
 
@@ -280,7 +284,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         older attempt are refused from then on. The first call after the document has ended does the same,
         whichever worker makes it.
 
-        NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`.
+        NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION / `DOCUMENT_TAKEN`: with
+        `only_if_pending`, another worker has the document, or it has ended.
         """
 
     @_abc_1.abstractmethod
@@ -289,7 +294,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _report_service_pb2.ReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_report_service_pb2.ReportResponse, _abc.Awaitable[_report_service_pb2.ReportResponse]]:
-        """Records 1–1,000 reports on documents of one batch, in their order, all or none.
+        """Records 1–1,000 reports on documents of one batch, in their order: all or none, or with
+        `allow_partial` all that are not refused.
 
         An error names the first refused report in `ErrorInfo.metadata` as `index` and `document_id`.
 

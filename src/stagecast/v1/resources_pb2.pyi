@@ -286,6 +286,7 @@ class Progress(_message.Message):
 
     COMPLETED_SEGMENTS_FIELD_NUMBER: _builtins.int
     TOTAL_SEGMENTS_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
     completed_segments: _builtins.int
     """Segments in the index. Never more than `total_segments`, if that is known; at most
     2,147,483,647 for a document.
@@ -294,21 +295,61 @@ class Progress(_message.Message):
     """All segments; at most 2,147,483,647 for a document. Absent while unknown; for a batch, while it is
     unknown for any document.
     """
+    @_builtins.property
+    def step(self) -> Global___Step:
+        """What goes on within the stage, such as pages of a PDF. Unlike the counters it is replaced whole by
+        each report that has one, and cleared when a stage begins. Absent for a batch, and where none was
+        reported.
+        """
+
     def __init__(
         self,
         *,
         completed_segments: _builtins.int = ...,
         total_segments: _builtins.int | None = ...,
+        step: Global___Step | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_segments", b"_total_segments", "total_segments", b"total_segments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_segments", b"_total_segments", "step", b"step", "total_segments", b"total_segments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_segments", b"_total_segments", "completed_segments", b"completed_segments", "total_segments", b"total_segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_segments", b"_total_segments", "completed_segments", b"completed_segments", "step", b"step", "total_segments", b"total_segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total_segments: _TypeAlias = _typing.Literal["total_segments"]  # noqa: Y015
     _WhichOneofArgType__total_segments: _TypeAlias = _typing.Literal["_total_segments", b"_total_segments"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__total_segments) -> _WhichOneofReturnType__total_segments | None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class Step(_message.Message):
+    """What a worker does within a stage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1–64 printable characters, such as `pages`."""
+    completed: _builtins.int
+    """How much of it is done, from 0 to 2,147,483,647, and never more than `total`, if that is known."""
+    total: _builtins.int
+    """How much there is, at most 2,147,483,647. Absent while unknown."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        completed: _builtins.int = ...,
+        total: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "completed", b"completed", "name", b"name", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
+    _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
+
+Global___Step: _TypeAlias = Step  # noqa: Y015
 
 @_typing.final
 class DocumentError(_message.Message):
@@ -674,6 +715,7 @@ class Dataset(_message.Message):
     OPEN_BATCHES_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """A UUID in lower case with dashes."""
     state: Global___DatasetState.ValueType
@@ -682,6 +724,8 @@ class Dataset(_message.Message):
     """Number of batches."""
     open_batches: _builtins.int
     """Number of batches that are not terminal."""
+    display_name: _builtins.str
+    """Name for display: the last `dataset_name` given to `CreateBatch`. May be empty."""
     @_builtins.property
     def counts(self) -> Global___DocumentCounts:
         """The documents of all its batches, by state."""
@@ -699,10 +743,11 @@ class Dataset(_message.Message):
         open_batches: _builtins.int = ...,
         counts: Global___DocumentCounts | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        display_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "counts", b"counts", "dataset_id", b"dataset_id", "open_batches", b"open_batches", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "counts", b"counts", "dataset_id", b"dataset_id", "display_name", b"display_name", "open_batches", b"open_batches", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

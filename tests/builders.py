@@ -132,6 +132,7 @@ def new_batch(*document_ids: str, **changes: Any) -> NewBatch:
     """Return the request for a sealed batch without timeouts, with changes."""
     request = NewBatch(
         dataset_id=DATASET_ID,
+        dataset_name="",
         batch_id=BATCH_ID,
         documents=[new_document(document_id) for document_id in document_ids],
         labels={},
@@ -168,6 +169,7 @@ def dataset(**changes: Any) -> Dataset:
     """Return a dataset without batches, with changes."""
     empty = Dataset(
         dataset_id=DATASET_ID,
+        display_name="",
         batches=0,
         open_batches=0,
         pending_batches=0,

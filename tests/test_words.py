@@ -13,8 +13,9 @@ from stagecast.store.sqlite.migrations import migrations
 from tests.process import ROOT
 
 _WORDS = Path(__file__).with_name("words.txt")
-# Terms of the field that contain one of the words, and a method of uvicorn that is overridden.
-_TERMS = re.compile("not_?found|(in|single)_?flight|on_tick", re.IGNORECASE)
+# Terms of the field that contain one of the words, the reason `DOCUMENT_TAKEN`, and a method of
+# uvicorn that is overridden.
+_TERMS = re.compile("not_?found|(in|single)_?flight|document_?taken|on_tick", re.IGNORECASE)
 _PART = re.compile("[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 

@@ -23,7 +23,8 @@ The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
     ├── RefusedError            the state does not allow it; nothing was written
     │   ├── IllegalTransition   ILLEGAL_TRANSITION
     │   ├── StaleAttempt        STALE_ATTEMPT
-    │   └── BatchSealed         BATCH_SEALED
+    │   ├── BatchSealed         BATCH_SEALED
+    │   └── DocumentTaken       DOCUMENT_TAKEN
     ├── HistoryError            a watch cannot resume from its token
     │   ├── TokenExpired        TOKEN_EXPIRED
     │   └── HistoryChanged      HISTORY_CHANGED
@@ -253,6 +254,12 @@ class BatchSealed(RefusedError):
     """The batch is sealed: no documents can be added."""
 
     reason = "BATCH_SEALED"
+
+
+class DocumentTaken(RefusedError):
+    """The document is not PENDING, and the call asked for it only if it is."""
+
+    reason = "DOCUMENT_TAKEN"
 
 
 class HistoryError(StagecastError):

@@ -78,11 +78,15 @@ class EventRecord(WatchRecord):
             message.revision = event.revision
             message.transitions.append(as_message(event, r.Transition))
         else:
-            progress = r.Progress(
-                completed_segments=event.completed_segments, total_segments=event.total_segments
+            progress = stagecast.Progress(
+                completed_segments=event.completed_segments,
+                total_segments=event.total_segments,
+                step=event.step,
             )
             message.progress.add(
-                document_id=event.document_id, attempt=event.attempt, progress=progress
+                document_id=event.document_id,
+                attempt=event.attempt,
+                progress=as_message(progress, r.Progress),
             )
         message.revision = message.revision or self.revision
         if watch.batch is not None and watch.batch.revision == message.revision:

@@ -186,6 +186,18 @@ FAILED = {
             ),
             "a.md: 3/12 segments",
         ),
+        (
+            stagecast.Progress(step=stagecast.Step(name="pages", completed=3, total=7)),
+            "pages 3/7",
+        ),
+        (
+            document(
+                progress=stagecast.Progress(
+                    total_segments=12, step=stagecast.Step(name="tables", completed=1)
+                )
+            ),
+            "a.md: PENDING in WAITING, 0/12 segments, tables 1",
+        ),
         (stagecast.DocumentError(reason="BAD_PAGE"), "BAD_PAGE"),
         (stagecast.DatasetRemoved(dataset_id="d"), "dataset d: removed"),
     ],
@@ -205,6 +217,8 @@ def test_batch_dataset_and_events_read_as_lines() -> None:
     assert (
         str(conversion.dataset_of(dataset)) == "dataset d: RUNNING, 1 batch, 1 open; no documents"
     )
+    dataset.display_name = "Handbook"
+    assert str(conversion.dataset_of(dataset)).startswith("dataset d (Handbook): RUNNING")
     snapshot = stagecast.Snapshot(
         reason=stagecast.SnapshotReason.INITIAL, documents=(), batch=sealed, revision=7
     )
@@ -215,6 +229,9 @@ def test_batch_dataset_and_events_read_as_lines() -> None:
     assert str(result) == f"1 document changed; {sealed}"
     report = pb.ReportResult(document_id="a", outcome=pb.REPORT_OUTCOME_APPLIED, revision=9)
     assert str(conversion.result_of(report)) == "a: APPLIED, revision 9"
+    report.outcome = pb.REPORT_OUTCOME_REFUSED
+    report.refusal.CopyFrom(pb.ReportRefusal(reason="STALE_ATTEMPT", message="attempt 1 is stale"))
+    assert str(conversion.result_of(report)) == "a: REFUSED, STALE_ATTEMPT: attempt 1 is stale"
 
 
 def test_counters_of_a_watch_are_progress() -> None:

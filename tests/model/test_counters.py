@@ -20,7 +20,7 @@ from stagecast.model import (
 from tests.builders import ERROR, NOW, document_in
 
 PENDING, RUNNING, PAUSED, *_ = DocumentState
-APPLIED, DUPLICATE, OVERTAKEN = ReportOutcome
+APPLIED, DUPLICATE, OVERTAKEN, _REFUSED = ReportOutcome
 Kind = TransitionKind
 
 COUNTED = Progress(completed_segments=4, total_segments=10)

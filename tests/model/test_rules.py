@@ -31,7 +31,7 @@ from stagecast.model import (
 from tests.builders import ERROR, NOW, OTHER_ERROR, document, document_in
 
 PENDING, RUNNING, PAUSED, SUCCEEDED, FAILED, STOPPED = DocumentState
-APPLIED, DUPLICATE, OVERTAKEN = ReportOutcome
+APPLIED, DUPLICATE, OVERTAKEN, _REFUSED = ReportOutcome
 Kind = TransitionKind
 
 STAGES: dict[str, Stage] = {stage.name[0]: stage for stage in Stage if stage is not Stage.COMPLETED}

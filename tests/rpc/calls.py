@@ -100,6 +100,14 @@ def counters(document_id: str, completed: int, total: int | None = None) -> rs.D
     return rs.DocumentReport(document_id=document_id, progress=progress)
 
 
+def step(
+    document_id: str, name: str, completed: int = 0, total: int | None = None, **fields: Any
+) -> rs.DocumentReport:
+    """Return a report of the step within a stage."""
+    progress = r.Progress(step=r.Step(name=name, completed=completed, total=total))
+    return rs.DocumentReport(document_id=document_id, progress=progress, **fields)
+
+
 def moment(microseconds: int) -> Timestamp:
     """Return a time of the fake clock as the server shows it."""
     seconds, rest = divmod(microseconds, 1_000_000)
@@ -135,10 +143,12 @@ class Calls:
         request = rs.SealBatchRequest(**self._names(fields))
         return (await self.client.reports.SealBatch(request)).batch
 
-    async def start(self, document_id: str, worker: str = "w1") -> rs.StartAttemptResponse:
+    async def start(
+        self, document_id: str, worker: str = "w1", **fields: Any
+    ) -> rs.StartAttemptResponse:
         """Take a document for a worker."""
         request = rs.StartAttemptRequest(
-            **self._names({"document_id": document_id, "worker": worker})
+            **self._names({"document_id": document_id, "worker": worker} | fields)
         )
         return await self.client.reports.StartAttempt(request)
 
@@ -147,9 +157,9 @@ class Calls:
         request = rs.ReportRequest(**self._names({"reports": reports} | fields))
         return await self.client.reports.Report(request)
 
-    async def outcomes(self, *reports: rs.DocumentReport) -> list[str]:
+    async def outcomes(self, *reports: rs.DocumentReport, **fields: Any) -> list[str]:
         """Report, and return the outcomes by the ends of their names."""
-        response = await self.report(*reports)
+        response = await self.report(*reports, **fields)
         return [
             rs.ReportOutcome.Name(result.outcome).removeprefix("REPORT_OUTCOME_")
             for result in response.results

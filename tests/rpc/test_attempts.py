@@ -10,7 +10,17 @@ import pytest
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
 from tests.clock import Clock
-from tests.rpc.calls import BATCH, Calls, contents, counters, failure, moment, refused, stage
+from tests.rpc.calls import (
+    BATCH,
+    Calls,
+    contents,
+    counters,
+    failure,
+    moment,
+    refusal_of,
+    refused,
+    stage,
+)
 
 
 async def test_start_assigns_the_document_to_the_worker(calls: Calls, clock: Clock) -> None:
@@ -210,3 +220,81 @@ async def test_counters_alone_do_not_move_the_update_time(calls: Calls, clock: C
     await calls.report(counters("a", 1, 2))
     assert (await calls.document("a")).update_time == created
     assert (await calls.batch()).update_time == created
+
+
+# Only if it is pending.
+
+
+@pytest.fixture
+async def shared(calls: Calls) -> Calls:
+    """Calls on a batch with a document in each situation; `w1` has those that were started."""
+    await calls.create("pending", "running", "ended", "failed", "held", "untaken", "unstarted")
+    for document_id in ("running", "ended", "failed", "held"):
+        await calls.start(document_id, "w1")
+    await calls.report(
+        stage("ended", r.STAGE_COMPLETED), failure("failed"), stage("unstarted", r.STAGE_PARSING)
+    )
+    await calls.pause("held")
+    await calls.pause("untaken")
+    return calls
+
+
+NOT_PENDING = {
+    "running": ("w2", "document 'running' is taken by worker 'w1': it is RUNNING"),
+    "held": ("w2", "document 'held' is taken by worker 'w1': it is PAUSED"),
+    "untaken": ("w2", "document 'untaken' is taken: it is PAUSED"),
+    "unstarted": ("w2", "document 'unstarted' is taken: it is RUNNING"),
+    "ended": ("w1", "document 'ended' is taken by worker 'w1': it has ended as SUCCEEDED"),
+    "failed": ("w1", "document 'failed' is taken by worker 'w1': it has ended as FAILED"),
+}
+
+
+@pytest.mark.parametrize("document_id", NOT_PENDING)
+async def test_taken_document_is_refused(shared: Calls, config: Config, document_id: str) -> None:
+    worker, message = NOT_PENDING[document_id]
+    before = contents(config.db)
+    refusal = await refused(shared.start(document_id, worker, only_if_pending=True))
+    assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert (refusal.reason, refusal.message) == ("DOCUMENT_TAKEN", message)
+    assert refusal.metadata == {
+        "dataset_id": shared.dataset_id,
+        "batch_id": BATCH,
+        "document_id": document_id,
+        "state": refusal.message.rsplit(" ", 1)[1],
+        "attempt": "1",
+    }
+    assert contents(config.db) == before
+
+
+@pytest.mark.parametrize("document_id", NOT_PENDING)
+async def test_taken_document_can_be_taken_over_without_the_condition(
+    shared: Calls, document_id: str
+) -> None:
+    assert (await shared.start(document_id, "w2")).attempt == 2
+
+
+@pytest.mark.parametrize("document_id", ["running", "held"])
+async def test_worker_that_has_the_document_gets_the_same_answer(
+    shared: Calls, document_id: str
+) -> None:
+    before = await shared.document(document_id)
+    again = await shared.start(document_id, "w1", only_if_pending=True)
+    assert (again.attempt, again.document) == (1, before)
+
+
+async def test_pending_document_is_taken_once_among_many_workers(shared: Calls) -> None:
+    async def take(worker: str) -> str:
+        try:
+            return (await shared.start("pending", worker, only_if_pending=True)).document.worker
+        except grpc.aio.AioRpcError as error:
+            return refusal_of(error).reason
+
+    workers = await asyncio.gather(*(take(f"w{number}") for number in range(32)))
+    [worker] = [each for each in workers if each != "DOCUMENT_TAKEN"]
+    document = await shared.document("pending")
+    assert (document.worker, document.attempt) == (worker, 1)
+
+
+async def test_retried_document_is_pending_again(shared: Calls) -> None:
+    await shared.retry("failed")
+    assert (await shared.start("failed", "w2", only_if_pending=True)).attempt == 2

@@ -28,7 +28,10 @@ def write_as_before(source: Path, target: Path) -> None:
         connection.execute("ATTACH ? AS newer", (str(source),))
         connection.execute("BEGIN IMMEDIATE")
         for table, key in _TABLES.items():
-            known = [name for name in _columns(connection, table) if not name.startswith("encode")]
+            columns = _columns(connection, table)
+            known = [name for name in columns if not name.startswith(("encode", "step_"))]
+            if table == "datasets":
+                known.remove("display_name")
             names = ", ".join(known)
             rows = connection.execute(f"SELECT {names} FROM newer.{table}").fetchall()  # noqa: S608 - our own
             assignments = ", ".join(f"{name} = excluded.{name}" for name in known)

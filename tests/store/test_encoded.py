@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlite_utils.utils import sqlite3
 
-from stagecast.model import ALL, Batch, Document, Stage
+from stagecast.model import ALL, Batch, Document, Progress, Stage, Step, start_attempt
 from stagecast.store import Encoder, Store
 from stagecast.store.sqlite import SqliteStore
+from stagecast.store.sqlite.migrations import NOT_ENCODED
 from stagecast.wire import StoreEncoder
 from tests.builders import (
     BATCH_ID,
@@ -37,7 +39,7 @@ from tests.store.previous_release import write_as_before
 class CountingEncoder(StoreEncoder):
     """Counts the pieces that it encodes."""
 
-    def __init__(self, version: int = 1) -> None:
+    def __init__(self, version: int = ENCODER.version) -> None:
         self.version = version
         self.identities = self.conditions = 0
 
@@ -51,7 +53,7 @@ class CountingEncoder(StoreEncoder):
 
     def _addition(self) -> bytes:
         """Return what another version has added."""
-        return b"" if self.version == 1 else b"version %d" % self.version
+        return b"" if self.version == ENCODER.version else b"version %d" % self.version
 
 
 @pytest.fixture
@@ -205,10 +207,13 @@ async def test_documents_of_a_trimmed_log_are_sent(path: Path, clock: Clock) -> 
 # Another version of the encoder.
 
 
-async def test_bytes_of_another_version_are_not_sent(path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+async def test_bytes_of_another_version_are_not_sent(
+    path: Path, clock: Clock, version: int
+) -> None:
     async with opened(path, clock) as store:
         await make_varied(store)
-    newer = CountingEncoder(version=2)
+    newer = CountingEncoder(version)
     async with opened(path, clock, newer) as store:
         await check(store, await get_batch(store), newer)
         await move(store, await get_batch(store), (0, started), (1, report_of(stage=Stage.PARSING)))
@@ -222,19 +227,50 @@ async def test_bytes_of_another_version_are_not_sent(path: Path, clock: Clock) -
         await check(store, await get_batch(store))
 
 
-async def test_two_versions_can_write_one_file_together(path: Path, clock: Clock) -> None:
-    newer = CountingEncoder(version=2)
-    async with opened(path, clock) as one, opened(path, clock, newer) as two:
-        await create(one, documents=4)
+async def test_older_version_can_write_to_the_same_file(path: Path, clock: Clock) -> None:
+    older = CountingEncoder(version=1)
+    async with opened(path, clock) as store, opened(path, clock, older) as other:
+        await create(store, documents=4)
         for number in range(4):
-            for store in (one, two):
-                move_ = started if store is one else report_of(stage=Stage.PARSING)
-                batch = await move(store, await get_batch(store, BATCH_ID), (number, move_))
-                for _ in range(2):
-                    await store.write(lambda tx: tx.encode(1), visible=ALL)
-                await check(one, batch)
-                await check(two, batch, newer)
-        for store in (one, two):
-            while await store.write(lambda tx: tx.encode(1), visible=ALL):
-                pass
-        assert not await one.write(lambda tx: tx.encode(1), visible=ALL), "neither undoes the other"
+            for writer in (store, other):
+                move_ = started if writer is store else report_of(stage=Stage.PARSING)
+                batch = await move(writer, await get_batch(writer, BATCH_ID), (number, move_))
+                await store.write(lambda tx: tx.encode(1), visible=ALL)
+                await check(store, batch)
+                await check(other, batch, older)
+        while await store.write(lambda tx: tx.encode(1), visible=ALL):
+            pass
+        assert not any(left_to_older_version(path)), "it does not undo what this one encodes"
+
+
+def left_to_older_version(path: Path) -> Iterator[int]:
+    """Yield how many rows of each table its release would encode, by its own query."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for table, condition in NOT_ENCODED.items():
+            query = f"SELECT count(*) FROM {table} INDEXED BY {table}_to_encode WHERE {condition}"  # noqa: S608 - our own
+            yield connection.execute(query).fetchone()[0]
+
+
+# Steps, and the release before, which does not know them.
+
+
+async def test_step_is_gone_when_the_release_before_has_moved_its_document(
+    path: Path, clock: Clock, tmp_path: Path
+) -> None:
+    step = Step(name="pages", completed=3, total=7)
+    async with opened(path, clock) as store:
+        batch = await create(store, documents=4)
+        in_step = report_of(stage=Stage.PARSING, progress=Progress(step=step))
+        await move(store, batch, *((number, in_step) for number in range(4)))
+    newer = tmp_path / "newer.db"
+    shutil.copy(path, newer)
+    async with opened(newer, clock) as store:
+        later = (0, report_of(stage=Stage.INDEXING)), (1, report_of(progress=counted(4)))
+        again = (2, lambda one, now: start_attempt(one, "other", now=now))
+        await move(store, batch, *later, again)
+    write_as_before(newer, path)
+    async with opened(path, clock) as store:
+        batch = await get_batch(store)
+        steps = [one.progress.step for one in await get_documents(store, batch)]
+        assert steps == [None, step, None, step]
+        await check(store, batch)

@@ -120,7 +120,7 @@ class VisibilityContract:
 
     def test_every_method_has_an_entry(self) -> None:
         tried = {name for name, *_ in BY_DATASET}.union(
-            PASSED_THROUGH, DELETING, REFUSED, ["new_batch"]
+            PASSED_THROUGH, DELETING, REFUSED, ["new_batch", "name_dataset"]
         )
         assert tried == _methods(WriteTransaction)
 

@@ -21,6 +21,7 @@ from stagecast.model import (
     SnapshotPart,
     SnapshotReason,
     Stage,
+    Step,
     Transition,
     TransitionKind,
     document_size,
@@ -34,7 +35,7 @@ from tests.builders import ENCODER
 
 # The fields of which the version was made. If this fails, raise `StoreEncoder.version` as well, and
 # make the indexes of rows to encode anew in a migration.
-VERSION = 1
+VERSION = 2
 FIELDS = {
     "Document": (
         "1 dataset_id 2 batch_id 3 document_id 4 display_name 5 labels 6 state 7 stage 8 attempt "
@@ -42,7 +43,8 @@ FIELDS = {
         "16 processing_start_time 17 parsing_complete_time 18 cleaning_complete_time "
         "19 splitting_complete_time 20 complete_time 21 pause_time 22 stop_time"
     ),
-    "Progress": "1 completed_segments 2 total_segments",
+    "Progress": "1 completed_segments 2 total_segments 3 step",
+    "Step": "1 name 2 completed 3 total",
     "DocumentError": "1 reason 2 message",
     "Transition": (
         "1 revision 2 kind 3 document 4 previous_state 5 previous_stage 6 event_time 7 commit_time"
@@ -69,7 +71,13 @@ documents = st.builds(
     attempt=st.integers(1, 2**31 - 1),
     worker=_text,
     stalled=st.booleans(),
-    progress=st.builds(Progress, completed_segments=_counter, total_segments=st.none() | _counter),
+    progress=st.builds(
+        Progress,
+        completed_segments=_counter,
+        total_segments=st.none() | _counter,
+        step=st.none()
+        | st.builds(Step, name=_text, completed=_counter, total=st.none() | _counter),
+    ),
     error=st.none() | st.builds(DocumentError, reason=_text, message=_text),
     revision=_revision,
     updated_at=_time,
@@ -89,7 +97,9 @@ EVERY_FIELD = builders.document_in(
     labels={"k": "v", "ü": "x" * 200},
     attempt=3,
     stalled=True,
-    progress=Progress(completed_segments=4, total_segments=0),
+    progress=Progress(
+        completed_segments=4, total_segments=0, step=Step(name="pages", completed=3, total=0)
+    ),
     completed_at=10_000,
     paused_at=11_000,
 )
@@ -198,7 +208,8 @@ def test_lists_and_snapshots_have_the_documents_in_order(many: list[Document]) -
 def test_examples_set_every_field_and_none() -> None:
     """A field that is added to the protos, and forgotten in a piece, fails this or the others."""
     every = wire.to_transition(EVERY_FIELD_OF_A_TRANSITION)
-    for message in (every, every.document, every.document.progress, every.document.error):
+    progress = every.document.progress
+    for message in (every, every.document, progress, progress.step, every.document.error):
         fields: Any = type(message).DESCRIPTOR.fields_by_name
         assert {field.name for field, _ in message.ListFields()} == set(fields)
 

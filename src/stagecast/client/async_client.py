@@ -91,6 +91,7 @@ class AsyncClient:
         stall_after: Span | None = None,
         fail_after: Span | None = None,
         seal_after: Span | None = None,
+        dataset_name: str | None = None,
     ) -> Batch:
         """Create a batch and register its documents, and create its dataset if that is new.
 
@@ -107,6 +108,7 @@ class AsyncClient:
                 stall_after=stall_after,
                 fail_after=fail_after,
                 seal_after=seal_after,
+                dataset_name=dataset_name,
             )
         )
 
@@ -127,22 +129,39 @@ class AsyncClient:
         return await self._send(calls.seal_batch(dataset, batch_id))
 
     async def start_attempt(
-        self, dataset: str | uuid.UUID, batch_id: str, document_id: str, worker: str
+        self,
+        dataset: str | uuid.UUID,
+        batch_id: str,
+        document_id: str,
+        worker: str,
+        *,
+        only_if_pending: bool = False,
     ) -> Document:
         """Start work on a document, and take it over from any other worker.
 
         See `Client.start_attempt`.
         """
-        return await self._send(calls.start_attempt(dataset, batch_id, document_id, worker))
+        return await self._send(
+            calls.start_attempt(
+                dataset, batch_id, document_id, worker, only_if_pending=only_if_pending
+            )
+        )
 
     async def report(
-        self, dataset: str | uuid.UUID, batch_id: str, reports: Iterable[DocumentReport]
+        self,
+        dataset: str | uuid.UUID,
+        batch_id: str,
+        reports: Iterable[DocumentReport],
+        *,
+        allow_partial: bool = False,
     ) -> list[ReportResult]:
         """Record 1 to 1,000 reports on documents of a batch, in their order, all or none.
 
         See `Client.report`.
         """
-        return await self._send(calls.report(dataset, batch_id, reports))
+        return await self._send(
+            calls.report(dataset, batch_id, reports, allow_partial=allow_partial)
+        )
 
     async def heartbeat(
         self, dataset: str | uuid.UUID, batch_id: str, attempts: Mapping[str, int]

@@ -33,6 +33,7 @@ from stagecast.client.records import (
     DocumentReport,
     Labels,
     NewDocument,
+    Progress,
     ReportResult,
     Transition,
 )
@@ -138,6 +139,7 @@ def create_batch(
     stall_after: Span | None,
     fail_after: Span | None,
     seal_after: Span | None,
+    dataset_name: str | None,
 ) -> Call[Batch]:
     """Return the call of `CreateBatch`; without an id, a request id makes it safe to repeat."""
     return Call(
@@ -153,6 +155,7 @@ def create_batch(
             fail_after=duration_of(fail_after),
             seal_after=duration_of(seal_after),
             request_id="" if batch_id else str(uuid.uuid4()),
+            dataset_name=dataset_name or "",
         ),
         response=pb.CreateBatchResponse.FromString,
         read=_batch,
@@ -186,7 +189,7 @@ def seal_batch(dataset: str | uuid.UUID, batch_id: str) -> Call[Batch]:
 
 
 def start_attempt(
-    dataset: str | uuid.UUID, batch_id: str, document_id: str, worker: str
+    dataset: str | uuid.UUID, batch_id: str, document_id: str, worker: str, *, only_if_pending: bool
 ) -> Call[Document]:
     """Return the call of `StartAttempt`."""
     return Call(
@@ -196,6 +199,7 @@ def start_attempt(
             batch_id=batch_id,
             document_id=document_id,
             worker=worker,
+            only_if_pending=only_if_pending,
         ),
         response=pb.StartAttemptResponse.FromString,
         read=_document,
@@ -203,7 +207,11 @@ def start_attempt(
 
 
 def report(
-    dataset: str | uuid.UUID, batch_id: str, reports: Iterable[DocumentReport]
+    dataset: str | uuid.UUID,
+    batch_id: str,
+    reports: Iterable[DocumentReport],
+    *,
+    allow_partial: bool,
 ) -> Call[list[ReportResult]]:
     """Return the call of `Report`."""
     return Call(
@@ -212,6 +220,7 @@ def report(
             dataset_id=dataset_id_of(dataset),
             batch_id=batch_id,
             reports=map(_report, reports),
+            allow_partial=allow_partial,
         ),
         response=pb.ReportResponse.FromString,
         read=lambda response: list(map(result_of, response.results)),
@@ -464,14 +473,21 @@ def _new_document(document: str | NewDocument) -> pb.NewDocument:
     )
 
 
+def _progress(progress: Progress) -> r.Progress:
+    step = progress.step
+    return r.Progress(
+        completed_segments=progress.completed_segments,
+        total_segments=progress.total_segments,
+        step=r.Step(name=step.name, completed=step.completed, total=step.total) if step else None,
+    )
+
+
 def _report(report: DocumentReport) -> pb.DocumentReport:
     message = pb.DocumentReport(document_id=report.document_id, attempt=report.attempt)
     if report.stage is not None:
         message.stage = _number("STAGE_", Stage, report.stage)
     if report.progress is not None:
-        message.progress.completed_segments = report.progress.completed_segments
-        if report.progress.total_segments is not None:
-            message.progress.total_segments = report.progress.total_segments
+        message.progress.CopyFrom(_progress(report.progress))
     if report.error is not None:
         message.error.reason = report.error.reason
         message.error.message = report.error.message

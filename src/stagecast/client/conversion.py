@@ -77,6 +77,7 @@ def dataset_of(message: r.Dataset) -> records.Dataset:
         open_batches=message.open_batches,
         counts=_counts(message.counts),
         update_time=_time(message.update_time),
+        display_name=message.display_name,
     )
 
 
@@ -97,9 +98,11 @@ def transition_of(message: r.Transition) -> records.Transition:
 
 
 def progress_of(message: r.Progress) -> records.Progress:
-    """Return counters."""
+    """Return progress."""
     return records.Progress(
-        completed_segments=message.completed_segments, total_segments=_total(message)
+        completed_segments=message.completed_segments,
+        total_segments=_total(message),
+        step=_step(message),
     )
 
 
@@ -110,6 +113,7 @@ def document_progress_of(message: s.DocumentProgress) -> records.DocumentProgres
         attempt=message.attempt,
         completed_segments=message.progress.completed_segments,
         total_segments=_total(message.progress),
+        step=_step(message.progress),
     )
 
 
@@ -129,6 +133,7 @@ def result_of(message: pb.ReportResult) -> records.ReportResult:
         document_id=message.document_id,
         outcome=_OUTCOMES.get(message.outcome, enums.ReportOutcome.UNKNOWN),
         revision=message.revision,
+        refusal=_refusal(message.refusal) if message.HasField("refusal") else None,
     )
 
 
@@ -139,6 +144,10 @@ def order_of(message: pb.DocumentOrder) -> enums.WorkerOrder:
 
 def _error(message: r.DocumentError) -> records.DocumentError:
     return records.DocumentError(reason=message.reason, message=message.message)
+
+
+def _refusal(message: pb.ReportRefusal) -> records.ReportRefusal:
+    return records.ReportRefusal(reason=message.reason, message=message.message)
 
 
 def _counts(message: r.DocumentCounts) -> records.DocumentCounts:
@@ -156,6 +165,14 @@ def _counts(message: r.DocumentCounts) -> records.DocumentCounts:
 
 def _total(message: r.Progress) -> int | None:
     return message.total_segments if message.HasField("total_segments") else None
+
+
+def _step(message: r.Progress) -> records.Step | None:
+    if not message.HasField("step"):
+        return None
+    step = message.step
+    total = step.total if step.HasField("total") else None
+    return records.Step(name=step.name, completed=step.completed, total=total)
 
 
 def _time(message: Timestamp) -> datetime:

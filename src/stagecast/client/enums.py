@@ -99,11 +99,12 @@ class SnapshotReason(StrEnum):
 
 
 class ReportOutcome(StrEnum):
-    """The effect of a report; `DUPLICATE` and `OVERTAKEN` changed nothing."""
+    """The effect of a report; all but `APPLIED` changed nothing."""
 
     APPLIED = "APPLIED"
     DUPLICATE = "DUPLICATE"
     OVERTAKEN = "OVERTAKEN"
+    REFUSED = "REFUSED"
     UNKNOWN = "UNKNOWN"
 
 

@@ -26,16 +26,36 @@ Labels: TypeAlias = Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What a worker does within a stage, such as `pages`; an unknown total is `None`."""
+
+    name: str
+    completed: int = 0
+    total: int | None = None
+
+    def __str__(self) -> str:
+        number = self.completed if self.total is None else f"{self.completed}/{self.total}"
+        return f"{self.name} {number}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Segment (chunk) counters of a document or a batch; an unknown total is `None`."""
+    """Segment (chunk) counters of a document or a batch, and the step within a document's stage.
+
+    An unknown total is `None`.
+    """
 
     completed_segments: int = 0
     total_segments: int | None = None
+    step: Step | None = None
 
     def __str__(self) -> str:
-        if self.total_segments is None:
-            return f"{self.completed_segments} segments"
-        return f"{self.completed_segments}/{self.total_segments} segments"
+        parts = [str(self.step)] if self.step else []
+        if self.total_segments is not None:
+            parts.insert(0, f"{self.completed_segments}/{self.total_segments} segments")
+        elif self.completed_segments or not parts:
+            parts.insert(0, f"{self.completed_segments} segments")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,13 +164,12 @@ class Dataset:
     open_batches: int
     counts: DocumentCounts
     update_time: datetime
+    display_name: str
 
     def __str__(self) -> str:
+        name = f"{self.dataset_id} ({self.display_name})" if self.display_name else self.dataset_id
         batches = f"{self.batches} {'batch' if self.batches == 1 else 'batches'}"
-        return (
-            f"dataset {self.dataset_id}: {self.state}, {batches}, {self.open_batches} open; "
-            f"{self.counts}"
-        )
+        return f"dataset {name}: {self.state}, {batches}, {self.open_batches} open; {self.counts}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,7 +217,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentProgress(Progress):
-    """New counters of a document, which changed without a transition."""
+    """New counters, or a new step, of a document, which changed without a transition."""
 
     document_id: str
     attempt: int
@@ -228,7 +247,8 @@ class DocumentReport:
         document_id: the document.
         attempt: the attempt of the worker; 0 for the current one, whichever that is.
         stage: the stage that it has entered; `COMPLETED` ends it as SUCCEEDED.
-        progress: its counters; an unknown total leaves the stored one as it is.
+        progress: its counters, and its step; an unknown total, and an omitted step, leave the
+            stored one as it is.
         error: ends it as FAILED.
         event_time: when it happened by the worker's clock; for display only. Without a time zone
             it is taken as local time.
@@ -243,14 +263,31 @@ class DocumentReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReportRefusal:
+    """Why a report was refused: `reason` for programs, `message` for people."""
+
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReportResult:
-    """The outcome of a report, and the revision of the document's last transition after it."""
+    """The outcome of a report, and the revision of the document's last transition after it.
+
+    `refusal` is set if it was REFUSED.
+    """
 
     document_id: str
     outcome: ReportOutcome
     revision: int
+    refusal: ReportRefusal | None = None
 
     def __str__(self) -> str:
+        if self.refusal:
+            return f"{self.document_id}: {self.outcome}, {self.refusal}"
         return f"{self.document_id}: {self.outcome}, revision {self.revision}"
 
 

@@ -117,6 +117,7 @@ class Client:
         stall_after: Span | None = None,
         fail_after: Span | None = None,
         seal_after: Span | None = None,
+        dataset_name: str | None = None,
     ) -> Batch:
         """Create a batch and register its documents, and create its dataset if that is new.
 
@@ -132,6 +133,7 @@ class Client:
                 default, 0 for never.
             fail_after: how much longer until it fails as `WORKER_LOST`; never by default.
             seal_after: how long until an abandoned batch is sealed; never by default.
+            dataset_name: what to show for the dataset; the last one replaces earlier ones.
 
         Raises:
             stagecast.BatchExists: the id belongs to a batch with other content.
@@ -147,6 +149,7 @@ class Client:
                 stall_after=stall_after,
                 fail_after=fail_after,
                 seal_after=seal_after,
+                dataset_name=dataset_name,
             )
         )
 
@@ -173,7 +176,13 @@ class Client:
         return self._send(calls.seal_batch(dataset, batch_id))
 
     def start_attempt(
-        self, dataset: str | uuid.UUID, batch_id: str, document_id: str, worker: str
+        self,
+        dataset: str | uuid.UUID,
+        batch_id: str,
+        document_id: str,
+        worker: str,
+        *,
+        only_if_pending: bool = False,
     ) -> Document:
         """Start work on a document, and take it over from any other worker.
 
@@ -182,19 +191,38 @@ class Client:
             batch_id: the batch.
             document_id: the document.
             worker: the name of the worker, the same in every call of one worker.
+            only_if_pending: take it from nobody, and do not start again what has ended.
 
         Returns:
             the document; name its `attempt` in reports, so that they are refused after a takeover.
 
         Raises:
             stagecast.BatchNotFound, stagecast.DocumentNotFound: there is no such batch or document.
+            stagecast.DocumentTaken: with `only_if_pending`, another worker has it, it has ended, or
+                it is paused.
         """
-        return self._send(calls.start_attempt(dataset, batch_id, document_id, worker))
+        return self._send(
+            calls.start_attempt(
+                dataset, batch_id, document_id, worker, only_if_pending=only_if_pending
+            )
+        )
 
     def report(
-        self, dataset: str | uuid.UUID, batch_id: str, reports: Iterable[DocumentReport]
+        self,
+        dataset: str | uuid.UUID,
+        batch_id: str,
+        reports: Iterable[DocumentReport],
+        *,
+        allow_partial: bool = False,
     ) -> list[ReportResult]:
         """Record 1 to 1,000 reports on documents of a batch, in their order, all or none.
+
+        Args:
+            dataset: UUID or name.
+            batch_id: the batch.
+            reports: on documents of the batch; the same may occur more than once.
+            allow_partial: record the others when some are refused. A refused one then has the
+                outcome `REFUSED` and its `refusal`, and only `BatchNotFound` is raised.
 
         Returns:
             one result for each report, in their order.
@@ -204,7 +232,7 @@ class Client:
             stagecast.IllegalTransition: a document has ended.
             stagecast.StaleAttempt: another worker has the document now.
         """
-        return self._send(calls.report(dataset, batch_id, reports))
+        return self._send(calls.report(dataset, batch_id, reports, allow_partial=allow_partial))
 
     def heartbeat(
         self, dataset: str | uuid.UUID, batch_id: str, attempts: Mapping[str, int]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from stagecast.model.records import Batch, Document
+from stagecast.model.records import Batch, Dataset, Document
 
 T = TypeVar("T")
 
@@ -31,6 +31,8 @@ def size_bound(document: Document | None) -> int:
     )
     if document.error is not None:
         texts += len(document.error.reason) + len(document.error.message)
+    if document.progress.step is not None:
+        texts += len(document.progress.step.name)
     if document.labels:
         texts += _characters(document.labels)
     return _FIXED + _PER_CHARACTER * texts
@@ -39,6 +41,11 @@ def size_bound(document: Document | None) -> int:
 def batch_size_bound(batch: Batch) -> int:
     """Return the maximum size in bytes of a batch."""
     return _FIXED + _PER_CHARACTER * (len(batch.batch_id) + _characters(batch.labels))
+
+
+def dataset_size_bound(dataset: Dataset) -> int:
+    """Return the maximum size in bytes of a dataset."""
+    return _FIXED + _PER_CHARACTER * len(dataset.display_name)
 
 
 class PageItems(Generic[T]):

@@ -96,6 +96,7 @@ class ReportOutcome(IntEnum):
     APPLIED = 1  # something changed
     DUPLICATE = 2  # nothing new
     OVERTAKEN = 3  # a later report arrived first
+    REFUSED = 4  # the other reports of the call are recorded
 
 
 class WorkerOrder(IntEnum):
@@ -116,11 +117,21 @@ class SnapshotReason(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What a worker does within a stage, such as pages of a PDF; an unknown total is `None`."""
+
+    name: str
+    completed: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Segment counters; an unknown total is `None`."""
+    """Segment counters, and the step within the stage; an unknown total is `None`."""
 
     completed_segments: int = 0
     total_segments: int | None = None
+    step: Step | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,6 +259,7 @@ class Dataset:
     """
 
     dataset_id: str
+    display_name: str
     batches: int
     open_batches: int
     pending_batches: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stagecast.errors import FieldInvalid
 from stagecast.model.records import BatchState, DocumentError, DocumentState, Progress, Stage
 
 
@@ -25,6 +26,7 @@ class NewBatch:
     """A batch to create."""
 
     dataset_id: str
+    dataset_name: str
     batch_id: str
     documents: Sequence[NewDocument]
     labels: Mapping[str, str]
@@ -46,6 +48,14 @@ class Report:
     progress: Progress | None = None
     error: DocumentError | None = None
     event_at: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InvalidReport:
+    """A report with an invalid field; `document_id` is empty if it is that one."""
+
+    document_id: str
+    error: FieldInvalid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,9 +8,10 @@ A change with a `kind` is a transition; without one it changes counters only, or
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
+from stagecast.errors import DocumentTaken, FieldInvalid, IllegalTransition, StaleAttempt
 from stagecast.escaping import quote
 from stagecast.model.records import (
     Document,
@@ -19,6 +20,7 @@ from stagecast.model.records import (
     Progress,
     ReportOutcome,
     Stage,
+    Step,
     TransitionKind,
     evolve,
 )
@@ -92,25 +94,36 @@ def apply_report(document: Document, report: Report, *, now: int) -> Change:
     _check_attempt(document, report.attempt)
     if document.state.terminal:
         return Change(document=document, outcome=_outcome_after_end(document, report))
-    counters, counted = _count(document, report.progress)
+    progress = _progress_after(document, report)
+    counted = document if progress == document.progress else evolve(document, progress=progress)
     if report.error is not None:
         return _fail(counted, report.error, stage=report.stage, now=now)
     if report.stage is not None and report.stage > document.stage:
         return _enter(counted, report.stage, now=now)
-    outcome = _strongest(_stage_outcome(document, report.stage), counters)
+    if counted is not document:
+        outcome = ReportOutcome.APPLIED
+    else:
+        outcome = _outcome_without_change(document, report)
     if _is_silent(document):
         return _moved(evolve(counted, stalled=False), _Kind.RECOVERED)
     return Change(document=counted, outcome=outcome)
 
 
-def start_attempt(document: Document, worker: str, *, now: int) -> Change:
+def start_attempt(
+    document: Document, worker: str, *, now: int, only_if_pending: bool = False
+) -> Change:
     """Return the document as started by `worker`.
 
     For the worker that has it already this is only a sign of life. A PENDING document starts its
     current attempt; for another worker, or a terminal document, a new attempt begins.
+
+    Raises:
+        DocumentTaken: with `only_if_pending`, it is not PENDING, and not the worker's already.
     """
     if not document.state.terminal and document.worker == worker:
         return recover(document)
+    if only_if_pending and document.state is not DocumentState.PENDING:
+        raise _document_taken(document)
     fresh = document if document.state is DocumentState.PENDING else _next_attempt(document)
     started = evolve(
         fresh,
@@ -187,6 +200,19 @@ def _moved(document: Document, kind: TransitionKind) -> Change:
     return Change(document=document, kind=kind, outcome=ReportOutcome.APPLIED)
 
 
+def _document_taken(document: Document) -> DocumentTaken:
+    by = f" by worker {quote(document.worker)}" if document.worker else ""
+    state = "has ended as" if document.state.terminal else "is"
+    return DocumentTaken(
+        f"document {quote(document.document_id)} is taken{by}: it {state} {document.state.name}",
+        dataset_id=document.dataset_id,
+        batch_id=document.batch_id,
+        document_id=document.document_id,
+        state=document.state.name,
+        attempt=document.attempt,
+    )
+
+
 def _check_attempt(document: Document, attempt: int) -> None:
     if attempt > document.attempt:
         raise FieldInvalid(
@@ -216,46 +242,65 @@ def _outcome_after_end(document: Document, report: Report) -> ReportOutcome:
     ended_well = document.state is DocumentState.SUCCEEDED
     same_stage = report.stage is None or (ended_well and report.stage is document.stage)
     progress = report.progress
-    same_counters = progress is None or _is_repeat(document.progress, progress)
-    return ReportOutcome.DUPLICATE if same_stage and same_counters else ReportOutcome.OVERTAKEN
+    same_progress = progress is None or _is_repeat(document.progress, progress)
+    return ReportOutcome.DUPLICATE if same_stage and same_progress else ReportOutcome.OVERTAKEN
 
 
-def _stage_outcome(document: Document, stage: Stage | None) -> ReportOutcome:
-    overtaken = stage is not None and stage < document.stage
-    return ReportOutcome.OVERTAKEN if overtaken else ReportOutcome.DUPLICATE
+def _outcome_without_change(document: Document, report: Report) -> ReportOutcome:
+    """Return whether a report that changes nothing is a repeat or overtaken."""
+    progress = report.progress
+    repeated = progress is None or _is_repeat(document.progress, progress)
+    if repeated and not _is_overtaken(document, report.stage):
+        return ReportOutcome.DUPLICATE
+    return ReportOutcome.OVERTAKEN
 
 
-def _strongest(one: ReportOutcome, other: ReportOutcome) -> ReportOutcome:
-    """Return the outcome of a report of two parts: APPLIED if any is, else OVERTAKEN if any is."""
-    for outcome in (ReportOutcome.APPLIED, ReportOutcome.OVERTAKEN):
-        if outcome in (one, other):
-            return outcome
-    return ReportOutcome.DUPLICATE
+def _is_overtaken(document: Document, stage: Stage | None) -> bool:
+    return stage is not None and stage < document.stage
 
 
-def _count(document: Document, reported: Progress | None) -> tuple[ReportOutcome, Document]:
-    """Return the outcome of reported counters, and the document with them.
+def _progress_after(document: Document, report: Report) -> Progress:
+    """Return the progress of a document after a report.
 
     Each counter keeps the highest value reported in this attempt, so that the order in which
     reports arrive does not matter; the total is never below the completed segments.
     """
-    current = document.progress
-    if reported is None or _is_repeat(current, reported):
-        return ReportOutcome.DUPLICATE, document
+    current, reported = document.progress, report.progress
+    step = _step_after(document, report)
+    if reported is None:
+        return current if step is current.step else replace(current, step=step)
     completed = max(current.completed_segments, reported.completed_segments)
     totals = [t for t in (current.total_segments, reported.total_segments) if t is not None]
-    total = max(completed, *totals) if totals else None
-    merged = Progress(completed_segments=completed, total_segments=total)
-    if merged == current:
-        return ReportOutcome.OVERTAKEN, document
-    return ReportOutcome.APPLIED, evolve(document, progress=merged)
+    return Progress(
+        completed_segments=completed,
+        total_segments=max(completed, *totals) if totals else None,
+        step=step,
+    )
+
+
+def _step_after(document: Document, report: Report) -> Step | None:
+    """Return the step after a report: the newest one that is of the document's stage."""
+    reported = report.progress.step if report.progress else None
+    if report.stage is not None and report.stage > document.stage:
+        return reported
+    if reported is None or _is_overtaken(document, report.stage):
+        return document.progress.step
+    return reported
 
 
 def _is_repeat(current: Progress, reported: Progress) -> bool:
-    """Return whether counters equal those reported; an omitted total is not compared."""
+    """Return whether progress equals that reported; an omitted part is not compared."""
+    if reported.step not in (None, current.step):
+        return False
+    if reported.step is not None and not _has_counters(reported):
+        return True
     return reported.completed_segments == current.completed_segments and (
         reported.total_segments in (None, current.total_segments)
     )
+
+
+def _has_counters(progress: Progress) -> bool:
+    return bool(progress.completed_segments) or progress.total_segments is not None
 
 
 def _enter(document: Document, stage: Stage, *, now: int) -> Change:

@@ -52,7 +52,10 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
     ) -> pb.StartAttemptResponse:
         """Take a document for a worker."""
         document = await self._reports.start_attempt(
-            *wire.document_name(request), wire.worker(request), visible=visible()
+            *wire.document_name(request),
+            wire.worker(request),
+            only_if_pending=request.only_if_pending,
+            visible=visible(),
         )
         return pb.StartAttemptResponse(
             attempt=document.attempt, document=wire.to_document(document)
@@ -62,16 +65,22 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, request: pb.ReportRequest, context: Context
     ) -> pb.ReportResponse:
         """Record reports."""
-        reported = await self._reports.report(
-            *wire.batch_name(request), wire.reports(request), visible=visible()
-        )
+        name = wire.batch_name(request)
+        if request.allow_partial:
+            reports = wire.partial_reports(request)
+            reported = await self._reports.report_partially(*name, reports, visible=visible())
+        else:
+            reported = await self._reports.report(*name, wire.reports(request), visible=visible())
         response = pb.ReportResponse(revision=reported.revision)
         for result in reported.results:  # in place: a list of messages would be copied
-            response.results.add(
+            added = response.results.add(
                 document_id=result.document_id,
                 outcome=pb.ReportOutcome.ValueType(result.outcome),
                 revision=result.revision,
             )
+            if result.refusal is not None:
+                added.refusal.reason = result.refusal.reason
+                added.refusal.message = str(result.refusal)
         return response
 
     async def Heartbeat(  # noqa: N802 - the proto's name

@@ -20,6 +20,7 @@ from stagecast.model import (
     TransitionQuery,
     Visibility,
     batch_size_bound,
+    dataset_size_bound,
     document_size,
     take_page,
     transition_size,
@@ -37,7 +38,6 @@ from stagecast.store import (
 T = TypeVar("T")
 
 
-_DATASET_BYTES = 512  # at most
 _SMALL = 4_096  # bytes of a list that is read on the event loop: within 0.2 ms
 
 
@@ -171,7 +171,7 @@ def _list_datasets(tx: ReadTransaction, query: DatasetQuery) -> Listed[Sequence[
     query_key = (tx.get_page_secret(), "datasets", sorted(query.dataset_ids or ()))
     after = PageToken.decode(query.page.token, *query_key).after if query.page.token else ""
     rows = tx.iterate_datasets(query.dataset_ids, after=after)
-    datasets, following = take_page(rows, lambda _: _DATASET_BYTES, limit=query.page.size)
+    datasets, following = take_page(rows, dataset_size_bound, limit=query.page.size)
     further = PageToken(after=datasets[-1].dataset_id).encode(*query_key) if following else ""
     return Listed(items=datasets, next_page_token=further)
 

@@ -14,6 +14,7 @@ from stagecast.model import (
     Batch,
     BatchEdit,
     Document,
+    InvalidReport,
     Report,
     ReportOutcome,
     Visibility,
@@ -26,11 +27,15 @@ from stagecast.store import Store, Wanted
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportResult:
-    """The outcome of one report, and the revision of its document after it."""
+    """The outcome of one report, and the revision of its document after it, 0 without one.
+
+    `refusal` is why it was REFUSED.
+    """
 
     document_id: str
     outcome: ReportOutcome
     revision: int
+    refusal: StagecastError | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,17 +53,27 @@ class Reports:
         self._store = store
 
     async def start_attempt(
-        self, dataset_id: str, batch_id: str, document_id: str, worker: str, *, visible: Visibility
+        self,
+        dataset_id: str,
+        batch_id: str,
+        document_id: str,
+        worker: str,
+        *,
+        only_if_pending: bool = False,
+        visible: Visibility,
     ) -> Document:
         """Start an attempt at a document for a worker, and return the document.
 
         Raises:
             BatchNotFound, DocumentNotFound: there is no such batch or document.
+            DocumentTaken: with `only_if_pending`, it is not PENDING, and not the worker's already.
         """
         return await self._store.change(
             (dataset_id, batch_id),
             Wanted(document_ids=with_other_forms([document_id])),
-            partial(_start, document_id=document_id, worker=worker),
+            partial(
+                _start, document_id=document_id, worker=worker, only_if_pending=only_if_pending
+            ),
             visible=visible,
         )
 
@@ -80,10 +95,34 @@ class Reports:
             visible=visible,
         )
 
+    async def report_partially(
+        self,
+        dataset_id: str,
+        batch_id: str,
+        reports: Sequence[Report | InvalidReport],
+        *,
+        visible: Visibility,
+    ) -> Reported:
+        """Record reports in their order, but for those that are refused.
 
-def _start(edit: BatchEdit, document_id: str, worker: str) -> Document:
+        Raises:
+            BatchNotFound: there is no such batch.
+        """
+        ids = with_other_forms(report.document_id for report in reports if report.document_id)
+        return await self._store.change(
+            (dataset_id, batch_id),
+            Wanted(document_ids=ids),
+            partial(_report_partially, reports=reports),
+            visible=visible,
+        )
+
+
+def _start(
+    edit: BatchEdit, document_id: str, worker: str, *, only_if_pending: bool = False
+) -> Document:
     document = edit.get_document(document_id)
-    started = edit.apply(document, start_attempt(document, worker, now=edit.now))
+    change = start_attempt(document, worker, now=edit.now, only_if_pending=only_if_pending)
+    started = edit.apply(document, change)
     if started is document:
         edit.record_heartbeat(document)
     return started
@@ -97,6 +136,26 @@ def _report(edit: BatchEdit, reports: Sequence[Report]) -> Reported:
         except StagecastError as error:
             raise _located(error, edit.batch, index, report) from None
     return Reported(results=results, revision=edit.batch.revision)
+
+
+def _report_partially(edit: BatchEdit, reports: Sequence[Report | InvalidReport]) -> Reported:
+    results = [_apply_or_refuse(edit, report) for report in reports]
+    return Reported(results=results, revision=edit.batch.revision)
+
+
+def _apply_or_refuse(edit: BatchEdit, report: Report | InvalidReport) -> ReportResult:
+    try:
+        if isinstance(report, InvalidReport):
+            raise report.error
+        return _apply(edit, report)
+    except StagecastError as refusal:
+        document = edit.documents.get(report.document_id)
+        return ReportResult(
+            document_id=report.document_id,
+            outcome=ReportOutcome.REFUSED,
+            revision=document.revision if document else 0,
+            refusal=refusal,
+        )
 
 
 def _apply(edit: BatchEdit, report: Report) -> ReportResult:

@@ -96,7 +96,9 @@ def _create(tx: WriteTransaction, new: NewBatch) -> Submitted:
     fingerprint = _fingerprint(new)
     existing = _find_existing(tx, new)
     if existing is not None:
-        return _created_before(tx, existing, fingerprint, new)
+        submitted = _created_before(tx, existing, fingerprint, new)
+        _name_dataset(tx, new)
+        return submitted
     by_request = new.request_id if new.request_id and not new.batch_id else None
     creation = Creation(
         fingerprint=fingerprint, documents=len(new.documents), request_id=by_request
@@ -107,8 +109,15 @@ def _create(tx: WriteTransaction, new: NewBatch) -> Submitted:
     document_ids = _register(edit, new.documents)
     if not new.more_documents_follow:
         edit.seal()
+    _name_dataset(tx, new)
     tx.save(edit)
     return Submitted(batch=edit.batch, document_ids=document_ids)
+
+
+def _name_dataset(tx: WriteTransaction, new: NewBatch) -> None:
+    """Give the dataset of a batch its display name; without one it keeps its own."""
+    if new.dataset_name:
+        tx.name_dataset(new.dataset_id, new.dataset_name)
 
 
 def _empty_batch(new: NewBatch, batch_id: str, now: int) -> Batch:

@@ -73,7 +73,7 @@ class Committed:
 
 
 Commits = Mapping[Topic, Committed | None]
-"""The topics that a transaction changed; `None` for those deleted."""
+"""The topics that a transaction changed; `None` for those deleted or named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -318,6 +318,10 @@ class WriteTransaction(ReadTransaction, Protocol):
 
     def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
         """Insert a new batch, which assigns its `key`, and its dataset if it does not exist."""
+        ...
+
+    def name_dataset(self, dataset_id: str, display_name: str) -> None:
+        """Set the display name of an existing dataset."""
         ...
 
     def edit(self, wanted: Mapping[BatchName, Wanted]) -> Sequence[BatchEdit]:

@@ -129,6 +129,11 @@ class _RestrictedWrite(_RestrictedRead):
     def edit(self, wanted: Mapping[BatchName, Wanted]) -> Sequence[BatchEdit]:
         return self._tx.edit({name: of for name, of in wanted.items() if name[0] in self._visible})
 
+    def name_dataset(self, dataset_id: str, display_name: str) -> None:
+        if dataset_id not in self._visible:
+            raise DatasetNotFound(dataset_id)
+        self._tx.name_dataset(dataset_id, display_name)
+
     def new_batch(self, batch: Batch, creation: Creation) -> BatchEdit:
         if batch.dataset_id not in self._visible:
             raise DatasetNotFound(batch.dataset_id)

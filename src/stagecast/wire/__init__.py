@@ -16,7 +16,14 @@ from stagecast.wire.names import (
     dataset_id,
     document_name,
 )
-from stagecast.wire.report_requests import heartbeats, new_batch, new_documents, reports, worker
+from stagecast.wire.report_requests import (
+    heartbeats,
+    new_batch,
+    new_documents,
+    partial_reports,
+    reports,
+    worker,
+)
 from stagecast.wire.resources import fill_batch, to_batch, to_dataset, to_document, to_transition
 from stagecast.wire.status_requests import (
     batch_query,
@@ -48,6 +55,7 @@ __all__ = [
     "heartbeats",
     "new_batch",
     "new_documents",
+    "partial_reports",
     "reports",
     "to_batch",
     "to_dataset",

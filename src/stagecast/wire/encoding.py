@@ -25,6 +25,7 @@ from stagecast.model import (
     Progress,
     SnapshotPart,
     Stage,
+    Step,
     Transition,
     WatchMessage,
 )
@@ -86,6 +87,7 @@ _STALLED = _document("stalled") + varint(True)
 _PROGRESS = _document("progress")
 _COMPLETED = _tag(_pb.Progress, "completed_segments")
 _TOTAL = _tag(_pb.Progress, "total_segments")
+_STEP = _tag(_pb.Progress, "step")
 _STATES = [_document("state") + varint(state) for state in (0, *DocumentState)]
 _STAGES = [_document("stage") + varint(stage) for stage in (0, *Stage)]
 
@@ -116,7 +118,7 @@ class StoreEncoder:
             anew; `tests/wire/test_encoding.py` notices a changed field.
     """
 
-    version = 1
+    version = 2
 
     def identity(self, document: Document) -> bytes:
         """Return the fields of a document that never change, but for the ids of its batch."""
@@ -155,7 +157,14 @@ def _progress(progress: Progress) -> bytes:
         encoded = _COMPLETED + varint(progress.completed_segments)
     if progress.total_segments is not None:
         encoded += _TOTAL + varint(progress.total_segments)
+    if progress.step is not None:
+        encoded += _STEP + _step(progress.step)
     return _sized(encoded)
+
+
+def _step(step: Step) -> bytes:
+    message = _pb.Step(name=step.name, completed=step.completed, total=step.total)
+    return _sized(message.SerializeToString())
 
 
 # Answers.

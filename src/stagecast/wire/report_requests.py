@@ -14,11 +14,13 @@ from stagecast.model import (
     SECOND_US,
     DocumentError,
     HeartbeatItem,
+    InvalidReport,
     NewBatch,
     NewDocument,
     Progress,
     Report,
     Stage,
+    Step,
 )
 from stagecast.v1 import report_service_pb2, resources_pb2
 from stagecast.wire import checks, names
@@ -36,6 +38,9 @@ def new_batch(request: report_service_pb2.CreateBatchRequest) -> NewBatch:
     """Return the batch to create."""
     return NewBatch(
         dataset_id=names.dataset_id(request),
+        dataset_name=checks.text(
+            "dataset_name", request.dataset_name, min_length=0, max_length=256
+        ),
         batch_id=checks.batch_id(request.batch_id) if request.batch_id else "",
         documents=new_documents(request.documents),
         labels=checks.labels("labels", request.labels),
@@ -83,6 +88,18 @@ def reports(request: report_service_pb2.ReportRequest) -> list[Report]:
     return checks.each("reports", _report, request.reports)
 
 
+def partial_reports(
+    request: report_service_pb2.ReportRequest,
+) -> list[Report | InvalidReport]:
+    """Return the reports of a call with `allow_partial`, each valid or not.
+
+    Raises:
+        FieldInvalid: their number is invalid.
+    """
+    checks.count("reports", len(request.reports), minimum=1, maximum=_MAX_REPORTS)
+    return [_report_or_error(report) for report in request.reports]
+
+
 def heartbeats(request: report_service_pb2.HeartbeatRequest) -> list[HeartbeatItem]:
     """Return the heartbeats of a call."""
     checks.count("documents", len(request.documents), minimum=1, maximum=_MAX_REPORTS)
@@ -106,6 +123,14 @@ def _attempt(value: int) -> int:
     if value < 0:
         raise FieldInvalid("attempt", "must be 0 or more")
     return value
+
+
+def _report_or_error(message: report_service_pb2.DocumentReport) -> Report | InvalidReport:
+    try:
+        return _report(message)
+    except FieldInvalid as error:
+        named = error.field != "document_id"
+        return InvalidReport(document_id=message.document_id if named else "", error=error)
 
 
 def _report(message: report_service_pb2.DocumentReport) -> Report:
@@ -133,18 +158,27 @@ def _report(message: report_service_pb2.DocumentReport) -> Report:
 
 def _progress(message: resources_pb2.Progress) -> Progress:
     total = message.total_segments if message.HasField("total_segments") else None
-    for field, value in (
-        ("completed_segments", message.completed_segments),
-        ("total_segments", total),
-    ):
+    _check_counters("progress.{}_segments", message.completed_segments, total)
+    step = _step(message.step) if message.HasField("step") else None
+    return Progress(completed_segments=message.completed_segments, total_segments=total, step=step)
+
+
+def _step(message: resources_pb2.Step) -> Step:
+    name = checks.text("progress.step.name", message.name, min_length=1, max_length=64)
+    total = message.total if message.HasField("total") else None
+    _check_counters("progress.step.{}", message.completed, total)
+    return Step(name=name, completed=message.completed, total=total)
+
+
+def _check_counters(fields: str, completed: int, total: int | None) -> None:
+    """Check `completed` and `total` in fields with a path for both."""
+    for name, value in (("completed", completed), ("total", total)):
         if value is not None and not 0 <= value <= _MAX_SEGMENTS:
-            raise FieldInvalid(f"progress.{field}", f"must be 0 to {_MAX_SEGMENTS}")
-    if total is not None and message.completed_segments > total:
+            raise FieldInvalid(fields.format(name), f"must be 0 to {_MAX_SEGMENTS}")
+    if total is not None and completed > total:
         raise FieldInvalid(
-            "progress.completed_segments",
-            f"{message.completed_segments} is more than the total of {total}",
+            fields.format("completed"), f"{completed} is more than the total of {total}"
         )
-    return Progress(completed_segments=message.completed_segments, total_segments=total)
 
 
 def _error(message: resources_pb2.DocumentError) -> DocumentError:

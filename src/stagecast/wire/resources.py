@@ -31,9 +31,12 @@ def to_timestamp(moment_us: int | None) -> Timestamp | None:
 
 
 def to_progress(progress: Progress) -> _pb.Progress:
-    """Return counters; an unknown total is absent."""
+    """Return progress; an unknown total is absent."""
+    step = progress.step
     return _pb.Progress(
-        completed_segments=progress.completed_segments, total_segments=progress.total_segments
+        completed_segments=progress.completed_segments,
+        total_segments=progress.total_segments,
+        step=_pb.Step(name=step.name, completed=step.completed, total=step.total) if step else None,
     )
 
 
@@ -114,6 +117,7 @@ def to_dataset(dataset: Dataset) -> _pb.Dataset:
     """Return a dataset."""
     message = _pb.Dataset(
         dataset_id=dataset.dataset_id,
+        display_name=dataset.display_name,
         state=_pb.DatasetState.ValueType(dataset_state(dataset)),
         batches=dataset.batches,
         open_batches=dataset.open_batches,

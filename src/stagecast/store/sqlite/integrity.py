@@ -118,8 +118,12 @@ _SUMMED = {
     "pending_batches": f"sum(state = {BatchState.PENDING:d})",
     **{name: f"sum({name})" for name in rows.COUNTS},
 }
-# Counters may be newer than the last transition of their document.
-_LOGGED = tuple(name for name in rows.CONDITION if not name.endswith("_segments"))
+# Progress may be newer than the last transition of its document.
+_LOGGED = tuple(
+    name
+    for name in rows.CONDITION
+    if not name.endswith("_segments") and not name.startswith("step_")
+)
 _TIMED = f"{DocumentState.PENDING:d}, {DocumentState.RUNNING:d}"
 _TERMINAL = f"batches.state >= {BatchState.SUCCEEDED:d}"
 

@@ -300,7 +300,7 @@ def use_plain_names(db: Database) -> None:
 
 
 # Rows that a release without these columns inserted, or updated after they were encoded.
-TO_ENCODE = {
+NOT_ENCODED = {
     "documents": (
         "encoded_identity IS NULL OR encoded_revision IS NOT revision "
         "OR encoded_progress_seq IS NOT progress_seq"
@@ -324,6 +324,31 @@ def keep_encoded(db: Database) -> None:
         for column in columns.split(", "):
             db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
     for table, key in (("documents", "position"), ("transitions", "revision")):
+        db.execute(f"""
+            CREATE INDEX {table}_to_encode ON {table} (batch, {key}) WHERE {NOT_ENCODED[table]}
+        """)
+
+
+# Also those that a release with an older encoder wrote. Appended, so that SQLite finds the queries
+# of such a release to be covered by the new index.
+TO_ENCODE = {
+    table: f"{condition} OR encoder_version IS NOT 2" for table, condition in NOT_ENCODED.items()
+}
+
+
+@migrations()
+def add_steps_and_names(db: Database) -> None:
+    """Add steps of documents and display names of datasets, and encode all rows anew.
+
+    A step counts only in its attempt and stage, since older code leaves it there.
+    """
+    for table in ("documents", "transitions"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN step_name TEXT")
+        for name in ("completed", "total", "attempt", "stage"):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN step_{name} INTEGER")
+    db.execute("ALTER TABLE datasets ADD COLUMN display_name TEXT NOT NULL DEFAULT ''")
+    for table, key in (("documents", "position"), ("transitions", "revision")):
+        db.execute(f"DROP INDEX {table}_to_encode")
         db.execute(f"""
             CREATE INDEX {table}_to_encode ON {table} (batch, {key}) WHERE {TO_ENCODE[table]}
         """)

@@ -19,6 +19,7 @@ from stagecast.model import (
     Progress,
     SegmentTotals,
     Stage,
+    Step,
     Transition,
     TransitionKind,
     evolve,
@@ -36,6 +37,11 @@ CONDITION = (
     "stalled",
     "completed_segments",
     "total_segments",
+    "step_name",
+    "step_completed",
+    "step_total",
+    "step_attempt",
+    "step_stage",
     "error_reason",
     "error_message",
     "processing_started_at",
@@ -64,6 +70,7 @@ NEW_DOCUMENT = (*DOCUMENT, "progress_seq", *ENCODED_DOCUMENT)
 
 DATASET = (
     "dataset_id",
+    "display_name",
     "batches",
     "open_batches",
     "pending_batches",
@@ -151,8 +158,16 @@ def counts_from_row(row: Row) -> DocumentCounts:
     return DocumentCounts(*row)
 
 
+_NO_STEP = (None,) * 5
+
+
+def _step_to_row(document: Document, step: Step) -> Row:
+    return step.name, step.completed, step.total, document.attempt, document.stage
+
+
 def condition_to_row(document: Document) -> Row:
     """Write `CONDITION`."""
+    step = document.progress.step
     return (
         document.state,
         document.stage,
@@ -161,6 +176,7 @@ def condition_to_row(document: Document) -> Row:
         int(document.stalled),
         document.progress.completed_segments,
         document.progress.total_segments,
+        *(_step_to_row(document, step) if step else _NO_STEP),
         document.error.reason if document.error else None,
         document.error.message if document.error else None,
         document.processing_started_at,
@@ -248,6 +264,11 @@ def document_from_row(row: Row, dataset_id: str, batch_id: str) -> Document:
         stalled,
         completed_segments,
         total_segments,
+        step_name,
+        step_completed,
+        step_total,
+        step_attempt,
+        step_stage,
         error_reason,
         error_message,
         processing_started_at,
@@ -260,6 +281,9 @@ def document_from_row(row: Row, dataset_id: str, batch_id: str) -> Document:
         revision,
         updated_at,
     ) = row
+    # A release that does not know steps leaves an old one when it moves the document.
+    has_step = (step_attempt, step_stage) == (attempt, stage)
+    step = Step(name=step_name, completed=step_completed, total=step_total) if has_step else None
     return evolve(
         _BLANK,
         dataset_id=dataset_id,
@@ -274,7 +298,9 @@ def document_from_row(row: Row, dataset_id: str, batch_id: str) -> Document:
         attempt=attempt,
         worker=worker,
         stalled=bool(stalled),
-        progress=Progress(completed_segments=completed_segments, total_segments=total_segments),
+        progress=Progress(
+            completed_segments=completed_segments, total_segments=total_segments, step=step
+        ),
         error=DocumentError(reason=error_reason, message=error_message)
         if error_reason is not None
         else None,
@@ -294,6 +320,7 @@ def dataset_to_row(dataset: Dataset) -> Row:
     """Write `DATASET`."""
     return (
         dataset.dataset_id,
+        dataset.display_name,
         dataset.batches,
         dataset.open_batches,
         dataset.pending_batches,
@@ -305,9 +332,11 @@ def dataset_to_row(dataset: Dataset) -> Row:
 
 def dataset_from_row(row: Row) -> Dataset:
     """Read `DATASET`."""
-    dataset_id, batches, open_batches, pending_batches, last_ended, *counts, updated_at = row
+    dataset_id, display_name, batches, *rest = row
+    open_batches, pending_batches, last_ended, *counts, updated_at = rest
     return Dataset(
         dataset_id=dataset_id,
+        display_name=display_name,
         batches=batches,
         open_batches=open_batches,
         pending_batches=pending_batches,

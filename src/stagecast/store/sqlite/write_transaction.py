@@ -7,6 +7,7 @@ later, in steps short enough not to delay other writers.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import TypeVar
 
 from stagecast.errors import StagecastError
@@ -190,6 +191,12 @@ class SqliteWriteTransaction(ChangeWrites, EncodedWrites, KeyWrites, TrimmingWri
             keyed, new=True, now=self.now, write_id=random_number(), server_epoch=self._server_epoch
         )
 
+    def name_dataset(self, dataset_id: str, display_name: str) -> None:
+        dataset = self._get_dataset(dataset_id)
+        if dataset.display_name != display_name:
+            self._save_datasets({dataset_id: replace(dataset, display_name=display_name)})
+            self.commits[dataset_id,] = None
+
     def delete_batches(self, batches: Collection[Batch]) -> None:
         datasets: dict[str, Dataset] = {}
         for batch in sorted(batches, key=lambda batch: batch.key):
@@ -238,6 +245,7 @@ class SqliteWriteTransaction(ChangeWrites, EncodedWrites, KeyWrites, TrimmingWri
 def _empty_dataset(dataset_id: str, now: int) -> Dataset:
     return Dataset(
         dataset_id=dataset_id,
+        display_name="",
         batches=0,
         open_batches=0,
         pending_batches=0,

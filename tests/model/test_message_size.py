@@ -9,16 +9,19 @@ from hypothesis import strategies as st
 
 from stagecast.model import (
     Document,
+    DocumentCounts,
     DocumentError,
     DocumentState,
     Progress,
     Stage,
+    Step,
     Transition,
     TransitionKind,
+    dataset_size_bound,
     size_bound,
 )
 from stagecast.v1 import status_service_pb2 as pb
-from stagecast.wire import to_document, to_transition
+from stagecast.wire import to_dataset, to_document, to_transition
 from tests import builders
 
 INT64 = 2**63 - 1
@@ -45,7 +48,11 @@ documents = st.fixed_dictionaries(
         "worker": texts,
         "stalled": st.booleans(),
         "progress": st.builds(
-            Progress, completed_segments=counters, total_segments=st.none() | counters
+            Progress,
+            completed_segments=counters,
+            total_segments=st.none() | counters,
+            step=st.none()
+            | st.builds(Step, name=texts, completed=counters, total=st.none() | counters),
         ),
         "error": st.none() | st.builds(DocumentError, reason=texts, message=texts),
         "revision": counters,
@@ -84,7 +91,11 @@ def largest(text: str, labels: int) -> Document:
         attempt=2**31 - 1,
         worker=text,
         stalled=True,
-        progress=Progress(completed_segments=INT64, total_segments=INT64),
+        progress=Progress(
+            completed_segments=INT64,
+            total_segments=INT64,
+            step=Step(name=text, completed=INT64, total=INT64),
+        ),
         error=DocumentError(reason=text, message=text),
         revision=INT64,
         updated_at=FIRST_US + 999_999,
@@ -146,6 +157,20 @@ def test_transition_of_batch_is_not_larger_than_bound_of_none(
 ) -> None:
     message = to_transition(transition(None, around))
     assert pb.WatchBatchResponse(transitions=[message]).ByteSize() <= size_bound(None)
+
+
+@given(name=texts)
+@example(name="🙂" * 256)
+def test_dataset_is_not_larger_than_its_bound(name: str) -> None:
+    dataset = builders.dataset(
+        display_name=name,
+        batches=2**31 - 1,
+        open_batches=2**31 - 1,
+        counts=DocumentCounts(*[INT64 // 8] * 7),
+        updated_at=FIRST_US + 999_999,
+    )
+    framed = pb.ListDatasetsResponse(datasets=[to_dataset(dataset)]).ByteSize()
+    assert framed <= dataset_size_bound(dataset)
 
 
 @given(document=documents)

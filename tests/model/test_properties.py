@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stagecast.errors import StagecastError
+from stagecast.errors import DocumentTaken, StagecastError
 from stagecast.model import (
     BatchEdit,
     Change,
@@ -23,6 +23,7 @@ from stagecast.model import (
     ReportOutcome,
     SegmentTotals,
     Stage,
+    Step,
     Transition,
     apply_report,
     batch_at,
@@ -43,12 +44,18 @@ numbers = st.integers(0, DOCUMENTS - 1)
 # What `wire` accepts: not more completed segments than the total, no error with COMPLETED.
 stages = st.none() | st.sampled_from(Stage)
 errors = st.sampled_from([None, None, None, ERROR, OTHER_ERROR])
+steps = st.none() | st.builds(
+    Step, name=st.sampled_from(["pages", "tables"]), completed=st.integers(0, 2)
+)
 counters = st.none() | st.builds(
-    lambda completed, rest: Progress(
-        completed_segments=completed, total_segments=None if rest is None else completed + rest
+    lambda completed, rest, step: Progress(
+        completed_segments=completed,
+        total_segments=None if rest is None else completed + rest,
+        step=step,
     ),
     st.integers(0, 5),
     st.none() | st.integers(0, 5),
+    steps,
 )
 attempts = st.sampled_from(["any", "any", "current", "last", "next"])
 reports = st.fixed_dictionaries(
@@ -112,11 +119,20 @@ class Ingestion(RuleBasedStateMachine):
         edit.seal()
         self.save(edit)
 
-    @rule(number=numbers, worker=st.sampled_from(["w1", "w2"]))
-    def start(self, number: int, worker: str) -> None:
+    @rule(number=numbers, worker=st.sampled_from(["w1", "w2"]), only_if_pending=st.booleans())
+    def start(self, number: int, worker: str, only_if_pending: bool) -> None:
         if number < len(self.documents):
             edit, actual = self.begin(), self.documents[number]
-            edit.apply(actual, start_attempt(actual, worker, now=edit.now))
+            try:
+                change = start_attempt(
+                    actual, worker, now=edit.now, only_if_pending=only_if_pending
+                )
+            except DocumentTaken:
+                assert only_if_pending
+                assert actual.state is not DocumentState.PENDING
+                return
+            after = edit.apply(actual, change)
+            assert not only_if_pending or after.attempt == actual.attempt
             self.save(edit)
 
     @rule(number=numbers, move=st.sampled_from(sorted(MOVES)))
@@ -129,6 +145,20 @@ class Ingestion(RuleBasedStateMachine):
     @rule(news=reports)
     def report(self, news: dict[str, Any]) -> None:
         self.report_together([news])
+
+    @rule(many=st.lists(reports, min_size=1, max_size=4))
+    def report_partially(self, many: list[dict[str, Any]]) -> None:
+        edit = self.begin()
+        actual = list(self.documents)
+        for number, report in (
+            self.report_of(**news) for news in many if news["number"] < len(self.documents)
+        ):
+            before = (edit.batch, len(edit.transitions), dict(edit.changed))
+            try:
+                actual[number] = self.apply(edit, actual[number], report)
+            except StagecastError:
+                assert before == (edit.batch, len(edit.transitions), edit.changed)
+        self.save(edit)
 
     @rule(many=st.lists(reports, min_size=2, max_size=4))
     def report_together(self, many: list[dict[str, Any]]) -> None:
@@ -285,6 +315,7 @@ def check_step(before: Document, after: Document) -> None:
     assert after.revision >= before.revision
     assert after.updated_at >= before.updated_at
     if after.attempt > before.attempt:
+        assert after.progress == Progress()
         return
     assert after.stage >= before.stage
     assert after.progress.completed_segments >= before.progress.completed_segments

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from stagecast.errors import FieldInvalid, IllegalTransition, StaleAttempt
+from stagecast.errors import DocumentTaken, FieldInvalid, IllegalTransition, StaleAttempt
 from stagecast.model import (
     Change,
     Document,
@@ -16,6 +17,7 @@ from stagecast.model import (
     Report,
     ReportOutcome,
     Stage,
+    Step,
     TransitionKind,
     apply_report,
     lose,
@@ -37,65 +39,68 @@ Kind = TransitionKind
 STAGES: dict[str, Stage] = {stage.name[0]: stage for stage in Stage if stage is not Stage.COMPLETED}
 STAGES["D"] = Stage.COMPLETED  # done; C is CLEANING
 
-# Rows: the document (state, stage; each with 4 of 10 segments).
+# Rows: the document (state, stage; each with 4 of 10 segments, and the step "pages 2").
 #   UNTAKEN: PAUSED before a worker started it; STALLED: RUNNING; OVERDUE: PENDING and stalled.
 #   FAILED: with the error of the report; FAILED': with another error.
 # Columns: the report.
 #   W P C S I D   stage WAITING, PARSING, CLEANING, SPLITTING, INDEXING, COMPLETED
 #   e eW … eI     an error; an error and a stage (`wire` refuses COMPLETED with an error)
 #   > = <         5, 4, 3 of 10 segments
+#   s r sW … sD   another step, or the same; another step and a stage
 # Cells: the outcome.
 #   =             DUPLICATE, nothing changes       <   OVERTAKEN, nothing changes
 #   X             refused, ILLEGAL_TRANSITION
 #   rS pS         STAGE_ENTERED: RUNNING or PAUSED in that stage
 #   ok            SUCCEEDED                        fS  FAILED in that stage
-#   +             the new counters, no transition
-#   ~             RECOVERED                        ~+  RECOVERED, with the new counters
+#   +             the new counters or step, no transition
+#   ~             RECOVERED                        ~+  RECOVERED, with the new counters or step
+# A stage that begins has the step of its report, or none.
 TABLE = """
-              W  P  C  S  I  D    e  eW eP eC eS eI   >  =  <
+              W  P  C  S  I  D    e  eW eP eC eS eI   >  =  <   s  r  sW sP sC sS sI sD
 
-PENDING   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <
-OVERDUE   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <
-RUNNING   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <
-RUNNING   P   <  =  rC rS rI ok   fP fP fP fC fS fI   +  =  <
-RUNNING   C   <  <  =  rS rI ok   fC fC fC fC fS fI   +  =  <
-RUNNING   S   <  <  <  =  rI ok   fS fS fS fS fS fI   +  =  <
-RUNNING   I   <  <  <  <  =  ok   fI fI fI fI fI fI   +  =  <
+PENDING   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <   +  =  +  rP rC rS rI ok
+OVERDUE   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <   +  =  +  rP rC rS rI ok
+RUNNING   W   =  rP rC rS rI ok   fW fW fP fC fS fI   +  =  <   +  =  +  rP rC rS rI ok
+RUNNING   P   <  =  rC rS rI ok   fP fP fP fC fS fI   +  =  <   +  =  <  +  rC rS rI ok
+RUNNING   C   <  <  =  rS rI ok   fC fC fC fC fS fI   +  =  <   +  =  <  <  +  rS rI ok
+RUNNING   S   <  <  <  =  rI ok   fS fS fS fS fS fI   +  =  <   +  =  <  <  <  +  rI ok
+RUNNING   I   <  <  <  <  =  ok   fI fI fI fI fI fI   +  =  <   +  =  <  <  <  <  +  ok
 
-UNTAKEN   W   =  pP pC pS pI ok   fW fW fP fC fS fI   +  =  <
-PAUSED    W   =  pP pC pS pI ok   fW fW fP fC fS fI   +  =  <
-PAUSED    P   <  =  pC pS pI ok   fP fP fP fC fS fI   +  =  <
-PAUSED    C   <  <  =  pS pI ok   fC fC fC fC fS fI   +  =  <
-PAUSED    S   <  <  <  =  pI ok   fS fS fS fS fS fI   +  =  <
-PAUSED    I   <  <  <  <  =  ok   fI fI fI fI fI fI   +  =  <
+UNTAKEN   W   =  pP pC pS pI ok   fW fW fP fC fS fI   +  =  <   +  =  +  pP pC pS pI ok
+PAUSED    W   =  pP pC pS pI ok   fW fW fP fC fS fI   +  =  <   +  =  +  pP pC pS pI ok
+PAUSED    P   <  =  pC pS pI ok   fP fP fP fC fS fI   +  =  <   +  =  <  +  pC pS pI ok
+PAUSED    C   <  <  =  pS pI ok   fC fC fC fC fS fI   +  =  <   +  =  <  <  +  pS pI ok
+PAUSED    S   <  <  <  =  pI ok   fS fS fS fS fS fI   +  =  <   +  =  <  <  <  +  pI ok
+PAUSED    I   <  <  <  <  =  ok   fI fI fI fI fI fI   +  =  <   +  =  <  <  <  <  +  ok
 
-STALLED   W   ~  rP rC rS rI ok   fW fW fP fC fS fI   ~+ ~  ~
-STALLED   P   ~  ~  rC rS rI ok   fP fP fP fC fS fI   ~+ ~  ~
-STALLED   C   ~  ~  ~  rS rI ok   fC fC fC fC fS fI   ~+ ~  ~
-STALLED   S   ~  ~  ~  ~  rI ok   fS fS fS fS fS fI   ~+ ~  ~
-STALLED   I   ~  ~  ~  ~  ~  ok   fI fI fI fI fI fI   ~+ ~  ~
+STALLED   W   ~  rP rC rS rI ok   fW fW fP fC fS fI   ~+ ~  ~   ~+ ~  ~+ rP rC rS rI ok
+STALLED   P   ~  ~  rC rS rI ok   fP fP fP fC fS fI   ~+ ~  ~   ~+ ~  ~  ~+ rC rS rI ok
+STALLED   C   ~  ~  ~  rS rI ok   fC fC fC fC fS fI   ~+ ~  ~   ~+ ~  ~  ~  ~+ rS rI ok
+STALLED   S   ~  ~  ~  ~  rI ok   fS fS fS fS fS fI   ~+ ~  ~   ~+ ~  ~  ~  ~  ~+ rI ok
+STALLED   I   ~  ~  ~  ~  ~  ok   fI fI fI fI fI fI   ~+ ~  ~   ~+ ~  ~  ~  ~  ~  ~+ ok
 
-SUCCEEDED D   <  <  <  <  <  =    X  X  X  X  X  X    <  =  <
+SUCCEEDED D   <  <  <  <  <  =    X  X  X  X  X  X    <  =  <   <  =  <  <  <  <  <  <
 
-FAILED    W   <  X  X  X  X  X    =  =  X  X  X  X    <  =  <
-FAILED    P   <  <  X  X  X  X    =  =  =  X  X  X    <  =  <
-FAILED    C   <  <  <  X  X  X    =  =  =  =  X  X    <  =  <
-FAILED    S   <  <  <  <  X  X    =  =  =  =  =  X    <  =  <
-FAILED    I   <  <  <  <  <  X    =  =  =  =  =  =    <  =  <
+FAILED    W   <  X  X  X  X  X    =  =  X  X  X  X    <  =  <   <  =  <  X  X  X  X  X
+FAILED    P   <  <  X  X  X  X    =  =  =  X  X  X    <  =  <   <  =  <  <  X  X  X  X
+FAILED    C   <  <  <  X  X  X    =  =  =  =  X  X    <  =  <   <  =  <  <  <  X  X  X
+FAILED    S   <  <  <  <  X  X    =  =  =  =  =  X    <  =  <   <  =  <  <  <  <  X  X
+FAILED    I   <  <  <  <  <  X    =  =  =  =  =  =    <  =  <   <  =  <  <  <  <  <  X
 
-FAILED'   W   <  X  X  X  X  X    X  X  X  X  X  X    <  =  <
-FAILED'   P   <  <  X  X  X  X    X  X  X  X  X  X    <  =  <
-FAILED'   C   <  <  <  X  X  X    X  X  X  X  X  X    <  =  <
-FAILED'   S   <  <  <  <  X  X    X  X  X  X  X  X    <  =  <
-FAILED'   I   <  <  <  <  <  X    X  X  X  X  X  X    <  =  <
+FAILED'   W   <  X  X  X  X  X    X  X  X  X  X  X    <  =  <   <  =  <  X  X  X  X  X
+FAILED'   P   <  <  X  X  X  X    X  X  X  X  X  X    <  =  <   <  =  <  <  X  X  X  X
+FAILED'   C   <  <  <  X  X  X    X  X  X  X  X  X    <  =  <   <  =  <  <  <  X  X  X
+FAILED'   S   <  <  <  <  X  X    X  X  X  X  X  X    <  =  <   <  =  <  <  <  <  X  X
+FAILED'   I   <  <  <  <  <  X    X  X  X  X  X  X    <  =  <   <  =  <  <  <  <  <  X
 
-STOPPED   W   <  X  X  X  X  X    X  X  X  X  X  X    <  =  <
-STOPPED   P   <  <  X  X  X  X    X  X  X  X  X  X    <  =  <
-STOPPED   C   <  <  <  X  X  X    X  X  X  X  X  X    <  =  <
-STOPPED   S   <  <  <  <  X  X    X  X  X  X  X  X    <  =  <
-STOPPED   I   <  <  <  <  <  X    X  X  X  X  X  X    <  =  <
+STOPPED   W   <  X  X  X  X  X    X  X  X  X  X  X    <  =  <   <  =  <  X  X  X  X  X
+STOPPED   P   <  <  X  X  X  X    X  X  X  X  X  X    <  =  <   <  =  <  <  X  X  X  X
+STOPPED   C   <  <  <  X  X  X    X  X  X  X  X  X    <  =  <   <  =  <  <  <  X  X  X
+STOPPED   S   <  <  <  <  X  X    X  X  X  X  X  X    <  =  <   <  =  <  <  <  <  X  X
+STOPPED   I   <  <  <  <  <  X    X  X  X  X  X  X    <  =  <   <  =  <  <  <  <  <  X
 """
 
+PAGES, TABLES = Step(name="pages", completed=2), Step(name="tables", completed=1, total=3)
 COUNTED = Progress(completed_segments=4, total_segments=10)
 MORE = Progress(completed_segments=5, total_segments=10)
 FEWER = Progress(completed_segments=3, total_segments=10)
@@ -117,16 +122,22 @@ def situation(state: str, letter: str) -> Document:
             actual = document_in(FAILED, stage, error=OTHER_ERROR)
         case _:
             actual = document_in(DocumentState[state], stage)
-    return replace(actual, progress=COUNTED)
+    return replace(actual, progress=replace(COUNTED, step=PAGES))
 
 
 def news(column: str) -> Report:
-    counters = {">": MORE, "=": COUNTED, "<": FEWER}
+    progress = {
+        ">": MORE,
+        "=": COUNTED,
+        "<": FEWER,
+        "s": Progress(step=TABLES),
+        "r": Progress(step=PAGES),
+    }
     return Report(
         document_id="doc-0",
         stage=STAGES.get(column[-1]),
         error=ERROR if column.startswith("e") else None,
-        progress=counters.get(column),
+        progress=progress.get(column[0]),
     )
 
 
@@ -164,11 +175,19 @@ def test_report_has_the_outcome_of_the_table(
     after = change.document
     assert change.outcome is APPLIED
     assert (change.kind, after.state, after.stage) == expected_move(cell, before)
-    assert after.progress == (MORE if cell.endswith("+") else COUNTED)
+    assert after.progress == expected_progress(cell, column, before, after)
     assert after.error == (ERROR if cell.startswith("f") else None)
     # Counters do not mean that a worker has started it.
     assert after.stalled == (start[0] == "OVERDUE" and change.kind is None)
     assert (after.attempt, after.worker) == (before.attempt, before.worker)
+
+
+def expected_progress(cell: str, column: str, before: Document, after: Document) -> Progress:
+    counters = MORE if column == ">" else COUNTED
+    reported = TABLES if column.startswith("s") else None
+    if after.stage is not before.stage:
+        return replace(counters, step=reported)
+    return replace(counters, step=reported if reported and cell.endswith("+") else PAGES)
 
 
 def expected_move(
@@ -184,31 +203,40 @@ def expected_move(
 
 
 # Moves of a document, in the situations of the table above.
-#   Worker w1 has every started document; `same` is its StartAttempt, `other` that of w2.
+#   Worker w1 has every started document; `same` is its StartAttempt, `other` that of w2; with `?`
+#   only if it is pending.
+#   X             refused, DOCUMENT_TAKEN
 #   =             nothing changes
 #   state/stage   of the document afterwards; ^ with a new attempt
 MOVES = """
-              same         other        pause     resume     stop       retry        stall      recover    lose
+              same        other       pause     resume     stop       retry       stall      recover    lose      same?      other?
 
-PENDING   W   RUNNING/W    RUNNING/W    PAUSED/W  =          STOPPED/W  =            OVERDUE/W  =          =
-OVERDUE   W   RUNNING/W    RUNNING/W    PAUSED/W  =          STOPPED/W  =            =          =          =
-RUNNING   W   =            RUNNING/W^   PAUSED/W  =          STOPPED/W  =            STALLED/W  =          =
-RUNNING   P   =            RUNNING/W^   PAUSED/P  =          STOPPED/P  =            STALLED/P  =          =
-RUNNING   I   =            RUNNING/W^   PAUSED/I  =          STOPPED/I  =            STALLED/I  =          =
-UNTAKEN   W   RUNNING/W^   RUNNING/W^   =         PENDING/W  STOPPED/W  =            =          =          =
-PAUSED    W   =            RUNNING/W^   =         RUNNING/W  STOPPED/W  =            =          =          =
-PAUSED    S   =            RUNNING/W^   =         RUNNING/S  STOPPED/S  =            =          =          =
-STALLED   W   RUNNING/W    RUNNING/W^   PAUSED/W  =          STOPPED/W  =            =          RUNNING/W  FAILED/W
-STALLED   C   RUNNING/C    RUNNING/W^   PAUSED/C  =          STOPPED/C  =            =          RUNNING/C  FAILED/C
-SUCCEEDED D   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
-FAILED    W   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
-FAILED    I   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
-STOPPED   P   RUNNING/W^   RUNNING/W^   =         =          =          PENDING/W^   =          =          =
+PENDING    W  RUNNING/W   RUNNING/W   PAUSED/W  =          STOPPED/W  =           OVERDUE/W  =          =         RUNNING/W  RUNNING/W
+OVERDUE    W  RUNNING/W   RUNNING/W   PAUSED/W  =          STOPPED/W  =           =          =          =         RUNNING/W  RUNNING/W
+RUNNING    W  =           RUNNING/W^  PAUSED/W  =          STOPPED/W  =           STALLED/W  =          =         =          X
+RUNNING    P  =           RUNNING/W^  PAUSED/P  =          STOPPED/P  =           STALLED/P  =          =         =          X
+RUNNING    I  =           RUNNING/W^  PAUSED/I  =          STOPPED/I  =           STALLED/I  =          =         =          X
+UNTAKEN    W  RUNNING/W^  RUNNING/W^  =         PENDING/W  STOPPED/W  =           =          =          =         X          X
+PAUSED     W  =           RUNNING/W^  =         RUNNING/W  STOPPED/W  =           =          =          =         =          X
+PAUSED     S  =           RUNNING/W^  =         RUNNING/S  STOPPED/S  =           =          =          =         =          X
+STALLED    W  RUNNING/W   RUNNING/W^  PAUSED/W  =          STOPPED/W  =           =          RUNNING/W  FAILED/W  RUNNING/W  X
+STALLED    C  RUNNING/C   RUNNING/W^  PAUSED/C  =          STOPPED/C  =           =          RUNNING/C  FAILED/C  RUNNING/C  X
+SUCCEEDED  D  RUNNING/W^  RUNNING/W^  =         =          =          PENDING/W^  =          =          =         X          X
+FAILED     W  RUNNING/W^  RUNNING/W^  =         =          =          PENDING/W^  =          =          =         X          X
+FAILED     I  RUNNING/W^  RUNNING/W^  =         =          =          PENDING/W^  =          =          =         X          X
+STOPPED    P  RUNNING/W^  RUNNING/W^  =         =          =          PENDING/W^  =          =          =         X          X
 """  # noqa: E501 - a table is read across
+
+
+def start_if_pending(actual: Document, worker: str) -> Change:
+    return start_attempt(actual, worker, now=NOW, only_if_pending=True)
+
 
 REQUESTED: dict[str, tuple[Kind, Callable[[Document], Change]]] = {
     "same": (Kind.STARTED, lambda actual: start_attempt(actual, "w1", now=NOW)),
     "other": (Kind.STARTED, lambda actual: start_attempt(actual, "w2", now=NOW)),
+    "same?": (Kind.STARTED, lambda actual: start_if_pending(actual, "w1")),
+    "other?": (Kind.STARTED, lambda actual: start_if_pending(actual, "w2")),
     "pause": (Kind.PAUSED, lambda actual: pause(actual, now=NOW)),
     "resume": (Kind.RESUMED, resume),
     "stop": (Kind.STOPPED, lambda actual: stop(actual, now=NOW)),
@@ -225,6 +253,10 @@ def test_move_has_the_outcome_of_the_table(
 ) -> None:
     before = situation(*start)
     kind, perform = REQUESTED[requested]
+    if cell == "X":
+        with pytest.raises(DocumentTaken, match="document 'doc-0' is taken"):
+            perform(before)
+        return
     change = perform(before)
     after = change.document
     if cell == "=":
@@ -233,7 +265,7 @@ def test_move_has_the_outcome_of_the_table(
         return
     state, _, stage = cell.rstrip("^").partition("/")
     # The only ambiguous cell: StartAttempt of the worker that has a stalled document.
-    recovered = requested == "same" and start[0] == "STALLED"
+    recovered = requested in ("same", "same?") and start[0] == "STALLED"
     assert change.kind is (Kind.RECOVERED if recovered else kind)
     assert change.outcome is APPLIED
     assert after.state.name == state.replace("STALLED", "RUNNING").replace("OVERDUE", "PENDING")
@@ -337,7 +369,7 @@ def test_stop_sets_its_time_and_clears_the_pause(start: tuple[str, str]) -> None
     after = stop(before, now=NOW).document
     remaining = {name: time for name, time in times_of(before).items() if name != PAUSED_AT}
     assert times_of(after) == {**remaining, STOPPED_AT: NOW}
-    assert (after.error, after.stalled, after.progress) == (None, False, COUNTED)
+    assert (after.error, after.stalled, after.progress) == (None, False, before.progress)
 
 
 def test_lost_document_fails_in_its_stage_with_worker_lost() -> None:
@@ -418,3 +450,61 @@ def test_empty_report_is_a_sign_of_life() -> None:
     assert apply_report(running, report, now=NOW) == Change(document=running)
     change = apply_report(stalled, report, now=NOW)
     assert (change.kind, change.document) == (Kind.RECOVERED, running)
+
+
+# Steps.
+
+
+def in_step(stage: Stage | None, step: Step, **fields: Any) -> Report:
+    return Report(document_id="doc-0", stage=stage, progress=Progress(step=step), **fields)
+
+
+def test_counters_and_steps_leave_each_other_alone() -> None:
+    before = document_in(RUNNING, progress=replace(COUNTED, step=PAGES))
+    counted = apply_report(before, news(">"), now=NOW).document
+    assert counted.progress == replace(MORE, step=PAGES)
+    assert apply_report(counted, news("s"), now=NOW).document.progress == replace(MORE, step=TABLES)
+
+
+@pytest.mark.parametrize(
+    ("progress", "outcome"),
+    [
+        (replace(COUNTED, step=PAGES), DUPLICATE),
+        (replace(FEWER, step=PAGES), OVERTAKEN),
+        (replace(FEWER, step=TABLES), APPLIED),
+        (replace(MORE, step=PAGES), APPLIED),
+        (Progress(step=PAGES), DUPLICATE),  # without counters
+        (Progress(total_segments=0, step=PAGES), OVERTAKEN),
+    ],
+)
+def test_outcome_of_a_step_with_counters(progress: Progress, outcome: ReportOutcome) -> None:
+    before = document_in(RUNNING, progress=replace(COUNTED, step=PAGES))
+    report = Report(document_id="doc-0", progress=progress)
+    assert apply_report(before, report, now=NOW).outcome is outcome
+
+
+def test_failed_document_keeps_the_step_in_which_it_failed() -> None:
+    before = document_in(RUNNING, Stage.PARSING, progress=Progress(step=PAGES))
+    for report, step in (
+        (news("e"), PAGES),
+        (in_step(None, TABLES, error=ERROR), TABLES),
+        (in_step(Stage.CLEANING, TABLES, error=ERROR), TABLES),
+        (in_step(Stage.WAITING, TABLES, error=ERROR), PAGES),
+        (news("eC"), None),
+    ):
+        assert apply_report(before, report, now=NOW).document.progress.step == step
+    assert lose(replace(before, stalled=True), now=NOW).document.progress.step == PAGES
+
+
+@pytest.mark.parametrize(
+    "move", [lambda one: pause(one, now=NOW), stall, lambda one: start_attempt(one, "w1", now=NOW)]
+)
+def test_step_stays_where_no_stage_begins(move: Callable[[Document], Change]) -> None:
+    before = document(progress=Progress(step=PAGES))
+    assert move(before).document.progress.step == PAGES
+
+
+def test_report_of_a_stage_without_a_step_keeps_the_counters() -> None:
+    """Not a copy: sums over the batch are compared by identity."""
+    before = document_in(RUNNING, progress=COUNTED)
+    assert apply_report(before, news("P"), now=NOW).document.progress is before.progress

@@ -163,6 +163,7 @@ class WatchRecord:
             known = self.documents[change.document_id]
             assert change.attempt == known.attempt, "counters are of the current attempt"
             _check_counters(known.progress, change.progress)
+            _check_step(change.progress)
             known.progress.CopyFrom(change.progress)
 
     def _check_counts(self, batch: r.Batch) -> None:
@@ -181,6 +182,7 @@ def _check_attempts(before: r.Document, transition: r.Transition) -> None:
     elif transition.kind in _NEW_ATTEMPT and after.attempt != before.attempt:
         assert after.attempt == before.attempt + 1
         assert after.stage == r.STAGE_WAITING
+        assert after.progress == r.Progress(), "a new attempt has no counters and no step"
     else:
         assert after.attempt == before.attempt
         assert after.stage >= before.stage, "stages never go backwards"
@@ -192,8 +194,16 @@ def _check_counters(before: r.Progress, after: r.Progress) -> None:
     assert after.total_segments >= before.total_segments, "counters never fall"
 
 
+def _check_step(progress: r.Progress) -> None:
+    if progress.HasField("step"):
+        step = progress.step
+        assert step.name
+        assert 0 <= step.completed <= (step.total if step.HasField("total") else step.completed)
+
+
 def _check_document(document: r.Document) -> None:
     """Check the invariants of a document."""
+    _check_step(document.progress)
     state, stage = document.state, document.stage
     succeeded = state == r.DOCUMENT_STATE_SUCCEEDED
     assert (stage == r.STAGE_COMPLETED) == succeeded

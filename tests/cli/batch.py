@@ -14,13 +14,14 @@ class Batch:
         self.name = (dataset_id, batch_id)
         self._client = client
 
-    async def create(self, *documents: str, sealed: bool = True) -> None:
+    async def create(self, *documents: str, sealed: bool = True, dataset_name: str = "") -> None:
         await self._client.reports.CreateBatch(
             pb.CreateBatchRequest(
                 dataset_id=self.name[0],
                 batch_id=self.name[1],
                 documents=[pb.NewDocument(document_id=name) for name in documents],
                 more_documents_follow=not sealed,
+                dataset_name=dataset_name,
             )
         )
 

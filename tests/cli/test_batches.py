@@ -68,11 +68,12 @@ async def test_json_has_one_line_per_batch(server: App, three: list[Batch]) -> N
 
 
 async def test_terminal_gets_a_table_with_whole_ids(server: App, three: list[Batch]) -> None:
+    await three[0].create("a", dataset_name="Händbuch")
     async with on_terminal("batches", "--grpc", server.grpc_address) as terminal:
         assert await terminal.end() == 0
     head, other, newest, dataset, ended, oldest = (line.rstrip() for line in terminal.lines())
     assert head.split() == ["batch", "state", "documents", "created", "time"]
-    assert (other, dataset) == (three[0].name[0], three[1].name[0])
+    assert (other, dataset) == (f"{three[0].name[0]} (Händbuch)", three[1].name[0])
     assert newest.split()[:3] == ["newest", "pending", "0/1"]
     assert ended.split()[:5] == ["ended", "failed", "1/1,", "1", "failed"]
     assert oldest.split()[:3] == ["oldest", "pending", "0/1"]

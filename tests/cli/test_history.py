@@ -19,7 +19,7 @@ from stagecast.v1 import resources_pb2 as r
 from tests.cli.batch import Batch
 from tests.cli.command import command, on_terminal, stagecast
 from tests.process import environment
-from tests.rpc.calls import BATCH, Calls, execute, stage
+from tests.rpc.calls import BATCH, Calls, execute, stage, step
 
 
 async def reported(server: App, *arguments: str) -> list[str]:
@@ -39,17 +39,19 @@ async def start(client: Stubs, batch: Batch, document: str, worker: str) -> None
 async def test_pipe_gets_one_line_per_transition(server: App, client: Stubs, batch: Batch) -> None:
     await start(client, batch, "a", "worker-1")
     await batch.report(pb.DocumentReport(document_id="a", stage=r.STAGE_PARSING))
+    await batch.report(step("a", "pages", 2, 7))
     await batch.fail("a")
+    error = r"PARSE_ERROR: Page 3\nis no text."
     rows = [line.split("\t") for line in await reported(server, *batch.name)]
     a, at_work = ("a", "running", "parsing"), ("1", "worker-1")
     assert [[row[0], *row[2:]] for row in rows] == [
-        ["1", "created", *[""] * 8],
-        ["2", "registered", "a", "", "", "pending", "waiting", "1", "", ""],
-        ["3", "registered", "b", "", "", "pending", "waiting", "1", "", ""],
-        ["4", "sealed", *[""] * 8],
-        ["5", "started", "a", "pending", "waiting", "running", "waiting", *at_work, ""],
-        ["6", "stage_entered", "a", "running", "waiting", "running", "parsing", *at_work, ""],
-        ["7", "failed", *a, "failed", "parsing", *at_work, r"PARSE_ERROR: Page 3\nis no text."],
+        ["1", "created", *[""] * 9],
+        ["2", "registered", "a", "", "", "pending", "waiting", "1", "", "", ""],
+        ["3", "registered", "b", "", "", "pending", "waiting", "1", "", "", ""],
+        ["4", "sealed", *[""] * 9],
+        ["5", "started", "a", "pending", "waiting", "running", "waiting", *at_work, "", ""],
+        ["6", "stage_entered", "a", "running", "waiting", "running", "parsing", *at_work, "", ""],
+        ["7", "failed", *a, "failed", "parsing", *at_work, error, "pages 2/7"],
     ]
 
 
@@ -101,6 +103,7 @@ async def test_terminal_gets_a_table(server: App, client: Stubs, dataset_id: str
     path = f"https://files.example.org/{'reports/' * 20}q1/final.pdf"
     await batch.create(path, "長い名前" * 50)
     await start(client, batch, path, "worker-1")
+    await batch.report(step(path, "pages", 2, 7))
     await batch.fail(path)
     await start(client, batch, path, "worker-2")
     requested = ("history", *batch.name, "--grpc", server.grpc_address)
@@ -117,7 +120,7 @@ async def test_terminal_gets_a_table(server: App, client: Stubs, dataset_id: str
         shown[4:],
         (
             "q1/final.pdf  pending → running, worker-1",
-            "q1/final.pdf  running → failed, PARSE_ERROR: Page 3 is no text.",
+            "q1/final.pdf  running → failed, PARSE_ERROR: Page 3 is no text., pages 2/7, worker-1",
             "q1/final.pdf  failed → running, attempt 2, worker-2",
         ),
         strict=True,

@@ -14,6 +14,7 @@ from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 from tests.cli.batch import Batch
 from tests.cli.command import on_terminal, stagecast
+from tests.rpc.calls import step
 
 WIDTH = 80
 
@@ -41,14 +42,17 @@ async def create_many(client: Stubs, dataset_id: str, number: int) -> list[Batch
 async def test_pipe_gets_the_batch_and_its_documents(server: App, batch: Batch) -> None:
     counted = r.Progress(completed_segments=3, total_segments=12)
     await batch.report(pb.DocumentReport(document_id="a", stage=r.STAGE_INDEXING, progress=counted))
+    await batch.report(step("a", "pages\u3000ü", 3, 7))
     await batch.fail("b")
     first, a, b = await fields_of(server, *batch.name)
     assert first[:3] == [*batch.name, "running"]
     assert first[5] == "1 running, 1 failed; 3 segments"
     assert a[:5] == ["a", "running", "indexing", "1", "3/12"]
-    assert a[7] == ""
+    assert a[7:] == ["", "pages\u3000ü 3/7"]
     assert b[:5] == ["b", "failed", "waiting", "1", ""]
-    assert b[7] == r"PARSE_ERROR: Page 3\nis no text."
+    assert b[7:] == [r"PARSE_ERROR: Page 3\nis no text.", ""]
+    screen = await screen_of(server, *batch.name)
+    assert any("3/12, pages\u3000ü 3/7  " in line for line in screen)
 
 
 async def test_unsealed_batch_says_that_documents_may_follow(
@@ -66,9 +70,11 @@ async def test_pipe_gets_the_dataset_and_its_batches_newest_first(
 ) -> None:
     first, *_ = await create_many(client, dataset_id, 3)
     await first.succeed("a")
+    await first.create("a", dataset_name="Händbuch")
     dataset, *batches = await fields_of(server, dataset_id)
     assert dataset[:3] == [dataset_id, "pending", "3 batches, 2 open"]
-    assert dataset[4] == "2 pending, 1 succeeded"
+    assert dataset[4:] == ["2 pending, 1 succeeded", "Händbuch"]
+    assert f"{dataset_id} (Händbuch)  pending" in await screen_of(server, dataset_id)
     assert [fields[1:3] for fields in batches] == [
         ["b-002", "pending"],
         ["b-001", "pending"],

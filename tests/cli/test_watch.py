@@ -19,6 +19,7 @@ from stagecast.v1 import status_service_pb2 as s
 from tests.cli.batch import Batch
 from tests.cli.command import Running, on_terminal, stagecast, started
 from tests.process import ServerProcess, free_address
+from tests.rpc.calls import step
 from tests.validator import WatchRecord
 
 LOST = "connection to the server lost; reconnecting\n"
@@ -114,11 +115,12 @@ async def test_pipe_gets_plain_lines(server: App, batch: Batch) -> None:
         assert (await watch.line()).split() == ["3", "pending", "waiting", "b"]
         await batch.succeed("a")
         assert (await watch.line()).split() == ["5", "succeeded", "succeeded", "completed", "a"]
+        await batch.report(step("b", "pages", 2))
         await batch.fail("b")
         lines = await watch.lines()
         ended = await watch.end()
     error = r"PARSE_ERROR: Page 3\nis no text."
-    assert lines[0] == f"6\tfailed\tfailed\twaiting\tb\t{error}\n"
+    assert lines[0] == f"6\tfailed\tfailed\twaiting\tb\t{error}\tpages 2\n"
     assert lines[1] == "batch batch-1 partially_succeeded: 1 succeeded, 1 failed\n"
     assert (ended.code, ended.err) == (1, "")
 
@@ -126,6 +128,8 @@ async def test_pipe_gets_plain_lines(server: App, batch: Batch) -> None:
 async def test_terminal_gets_a_live_table(server: App, batch: Batch) -> None:
     async with on_terminal("watch", *batch.name, "--grpc", server.grpc_address) as terminal:
         await terminal.wait_for("2 pending")
+        await batch.report(step("b", "pages", 2, 7))
+        await terminal.wait_for("pages 2/7")
         await batch.succeed("a")
         await terminal.wait_for("1 pending, 1 succeeded")
         await batch.fail("b")

@@ -79,6 +79,10 @@ def _error(**fields: Any) -> dict[str, Any]:
     return _report(error=r.DocumentError(**{"reason": "PARSE_FAILED"} | fields))
 
 
+def _step(**fields: Any) -> dict[str, Any]:
+    return _report(progress=r.Progress(step=r.Step(**{"name": "pages"} | fields)))
+
+
 def _progress(completed: int, total: int | None = None) -> dict[str, Any]:
     return _report(progress=r.Progress(completed_segments=completed, total_segments=total))
 
@@ -168,6 +172,8 @@ BAD: dict[str, dict[str, Row]] = {
         "fail_huge_nanos": ({"fail_after": Duration(seconds=9, nanos=2**31 - 1)}, "fail_after", ""),
         "request_long": ({"request_id": "r" * 129}, "request_id", "128 characters"),
         "request_newline": ({"request_id": "r\n"}, "request_id", "printable"),
+        "name_long": ({"dataset_name": "n" * 257}, "dataset_name", "256 characters"),
+        "name_nul": ({"dataset_name": "n\x00"}, "dataset_name", "printable"),
     },
     "AddDocuments": DOCUMENTS,
     "StartAttempt": {
@@ -267,6 +273,20 @@ BAD: dict[str, dict[str, Row]] = {
         "completed_beyond_total": (
             _progress(6, 5),
             "reports[1].progress.completed_segments",
+            "6 is more than the total of 5",
+        ),
+        "step_empty": (_step(name=""), "reports[1].progress.step.name", "1 to 64 characters"),
+        "step_long": (_step(name="s" * 65), "reports[1].progress.step.name", "has 65"),
+        "step_newline": (_step(name="s\n"), "reports[1].progress.step.name", "printable"),
+        "step_negative": (_step(completed=-1), "reports[1].progress.step.completed", "must be 0"),
+        "step_huge": (
+            _step(total=_MAX_SEGMENTS + 1),
+            "reports[1].progress.step.total",
+            "must be 0",
+        ),
+        "step_beyond_total": (
+            _step(completed=6, total=5),
+            "reports[1].progress.step.completed",
             "6 is more than the total of 5",
         ),
         "time_early": (
@@ -394,6 +414,7 @@ def test_every_rpc_is_in_the_table() -> None:
 def test_every_field_of_every_request_is_in_a_table() -> None:
     """Fields without an invalid value are flags, and the resume token, which has its own tests."""
     flags = {"more_documents_follow", "follow", "transitions_only", "fail_on_expired_token"}
+    flags |= {"allow_partial", "only_if_pending"}
     for rpc, fields_of_rpc in FIELDS.items():
         tested = {name for fields, _, _ in BAD.get(rpc, {}).values() for name in fields}
         tested |= {"dataset_id", "batch_id", "resume_token"} | flags

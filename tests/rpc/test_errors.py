@@ -61,6 +61,7 @@ TABLE: dict[type[errors.StagecastError], tuple[grpc.StatusCode, str, errors.Stag
         (Code.FAILED_PRECONDITION, "ILLEGAL_TRANSITION", errors.IllegalTransition("no", stage=1)),
         (Code.FAILED_PRECONDITION, "STALE_ATTEMPT", errors.StaleAttempt("no", attempt=2)),
         (Code.FAILED_PRECONDITION, "BATCH_SEALED", errors.BatchSealed("no", dataset_id="d")),
+        (Code.FAILED_PRECONDITION, "DOCUMENT_TAKEN", errors.DocumentTaken("no", attempt=2)),
         (Code.OUT_OF_RANGE, "TOKEN_EXPIRED", errors.TokenExpired("no", dataset_id="d")),
         (Code.OUT_OF_RANGE, "HISTORY_CHANGED", errors.HistoryChanged("no", dataset_id="d")),
         (Code.RESOURCE_EXHAUSTED, "WATCH_LIMIT", errors.WatchLimit("no", retry_after_s=0.25)),

@@ -10,7 +10,7 @@ from stagecast.v1 import report_service_pb2 as rs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from stagecast.wire import report_requests
-from tests.rpc.calls import BATCH, Calls, contents, counters, new, stage
+from tests.rpc.calls import BATCH, Calls, contents, counters, new, stage, step
 
 STRANGE = [
     "'; DROP TABLE documents; --",
@@ -115,7 +115,9 @@ async def test_values_at_their_limits_are_accepted(calls: Calls) -> None:
         stall_after=Duration(seconds=1),
         fail_after=Duration(seconds=365 * 86_400),
         request_id="r" * 128,
+        dataset_name="🗎" * 256,
     )
+    assert (await calls.dataset()).display_name == "🗎" * 256
     assert dict(created.batch.labels) == labels
     assert created.batch.stall_after == Duration(seconds=1)
     assert created.batch.fail_after == Duration(seconds=365 * 86_400)
@@ -125,8 +127,13 @@ async def test_values_at_their_limits_are_accepted(calls: Calls) -> None:
     assert (await calls.start("a", worker="w" * 256)).document.worker == "w" * 256
     limit = report_requests._MAX_SEGMENTS
     error = r.DocumentError(reason="R" * 64, message="m" * 4_096)
-    await calls.report(counters("a", limit, limit), stage("b", r.STAGE_INDEXING, error=error))
-    assert (await calls.document("a")).progress.total_segments == limit
+    longest = step("a", "🗎" * 64, limit, limit)
+    await calls.report(
+        counters("a", limit, limit), longest, stage("b", r.STAGE_INDEXING, error=error)
+    )
+    assert (await calls.document("a")).progress == r.Progress(
+        completed_segments=limit, total_segments=limit, step=longest.progress.step
+    )
     assert (await calls.document("b")).error == error
 
 

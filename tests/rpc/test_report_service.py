@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from stagecast.config import Config
 from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import START_US, Clock
 from tests.rpc.calls import BATCH, Calls, contents, moment, new, refused, stage
 
@@ -179,6 +180,47 @@ async def test_batch_id_with_different_content_is_refused(
     assert refusal.code is grpc.StatusCode.ALREADY_EXISTS
     assert refusal.reason == "BATCH_EXISTS"
     assert refusal.metadata == {"dataset_id": calls.dataset_id, "batch_id": BATCH}
+    assert contents(config.db) == before
+
+
+# The name of the dataset.
+
+
+async def test_last_name_of_a_dataset_is_shown(calls: Calls) -> None:
+    await calls.create("a")
+    assert (await calls.dataset()).display_name == ""
+    for batch_id, name, expected in (
+        ("b2", "Händbuch", "Händbuch"),
+        ("b3", "", "Händbuch"),
+        ("b4", "Handbook", "Handbook"),
+    ):
+        await calls.create("a", batch_id=batch_id, dataset_name=name)
+        assert (await calls.dataset()).display_name == expected
+        request = ss.ListDatasetsRequest(dataset_ids=[calls.dataset_id])
+        [listed] = (await calls.client.status.ListDatasets(request)).datasets
+        assert listed == await calls.dataset()
+    await calls.delete_dataset()
+    await calls.create("a")
+    assert (await calls.dataset()).display_name == "", "another dataset with the same id"
+
+
+@pytest.mark.parametrize("batch_id", [BATCH, ""], ids=["batch_id", "request_id"])
+async def test_name_of_the_dataset_is_no_part_of_the_content(calls: Calls, batch_id: str) -> None:
+    ids = {"batch_id": batch_id, "request_id": "r1"}
+    first = await calls.create("a", **ids, dataset_name="One")
+    before = await calls.dataset()
+    assert await calls.create("a", **ids) == first
+    assert await calls.dataset() == before
+    assert await calls.create("a", **ids, dataset_name="Two") == first
+    before.display_name = "Two"
+    assert await calls.dataset() == before
+
+
+async def test_refused_batch_does_not_name_its_dataset(calls: Calls, config: Config) -> None:
+    await calls.create("a", dataset_name="One")
+    before = contents(config.db)
+    refusal = await refused(calls.create("b", dataset_name="Two"))
+    assert refusal.reason == "BATCH_EXISTS"
     assert contents(config.db) == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from stagecast.errors import (
     BatchSealed,
     DocumentExists,
     DocumentNotFound,
+    DocumentTaken,
     FieldInvalid,
     IllegalTransition,
     StagecastError,
@@ -18,6 +20,7 @@ from stagecast.model import (
     BatchEdit,
     Document,
     DocumentState,
+    InvalidReport,
     Report,
     ReportOutcome,
     Stage,
@@ -26,7 +29,7 @@ from stagecast.model import (
     stop,
 )
 from stagecast.service.controls import _control
-from stagecast.service.reports import _report, _start
+from stagecast.service.reports import _report, _report_partially, _start
 from stagecast.service.submissions import _add, _seal
 from tests.builders import NOW, batch, counts_of, document, document_in, new_document
 
@@ -90,6 +93,35 @@ def test_refused_report_is_located(report: dict[str, Any], error: type[Stagecast
         _report(edit, [Report(document_id="doc-0", stage=Stage.PARSING), Report(**report)])
     assert caught.value.metadata["index"] == "1"
     assert caught.value.metadata["document_id"] == report["document_id"]
+
+
+def test_partial_reports_give_no_sign_of_life_where_they_are_refused() -> None:
+    one, two = numbered(RUNNING, RUNNING)
+    edit = edit_with(replace(one, attempt=2), replace(two, attempt=2))
+    reports: list[Report | InvalidReport] = [
+        Report(document_id="doc-0", attempt=1, stage=Stage.PARSING),
+        Report(document_id="doc-1", attempt=2, stage=Stage.WAITING),
+        InvalidReport(document_id="doc-0", error=FieldInvalid("stage", "unknown")),
+        InvalidReport(document_id="", error=FieldInvalid("document_id", "empty")),
+        Report(document_id="doc-2", stage=Stage.PARSING),
+    ]
+    reported = _report_partially(edit, reports)
+    assert [result.outcome.name for result in reported.results] == [
+        *("REFUSED", "DUPLICATE", "REFUSED", "REFUSED", "REFUSED"),
+    ]
+    refusals = [result.refusal.reason if result.refusal else "" for result in reported.results]
+    assert refusals == [
+        *("STALE_ATTEMPT", "", "FIELD_INVALID", "FIELD_INVALID", "DOCUMENT_NOT_FOUND"),
+    ]
+    assert list(edit.heartbeats) == ["doc-1"]
+    assert (edit.dirty, reported.revision) == (False, 9)
+
+
+def test_refused_attempt_gives_no_sign_of_life() -> None:
+    edit = edit_with(*numbered(RUNNING))
+    with pytest.raises(DocumentTaken):
+        _start(edit, "doc-0", "w2", only_if_pending=True)
+    assert (edit.dirty, edit.heartbeats) == (False, {})
 
 
 def test_missing_document_is_refused_with_one_that_looks_the_same() -> None:

@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
+from stagecast.client import details_of
 from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
@@ -25,6 +26,7 @@ _WORKERS = 4
 _STALL_AFTER = Duration(seconds=1)  # so that documents stall while a server is frozen
 _UNUSED_DATASET = str(UUID(int=7))  # for bad requests, which must not change other datasets
 _WITHIN_S = 5.0
+_REFUSED = pb.DocumentReport(document_id="unknown", stage=r.STAGE_PARSING)
 # Codes that the client itself sets when no answer arrives.
 _UNANSWERED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -37,7 +39,12 @@ class Work(Pipeline):
 
     async def begin(self, documents: int) -> None:
         """Create the batch."""
-        await self.create(documents, more_documents_follow=True, stall_after=_STALL_AFTER)
+        await self.create(
+            documents,
+            more_documents_follow=True,
+            stall_after=_STALL_AFTER,
+            dataset_name="soak",
+        )
 
     async def round(self, number: int, rng: random.Random) -> None:
         """Start another attempt at every document, and complete it."""
@@ -70,6 +77,33 @@ class Work(Pipeline):
         await self._order("Resume", cs.ResumeRequest(**name))
         await self._order("Stop", cs.StopRequest(**name))
         await self._order("Retry", cs.RetryRequest(**name))
+        await self._share(document_id)
+
+    async def _share(self, document_id: str) -> None:
+        """Let several workers want a pending document, of which one gets it."""
+        wanting = (self._take(document_id, f"sharer-{number}") for number in range(3))
+        assert sum(await asyncio.gather(*wanting)) == 1
+
+    async def _take(self, document_id: str, worker: str) -> bool:
+        """Return whether a worker got a document that may be another's."""
+        try:
+            await retrying(partial(self.start, document_id, worker, only_if_pending=True))
+        except aio.AioRpcError as error:
+            if details_of(error).reason != "DOCUMENT_TAKEN":
+                raise
+            return False
+        return True
+
+    async def _report_until_known(self, reports: list[pb.DocumentReport]) -> None:
+        """Report all or none, or beside a report that is refused, which must affect no other."""
+        if len(reports) % 2:
+            await super()._report_until_known(reports)
+            return
+        together = partial(self.report, *reports, _REFUSED, allow_partial=True)
+        response = await retrying(together)
+        *outcomes, last = [result.outcome for result in response.results]
+        assert last == pb.REPORT_OUTCOME_REFUSED
+        assert pb.REPORT_OUTCOME_REFUSED not in outcomes
 
     async def _order(self, rpc: str, request: Any) -> None:
         await retrying(lambda: getattr(self.client.controls, rpc)(request, wait_for_ready=True))

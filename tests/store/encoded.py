@@ -13,7 +13,9 @@ from stagecast.model import (
     DocumentState,
     EncodedDocument,
     EncodedTransition,
+    Progress,
     Stage,
+    Step,
     retry,
 )
 from stagecast.store import Encoder, ReadTransaction, Store
@@ -40,6 +42,7 @@ async def make_varied(store: Store) -> Batch:
     await move(store, batch, (4, lambda one, _: retry(one)), (5, started))
     await move(store, batch, (2, report_of(progress=counted(1))))
     await move(store, batch, (2, report_of(stage=Stage.PARSING)))
+    await move(store, batch, (2, report_of(progress=Progress(step=Step(name="pages")))))
     await move(store, batch, (5, report_of(stage=Stage.PARSING, progress=counted(1))))
     return await move(store, batch, (5, report_of(stage=Stage.COMPLETED)))
 

@@ -16,8 +16,10 @@ from stagecast.model import (
     Document,
     DocumentCounts,
     DocumentState,
+    Progress,
     SegmentTotals,
     Stage,
+    Step,
     Transition,
     TransitionKind,
     dataset_state,
@@ -27,7 +29,7 @@ from stagecast.model import (
     stall,
     stop,
 )
-from stagecast.store import ReadTransaction, Store, WriteTransaction
+from stagecast.store import Commits, ReadTransaction, Store, WriteTransaction
 from tests import builders
 from tests.builders import (
     BATCH_ID,
@@ -123,6 +125,8 @@ class RecordsContract:
             [started],
             [started, report_of(stage=Stage.INDEXING, progress=counted(3, 2**40))],
             [report_of(progress=counted(0, 0))],
+            [report_of(progress=Progress(step=Step(name="Seiten «»", completed=3, total=2**31)))],
+            [started, report_of(stage=Stage.PARSING, progress=Progress(step=Step(name="p")))],
             [started, lambda actual, _now: stall(actual)],
             [started, lambda actual, now: pause(actual, now=now)],
             [report_of(stage=Stage.COMPLETED)],
@@ -285,6 +289,31 @@ class RecordsContract:
         [(progress_seq, one), _] = await get_progress(store, batch, after_seq=1)
         assert (progress_seq, one.state) == (2, DocumentState.RUNNING)
 
+    async def test_step_has_a_progress_seq_as_counters_have(self, store: Store) -> None:
+        batch = await create(store, documents=2)
+        steps = [Progress(step=Step(name="pages", completed=number)) for number in range(3)]
+        for step in steps:
+            batch = await move(store, batch, (1, report_of(progress=step)))
+        assert (batch.progress_seq, batch.segments) == (3, SegmentTotals(unknown=2))
+        [(progress_seq, one)] = await get_progress(store, batch, after_seq=0)
+        assert (progress_seq, one.progress) == (3, steps[2])
+        batch = await move(store, batch, (1, report_of(stage=Stage.PARSING)))
+        [(progress_seq, one)] = await get_progress(store, batch, after_seq=0)
+        assert (progress_seq, one.progress) == (3, Progress()), "the stage began without a step"
+
+    async def test_transition_has_the_step_of_that_moment(self, store: Store) -> None:
+        batch = await create(store, documents=1)
+        in_step = Progress(step=Step(name="pages", completed=3, total=7))
+        await move(store, batch, (0, report_of(stage=Stage.PARSING, progress=in_step)))
+        await move(store, batch, (0, report_of(progress=Progress(step=Step(name="tables")))))
+        await move(store, batch, (0, report_of(error=ERROR)))
+        await move(store, batch, (0, lambda actual, _now: retry(actual)))
+        then = [t.document for t in await get_log(store, batch) if t.document]
+        assert [one.progress.step and one.progress.step.name for one in then] == [
+            *(None, "pages"),
+            *("tables", None),
+        ]
+
     async def test_transitions_of_one_call_share_its_write_id(self, store: Store) -> None:
         batch = await create(store, documents=2)
         await move(store, batch, (0, started), (1, started))
@@ -325,6 +354,41 @@ class RecordsContract:
         await move(store, one, (1, lambda actual, _now: retry(actual)))
         await move(store, one, (1, report_of(error=ERROR)))
         assert dataset_state(await get_dataset(store)) is DatasetState.FAILED
+
+    async def test_dataset_is_named_and_keeps_its_name(
+        self, store: Store, clock: Clock, committed: list[Commits]
+    ) -> None:
+        async def name(display_name: str) -> None:
+            committed.clear()
+            await store.write(lambda tx: tx.name_dataset(DATASET_ID, display_name), visible=ALL)
+
+        batch = await create(store, documents=1)
+        before = await get_dataset(store)
+        heads = {await store.read(lambda tx: tx.find_dataset_heads(None), visible=ALL)}
+        assert before.display_name == ""
+        for display_name in ("Händbuch «1»", "Handbook"):
+            clock.advance(1)
+            await name(display_name)
+            assert committed == [{(DATASET_ID,): None}]
+            assert await get_dataset(store) == replace(before, display_name=display_name)
+            heads.add(await store.read(lambda tx: tx.find_dataset_heads(None), visible=ALL))
+        assert len(heads) == 3, "each change is news"
+        await name("Handbook")
+        assert not any(committed), "nothing has changed"
+        await move(store, batch, (0, started))
+        actual = await get_dataset(store)
+        assert (actual.display_name, actual.counts.running) == ("Handbook", 1)
+
+    async def test_new_batch_can_name_its_dataset(self, store: Store) -> None:
+        def make(tx: WriteTransaction) -> None:
+            edit = tx.new_batch(builders.batch(key=0), builders.creation())
+            edit.create()
+            tx.name_dataset(DATASET_ID, "Handbook")
+            tx.save(edit)
+
+        await store.write(make, visible=ALL)
+        actual = await get_dataset(store)
+        assert (actual.display_name, actual.batches) == ("Handbook", 1)
 
     async def test_datasets_are_listed_ordered_by_id(self, store: Store) -> None:
         names = sorted(f"{number:08x}-1111-4222-8333-444444444444" for number in range(5))

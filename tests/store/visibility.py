@@ -189,6 +189,16 @@ class VisibilityContract:
         made = await store.write(make, visible=ONE)
         assert await store.read(lambda tx: tx.find_batch(*NAME), visible=ALL) == made
 
+    async def test_only_visible_datasets_are_named(self, store: Store) -> None:
+        await create(store)
+        for visible in (NOTHING, ANOTHER):
+            with pytest.raises(DatasetNotFound):
+                await store.write(lambda tx: tx.name_dataset(DATASET_ID, "no"), visible=visible)
+        await store.write(lambda tx: tx.name_dataset(DATASET_ID, "yes"), visible=ONE)
+        named = await store.read(lambda tx: tx.find_dataset(DATASET_ID), visible=ALL)
+        assert named is not None
+        assert named.display_name == "yes"
+
     async def test_restricted_write_has_the_commit_time(self, store: Store, clock: Clock) -> None:
         assert await store.write(lambda tx: tx.now, visible=ONE) == clock()
 

@@ -63,12 +63,12 @@ class Pipeline:
         self.document_ids = list(response.document_ids)
         return response.batch
 
-    async def report(self, *reports: pb.DocumentReport) -> pb.ReportResponse:
+    async def report(self, *reports: pb.DocumentReport, **fields: Any) -> pb.ReportResponse:
         """Report and record the acknowledged results."""
-        response = await self.client.reports.Report(
-            pb.ReportRequest(dataset_id=self.dataset_id, batch_id=self.batch_id, reports=reports),
-            wait_for_ready=True,
+        request = pb.ReportRequest(
+            dataset_id=self.dataset_id, batch_id=self.batch_id, reports=reports, **fields
         )
+        response = await self.client.reports.Report(request, wait_for_ready=True)
         revisions = []
         for report, result in zip(reports, response.results, strict=True):
             if result.outcome == pb.REPORT_OUTCOME_APPLIED and report.stage:
@@ -121,11 +121,14 @@ class Pipeline:
             for stage in STAGES:
                 reports = [_report(document_id, stage, rng) for document_id in some]
                 await self._report_until_known(reports)
+                in_step = [_in_step(d, stage, rng) for d in some if rng.random() < 0.3]
+                if in_step:
+                    await self._report_until_known(in_step)
             failing = [d for d in some if rng.random() < 0.1]
             if failing:
                 await self._start_again(failing)
 
-    async def start(self, document_id: str, worker: str) -> pb.StartAttemptResponse:
+    async def start(self, document_id: str, worker: str, **fields: Any) -> pb.StartAttemptResponse:
         """Start an attempt at a document for a worker."""
         response = await self.client.reports.StartAttempt(
             pb.StartAttemptRequest(
@@ -133,6 +136,7 @@ class Pipeline:
                 batch_id=self.batch_id,
                 document_id=document_id,
                 worker=worker,
+                **fields,
             ),
             wait_for_ready=True,
         )
@@ -306,6 +310,7 @@ def check_all(
     for record in records:
         assert record.snapshots == snapshots, "a resumed watch gets no second snapshot"
         assert record.documents == stored
+        check_steps(record)
         assert record.batch is not None
         assert record.batch.state in (
             r.BATCH_STATE_SUCCEEDED,
@@ -319,6 +324,14 @@ def check_all(
     history = max((record.transitions for record in records), key=len)
     for record in records:
         assert record.transitions.items() <= history.items(), "all watchers see one history"
+
+
+def check_steps(record: WatchRecord) -> None:
+    """Check that each step was received in its stage only: it has the name of the stage."""
+    moved = (transition.document for transition in record.transitions.values())
+    for document in (*moved, *record.documents.values()):
+        if document.progress.HasField("step"):
+            assert document.progress.step.name == _step_of(document.stage)
 
 
 async def retrying(call: Callable[[], Awaitable[T]]) -> T:
@@ -354,4 +367,16 @@ def _report(document_id: str, stage: r.Stage.ValueType, rng: random.Random) -> p
     if stage >= r.STAGE_SPLITTING and rng.random() < 0.5:
         report.progress.total_segments = 100
         report.progress.completed_segments = 10 * (stage - r.STAGE_PARSING)
+    if rng.random() < 0.3:
+        report.progress.step.name = _step_of(stage)
     return report
+
+
+def _in_step(document_id: str, stage: r.Stage.ValueType, rng: random.Random) -> pb.DocumentReport:
+    """Return a report within a stage that the document is in."""
+    step = r.Step(name=_step_of(stage), completed=rng.randrange(10), total=9)
+    return pb.DocumentReport(document_id=document_id, progress=r.Progress(step=step))
+
+
+def _step_of(stage: r.Stage.ValueType) -> str:
+    return f"step of {r.Stage.Name(stage)}"

@@ -201,6 +201,23 @@ async def test_progress_alone_sends_nothing(client: Stubs, three: Sequence[Calls
         assert view.messages == 2
 
 
+async def test_new_name_is_sent(client: Stubs, three: Sequence[Calls]) -> None:
+    calls, other, _ = three
+    for each in (calls, other):
+        await each.create("a")
+    async with watching(client) as everything, watching(client, [calls.dataset_id]) as one:
+        await everything.begin()
+        await one.begin()
+        for name in ("Handbook", "Händbuch"):
+            # A repeated call, which changes nothing else.
+            await calls.create("a", dataset_name=name)
+            dataset = await calls.dataset()
+            assert dataset.display_name == name
+            for view in (everything, one):
+                await view.read_to(dataset)
+        assert one.messages == 3
+
+
 async def test_deleted_datasets_are_sent_as_removed(client: Stubs, three: Sequence[Calls]) -> None:
     for calls in three:
         await calls.create("a")
@@ -346,6 +363,10 @@ async def test_changes_of_another_process_arrive(tmp_path: Path, dataset_id: str
         await calls.stop()
         for each in (view, named):
             await each.read_to(await calls.dataset())
+        await calls.create("a", dataset_name="Handbook")
+        for each in (view, named):
+            await each.read_to(await calls.dataset())
+        assert named.datasets[dataset_id].display_name == "Handbook"
         await calls.delete_dataset()
         for each in (view, named):
             await each.read_to_removal(dataset_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import partial
 
 import click
@@ -92,6 +93,16 @@ async def _show(
     if not batches:
         console.print(Text("no open batches" if request.states else "no batches", "dim"))
         return
-    console.print(batches_table(batches[:limit], time.time(), width=console.width, by_dataset=True))
+    names = await _names(client, batches)
+    console.print(batches_table(batches[:limit], time.time(), width=console.width, names=names))
     if len(batches) > limit:
         console.print(Text(f"… and older batches; --limit {5 * limit} shows more", "dim"))
+
+
+async def _names(client: Stubs, batches: Iterable[r.Batch]) -> dict[str, str]:
+    """Return the display names of the datasets of batches, by id."""
+    request = pb.ListDatasetsRequest(dataset_ids={batch.dataset_id for batch in batches})
+    names: dict[str, str] = {}
+    async for page in pages(client.status.ListDatasets, request, lambda page: page.datasets):
+        names |= {dataset.dataset_id: dataset.display_name for dataset in page}
+    return names

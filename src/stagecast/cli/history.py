@@ -49,7 +49,7 @@ def history(dataset: str, batch: str, document: str | None, target: Target, as_j
     batch, only its transitions are listed.
 
     On a terminal: a table. In a pipe: a line per transition, with tabs between revision, time,
-    kind, document, state and stage before, state and stage after, attempt, worker, error.
+    kind, document, state and stage before, state and stage after, attempt, worker, error, step.
 
     Exit code: 0 on success, 2 if the request failed, 74 if the output cannot be written.
     """
@@ -101,7 +101,7 @@ def _fields(states: _PreviousStates, transition: r.Transition) -> tuple[str, ...
     committed = formatting.timestamp(transition.commit_time)
     kind = formatting.word(r.TransitionKind.DESCRIPTOR, transition.kind)
     if not transition.HasField("document"):
-        return (revision, committed, kind, *[""] * 8)
+        return (revision, committed, kind, *[""] * 9)
     document = transition.document
     return (
         revision,
@@ -115,6 +115,7 @@ def _fields(states: _PreviousStates, transition: r.Transition) -> tuple[str, ...
         str(document.attempt),
         document.worker,
         formatting.error_field(document),
+        formatting.step(document.progress),
     )
 
 
@@ -193,6 +194,8 @@ def _changes(states: _PreviousStates, transition: r.Transition) -> Iterator[str]
     yield from (f"{before} → {after}".strip() for before, after in changes if before != after)
     if document.HasField("error"):
         yield formatting.error_line(document)
+    if document.progress.HasField("step"):
+        yield formatting.shown(formatting.step(document.progress))
     if document.attempt > 1:
         yield f"attempt {document.attempt}"
     if document.worker:

@@ -56,9 +56,10 @@ def status(dataset: str, batch: str | None, target: Target, as_json: bool) -> No
     On a terminal: one screen; of many batches the open and the newest ones, of many documents the
     running and the failed ones.
 
-    In a pipe: everything, with tabs between the fields; first a line for the dataset or batch, then
-    one per batch (dataset, id, state, creation time, duration, contents) or per document (id,
-    state, stage, attempt, segments, duration, last change, error).
+    In a pipe: everything, with tabs between the fields; first a line for the dataset (id, state,
+    batches, last change, documents, name) or batch, then one per batch (dataset, id, state,
+    creation time, duration, contents) or per document (id, state, stage, attempt, segments,
+    duration, last change, error, step).
 
     Exit code: 0 on success, 2 if the request failed, 74 if the output cannot be written.
     """
@@ -107,7 +108,8 @@ async def _show_dataset(client: Stubs, console: Console, dataset: r.Dataset) -> 
     batches = await _open_and_newest(client, dataset, _rows_of(console))
     counts, changed = dataset.counts, formatting.moment(dataset.update_time, now_s)
     state = formatting.word(r.DatasetState.DESCRIPTOR, dataset.state)
-    console.print(Text(dataset.dataset_id, "bold"), state_text(state), sep="  ")
+    name = formatting.dataset_name(dataset.dataset_id, dataset.display_name)
+    console.print(Text(name, "bold"), state_text(state), sep="  ")
     documents = formatting.documents_line(counts)
     console.print(
         Text(
@@ -190,6 +192,7 @@ def _dataset_fields(dataset: r.Dataset) -> tuple[str, ...]:
         formatting.batches_line(dataset),
         formatting.timestamp(dataset.update_time),
         formatting.counts_line(dataset.counts),
+        dataset.display_name,
     )
 
 
@@ -203,4 +206,5 @@ def _document_fields(document: r.Document, now_s: float) -> tuple[str, ...]:
         formatting.elapsed(document, now_s),
         formatting.timestamp(document.update_time),
         formatting.error_field(document),
+        formatting.step(document.progress),
     )

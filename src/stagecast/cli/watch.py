@@ -54,8 +54,8 @@ def watch(dataset: str, batch: str, target: Target, as_json: bool, follow: bool)
     DATASET is a UUID, BATCH the id of a batch in it.
 
     On a terminal: a live table. In a pipe: a line per document at the start and then per
-    transition, with tabs between revision, kind, state, stage, document, error; at the end a line
-    that begins with 'batch'.
+    transition, with tabs between revision, kind, state, stage, document, error, step; at the end a
+    line that begins with 'batch'.
 
     A lost connection is resumed without missing anything, unless the server is unreachable for the
     --timeout.

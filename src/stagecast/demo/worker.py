@@ -29,6 +29,7 @@ from stagecast.failures import reason_of
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 
+_DATASET_NAME = "stagecast demo"
 _DOCUMENTS_A_CALL = 1_000
 _REPORTS_WHILE_INDEXING = 10  # enough to move a progress bar, few enough for a large document
 _MIN_STEP = 2  # chunks between two reports; a short file is not worth more calls
@@ -64,6 +65,7 @@ async def submit(client: Stubs, dataset_id: str, sources: Sequence[Source]) -> r
     create = pb.CreateBatchRequest(
         dataset_id=dataset_id,
         documents=map(_new_document, first),
+        dataset_name=_DATASET_NAME,
         more_documents_follow=bool(rest),
         request_id=str(uuid.uuid4()),  # makes the call safe to retry
     )

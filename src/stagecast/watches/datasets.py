@@ -22,7 +22,7 @@ from stagecast.watches.watch import Receiver, Shared, Watch
 Encode = Callable[[DatasetsMessage], bytes]
 """Serializes a message."""
 
-_PART = 2_000  # datasets, or ids, in a message: some 400 KB
+_PART = 1_000  # datasets, or ids, in a message: some 200 KB, or 1.2 MB with the longest names
 _BEFORE_ALL = -1  # change_seq: datasets of the previous release have 0
 _PAUSE_S = 0.1  # between two reads; faster changes are merged
 

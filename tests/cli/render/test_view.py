@@ -149,7 +149,14 @@ def test_failed_documents_get_up_to_a_third_of_the_rows() -> None:
 @pytest.mark.parametrize("height", [3, 10, 24])
 def test_table_fits_the_terminal(width: int, height: int) -> None:
     many = [
-        document(f"{'long ' * n}name", progress=r.Progress(total_segments=9)) for n in range(99)
+        document(
+            f"{'long ' * n}name",
+            progress=r.Progress(
+                total_segments=9,
+                step=r.Step(name="long " * (n % 12), total=10**9) if n % 2 else None,
+            ),
+        )
+        for n in range(99)
     ]
     shown = painted(view_of(snapshot(*many, failed("f"))), width=width, height=height, silence_s=60)
     assert len(shown) <= max(height, 7)
@@ -178,6 +185,42 @@ def test_table_shows_states_bars_times_and_errors() -> None:
     assert d.split()[:3] == ["d", "stalled", "cleaning"]
 
 
+@pytest.mark.parametrize(
+    ("progress", "counters", "has_bar"),
+    [
+        (r.Progress(step=r.Step(name="pages", completed=3)), "pages 3", False),
+        (r.Progress(step=r.Step(name="pages", completed=3, total=7)), "pages 3/7", True),
+        (
+            r.Progress(
+                completed_segments=4,
+                total_segments=12,
+                step=r.Step(name="pages", completed=3),
+            ),
+            "4/12, pages 3",
+            True,
+        ),
+        (
+            r.Progress(completed_segments=2, step=r.Step(name="tables", completed=1, total=2)),
+            "2, tables 1/2",
+            True,
+        ),
+    ],
+)
+def test_table_shows_steps(progress: r.Progress, counters: str, has_bar: bool) -> None:
+    [*_, line] = painted(view_of(snapshot(document("a", progress=progress))), width=100)
+    assert f"{counters}  " in line
+    assert ("━" in line) == has_bar
+
+
+def test_view_shows_the_newest_step_and_none_in_the_next_stage() -> None:
+    a, step = document("a", stage="PARSING"), r.Step(name="pages", completed=3, total=7)
+    pushed = s.DocumentProgress(document_id="a", attempt=1, progress=r.Progress(step=step))
+    view = view_of(snapshot(a), update(progress=[pushed]))
+    assert view.documents(1)[0].progress.step == step
+    view.apply(update(document("a", stage="CLEANING")))
+    assert not view.documents(1)[0].progress.HasField("step")
+
+
 def test_table_shows_the_hidden_count_and_a_silent_server() -> None:
     view = view_of(snapshot(*(document(f"d{n}") for n in range(100))))
     shown = painted(view, height=16, silence_s=31)
@@ -202,12 +245,13 @@ def test_table_shows_the_end_of_long_names() -> None:
 
 def test_plain_lines_show_each_transition_and_the_end() -> None:
     ended = batch("PARTIALLY_SUCCEEDED", succeeded=1, failed=1)
-    messages = [snapshot(document("a")), update(document("b"), failed("c")), update(batch=ended)]
+    a = document("a", progress=r.Progress(step=r.Step(name="pages", completed=3)))
+    messages = [snapshot(a), update(document("b"), failed("c")), update(batch=ended)]
     assert [row for message in messages for row in plain.message_rows(message)] == [
         ("snapshot (initial) at revision 7",),
-        ("0", "", "running", "indexing", "a", ""),
-        ("8", "stage_entered", "running", "indexing", "b", ""),
-        ("9", "stage_entered", "failed", "parsing", "c", "PARSE_ERROR: no text"),
+        ("0", "", "running", "indexing", "a", "", "pages 3"),
+        ("8", "stage_entered", "running", "indexing", "b", "", ""),
+        ("9", "stage_entered", "failed", "parsing", "c", "PARSE_ERROR: no text", ""),
     ]
     [*_, last] = plain.message_rows(update(document("b"), batch=ended))
     assert last == ("batch batch-1 partially_succeeded: 1 succeeded, 1 failed",)

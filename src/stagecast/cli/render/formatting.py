@@ -116,6 +116,19 @@ def segments(progress: r.Progress) -> str:
     return str(progress.completed_segments) if progress.completed_segments else ""
 
 
+def step(progress: r.Progress) -> str:
+    """Return the step within the stage, such as `pages 3/7`; empty without one."""
+    if not progress.HasField("step"):
+        return ""
+    one = progress.step
+    return f"{one.name} {one.completed}" + (f"/{one.total}" if one.HasField("total") else "")
+
+
+def counters(progress: r.Progress) -> str:
+    """Return the segments and the step for people; empty without any."""
+    return ", ".join(filter(None, (segments(progress), shown(step(progress)))))
+
+
 def span(seconds: float) -> str:
     """Return a duration such as `4.2 s`, `3:05 min`, `27:00 h`."""
     if round(seconds, 1) < 60:
@@ -154,6 +167,11 @@ def shown(text: str) -> str:
     Characters that the encoding of stdout lacks are escaped too, before widths are measured.
     """
     return escape_for(text, sys.stdout.encoding or "utf-8")
+
+
+def dataset_name(dataset_id: str, display_name: str) -> str:
+    """Return the id of a dataset for people, with its display name if it has one."""
+    return f"{dataset_id} ({shown(display_name)})" if display_name else dataset_id
 
 
 def display_name(document: r.Document) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
@@ -36,7 +36,11 @@ def batch_fields(batch: r.Batch, now_s: float) -> tuple[str, ...]:
 
 
 def batches_table(
-    batches: Sequence[r.Batch], now_s: float, *, width: int, by_dataset: bool = False
+    batches: Sequence[r.Batch],
+    now_s: float,
+    *,
+    width: int,
+    names: Mapping[str, str] | None = None,
 ) -> RenderableType:
     """Return batches as a table.
 
@@ -46,16 +50,17 @@ def batches_table(
         batches: the batches, in this order.
         now_s: the time now, in seconds since the epoch.
         width: columns of the terminal.
-        by_dataset: print the id of a dataset above each run of its batches.
+        names: display names by the ids of datasets; prints each dataset above a run of its batches.
     """
     cells = [_cells(batch, now_s) for batch in batches]
     widths = _widths(batches, cells, width)
     rows = list(zip(batches, cells, strict=True))
-    if not by_dataset:
+    if names is None:
         return _rows(rows, widths, head=True)
     parts: list[RenderableType] = [_rows([], widths, head=True)]
     for dataset_id, together in groupby(rows, key=lambda row: row[0].dataset_id):
-        parts += [Text(dataset_id, "bold"), _rows(together, widths, head=False)]
+        dataset = formatting.dataset_name(dataset_id, names.get(dataset_id, ""))
+        parts += [Text(dataset, "bold"), _rows(together, widths, head=False)]
     return Group(*parts)
 
 

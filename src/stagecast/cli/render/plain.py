@@ -35,7 +35,7 @@ def message_rows(message: pb.WatchBatchResponse) -> Iterator[Sequence[str]]:
 def _row(revision: int, kind: str, document: r.Document) -> Sequence[str]:
     """Return the fields of a row; a transition of the batch itself has no document."""
     if not document.document_id:
-        return (str(revision), kind, "", "", "", "")
+        return (str(revision), kind, "", "", "", "", "")
     return (
         str(revision),
         kind,
@@ -43,4 +43,5 @@ def _row(revision: int, kind: str, document: r.Document) -> Sequence[str]:
         formatting.stage_word(document),
         document.document_id,
         formatting.error_field(document),
+        formatting.step(document.progress),
     )

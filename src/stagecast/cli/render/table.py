@@ -200,25 +200,27 @@ def _row(document: r.Document, now_s: float) -> tuple[RenderableType, ...]:
         name_text(document),
         state_text(formatting.document_word(document)),
         Text(formatting.stage_word(document)),
-        _segments(document),
+        _progress(document),
         Text(formatting.elapsed(document, now_s)),
     )
 
 
-def _segments(document: r.Document) -> RenderableType:
-    """Return the progress bar and its counters, or the error."""
+def _progress(document: r.Document) -> RenderableType:
+    """Return a bar of the segments, else of the step, and the counters of both; or the error."""
     if document.state == r.DOCUMENT_STATE_FAILED:
         return Text(formatting.error_line(document), "red")
     progress = document.progress
-    if not progress.HasField("total_segments"):
-        return Text(formatting.segments(progress))
+    counters = Text(formatting.counters(progress))
+    if progress.HasField("total_segments"):
+        bar = _bar(progress.completed_segments, progress.total_segments)
+    elif progress.step.HasField("total"):
+        bar = _bar(progress.step.completed, progress.step.total)
+    else:
+        return counters
     grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
     grid.add_column(ratio=1)
-    grid.add_column(no_wrap=True, justify="right", min_width=5)
-    grid.add_row(
-        _bar(progress.completed_segments, progress.total_segments),
-        Text(formatting.segments(progress)),
-    )
+    grid.add_column(no_wrap=True, overflow="ellipsis", justify="right", min_width=5)
+    grid.add_row(bar, counters)
     return grid
 
 

@@ -129,10 +129,13 @@ class ScopeMissing(DeniedError):
 
 
 class InvalidError(StagecastError):
-    """The request breaks a rule; nothing was written. `field` is the path of the invalid field."""
+    """The request breaks a rule; nothing was written. `field` is the path of the invalid field.
+
+    It is empty for a report, or another entry, that is invalid as a whole.
+    """
 
     def __init__(self, field: str, rule: str, **metadata: object) -> None:
-        super().__init__(f"{field}: {rule}", field=field, **metadata)
+        super().__init__(f"{field}: {rule}" if field else rule, field=field, **metadata)
         self.field = field
         self.rule = rule
 

@@ -96,6 +96,7 @@ async def test_refused_report_changes_nothing_and_says_why(
     [result] = response.results
     assert (result.outcome, result.refusal.reason) == (REFUSED, reason)
     assert message in result.refusal.message
+    assert not result.refusal.message.startswith(("reports[", ":")), "its place is known"
     assert contents(config.db) == before
 
 

@@ -31,8 +31,8 @@ class _ReportOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReportO
     REPORT_OUTCOME_UNSPECIFIED: _ReportOutcome.ValueType  # 0
     """Not given."""
     REPORT_OUTCOME_APPLIED: _ReportOutcome.ValueType  # 1
-    """A transition was recorded, or counters rose, or both. Another part of the same report may have been
-    overtaken.
+    """A transition was recorded, or counters rose, or the step is another one. Another part of the same
+    report may have been overtaken.
     """
     REPORT_OUTCOME_DUPLICATE: _ReportOutcome.ValueType  # 2
     """Already recorded; nothing changed."""
@@ -47,8 +47,8 @@ class ReportOutcome(_ReportOutcome, metaclass=_ReportOutcomeEnumTypeWrapper):
 REPORT_OUTCOME_UNSPECIFIED: ReportOutcome.ValueType  # 0
 """Not given."""
 REPORT_OUTCOME_APPLIED: ReportOutcome.ValueType  # 1
-"""A transition was recorded, or counters rose, or both. Another part of the same report may have been
-overtaken.
+"""A transition was recorded, or counters rose, or the step is another one. Another part of the same
+report may have been overtaken.
 """
 REPORT_OUTCOME_DUPLICATE: ReportOutcome.ValueType  # 2
 """Already recorded; nothing changed."""
@@ -428,9 +428,10 @@ class StartAttemptRequest(_message.Message):
     worker: _builtins.str
     """The worker: 1–256 printable characters, the same in every call of one worker. Required."""
     only_if_pending: _builtins.bool
-    """Takes the document only while it is PENDING. The worker that has it gets the same answer again; any
-    other document is refused with `DOCUMENT_TAKEN`, an ended one as well. So several workers can share
-    a batch, and nobody starts again what is done.
+    """Takes the document only while it is PENDING. The worker that has it gets the same answer again until
+    it ends; any other document is refused with `DOCUMENT_TAKEN`: it is another worker's, PAUSED before
+    it was started, or has ended, also by this worker. So several workers can share a batch, and nobody
+    starts again what is done.
     """
     def __init__(
         self,
@@ -499,7 +500,9 @@ class DocumentReport(_message.Message):
     """The stage that the document has entered. COMPLETED ends it as SUCCEEDED."""
     @_builtins.property
     def progress(self) -> _resources_pb2.Progress:
-        """Its counters. An absent `total_segments` leaves the stored one unchanged."""
+        """Its counters and its step. An absent `total_segments` or `step` leaves the stored one unchanged. A
+        step needs no counters. With an earlier `stage` it is overtaken.
+        """
 
     @_builtins.property
     def error(self) -> _resources_pb2.DocumentError:
@@ -546,7 +549,8 @@ class ReportRequest(_message.Message):
     allow_partial: _builtins.bool
     """Records the other reports, in one transaction, when some are refused. A refused one has the outcome
     REFUSED and says why: `ILLEGAL_TRANSITION`, `STALE_ATTEMPT`, `DOCUMENT_NOT_FOUND`, or `FIELD_INVALID`
-    for a field of this report alone. The call is OK even if all are refused.
+    for a field of this report alone. It is no sign of life. The call is OK even if all are refused; it
+    fails for an invalid id of the dataset or batch, an unknown batch, and the number of reports.
     """
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentReport]:
@@ -579,7 +583,7 @@ class ReportRefusal(_message.Message):
     reason: _builtins.str
     """For programs: the reason that `ErrorInfo` would have if the report were alone."""
     message: _builtins.str
-    """For people."""
+    """For people; of `FIELD_INVALID` it begins with the path of the field within the report."""
     def __init__(
         self,
         *,
@@ -605,7 +609,7 @@ class ReportResult(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
-    """The document."""
+    """The document; empty if that is the invalid field."""
     outcome: Global___ReportOutcome.ValueType
     """The outcome."""
     revision: _builtins.int

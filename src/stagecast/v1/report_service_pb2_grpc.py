@@ -152,7 +152,8 @@ class ReportServiceServicer(object):
         whichever worker makes it.
 
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION / `DOCUMENT_TAKEN`: with
-        `only_if_pending`, another worker has the document, or it has ended.
+        `only_if_pending`, the document is not PENDING, and this worker does not have it;
+        `ErrorInfo.metadata` has its `state` and `attempt`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

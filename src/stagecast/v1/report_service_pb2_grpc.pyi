@@ -86,7 +86,8 @@ class ReportServiceStub:
     whichever worker makes it.
 
     NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION / `DOCUMENT_TAKEN`: with
-    `only_if_pending`, another worker has the document, or it has ended.
+    `only_if_pending`, the document is not PENDING, and this worker does not have it;
+    `ErrorInfo.metadata` has its `state` and `attempt`.
     """
     Report: _grpc.UnaryUnaryMultiCallable[_report_service_pb2.ReportRequest, _report_service_pb2.ReportResponse]
     """Records 1–1,000 reports on documents of one batch, in their order: all or none, or with
@@ -175,7 +176,8 @@ class ReportServiceAsyncStub(ReportServiceStub):
     whichever worker makes it.
 
     NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION / `DOCUMENT_TAKEN`: with
-    `only_if_pending`, another worker has the document, or it has ended.
+    `only_if_pending`, the document is not PENDING, and this worker does not have it;
+    `ErrorInfo.metadata` has its `state` and `attempt`.
     """
     Report: _aio.UnaryUnaryMultiCallable[_report_service_pb2.ReportRequest, _report_service_pb2.ReportResponse]  # type: ignore[assignment]
     """Records 1–1,000 reports on documents of one batch, in their order: all or none, or with
@@ -285,7 +287,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         whichever worker makes it.
 
         NOT_FOUND / `BATCH_NOT_FOUND`, `DOCUMENT_NOT_FOUND`. FAILED_PRECONDITION / `DOCUMENT_TAKEN`: with
-        `only_if_pending`, another worker has the document, or it has ended.
+        `only_if_pending`, the document is not PENDING, and this worker does not have it;
+        `ErrorInfo.metadata` has its `state` and `attempt`.
         """
 
     @_abc_1.abstractmethod

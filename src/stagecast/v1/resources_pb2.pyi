@@ -275,7 +275,7 @@ Global___TransitionKind: _TypeAlias = TransitionKind  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """Progress of a document or a batch, in segments (chunks).
+    """Progress of a document or a batch, in segments (chunks), and the step within a document's stage.
 
     Counters never fall within an attempt: each keeps the highest value that was reported, in whatever
     order reports arrive, and `total_segments`, once known, is at least `completed_segments`.
@@ -297,9 +297,9 @@ class Progress(_message.Message):
     """
     @_builtins.property
     def step(self) -> Global___Step:
-        """What goes on within the stage, such as pages of a PDF. Unlike the counters it is replaced whole by
-        each report that has one, and cleared when a stage begins. Absent for a batch, and where none was
-        reported.
+        """What goes on within the stage, such as pages of a PDF: the step that was reported last. Unlike the
+        counters it is replaced whole, and may fall. It ends with its stage and attempt: a stage that begins
+        has the step of the same report, or none. Absent for a batch, and where none was reported.
         """
 
     def __init__(
@@ -725,7 +725,9 @@ class Dataset(_message.Message):
     open_batches: _builtins.int
     """Number of batches that are not terminal."""
     display_name: _builtins.str
-    """Name for display: the last `dataset_name` given to `CreateBatch`. May be empty."""
+    """Name for display: the last `dataset_name` given to `CreateBatch`. May be empty. A new one reaches
+    `WatchDatasets`, and leaves `update_time` as it is.
+    """
     @_builtins.property
     def counts(self) -> Global___DocumentCounts:
         """The documents of all its batches, by state."""

@@ -629,7 +629,7 @@ Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
 
 @_typing.final
 class DocumentProgress(_message.Message):
-    """The newest counters of a document."""
+    """The newest counters and step of a document."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -642,7 +642,7 @@ class DocumentProgress(_message.Message):
     """The attempt that they belong to."""
     @_builtins.property
     def progress(self) -> _resources_pb2.Progress:
-        """Its counters."""
+        """Its counters and step."""
 
     def __init__(
         self,
@@ -690,8 +690,8 @@ class WatchBatchResponse(_message.Message):
 
     @_builtins.property
     def progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentProgress]:
-        """Counters that changed without a transition since they were last sent: the newest values, of
-        documents that were sent before.
+        """Counters and steps that changed without a transition since they were last sent: the newest values,
+        of documents that were sent before.
         """
 
     @_builtins.property

@@ -127,6 +127,39 @@ async def test_work_on_a_document_is_reported(face: Face) -> None:
     assert orders == {"a.md": "GO_ON", "b.md": "DROP", "x": "DROP"}
 
 
+async def test_dataset_is_named(face: Face) -> None:
+    for name, expected in (("Handbook", "Handbook"), (None, "Handbook"), ("Händbuch", "Händbuch")):
+        await face.call("create_batch", HANDBOOK, ["a.md"], batch_id="first", dataset_name=name)
+        assert (await face.call("get_dataset", HANDBOOK)).display_name == expected
+
+
+async def test_refused_reports_leave_the_others_alone(face: Face) -> None:
+    await face.call("create_batch", HANDBOOK, ["a.md"], batch_id="first")
+    step = stagecast.Step(name="pages", completed=3, total=7)
+    reports = [
+        stagecast.DocumentReport(document_id="b.md", stage=stagecast.Stage.PARSING),
+        stagecast.DocumentReport(document_id="a.md", progress=stagecast.Progress(step=step)),
+    ]
+    with pytest.raises(stagecast.DocumentNotFound):
+        await face.call("report", HANDBOOK, "first", reports)
+    refused, applied = await face.call("report", HANDBOOK, "first", reports, allow_partial=True)
+    assert (refused.outcome, refused.refusal.reason) == ("REFUSED", "DOCUMENT_NOT_FOUND")
+    assert (applied.outcome, applied.refusal) == ("APPLIED", None)
+    document = await face.call("get_document", HANDBOOK, "first", "a.md")
+    assert document.progress == stagecast.Progress(step=step)
+
+
+async def test_document_of_another_worker_is_not_shared(face: Face) -> None:
+    await face.call("create_batch", HANDBOOK, ["a.md"], batch_id="first")
+    start = ("start_attempt", HANDBOOK, "first", "a.md")
+    first = await face.call(*start, "worker-1", only_if_pending=True)
+    assert await face.call(*start, "worker-1", only_if_pending=True) == first
+    with pytest.raises(stagecast.DocumentTaken, match="taken by worker 'worker-1'") as refusal:
+        await face.call(*start, "worker-2", only_if_pending=True)
+    assert refusal.value.metadata["state"] == "RUNNING"
+    assert (await face.call(*start, "worker-2")).attempt == 2
+
+
 async def test_batch_and_documents_are_controlled(face: Face) -> None:
     await face.call("create_batch", HANDBOOK, ["a.md", "b.md"], batch_id="first")
     paused = await face.call("pause", HANDBOOK, "first")

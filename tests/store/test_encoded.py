@@ -227,6 +227,19 @@ async def test_bytes_of_another_version_are_not_sent(
         await check(store, await get_batch(store))
 
 
+async def test_rows_of_an_older_version_are_encoded_anew(path: Path, clock: Clock) -> None:
+    async with opened(path, clock, CountingEncoder(ENCODER.version - 1)) as store:
+        await make_varied(store)
+    encoder = CountingEncoder()
+    async with opened(path, clock, encoder) as store:
+        assert left_to_encode(path) > 0
+        while await store.write(lambda tx: tx.encode(5), visible=ALL):
+            pass
+        encoder.identities = encoder.conditions = 0
+        await read_all(store, await get_batch(store))
+        assert (encoder.identities, encoder.conditions) == (0, 0)
+
+
 async def test_older_version_can_write_to_the_same_file(path: Path, clock: Clock) -> None:
     older = CountingEncoder(version=1)
     async with opened(path, clock) as store, opened(path, clock, older) as other:

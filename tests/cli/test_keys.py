@@ -119,7 +119,8 @@ async def test_revoke_accepts_prefix_id_or_key(tmp_path: Path, named: str) -> No
     [
         (["--scope", "write"], "invalid scopes 'write'; use one or more of read,report,control"),
         (["--scope", ""], "invalid scopes ''"),
-        (["--dataset", "first"], "invalid UUID 'first'"),
+        (["--dataset", "7c9e6679-7425-40de-944b-e07fc1f90ae"], "mistyped UUID?"),
+        (["--dataset", ""], "must not be empty"),
         (["--expires", "soon"], "invalid duration 'soon'; use a form such as 12h, 90d, 4w or 1y"),
         (["--expires", "0d"], "invalid duration"),
         (["--expires", "101y"], "invalid duration"),

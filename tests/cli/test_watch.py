@@ -173,10 +173,10 @@ async def test_watch_reports_an_unknown_batch(server: App, dataset_id: str) -> N
 
 
 async def test_watch_reports_an_invalid_id(server: App, batch: Batch) -> None:
-    ended = await stagecast("watch", "bad", batch.name[1], "--grpc", server.grpc_address)
+    ended = await stagecast("watch", batch.name[0], "no spaces", "--grpc", server.grpc_address)
     assert (ended.code, ended.out) == (2, "")
     [line] = ended.err.splitlines()
-    assert line.startswith("Error: dataset_id: must be a UUID")
+    assert line.startswith("Error: batch_id: must be ")
     assert line.endswith("(FIELD_INVALID)")
 
 

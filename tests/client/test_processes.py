@@ -91,7 +91,7 @@ async def test_public_names_load_no_server_code() -> None:
     packages = {name.split(".")[0] for name in everything - bare} - sys.stdlib_module_names
     assert packages == {"stagecast", "google", "grpc"}
     ours = {name for name in everything if name.startswith("stagecast.")}
-    allowed = ("client", "v1", "config", "errors", "escaping", "failures")
+    allowed = ("client", "v1", "config", "durations", "errors", "escaping", "failures")
     assert {name.split(".")[1] for name in ours} == set(allowed)
 
 

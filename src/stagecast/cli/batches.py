@@ -12,12 +12,13 @@ from rich.text import Text
 
 from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.paging import pages
-from stagecast.cli.params import check_id, examples
+from stagecast.cli.params import check_dataset, examples
 from stagecast.cli.render.listing import batch_fields, batches_table
 from stagecast.cli.render.output import is_terminal, print_messages
 from stagecast.cli.status import OPEN
 from stagecast.cli.target import Target, target_option
 from stagecast.client import Stubs
+from stagecast.client.datasets import dataset_id
 from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
@@ -26,11 +27,17 @@ _LIMIT = 20  # on a terminal
 
 
 @click.command(
-    epilog=examples("batches --open", "batches --dataset 7c9e6679-7425-40de-944b-e07fc1f90ae7")
+    epilog=examples(
+        "batches --open",
+        "batches --dataset 7c9e6679-7425-40de-944b-e07fc1f90ae7",
+        "batches --dataset handbook --limit 5",
+    )
 )
 @click.option("--open", "only_open", is_flag=True, help="Show only batches that have not ended.")
 @click.option(
-    "--dataset", metavar="UUID", callback=check_id, help="Show only batches of this dataset."
+    "--dataset",
+    callback=check_dataset,
+    help="Show only batches of this dataset, a UUID or a name.",
 )
 @click.option(
     "--limit",
@@ -55,8 +62,10 @@ def batches(
 
     Exit code: 0 on success, 2 if the request failed, 74 if the output cannot be written.
     """
-    request = pb.ListBatchesRequest(dataset_id=dataset or "", states=OPEN if only_open else ())
-    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+    request = pb.ListBatchesRequest(states=OPEN if only_open else ())
+    if dataset is not None:
+        request.dataset_id = dataset_id(dataset)
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls, dataset=dataset):
         run(_batches(target, request, limit, as_json=as_json))
 
 

@@ -12,6 +12,7 @@ from stagecast.cli.params import batch_argument, dataset_argument, document_argu
 from stagecast.cli.render import formatting
 from stagecast.cli.render.output import print_json
 from stagecast.cli.target import Target, target_option
+from stagecast.client.datasets import dataset_id
 from stagecast.runtime.event_loop import run
 from stagecast.runtime.stdio import echo
 from stagecast.v1 import control_service_pb2 as pb
@@ -38,85 +39,92 @@ def _command(function: Callable[..., None]) -> click.Command:
         dataset_argument,
     ):
         function = parameter(function)
-    return click.command(epilog=examples(ids, f"{ids} manual.pdf"))(function)
+    named = f"{function.__name__} handbook first manual.pdf"
+    return click.command(epilog=examples(ids, named))(function)
 
 
 @_command
-def pause(target: Target, as_json: bool, **ids: str | None) -> None:
+def pause(target: Target, dataset: str, as_json: bool, **ids: str | None) -> None:
     """Pause the pending and running documents of a batch.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
-    batch, only this one is paused. `resume` continues them.
+    DATASET is a UUID or a name, BATCH the id of a batch in it. With DOCUMENT, the id of a document
+    in the batch, only this one is paused. `resume` continues them.
 
     Exit code: 0 on success, even without any change; 2 if the request failed, 74 if the output
     cannot be written.
     """
-    request = pb.PauseRequest(**_ids_of(ids))
-    _execute(target, lambda controls: controls.Pause(request), "pause", "paused", as_json=as_json)
+    request = pb.PauseRequest(**_ids_of(dataset, ids))
+    response = _send(target, lambda controls: controls.Pause(request), dataset)
+    _show(response, "pause", "paused", as_json=as_json)
 
 
 @_command
-def resume(target: Target, as_json: bool, **ids: str | None) -> None:
+def resume(target: Target, dataset: str, as_json: bool, **ids: str | None) -> None:
     """Resume the paused documents of a batch.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
-    batch, only this one is resumed.
+    DATASET is a UUID or a name, BATCH the id of a batch in it. With DOCUMENT, the id of a document
+    in the batch, only this one is resumed.
 
     Exit code: 0 on success, even without any change; 2 if the request failed, 74 if the output
     cannot be written.
     """
-    request = pb.ResumeRequest(**_ids_of(ids))
-    _execute(
-        target, lambda controls: controls.Resume(request), "resume", "resumed", as_json=as_json
-    )
+    request = pb.ResumeRequest(**_ids_of(dataset, ids))
+    response = _send(target, lambda controls: controls.Resume(request), dataset)
+    _show(response, "resume", "resumed", as_json=as_json)
 
 
 @_command
-def stop(target: Target, as_json: bool, **ids: str | None) -> None:
+def stop(target: Target, dataset: str, as_json: bool, **ids: str | None) -> None:
     """Stop the documents of a batch that have not ended.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
-    batch, only this one is stopped. `retry` starts them again.
+    DATASET is a UUID or a name, BATCH the id of a batch in it. With DOCUMENT, the id of a document
+    in the batch, only this one is stopped. `retry` starts them again.
 
     Exit code: 0 on success, even without any change; 2 if the request failed, 74 if the output
     cannot be written.
     """
-    request = pb.StopRequest(**_ids_of(ids))
-    _execute(target, lambda controls: controls.Stop(request), "stop", "stopped", as_json=as_json)
+    request = pb.StopRequest(**_ids_of(dataset, ids))
+    response = _send(target, lambda controls: controls.Stop(request), dataset)
+    _show(response, "stop", "stopped", as_json=as_json)
 
 
 @_command
-def retry(target: Target, as_json: bool, **ids: str | None) -> None:
+def retry(target: Target, dataset: str, as_json: bool, **ids: str | None) -> None:
     """Retry the failed and stopped documents of a batch.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
-    batch, only this one is retried, even if it succeeded. Retried documents are pending again and
-    wait for a worker.
+    DATASET is a UUID or a name, BATCH the id of a batch in it. With DOCUMENT, the id of a document
+    in the batch, only this one is retried, even if it succeeded. Retried documents are pending
+    again and wait for a worker.
 
     Exit code: 0 on success, even without any change; 2 if the request failed, 74 if the output
     cannot be written.
     """
-    request = pb.RetryRequest(**_ids_of(ids))
-    _execute(target, lambda controls: controls.Retry(request), "retry", "retried", as_json=as_json)
+    request = pb.RetryRequest(**_ids_of(dataset, ids))
+    response = _send(target, lambda controls: controls.Retry(request), dataset)
+    _show(response, "retry", "retried", as_json=as_json)
 
 
-def _ids_of(ids: dict[str, str | None]) -> dict[str, Any]:
+def _ids_of(dataset: str, ids: dict[str, str | None]) -> dict[str, Any]:
     """Return the id fields of a request."""
-    return {f"{name}_id": value for name, value in ids.items() if value is not None}
+    others = {f"{name}_id": value for name, value in ids.items() if value is not None}
+    return {"dataset_id": dataset_id(dataset), **others}
 
 
-def _execute(target: Target, call: _Call, verb: str, done: str, *, as_json: bool) -> None:
-    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
-        response = run(_send(target, call))
+def _send(target: Target, call: _Call, dataset: str) -> _Response:
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls, dataset=dataset):
+        return run(_call(target, call))
+
+
+async def _call(target: Target, call: _Call) -> _Response:
+    async with target.connect() as client:
+        return await call(client.controls)
+
+
+def _show(response: _Response, verb: str, done: str, *, as_json: bool) -> None:
     if as_json:
         print_json([response])
     else:
         echo(_describe(response, verb, done))
-
-
-async def _send(target: Target, call: _Call) -> _Response:
-    async with target.connect() as client:
-        return await call(client.controls)
 
 
 def _describe(response: _Response, verb: str, done: str) -> str:

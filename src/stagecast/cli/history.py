@@ -20,6 +20,7 @@ from stagecast.cli.render import formatting
 from stagecast.cli.render.output import is_terminal, print_messages
 from stagecast.cli.render.table import name_text, state_text
 from stagecast.cli.target import Target, target_option
+from stagecast.client.datasets import dataset_id
 from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
@@ -32,7 +33,7 @@ _MIN_ROOM = 30  # cells of a document and its change on one line
 @click.command(
     epilog=examples(
         "history 7c9e6679-7425-40de-944b-e07fc1f90ae7 first",
-        "history 7c9e6679-7425-40de-944b-e07fc1f90ae7 first manual.pdf",
+        "history handbook first manual.pdf",
     )
 )
 @dataset_argument
@@ -45,8 +46,8 @@ _MIN_ROOM = 30  # cells of a document and its change on one line
 def history(dataset: str, batch: str, document: str | None, target: Target, as_json: bool) -> None:
     """List the transitions of a batch, oldest first.
 
-    DATASET is a UUID, BATCH the id of a batch in it. With DOCUMENT, the id of a document in the
-    batch, only its transitions are listed.
+    DATASET is a UUID or a name, BATCH the id of a batch in it. With DOCUMENT, the id of a document
+    in the batch, only its transitions are listed.
 
     On a terminal: a table. In a pipe: a line per transition, with tabs between revision, time,
     kind, document, state and stage before, state and stage after, attempt, worker, error, step.
@@ -54,9 +55,9 @@ def history(dataset: str, batch: str, document: str | None, target: Target, as_j
     Exit code: 0 on success, 2 if the request failed, 74 if the output cannot be written.
     """
     request = pb.ListTransitionsRequest(
-        dataset_id=dataset, batch_id=batch, document_id=document or ""
+        dataset_id=dataset_id(dataset), batch_id=batch, document_id=document or ""
     )
-    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls, dataset=dataset):
         run(_history(target, request, as_json=as_json))
 
 

@@ -12,18 +12,20 @@ import click
 from stagecast.app import opened_store
 from stagecast.auth import add_key, make_new_key, prefix_of, revoke_key
 from stagecast.cli.maintenance import run_on_file
-from stagecast.cli.params import db_option, examples, parse_duration
+from stagecast.cli.params import check_dataset, db_option, examples
 from stagecast.cli.render.keys import datasets_text, moment_text, print_keys, scopes_text
+from stagecast.client.datasets import dataset_id
+from stagecast.durations import SECONDS, parse_duration
 from stagecast.errors import StagecastError
 from stagecast.escaping import is_printable, quote
 from stagecast.maintenance import list_keys
-from stagecast.model import SECOND_US, ApiKey, Scope, Visibility, canonical_uuid
+from stagecast.model import SECOND_US, ApiKey, Scope, Visibility
 from stagecast.paths import shown
 from stagecast.runtime.event_loop import run
 from stagecast.runtime.stdio import echo
 from stagecast.store import Store
 
-_MAX_LIFETIME_S = parse_duration("100y", units="y")
+_MAX_LIFETIME_S = 100 * SECONDS["y"]
 _MAX_NAME = 100
 _MAX_DATASETS = 1_000
 
@@ -46,10 +48,9 @@ def check_datasets(
     """Return datasets; `None`, which means all, without any."""
     if len(value) > _MAX_DATASETS:
         raise click.BadParameter(f"too many datasets: {len(value)}; the maximum is {_MAX_DATASETS}")
-    for dataset_id in value:
-        if canonical_uuid(dataset_id) is None:
-            raise click.BadParameter(f"invalid UUID {quote(dataset_id)}")
-    return frozenset(dataset_id.lower() for dataset_id in value) or None
+    for dataset in value:
+        check_dataset(context, parameter, dataset)
+    return frozenset(map(dataset_id, value)) or None
 
 
 def check_lifetime(
@@ -58,7 +59,7 @@ def check_lifetime(
     """Return a lifetime in microseconds."""
     if value is None:
         return None
-    seconds = parse_duration(value, units="hdwy")
+    seconds = parse_duration(value, units="hdwy") or 0
     if not 0 < seconds <= _MAX_LIFETIME_S:
         raise click.BadParameter(
             f"invalid duration {quote(value)}; use a form such as 12h, 90d, 4w or 1y, up to 100y"
@@ -108,10 +109,11 @@ def keys() -> None:
 @click.option(
     "--dataset",
     "datasets",
-    metavar="UUID",
+    metavar="DATASET",
     multiple=True,
     callback=check_datasets,
-    help="Allow this dataset only, even if it does not exist yet; can be repeated.  [default: all]",
+    help="Allow this dataset only, a UUID or a name, even if it does not exist yet; can be "
+    "repeated.  [default: all]",
 )
 @click.option(
     "--expires",

@@ -11,7 +11,9 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
+from stagecast.client.datasets import dataset_id
 from stagecast.config import Config, check_address, socket_path
+from stagecast.durations import parse_duration
 from stagecast.escaping import quote
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -150,7 +152,24 @@ def check_id(context: click.Context, parameter: click.Parameter, value: str | No
     return value
 
 
-dataset_argument = click.argument("dataset", callback=check_id)
+def check_dataset(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Return a dataset, a UUID or a name, as it was typed; or `None`.
+
+    Raises:
+        click.BadParameter: it is empty, not UTF-8, or a mistyped UUID.
+    """
+    value = check_id(context, parameter, value)
+    try:
+        if value is not None:
+            dataset_id(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+dataset_argument = click.argument("dataset", callback=check_dataset)
 batch_argument = click.argument("batch", callback=check_id)
 document_argument = click.argument("document", required=False, callback=check_id)
 
@@ -205,10 +224,6 @@ def check_http_address(
     return address
 
 
-_DURATION = re.compile("([0-9]{1,6})([a-z])", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
-
-
 def check_duration(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> float | None:
@@ -219,17 +234,9 @@ def check_duration(
     """
     if value is None:
         return None
-    seconds = parse_duration(value, units="smhdw")
+    seconds = parse_duration(value)
     if not seconds:
         raise click.BadParameter(
             f"invalid duration {quote(value)}; use a form such as 30d, 12h, 90m or 2w"
         )
     return float(seconds)
-
-
-def parse_duration(duration: str, *, units: str) -> int:
-    """Return the seconds of a duration, 0 if it is malformed or its unit is none of these."""
-    match = _DURATION.fullmatch(duration)
-    if match is None or match[2] not in units:
-        return 0
-    return int(match[1]) * _SECONDS[match[2]]

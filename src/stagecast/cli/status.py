@@ -21,6 +21,7 @@ from stagecast.cli.render.table import documents_table, failures, state_text, su
 from stagecast.cli.render.view import View
 from stagecast.cli.target import Target, target_option
 from stagecast.client import Stubs
+from stagecast.client.datasets import dataset_id
 from stagecast.runtime.event_loop import run
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
@@ -35,7 +36,7 @@ _MIN_ROWS = 5
     epilog=examples(
         "status 7c9e6679-7425-40de-944b-e07fc1f90ae7",
         "status 7c9e6679-7425-40de-944b-e07fc1f90ae7 first",
-        "status 7c9e6679-7425-40de-944b-e07fc1f90ae7 first | grep failed",
+        "status handbook first | grep failed",
     )
 )
 @dataset_argument
@@ -50,8 +51,8 @@ _MIN_ROWS = 5
 def status(dataset: str, batch: str | None, target: Target, as_json: bool) -> None:
     """Show the status of a dataset or a batch.
 
-    DATASET is a UUID: the dataset is shown with its batches, newest first. With BATCH, the id of a
-    batch in it, the batch is shown with its documents.
+    DATASET is a UUID or a name: the dataset is shown with its batches, newest first. With BATCH,
+    the id of a batch in it, the batch is shown with its documents.
 
     On a terminal: one screen; of many batches the open and the newest ones, of many documents the
     running and the failed ones.
@@ -63,7 +64,7 @@ def status(dataset: str, batch: str | None, target: Target, as_json: bool) -> No
 
     Exit code: 0 on success, 2 if the request failed, 74 if the output cannot be written.
     """
-    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls, dataset=dataset):
         run(_status(target, dataset, batch, as_json=as_json))
 
 
@@ -72,13 +73,15 @@ async def _status(target: Target, dataset: str, batch: str | None, *, as_json: b
     as_table = is_terminal(console) and not as_json
     async with target.connect() as client:
         if batch is None:
-            whole = await client.status.GetDataset(pb.GetDatasetRequest(dataset_id=dataset))
+            whole = await client.status.GetDataset(
+                pb.GetDatasetRequest(dataset_id=dataset_id(dataset))
+            )
             if as_table:
                 await _show_dataset(client, console, whole.dataset)
             else:
                 await _print_dataset(client, whole.dataset, as_json=as_json)
         else:
-            request = pb.GetBatchRequest(dataset_id=dataset, batch_id=batch)
+            request = pb.GetBatchRequest(dataset_id=dataset_id(dataset), batch_id=batch)
             part = await client.status.GetBatch(request)
             if as_table:
                 await _show_batch(client, console, part.batch)

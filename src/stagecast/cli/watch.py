@@ -17,6 +17,7 @@ from stagecast.cli.render.output import is_terminal, print_json
 from stagecast.cli.render.table import LiveTable
 from stagecast.cli.target import Target, target_option
 from stagecast.client import Stubs
+from stagecast.client.datasets import dataset_id
 from stagecast.runtime.event_loop import run
 from stagecast.runtime.stdio import ended_without_reader
 from stagecast.v1 import resources_pb2 as r
@@ -31,7 +32,7 @@ _RECONNECT_S = 600.0  # for which a server may be unreachable
 @click.command(
     epilog=examples(
         "watch 7c9e6679-7425-40de-944b-e07fc1f90ae7 first",
-        "watch 7c9e6679-7425-40de-944b-e07fc1f90ae7 first --json | jq .batch.counts",
+        "watch handbook first --json | jq .batch.counts",
     )
 )
 @dataset_argument
@@ -51,7 +52,7 @@ _RECONNECT_S = 600.0  # for which a server may be unreachable
 def watch(dataset: str, batch: str, target: Target, as_json: bool, follow: bool) -> None:
     """Watch a batch until it has ended.
 
-    DATASET is a UUID, BATCH the id of a batch in it.
+    DATASET is a UUID or a name, BATCH the id of a batch in it.
 
     On a terminal: a live table. In a pipe: a line per document at the start and then per
     transition, with tabs between revision, kind, state, stage, document, error, step; at the end a
@@ -63,8 +64,8 @@ def watch(dataset: str, batch: str, target: Target, as_json: bool, follow: bool)
     Exit code: 0 if all documents succeeded, 1 if the batch ended otherwise, 2 if the watch failed,
     74 if the output cannot be written.
     """
-    request = pb.WatchBatchRequest(dataset_id=dataset, batch_id=batch, follow=follow)
-    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls):
+    request = pb.WatchBatchRequest(dataset_id=dataset_id(dataset), batch_id=batch, follow=follow)
+    with reported_in_one_line(target.address, tls=target.credentials.speaks_tls, dataset=dataset):
         ended = run(_watch(target, request, as_json=as_json))
     raise click.exceptions.Exit(exit_code(ended))
 

@@ -9,7 +9,7 @@ from stagecast.client.async_watch import (
     AsyncDatasetsWatch,
     AsyncWatch,
 )
-from stagecast.client.calls import (
+from stagecast.client.datasets import (
     DATASET_NAMESPACE,
 )
 from stagecast.client.enums import (

@@ -11,8 +11,9 @@ from typing import Self, TypeVar
 from grpc import aio
 
 from stagecast.client import calls
+from stagecast.client.arguments import Span
 from stagecast.client.async_watch import AsyncDatasetsWatch, AsyncWatch
-from stagecast.client.calls import Call, Page, Span
+from stagecast.client.calls import Call, Page, method_of
 from stagecast.client.channel import LazyChannel
 from stagecast.client.endpoint import find_endpoint
 from stagecast.client.enums import BatchState, DocumentState, Stage, WorkerOrder
@@ -56,7 +57,7 @@ class AsyncClient:
         ca: str | os.PathLike[str] | None = None,
         cert: str | os.PathLike[str] | None = None,
         cert_key: str | os.PathLike[str] | None = None,
-        timeout: float | None = None,
+        timeout: Span | None = None,
     ) -> None:
         self._endpoint = find_endpoint(
             address, key=key, tls=tls, ca=ca, cert=cert, cert_key=cert_key, timeout=timeout
@@ -232,7 +233,7 @@ class AsyncClient:
         dataset: str | uuid.UUID,
         batch_id: str,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - as `Client` has it; it outlasts one call
+        timeout: Span | None = None,  # noqa: ASYNC109 - as `Client` has it; it outlasts one call
     ) -> Batch:
         """Wait until a batch has ended, and return it; see `Client.wait`."""
         waiting = Waiting(dataset, batch_id, timeout)
@@ -265,7 +266,7 @@ class AsyncClient:
             transitions_only=transitions_only,
             fail_on_expired_token=fail_on_expired_token,
         )
-        return AsyncWatch(self._channel, BatchEvents(request), give_up_after)
+        return AsyncWatch(self._channel, BatchEvents(dataset, request), give_up_after)
 
     def watch_datasets(
         self,
@@ -323,13 +324,13 @@ class AsyncClient:
     async def _send(self, call: Call[T], *, give_up_after_s: float | None = None) -> T:
         retries = Retries(self._endpoint, give_up_after_s)
         while True:
-            rpc = self._channel.unary_unary(**call.method)
+            rpc = self._channel.unary_unary(**method_of(call.request))
             try:
                 response = await rpc(call.request, timeout=call.wait_s + retries.left_s)
             except aio.AioRpcError as error:
                 pause_s = retries.pause_s(error)
                 if pause_s is None:
-                    raise error_of(error, self._endpoint) from None
+                    raise error_of(error, self._endpoint, call.dataset) from None
             except aio.UsageError:
                 raise RuntimeError("the client is closed") from None
             else:

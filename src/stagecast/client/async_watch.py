@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from grpc import aio
 
-from stagecast.client.calls import Span, seconds_of
+from stagecast.client.arguments import Span, seconds_of
+from stagecast.client.calls import method_of
 from stagecast.client.channel import LazyChannel
 from stagecast.client.decoding import silence_error, undecodable_error
 from stagecast.client.errors import error_of
@@ -41,11 +43,7 @@ class ResumedStream(Generic[T]):
 
     def __init__(self, channel: LazyChannel, resumption: Resumption[T], retries: Retries) -> None:
         self._channel = channel
-        self._open = channel.unary_stream(
-            f"/stagecast.v1.{resumption.rpc}",
-            request_serializer=lambda request: request.SerializeToString(),
-            response_deserializer=resumption.response,
-        )
+        self._open = channel.unary_stream(**method_of(resumption.request))
         self._resumption = resumption
         self._retries = retries
         self._call: Any = None
@@ -129,13 +127,22 @@ class _AsyncIterating(Generic[T]):
     """Iterates over the items of a stream."""
 
     def __init__(
-        self, channel: LazyChannel, resumption: Resumption[T], give_up_after: Span
+        self,
+        channel: LazyChannel,
+        resumption: Resumption[T],
+        give_up_after: Span,
+        dataset: str | uuid.UUID | None = None,
     ) -> None:
         self._endpoint = channel.endpoint
-        retries = Retries(self._endpoint, seconds_of(give_up_after))
+        self._resumption = resumption
+        self._dataset = dataset
+        retries = Retries(self._endpoint, seconds_of("give_up_after", give_up_after))
         self._stream = ResumedStream(channel, resumption, retries)
         self._pending: deque[T] = deque()
         self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._resumption}>"
 
     def __aiter__(self) -> Self:
         return self
@@ -171,7 +178,7 @@ class _AsyncIterating(Generic[T]):
         try:
             items = await self._stream.read()
         except aio.AioRpcError as error:
-            raise error_of(error, self._endpoint) from None
+            raise error_of(error, self._endpoint, self._dataset) from None
         except aio.UsageError:
             raise RuntimeError("the client is closed") from None
         if items is None:
@@ -196,7 +203,7 @@ class AsyncWatch(_AsyncIterating[Event]):
     """
 
     def __init__(self, channel: LazyChannel, events: BatchEvents, give_up_after: Span) -> None:
-        super().__init__(channel, events, give_up_after)
+        super().__init__(channel, events, give_up_after, events.dataset)
         self._events = events
         self.batch: Batch | None = None
         self.resume_token: str = events.resume_token

@@ -8,14 +8,27 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from enum import StrEnum
-from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
+from stagecast.client.arguments import (
+    INT32,
+    Span,
+    duration_of,
+    flag_of,
+    id_of,
+    id_or_none,
+    instance_of,
+    items_of,
+    labels_of,
+    number_of,
+    refusal,
+    text_of,
+)
 from stagecast.client.conversion import (
     batch_of,
     dataset_of,
@@ -24,17 +37,20 @@ from stagecast.client.conversion import (
     result_of,
     transition_of,
 )
+from stagecast.client.datasets import dataset_id
 from stagecast.client.enums import BatchState, DocumentState, Stage, WorkerOrder
 from stagecast.client.records import (
     Batch,
     ControlResult,
     Dataset,
     Document,
+    DocumentError,
     DocumentReport,
     Labels,
     NewDocument,
     Progress,
     ReportResult,
+    Step,
     Transition,
 )
 from stagecast.v1 import control_service_pb2 as c
@@ -44,10 +60,6 @@ from stagecast.v1 import status_service_pb2 as s
 
 T = TypeVar("T")
 
-Span: TypeAlias = timedelta | float
-"""A duration, or a number of seconds."""
-
-DATASET_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "stagecast")
 _PAGE_SIZE = 1_000  # the maximum
 
 
@@ -56,27 +68,16 @@ class Call(Generic[T]):
     """A call of an RPC.
 
     Attributes:
-        rpc: service and method, such as `StatusService/GetBatch`.
-        request: the message to send.
-        response: the class of the message that is received, each one for a stream.
+        request: the message to send, which names the RPC as well: `GetBatchRequest`.
         read: makes the result from the response.
+        dataset: what the caller named, for errors.
         wait_s: how long the server may wait before it answers.
     """
 
-    rpc: str
     request: Message
-    response: Callable[[bytes], Any]
     read: Callable[[Any], T]
+    dataset: str | uuid.UUID | None = None
     wait_s: float = 0.0
-
-    @property
-    def method(self) -> dict[str, Any]:
-        """The arguments with which a channel makes the call."""
-        return {
-            "method": f"/stagecast.v1.{self.rpc}",
-            "request_serializer": type(self.request).SerializeToString,
-            "response_deserializer": self.response,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,42 +88,35 @@ class Page(Generic[T]):
     next: Call[Page[T]] | None
 
 
-def dataset_id_of(dataset: str | uuid.UUID) -> str:
-    """Return the id of a dataset: a UUID as it is, for any other text the UUIDv5 of that name.
+def method_of(request: Message) -> dict[str, Any]:
+    """Return the arguments with which a channel calls the RPC of a request.
+
+    In the protos an RPC has the name of its request, and a file has one service.
+    """
+    [service] = request.DESCRIPTOR.file.services_by_name.values()
+    rpc: Any = service.methods_by_name[request.DESCRIPTOR.name.removesuffix("Request")]
+    return {
+        "method": f"/{service.full_name}/{rpc.name}",
+        "request_serializer": type(request).SerializeToString,
+        "response_deserializer": GetMessageClass(rpc.output_type).FromString,
+    }
+
+
+def ids_of(
+    dataset: str | uuid.UUID, batch_id: str, document_id: str | None = None
+) -> dict[str, Any]:
+    """Return the id fields of a request on a batch, or on a document of it.
 
     Raises:
-        TypeError: it is neither, such as the `None` of a variable that is not set.
-        ValueError: it is empty.
+        TypeError, ValueError: one is no id; an empty document would be the whole batch.
     """
-    if isinstance(dataset, uuid.UUID):
-        return str(dataset)
-    if not isinstance(dataset, str):
-        raise TypeError(f"invalid dataset {dataset!r}; use a UUID or a name")
-    if not dataset:
-        raise ValueError("invalid dataset ''; use a UUID or a name")
-    try:
-        return str(uuid.UUID(dataset))
-    except ValueError:
-        return str(uuid.uuid5(DATASET_NAMESPACE, dataset))
+    ids = {"dataset_id": dataset_id(dataset), "batch_id": id_of("batch_id", batch_id)}
+    return ids if document_id is None else ids | {"document_id": id_of("document_id", document_id)}
 
 
-def dataset_ids_of(datasets: Iterable[str | uuid.UUID]) -> Iterable[str]:
+def dataset_ids_of(datasets: Iterable[str | uuid.UUID]) -> list[str]:
     """Return the ids of datasets."""
-    return map(dataset_id_of, _items(datasets))
-
-
-def seconds_of(span: Span) -> float:
-    """Return a duration in seconds."""
-    return span.total_seconds() if isinstance(span, timedelta) else span
-
-
-def duration_of(span: Span | None) -> Duration | None:
-    """Return a duration as a message."""
-    if span is None:
-        return None
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds_of(span) * 1e9))
-    return duration
+    return [dataset_id(dataset) for dataset in items_of("datasets", datasets)]
 
 
 # Reports.
@@ -143,22 +137,21 @@ def create_batch(
 ) -> Call[Batch]:
     """Return the call of `CreateBatch`; without an id, a request id makes it safe to repeat."""
     return Call(
-        rpc="ReportService/CreateBatch",
         request=pb.CreateBatchRequest(
-            dataset_id=dataset_id_of(dataset),
-            batch_id=batch_id or "",
-            documents=map(_new_document, _items(documents)),
-            labels=labels,
-            more_documents_follow=more_documents_follow,
-            start_after=duration_of(start_after),
-            stall_after=duration_of(stall_after),
-            fail_after=duration_of(fail_after),
-            seal_after=duration_of(seal_after),
+            dataset_id=dataset_id(dataset),
+            batch_id=id_or_none("batch_id", batch_id),
+            documents=map(_new_document, items_of("documents", documents)),
+            labels=None if labels is None else labels_of("labels", labels),
+            more_documents_follow=flag_of("more_documents_follow", more_documents_follow),
+            start_after=duration_of("start_after", start_after),
+            stall_after=duration_of("stall_after", stall_after),
+            fail_after=duration_of("fail_after", fail_after),
+            seal_after=duration_of("seal_after", seal_after),
             request_id="" if batch_id else str(uuid.uuid4()),
-            dataset_name=dataset_name or "",
+            dataset_name="" if dataset_name is None else text_of("dataset_name", dataset_name),
         ),
-        response=pb.CreateBatchResponse.FromString,
         read=_batch,
+        dataset=dataset,
     )
 
 
@@ -167,24 +160,21 @@ def add_documents(
 ) -> Call[Batch]:
     """Return the call of `AddDocuments`."""
     return Call(
-        rpc="ReportService/AddDocuments",
         request=pb.AddDocumentsRequest(
-            dataset_id=dataset_id_of(dataset),
-            batch_id=batch_id,
-            documents=map(_new_document, _items(documents)),
+            **ids_of(dataset, batch_id),
+            documents=map(_new_document, items_of("documents", documents)),
         ),
-        response=pb.AddDocumentsResponse.FromString,
         read=_batch,
+        dataset=dataset,
     )
 
 
 def seal_batch(dataset: str | uuid.UUID, batch_id: str) -> Call[Batch]:
     """Return the call of `SealBatch`."""
     return Call(
-        rpc="ReportService/SealBatch",
-        request=pb.SealBatchRequest(dataset_id=dataset_id_of(dataset), batch_id=batch_id),
-        response=pb.SealBatchResponse.FromString,
+        request=pb.SealBatchRequest(**ids_of(dataset, batch_id)),
         read=_batch,
+        dataset=dataset,
     )
 
 
@@ -193,16 +183,13 @@ def start_attempt(
 ) -> Call[Document]:
     """Return the call of `StartAttempt`."""
     return Call(
-        rpc="ReportService/StartAttempt",
         request=pb.StartAttemptRequest(
-            dataset_id=dataset_id_of(dataset),
-            batch_id=batch_id,
-            document_id=document_id,
-            worker=worker,
-            only_if_pending=only_if_pending,
+            **ids_of(dataset, batch_id, document_id),
+            worker=text_of("worker", worker),
+            only_if_pending=flag_of("only_if_pending", only_if_pending),
         ),
-        response=pb.StartAttemptResponse.FromString,
         read=_document,
+        dataset=dataset,
     )
 
 
@@ -215,15 +202,13 @@ def report(
 ) -> Call[list[ReportResult]]:
     """Return the call of `Report`."""
     return Call(
-        rpc="ReportService/Report",
         request=pb.ReportRequest(
-            dataset_id=dataset_id_of(dataset),
-            batch_id=batch_id,
-            reports=map(_report, reports),
-            allow_partial=allow_partial,
+            **ids_of(dataset, batch_id),
+            reports=map(_report, items_of("reports", reports)),
+            allow_partial=flag_of("allow_partial", allow_partial),
         ),
-        response=pb.ReportResponse.FromString,
         read=lambda response: list(map(result_of, response.results)),
+        dataset=dataset,
     )
 
 
@@ -232,17 +217,9 @@ def heartbeat(
 ) -> Call[dict[str, WorkerOrder]]:
     """Return the call of `Heartbeat` with attempts by document."""
     return Call(
-        rpc="ReportService/Heartbeat",
-        request=pb.HeartbeatRequest(
-            dataset_id=dataset_id_of(dataset),
-            batch_id=batch_id,
-            documents=[
-                pb.HeartbeatDocument(document_id=document_id, attempt=attempt)
-                for document_id, attempt in attempts.items()
-            ],
-        ),
-        response=pb.HeartbeatResponse.FromString,
+        request=pb.HeartbeatRequest(**ids_of(dataset, batch_id), documents=_heartbeats(attempts)),
         read=lambda response: {order.document_id: order_of(order) for order in response.orders},
+        dataset=dataset,
     )
 
 
@@ -252,44 +229,34 @@ def heartbeat(
 def get_dataset(dataset: str | uuid.UUID) -> Call[Dataset]:
     """Return the call of `GetDataset`."""
     return Call(
-        rpc="StatusService/GetDataset",
-        request=s.GetDatasetRequest(dataset_id=dataset_id_of(dataset)),
-        response=s.GetDatasetResponse.FromString,
+        request=s.GetDatasetRequest(dataset_id=dataset_id(dataset)),
         read=lambda response: dataset_of(response.dataset),
+        dataset=dataset,
     )
 
 
 def get_batch(dataset: str | uuid.UUID, batch_id: str) -> Call[Batch]:
     """Return the call of `GetBatch`."""
     return Call(
-        rpc="StatusService/GetBatch",
-        request=s.GetBatchRequest(dataset_id=dataset_id_of(dataset), batch_id=batch_id),
-        response=s.GetBatchResponse.FromString,
+        request=s.GetBatchRequest(**ids_of(dataset, batch_id)),
         read=_batch,
+        dataset=dataset,
     )
 
 
 def get_document(dataset: str | uuid.UUID, batch_id: str, document_id: str) -> Call[Document]:
     """Return the call of `GetDocument`."""
     return Call(
-        rpc="StatusService/GetDocument",
-        request=s.GetDocumentRequest(
-            dataset_id=dataset_id_of(dataset), batch_id=batch_id, document_id=document_id
-        ),
-        response=s.GetDocumentResponse.FromString,
+        request=s.GetDocumentRequest(**ids_of(dataset, batch_id, document_id)),
         read=_document,
+        dataset=dataset,
     )
 
 
 def list_datasets(datasets: Iterable[str | uuid.UUID]) -> Call[Page[Dataset]]:
     """Return the call of `ListDatasets` for the first page."""
     request = s.ListDatasetsRequest(dataset_ids=dataset_ids_of(datasets))
-    return _list(
-        "StatusService/ListDatasets",
-        request,
-        s.ListDatasetsResponse.FromString,
-        lambda response: list(map(dataset_of, response.datasets)),
-    )
+    return _list(request, lambda response: map(dataset_of, response.datasets))
 
 
 def list_batches(
@@ -297,15 +264,10 @@ def list_batches(
 ) -> Call[Page[Batch]]:
     """Return the call of `ListBatches` for the first page."""
     request = s.ListBatchesRequest(
-        dataset_id="" if dataset is None else dataset_id_of(dataset),
-        states=[_number("BATCH_STATE_", BatchState, state) for state in _items(states)],
+        dataset_id="" if dataset is None else dataset_id(dataset),
+        states=_numbers(BatchState, "states", states),
     )
-    return _list(
-        "StatusService/ListBatches",
-        request,
-        s.ListBatchesResponse.FromString,
-        lambda response: list(map(batch_of, response.batches)),
-    )
+    return _list(request, lambda response: map(batch_of, response.batches), dataset)
 
 
 def list_documents(
@@ -316,32 +278,19 @@ def list_documents(
 ) -> Call[Page[Document]]:
     """Return the call of `ListDocuments` for the first page."""
     request = s.ListDocumentsRequest(
-        dataset_id=dataset_id_of(dataset),
-        batch_id=batch_id,
-        states=[_number("DOCUMENT_STATE_", DocumentState, state) for state in _items(states)],
-        stages=[_number("STAGE_", Stage, stage) for stage in _items(stages)],
+        **ids_of(dataset, batch_id),
+        states=_numbers(DocumentState, "states", states),
+        stages=_numbers(Stage, "stages", stages),
     )
-    return _list(
-        "StatusService/ListDocuments",
-        request,
-        s.ListDocumentsResponse.FromString,
-        lambda response: list(map(document_of, response.documents)),
-    )
+    return _list(request, lambda response: map(document_of, response.documents), dataset)
 
 
 def list_transitions(
     dataset: str | uuid.UUID, batch_id: str, document_id: str | None
 ) -> Call[Page[Transition]]:
     """Return the call of `ListTransitions` for the first page."""
-    request = s.ListTransitionsRequest(
-        dataset_id=dataset_id_of(dataset), batch_id=batch_id, document_id=document_id or ""
-    )
-    return _list(
-        "StatusService/ListTransitions",
-        request,
-        s.ListTransitionsResponse.FromString,
-        lambda response: list(map(transition_of, response.transitions)),
-    )
+    request = s.ListTransitionsRequest(**ids_of(dataset, batch_id, document_id))
+    return _list(request, lambda response: map(transition_of, response.transitions), dataset)
 
 
 def wait_batch(
@@ -349,12 +298,11 @@ def wait_batch(
 ) -> Call[tuple[Batch, bool]]:
     """Return the call of `WaitBatch`, which tells whether the batch is terminal."""
     return Call(
-        rpc="StatusService/WaitBatch",
         request=s.WaitBatchRequest(
-            dataset_id=dataset_id_of(dataset), batch_id=batch_id, timeout=duration_of(timeout_s)
+            **ids_of(dataset, batch_id), timeout=duration_of("timeout", timeout_s)
         ),
-        response=s.WaitBatchResponse.FromString,
         read=lambda response: (batch_of(response.batch), response.done),
+        dataset=dataset,
         wait_s=timeout_s,
     )
 
@@ -367,34 +315,29 @@ def control(
 ) -> Call[ControlResult]:
     """Return the call of `Pause`, `Resume`, `Stop` or `Retry`."""
     return Call(
-        rpc=f"ControlService/{verb}",
-        request=getattr(c, f"{verb}Request")(
-            dataset_id=dataset_id_of(dataset), batch_id=batch_id, document_id=document_id or ""
-        ),
-        response=getattr(c, f"{verb}Response").FromString,
+        request=getattr(c, f"{verb}Request")(**ids_of(dataset, batch_id, document_id)),
         read=lambda response: ControlResult(
             batch=batch_of(response.batch), changed_documents=response.changed_documents
         ),
+        dataset=dataset,
     )
 
 
 def delete_batch(dataset: str | uuid.UUID, batch_id: str) -> Call[None]:
     """Return the call of `DeleteBatch`."""
     return Call(
-        rpc="ControlService/DeleteBatch",
-        request=c.DeleteBatchRequest(dataset_id=dataset_id_of(dataset), batch_id=batch_id),
-        response=c.DeleteBatchResponse.FromString,
+        request=c.DeleteBatchRequest(**ids_of(dataset, batch_id)),
         read=_nothing,
+        dataset=dataset,
     )
 
 
 def delete_dataset(dataset: str | uuid.UUID) -> Call[None]:
     """Return the call of `DeleteDataset`."""
     return Call(
-        rpc="ControlService/DeleteDataset",
-        request=c.DeleteDatasetRequest(dataset_id=dataset_id_of(dataset)),
-        response=c.DeleteDatasetResponse.FromString,
+        request=c.DeleteDatasetRequest(dataset_id=dataset_id(dataset)),
         read=_nothing,
+        dataset=dataset,
     )
 
 
@@ -411,86 +354,100 @@ def _nothing(_response: object) -> None:
 
 
 def _list(
-    rpc: str,
     request: Any,  # noqa: ANN401 - of several messages
-    response: Callable[[bytes], Any],
-    items_of: Callable[[Any], list[T]],
+    read: Callable[[Any], Iterable[T]],
+    dataset: str | uuid.UUID | None = None,
 ) -> Call[Page[T]]:
-    """Return the call for a page."""
+    """Return the call for a page, of which `read` returns the items."""
     request.page_size = _PAGE_SIZE
-    read = partial(_page, rpc, request, response, items_of)
-    return Call(rpc=rpc, request=request, response=response, read=read)
+
+    def read_page(response: Any) -> Page[T]:  # noqa: ANN401 - of several messages
+        if not response.next_page_token:
+            return Page(items=list(read(response)), next=None)
+        following = type(request)()
+        following.CopyFrom(request)
+        following.page_token = response.next_page_token
+        return Page(items=list(read(response)), next=_list(following, read, dataset))
+
+    return Call(request=request, read=read_page, dataset=dataset)
 
 
-def _page(
-    rpc: str,
-    request: Any,  # noqa: ANN401 - of several messages
-    response: Callable[[bytes], Any],
-    items_of: Callable[[Any], list[T]],
-    message: Any,  # noqa: ANN401 - of several messages
-) -> Page[T]:
-    if not message.next_page_token:
-        return Page(items=items_of(message), next=None)
-    following = type(request)()
-    following.CopyFrom(request)
-    following.page_token = message.next_page_token
-    return Page(items=items_of(message), next=_list(rpc, following, response, items_of))
+def _numbers(enum: type[StrEnum], name: str, values: Iterable[str]) -> list[Any]:
+    """Return the numbers of the values of a list."""
+    return [_number(enum, value) for value in items_of(name, values)]
 
 
-def _number(prefix: str, names: type[StrEnum], value: str) -> Any:  # noqa: ANN401 - of any enum
+def _number(enum: type[StrEnum], value: str) -> Any:  # noqa: ANN401 - of any enum
     """Return the number of an enum value.
 
     Raises:
         ValueError: there is no such value.
     """
+    values = getattr(r, enum.__name__)
     try:
-        return getattr(r, names.__name__).Value(f"{prefix}{value}")
+        return values.Value(f"{values.keys()[0].removesuffix('UNSPECIFIED')}{value}")
     except ValueError:
-        accepted = ", ".join(name for name in names if name != "UNKNOWN")
-        raise ValueError(f"invalid {names.__name__} {value!r}; use one of {accepted}") from None
+        accepted = ", ".join(name for name in enum if name != "UNKNOWN")
+        raise ValueError(refusal(enum.__name__, value, f"one of {accepted}")) from None
 
 
-def _items(values: Iterable[T]) -> Iterable[T]:
-    """Return values.
-
-    Raises:
-        TypeError: they are one text, which would be taken as its letters.
-    """
-    if isinstance(values, str):
-        raise TypeError(f"{values!r} is not a list; use [{values!r}]")
-    return values
+def _heartbeats(attempts: Mapping[str, int]) -> list[pb.HeartbeatDocument]:
+    if not isinstance(attempts, Mapping):
+        accepted = "a mapping from document ids to attempts, such as {'letter.txt': 1}"
+        raise TypeError(refusal("attempts", attempts, accepted))
+    return [
+        pb.HeartbeatDocument(
+            document_id=id_of("document_id", document_id),
+            attempt=number_of("attempt", attempt, INT32),
+        )
+        for document_id, attempt in attempts.items()
+    ]
 
 
 def _new_document(document: str | NewDocument) -> pb.NewDocument:
     if isinstance(document, str):
-        return pb.NewDocument(document_id=document)
+        return pb.NewDocument(document_id=id_of("document", document))
     if not isinstance(document, NewDocument):
-        raise TypeError(f"invalid document {document!r}; use an id or a NewDocument")
+        raise TypeError(refusal("document", document, "an id or a NewDocument"))
     return pb.NewDocument(
-        document_id=document.document_id,
-        display_name=document.display_name,
-        labels=document.labels,
-    )
-
-
-def _progress(progress: Progress) -> r.Progress:
-    step = progress.step
-    return r.Progress(
-        completed_segments=progress.completed_segments,
-        total_segments=progress.total_segments,
-        step=r.Step(name=step.name, completed=step.completed, total=step.total) if step else None,
+        document_id=id_of("document_id", document.document_id),
+        display_name=text_of("display_name", document.display_name),
+        labels=labels_of("labels", document.labels),
     )
 
 
 def _report(report: DocumentReport) -> pb.DocumentReport:
-    message = pb.DocumentReport(document_id=report.document_id, attempt=report.attempt)
+    instance_of("report", report, DocumentReport)
+    message = pb.DocumentReport(
+        document_id=id_of("document_id", report.document_id),
+        attempt=number_of("attempt", report.attempt, INT32),
+    )
     if report.stage is not None:
-        message.stage = _number("STAGE_", Stage, report.stage)
+        message.stage = _number(Stage, report.stage)
     if report.progress is not None:
-        message.progress.CopyFrom(_progress(report.progress))
+        _fill_progress(message.progress, report.progress)
     if report.error is not None:
-        message.error.reason = report.error.reason
-        message.error.message = report.error.message
+        error = instance_of("error", report.error, DocumentError)
+        message.error.reason = text_of("reason", error.reason)
+        message.error.message = text_of("message", error.message)
     if report.event_time is not None:
-        message.event_time.FromDatetime(report.event_time.astimezone())
+        event_time = instance_of("event_time", report.event_time, datetime)
+        message.event_time.FromDatetime(event_time.astimezone())
     return message
+
+
+def _fill_progress(message: r.Progress, progress: Progress) -> None:
+    instance_of("progress", progress, Progress)
+    message.completed_segments = number_of("completed_segments", progress.completed_segments)
+    if progress.total_segments is not None:
+        message.total_segments = number_of("total_segments", progress.total_segments)
+    if progress.step is not None:
+        _fill_step(message.step, progress.step)
+
+
+def _fill_step(message: r.Step, step: Step) -> None:
+    instance_of("step", step, Step)
+    message.name = text_of("name", step.name)
+    message.completed = number_of("completed", step.completed)
+    if step.total is not None:
+        message.total = number_of("total", step.total)

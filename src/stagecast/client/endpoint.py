@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 from urllib.parse import quote
 
 import grpc
 
+from stagecast.client.arguments import Span, flag_of, refusal, seconds_of, text_of
 from stagecast.config import Config, check_address, is_loopback, socket_path
 
 T = TypeVar("T")
@@ -27,6 +29,17 @@ _OPTIONS = (
 _YES = {"1": True, "true": True, "yes": True, "on": True, "t": True, "y": True}
 _NO = {"0": False, "false": False, "no": False, "off": False, "f": False, "n": False}
 _TIMEOUT_S = 60.0
+
+
+class EndpointOptions(TypedDict, total=False):
+    """The options of an `Endpoint`."""
+
+    key: str | None
+    tls: bool
+    ca: Path | None
+    cert: Path | None
+    cert_key: Path | None
+    timeout_s: float | None
 
 
 class Endpoint:
@@ -87,25 +100,28 @@ def find_endpoint(
     ca: str | os.PathLike[str] | None,
     cert: str | os.PathLike[str] | None,
     cert_key: str | os.PathLike[str] | None,
-    timeout: float | None,
+    timeout: Span | None,
 ) -> Endpoint:
     """Return the endpoint for arguments, each by default from its `STAGECAST_…` variable.
 
     Raises:
+        TypeError: a value has a wrong type.
         ValueError: a value is invalid, see `Endpoint`.
     """
-    file = Path
+    if address is not None:
+        text_of("address", address, "a text such as '127.0.0.1:50051'")
+    if key is not None and not isinstance(key, str):
+        raise TypeError("invalid key; use a text")  # it may be one, and is not shown
+    if tls is not None:
+        flag_of("tls", tls)
     return Endpoint(
         _or_variable(address, "GRPC", str) or Config().grpc,
         key=_or_variable(key, "KEY", str),
         tls=bool(_or_variable(tls, "TLS", _flag)),
-        ca=_or_variable(file(ca) if ca else None, "CA", file),
-        cert=_or_variable(file(cert) if cert else None, "CERT", file),
-        cert_key=_or_variable(file(cert_key) if cert_key else None, "CERT_KEY", file),
-        timeout_s=(
-            _or_variable(None if timeout is None else _seconds(timeout), "TIMEOUT", _seconds)
-            or _TIMEOUT_S
-        ),
+        ca=_or_variable(_file("ca", ca), "CA", Path),
+        cert=_or_variable(_file("cert", cert), "CERT", Path),
+        cert_key=_or_variable(_file("cert_key", cert_key), "CERT_KEY", Path),
+        timeout_s=_or_variable(_timeout_s(timeout), "TIMEOUT", _seconds) or _TIMEOUT_S,
     )
 
 
@@ -130,14 +146,29 @@ def _flag(text: str) -> bool:
     return flag
 
 
-def _seconds(value: str | float) -> float:
+def _seconds(text: str) -> float:
     try:
-        seconds = float(value)
+        seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"{value!r} is not a positive number of seconds")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{text!r} is not a positive number of seconds")
     return seconds
+
+
+def _timeout_s(timeout: Span | None) -> float | None:
+    if timeout is None:
+        return None
+    timeout_s = seconds_of("timeout", timeout)
+    if not 0 < timeout_s < math.inf:
+        raise ValueError(refusal("timeout", timeout, "a time that is positive and finite"))
+    return timeout_s
+
+
+def _file(name: str, path: str | os.PathLike[str] | None) -> Path | None:
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise TypeError(refusal(name, path, "the path of a file"))
+    return Path(path) if path else None
 
 
 def _target_of(address: str) -> str:

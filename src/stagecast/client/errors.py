@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -16,6 +17,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from stagecast import errors
+from stagecast.client.datasets import with_name
 from stagecast.client.endpoint import Endpoint
 from stagecast.failures import reason_of
 
@@ -118,8 +120,10 @@ def details_of(error: FailedCall) -> ErrorDetails:
     )
 
 
-def error_of(call: FailedCall, endpoint: Endpoint) -> errors.StagecastError:
-    """Return the error for a failed call."""
+def error_of(
+    call: FailedCall, endpoint: Endpoint, dataset: str | uuid.UUID | None = None
+) -> errors.StagecastError:
+    """Return the error for a failed call; its text has the name of the dataset that was given."""
     known, code, text = details_of(call), call.code(), call.details() or ""
     kind = _class_of(known.reason, code)
     reason = known.reason or ("UNAVAILABLE" if kind is errors.Unavailable else code.name)
@@ -134,7 +138,7 @@ def error_of(call: FailedCall, endpoint: Endpoint) -> errors.StagecastError:
     if issubclass(kind, errors.RetryableError):
         retry_after_s = known.retry_after_s
         attributes["retry_after_s"] = _RETRY_AFTER_S if retry_after_s is None else retry_after_s
-    return errors.restored(kind, text, attributes)
+    return errors.restored(kind, with_name(text, dataset), attributes)
 
 
 def describe_failure(

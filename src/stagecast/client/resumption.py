@@ -8,13 +8,14 @@ what has been yielded is never sent again, and what was received without a token
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from stagecast.client.calls import dataset_id_of
+from stagecast.client.arguments import flag_of, text_of
+from stagecast.client.calls import ids_of
 from stagecast.client.conversion import (
     batch_of,
     dataset_of,
@@ -34,16 +35,6 @@ SILENCE_S = _SILENT_INTERVALS * HEARTBEAT_S
 
 class Resumption(Protocol[T_co]):
     """A stream that continues after a lost connection."""
-
-    @property
-    def rpc(self) -> str:
-        """Service and method, such as `StatusService/WatchBatch`."""
-        ...
-
-    @property
-    def response(self) -> Callable[[bytes], Any]:
-        """Make a message from bytes."""
-        ...
 
     @property
     def request(self) -> Message:
@@ -70,12 +61,11 @@ def watch_request(
 ) -> s.WatchBatchRequest:
     """Return the request of a watch."""
     return s.WatchBatchRequest(
-        dataset_id=dataset_id_of(dataset),
-        batch_id=batch_id,
-        resume_token=resume_token or "",
-        follow=follow,
-        transitions_only=transitions_only,
-        fail_on_expired_token=fail_on_expired_token,
+        **ids_of(dataset, batch_id),
+        resume_token="" if resume_token is None else text_of("resume_token", resume_token),
+        follow=flag_of("follow", follow),
+        transitions_only=flag_of("transitions_only", transitions_only),
+        fail_on_expired_token=flag_of("fail_on_expired_token", fail_on_expired_token),
     )
 
 
@@ -85,9 +75,6 @@ class WholeMessages:
     Attributes:
         request: the request of the caller, with the last token.
     """
-
-    rpc = "StatusService/WatchBatch"
-    response = s.WatchBatchResponse.FromString
 
     def __init__(self, request: s.WatchBatchRequest) -> None:
         self.request = s.WatchBatchRequest()
@@ -115,16 +102,19 @@ class BatchEvents:
     """The events of a watched batch.
 
     Attributes:
+        dataset: as the caller named it.
         batch: the batch after the last whole message, `None` before the first.
         resume_token: continues after the last whole message.
     """
 
-    rpc = WholeMessages.rpc
-    response = WholeMessages.response
-
-    def __init__(self, request: s.WatchBatchRequest) -> None:
+    def __init__(self, dataset: str | uuid.UUID, request: s.WatchBatchRequest) -> None:
+        self.dataset = dataset
         self._messages = WholeMessages(request)
         self.batch: Batch | None = None
+
+    def __str__(self) -> str:
+        reached = f" at revision {self.batch.revision}" if self.batch else ""
+        return f"batch {self.request.batch_id!r} of dataset {str(self.dataset)!r}{reached}"
 
     @property
     def request(self) -> s.WatchBatchRequest:
@@ -161,15 +151,15 @@ class DatasetEvents:
     Every stream begins with all datasets; of those, only what differs from before is an event.
     """
 
-    rpc = "StatusService/WatchDatasets"
-    response = s.WatchDatasetsResponse.FromString
-
     def __init__(self, dataset_ids: Iterable[str]) -> None:
         self.request = s.WatchDatasetsRequest(
             dataset_ids=dataset_ids, heartbeat_interval=Duration(seconds=HEARTBEAT_S)
         )
         self._known: dict[str, Dataset] = {}
         self._sent: set[str] | None = set()  # by this stream, until all have been
+
+    def __str__(self) -> str:
+        return ", ".join(self.request.dataset_ids) or "all datasets"
 
     def receive(self, message: s.WatchDatasetsResponse) -> list[DatasetEvent]:
         """Return the changes in a message."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
-from typing import Self, cast
+from typing import Self, Unpack, cast
 
 from grpc import aio
 
 from stagecast.client.async_watch import watch_batch
 from stagecast.client.channel import LazyChannel
-from stagecast.client.endpoint import Endpoint
+from stagecast.client.endpoint import Endpoint, EndpointOptions
 from stagecast.client.retry import Retries
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1.control_service_pb2_grpc import ControlServiceStub
@@ -27,45 +26,16 @@ class Stubs:
 
     Use it in an `async with` block; it may be created before there is an event loop.
 
-    Args:
-        address: `HOST:PORT` of the server's gRPC, or `unix:PATH`.
-        key: an API key or a signed token.
-        tls: whether to use TLS, by default with the certificates that the system trusts.
-        ca: a PEM file of certificates to trust instead; implies TLS.
-        cert, cert_key: PEM files of the client certificate and its private key; imply TLS.
-        timeout_s: the default `timeout` of unary calls, which then fail with `DEADLINE_EXCEEDED`;
-            `None` for no limit.
+    It takes the arguments of an `Endpoint`, and raises its errors.
 
     Attributes:
         reports: the stub of `ReportService`.
         status: the stub of `StatusService`.
         controls: the stub of `ControlService`.
-
-    Raises:
-        ValueError: `address` or `key` is invalid, a file cannot be read or does not contain a
-            certificate or key, or only one of `cert` and `cert_key` is given.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        key: str | None = None,
-        tls: bool = False,
-        ca: Path | None = None,
-        cert: Path | None = None,
-        cert_key: Path | None = None,
-        timeout_s: float | None = None,
-    ) -> None:
-        self._endpoint = Endpoint(
-            address,
-            key=key,
-            tls=tls,
-            ca=ca,
-            cert=cert,
-            cert_key=cert_key,
-            timeout_s=timeout_s,
-        )
+    def __init__(self, address: str, **options: Unpack[EndpointOptions]) -> None:
+        self._endpoint = Endpoint(address, **options)
         self._channel = LazyChannel(self._endpoint)
         channel = cast("aio.Channel", self._channel)  # it has what stubs use
         self.reports = ReportServiceStub(channel)

@@ -11,7 +11,8 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from stagecast.client import calls
-from stagecast.client.calls import Call, Page, Span
+from stagecast.client.arguments import Span
+from stagecast.client.calls import Call, Page, method_of
 from stagecast.client.channel import ThreadChannel
 from stagecast.client.endpoint import find_endpoint
 from stagecast.client.enums import BatchState, DocumentState, Stage, WorkerOrder
@@ -83,7 +84,7 @@ class Client:
         ca: str | os.PathLike[str] | None = None,
         cert: str | os.PathLike[str] | None = None,
         cert_key: str | os.PathLike[str] | None = None,
-        timeout: float | None = None,
+        timeout: Span | None = None,
     ) -> None:
         self._endpoint = find_endpoint(
             address, key=key, tls=tls, ca=ca, cert=cert, cert_key=cert_key, timeout=timeout
@@ -330,7 +331,7 @@ class Client:
         return self._list(calls.list_transitions(dataset, batch_id, document_id))
 
     def wait(
-        self, dataset: str | uuid.UUID, batch_id: str, *, timeout: float | None = None
+        self, dataset: str | uuid.UUID, batch_id: str, *, timeout: Span | None = None
     ) -> Batch:
         """Wait until a batch has ended, and return it.
 
@@ -394,7 +395,7 @@ class Client:
             transitions_only=transitions_only,
             fail_on_expired_token=fail_on_expired_token,
         )
-        return Watch(self._channel, BatchEvents(request), give_up_after)
+        return Watch(self._channel, BatchEvents(dataset, request), give_up_after)
 
     def watch_datasets(
         self,
@@ -478,14 +479,14 @@ class Client:
     def _send(self, call: Call[T], *, give_up_after_s: float | None = None) -> T:
         retries = Retries(self._endpoint, give_up_after_s)
         while True:
-            rpc = self._channel.unary_unary(**call.method)
+            rpc = self._channel.unary_unary(**method_of(call.request))
             try:
                 response = rpc(call.request, timeout=call.wait_s + retries.left_s)
             except grpc.RpcError as error:
                 failure: Any = error
                 pause_s = retries.pause_s(failure)
                 if pause_s is None:
-                    raise error_of(failure, self._endpoint) from None
+                    raise error_of(failure, self._endpoint, call.dataset) from None
             else:
                 retries.succeeded()
                 return call.read(response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -12,7 +13,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from stagecast.client.calls import Span, seconds_of
+from stagecast.client.arguments import Span, seconds_of
+from stagecast.client.calls import method_of
 from stagecast.client.channel import ThreadChannel
 from stagecast.client.decoding import silence_error
 from stagecast.client.errors import error_of
@@ -89,12 +91,8 @@ class ThreadStream(Generic[T]):
         return message
 
     def _open(self) -> Any:  # noqa: ANN401 - grpc has no public class of it
-        rpc = self._channel.unary_stream(
-            f"/stagecast.v1.{self._resumption.rpc}",
-            request_serializer=lambda request: request.SerializeToString(),
-            response_deserializer=self._resumption.response,
-        )
-        return rpc(self._resumption.request)
+        request = self._resumption.request
+        return self._channel.unary_stream(**method_of(request))(request)
 
 
 class _Watchdog:
@@ -147,13 +145,22 @@ class _Iterating(Generic[T]):
     """Iterates over the items of a stream."""
 
     def __init__(
-        self, channel: ThreadChannel, resumption: Resumption[T], give_up_after: Span
+        self,
+        channel: ThreadChannel,
+        resumption: Resumption[T],
+        give_up_after: Span,
+        dataset: str | uuid.UUID | None = None,
     ) -> None:
         self._endpoint = channel.endpoint
-        retries = Retries(self._endpoint, seconds_of(give_up_after))
+        self._resumption = resumption
+        self._dataset = dataset
+        retries = Retries(self._endpoint, seconds_of("give_up_after", give_up_after))
         self._stream = ThreadStream(channel, resumption, retries)
         self._pending: deque[T] = deque()
         self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._resumption}>"
 
     def __iter__(self) -> Self:
         return self
@@ -190,7 +197,7 @@ class _Iterating(Generic[T]):
             items = self._stream.read()
         except grpc.RpcError as error:
             failure: Any = error
-            raise error_of(failure, self._endpoint) from None
+            raise error_of(failure, self._endpoint, self._dataset) from None
         if items is None:
             self.close()
             return
@@ -217,7 +224,7 @@ class Watch(_Iterating[Event]):
     """
 
     def __init__(self, channel: ThreadChannel, events: BatchEvents, give_up_after: Span) -> None:
-        super().__init__(channel, events, give_up_after)
+        super().__init__(channel, events, give_up_after, events.dataset)
         self._events = events
         self.batch: Batch | None = None
         self.resume_token: str = events.resume_token

@@ -7,6 +7,7 @@ import time
 import uuid
 
 from stagecast.client import calls
+from stagecast.client.arguments import Span, seconds_of
 from stagecast.client.calls import Call
 from stagecast.client.records import Batch
 from stagecast.errors import TimedOut
@@ -21,14 +22,14 @@ class Waiting:
 
     Args:
         dataset, batch_id: the batch.
-        timeout_s: for how long, `None` for no limit.
+        timeout: for how long, `None` for no limit.
     """
 
-    def __init__(self, dataset: str | uuid.UUID, batch_id: str, timeout_s: float | None) -> None:
+    def __init__(self, dataset: str | uuid.UUID, batch_id: str, timeout: Span | None) -> None:
         self._dataset = dataset
         self._batch_id = batch_id
-        self._timeout_s = timeout_s
-        self._ends_at = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        self._timeout_s = math.inf if timeout is None else seconds_of("timeout", timeout)
+        self._ends_at = time.monotonic() + self._timeout_s
 
     @property
     def give_up_after_s(self) -> float:

@@ -14,7 +14,8 @@ from google.rpc.status_pb2 import Status
 from grpc import aio
 
 from stagecast.client import Stubs
-from stagecast.client.retry import call
+from stagecast.client.endpoint import Endpoint
+from stagecast.client.retry import Retries, call
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
 
@@ -68,6 +69,19 @@ async def test_call_with_a_timeout_of_0_is_made_once(
     with pytest.raises(aio.AioRpcError, match="unavailable for now"):
         await call(client.reports.SealBatch, pb.SealBatchRequest(), timeout_s=0)
     assert servicer.calls == 1
+
+
+def test_watch_is_back_within_a_second_of_the_server_without_a_busy_loop() -> None:
+    """However long the server was away: the channel reconnects as often as calls are tried."""
+    endpoint = Endpoint("127.0.0.1:1")
+    endpoint.reached = True
+    away = aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata())
+    retries = Retries(endpoint, 600.0)
+    pauses = [retries.pause_s(away) for _ in range(1_000)]
+    assert all(pause_s is not None and 0.05 <= pause_s < 1 for pause_s in pauses)
+    assert len(set(pauses)) > 900, "clients do not come back all at once"
+    assert sum(map(float, pauses[10:])) / 990 > 0.4, "two tries a second"  # type: ignore[arg-type]
+    assert 100 <= int(dict(endpoint.options)["grpc.max_reconnect_backoff_ms"]) < 1_000
 
 
 async def test_refused_call_is_not_retried(client: Stubs, dataset_id: str) -> None:

@@ -19,9 +19,9 @@ T = TypeVar("T")
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # Reconnect within seconds, however long the server was unavailable.
+    # Reconnect within a second, however long the server was unavailable.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     # Or a new client would share the connection of another one, and fail as long as that waits to
     # reconnect, although the server is back.
     ("grpc.use_local_subchannel_pool", 1),

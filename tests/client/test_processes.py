@@ -104,6 +104,28 @@ def test_every_public_name_exists() -> None:
         getattr(stagecast, "Nothing")  # noqa: B009 - mypy knows that it does not exist
 
 
+async def test_failed_handshake_is_in_the_error_and_not_on_stderr(
+    tmp_path: Path, authority: Authority, ours: Certificate
+) -> None:
+    """`run` checks that stderr is empty."""
+    tls = ("--tls-cert", str(ours.cert), "--tls-key", str(ours.key))
+    other = Authority(tmp_path, "other")
+    program = """
+client = stagecast.Client(address, ca=sys.argv[2])
+try:
+    client.get_batch("d", "b")
+except stagecast.StagecastError as error:
+    print(str(error).partition(": ")[2])
+print(os.environ.get("GRPC_VERBOSITY"))
+"""
+    async with running(tmp_path / "s.db", *tls) as server:
+        printed = await run(program, server.grpc, str(other.ca), GRPC_VERBOSITY="")
+        assert printed.startswith("its certificate is not trusted (")
+        assert printed.endswith(")\nNone\n")
+        printed = await run(program, server.grpc, str(authority.ca), GRPC_VERBOSITY="error")
+        assert printed.endswith("\nerror\n")
+
+
 # Threads, loops, forks.
 
 

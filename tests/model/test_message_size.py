@@ -21,8 +21,9 @@ from stagecast.model import (
     size_bound,
 )
 from stagecast.v1 import status_service_pb2 as pb
-from stagecast.wire import to_dataset, to_document, to_transition
+from stagecast.wire import to_dataset, to_document
 from tests import builders
+from tests.messages import to_transition
 
 INT64 = 2**63 - 1
 LAST_US = 253_402_300_799_999_999  # the last moment of the year 9999

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stagecast import wire
 from stagecast.app import opened_store
 from stagecast.model import ALL
 from stagecast.store import ReadTransaction
 from stagecast.store.sqlite import inspect_file
 from stagecast.v1 import resources_pb2 as r
+from tests.messages import to_transition
 from tests.soak.work import Acknowledged, Work
 
 
@@ -32,7 +32,7 @@ async def _read_log(copy: Path, work: Work) -> list[r.Transition]:
         batch = tx.find_batch(work.dataset_id, work.batch_id)
         assert batch is not None
         log = tx.iterate_transitions(batch, after_revision=0)
-        return [wire.to_transition(transition) for transition in log]
+        return [to_transition(transition) for transition in log]
 
     async with opened_store(copy) as store:
         return await store.read(read, visible=ALL)

@@ -32,6 +32,7 @@ from stagecast.v1 import status_service_pb2 as ss
 from stagecast.wire.encoding import varint
 from tests import builders
 from tests.builders import ENCODER
+from tests.messages import to_transition
 
 # The fields of which the version was made. If this fails, raise `StoreEncoder.version` as well, and
 # make the indexes of rows to encode anew in a migration.
@@ -184,7 +185,7 @@ def test_pieces_of_a_document_share_no_field(document: Document) -> None:
 @example(EVERY_FIELD_OF_A_TRANSITION)
 def test_pieces_of_a_transition_are_the_transition(transition: Transition) -> None:
     name, encoded = _name(transition.document), _encode_transition(transition)
-    expected = wire.to_transition(transition)
+    expected = to_transition(transition)
     listed = ss.ListTransitionsResponse.FromString(wire.encode_transitions(name, [encoded] * 2))
     assert list(listed.transitions) == [expected] * 2
     [entry] = wire.WatchEncoder().transitions(name, [encoded])
@@ -207,7 +208,7 @@ def test_lists_and_snapshots_have_the_documents_in_order(many: list[Document]) -
 
 def test_examples_set_every_field_and_none() -> None:
     """A field that is added to the protos, and forgotten in a piece, fails this or the others."""
-    every = wire.to_transition(EVERY_FIELD_OF_A_TRANSITION)
+    every = to_transition(EVERY_FIELD_OF_A_TRANSITION)
     progress = every.document.progress
     for message in (every, every.document, progress, progress.step, every.document.error):
         fields: Any = type(message).DESCRIPTOR.fields_by_name

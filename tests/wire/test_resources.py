@@ -14,6 +14,7 @@ from stagecast.model import DocumentState, Progress, Stage, TransitionKind
 from stagecast.v1 import report_service_pb2, resources_pb2, status_service_pb2
 from stagecast.wire import resources
 from tests import builders
+from tests.messages import to_transition
 
 ENUMS: list[tuple[type[IntEnum], Any, str]] = [
     (model.Stage, resources_pb2.Stage, "STAGE"),
@@ -91,7 +92,7 @@ def test_batch_has_its_timeouts_even_if_zero() -> None:
 
 
 def test_transition_of_the_batch_has_no_document() -> None:
-    transition = wire.to_transition(builders.transition(kind=TransitionKind.SEALED, revision=2))
+    transition = to_transition(builders.transition(kind=TransitionKind.SEALED, revision=2))
     assert not transition.HasField("document")
     assert transition.previous_state == resources_pb2.DOCUMENT_STATE_UNSPECIFIED
     assert transition.previous_stage == resources_pb2.STAGE_UNSPECIFIED

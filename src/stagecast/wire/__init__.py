@@ -24,7 +24,7 @@ from stagecast.wire.report_requests import (
     reports,
     worker,
 )
-from stagecast.wire.resources import fill_batch, to_batch, to_dataset, to_document, to_transition
+from stagecast.wire.resources import fill_batch, to_batch, to_dataset, to_document
 from stagecast.wire.status_requests import (
     batch_query,
     dataset_query,
@@ -60,7 +60,6 @@ __all__ = [
     "to_batch",
     "to_dataset",
     "to_document",
-    "to_transition",
     "transition_query",
     "wait_timeout_s",
     "watch_request",

@@ -14,7 +14,6 @@ from stagecast.model import (
     Document,
     DocumentCounts,
     Progress,
-    Transition,
     batch_progress,
     batch_state,
     dataset_state,
@@ -125,17 +124,3 @@ def to_dataset(dataset: Dataset) -> _pb.Dataset:
     )
     _fill_counts(message.counts, dataset.counts)
     return message
-
-
-def to_transition(transition: Transition) -> _pb.Transition:
-    """Return a transition."""
-    document = transition.document
-    return _pb.Transition(
-        revision=transition.revision,
-        kind=_pb.TransitionKind.ValueType(transition.kind),
-        document=to_document(document) if document is not None else None,
-        previous_state=_pb.DocumentState.ValueType(transition.previous_state or 0),
-        previous_stage=_pb.Stage.ValueType(transition.previous_stage or 0),
-        event_time=to_timestamp(transition.event_at),
-        commit_time=to_timestamp(transition.committed_at),
-    )

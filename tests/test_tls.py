@@ -25,6 +25,7 @@ from tests.rpc.commands import Command, Finished
 
 LIST = "stagecast.v1.StatusService/ListDatasets"
 COGNEE = "/api/v1/datasets/status"
+UNKNOWN = "unknown key; 'stagecast keys list' shows those of the server's file"
 ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 
@@ -167,7 +168,7 @@ async def test_demo_uses_a_server_with_tls_and_keys(
                 "(CREDENTIALS_MISSING)\n"
             ),
         ),
-        (("--key", "wrong"), "Error: unknown key (CREDENTIALS_INVALID)\n"),
+        (("--key", "wrong"), f"Error: {UNKNOWN} (CREDENTIALS_INVALID)\n"),
     ],
 )
 async def test_command_without_a_good_key_says_so_in_one_line(

@@ -98,7 +98,8 @@ async def test_invalid_token_is_refused(
 async def test_unknown_key_is_not_parsed_as_a_token(server: App, dataset_id: str) -> None:
     async with Stubs(server.grpc_address, key=make_key()) as client:
         refusal = await refused(Calls(client, dataset_id).batch())
-    assert (refusal.reason, refusal.message) == ("CREDENTIALS_INVALID", "unknown key")
+    assert refusal.reason == "CREDENTIALS_INVALID"
+    assert refusal.message == "unknown key; 'stagecast keys list' shows those of the server's file"
 
 
 async def test_watch_ends_when_its_token_expires(

@@ -108,7 +108,9 @@ class Authenticator:
         elif self._verifier is not None and prefix_of(credential) is None:
             principal = self._verifier.verify(credential)
         else:
-            raise CredentialsInvalid("unknown key")
+            raise CredentialsInvalid(
+                "unknown key; 'stagecast keys list' shows those of the server's file"
+            )
         self._check(principal)
         return principal
 

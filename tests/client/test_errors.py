@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import grpc
 import pytest
@@ -15,11 +16,13 @@ from grpc import aio
 from hypothesis import given
 from hypothesis import strategies as st
 
+import stagecast
 from stagecast import errors
 from stagecast.client import ErrorDetails, Stubs, details_of
 from stagecast.rpc.status import status_of
 from stagecast.v1 import status_service_pb2 as s
-from tests.process import free_address
+from tests.process import ROOT, free_address
+from tests.rpc.test_errors import TABLE
 
 KEY = "grpc-status-details-bin"
 NOTHING = ErrorDetails(reason="", metadata={}, retry_after_s=None)
@@ -50,6 +53,43 @@ def packed(detail: Message | AnyMessage) -> AnyMessage:
 def retry_in(seconds: int, nanos: int = 0) -> RetryInfo:
     """Return a retry delay."""
     return RetryInfo(retry_delay=Duration(seconds=seconds, nanos=nanos))
+
+
+_DRAWN = re.compile(r"^ {4}[│ ]*[├└]── (\w+) +([A-Z_]+\b)?")
+_NAMED = re.compile("`([A-Z]+(?:_[A-Z]+)+)`")
+_NO_REASONS = {"DECODE_ERROR", "WORKER_LOST"}  # of the failure of a document
+_NOT_DRAWN = {"CallFailed", "StartError"}  # never sent
+
+
+def test_every_error_of_a_server_has_a_public_class() -> None:
+    for kind in TABLE:
+        assert getattr(stagecast, kind.__name__) is kind
+
+
+def test_reasons_in_the_protos_are_those_of_the_classes() -> None:
+    protos = "".join(path.read_text() for path in (ROOT / "proto").rglob("*.proto"))
+    reasons = {kind.reason for kind in TABLE}
+    assert {reason for reason in reasons if f"`{reason}`" in protos} == reasons
+    assert set(_NAMED.findall(protos)) - _NO_REASONS <= reasons
+
+
+def test_tree_in_the_docstring_is_that_of_the_classes() -> None:
+    drawn = ["StagecastError"]
+    above = ["StagecastError"]
+    for line in (errors.__doc__ or "").splitlines():
+        if match := _DRAWN.match(line):
+            name, reason = match.groups()
+            kind = getattr(errors, name)
+            del above[line.index("── ") // 4 :]
+            assert kind.__bases__[0].__name__ == above[-1]
+            assert reason == (None if name in _NOT_DRAWN else vars(kind).get("reason"))
+            above.append(name)
+            drawn.append(name)
+    assert sorted(drawn) == sorted(
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.StagecastError)
+    )
 
 
 def test_details_have_reason_ids_and_retry_delay() -> None:

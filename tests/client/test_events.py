@@ -108,6 +108,25 @@ async def test_token_and_batch_are_those_of_the_last_whole_change(name: str) -> 
 
 
 @both
+async def test_watch_shows_what_it_watches_and_how_far_it_is(name: str) -> None:
+    kind = "AsyncWatch" if name == "AsyncClient" else "Watch"
+    async with watching(name, sends(whole(2))) as (_, events):
+        assert repr(events.watch) == f"<{kind} of batch 'b' of dataset 'd'>"
+        await received(events)
+        assert repr(events.watch) == f"<{kind} of batch 'b' of dataset 'd' at revision 2>"
+
+
+@both
+def test_watch_of_datasets_shows_which(name: str) -> None:
+    face = Face(name, "127.0.0.1:1", key="secret")
+    assert "secret" not in repr(face.client)
+    kind = type(face.client.watch_datasets()).__name__
+    assert repr(face.client.watch_datasets()) == f"<{kind} of all datasets>"
+    known = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+    assert repr(face.client.watch_datasets([known])) == f"<{kind} of {known}>"
+
+
+@both
 async def test_callers_token_and_options_are_sent(name: str) -> None:
     options: Any = {"follow": True, "transitions_only": True, "fail_on_expired_token": True}
     async with watching(name, sends(whole(2)), resume_token=CALLER_TOKEN, **options) as (

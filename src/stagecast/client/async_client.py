@@ -29,11 +29,7 @@ from stagecast.client.records import (
     ReportResult,
     Transition,
 )
-from stagecast.client.resumption import (
-    BatchEvents,
-    DatasetEvents,
-    watch_request,
-)
+from stagecast.client.resumption import BatchEvents, DatasetEvents, watch_request
 from stagecast.client.retry import Retries
 from stagecast.client.waiting import GIVE_UP_AFTER_S, Waiting
 

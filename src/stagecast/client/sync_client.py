@@ -28,11 +28,7 @@ from stagecast.client.records import (
     ReportResult,
     Transition,
 )
-from stagecast.client.resumption import (
-    BatchEvents,
-    DatasetEvents,
-    watch_request,
-)
+from stagecast.client.resumption import BatchEvents, DatasetEvents, watch_request
 from stagecast.client.retry import Retries
 from stagecast.client.sync_watch import DatasetsWatch, Watch
 from stagecast.client.waiting import GIVE_UP_AFTER_S, Waiting
@@ -48,7 +44,8 @@ class Client:
     call, it raises `RuntimeError`.
 
     A dataset is given by its UUID or by a name, which stands for the UUIDv5 of that name. Spans are
-    timedeltas or seconds. Enum values may be given as strings, such as `"SUCCEEDED"`.
+    timedeltas, seconds, or texts such as `"90s"`, `"5m"` or `"12h"`. Enum values may be given
+    as strings, such as `"SUCCEEDED"`.
 
     A call is made again while the server is restarting or advises it, until `timeout`; this is
     safe for every call. A server that this client has never reached is tried once.
@@ -61,7 +58,7 @@ class Client:
         tls: whether to use TLS, by default with the certificates that the system trusts.
         ca: a PEM file of certificates to trust instead; implies TLS.
         cert, cert_key: PEM files of the client certificate and its private key; imply TLS.
-        timeout: how long a call may take in all, in seconds; 60 by default.
+        timeout: how long a call may take in all, tries included; a minute by default.
 
     Raises:
         ValueError: an argument is invalid, or a file cannot be read or does not contain a
@@ -70,9 +67,8 @@ class Client:
     Every method may raise `stagecast.StagecastError`, of which the docstrings name the interesting
     ones; `stagecast.Unavailable` if the server cannot be reached or does not answer in time,
     `stagecast.FieldInvalid` for an argument that breaks a rule, `stagecast.CredentialsError` and
-    `stagecast.DeniedError` for the key.
-    A wrong type, such as a dataset that is `None`, is a `TypeError`, and an unknown
-    enum value a `ValueError`.
+    `stagecast.DeniedError` for the key. A wrong type is a `TypeError`; an unknown enum value, an
+    empty id or a mistyped UUID a `ValueError`.
     """
 
     def __init__(
@@ -187,6 +183,9 @@ class Client:
     ) -> Document:
         """Start work on a document, and take it over from any other worker.
 
+        The same worker may repeat the call. One that has ended is opened again, also if it has
+        succeeded: as the next attempt, which starts over in stage WAITING.
+
         Args:
             dataset: UUID or name.
             batch_id: the batch.
@@ -226,11 +225,12 @@ class Client:
                 outcome `REFUSED` and its `refusal`, and only `BatchNotFound` is raised.
 
         Returns:
-            one result for each report, in their order.
+            one result for each report, in their order. `DUPLICATE` and `OVERTAKEN` are no errors:
+            the document has that stage and those counters already, or has gone further.
 
         Raises:
             stagecast.BatchNotFound, stagecast.DocumentNotFound: there is no such batch or document.
-            stagecast.IllegalTransition: a document has ended.
+            stagecast.IllegalTransition: a document has ended; `start_attempt` opens it again.
             stagecast.StaleAttempt: another worker has the document now.
         """
         return self._send(calls.report(dataset, batch_id, reports, allow_partial=allow_partial))
@@ -338,7 +338,7 @@ class Client:
         Args:
             dataset: UUID or name.
             batch_id: the batch.
-            timeout: for how long, in seconds; `None` for no limit.
+            timeout: for how long; `None` for no limit.
 
         Raises:
             stagecast.TimedOut: it has not ended in time; a `TimeoutError`, too.
@@ -370,7 +370,8 @@ class Client:
         the end of a watch's life are resumed, without a gap. Another `Snapshot` comes only if the
         history is no longer retained or has changed, as its `reason` says; it replaces everything.
 
-        Leave it as you like; in a `with` block it ends with the block.
+        Leave it as you like; in a `with` block it ends with the block. The batch must exist: create
+        it before, or find out by `watch_datasets`.
 
         Args:
             dataset: UUID or name.

@@ -262,7 +262,7 @@ class AsyncClient:
             transitions_only=transitions_only,
             fail_on_expired_token=fail_on_expired_token,
         )
-        return AsyncWatch(self._channel, BatchEvents(dataset, request), give_up_after)
+        return AsyncWatch(self._channel, BatchEvents(request, dataset), give_up_after)
 
     def watch_datasets(
         self,

@@ -102,13 +102,15 @@ class BatchEvents:
     """The events of a watched batch.
 
     Attributes:
-        dataset: as the caller named it.
+        dataset: as the caller named it, or its id.
         batch: the batch after the last whole message, `None` before the first.
         resume_token: continues after the last whole message.
     """
 
-    def __init__(self, dataset: str | uuid.UUID, request: s.WatchBatchRequest) -> None:
-        self.dataset = dataset
+    def __init__(
+        self, request: s.WatchBatchRequest, dataset: str | uuid.UUID | None = None
+    ) -> None:
+        self.dataset = dataset or request.dataset_id
         self._messages = WholeMessages(request)
         self.batch: Batch | None = None
 

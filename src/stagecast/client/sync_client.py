@@ -396,7 +396,7 @@ class Client:
             transitions_only=transitions_only,
             fail_on_expired_token=fail_on_expired_token,
         )
-        return Watch(self._channel, BatchEvents(dataset, request), give_up_after)
+        return Watch(self._channel, BatchEvents(request, dataset), give_up_after)
 
     def watch_datasets(
         self,

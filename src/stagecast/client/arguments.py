@@ -100,6 +100,15 @@ def number_of(name: str, value: SupportsIndex, maximum: int = INT64) -> int:
     return number
 
 
+def number_or_none(name: str, value: SupportsIndex | None) -> int | None:
+    """Return a whole number, or `None`.
+
+    Raises:
+        TypeError, ValueError: see `number_of`.
+    """
+    return None if value is None else number_of(name, value)
+
+
 def labels_of(name: str, value: Mapping[str, str]) -> dict[str, str]:
     """Return labels.
 

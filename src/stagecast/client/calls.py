@@ -26,6 +26,7 @@ from stagecast.client.arguments import (
     items_of,
     labels_of,
     number_of,
+    number_or_none,
     refusal,
     text_of,
 )
@@ -416,6 +417,24 @@ def _new_document(document: str | NewDocument) -> pb.NewDocument:
     )
 
 
+def _progress(progress: Progress) -> r.Progress:
+    instance_of("progress", progress, Progress)
+    return r.Progress(
+        completed_segments=number_of("completed_segments", progress.completed_segments),
+        total_segments=number_or_none("total_segments", progress.total_segments),
+        step=None if progress.step is None else _step(progress.step),
+    )
+
+
+def _step(step: Step) -> r.Step:
+    instance_of("step", step, Step)
+    return r.Step(
+        name=text_of("name", step.name),
+        completed=number_of("completed", step.completed),
+        total=number_or_none("total", step.total),
+    )
+
+
 def _report(report: DocumentReport) -> pb.DocumentReport:
     instance_of("report", report, DocumentReport)
     message = pb.DocumentReport(
@@ -425,7 +444,7 @@ def _report(report: DocumentReport) -> pb.DocumentReport:
     if report.stage is not None:
         message.stage = _number(Stage, report.stage)
     if report.progress is not None:
-        _fill_progress(message.progress, report.progress)
+        message.progress.CopyFrom(_progress(report.progress))
     if report.error is not None:
         error = instance_of("error", report.error, DocumentError)
         message.error.reason = text_of("reason", error.reason)
@@ -434,20 +453,3 @@ def _report(report: DocumentReport) -> pb.DocumentReport:
         event_time = instance_of("event_time", report.event_time, datetime)
         message.event_time.FromDatetime(event_time.astimezone())
     return message
-
-
-def _fill_progress(message: r.Progress, progress: Progress) -> None:
-    instance_of("progress", progress, Progress)
-    message.completed_segments = number_of("completed_segments", progress.completed_segments)
-    if progress.total_segments is not None:
-        message.total_segments = number_of("total_segments", progress.total_segments)
-    if progress.step is not None:
-        _fill_step(message.step, progress.step)
-
-
-def _fill_step(message: r.Step, step: Step) -> None:
-    instance_of("step", step, Step)
-    message.name = text_of("name", step.name)
-    message.completed = number_of("completed", step.completed)
-    if step.total is not None:
-        message.total = number_of("total", step.total)

@@ -309,11 +309,7 @@ class Client:
     ) -> Iterator[Document]:
         """Yield the documents of a batch in the order of their registration.
 
-        Args:
-            dataset: UUID or name.
-            batch_id: the batch.
-            states: only documents in one of these.
-            stages: only documents in one of these.
+        With `states`, only those in one of them; with `stages` likewise.
 
         Raises:
             stagecast.BatchNotFound: there is no such batch.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -82,3 +84,8 @@ def test_mistyped_uuid_is_refused_by_every_command(mistyped: str) -> None:
         assert ended.exit_code == 2, name
         refusal = "mistyped UUID" if mistyped else "must not be empty"
         assert refusal in ended.output, name
+
+
+async def test_key_may_be_for_a_named_dataset(tmp_path: Path) -> None:
+    made = await stagecast("keys", "create", "--db", tmp_path / "k.db", "--dataset", "handbook")
+    assert f"; datasets: {HANDBOOK}; " in made.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -39,6 +39,8 @@ def new(**fields: Any) -> list[stagecast.NewDocument]:
 
 MAPPING = "use a mapping of texts, such as {'source': 'crawl'}"
 
+FIRST = datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))  # before the calendar, in UTC
+
 REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("get_batch", ("handbook", 5), {}, "invalid batch_id 5; use an id, as a text"),
     ("get_batch", ("handbook", None), {}, "invalid batch_id None; use an id, as a text"),
@@ -49,7 +51,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("history", (*IDS, ""), {}, "invalid document_id ''; use an id that is not empty"),
     ("create_batch", ("handbook", [""]), {}, "invalid document ''; use an id that is not empty"),
     ("create_batch", ("handbook", [5]), {}, "invalid document 5; use an id or a NewDocument"),
-    ("create_batch", ("handbook", 5), {}, "invalid documents: 5 is not a list; use [5]"),
+    ("create_batch", ("handbook", 5), {}, "invalid documents: 5 is not a list; use a list"),
     ("create_batch", ("handbook", new(document_id="")), {}, "invalid document_id ''; use an id"),
     ("create_batch", ("handbook", new(display_name=5)), {}, "invalid display_name 5; use a text"),
     ("create_batch", ("handbook", new(labels=["a"])), {}, f"invalid labels ['a']; {MAPPING}"),
@@ -67,7 +69,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ),
     ("start_attempt", (*IDS, "a", 7), {}, "invalid worker 7; use a text"),
     ("report", (*IDS, "a"), {}, "invalid reports: 'a' is not a list; use ['a']"),
-    ("report", (*IDS, report()[0]), {}, "is not a list; use [DocumentReport(document_id='a'"),
+    ("report", (*IDS, report()[0]), {}, "event_time=None) is not a list; use a list"),
     ("report", (*IDS, [{}]), {}, "invalid report {}; use a DocumentReport"),
     ("report", (*IDS, report(attempt="1")), {}, "invalid attempt '1'; use a whole number"),
     ("report", (*IDS, report(attempt=2**31)), {}, "invalid attempt 2147483648; use a number up to"),
@@ -83,17 +85,23 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("report", (*IDS, report(error="bad")), {}, "invalid error 'bad'; use a DocumentError"),
     ("report", (*IDS, failed(message=None)), {}, "invalid message None; use a text"),
     ("report", (*IDS, report(event_time="now")), {}, "invalid event_time 'now'; use a datetime"),
+    (
+        "report",
+        (*IDS, report(event_time=FIRST)),
+        {},
+        "invalid event_time datetime.datetime(",
+    ),
     ("heartbeat", (*IDS, ["a"]), {}, "invalid attempts ['a']; use a mapping from document ids to"),
     ("heartbeat", (*IDS, {"a": "1"}), {}, "invalid attempt '1'; use a whole number"),
     ("heartbeat", (*IDS, {5: 1}), {}, "invalid document_id 5; use an id, as a text"),
-    ("list_documents", IDS, {"states": 5}, "invalid states: 5 is not a list; use [5]"),
+    ("list_documents", IDS, {"states": 5}, "invalid states: 5 is not a list; use a list"),
     (
         "list_documents",
         IDS,
         {"stages": "PARSING"},
         "invalid stages: 'PARSING' is not a list; use [",
     ),
-    ("list_datasets", (5,), {}, "invalid datasets: 5 is not a list; use [5]"),
+    ("list_datasets", (5,), {}, "invalid datasets: 5 is not a list; use a list"),
     ("wait", IDS, {"timeout": "5"}, f"invalid timeout '5'; use {SPANS}"),
     ("wait", IDS, {"timeout": float("nan")}, f"invalid timeout nan; use {SPANS}"),
     ("watch", IDS, {"resume_token": 5}, "invalid resume_token 5; use a text"),

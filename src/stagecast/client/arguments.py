@@ -129,8 +129,8 @@ def items_of(name: str, values: Iterable[T]) -> Iterable[T]:
         TypeError: they are a single value; a text would be taken as its letters.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        shown = _shown(values)
-        raise TypeError(f"invalid {name}: {shown} is not a list; use [{shown}]")
+        accepted = f"[{_shown(values)}]" if isinstance(values, str | bytes) else "a list"
+        raise TypeError(f"invalid {name}: {_shown(values)} is not a list; use {accepted}")
     return values
 
 

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.client.arguments import (
     INT32,
@@ -435,6 +436,16 @@ def _step(step: Step) -> r.Step:
     )
 
 
+def _time(event_time: datetime) -> Timestamp:
+    instance_of("event_time", event_time, datetime)
+    message = Timestamp()
+    try:
+        message.FromDatetime(event_time.astimezone())
+    except (ValueError, OverflowError):  # at the ends of the calendar
+        raise ValueError(refusal("event_time", event_time, "a time in UTC")) from None
+    return message
+
+
 def _report(report: DocumentReport) -> pb.DocumentReport:
     instance_of("report", report, DocumentReport)
     message = pb.DocumentReport(
@@ -450,6 +461,5 @@ def _report(report: DocumentReport) -> pb.DocumentReport:
         message.error.reason = text_of("reason", error.reason)
         message.error.message = text_of("message", error.message)
     if report.event_time is not None:
-        event_time = instance_of("event_time", report.event_time, datetime)
-        message.event_time.FromDatetime(event_time.astimezone())
+        message.event_time.CopyFrom(_time(report.event_time))
     return message

@@ -39,6 +39,8 @@ The tree, with the reason that a client sees (`google.rpc.ErrorInfo.reason`):
     │       ├── StoreBusy       STORE_BUSY
     │       └── StoreTimeout    STORE_TIMEOUT
     ├── TimedOut                TIMED_OUT: made by a client that waited for long enough
+    ├── Stopped                 STOPPED: made by a reporter, to end the work on a document
+    ├── NotDelivered            NOT_DELIVERED: made by a strict reporter
     ├── CallFailed              any other failure of a call, in a client; its reason is a gRPC code
     └── StartError              the server cannot start; shown on the terminal only
 
@@ -345,6 +347,18 @@ class TimedOut(StagecastError, TimeoutError):
     """What a client waited for has not happened in time."""
 
     reason = "TIMED_OUT"
+
+
+class Stopped(StagecastError):
+    """Work on a document is to end: it was stopped, it has ended, or another worker has it."""
+
+    reason = "STOPPED"
+
+
+class NotDelivered(StagecastError):
+    """Reports could not be delivered, or not in time."""
+
+    reason = "NOT_DELIVERED"
 
 
 class CallFailed(StagecastError):

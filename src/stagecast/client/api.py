@@ -41,6 +41,14 @@ from stagecast.client.records import (
     Step,
     Transition,
 )
+from stagecast.client.reporting.outbox import (
+    BatchStats,
+)
+from stagecast.client.reporting.reporter import (
+    Reporter,
+    attach,
+    batch,
+)
 from stagecast.client.sync_client import (
     Client,
 )
@@ -71,6 +79,7 @@ from stagecast.errors import (
     HistoryError,
     IllegalTransition,
     InvalidError,
+    NotDelivered,
     NotFoundError,
     RefusedError,
     RetryableError,
@@ -79,6 +88,7 @@ from stagecast.errors import (
     SlowSender,
     StagecastError,
     StaleAttempt,
+    Stopped,
     StoreBusy,
     StoreTimeout,
     TimedOut,
@@ -100,6 +110,7 @@ __all__ = [
     "BatchNotFound",
     "BatchSealed",
     "BatchState",
+    "BatchStats",
     "CallFailed",
     "Client",
     "ControlResult",
@@ -132,12 +143,14 @@ __all__ = [
     "IllegalTransition",
     "InvalidError",
     "NewDocument",
+    "NotDelivered",
     "NotFoundError",
     "Progress",
     "RefusedError",
     "ReportOutcome",
     "ReportRefusal",
     "ReportResult",
+    "Reporter",
     "RetryableError",
     "ScopeMissing",
     "SlowReader",
@@ -148,6 +161,7 @@ __all__ = [
     "StagecastError",
     "StaleAttempt",
     "Step",
+    "Stopped",
     "StoreBusy",
     "StoreTimeout",
     "TimedOut",
@@ -160,4 +174,6 @@ __all__ = [
     "WatchExpired",
     "WatchLimit",
     "WorkerOrder",
+    "attach",
+    "batch",
 ]

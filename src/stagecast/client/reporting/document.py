@@ -1,0 +1,299 @@
+"""Documents, as the code of a pipeline sees them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from types import TracebackType
+from typing import Self, TypeVar
+
+from stagecast.client.records import NewDocument
+from stagecast.client.reporting import failures
+from stagecast.client.reporting.core import BatchCore
+from stagecast.client.reporting.queues import DocumentQueue, Entry, Step, Takeover
+from stagecast.client.reporting.tokens import DocumentToken
+from stagecast.errors import Stopped
+from stagecast.escaping import quote
+from stagecast.v1 import resources_pb2 as r
+
+T = TypeVar("T")
+
+
+class DocumentCore:
+    """What both kinds of documents do without waiting.
+
+    Args:
+        core: the batch.
+        new: the document.
+        queue: its reports.
+        owns_batch: whether the batch is left with the document.
+    """
+
+    def __init__(
+        self, core: BatchCore, new: NewDocument, queue: DocumentQueue, *, owns_batch: bool = False
+    ) -> None:
+        self._core = core
+        self._new = new
+        self._document = queue
+        self._generation = core.engine.generation
+        self._owns_batch = owns_batch
+        self._stage = r.STAGE_WAITING
+        self._completed = 0
+        self._total: int | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    @property
+    def id(self) -> str:
+        """The id of the document: the path or text that it was submitted as."""
+        return self._new.document_id
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether work on it is to end: it was stopped, or another worker has it.
+
+        For code between two reports, such as a long loop, and with `obey=False`.
+        """
+        return bool(self._queue.stopped)
+
+    @property
+    def token(self) -> str:
+        """A text with which `stagecast.attach` takes it up in another process.
+
+        Within the block of the document, the other process joins the same attempt. The key of the
+        server is no part of it.
+        """
+        queue = self._queue
+        return DocumentToken(
+            dataset_id=self._core.options.dataset_id,
+            batch_id=self._core.options.batch_id,
+            document_id=self.id,
+            display_name=self._new.display_name,
+            labels=self._new.labels,
+            worker=queue.worker if queue.open else "",
+            attempt=queue.attempt if queue.open else 0,
+            address=self._core.engine.endpoint.address,
+        ).encode()
+
+    @property
+    def _queue(self) -> DocumentQueue:
+        """What waits of the document in this process."""
+        if self._generation != self._core.engine.generation:
+            self._generation = self._core.engine.generation
+            batch = self._core.queue  # begins anew as well
+            self._document.batch = batch
+            self._document.begin_anew()
+        return self._document
+
+    # What faces do after they have waited for orders.
+
+    def _enter(self) -> None:
+        """Begin to work on it; again after its end, in another attempt."""
+        queue = self._queue
+        if queue.ended:
+            queue = self._try_again(queue)
+        self._take_up(queue)
+        with self._core.engine.outbox.changed:
+            queue.open = True
+            queue.batch.documents[queue] = None
+
+    def _leave(self, error: BaseException | None) -> bool:
+        """End the work on it, and return whether the exception ends here."""
+        queue = self._queue
+        own_stop = isinstance(error, Stopped) and error is self._stop
+        if error is not None and not own_stop:
+            self._put(error=(failures.reason_of(error), failures.message_of(error)))
+        elif error is None:
+            self._put(stage=r.STAGE_COMPLETED)
+        self._core.engine.outbox.close(queue)
+        if self._owns_batch:
+            self._core.leave()
+        continues = self._core.behaviour.on_error == "continue" and isinstance(error, Exception)
+        return own_stop or continues
+
+    def _enter_stage(self, stage: r.Stage.ValueType, total: int | None = None) -> None:
+        self._stage = stage
+        if total is None:
+            self._put(stage=stage)
+        else:
+            self._total = total
+            self._put(stage=stage, completed=self._completed, total=total)
+
+    def _count(self, completed: int, total: int | None) -> None:
+        self._completed = completed
+        self._total = self._total if total is None else total
+        self._put(completed=completed, total=self._total)
+
+    def _set_step(self, name: str, completed: int, total: int | None) -> None:
+        step = Step(failures.valid_message(name)[:64], completed, total)
+        self._put(completed=self._completed, total=self._total, step=step)
+
+    def _fail(self, reason: str, message: str) -> None:
+        self._put(error=(failures.valid_reason(reason), failures.valid_message(message)))
+
+    def _begin_tracking(self, items: object, total: int | None) -> bool:
+        """Return whether the stage INDEXING begins; note how many items there are in all."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        if total is not None:
+            self._total = self._completed + total
+        return self._stage != r.STAGE_INDEXING
+
+    # Helpers.
+
+    _stop: Stopped | None = None
+
+    def _stop_error(self) -> Stopped:
+        self._stop = Stopped(
+            f"work on document {quote(self.id)} is to end: {self._queue.stopped}",
+            dataset_id=self._core.options.dataset_id,
+            batch_id=self._core.options.batch_id,
+            document_id=self.id,
+        )
+        return self._stop
+
+    def _must_pause(self) -> bool:
+        """Return whether to wait for an order.
+
+        Raises:
+            Stopped: work on it is to end.
+            NotDelivered: something could not be delivered, and that is to be raised.
+        """
+        self._core.raise_problem()
+        if not self._core.behaviour.obey:
+            return False
+        queue = self._queue
+        if queue.stopped and not queue.ended:
+            raise self._stop_error()
+        return queue.paused
+
+    def _is_resumed(self) -> bool:
+        return not self._queue.paused or bool(self._queue.stopped)
+
+    def _put(
+        self,
+        stage: r.Stage.ValueType = r.STAGE_UNSPECIFIED,
+        *,
+        completed: int | None = None,
+        total: int | None = None,
+        step: Step | None = None,
+        error: tuple[str, str] | None = None,
+    ) -> None:
+        queue = self._queue
+        if queue.ended:
+            return
+        self._take_up(queue)
+        silence_s = self._core.behaviour.stall_on_no_progress_s
+        if silence_s is not None:
+            queue.silent_after = self._core.engine.outbox.now() + silence_s
+        entry = Entry(
+            time_ns=time.time_ns(),
+            stage=stage,
+            completed=completed,
+            total=total,
+            step=step,
+            error=error,
+        )
+        self._core.engine.outbox.put(queue, entry)
+        if stage == r.STAGE_COMPLETED:
+            queue.batch.succeeded.add(self.id)
+
+    def _take_up(self, queue: DocumentQueue) -> None:
+        """Register it if this process has not, and start an attempt unless there is one."""
+        if not queue.registered:
+            queue.registered = True
+            self._core.register(self._new)
+        if queue.start is None and not queue.attempt and not queue.stopped:
+            self._core.engine.outbox.start(queue, queue.takeover)
+
+    def _try_again(self, before: DocumentQueue) -> DocumentQueue:
+        queue = DocumentQueue(before.batch, self.id, before.worker)
+        queue.after, queue.registered, queue.takeover = before, True, Takeover.ALWAYS
+        self._document = queue
+        self._stage, self._completed, self._total = r.STAGE_WAITING, 0, None
+        return queue
+
+
+class Document(DocumentCore):
+    """A document of a batch, in the hands of this worker.
+
+    Work on it within a `with` block: that takes it for this worker, and completes it at its end. An
+    exception ends it as FAILED, with a reason made from its class, and goes on its way unless the
+    batch has `on_error="continue"`.
+
+    Reports cost microseconds and never wait for the server. They do what an operator has ordered:
+    while the document is paused they block, and once it was stopped, or another worker has it, they
+    raise `stagecast.Stopped`, which ends at the end of the block.
+    """
+
+    def __enter__(self) -> Self:
+        self._enter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self._leave(error)
+
+    def parsing(self) -> None:
+        """Report that parsing begins."""
+        self._obey()
+        self._enter_stage(r.STAGE_PARSING)
+
+    def cleaning(self) -> None:
+        """Report that cleaning begins."""
+        self._obey()
+        self._enter_stage(r.STAGE_CLEANING)
+
+    def splitting(self) -> None:
+        """Report that splitting into chunks begins."""
+        self._obey()
+        self._enter_stage(r.STAGE_SPLITTING)
+
+    def indexing(self, total: int | None = None) -> None:
+        """Report that indexing begins, of so many chunks if that is known."""
+        self._obey()
+        self._enter_stage(r.STAGE_INDEXING, total)
+
+    def track(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Yield items, and count each as an indexed chunk once the next one is wanted.
+
+        Args:
+            items: such as the chunks of the document.
+            total: how many there are, by default their length if they have one.
+        """
+        self._obey()
+        if self._begin_tracking(items, total):
+            self._enter_stage(r.STAGE_INDEXING, self._total)
+        for item in items:
+            yield item
+            self._obey()
+            self._count(self._completed + 1, None)
+
+    def progress(self, completed: int, total: int | None = None) -> None:
+        """Report how many chunks are indexed, and how many there are if that is known."""
+        self._obey()
+        self._count(completed, total)
+
+    def step(self, name: str, completed: int, total: int | None = None) -> None:
+        """Report what goes on within the stage, such as `doc.step("pages", 3, 12)`."""
+        self._obey()
+        self._set_step(name, completed, total)
+
+    def fail(self, reason: str, message: str = "") -> None:
+        """End the document as FAILED; what is reported on it afterwards is ignored.
+
+        Args:
+            reason: for programs, in UPPER_SNAKE, such as `NO_TEXT`.
+            message: for people.
+        """
+        self._obey()
+        self._fail(reason, message)
+
+    def _obey(self) -> None:
+        while self._must_pause():
+            self._core.engine.wait(self._is_resumed, None)

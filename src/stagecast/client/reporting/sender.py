@@ -1,0 +1,227 @@
+"""The thread that sends what is in an outbox.
+
+It is the only one that calls the server with reports. It opens the channel, so that a fork before
+the first report needs nothing; `hold` makes it wait for other forks, which gRPC survives while no
+call is under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import grpc
+
+from stagecast.client.decoding import decoding_to_none, undecodable_error
+from stagecast.client.endpoint import Endpoint
+from stagecast.client.errors import details_of, error_of
+from stagecast.client.reporting.jobs import Call, Job
+from stagecast.client.reporting.outbox import Outbox
+from stagecast.client.retry import Backoff
+from stagecast.config import socket_path
+from stagecast.errors import RetryableError, StagecastError
+
+_CALL_S = 10.0  # the timeout of a call
+_CONNECT_S = 0.2  # after which nothing answers the port
+_FORK_S = 1.0  # in which a cancelled call ends
+_HURRY_S = 0.1  # the longest pause of an exiting process
+
+_log = logging.getLogger("stagecast")
+
+
+class Sender:
+    """Sends what is in an outbox, until it is stopped.
+
+    Args:
+        outbox: what to send.
+        endpoint: where to.
+    """
+
+    def __init__(self, outbox: Outbox, endpoint: Endpoint) -> None:
+        self._outbox = outbox
+        self._endpoint = endpoint
+        self._channel: grpc.Channel | None = None
+        self._backoff = Backoff()
+        self._retry_at = 0.0
+        self._hurries = False
+        self._calling = threading.Lock()
+        self._held = False
+        self._calls: list[Any] = []
+        self._stopping = False
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread has been started and not ended."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
+        with self._outbox.changed:
+            if self._thread is None and not self._stopping:
+                self._thread = threading.Thread(
+                    target=self._run, name="stagecast-reporter", daemon=True
+                )
+                self._thread.start()
+
+    def hurry(self, *, always: bool = False) -> None:
+        """Try again at once, and with `always` from now on with short pauses only."""
+        with self._outbox.changed:
+            self._retry_at = 0.0
+            self._hurries = self._hurries or always
+            self._outbox.due.notify_all()
+
+    def close(self) -> None:
+        """End the thread once all is sent."""
+        with self._outbox.changed:
+            self._closing = True
+            self._outbox.due.notify_all()
+
+    def stop(self) -> None:
+        """End the thread, and cancel the call under way."""
+        with self._outbox.changed:
+            self._stopping = True
+            self._outbox.due.notify_all()
+        self._cancel()
+
+    def hold(self) -> None:
+        """Make no calls until `release`; a call under way is cancelled, and made again then."""
+        self._held = self._calling.acquire(blocking=False)
+        if not self._held:
+            self._cancel()
+            self._held = self._calling.acquire(timeout=_FORK_S)
+
+    def release(self) -> None:
+        """Make calls again."""
+        if self._held:
+            self._held = False
+            self._calling.release()
+
+    def _cancel(self) -> None:
+        for call in [*self._calls]:
+            call.cancel()
+
+    def _run(self) -> None:
+        while self._wait():
+            try:
+                self._send()
+            except Exception:  # a bug must not end the thread
+                _log.exception("reports cannot be sent")
+                self._retry_at = self._outbox.now() + self._backoff.next_pause_s(None)
+        with self._calling:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+
+    def _wait(self) -> bool:
+        """Wait until there is something to send; return whether to go on."""
+        with self._outbox.changed:
+            while not self._stopping:
+                pause_s = self._outbox.pause_s()
+                if pause_s is None and self._closing and self._outbox.idle:
+                    break
+                if pause_s is not None:
+                    pause_s = max(pause_s, self._retry_at - self._outbox.now())
+                    if pause_s <= 0:
+                        return True
+                self._outbox.due.wait(pause_s)
+            self._thread = None
+            return False
+
+    def _send(self) -> None:
+        """Send all that waits now."""
+        self._outbox.begin_round()
+        while not self._stopping and (job := self._outbox.next_job()) is not None:
+            if not self._perform(job):
+                return
+
+    def _perform(self, job: Job) -> bool:
+        """Make the calls of a job; return whether the server was there for all of them."""
+        with self._calling:
+            results = self._call(job.calls())
+        away: StagecastError | None = None
+        applied: list[Callable[[], None]] = []
+        for index, result in enumerate(results):
+            if isinstance(result, RetryableError):
+                away = away or result
+            elif isinstance(result, StagecastError):
+                applied.append(partial(job.refused, index, result))
+            elif result is not None:
+                applied.append(partial(job.answered, index, result))
+        complete = len(applied) == len(results)
+        if not complete:
+            applied.append(job.failed)
+        self._outbox.take(applied, answering=away is None and complete)
+        if away is not None:
+            self._outbox.went_offline(str(away))
+            self._pause(away)
+        elif complete:
+            self._backoff.reset()
+        return complete
+
+    def _pause(self, error: StagecastError) -> None:
+        pause_s = self._backoff.next_pause_s(error.__dict__.get("advised_s"))
+        self._retry_at = self._outbox.now() + (min(pause_s, _HURRY_S) if self._hurries else pause_s)
+
+    def _call(self, calls: Any) -> list[Any]:  # noqa: ANN401 - messages of several RPCs
+        """Return the responses, errors, and `None` for calls that were cancelled by a fork."""
+        channel = self._channel or self._connect()
+        self._calls = [self._begin(channel, call) for call in calls]
+        try:
+            return [self._result(call) for call in self._calls]
+        finally:
+            self._calls = []
+
+    def _begin(self, channel: grpc.Channel, call: Call) -> Any:  # noqa: ANN401 - grpc's future
+        method = channel.unary_unary(
+            f"/stagecast.v1.{call.rpc}",
+            request_serializer=type(call.request).SerializeToString,
+            **decoding_to_none({"response_deserializer": call.response}),
+        )
+        return method.future(call.request, timeout=_CALL_S, metadata=self._endpoint.metadata)
+
+    def _result(self, call: Any) -> Any:  # noqa: ANN401 - of several RPCs
+        try:
+            response = call.result()
+        except grpc.FutureCancelledError:
+            return None
+        except grpc.RpcError as caught:
+            failure: Any = caught
+            error = error_of(failure, self._endpoint)
+            error.__dict__["advised_s"] = details_of(failure).retry_after_s
+            return error
+        return error_of(undecodable_error(), self._endpoint) if response is None else response
+
+    def _connect(self) -> grpc.Channel:
+        if not self._outbox.reached and self._is_answered():
+            with self._outbox.changed:
+                self._outbox.answering = True
+                self._outbox.changed.notify_all()
+        endpoint = self._endpoint
+        if endpoint.credentials is None:
+            self._channel = grpc.insecure_channel(endpoint.target, options=endpoint.options)
+        else:
+            self._channel = grpc.secure_channel(
+                endpoint.target, endpoint.credentials, options=endpoint.options
+            )
+        return self._channel
+
+    def _is_answered(self) -> bool:
+        """Return whether something accepts connections at the address."""
+        path = socket_path(self._endpoint.address)
+        with contextlib.suppress(OSError, ValueError):
+            if path is not None:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.settimeout(_CONNECT_S)
+                    probe.connect(str(path))
+                return True
+            host, _, port = self._endpoint.address.rpartition(":")
+            with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S):
+                return True
+        return False

@@ -1,0 +1,53 @@
+"""`doc.token`: a document, and its attempt if it is open, as a text for another process."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentToken:
+    """What another process needs to go on with a document; it holds no key.
+
+    Attributes:
+        worker, attempt: of the process that has the document open, if one has.
+        address: of the server.
+    """
+
+    dataset_id: str
+    batch_id: str
+    document_id: str
+    display_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    worker: str = ""
+    attempt: int = 0
+    address: str = ""
+
+    def encode(self) -> str:
+        """Return the text."""
+        fields = {name: value for name, value in asdict(self).items() if value}
+        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> DocumentToken:
+        """Return what a text says.
+
+        Raises:
+            TypeError: it is no text.
+            ValueError: it is none of `doc.token`.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"invalid token {text!r}; use the text of doc.token")
+        try:
+            fields = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            token = cls(**fields)
+        except (ValueError, TypeError, binascii.Error):
+            raise ValueError("invalid token: it is not the text of doc.token") from None
+        if not (token.dataset_id and token.batch_id and token.document_id):
+            raise ValueError("invalid token: it is not the text of doc.token")
+        return token

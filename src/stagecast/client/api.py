@@ -41,6 +41,17 @@ from stagecast.client.records import (
     Step,
     Transition,
 )
+from stagecast.client.reporting.async_reporter import (
+    AsyncBatchReporter,
+    AsyncDocumentReporter,
+    AsyncReporter,
+)
+from stagecast.client.reporting.batch import (
+    BatchReporter,
+)
+from stagecast.client.reporting.document import (
+    DocumentReporter,
+)
 from stagecast.client.reporting.outbox import (
     BatchStats,
 )
@@ -101,13 +112,17 @@ from stagecast.errors import (
 
 __all__ = [
     "DATASET_NAMESPACE",
+    "AsyncBatchReporter",
     "AsyncClient",
     "AsyncDatasetsWatch",
+    "AsyncDocumentReporter",
+    "AsyncReporter",
     "AsyncWatch",
     "Batch",
     "BatchDeleted",
     "BatchExists",
     "BatchNotFound",
+    "BatchReporter",
     "BatchSealed",
     "BatchState",
     "BatchStats",
@@ -131,6 +146,7 @@ __all__ = [
     "DocumentNotFound",
     "DocumentProgress",
     "DocumentReport",
+    "DocumentReporter",
     "DocumentState",
     "DocumentTaken",
     "Draining",

@@ -10,7 +10,7 @@ from typing import Self
 
 from stagecast.client.records import NewDocument
 from stagecast.client.reporting.core import ABSENT_S, SILENT_S, BatchCore
-from stagecast.client.reporting.document import Document
+from stagecast.client.reporting.document import DocumentReporter
 from stagecast.client.reporting.options import new_document
 from stagecast.client.reporting.outbox import BatchStats
 from stagecast.client.reporting.sharing import Sharing
@@ -43,7 +43,7 @@ class BatchFace:
         return self._core.stats
 
 
-class Batch(BatchFace):
+class BatchReporter(BatchFace):
     """A batch, in the hands of this worker; made by `stagecast.batch` and `Reporter.batch`.
 
     Its `with` block creates it, and seals it at its end, also after an exception: then it ends once
@@ -64,7 +64,7 @@ class Batch(BatchFace):
         if self._core.behaviour.strict and error is None:
             self.flush(STRICT_S)
 
-    def pending(self, *, follow: bool = False) -> Iterator[Document]:
+    def pending(self, *, follow: bool = False) -> Iterator[DocumentReporter]:
         """Yield the documents that have not succeeded, each to be worked on in its `with` block.
 
         Those that succeeded in an earlier run with the same batch id are left out. To know them it
@@ -85,7 +85,7 @@ class Batch(BatchFace):
         self._core.open()
         return self._share() if follow else self._pending()
 
-    def document(self, document: str | os.PathLike[str] | NewDocument) -> Document:
+    def document(self, document: str | os.PathLike[str] | NewDocument) -> DocumentReporter:
         """Return a document by its id, and register it if the batch does not have it yet.
 
         A sealed batch takes no new documents: then its reports cannot be delivered.
@@ -94,7 +94,7 @@ class Batch(BatchFace):
             TypeError: it is no id, path or `NewDocument`.
         """
         new = new_document(document)
-        return Document(self._core, new, self._core.document(new))
+        return DocumentReporter(self._core, new, self._core.document(new))
 
     def flush(self, timeout: float | None = 30.0) -> bool:
         """Send what waits, and wait until all is recorded; return whether it is.
@@ -111,20 +111,20 @@ class Batch(BatchFace):
         self._core.check_flushed(done=done)
         return done
 
-    def _pending(self) -> Iterator[Document]:
+    def _pending(self) -> Iterator[DocumentReporter]:
         for page in self._core.pages():
             self._wait_for_server()
             for new in page:
                 if self._core.is_pending(new):
-                    yield Document(self._core, new, self._core.document(new))
+                    yield DocumentReporter(self._core, new, self._core.document(new))
         if not self._core.submitted:
             self._core.survey()
             self._wait_for_server()
             for new in self._core.listed():
                 if self._core.is_pending(new):
-                    yield Document(self._core, new, self._core.document(new))
+                    yield DocumentReporter(self._core, new, self._core.document(new))
 
-    def _share(self) -> Iterator[Document]:
+    def _share(self) -> Iterator[DocumentReporter]:
         self._wait_for_server()
         wait = self._core.engine.wait
         with Sharing(self._core) as sharing:
@@ -135,7 +135,7 @@ class Batch(BatchFace):
                     sharing.claim(queue)
                     wait(partial(sharing.answered, queue), None)
                     if sharing.has(queue):
-                        yield Document(self._core, new, queue)
+                        yield DocumentReporter(self._core, new, queue)
                 elif wait(sharing.over, 0):
                     return
                 else:

@@ -215,7 +215,7 @@ class DocumentCore:
         return queue
 
 
-class Document(DocumentCore):
+class DocumentReporter(DocumentCore):
     """A document of a batch, in the hands of this worker.
 
     Work on it within a `with` block: that takes it for this worker, and completes it at its end. An

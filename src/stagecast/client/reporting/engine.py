@@ -50,6 +50,8 @@ class Engine:
         self._named = worker
         self._spool_path = spool
         self._start_anew()
+        if self._spool is not None:
+            self._spool.restore(self.outbox)
         _engines.add(self)
 
     def next_worker(self) -> str:

@@ -100,7 +100,8 @@ class Open(Job):
         batch, actual = self.batch, response.batch
         batch.opened = True
         batch.revision = actual.revision
-        batch.created = batch.mode is Mode.CREATE and actual.revision == 1
+        is_new = batch.mode is Mode.CREATE and actual.revision == 1
+        batch.created = batch.created or is_new
         if not batch.created and batch.submitted:
             batch.survey = ""
         stall_after_s = actual.stall_after.ToTimedelta().total_seconds()
@@ -244,7 +245,7 @@ class StartAttempts(Job):
     def refused(self, index: int, error: StagecastError) -> None:
         document = self._documents[index]
         if error.reason == "DOCUMENT_TAKEN" and document.start is not None:
-            self._taken_over(document, error.metadata.get("state", ""))
+            self._not_pending(document, error.metadata.get("state", ""))
         elif error.reason in ("BATCH_NOT_FOUND", "DATASET_NOT_FOUND"):
             self._lose_batch(error)
         else:
@@ -256,7 +257,7 @@ class StartAttempts(Job):
             if document.start is not None:
                 document.start.offline = True
 
-    def _taken_over(self, document: DocumentQueue, state: str) -> None:
+    def _not_pending(self, document: DocumentQueue, state: str) -> None:
         start = document.start
         if start is None:
             return

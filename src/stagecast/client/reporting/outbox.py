@@ -129,7 +129,7 @@ class Outbox:
         with self.changed:
             self._batches[batch] = None
             if batch.mode is not Mode.ATTACH:
-                batch.number = self._write(batch, "open", mode=batch.mode.value)
+                batch.number = self._write(batch, "open")
             self._send_now()
 
     def register(self, batch: BatchQueue, documents: Iterable[NewDocument]) -> None:
@@ -283,9 +283,13 @@ class Outbox:
                 for document in batch.changed:
                     if document in behind or document.waiting_start:
                         continue
-                    queue = batch.reporting if document.start is None else batch.starting
-                    queue[document] = None
+                    if document.start is not None:
+                        batch.starting[document] = None
+                    elif document.entries:  # they may have been sent in the last round
+                        batch.reporting[document] = None
                 batch.changed = behind
+                if behind:
+                    self._send_soon()
 
     def next_job(self) -> Job | None:
         """Return the next call to make in this round."""
@@ -472,4 +476,5 @@ class Outbox:
         return self._journal.write(batch, kind, **fields) if self._journal else 0
 
     def _write_report(self, document: DocumentQueue, entry: Entry) -> int:
-        return self._write(document.batch, "report", document_id=document.document_id, entry=entry)
+        names = {"document_id": document.document_id, "worker": document.worker}
+        return self._write(document.batch, "report", **names, attempt=document.attempt, entry=entry)

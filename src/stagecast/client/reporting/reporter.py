@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from stagecast.client.endpoint import find_endpoint
 from stagecast.client.records import NewDocument
-from stagecast.client.reporting.batch import Batch
+from stagecast.client.reporting.batch import BatchReporter
 from stagecast.client.reporting.core import BatchCore, Behaviour
-from stagecast.client.reporting.document import Document
+from stagecast.client.reporting.document import DocumentReporter
 from stagecast.client.reporting.engine import Engine
 from stagecast.client.reporting.options import (
     BatchOptions,
@@ -26,8 +26,24 @@ from stagecast.client.reporting.options import (
     on_error_of,
     seconds_of,
 )
-from stagecast.client.reporting.queues import Mode
+from stagecast.client.reporting.queues import DocumentQueue, Mode
 from stagecast.client.reporting.tokens import DocumentToken
+
+
+def behaviour_of(
+    on_error: str, stall_on_no_progress: Duration | None, *, strict: bool, obey: bool
+) -> Behaviour:
+    """Return how documents behave.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid.
+    """
+    return Behaviour(
+        on_error=on_error_of(on_error),
+        strict=strict,
+        obey=obey,
+        stall_on_no_progress_s=seconds_of("stall_on_no_progress", stall_on_no_progress),
+    )
 
 
 class ReporterCore:
@@ -63,6 +79,11 @@ class ReporterCore:
         behaviour: Behaviour,
         **options: Any,  # noqa: ANN401 - of `BatchOptions`
     ) -> BatchCore:
+        """Return a batch.
+
+        Raises:
+            TypeError, ValueError: an argument is invalid.
+        """
         dataset_id, dataset_name = name_of_dataset(dataset)
         mode = Mode.JOIN if documents is None and batch_id is not None else Mode.CREATE
         spans = {
@@ -80,7 +101,14 @@ class ReporterCore:
         checked = None if documents is None else check_documents(documents)
         return BatchCore(self._engine, known, mode, checked, behaviour)
 
-    def _attach(self, token: str, behaviour: Behaviour) -> tuple[BatchCore, NewDocument, Any]:
+    def _attach(
+        self, token: str, behaviour: Behaviour
+    ) -> tuple[BatchCore, NewDocument, DocumentQueue]:
+        """Return a document of another process, and the batch that it alone has here.
+
+        Raises:
+            TypeError, ValueError: the token is invalid.
+        """
         known = DocumentToken.decode(token)
         options = BatchOptions(dataset_id=known.dataset_id, batch_id=known.batch_id)
         core = BatchCore(self._engine, options, Mode.ATTACH, None, behaviour)
@@ -152,7 +180,7 @@ class Reporter(ReporterCore):
         stall_after: Duration | None = None,
         fail_after: Duration | None = None,
         seal_after: Duration | None = None,
-    ) -> Batch:
+    ) -> BatchReporter:
         """Return a batch, to be used in a `with` block.
 
         Args:
@@ -179,12 +207,7 @@ class Reporter(ReporterCore):
         Raises:
             TypeError, ValueError: an argument is invalid.
         """
-        behaviour = Behaviour(
-            on_error=on_error_of(on_error),
-            strict=strict,
-            obey=obey,
-            stall_on_no_progress_s=seconds_of("stall_on_no_progress", stall_on_no_progress),
-        )
+        behaviour = behaviour_of(on_error, stall_on_no_progress, strict=strict, obey=obey)
         core = self._batch(
             dataset,
             documents,
@@ -196,7 +219,7 @@ class Reporter(ReporterCore):
             fail_after=fail_after,
             seal_after=seal_after,
         )
-        return Batch(core)
+        return BatchReporter(core)
 
     def attach(
         self,
@@ -206,7 +229,7 @@ class Reporter(ReporterCore):
         strict: bool = False,
         obey: bool = True,
         stall_on_no_progress: Duration | None = None,
-    ) -> Document:
+    ) -> DocumentReporter:
         """Take up a document of another process by its `doc.token`.
 
         A token that was made outside the document's block begins an attempt at it. One that was
@@ -222,14 +245,9 @@ class Reporter(ReporterCore):
         Raises:
             TypeError, ValueError: an argument is invalid.
         """
-        behaviour = Behaviour(
-            on_error=on_error_of(on_error),
-            strict=strict,
-            obey=obey,
-            stall_on_no_progress_s=seconds_of("stall_on_no_progress", stall_on_no_progress),
-        )
+        behaviour = behaviour_of(on_error, stall_on_no_progress, strict=strict, obey=obey)
         core, new, queue = self._attach(token, behaviour)
-        return Document(core, new, queue, owns_batch=True)
+        return DocumentReporter(core, new, queue, owns_batch=True)
 
 
 def batch(
@@ -247,7 +265,7 @@ def batch(
     stall_after: Duration | None = None,
     fail_after: Duration | None = None,
     seal_after: Duration | None = None,
-) -> Batch:
+) -> BatchReporter:
     """Return a batch of the server that the environment names, to be used in a `with` block.
 
     `spool` is a file that keeps what waits, for a process that is killed: the next one with the
@@ -279,7 +297,7 @@ def attach(
     strict: bool = False,
     obey: bool = True,
     stall_on_no_progress: Duration | None = None,
-) -> Document:
+) -> DocumentReporter:
     """Take up a document of another process by its `doc.token`; see `Reporter.attach`.
 
     The server is the one that the environment names, else the one of the token.

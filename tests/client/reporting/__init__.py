@@ -1,0 +1,3 @@
+"""Tests of `Reporter` and `AsyncReporter`."""
+
+from __future__ import annotations

@@ -20,6 +20,7 @@ class Follower:
 
     Attributes:
         pending: the ids of documents that no worker has, oldest first.
+        started: those that a worker had or has.
         unclaimed: documents of this block that no worker is known to have.
         revision: of the batch, as it is known here.
         open_documents: how many have not ended then.
@@ -35,6 +36,7 @@ class Follower:
         self._started = False
         self.pending: dict[str, None] = {}
         self.unclaimed: dict[str, NewDocument] = {}
+        self.started: set[str] = set()
         self.revision = 0
         self.open_documents = 0
         self.over = False
@@ -94,5 +96,6 @@ class Follower:
         if document.state is DocumentState.PENDING:
             self.pending[document.document_id] = None
         else:
+            self.started.add(document.document_id)
             self.pending.pop(document.document_id, None)
             self.unclaimed.pop(document.document_id, None)

@@ -55,10 +55,10 @@ class Sharing:
             if isinstance(follower.error, DeniedError | CredentialsError):
                 raise follower.error
             return True
-        if self._pages is not None or follower.unclaimed:
+        if self._pages is not None:
             return False
         if not self._outbox.reached:
-            return bool(self._outbox.offline)
+            return bool(self._outbox.offline) and not follower.unclaimed
         ended = follower.open_documents == 0 and follower.revision >= queue.revision
         return self._core.submitted and queue.sent and follower.revision > 0 and ended
 
@@ -108,6 +108,6 @@ class Sharing:
             return False
         with self._outbox.changed:
             for new in page:
-                if self._core.is_pending(new):
+                if self._core.is_pending(new) and new.document_id not in self._follower.started:
                     self._follower.unclaimed[new.document_id] = new
         return True

@@ -1,0 +1,150 @@
+"""Workers that follow a batch and share it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+import stagecast
+from stagecast import Stage
+from tests.client.reporting.background import Background, until
+
+pytestmark = pytest.mark.usefixtures("running")
+
+
+class Worker:
+    """A worker on a thread with a reporter of its own, or a shared one.
+
+    Attributes:
+        done: the ids of documents that it has worked on.
+        batch: its batch.
+    """
+
+    def __init__(self, batch: stagecast.BatchReporter, step: Callable[[], object]) -> None:
+        self.batch = batch
+        self._step = step
+        self.done: list[str] = []
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        with self.batch as batch:
+            for doc in batch.pending(follow=True):
+                with doc:
+                    doc.parsing()
+                    self._step()
+                    self.done.append(doc.id)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has left the batch."""
+        return not self._thread.is_alive()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["two reporters", "one reporter"])
+def test_two_workers_share_a_batch_and_do_nothing_twice(
+    shared: bool,
+    running: Background,
+    reporter: stagecast.Reporter,
+    client: stagecast.Client,
+) -> None:
+    ids = [f"doc-{number}" for number in range(60)]
+    name = uuid.uuid4().hex
+    both = threading.Barrier(2)
+    other = reporter if shared else stagecast.Reporter(running.address)
+    working = threading.Event()
+
+    def meet() -> None:
+        if not working.is_set():
+            both.wait(60)
+            working.set()
+
+    workers = [
+        Worker(reporter.batch("d", ids, batch_id=name), meet),
+        Worker(other.batch("d", batch_id=name), meet),
+    ]
+    until(lambda: all(worker.over for worker in workers))
+    first, second = workers
+    assert sorted(first.done + second.done) == sorted(ids)
+    assert first.done
+    assert second.done
+    assert client.wait("d", name, timeout=60).counts.succeeded == 60
+    assert all(document.attempt == 1 for document in client.list_documents("d", name))
+    for worker in workers:
+        assert worker.batch.flush(60)
+        assert worker.batch.stats.refused == worker.batch.stats.dropped == 0
+    other.close()
+
+
+def test_follower_gets_what_is_added_and_retried_until_the_batch_is_over(
+    reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    client.create_batch("d", ["a"], batch_id="b", more_documents_follow=True)
+    worker = Worker(reporter.batch("d", batch_id="b"), lambda: None)
+    until(lambda: worker.done == ["a"])
+    client.add_documents("d", "b", ["c"])
+    until(lambda: worker.done == ["a", "c"])
+    until(lambda: client.get_document("d", "b", "a").state.terminal)
+    client.retry("d", "b", "a")
+    until(lambda: worker.done == ["a", "c", "a"])
+    assert not worker.over
+    client.seal_batch("d", "b")
+    until(lambda: worker.over)
+    assert client.wait("d", "b", timeout=60).counts.succeeded == 2
+    assert client.get_document("d", "b", "a").attempt == 2
+
+
+def test_block_that_submits_follows_until_all_have_ended(
+    reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    failed: list[str] = []
+    ids = (f"doc-{number}" for number in range(150))
+    with reporter.batch("d", ids, on_error="continue") as batch:
+        for doc in batch.pending(follow=True):
+            with doc:
+                if doc.id == "doc-7" and not failed:
+                    failed.append(doc.id)
+                    raise OSError("once")
+            if doc.id in failed:
+                failed.append("retried")
+                assert batch.flush(60)
+                if failed.count("retried") == 1:
+                    client.retry("d", batch.id, "doc-7")
+    assert failed == ["doc-7", "retried", "retried"]
+    assert client.wait("d", batch.id, timeout=60).counts.succeeded == 150
+
+
+def test_follower_waits_for_what_others_have(
+    reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    client.create_batch("d", ["a", "b"], batch_id="b")
+    client.start_attempt("d", "b", "a", "other")
+    worker = Worker(reporter.batch("d", batch_id="b"), lambda: None)
+    until(lambda: worker.done == ["b"])
+    until(lambda: client.get_document("d", "b", "b").state.terminal)
+    assert not worker.over
+    client.report("d", "b", [stagecast.DocumentReport(document_id="a", stage=Stage.COMPLETED)])
+    until(lambda: worker.over)
+    assert worker.done == ["b"]
+    assert client.get_document("d", "b", "a").worker == "other"
+
+
+def test_paused_document_is_claimed_once_it_is_resumed(
+    reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    client.create_batch("d", ["a"], batch_id="b")
+    client.pause("d", "b")
+    worker = Worker(reporter.batch("d", batch_id="b"), lambda: None)
+    assert worker.batch.flush(60)
+    client.resume("d", "b")
+    until(lambda: worker.over)
+    assert worker.done == ["a"]
+    assert client.get_batch("d", "b").counts.succeeded == 1
+
+
+def test_follower_of_a_batch_without_documents_ends(reporter: stagecast.Reporter) -> None:
+    with reporter.batch("d", []) as batch:
+        assert list(batch.pending(follow=True)) == []

@@ -269,7 +269,7 @@ def test_credentials_that_are_refused_do_not_stop_the_work(
     with reporter.batch("d", IDS) as batch:
         work(batch)
     assert not batch.flush(60)
-    assert batch.stats.dropped == 40
+    assert batch.stats.dropped == 80  # nothing waits, so no counters merge
     [warning] = caplog.messages
     assert "the key is not known" in warning
     reporter.close()

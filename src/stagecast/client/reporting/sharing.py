@@ -39,14 +39,12 @@ class Sharing:
         """
         with self._outbox.changed:
             new = self._candidate()
-            drawing = new is None and not self._core.queue.unregistered
-        if new is None and drawing and self._draw():
-            return self.next()
-        return new
+            draws = new is None and self._can_draw()
+        return self.next() if draws and self._draw() else new
 
     def has_news(self) -> bool:
         """Return whether `next` or `over` may have changed."""
-        return self._candidate(peek=True) is not None or self.over()
+        return self._candidate(peek=True) is not None or self._can_draw() or self.over()
 
     def over(self) -> bool:
         """Return whether no document will come any more."""
@@ -97,6 +95,12 @@ class Sharing:
             follower.pending.pop(document_id, None)
             follower.unclaimed.pop(document_id, None)
         return new
+
+    def _can_draw(self) -> bool:
+        """Return whether it is time to draw more documents: those before are registered."""
+        queue = self._core.queue
+        unanswered = queue.opened and not self._outbox.offline and queue.unregistered
+        return self._pages is not None and not unanswered
 
     def _draw(self) -> bool:
         """Draw another page of documents; return whether there was one."""

@@ -114,21 +114,18 @@ class App:
         """Start everything, from the store upwards; it is stopped in reverse order."""
         tls, verifier = load_tls(self._config), self._load_verifier()
         await self._check_exposure()
-        notifier = Notifier()
-        committed_elsewhere = asyncio.Event()
-        store = await self._open_store(notifier, committed_elsewhere)
+        notifier, rounds = Notifier(), Rounds()
+        change_poller = ChangePoller(notifier, opened=rounds.opened)
+        store = await self._open_store(change_poller)
         stack.push_async_callback(store.close)
         key_cache = KeyCache(store, on_change=lambda: notifier.notify_only(notifier.topics()))
-        change_poller = ChangePoller(
-            store, notifier, committed_elsewhere, on_version=key_cache.refresh
-        )
         authenticator = await self._make_authenticator(key_cache, verifier)
         queries, controls = Queries(store), Controls(store)
         heartbeats = Heartbeats(store, clock=self._clock)
         stall_detector = self._make_stall_detector(store)
         stack.push_async_callback(_hand_over, heartbeats, stall_detector)
         rpc = self._rpc = self._make_rpc(
-            tls, authenticator, store, notifier, queries, controls, heartbeats
+            tls, authenticator, store, notifier, rounds, queries, controls, heartbeats
         )
         http = self._make_http(tls, authenticator, store)
         await self._listen(stack, rpc, http)
@@ -137,7 +134,7 @@ class App:
         self._readiness.gain()
         tasks = (
             self._readiness.run(store, every_s=self._config.probe_every_s),
-            change_poller.run(),
+            change_poller.run(store, on_version=key_cache.refresh),
             controls.sweep(),
             heartbeats.run(),
             *self._certificate_renewal(tls, http),
@@ -148,16 +145,13 @@ class App:
         for task in tasks:
             stack.push_async_callback(_cancel, asyncio.create_task(task))
 
-    async def _open_store(
-        self, notifier: Notifier, committed_elsewhere: asyncio.Event
-    ) -> SqliteStore:
-        """Open the file; the event is set when another process has committed."""
+    async def _open_store(self, change_poller: ChangePoller) -> SqliteStore:
         return SqliteStore(
             self._config.db,
             clock=self._clock,
             encoder=wire.StoreEncoder(),
-            on_commit=notifier.pass_on,
-            on_foreign_commit=committed_elsewhere.set,
+            on_commit=change_poller.pass_on,
+            on_foreign_commit=change_poller.wake,
             on_fault=self._readiness.lose,
             opened=await open_file(self._config.db),
         )
@@ -229,12 +223,13 @@ class App:
         authenticator: Authenticator,
         store: SqliteStore,
         notifier: Notifier,
+        rounds: Rounds,
         queries: Queries,
         controls: Controls,
         heartbeats: Heartbeats,
     ) -> RpcServer:
         config, clock, deadlines = self._config, self._clock, Deadlines()
-        shared = Shared(notifier, deadlines, Rounds(), config)
+        shared = Shared(notifier, deadlines, rounds, config)
         return RpcServer(
             config,
             tls=tls,

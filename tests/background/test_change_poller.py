@@ -22,7 +22,8 @@ from stagecast.service.controls import Controls
 from stagecast.service.submissions import Submissions
 from stagecast.store import ReadTransaction
 from stagecast.store.sqlite import SqliteStore
-from tests.builders import ENCODER, create
+from stagecast.watches import Rounds
+from tests.builders import ENCODER, counted, create, move, report_of, started
 from tests.clock import Clock
 from tests.conditions import until
 
@@ -71,19 +72,20 @@ async def test_everything_is_notified_when_the_poll_fails(
 ) -> None:
     """A cached response would be served for ever without a notification."""
     monkeypatch.setattr(periodic, "_AFTER_FAULT_S", 0.001)
-    notifier, committed = Notifier(), asyncio.Event()
+    notifier = Notifier()
+    poller = ChangePoller(notifier, opened=Rounds().opened)
     store = Faulty(
         config.db,
         clock=clock,
         encoder=ENCODER,
         on_commit=notifier.notify,
-        on_foreign_commit=committed.set,
+        on_foreign_commit=poller.wake,
     )
-    polling = asyncio.create_task(ChangePoller(store, notifier, committed).run())
+    polling = asyncio.create_task(poller.run(store))
     with notifier.subscribe((dataset_id, "batch")) as subscription:
         for store.fault in (fault, None):
             subscription.clear()
-            committed.set()
+            poller.wake()
             assert await subscription.wait(30)
             assert not polling.done()
     polling.cancel()
@@ -97,13 +99,14 @@ async def test_store_is_checked_only_while_somebody_watches(
 ) -> None:
     """An idle server costs nothing."""
     monkeypatch.setattr(change_poller, "_EVERY_S", 0.001)
-    notifier, committed = Observed(), asyncio.Event()
+    notifier = Observed()
+    poller = ChangePoller(notifier, opened=Rounds().opened)
     store = Counting(
         config.db,
         clock=clock,
         encoder=ENCODER,
         on_commit=lambda _: None,
-        on_foreign_commit=committed.set,
+        on_foreign_commit=poller.wake,
     )
     other = SqliteStore(
         config.db,
@@ -112,7 +115,7 @@ async def test_store_is_checked_only_while_somebody_watches(
         on_commit=lambda _: None,
         on_foreign_commit=lambda: None,
     )
-    polling = asyncio.create_task(ChangePoller(store, notifier, committed).run())
+    polling = asyncio.create_task(poller.run(store))
     for number in range(2):
         batch_id = f"{number}"
         with notifier.subscribe((dataset_id, batch_id)) as subscription:
@@ -136,6 +139,7 @@ async def test_only_changed_topics_are_notified(
 ) -> None:
     """Other processes commit all the time, and each notification costs a read."""
     notifier, other_id = Notifier(), str(uuid.uuid4())
+    poller = ChangePoller(notifier, opened=Rounds().opened)
     store = SqliteStore(
         config.db,
         clock=clock,
@@ -145,13 +149,12 @@ async def test_only_changed_topics_are_notified(
     )
     for name, batch_id in itertools.product((dataset_id, other_id), ("one", "other")):
         await create(store, batch_id, dataset_id=name, sealed=False)
-    poller = ChangePoller(store, notifier, asyncio.Event())
     topics = [(), (dataset_id,), (dataset_id, "one"), (dataset_id, "other"), (other_id,)]
     with contextlib.ExitStack() as stack:
         subscriptions = {topic: stack.enter_context(notifier.subscribe(topic)) for topic in topics}
 
         async def poll() -> set[Topic]:
-            await poller.poll()
+            await poller.poll(store)
             notified = {
                 topic for topic, subscription in subscriptions.items() if subscription.notified
             }
@@ -165,4 +168,74 @@ async def test_only_changed_topics_are_notified(
         assert await poll() == {(), (dataset_id,), (dataset_id, "one")}
         await Controls(store).delete_dataset(other_id, visible=ALL)
         assert await poll() == {(), (other_id,)}
+    await store.close()
+
+
+async def test_what_this_process_has_committed_is_not_notified_again(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    """Each notification costs a read."""
+    notifier = Notifier()
+    poller = ChangePoller(notifier, opened=Rounds().opened)
+    async with contextlib.AsyncExitStack() as stack:
+        own, other = (
+            SqliteStore(
+                config.db,
+                clock=clock,
+                encoder=ENCODER,
+                on_commit=on_commit,
+                on_foreign_commit=lambda: None,
+            )
+            for on_commit in (poller.pass_on, lambda _: None)
+        )
+        for store in (own, other):
+            stack.push_async_callback(store.close)
+        batch = await create(own, dataset_id=dataset_id, documents=4)
+        name = (batch.dataset_id, batch.batch_id)
+        subscription = stack.enter_context(notifier.subscribe(name))
+
+        async def is_notified_by_poll() -> bool:
+            subscription.clear()
+            await poller.poll(own)
+            return subscription.notified
+
+        assert await is_notified_by_poll()
+        await move(own, batch, (0, started))
+        assert subscription.notified
+        assert not await is_notified_by_poll()
+        # Here, another process has committed something before, or something else.
+        await move(other, batch, (1, started))
+        await move(own, batch, (2, started))
+        assert await is_notified_by_poll()
+        await move(other, batch, (2, report_of(progress=counted(1))))
+        await move(own, batch, (3, started))
+        assert await is_notified_by_poll()
+        assert not await is_notified_by_poll()
+
+
+async def test_poll_waits_until_changes_may_be_pushed(
+    config: Config, clock: Clock, dataset_id: str
+) -> None:
+    """Under load, one poll finds what many commits of other processes have changed."""
+    notifier, rounds = Notifier(), Rounds()
+    poller = ChangePoller(notifier, opened=rounds.opened)
+    store = SqliteStore(
+        config.db,
+        clock=clock,
+        encoder=ENCODER,
+        on_commit=lambda _: None,
+        on_foreign_commit=poller.wake,
+    )
+    polling = asyncio.create_task(poller.run(store))
+    with notifier.subscribe((dataset_id, "batch")) as subscription:
+        await rounds.begin("a tail")
+        for _ in range(3):
+            poller.wake()
+            await store.probe()
+        assert not subscription.notified
+        rounds.done("a tail")
+        assert await subscription.wait(30)
+    polling.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await polling
     await store.close()

@@ -23,7 +23,7 @@ from stagecast.errors import StagecastError, StartError
 from stagecast.model import ALL, Batch
 from stagecast.store import Commits, ReadTransaction, WriteTransaction
 from stagecast.store import get_batch as find_batch
-from stagecast.store.sqlite import SqliteStore, connection
+from stagecast.store.sqlite import SqliteStore, connection, writer_thread
 from tests.builders import (
     BATCH_ID,
     DATASET_ID,
@@ -264,6 +264,35 @@ async def test_two_stores_assign_the_revisions_of_one_batch(path: Path) -> None:
         assert batch == await get_batch(two)
         assert (batch.revision, batch.counts.running) == (122, 60)
         assert [t.revision for t in await get_log(two, batch)] == list(range(1, 123))
+
+
+async def test_calls_that_come_while_another_store_writes_are_committed_together(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each turn of a process writes only the few that came before it waited."""
+    commits: list[Commits] = []
+    waits = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    begin = connection.begin_to_write
+
+    def begin_and_tell(writing: connection.Connection, *, meanwhile: Callable[[], None]) -> None:
+        loop.call_soon_threadsafe(waits.set)
+        begin(writing, meanwhile=meanwhile)
+
+    async with opened(path, on_commit=commits.append) as store:
+        batch = await create(store, documents=3)
+        commits.clear()
+        with plain(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            monkeypatch.setattr(writer_thread, "begin_to_write", begin_and_tell)
+            first = asyncio.create_task(move(store, batch, (0, started)))
+            async with asyncio.timeout(DEADLINE_S):
+                await waits.wait()
+            later = [asyncio.create_task(move(store, batch, (n, started))) for n in (1, 2)]
+            await asyncio.sleep(0)  # they are queued
+            other.execute("ROLLBACK")
+            await asyncio.gather(first, *later)
+        assert len(commits) == 1
 
 
 async def test_failed_call_does_not_block_the_next_write(path: Path) -> None:

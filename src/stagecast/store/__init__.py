@@ -7,6 +7,7 @@ from stagecast.store.lookups import (
     get_dataset,
     get_encoded_document,
     get_write_id,
+    head_of,
 )
 from stagecast.store.protocol import (
     BatchName,
@@ -47,6 +48,7 @@ __all__ = [
     "get_dataset",
     "get_encoded_document",
     "get_write_id",
+    "head_of",
     "store_timeout",
     "timed_out",
 ]

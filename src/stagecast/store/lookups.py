@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stagecast.errors import BatchNotFound, DatasetNotFound, DocumentNotFound
 from stagecast.model import Batch, Dataset, EncodedDocument, find_similar, other_forms
-from stagecast.store.protocol import ReadTransaction
+from stagecast.store.protocol import Head, ReadTransaction
 
 
 def get_dataset(tx: ReadTransaction, dataset_id: str) -> Dataset:
@@ -42,6 +42,11 @@ def get_encoded_document(tx: ReadTransaction, batch: Batch, document_id: str) ->
         similar = find_similar(document_id, tx.find_documents(batch, other_forms(document_id)))
         raise DocumentNotFound(batch.dataset_id, batch.batch_id, document_id, similar=similar)
     return document
+
+
+def head_of(batch: Batch) -> Head:
+    """Return the head of a batch."""
+    return (batch.key, batch.revision, batch.progress_seq, batch.updated_at)
 
 
 def get_write_id(tx: ReadTransaction, batch: Batch) -> int:

@@ -28,17 +28,21 @@ class Rounds:
         self._busy: set[object] = set()  # tails that read, watches that do not wait again yet
         # Not waited for, as the last round did in vain; and when they were woken since.
         self._slow: dict[object, float] = {}
-        self._waiting = 0  # tails
+        self._waiting = 0  # for the next round
         self._began_s = self._last_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def begin(self, tail: object) -> None:
-        """Wait for the next round; it lasts until the tail is `done`, and all that it wakes."""
+    async def opened(self) -> None:
+        """Wait until the next round may begin."""
         self._waiting += 1
         try:
             await self._open.wait()
         finally:
             self._waiting -= 1
+
+    async def begin(self, tail: object) -> None:
+        """Wait for the next round; it lasts until the tail is `done`, and all that it wakes."""
+        await self.opened()
         self._add(tail)
 
     async def wake(self, watches: Collection[Subscription]) -> None:

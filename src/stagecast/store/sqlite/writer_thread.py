@@ -1,7 +1,7 @@
 """The writer thread: group commit of waiting calls, with one flush to disk per transaction.
 
-While a commit is flushed, calls queue up; the next transaction runs them all, and what they change
-is written together.
+While a commit is flushed, or another process writes, calls queue up; the next transaction runs them
+all, and what they change is written together.
 A refused call has changed nothing, so the others commit without it.
 If a call fails in the middle, the group is rolled back and each call runs again by itself, so that
 only the failing one fails.
@@ -155,9 +155,13 @@ class Writer(threading.Thread):
         requests = self._calls.take(max_calls, timeout_s=timeout_s)
         return [request for request in requests if not request.is_abandoned]
 
-    def _commit(self, group: list[_Request]) -> tuple[list[_Answered], list[Commits]]:
+    def _commit(
+        self, group: list[_Request], *, max_calls: int = _MAX_GROUP
+    ) -> tuple[list[_Answered], list[Commits]]:
         try:
             with self._transaction() as tx:
+                # Those that came while another process held the lock.
+                group += self._take(max_calls - len(group), timeout_s=0)
                 if any(request.call == self._touch_file for request in group):
                     self._schema.migrate()
                 self._schema.check()
@@ -181,7 +185,7 @@ class Writer(threading.Thread):
         if busy or len(group) == 1:
             # One error object each: raising one adds to its traceback.
             return [_Answered(request, error=translate(error)) for request in group], []
-        alone = [self._commit([request]) for request in group]
+        alone = [self._commit([request], max_calls=1) for request in group]
         return [one for some, _ in alone for one in some], [
             one for _, some in alone for one in some
         ]

@@ -170,7 +170,7 @@ async def test_slow_read_continues_after_heartbeats(site: Site) -> None:
         return page_to(7)
 
     async with site.running(site.watch(read, BRIEFLY_S)):
-        await until(lambda: site.sent == [HEARTBEAT] * 3)
+        await until(lambda: site.sent[:3] == [HEARTBEAT] * 3)
         answered.set()
         await until(lambda: b"7" in site.sent)
         assert reads == 1
@@ -194,7 +194,7 @@ async def test_heartbeats_are_sent_during_the_pause_after_a_failed_read(site: Si
         raise StoreBusy("locked", retry_after_s=NEVER_S)
 
     async with site.running(site.watch(read, BRIEFLY_S)):
-        await until(lambda: site.sent == [HEARTBEAT] * 3)
+        await until(lambda: site.sent[:3] == [HEARTBEAT] * 3)
 
 
 async def test_end_of_a_watch_cancels_its_read(site: Site) -> None:

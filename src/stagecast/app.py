@@ -20,7 +20,6 @@ from stagecast.background.retention import Retention
 from stagecast.background.row_encoder import RowEncoder
 from stagecast.background.stall_detector import StallDetector
 from stagecast.config import Config, is_loopback
-from stagecast.deadlines import Deadlines
 from stagecast.errors import StartError, StoreBusy, StoreTimeout, Unavailable
 from stagecast.escaping import encoding_of, quote_for_shell
 from stagecast.grace import Grace
@@ -37,7 +36,7 @@ from stagecast.store import Store, store_timeout
 from stagecast.store.sqlite import SqliteStore, has_keys, open_file
 from stagecast.threads import run_cancellable
 from stagecast.tls import Tls, keep_renewed, load_tls
-from stagecast.watches import BatchWatches, DatasetWatches, Rounds, Shared, Waits
+from stagecast.watches import BatchWatches, DatasetWatches, Deadlines, Rounds, Shared, Waits
 
 _log = logging.getLogger(__name__)
 
@@ -228,8 +227,8 @@ class App:
         controls: Controls,
         heartbeats: Heartbeats,
     ) -> RpcServer:
-        config, clock, deadlines = self._config, self._clock, Deadlines()
-        shared = Shared(notifier, deadlines, rounds, config)
+        config, clock = self._config, self._clock
+        shared = Shared(notifier, Deadlines(), rounds, config)
         return RpcServer(
             config,
             tls=tls,
@@ -244,7 +243,6 @@ class App:
                 store, shared, encode=wire.encode_datasets_message, clock=clock
             ),
             waits=Waits(store, notifier, config=config),
-            deadlines=deadlines,
         )
 
     def _make_http(self, tls: Tls | None, authenticator: Authenticator, store: Store) -> HttpServer:

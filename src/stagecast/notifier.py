@@ -87,7 +87,7 @@ class Notifier:
     @property
     def is_used(self) -> bool:
         """Whether there is a subscription to a topic."""
-        return self._in_use.is_set()
+        return bool(self._subscriptions)
 
     async def until_used(self) -> None:
         """Wait until there is a subscription to a topic."""

@@ -24,8 +24,7 @@ from stagecast.config import Config, split_address
 from stagecast.errors import StoreBusy, WatchLimit
 from stagecast.rpc import request_reader
 from stagecast.rpc.limits import WaitingCalls, WatchLimits
-from stagecast.rpc.running_calls import RunningCall
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import Context, RunningCall
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock

@@ -13,10 +13,9 @@ from grpc import aio
 
 from stagecast.auth import Authenticator
 from stagecast.config import Config
-from stagecast.deadlines import Deadlines
 from stagecast.errors import Draining
 from stagecast.rpc.pipeline import Pipeline
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import Context
 from tests.grpc_calls import unary_stream
 from tests.rpc.calls import refused
 
@@ -29,7 +28,7 @@ async def serving(handler: Any) -> AsyncIterator[aio.Channel]:
     method = grpc.unary_stream_rpc_method_handler(
         handler, Empty.FromString, Empty.SerializeToString
     )
-    pipeline = Pipeline(server, Config(), no_authenticator, deadlines=Deadlines())
+    pipeline = Pipeline(server, Config(), no_authenticator)
     pipeline.add_registered_method_handlers("test.Test", {"Call": method})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -15,8 +15,7 @@ from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.errors import Draining
 from stagecast.rpc import server
-from stagecast.rpc.running_calls import RunningCall, RunningCalls
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import Context, RunningCall, RunningCalls
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import grpc
 import pytest
 from grpc import aio
 
-from stagecast.deadlines import Deadlines
 from stagecast.errors import Draining, SlowReader
 from stagecast.rpc import stream_writer
+from stagecast.rpc.running_calls import RunningCall
 from tests.conditions import until
 
 NEVER_S = 600.0
@@ -20,7 +21,7 @@ AT_ONCE_S = 0.01
 
 
 class Reader:
-    """The context of a call whose client reads messages once `reading` is set."""
+    """The context of a call whose client reads once `reading` is set."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -29,6 +30,9 @@ class Reader:
     async def write(self, _message: object) -> None:
         self.begun += 1
         await self.reading.wait()
+
+    async def send_initial_metadata(self, _headers: object) -> None:
+        await self.write(b"")
 
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
@@ -49,12 +53,21 @@ class Broken:
 
 
 def new_writer(blocked_s: float, *, draining_s: float) -> stream_writer.StreamWriter:
-    return stream_writer.StreamWriter(blocked_s, draining_s=draining_s, deadlines=Deadlines())
+    return stream_writer.StreamWriter(blocked_s, draining_s=draining_s)
+
+
+async def write(writer: stream_writer.StreamWriter, reader: Any) -> None:
+    """Make a call that writes a message; raise the error that it is answered with."""
+    call = RunningCall(reader)
+    try:
+        await writer.write(call, b"message")
+    except asyncio.CancelledError as error:
+        raise call.leave(error) or error from None
 
 
 async def begin(writer: stream_writer.StreamWriter, reader: Any) -> asyncio.Task[None]:
     """Start a write of a message that the reader does not read yet."""
-    task = asyncio.create_task(writer.write(reader, b"message"))
+    task = asyncio.create_task(write(writer, reader))
     await until(lambda: bool(reader.begun))
     return task
 
@@ -77,35 +90,37 @@ async def test_message_read_in_time_is_written() -> None:
 
 
 async def test_write_is_never_given_up_early() -> None:
-    writer, reader = new_writer(SOON_S, draining_s=NEVER_S), Reader()
-    task = await begin(writer, reader)
-    [end_s] = writer._writes.values()
-    writer.check(end_s - 0.001, end_s + NEVER_S)
-    await asyncio.sleep(0)
+    writer = new_writer(SOON_S, draining_s=NEVER_S)
+    task = await begin(writer, Reader())
+    writer._writes._wake()
+    for _ in range(3):
+        await asyncio.sleep(0)
     assert not task.done()
-    writer.check(end_s, end_s)
+    writer._writes.expire_oldest()
     assert isinstance(await ending(task), SlowReader)
 
 
 async def test_call_that_is_cancelled_while_its_write_is_given_up_stays_cancelled() -> None:
     writer = new_writer(SOON_S, draining_s=NEVER_S)
     task = await begin(writer, Reader())
-    [end_s] = writer._writes.values()
-    writer.check(end_s, end_s)
-    task.cancel()
+    writer._writes.expire_oldest()
+    asyncio.get_running_loop().call_soon(task.cancel)
     await asyncio.wait((task,), timeout=60)
     assert task.cancelled()
 
 
-async def test_writes_are_not_checked_when_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    deadlines = Deadlines()
-    writer = stream_writer.StreamWriter(0.01, draining_s=AT_ONCE_S, deadlines=deadlines)
-    for _ in range(2):
-        reader = Reader()
-        reader.reading.set()
-        await writer.write(reader, b"message")  # type: ignore[arg-type]  # a stand-in
-        assert deadlines._timer is not None
-        await until(lambda: deadlines._timer is None)
+async def test_headers_have_the_time_limit_of_a_message() -> None:
+    writer, reader = new_writer(AT_ONCE_S, draining_s=NEVER_S), Reader()
+
+    async def write_headers() -> None:
+        call = RunningCall(reader)  # type: ignore[arg-type]  # a stand-in
+        try:
+            await writer.begin(call)
+        except asyncio.CancelledError as error:
+            raise call.leave(error) or error from None
+
+    assert isinstance(await ending(asyncio.create_task(write_headers())), SlowReader)
+    assert not writer._writes
 
 
 async def test_slow_reader_gets_a_retry_delay() -> None:
@@ -128,12 +143,13 @@ async def test_drain_shortens_the_timeout_of_slow_readers() -> None:
 async def test_drain_never_extends_a_timeout() -> None:
     writer = new_writer(SOON_S, draining_s=NEVER_S)
     before = await begin(writer, Reader())
-    [end_s] = writer._writes.values()
+    ends_s = writer._writes._ends_s
+    [end_s] = ends_s.values()
     writer.drain()
-    assert [*writer._writes.values()] == [end_s]
+    assert [*ends_s.values()] == [end_s]
     after = await begin(writer, Reader())
-    end_s = asyncio.get_running_loop().time() + SOON_S
-    assert all(written_until_s < end_s for written_until_s in writer._writes.values())
+    end_s = time.monotonic() + SOON_S
+    assert all(written_until_s < end_s for written_until_s in ends_s.values())
     for task in (before, after):
         task.cancel()
 
@@ -148,7 +164,7 @@ async def test_drain_during_a_write_timeout_is_harmless() -> None:
             finally:
                 writer.drain()
 
-    assert isinstance(await ending(await begin(writer, Late())), Draining)
+    assert isinstance(await ending(await begin(writer, Late())), SlowReader)
 
 
 @pytest.mark.parametrize("client", [Stopped(), Broken()], ids=["stopped", "broken"])

@@ -28,8 +28,7 @@ async def test_wait_longer_than_the_limit_expires_once_and_counts_until_it_ends(
     await until(lambda: expired == ["long", "next"])
     assert len(limit) == 2
     limit.end("long")
-    assert "long" not in limit
-    assert "next" in limit
+    assert len(limit) == 1
 
 
 async def test_ended_wait_does_not_expire_and_a_later_one_does(expired: list[str]) -> None:
@@ -82,7 +81,41 @@ async def test_oldest_waits_are_given_up_one_by_one(expired: list[str]) -> None:
     limit.expire_oldest()
     limit.expire_oldest()
     limit.expire_oldest()
-    assert expired == ["b", "c"]
+    await until(lambda: expired == ["b", "c"])
+
+
+async def test_wait_that_ends_just_before_it_expires_does_not(expired: list[str]) -> None:
+    """Also if the next one of the same call has begun by then."""
+    limit = TimeLimit(NEVER_S, expired.append)
+    for wait in ("ended", "again", "expired"):
+        limit.begin(wait)
+    for _ in range(3):
+        limit.expire_oldest()
+    limit.end("ended")
+    limit.end("again")
+    limit.begin("again")
+    await until(lambda: bool(expired))
+    assert expired == ["expired"]
+
+
+async def test_error_of_one_wait_leaves_the_limit_of_others_alone(expired: list[str]) -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: errors.append(context["exception"])
+    )
+
+    def expire(wait: str) -> None:
+        if wait == "broken":
+            raise LookupError("a bug")
+        expired.append(wait)
+
+    limit = TimeLimit(SOON_S, expire)
+    limit.begin("broken")
+    limit.begin("other")
+    await until(lambda: expired == ["other"])
+    limit.begin("later")
+    await until(lambda: expired == ["other", "later"])
+    assert [type(error) for error in errors] == [LookupError]
 
 
 async def test_many_waits_share_one_timer_and_an_idle_limit_has_none(

@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from stagecast import wire
 from stagecast.config import Config
-from stagecast.deadlines import Deadlines
 from stagecast.model import Caller
 from stagecast.notifier import Notifier
 from stagecast.store import Store
 from stagecast.watches import BatchWatches, DatasetWatches, Receiver, Rounds, Shared
+from stagecast.watches.deadlines import Deadlines
 from tests.access import ANY_CALLER
 from tests.clock import Clock
 

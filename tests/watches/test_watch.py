@@ -12,10 +12,10 @@ from functools import partial
 import pytest
 
 from stagecast.config import Config
-from stagecast.deadlines import Deadlines
 from stagecast.errors import Draining, StoreBusy, WatchExpired
 from stagecast.notifier import Notifier
 from stagecast.watches import Receiver, Rounds, Shared
+from stagecast.watches.deadlines import Deadlines
 from stagecast.watches.tail import LogPage, Tails
 from stagecast.watches.watch import Watch
 from tests.access import ANY_CALLER

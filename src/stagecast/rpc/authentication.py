@@ -12,8 +12,7 @@ from functools import partial
 
 from stagecast.auth import Authenticator, bearer_of
 from stagecast.model import Caller, Scope, Visibility
-from stagecast.rpc.running_calls import RunningCalls
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import Context, RunningCall, RunningCalls
 
 SCOPES = {
     "stagecast.v1.StatusService": Scope.READ,
@@ -22,7 +21,7 @@ SCOPES = {
 }
 
 # Every call is a task, and so has its own value.
-_caller: ContextVar[Caller] = ContextVar("caller")
+_call: ContextVar[RunningCall] = ContextVar("call")
 
 
 class _HeaderFilter(logging.Filter):
@@ -37,31 +36,30 @@ logging.getLogger("grpc._cython.cygrpc").addFilter(_HeaderFilter())
 
 def admission(
     service: str, running: RunningCalls, authenticator: Authenticator
-) -> Callable[[Context], Caller]:
-    """Return a function that admits a call to one of our own services.
+) -> Callable[[RunningCall], Caller]:
+    """Return a function that admits a call to one of our own services, and returns its caller.
 
-    It returns the caller, as `caller()` does afterwards. It raises `Draining`, and after that
-    `CredentialsError` or `DeniedError`.
+    It raises `Draining`, and after that `CredentialsError` or `DeniedError`.
     """
     scope = SCOPES[service]
 
-    def admit(context: Context) -> Caller:
+    def admit(call: RunningCall) -> Caller:
         running.check()
-        admitted = authenticator.admit(partial(_credentials, context), scope)
-        _caller.set(admitted)
-        return admitted
+        call.caller = authenticator.admit(partial(_credentials, call.context), scope)
+        _call.set(call)
+        return call.caller
 
     return admit
 
 
-def caller() -> Caller:
-    """Return the caller of the current call."""
-    return _caller.get()
+def admitted_call() -> RunningCall:
+    """Return the current call."""
+    return _call.get()
 
 
 def visible() -> Visibility:
     """Return the datasets that are visible to the current caller."""
-    return caller().visible
+    return _call.get().caller.visible
 
 
 def _credentials(context: Context) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stagecast import wire
 from stagecast.rpc.authentication import visible
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import Context
 from stagecast.service.controls import Controls
 from stagecast.v1 import control_service_pb2 as pb
 from stagecast.v1 import control_service_pb2_grpc

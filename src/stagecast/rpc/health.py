@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from stagecast.errors import Draining, WatchExpired
 from stagecast.escaping import quote
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import Context
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):

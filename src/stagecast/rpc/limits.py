@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from stagecast.config import Config
 from stagecast.errors import StoreBusy, WatchLimit
 from stagecast.model import Caller
-from stagecast.rpc.running_calls import RunningCall
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import Context, RunningCall
 from stagecast.rpc.time_limit import TimeLimit
 from stagecast.store import timed_out
 

@@ -19,22 +19,21 @@ from grpc import aio
 
 from stagecast.auth import Authenticator
 from stagecast.config import Config
-from stagecast.deadlines import Deadlines
 from stagecast.errors import FieldInvalid
 from stagecast.model import Caller
 from stagecast.rpc.authentication import SCOPES, admission
 from stagecast.rpc.limits import WaitingCalls, WatchLimits, counted_as
 from stagecast.rpc.request_reader import RequestReader
-from stagecast.rpc.running_calls import RunningCall, RunningCalls
+from stagecast.rpc.running_calls import Context, RunningCall, RunningCalls
 from stagecast.rpc.status import answer_error
-from stagecast.rpc.stream_writer import Context, StreamWriter
+from stagecast.rpc.stream_writer import StreamWriter
 from stagecast.rpc.unread_answers import UnreadAnswers
 
 # The types of grpc speak of threaded handlers; those of grpc.aio are coroutines.
 _Handler = Any
 
 _Steps = Callable[[RunningCall], Awaitable[Any]]
-_Admit = Callable[[Context], Caller | None]
+_Admit = Callable[[RunningCall], Caller | None]
 
 # A unary call that stays open as long as a watch.
 _WAIT = "WaitBatch"
@@ -53,23 +52,14 @@ class Pipeline:
         unread: the answers of unary calls, which grpc itself writes.
     """
 
-    def __init__(
-        self,
-        server: aio.Server,
-        config: Config,
-        authenticator: Authenticator,
-        *,
-        deadlines: Deadlines,
-    ) -> None:
+    def __init__(self, server: aio.Server, config: Config, authenticator: Authenticator) -> None:
         self._server = server
         self._authenticator = authenticator
         self._running = RunningCalls()
         self.watches = WatchLimits(config)
         self._waiting = WaitingCalls(config)
         self._reader = RequestReader(timeout_s=config.request_s, limit=config.max_waiting_calls)
-        self.writer = StreamWriter(
-            config.slow_reader_s, draining_s=_STOPPED_READERS_S, deadlines=deadlines
-        )
+        self.writer = StreamWriter(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
         self.unread = UnreadAnswers(config.slow_reader_s, max_bytes=config.max_waiting_bytes)
 
     def drain(self) -> None:
@@ -128,12 +118,11 @@ class Pipeline:
         decode, handle, encode = _decoder(handler), handler.unary_unary, _encoder(handler)
 
         async def steps(call: RunningCall) -> bytes:
-            context = call.context
-            admit(context)
+            admit(call)
             request = await read(call)
             waiting.begin(call, len(request))
             try:
-                answer = encode(await handle(decode(request), context))
+                answer = encode(await handle(decode(request), call.context))
             finally:
                 waiting.end(call, len(request))
             unread.add(call, len(answer))
@@ -147,7 +136,7 @@ class Pipeline:
 
         async def steps(call: RunningCall) -> bytes:
             context = call.context
-            caller = admit(context)
+            caller = admit(call)
             with self._watch(caller, context) if caller else contextlib.nullcontext():
                 request = decode(await self._reader.read(call))
                 answer = encode(await handle(request, context))
@@ -165,22 +154,22 @@ class Pipeline:
 
         async def steps(call: RunningCall) -> None:
             context = call.context
-            with self._watch(admit(context), context):
+            with self._watch(admit(call), context):
                 if handler.stream_stream:
                     requests = (decode(request) async for request in reader.read_all(call))
                     stream = handler.stream_stream(requests, context)
                 else:
                     stream = handler.unary_stream(decode(await reader.read(call)), context)
-                await (stream if inspect.iscoroutine(stream) else self._write(stream, context))
+                await (stream if inspect.iscoroutine(stream) else self._write(stream, call))
 
         return steps
 
-    async def _write(self, messages: AsyncGenerator[Any], context: Context) -> None:
+    async def _write(self, messages: AsyncGenerator[Any], call: RunningCall) -> None:
         # Closed at once if the call is cancelled, not by garbage collection.
         async with contextlib.aclosing(messages):
             async for message in messages:
                 # Written here, not yielded to grpc, which has no write timeout.
-                await self.writer.write(context, message)
+                await self.writer.write(call, message)
                 del message  # up to a megabyte, and the next may come much later
 
     def _watch(self, caller: Caller | None, context: Context) -> AbstractContextManager[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stagecast import wire
 from stagecast.rpc.authentication import visible
-from stagecast.rpc.stream_writer import Context
+from stagecast.rpc.running_calls import Context
 from stagecast.service.heartbeats import Heartbeats
 from stagecast.service.reports import Reports
 from stagecast.service.submissions import Submissions

@@ -5,7 +5,6 @@ grpc would wait for ever, with up to a whole message in memory.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator
 
@@ -69,12 +68,6 @@ class RequestReader:
             awaited.end(call)
 
     def _give_up(self, call: RunningCall) -> None:
-        # Later: a call whose request has arrived by now goes on.
-        asyncio.get_running_loop().call_soon(self._end_if_awaited, call)
-
-    def _end_if_awaited(self, call: RunningCall) -> None:
-        if call not in self._awaited:
-            return
         if self._draining:
             call.end(
                 Draining(

@@ -5,16 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from typing import Any
+
+from grpc import aio
 
 from stagecast.errors import Draining
 from stagecast.grace import Endable, Grace
-from stagecast.rpc.stream_writer import Context
+from stagecast.model import Caller
+
+Context = aio.ServicerContext[Any, Any]
 
 
 class RunningCall(Endable):
-    """A call, from its begin to the return of its answer to grpc or the sending of its error."""
+    """A call, from its begin to the return of its answer to grpc or the sending of its error.
 
-    __slots__ = ("context",)
+    Attributes:
+        context: what grpc knows of it.
+        caller: once it is admitted.
+    """
+
+    __slots__ = ("caller", "context")
+
+    caller: Caller
 
     def __init__(self, context: Context) -> None:
         super().__init__()

@@ -12,7 +12,6 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from stagecast.auth import Authenticator
 from stagecast.config import Config, socket_path, split_address
-from stagecast.deadlines import Deadlines
 from stagecast.errors import StartError
 from stagecast.listening import SocketFile, listen_once, reporting_listen_errors
 from stagecast.rpc.aio_server import make_server
@@ -104,7 +103,6 @@ class RpcServer:
         batch_watches: BatchWatches,
         dataset_watches: DatasetWatches,
         waits: Waits,
-        deadlines: Deadlines,
     ) -> None:
         self.address = config.grpc
         self._client_ca_pem = tls.client_ca_pem if tls else None
@@ -115,7 +113,7 @@ class RpcServer:
         # By default, two servers on one port would share its connections silently.
         options = (*_OPTIONS, *_grpc_limits(config), ("grpc.so_reuseport", int(config.share_ports)))
         self._server = make_server(options)
-        self._pipeline = Pipeline(self._server, config, authenticator, deadlines=deadlines)
+        self._pipeline = Pipeline(self._server, config, authenticator)
         self._health = HealthServicer(_SERVICES, watch_life_s=config.watch_life_s)
         self._add_services(
             ReportServicer(submissions, reports, heartbeats),

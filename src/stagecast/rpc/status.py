@@ -31,7 +31,8 @@ from stagecast.errors import (
     StagecastError,
     Unavailable,
 )
-from stagecast.rpc.stream_writer import Context, end
+from stagecast.rpc.running_calls import Context
+from stagecast.rpc.stream_writer import end
 
 _log = logging.getLogger(__name__)
 

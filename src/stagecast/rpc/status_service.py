@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from stagecast import wire
-from stagecast.rpc.authentication import caller, visible
-from stagecast.rpc.stream_writer import Context, StreamWriter
+from stagecast.rpc.authentication import admitted_call, visible
+from stagecast.rpc.running_calls import Context
+from stagecast.rpc.stream_writer import StreamWriter
 from stagecast.service.queries import Queries
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
@@ -107,7 +108,7 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
             *wire.batch_name(request),
             wire.wait_timeout_s(request),
             remaining_s=context.time_remaining(),
-            caller=caller(),
+            caller=admitted_call().caller,
         )
         return pb.WaitBatchResponse(batch=wire.to_batch(batch), done=done)
 
@@ -115,18 +116,19 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self, request: pb.WatchBatchRequest, context: Context
     ) -> None:
         """Send every transition of a batch."""
-        await self._batch_watches.watch(wire.watch_request(request), self._receiver(context))
+        await self._batch_watches.watch(wire.watch_request(request), self._receiver())
 
     async def WatchDatasets(  # type: ignore[override]  # noqa: N802 - writes by itself; the proto's name
         self, request: pb.WatchDatasetsRequest, context: Context
     ) -> None:
         """Send all datasets, then each that changes."""
         query = wire.datasets_watch_request(request)
-        await self._dataset_watches.watch(query, self._receiver(context))
+        await self._dataset_watches.watch(query, self._receiver())
 
-    def _receiver(self, context: Context) -> Receiver:
+    def _receiver(self) -> Receiver:
+        call = admitted_call()
         return Receiver(
-            caller=caller(),
-            begin=partial(context.send_initial_metadata, ()),
-            send=partial(self._writer.write, context),
+            caller=call.caller,
+            begin=partial(self._writer.begin, call),
+            send=partial(self._writer.write, call),
         )

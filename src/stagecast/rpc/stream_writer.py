@@ -1,7 +1,7 @@
-"""Writing to streams whose client may have stopped reading, with a timeout for each write.
+"""Writing to streams whose client may have stopped reading, with a time limit for each write.
 
 A message that the client does not read blocks the write and everything behind it; only that message
-is held in memory. After the timeout the call is ended, and grpc holds the message and the status: a
+is held in memory. After the limit the call is ended, and grpc holds the message and the status: a
 client that reads again receives them.
 """
 
@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import grpc
 from grpc import aio
 
-from stagecast.deadlines import Deadlines
 from stagecast.errors import Draining, SlowReader
-
-Context = aio.ServicerContext[Any, Any]
+from stagecast.rpc.running_calls import Context, RunningCall
+from stagecast.rpc.time_limit import TimeLimit
 
 _log = logging.getLogger(__name__)
 
@@ -27,73 +27,48 @@ _RETRY_AFTER_S = 1.0
 
 
 class StreamWriter:
-    """Writes messages to streams, and gives up on slow readers.
+    """Writes to streams, and ends the calls of slow readers.
+
+    Their error is `SlowReader`, or `Draining` while the server drains.
 
     Args:
         blocked_s: how long a write may be blocked.
         draining_s: the same while the server drains.
-        deadlines: checks the writes, as long as there are any.
     """
 
-    def __init__(self, blocked_s: float, *, draining_s: float, deadlines: Deadlines) -> None:
-        self._blocked_s = self._limit_s = blocked_s
-        self._draining_s = min(blocked_s, draining_s)
-        self._draining = self._checked = False
-        self._deadlines = deadlines
-        self._writes: dict[
-            asyncio.Task[Any], float
-        ] = {}  # and when it has been blocked for too long
-        self._cancelled: set[asyncio.Task[Any]] = set()
+    def __init__(self, blocked_s: float, *, draining_s: float) -> None:
+        self._blocked_s = blocked_s
+        self._draining_s = draining_s
+        self._max_s = math.inf
+        self._writes: TimeLimit[RunningCall] = TimeLimit(blocked_s, self._expire)
 
-    async def write(self, context: Context, message: Any) -> None:  # noqa: ANN401 - any message
-        """Write a message to a stream; wait as long as the client does not read.
-
-        Raises:
-            SlowReader: the client did not read it in time.
-            Draining: the same, while the server drains.
-        """
-        if not self._checked:
-            self._check_from_now_on()
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._writes[task] = task.get_loop().time() + self._limit_s
+    async def begin(self, call: RunningCall) -> None:
+        """Write the headers of a stream."""
+        self._writes.begin(call, max_s=self._max_s)
         try:
-            await context.write(message)
-        except asyncio.CancelledError:
-            # Somebody else may have cancelled the task as well.
-            if task not in self._cancelled or task.uncancel():
-                raise
-            _log.info("%s has stopped reading a stream; ending it", context.peer())
-            raise self._slow_error() from None
+            await call.context.send_initial_metadata(())
         finally:
-            del self._writes[task]
-            if self._cancelled:
-                self._cancelled.discard(task)
+            self._writes.end(call)
+
+    async def write(self, call: RunningCall, message: Any) -> None:  # noqa: ANN401 - any message
+        """Write a message to a stream; wait as long as the client does not read."""
+        self._writes.begin(call, max_s=self._max_s)
+        try:
+            await call.context.write(message)
+        finally:
+            self._writes.end(call)
 
     def drain(self) -> None:
         """Shorten the time of every blocked write."""
-        self._draining, self._limit_s = True, self._draining_s
-        end_s = asyncio.get_running_loop().time() + self._limit_s
-        for task, before_s in self._writes.items():
-            self._writes[task] = min(end_s, before_s)
-        if self._checked:
-            self._check_from_now_on()
+        self._max_s = self._draining_s
+        self._writes.shorten(self._max_s)
 
-    def check(self, now_s: float, next_s: float) -> None:
-        """Cancel writes that have been blocked for too long."""
-        if not self._writes:
-            self._checked = False
-            self._deadlines.remove(self)
-        for task, end_s in self._writes.items():
-            if end_s <= now_s and task not in self._cancelled:
-                self._cancelled.add(task)
-                task.cancel()
-
-    def _check_from_now_on(self) -> None:
-        self._checked = True
-        self._deadlines.add(self, self._limit_s)
+    def _expire(self, call: RunningCall) -> None:
+        _log.info("%s has stopped reading a stream; ending it", call.context.peer())
+        call.end(self._slow_error())
 
     def _slow_error(self) -> SlowReader | Draining:
-        if self._draining:
+        if self._max_s < math.inf:
             return Draining(
                 "server is shutting down and the client is not reading",
                 retry_after_s=_RETRY_AFTER_S,

@@ -18,7 +18,8 @@ class TimeLimit(Generic[WaitT]):
 
     Args:
         limit_s: how long a wait may take.
-        expire: called once with a wait that takes longer; it counts until it ends.
+        expire: called once with a wait that takes longer, by the loop; the wait counts until it
+            ends.
     """
 
     def __init__(self, limit_s: float, expire: Callable[[WaitT], None]) -> None:
@@ -31,10 +32,6 @@ class TimeLimit(Generic[WaitT]):
     def __len__(self) -> int:
         """Return the number of waits."""
         return len(self._ends_s)
-
-    def __contains__(self, wait: WaitT) -> bool:
-        """Return whether a wait has begun and not ended."""
-        return wait in self._ends_s
 
     def begin(self, wait: WaitT, *, max_s: float = math.inf) -> None:
         """Begin a wait; `max_s` is a shorter limit for it."""
@@ -59,7 +56,7 @@ class TimeLimit(Generic[WaitT]):
         """Expire the oldest wait that has not expired."""
         for wait, end_s in self._ends_s.items():
             if end_s < math.inf:
-                self._expire_now(wait)
+                self._expire_soon(wait)
                 return
 
     def _wake_at(self, end_s: float) -> None:
@@ -72,12 +69,21 @@ class TimeLimit(Generic[WaitT]):
     def _wake(self) -> None:
         """Expire what is due, and sleep until the next wait is."""
         now_s = time.monotonic()
-        for wait in [wait for wait, end_s in self._ends_s.items() if end_s <= now_s]:
-            self._expire_now(wait)
+        for wait, end_s in self._ends_s.items():
+            if end_s <= now_s:
+                self._expire_soon(wait)
         self._next_s = min(self._ends_s.values(), default=math.inf)
         if self._next_s < math.inf:
             self._wake_at(self._next_s)
 
-    def _expire_now(self, wait: WaitT) -> None:
+    def _expire_soon(self, wait: WaitT) -> None:
+        """Let the loop expire a wait, unless what it waits for has come by now.
+
+        An error in there is of that wait alone.
+        """
         self._ends_s[wait] = math.inf
-        self._expire(wait)
+        asyncio.get_running_loop().call_soon(self._expire_if_waiting, wait)
+
+    def _expire_if_waiting(self, wait: WaitT) -> None:
+        if self._ends_s.get(wait) == math.inf:
+            self._expire(wait)

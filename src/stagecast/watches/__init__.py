@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from stagecast.watches.batch import BatchWatches
 from stagecast.watches.datasets import DatasetWatches
+from stagecast.watches.deadlines import Deadlines
 from stagecast.watches.rounds import Rounds
 from stagecast.watches.waits import Waits
 from stagecast.watches.watch import Receiver, Shared
 
-__all__ = ["BatchWatches", "DatasetWatches", "Receiver", "Rounds", "Shared", "Waits"]
+__all__ = ["BatchWatches", "DatasetWatches", "Deadlines", "Receiver", "Rounds", "Shared", "Waits"]

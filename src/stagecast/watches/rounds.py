@@ -59,13 +59,14 @@ class Rounds:
 
     def done(self, member: object) -> None:
         """Note that a tail has read, or that a watch waits again."""
-        now_s = asyncio.get_running_loop().time()
         if member in self._busy:
             self._busy.remove(member)
-            self._last_s = now_s
+            self._last_s = asyncio.get_running_loop().time()
             if not self._busy:
                 self._end()
-        elif member in self._slow and (self._busy or now_s < self._slow[member] + _BLOCKED_S):
+        elif member in self._slow and (
+            self._busy or asyncio.get_running_loop().time() < self._slow[member] + _BLOCKED_S
+        ):
             del self._slow[member]  # it was fast, or as fast as the others
 
     def leave(self, member: object) -> None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from stagecast.config import Config
-from stagecast.deadlines import Deadlines
 from stagecast.errors import Draining, StoreBusy, WatchExpired
 from stagecast.model import Caller
 from stagecast.notifier import Notifier, Subscription
+from stagecast.watches.deadlines import Deadlines
 from stagecast.watches.rounds import Rounds
 from stagecast.watches.tail import C, K, P, Tail, Tails
 

@@ -1,6 +1,6 @@
-"""Deadlines of the open streams: one periodic check of all, instead of timers of each.
+"""Deadlines of the open watches: one periodic check of all, instead of timers of each.
 
-A check only wakes or cancels; a stream then acts by itself. Without streams there are no checks.
+A check only wakes; a watch then acts by itself. Without watches there are no checks.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stagecast.deadlines import Deadlines
+from stagecast.watches.deadlines import Deadlines
 from tests.conditions import until
 
 NEVER_S = 3_600.0

@@ -27,7 +27,7 @@ class Subscription:
         receive: called with what has changed, where that is known.
     """
 
-    __slots__ = ("__weakref__", "_waiters", "must_read", "notified", "receive")
+    __slots__ = ("_waiters", "must_read", "notified", "receive")
 
     def __init__(self, receive: Callable[[Any], None] = lambda _change: None) -> None:
         self.notified = self.must_read = False
@@ -102,16 +102,24 @@ class Notifier:
         Without topics it is notified of the end only.
         """
         subscription = Subscription(receive)
+        self.add(subscription, *topics)
+        try:
+            yield subscription
+        finally:
+            self.remove(subscription, *topics)
+
+    def add(self, subscription: Subscription, *topics: Topic) -> None:
+        """Notify a subscription of these topics and of the end."""
         self._all.add(subscription)
         for topic in topics:
             self._subscriptions.setdefault(topic, set()).add(subscription)
             self._in_use.set()
-        try:
-            yield subscription
-        finally:
-            self._all.discard(subscription)
-            for topic in topics:
-                self._forget(topic, subscription)
+
+    def remove(self, subscription: Subscription, *topics: Topic) -> None:
+        """Notify a subscription no more."""
+        self._all.discard(subscription)
+        for topic in topics:
+            self._forget(topic, subscription)
 
     def pass_on(self, changes: Mapping[Topic, object]) -> None:
         """Notify of changes, and pass each on to the subscriptions of its own topic."""

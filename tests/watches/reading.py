@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 
 from stagecast import wire
 from stagecast.config import Config
@@ -32,6 +33,15 @@ def open_dataset_watches(
     return DatasetWatches(store, shared, encode=wire.encode_datasets_message, clock=clock)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """The client of a watch, made of functions."""
+
+    caller: Caller
+    begin: Callable[[], Awaitable[None]]
+    send: Callable[[bytes], Awaitable[None]]
+
+
 async def _nothing() -> None:
     pass
 
@@ -52,7 +62,7 @@ async def messages_of(
         requested.clear()
         await requested.wait()
 
-    watching = asyncio.ensure_future(watch(Receiver(caller=caller, begin=begin, send=send)))
+    watching = asyncio.ensure_future(watch(Client(caller=caller, begin=begin, send=send)))
     watching.add_done_callback(lambda _: news.set())
     try:
         while await news.wait() and written:

@@ -20,6 +20,7 @@ from stagecast.watches.tail import LogPage, Tails
 from stagecast.watches.watch import Watch
 from tests.access import ANY_CALLER
 from tests.conditions import until
+from tests.watches.reading import Client
 
 NEVER_S = 1e6
 BRIEFLY_S = 0.02
@@ -82,7 +83,7 @@ class Site:
         self, query: Callable[[], Awaitable[Numbers]], heartbeat_s: float = NEVER_S
     ) -> NumberWatch:
         shared = Shared(self.notifier, self.deadlines, self.rounds, self.config)
-        receiver = Receiver(caller=ANY_CALLER, begin=self._begin, send=self._send)
+        receiver = Client(caller=ANY_CALLER, begin=self._begin, send=self._send)
         return NumberWatch(shared, receiver, heartbeat_s, query)
 
     @contextlib.asynccontextmanager

@@ -22,7 +22,15 @@ from typing import TypeVar
 
 from stagecast.model import ALL, SECOND_US, deadline, give_up
 from stagecast.periodic import PeriodicTask
-from stagecast.store import BatchName, Lease, Store, TimerKey, Wanted, WriteTransaction
+from stagecast.store import (
+    BatchName,
+    Lease,
+    ReadTransaction,
+    Store,
+    TimerKey,
+    Wanted,
+    WriteTransaction,
+)
 
 _STEP = 300  # timers in one transaction, which blocks other writers
 _PAUSE_S = 0.01
@@ -105,17 +113,21 @@ class StallDetector:
         await self._store.write(release, visible=ALL)
 
     async def _scan(self) -> None:
-        lease = await self._store.read(lambda tx: tx.find_lease(), visible=ALL)
+        lease, has_due = await self._store.read(self._find_work, visible=ALL)
         if lease.holder != self._id and not (self._is_free(lease) and await self._take(lease)):
             return
         scan = self._make_scan()
         if lease.reached_at > scan.now + _TOLERANCE_US:
             await self._set_back()
-        if await self._store.read(lambda tx: tx.has_due(scan.until), visible=ALL):
+        if has_due:
             await self._repeat(_Scan.expire)
             await self._repeat(_Scan.seal)
         elif self._monotonic() - self._renewed_s >= _RENEW_EVERY_S:
             await self._write(scan.renew)
+
+    def _find_work(self, tx: ReadTransaction) -> tuple[Lease, bool]:
+        """Return the lease, and whether anything is due: one read for an idle server."""
+        return tx.find_lease(), tx.has_due(self._clock.read() - _BUFFERED_US)
 
     async def _repeat(self, decide: Callable[[_Scan, WriteTransaction], int]) -> None:
         """Decide on everything that is due, step by step."""
@@ -165,13 +177,14 @@ class _ClockMonitor:
     """Detects pauses between two readings, and jumps of the clock against the monotonic one.
 
     Attributes:
+        read: the clock alone.
         now: the time of the last reading.
     """
 
     def __init__(
         self, clock: Callable[[], int], monotonic: Callable[[], float], *, max_s: float
     ) -> None:
-        self._clock = clock
+        self.read = clock
         self._monotonic = monotonic
         self._max_s = max_s
         self._last: tuple[int, float] | None = None
@@ -179,7 +192,7 @@ class _ClockMonitor:
 
     def is_steady(self) -> bool:
         """Read the clocks; False after a pause or a jump, and at the first reading."""
-        self.now, now_s = self._clock(), self._monotonic()
+        self.now, now_s = self.read(), self._monotonic()
         last, self._last = self._last, (self.now, now_s)
         if last is None:
             return False

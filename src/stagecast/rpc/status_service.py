@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Coroutine
 from functools import partial
+from typing import Any
 
 from stagecast import wire
 from stagecast.rpc.authentication import admitted_call, visible
-from stagecast.rpc.running_calls import Context
+from stagecast.rpc.running_calls import Context, RunningCall
 from stagecast.rpc.stream_writer import StreamWriter
 from stagecast.service.queries import Queries
 from stagecast.v1 import status_service_pb2 as pb
 from stagecast.v1 import status_service_pb2_grpc
-from stagecast.watches import BatchWatches, DatasetWatches, Receiver, Waits
+from stagecast.watches import BatchWatches, DatasetWatches, Waits
 
 
 class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
@@ -112,23 +114,37 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         )
         return pb.WaitBatchResponse(batch=wire.to_batch(batch), done=done)
 
-    async def WatchBatch(  # type: ignore[override]  # noqa: N802 - writes by itself; the proto's name
+    def WatchBatch(  # type: ignore[override]  # noqa: N802 - writes by itself; the proto's name
         self, request: pb.WatchBatchRequest, context: Context
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Send every transition of a batch."""
-        await self._batch_watches.watch(wire.watch_request(request), self._receiver())
+        return self._batch_watches.watch(wire.watch_request(request), self._receiver())
 
-    async def WatchDatasets(  # type: ignore[override]  # noqa: N802 - writes by itself; the proto's name
+    def WatchDatasets(  # type: ignore[override]  # noqa: N802 - writes by itself; the proto's name
         self, request: pb.WatchDatasetsRequest, context: Context
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Send all datasets, then each that changes."""
         query = wire.datasets_watch_request(request)
-        await self._dataset_watches.watch(query, self._receiver())
+        return self._dataset_watches.watch(query, self._receiver())
 
-    def _receiver(self) -> Receiver:
-        call = admitted_call()
-        return Receiver(
-            caller=call.caller,
-            begin=partial(self._writer.begin, call),
-            send=partial(self._writer.write, call),
-        )
+    def _receiver(self) -> _Receiver:
+        return _Receiver(admitted_call(), self._writer)
+
+
+class _Receiver:
+    """The client of a watch, by its call."""
+
+    __slots__ = ("_call", "_writer", "caller")
+
+    def __init__(self, call: RunningCall, writer: StreamWriter) -> None:
+        self.caller = call.caller
+        self._call = call
+        self._writer = writer
+
+    def begin(self) -> Awaitable[None]:
+        """Write the headers."""
+        return self._writer.begin(self._call)
+
+    def send(self, message: bytes) -> Awaitable[None]:
+        """Write a message."""
+        return self._writer.write(self._call, message)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
@@ -210,19 +209,20 @@ class Tails(Generic[K, C, P]):
         self._pause_s = pause_s
         self._tails: dict[K, tuple[Tail[C, P], asyncio.Task[None]]] = {}
 
-    @contextlib.contextmanager
-    def followed(self, key: K, follower: Subscription) -> Iterator[Tail[C, P]]:
-        """Yield the tail of a log, which runs as long as it has followers."""
+    def join(self, key: K, follower: Subscription) -> Tail[C, P]:
+        """Return the tail of a log, which runs as long as it has followers."""
         if key not in self._tails:
             tail: Tail[C, P] = Tail(partial(self._read, key), self._rounds, self._pause_s)
             running = asyncio.create_task(tail.run(self._notifier, self._topics(key)))
             self._tails[key] = tail, running
-        tail, running = self._tails[key]
+        tail, _ = self._tails[key]
         tail.followers.add(follower)
-        try:
-            yield tail
-        finally:
-            tail.followers.remove(follower)
-            if not tail.followers:
-                running.cancel()
-                del self._tails[key]
+        return tail
+
+    def leave(self, key: K, follower: Subscription) -> None:
+        """Follow a log no more."""
+        tail, running = self._tails[key]
+        tail.followers.remove(follower)
+        if not tail.followers:
+            running.cancel()
+            del self._tails[key]

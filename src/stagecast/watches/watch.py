@@ -10,9 +10,9 @@ import abc
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from stagecast.config import Config
 from stagecast.errors import Draining, StoreBusy, WatchExpired
@@ -25,20 +25,24 @@ from stagecast.watches.tail import C, K, P, Tail, Tails
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Receiver:
-    """The client of a watch.
+class Receiver(Protocol):
+    """The client of a watch."""
 
-    Attributes:
-        caller: checked for permission before every message, and at every check of deadlines.
-        begin: called once the request is accepted, before the first message; not called if a
-            heartbeat had to be sent first.
-        send: sends an encoded message; waits as long as the client does not read.
-    """
+    @property
+    def caller(self) -> Caller:
+        """Checked for permission before every message, and at every check of deadlines."""
+        ...
 
-    caller: Caller
-    begin: Callable[[], Awaitable[None]]
-    send: Callable[[bytes], Awaitable[None]]
+    def begin(self) -> Awaitable[None]:
+        """Tell that the request is accepted, before the first message.
+
+        Not called if a heartbeat had to be sent first.
+        """
+        ...
+
+    def send(self, message: bytes) -> Awaitable[None]:
+        """Send an encoded message; wait as long as the client does not read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,9 @@ class Watch(abc.ABC, Generic[C, P]):
         self._shared = shared
         self._receiver = receiver
         self._tail: Tail[C, P]
-        self._subscription: Subscription
+        self._subscription = Subscription()
         self._now = asyncio.get_running_loop().time
-        # A little early, so that the client gets it in time.
-        self._silence_s = max(0.9 * heartbeat_s, heartbeat_s - 0.5)
-        self._interval_s = min(heartbeat_s, shared.config.watch_life_s)
+        self._heartbeat_s = heartbeat_s
         self._sent_s = self._now()
         self._end_s = self._sent_s + shared.config.watch_life_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads reconnects
         self._silent = True
@@ -104,17 +106,18 @@ class Watch(abc.ABC, Generic[C, P]):
     @contextlib.contextmanager
     def opened(self, tails: Tails[K, C, P], key: K) -> Iterator[None]:
         """Follow a tail, be woken and have deadlines during the block."""
-        shared = self._shared
-        with (
-            shared.notifier.subscribe() as self._subscription,
-            tails.followed(key, self._subscription) as self._tail,
-        ):
-            shared.deadlines.add(self, self._interval_s)
-            try:
-                yield
-            finally:
-                shared.deadlines.remove(self)
-                shared.rounds.leave(self._subscription)
+        # One block, not one of each: they would be a twentieth of the memory of an idle watch.
+        shared, own = self._shared, self._subscription
+        shared.notifier.add(own)
+        self._tail = tails.join(key, own)
+        shared.deadlines.add(self, min(self._heartbeat_s, shared.config.watch_life_s))
+        try:
+            yield
+        finally:
+            shared.deadlines.remove(self)
+            shared.rounds.leave(own)
+            tails.leave(key, own)
+            shared.notifier.remove(own)
 
     async def begin(self) -> None:
         """Tell the client that its request is accepted, unless it knows already."""
@@ -160,7 +163,8 @@ class Watch(abc.ABC, Generic[C, P]):
 
     def check(self, now_s: float, next_s: float) -> None:
         """Wake the watch if it must send a heartbeat, or end."""
-        if self._sent_s + self._silence_s <= next_s:
+        # A little early, so that the client gets it in time.
+        if self._sent_s + max(0.9 * self._heartbeat_s, self._heartbeat_s - 0.5) <= next_s:
             self._heartbeat_due = True
         self._expired = self._end_s <= now_s
         if self._heartbeat_due or self._expired or self._is_refused():

@@ -27,7 +27,7 @@ class Subscription:
         receive: called with what has changed, where that is known.
     """
 
-    __slots__ = ("_waiters", "must_read", "notified", "receive")
+    __slots__ = ("__weakref__", "_waiters", "must_read", "notified", "receive")
 
     def __init__(self, receive: Callable[[Any], None] = lambda _change: None) -> None:
         self.notified = self.must_read = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -219,3 +220,24 @@ async def test_due_documents_of_a_batch_share_a_call_in_small_steps(
     assert list(calls.values()) == [300, 300, 100]
     assert (await node.kinds("x", "other"))[-1] == "STALLED"
     assert await node.timers() == []
+
+
+async def test_idle_detector_reads_only_what_somebody_may_have_changed(
+    node: Node, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It renews its lease every other second, and so reads as often."""
+    reads = 0
+    read = node.store.read
+
+    async def count(*args: Any, **kwargs: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(*args, **kwargs)
+
+    await node.create("a", stall_after_s=15)
+    await node.start("a")
+    monkeypatch.setattr(node.store, "read", count)
+    await live(clock, 10, [node])
+    assert reads <= 6
+    await live(clock, 10, [node])
+    assert (await node.document("a")).stalled

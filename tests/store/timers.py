@@ -128,6 +128,10 @@ IDLE: dict[str, dict[str, Any]] = {
 }
 
 
+async def next_due(store: Store) -> int | None:
+    return await store.read(lambda tx: tx.find_next_due(), visible=ALL)
+
+
 class TimersContract:
     """A part of `StoreContract`."""
 
@@ -263,11 +267,21 @@ class TimersContract:
         assert await timers(store, after=actual[0].key, maximum=2) == actual[1:3]
         assert await timers(store, after=actual[3].key) == []
 
-        async def has_due(until: int) -> bool:
-            return await store.read(lambda tx: tx.has_due(until), visible=ALL)
+        assert await next_due(store) == actual[0].due_at
 
-        assert not await has_due(actual[0].due_at - 1)
-        assert await has_due(actual[0].due_at)
+    async def test_next_due_is_the_earliest_of_documents_and_batches(
+        self, store: Store, clock: Clock
+    ) -> None:
+        assert await next_due(store) is None
+        now = clock.now_us
+        await create(store, "seal", sealed=False, seal_after_us=2 * STALL_US)
+        assert await next_due(store) == now + 2 * STALL_US
+        batch = await make(store, documents=1)
+        await move(store, batch, (0, started))
+        [timer] = await timers(store)
+        assert await next_due(store) == timer.due_at
+        await move(store, batch, (0, ended))
+        assert await next_due(store) == timer.due_at, "it is moved when it is checked"
 
     async def test_timer_is_set_and_cleared(self, store: Store) -> None:
         batch = await make(store, documents=2)
@@ -302,8 +316,7 @@ class TimersContract:
         assert await idle(store, clock.now_us + 9_999_999) == []
         assert await idle(store, clock.now_us + 20_000_000) == ["ten", "twenty"]
         assert await idle(store, clock.now_us + 20_000_000, limit=1) == ["ten"]
-        assert await store.read(lambda tx: tx.has_due(clock.now_us + 10_000_000), visible=ALL)
-        assert not await store.read(lambda tx: tx.has_due(clock.now_us + 9_999_999), visible=ALL)
+        assert await next_due(store) == clock.now_us + 10_000_000
         clock.advance(1)
         await move(store, open_again, (0, ended))
         assert await idle(store, clock.now_us) == ["open"], "its seal_after has passed"

@@ -72,7 +72,7 @@ DELETING: dict[str, Call] = {
 
 # Methods about the whole store.
 REFUSED: dict[str, Call] = {
-    "has_due": lambda tx: tx.has_due(0),
+    "find_next_due": lambda tx: tx.find_next_due(),
     "find_idle": lambda tx: tx.find_idle(0, 1),
     "find_lease": lambda tx: tx.find_lease(),
     "has_excess": lambda tx: tx.has_excess(LIMIT),

@@ -47,6 +47,9 @@ _NO_HOLDER = 0
 
 T = TypeVar("T")
 
+_Work = tuple[Lease, int | None]
+"""The lease, and when something is due."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +76,7 @@ class StallDetector:
         self._every_s = every_s
         self._id = random.getrandbits(62) + 1
         self._clock = _ClockMonitor(clock, monotonic, max_s=every_s + _TOLERANCE_S)
+        self._work: tuple[int, _Work] | None = None  # as of a version of the store
         self._grace_from = 0
         self._renewed_s = 0.0
         self._observed: Lease | None = None
@@ -113,21 +117,24 @@ class StallDetector:
         await self._store.write(release, visible=ALL)
 
     async def _scan(self) -> None:
-        lease, has_due = await self._store.read(self._find_work, visible=ALL)
+        lease, next_due = await self._find_work()
         if lease.holder != self._id and not (self._is_free(lease) and await self._take(lease)):
             return
         scan = self._make_scan()
         if lease.reached_at > scan.now + _TOLERANCE_US:
             await self._set_back()
-        if has_due:
+        if next_due is not None and next_due <= scan.until:
             await self._repeat(_Scan.expire)
             await self._repeat(_Scan.seal)
         elif self._monotonic() - self._renewed_s >= _RENEW_EVERY_S:
             await self._write(scan.renew)
 
-    def _find_work(self, tx: ReadTransaction) -> tuple[Lease, bool]:
-        """Return the lease, and whether anything is due: one read for an idle server."""
-        return tx.find_lease(), tx.has_due(self._clock.read() - _BUFFERED_US)
+    async def _find_work(self) -> _Work:
+        """Return the lease, and when something is due; without a read if nobody has committed."""
+        version = self._store.version()
+        if self._work is None or self._work[0] != version:
+            self._work = version, await self._store.read(_find_work, visible=ALL)
+        return self._work[1]
 
     async def _repeat(self, decide: Callable[[_Scan, WriteTransaction], int]) -> None:
         """Decide on everything that is due, step by step."""
@@ -173,18 +180,21 @@ class StallDetector:
         return await self._store.write(take, visible=ALL)
 
 
+def _find_work(tx: ReadTransaction) -> _Work:
+    return tx.find_lease(), tx.find_next_due()
+
+
 class _ClockMonitor:
     """Detects pauses between two readings, and jumps of the clock against the monotonic one.
 
     Attributes:
-        read: the clock alone.
         now: the time of the last reading.
     """
 
     def __init__(
         self, clock: Callable[[], int], monotonic: Callable[[], float], *, max_s: float
     ) -> None:
-        self.read = clock
+        self._clock = clock
         self._monotonic = monotonic
         self._max_s = max_s
         self._last: tuple[int, float] | None = None
@@ -192,7 +202,7 @@ class _ClockMonitor:
 
     def is_steady(self) -> bool:
         """Read the clocks; False after a pause or a jump, and at the first reading."""
-        self.now, now_s = self.read(), self._monotonic()
+        self.now, now_s = self._clock(), self._monotonic()
         last, self._last = self._last, (self.now, now_s)
         if last is None:
             return False

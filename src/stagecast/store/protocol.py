@@ -270,8 +270,8 @@ class ReadTransaction(Protocol):
         """
         ...
 
-    def has_due(self, until: int) -> bool:
-        """Return whether a timer, or a batch to seal, is due at a time."""
+    def find_next_due(self) -> int | None:
+        """Return when the next timer, or batch to seal, is due; `None` if there is none."""
         ...
 
     def find_idle(self, until: int, limit: int) -> Sequence[IdleBatch]:

@@ -50,7 +50,7 @@ def _refuse(*_: object, **__: object) -> Never:
 
 
 class _RestrictedRead:
-    has_due = find_idle = find_lease = has_excess = find_ended = _refuse
+    find_next_due = find_idle = find_lease = has_excess = find_ended = _refuse
     list_keys = get_keys_version = _refuse
 
     def __init__(self, tx: ReadTransaction, visible: frozenset[str]) -> None:

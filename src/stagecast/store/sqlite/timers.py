@@ -30,25 +30,32 @@ _SILENT = """
         AND (stalled OR due_at IS NOT NULL AND heard_at < ?)
 """
 
-# Batches whose `seal_after` has passed; the condition is that of the index.
+# Batches that will be sealed; the condition is that of the index.
 _IDLE = """
     FROM batches INDEXED BY batches_by_seal
     WHERE seal_after_us > 0 AND NOT sealed AND pending + running + paused = 0
-        AND idle_since + seal_after_us <= :until
 """
 _IDLE_BATCHES = f"""
     SELECT idle_since, (SELECT dataset_id FROM datasets WHERE id = batches.dataset),
         {rows.listed(rows.BATCH)}
-    {_IDLE} ORDER BY idle_since + seal_after_us LIMIT :limit
+    {_IDLE} AND idle_since + seal_after_us <= :until
+    ORDER BY idle_since + seal_after_us LIMIT :limit
 """
 _SET_IDLE_SINCE = "UPDATE batches SET idle_since = ? WHERE id = ?"
 _CAP_IDLE_SINCE = """
     UPDATE batches SET idle_since = :now WHERE seal_after_us > 0 AND idle_since > :now
 """
 
-# Whether anything is due: one lookup in each index.
-_HAS_DUE = f"""
-    SELECT EXISTS (SELECT 1 FROM documents WHERE due_at <= :until) OR EXISTS (SELECT 1 {_IDLE})
+# The earliest time when anything is due: one lookup in each index.
+_NEXT_DUE = f"""
+    SELECT min(at) FROM (
+        SELECT * FROM (
+            SELECT due_at AS at FROM documents WHERE due_at >= 0 ORDER BY due_at LIMIT 1
+        ) UNION ALL SELECT * FROM (
+            SELECT idle_since + seal_after_us {_IDLE} AND idle_since + seal_after_us >= 0
+            ORDER BY idle_since + seal_after_us LIMIT 1
+        )
+    )
 """
 
 # Timers in order, after a key. Those of deleted batches have the batch state 0.
@@ -123,9 +130,9 @@ class TimerReads:
         cursor = self._connection.execute(_SILENT, (batch.key, names, before))
         return {document_id for (document_id,) in cursor}
 
-    def has_due(self, until: int) -> bool:
-        [(due,)] = self._connection.execute(_HAS_DUE, {"until": until})
-        return bool(due)
+    def find_next_due(self) -> int | None:
+        [(due_at,)] = self._connection.execute(_NEXT_DUE)
+        return None if due_at is None else int(due_at)
 
     def find_idle(self, until: int, limit: int) -> Sequence[IdleBatch]:
         cursor = self._connection.execute(_IDLE_BATCHES, {"until": until, "limit": limit})

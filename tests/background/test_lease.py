@@ -22,6 +22,8 @@ from tests.clock import Clock
 async def test_only_one_of_many_processes_holds_the_lease(path: Path, clock: Clock) -> None:
     async with contextlib.AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(open_node(path, clock)) for _ in range(4)]
+        await nodes[0].create("a", stall_after_s=3_600)
+        await nodes[0].start("a")
         for _ in range(5):
             await asyncio.gather(*(node.detector.scan() for node in nodes))
         first = await nodes[0].lease()
@@ -33,6 +35,44 @@ async def test_only_one_of_many_processes_holds_the_lease(path: Path, clock: Clo
         assert last.renewals == first.renewals + 10, (
             "one renewal in two seconds, with any number of processes"
         )
+
+
+async def test_lease_without_timers_is_kept_and_renewed_only_when_there_are_some(
+    pair: tuple[Node, Node], clock: Clock
+) -> None:
+    """An idle server writes nothing, and its holder is right at once when it has work."""
+    one, other = pair
+    await live(clock, 1, [one])
+    idle = await one.lease()
+    await live(clock, 60, pair)
+    assert await one.lease() == idle
+    await other.create("a", stall_after_s=10)
+    await other.start("a")
+    await live(clock, 9, pair)
+    lease = await one.lease()
+    assert (lease.holder, lease.renewals > idle.renewals) == (idle.holder, True)
+    assert not (await one.document("a")).stalled
+    await live(clock, 3, pair)
+    assert (await one.document("a")).stalled, "its grace did not restart"
+
+
+async def test_dead_holder_is_replaced_once_there_are_timers(
+    pair: tuple[Node, Node], clock: Clock
+) -> None:
+    one, other = pair
+    await live(clock, 60, pair)
+    holder = (await one.lease()).holder
+    dead, alive = (one, other) if one.detector._id == holder else (other, one)
+    await live(clock, 60, [alive])
+    await alive.create("a", stall_after_s=10)
+    await alive.start("a")
+    await live(clock, 9, [alive])
+    assert (await alive.lease()).holder == alive.detector._id
+    assert not (await alive.document("a")).stalled
+    await live(clock, 3, [alive])
+    assert (await alive.document("a")).stalled, "its grace did not restart"
+    await live(clock, 9, [dead, alive])
+    assert (await alive.lease()).holder == alive.detector._id
 
 
 async def test_slower_of_two_processes_does_not_take_the_lease(path: Path, clock: Clock) -> None:

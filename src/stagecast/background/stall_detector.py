@@ -3,8 +3,8 @@
 Silent documents stall, then fail; documents that no worker starts stall; idle batches are sealed.
 
 Every process runs a detector, and one of them at a time scans: the one that holds the lease in the
-store and renews it. It reads only timers that are due, by their index, a few per transaction, and
-decides within that transaction.
+store and renews it, as long as there are timers. It reads only timers that are due, by their index,
+a few per transaction, and decides within that transaction.
 
 Only time during which a detector ran counts. After a pause in which none ran or the store could not
 be written, and after a jump of the clock, everything gets its full grace again.
@@ -118,7 +118,13 @@ class StallDetector:
 
     async def _scan(self) -> None:
         lease, next_due = await self._find_work()
-        if lease.holder != self._id and not (self._is_free(lease) and await self._take(lease)):
+        is_free = self._is_free(lease)
+        if next_due is None and lease.holder != _NO_HOLDER:
+            # Nobody needs the lease, and it is not renewed. The first process that sees a timer
+            # renews or takes it.
+            self._make_scan()  # notes pauses and jumps of the clock
+            return
+        if lease.holder != self._id and not (is_free and await self._take(lease)):
             return
         scan = self._make_scan()
         if lease.reached_at > scan.now + _TOLERANCE_US:

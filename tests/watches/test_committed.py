@@ -33,6 +33,7 @@ from tests.builders import (
     watch_request,
 )
 from tests.clock import Clock
+from tests.conditions import until
 from tests.watches.reading import messages_of, open_batch_watches
 
 NAME = (DATASET_ID, BATCH_ID)
@@ -221,6 +222,34 @@ async def test_commit_of_another_process_after_that_of_this_one_is_pushed(
                 pass
     await store.close()
     await other.close()
+
+
+async def test_watch_that_is_behind_goes_on_after_an_end_that_was_undone(
+    site: Site, config: Config, clock: Clock
+) -> None:
+    """The tail has the page up to the end in memory, and the retry after it."""
+    batch, start = await begin(site)
+    watches = open_batch_watches(cast("Store", site), site.notifier, config, clock)
+    async with contextlib.aclosing(
+        messages_of(partial(watches.watch, watch_request()))
+    ) as messages:
+        assert _parsed(await anext(messages)).snapshot.complete  # and is not read on yet
+        [(tail, _)] = watches._tails._tails.values()
+        completed = report_of(stage=Stage.COMPLETED)
+        for moves in (
+            [(number, completed) for number in (0, 1)],
+            [(0, lambda one, _: retry(one))],
+        ):
+            batch = await move(site.store, batch, *moves)
+            revision = batch.revision
+            await until(lambda end=revision: tail.end.revision == end)  # type: ignore[misc, union-attr]  # of mypy
+        async with asyncio.timeout(60):
+            revisions = [
+                t.revision
+                for message in (await anext(messages), await anext(messages))
+                for t in _parsed(message).transitions
+            ]
+    assert revisions == list(range(start.revision + 1, batch.revision + 1))
 
 
 async def test_large_commit_is_read(site: Site, config: Config, clock: Clock) -> None:

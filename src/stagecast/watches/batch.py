@@ -130,7 +130,7 @@ class _BatchWatch(Watch[Cursor, Page]):
         )
         self.cursor = page.advance(self.cursor, progress=self._progress)
         self._position = sent.position
-        self.ended = page.ended and not self._request.follow
+        self.ended = page.ended and not self._request.follow and not self._tail.is_past(page)
         return sent.message
 
     async def read(self) -> Page:

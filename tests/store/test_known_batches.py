@@ -149,8 +149,8 @@ async def test_collector_resumes_when_no_document_of_a_whole_batch_is_left(
         references.extend(map(weakref.ref, stopped))
 
     def enable(enable: Callable[[], None] = gc.enable) -> None:
-        given_up_at = time.monotonic() + 10
-        while any(one() for one in references) and time.monotonic() < given_up_at:
+        deadline = time.monotonic() + 10
+        while any(one() for one in references) and time.monotonic() < deadline:
             time.sleep(0.001)  # the writer's thread has answered and is about to drop them
         alive.append(any(one() for one in references))
         enable()

@@ -51,7 +51,8 @@ class Engine:
         self._spool_path = spool
         self._start_anew()
         if self._spool is not None:
-            self._spool.restore(self.outbox)
+            with self.outbox.changed:  # all of it comes before what is put in later
+                self._spool.restore(self.outbox)
         _engines.add(self)
 
     def next_worker(self) -> str:

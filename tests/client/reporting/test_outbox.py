@@ -28,7 +28,14 @@ from stagecast.client.reporting.queues import (
     Step,
     Takeover,
 )
-from stagecast.errors import BatchSealed, DocumentNotFound, DocumentTaken, FieldInvalid
+from stagecast.errors import (
+    BatchNotFound,
+    BatchSealed,
+    DocumentExists,
+    DocumentNotFound,
+    DocumentTaken,
+    FieldInvalid,
+)
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
 
@@ -478,3 +485,24 @@ def test_jobs_change_nothing_before_they_are_answered() -> None:
     scripted.outbox.begin_round()
     assert isinstance(scripted.outbox.next_job(), Seal)
     assert not isinstance(scripted.outbox.next_job(), Heartbeat)
+
+
+def test_documents_that_exist_with_other_content_do_not_keep_others_out() -> None:
+    scripted = Scripted("old", "new")
+    scripted.outbox.begin_round()
+    registered = []
+    while (job := scripted.outbox.next_job()) is not None:
+        request: Any = job.calls()[0].request
+        exists = isinstance(job, Register) and "old" in str(request)
+        scripted.answer(job, DocumentExists("other content") if exists else None)
+        if isinstance(job, Register) and not exists:
+            registered += [new.document_id for new in request.documents]
+    assert registered == ["new"]
+    assert not scripted.batch.first_problem
+
+
+def test_batch_that_never_came_into_being_is_not_waited_for_at_the_end() -> None:
+    scripted = Scripted(mode=Mode.JOIN)
+    scripted.run(Open=BatchNotFound("d", "b"))
+    assert not scripted.batch.idle
+    assert scripted.outbox.idle

@@ -177,7 +177,11 @@ class AsyncBatchReporter(BatchFace):
                 if new is not None:
                     queue = self._core.document(new, shared=True)
                     sharing.claim(queue)
-                    await engine.wait_async(partial(sharing.answered, queue), None)
+                    try:
+                        await engine.wait_async(partial(sharing.answered, queue), None)
+                    except BaseException:
+                        sharing.abandon(queue)
+                        raise
                     if sharing.has(queue):
                         yield AsyncDocumentReporter(self._core, new, queue)
                 elif engine.holds(sharing.over):

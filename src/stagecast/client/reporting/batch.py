@@ -133,7 +133,11 @@ class BatchReporter(BatchFace):
                 if new is not None:
                     queue = self._core.document(new, shared=True)
                     sharing.claim(queue)
-                    wait(partial(sharing.answered, queue), None)
+                    try:
+                        wait(partial(sharing.answered, queue), None)
+                    except BaseException:
+                        sharing.abandon(queue)
+                        raise
                     if sharing.has(queue):
                         yield DocumentReporter(self._core, new, queue)
                 elif wait(sharing.over, 0):

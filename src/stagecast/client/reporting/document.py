@@ -94,6 +94,7 @@ class DocumentCore:
         if queue.ended:
             queue = self._try_again(queue)
         self._take_up(queue)
+        self._postpone_silence(queue)
         with self._core.engine.outbox.changed:
             queue.open = True
             queue.batch.documents[queue] = None
@@ -184,9 +185,7 @@ class DocumentCore:
         if queue.ended:
             return
         self._take_up(queue)
-        silence_s = self._core.behaviour.stall_on_no_progress_s
-        if silence_s is not None:
-            queue.silent_after = self._core.engine.outbox.now() + silence_s
+        self._postpone_silence(queue)
         entry = Entry(
             time_ns=time.time_ns(),
             stage=stage,
@@ -198,6 +197,12 @@ class DocumentCore:
         self._core.engine.outbox.put(queue, entry)
         if stage == r.STAGE_COMPLETED:
             queue.batch.succeeded.add(self.id)
+
+    def _postpone_silence(self, queue: DocumentQueue) -> None:
+        """Note a sign of progress, for as long as which heartbeats are sent."""
+        silence_s = self._core.behaviour.stall_on_no_progress_s
+        if silence_s is not None:
+            queue.silent_after = self._core.engine.outbox.now() + silence_s
 
     def _take_up(self, queue: DocumentQueue) -> None:
         """Register it if this process has not, and start an attempt unless there is one."""

@@ -185,10 +185,10 @@ class Register(Job):
         self._registered(self._entries)
 
     def refused(self, index: int, error: StagecastError) -> None:
-        if error.reason in ("BATCH_SEALED", "DOCUMENT_EXISTS"):
-            # Some of them may exist; their starts will tell.
-            self._registered(self._entries)
-        elif error.reason in ("BATCH_NOT_FOUND", "DATASET_NOT_FOUND") or len(self._entries) == 1:
+        single = len(self._entries) == 1
+        if error.reason == "BATCH_SEALED" or (error.reason == "DOCUMENT_EXISTS" and single):
+            self._registered(self._entries)  # the start of each will tell whether it exists
+        elif error.reason in ("BATCH_NOT_FOUND", "DATASET_NOT_FOUND") or single:
             self._refuse_all(error)
         else:
             self.batch.one_by_one = True  # whichever of them it is

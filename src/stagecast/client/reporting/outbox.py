@@ -256,12 +256,12 @@ class Outbox:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be sent."""
-        return all(batch.idle for batch in self._batches)
+        return not self.waiting
 
     @property
     def waiting(self) -> list[BatchQueue]:
         """The batches of which something waits."""
-        return [batch for batch in self._batches if not batch.idle]
+        return [batch for batch in self._batches if not batch.empty]
 
     def pause_s(self) -> float | None:
         """Return the time until there is something to do, `None` without limit."""

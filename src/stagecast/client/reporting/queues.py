@@ -264,11 +264,6 @@ class BatchQueue:
         self.first_problem = ""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Dataset and batch."""
-        return self.options.dataset_id, self.options.batch_id
-
-    @property
     def ready(self) -> bool:
         """Whether it is known which documents have succeeded already."""
         return bool(self.lost) or (self.opened and self.survey is None)
@@ -284,6 +279,12 @@ class BatchQueue:
     def idle(self) -> bool:
         """Whether nothing waits at all."""
         return bool(self.lost) or (self.sent and not self.seal)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of it waits, although it may not exist yet."""
+        joined = self.mode is not Mode.CREATE and not self.opened
+        return self.idle or (joined and not (self.unregistered or self.documents))
 
     @property
     def finished(self) -> bool:

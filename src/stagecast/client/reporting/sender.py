@@ -19,12 +19,12 @@ import grpc
 
 from stagecast.client.decoding import decoding_to_none, undecodable_error
 from stagecast.client.endpoint import Endpoint
-from stagecast.client.errors import details_of, error_of
+from stagecast.client.errors import error_of
 from stagecast.client.reporting.jobs import Call, Job
 from stagecast.client.reporting.outbox import Outbox
 from stagecast.client.retry import Backoff
 from stagecast.config import socket_path
-from stagecast.errors import RetryableError, StagecastError
+from stagecast.errors import RetryableError, StagecastError, Unavailable
 
 _CALL_S = 10.0  # the timeout of a call
 _CONNECT_S = 0.2  # after which nothing answers the port
@@ -52,6 +52,7 @@ class Sender:
         self._calling = threading.Lock()
         self._held = False
         self._calls: list[Any] = []
+        self._broken = False
         self._stopping = False
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -112,8 +113,11 @@ class Sender:
             try:
                 self._send()
             except Exception:  # a bug must not end the thread
-                _log.exception("reports cannot be sent")
+                if not self._broken:
+                    _log.exception("reports cannot be sent; trying again")
+                self._broken = True
                 self._retry_at = self._outbox.now() + self._backoff.next_pause_s(None)
+                self._outbox.flush()
         with self._calling:
             if self._channel is not None:
                 self._channel.close()
@@ -145,7 +149,7 @@ class Sender:
         """Make the calls of a job; return whether the server was there for all of them."""
         with self._calling:
             results = self._call(job.calls())
-        away: StagecastError | None = None
+        away: RetryableError | None = None
         applied: list[Callable[[], None]] = []
         for index, result in enumerate(results):
             if isinstance(result, RetryableError):
@@ -163,10 +167,14 @@ class Sender:
             self._pause(away)
         elif complete:
             self._backoff.reset()
+        else:
+            self._outbox.flush()  # a fork has cancelled it
         return complete
 
-    def _pause(self, error: StagecastError) -> None:
-        pause_s = self._backoff.next_pause_s(error.__dict__.get("advised_s"))
+    def _pause(self, error: RetryableError) -> None:
+        # A server that cannot be reached gives no advice.
+        advised_s = None if type(error) is Unavailable else error.retry_after_s
+        pause_s = self._backoff.next_pause_s(advised_s)
         self._retry_at = self._outbox.now() + (min(pause_s, _HURRY_S) if self._hurries else pause_s)
 
     def _call(self, calls: Any) -> list[Any]:  # noqa: ANN401 - messages of several RPCs
@@ -193,9 +201,7 @@ class Sender:
             return None
         except grpc.RpcError as caught:
             failure: Any = caught
-            error = error_of(failure, self._endpoint)
-            error.__dict__["advised_s"] = details_of(failure).retry_after_s
-            return error
+            return error_of(failure, self._endpoint)
         return error_of(undecodable_error(), self._endpoint) if response is None else response
 
     def _connect(self) -> grpc.Channel:

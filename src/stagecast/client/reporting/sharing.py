@@ -65,6 +65,11 @@ class Sharing:
         document.registered = True
         self._outbox.start(document, Takeover.NEVER, at_once=True)
 
+    def abandon(self, document: DocumentQueue) -> None:
+        """Take back a claim that nobody waits for any more."""
+        if document.start is not None:
+            self._outbox.cancel(document)
+
     def answered(self, document: DocumentQueue) -> bool:
         """Return whether to wait no longer for a document."""
         return document.start is None or document.paused or bool(self._outbox.offline)
@@ -72,7 +77,7 @@ class Sharing:
     def has(self, document: DocumentQueue) -> bool:
         """Return whether a document is for this worker to work on."""
         if document.waiting_start:
-            self._outbox.cancel(document)  # it comes again once it is resumed
+            self.abandon(document)  # it comes again once it is resumed
         return not (document.stopped or document.refused)
 
     def _candidate(self, *, peek: bool = False) -> NewDocument | None:

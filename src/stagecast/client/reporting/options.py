@@ -80,8 +80,9 @@ def on_error_of(on_error: str) -> OnError:
     Raises:
         ValueError: it is neither of both.
     """
-    if on_error == "raise" or on_error == "continue":  # noqa: PLR1714 - mypy narrows only this
-        return on_error
+    match on_error:
+        case "raise" | "continue":
+            return on_error
     raise ValueError(f"invalid on_error {on_error!r}; use 'raise' or 'continue'")
 
 

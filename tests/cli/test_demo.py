@@ -21,6 +21,8 @@ from stagecast.app import App
 from stagecast.cli import main, rest_poll
 from stagecast.cli.demo import default_delay_s
 from stagecast.cli.target import Credentials
+from stagecast.client.datasets import dataset_id as stagecast_id
+from stagecast.demo.incidents import FAILS, STALLS
 from stagecast.demo.sources import SAMPLES
 from tests.cli.command import Ended, on_terminal, stagecast, started
 from tests.cli.command import command as command_line
@@ -34,9 +36,9 @@ def answers_of(out: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def hint(out: str, word: str) -> list[str]:
-    """Return a suggested command, split as by a shell."""
-    [line] = [line for line in out.splitlines() if line.startswith("  ") and word in line]
-    return shlex.split(line)
+    """Return the suggested command with a word, split as by a shell."""
+    [line] = [line for line in out.splitlines() if word in line and line.startswith(("  ", "grpc"))]
+    return shlex.split(line.partition(": ")[2] if line.startswith("  ") else line)
 
 
 def arguments_of(command: list[str], name: str) -> list[str]:
@@ -53,8 +55,8 @@ async def test_demo_prints_how_to_remove_its_files(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [Path(hint(ended.out, "rm -r ")[-1])]
 
 
-async def test_demo_ingests_the_samples(tmp_path: Path) -> None:
-    ended = await demo(tmp_path)
+async def test_demo_ingests_the_samples_and_shows_what_polls_get(tmp_path: Path) -> None:
+    ended = await demo(tmp_path, "--rest", "--search", "resume token")
     assert (ended.code, ended.err) == (0, "")
     documents, datasets = answers_of(ended.out)
     assert [row["id"] for row in documents["data"]] == [
@@ -67,10 +69,46 @@ async def test_demo_ingests_the_samples(tmp_path: Path) -> None:
     assert "\\n" not in ended.out, "line breaks of the chunk"
 
 
+async def test_samples_stall_fail_and_lose_their_server_and_all_succeed(tmp_path: Path) -> None:
+    ended = await demo(tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    rows = [line.split("\t") for line in ended.out.splitlines() if line.count("\t") == 6]
+    revisions = [int(row[0]) for row in rows if row[1]]
+    assert revisions == [*range(8, 8 + len(revisions))], "each transition once, in order"
+    assert [row[1] for row in rows if row[4] == STALLS][-3:] == [
+        "stalled",
+        "recovered",
+        "succeeded",
+    ]
+    of_failed = [row[1] for row in rows if row[4] == FAILS and row[1] != "stage_entered"]
+    assert of_failed == ["", "started", "failed", "started", "succeeded"]
+    *_, happened, staged, serve, watch, poll, remove = ended.out.splitlines()
+    restart = re.fullmatch(
+        r"6 succeeded\. The server was killed meanwhile; "
+        r"the watch went on at revision (\d+), nothing missed\.",
+        happened,
+    )
+    assert restart
+    assert int(restart[1]) in revisions
+    assert staged == f"Staged: {STALLS} stalled and recovered; {FAILS} failed once."
+    commands = [line.split(":")[0].strip() for line in (serve, watch, poll, remove)]
+    assert commands == ["serve it again", "watch", "poll", "clean up"]
+
+
+async def test_with_own_files_only_the_restart_of_the_server_is_staged(tmp_path: Path) -> None:
+    text = tmp_path / "tides.txt"
+    text.write_text("A text.")
+    ended = await demo(tmp_path, text)
+    assert (ended.code, ended.err) == (0, "")
+    assert "1 succeeded. The server was killed meanwhile; the watch went on at " in ended.out
+    assert "Staged" not in ended.out
+    assert "stalled" not in ended.out
+
+
 @pytest.mark.slow
 async def test_files_of_demo_can_be_served_and_watched(tmp_path: Path) -> None:
     """The suggested commands are run unchanged, on another port."""
-    ended = await demo(tmp_path)
+    ended = await demo(tmp_path, "--grpcurl")
     db = Path(hint(ended.out, " serve --db ")[-1])
     assert db.parent.parent == tmp_path
     async with running(db) as server:
@@ -80,7 +118,12 @@ async def test_files_of_demo_can_be_served_and_watched(tmp_path: Path) -> None:
         assert again.out.endswith(": 6 succeeded\n")
         requested = hint(ended.out, "GetBatch")
         ids = json.loads(requested[requested.index("-d") + 1])
-        assert ids == dict(zip(("dataset_id", "batch_id"), watch[1:], strict=True))
+        assert ids == {"dataset_id": stagecast_id("demo"), "batch_id": watch[2]}
+        [url] = [word for word in hint(ended.out, "curl http") if word.startswith("http")]
+        answer = await asyncio.to_thread(
+            rest_poll.fetch, url.replace("127.0.0.1:8000", server.http), Credentials()
+        )
+        assert len(answer["data"]) == 6
 
 
 async def test_undecodable_file_fails_alone(tmp_path: Path) -> None:
@@ -89,8 +132,9 @@ async def test_undecodable_file_fails_alone(tmp_path: Path) -> None:
     for name in ("one.txt", "two.md"):
         (texts / name).write_text(f"The text of {name} is about herons, herons and herons.")
     (texts / "bad.txt").write_bytes(b"caf\xe9")
-    ended = await demo(tmp_path, texts, texts / "missing.txt")
+    ended = await demo(tmp_path, "--rest", texts, texts / "missing.txt")
     assert (ended.code, ended.err) == (1, "")
+    assert "2 succeeded, 2 failed. The server was killed" in ended.out
     documents, datasets = answers_of(ended.out)
     reported = {Path(row["id"]).name: row for row in documents["data"]}
     assert {name: row["indexing_status"] for name, row in reported.items()} == {
@@ -103,7 +147,6 @@ async def test_undecodable_file_fails_alone(tmp_path: Path) -> None:
     assert "DECODE_ERROR: " in ended.out
     assert "READ_ERROR: No such file or directory" in ended.out
     assert set(datasets.values()) == {"DATASET_PROCESSING_ERRORED"}
-    assert "for: herons\n" in ended.out
 
 
 async def test_demo_escapes_characters_that_stdout_lacks(tmp_path: Path) -> None:
@@ -113,21 +156,16 @@ async def test_demo_escapes_characters_that_stdout_lacks(tmp_path: Path) -> None
         (texts / name).write_text("naïve words \U0001f4c4", encoding="utf-8")
     (tmp_path / "é").mkdir()
     variables = {"TMPDIR": str(tmp_path / "é"), "PYTHONIOENCODING": "ascii"}
-    ended = await stagecast("demo", texts, **variables)
+    ended = await stagecast("demo", "--rest", texts, **variables)
     assert (ended.code, ended.err) == (0, "")
     documents, _datasets = answers_of(ended.out)
     names = [row["id"].rsplit("/")[-1] for row in documents["data"]]
     assert names == [r"caf\\xe9.md", "café.md"]  # ids escape backslashes
     [remove] = [line for line in ended.out.splitlines() if "rm -r " in line]
     [made] = (tmp_path / "é").iterdir()
+    remove = remove.partition(": ")[2]
     await asyncio.to_thread(subprocess.run, ["bash", "-c", remove], check=True)
     assert not made.exists()
-
-
-async def test_demo_says_that_there_is_nothing_to_search(tmp_path: Path) -> None:
-    ended = await demo(tmp_path, tmp_path / "missing.txt")
-    assert ended.code == 1
-    assert "Nothing to search for" in ended.out
 
 
 @pytest.mark.slow
@@ -141,8 +179,11 @@ async def test_demo_searches_for_the_given_words(tmp_path: Path) -> None:
 
 async def test_demo_uses_the_given_server(server: App, tmp_path: Path) -> None:
     address = server.grpc_address
-    ended = await demo(tmp_path, "--grpc", address, "--http", server.http_address)
+    ended = await demo(
+        tmp_path, "--grpc", address, "--http", server.http_address, "--rest", "--grpcurl"
+    )
     assert (ended.code, ended.err) == (0, "")
+    assert "killed" not in ended.out
     documents, _datasets = answers_of(ended.out)
     assert {row["indexing_status"] for row in documents["data"]} == {"completed"}
     assert " serve --db " not in ended.out
@@ -156,7 +197,7 @@ async def test_demo_survives_a_killed_server(tmp_path: Path) -> None:
     db, grpc, http = tmp_path / "s.db", free_address(), free_address()
     server = await ServerProcess.start(db, grpc=grpc, http=http)
     try:
-        options = ("--grpc", grpc, "--http", http, "--delay", "0.05")
+        options = ("--grpc", grpc, "--http", http, "--delay", "0.05", "--rest")
         async with started("demo", *options, TMPDIR=str(tmp_path)) as command:
             await command.line_with("stage_entered")
             await server.kill()
@@ -168,7 +209,6 @@ async def test_demo_survives_a_killed_server(tmp_path: Path) -> None:
     assert ended.code == 0
     assert "Traceback" not in ended.err
     assert ended.out.count("\tsucceeded\tsucceeded\tcompleted\tsamples/") == 6
-    assert "for: resume token\nsamples/watch.md, chunk " in ended.out
 
 
 @pytest.mark.slow
@@ -178,7 +218,7 @@ async def test_demo_reports_an_unreachable_server(server: App, tmp_path: Path) -
     why = "connection refused; is a server running there?"
     assert (ended.code, ended.err) == (2, f"Error: cannot reach {address}: {why}\n")
     assert not list(tmp_path.glob("stagecast-demo-*"))
-    ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", address)
+    ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", address, "--rest")
     assert ended.code == 2
     [line] = ended.err.splitlines()
     assert line.startswith(f"Error: cannot get http://{address}/v1/datasets/")
@@ -186,7 +226,7 @@ async def test_demo_reports_an_unreachable_server(server: App, tmp_path: Path) -
     ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", "a..b:1")
     assert "'a..b' is not a host name" in ended.err
     wrong = server.grpc_address
-    ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", wrong)
+    ended = await demo(tmp_path, "--grpc", server.grpc_address, "--http", wrong, "--rest")
     assert ended.code == 2
     assert ended.err.endswith("the response is not JSON over HTTP\n")
 
@@ -240,7 +280,7 @@ def test_text_too_large_for_the_disk_fails_alone(tmp_path: Path) -> None:
         limited, env=environment(TMPDIR=str(tmp_path)), capture_output=True, text=True, timeout=120
     )
     assert (ended.returncode, ended.stderr) == (1, "")
-    assert f"{large}\tTEMPORARY_FILE_ERROR: File too large\n" in ended.stdout
+    assert f"{large}\tTEMPORARY_FILE_ERROR: File too large\t\n" in ended.stdout
     assert "1 succeeded, 1 failed\n" in ended.stdout
 
 
@@ -281,7 +321,7 @@ async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as dripping:
         http = "{}:{}".format(*dripping.sockets[0].getsockname())
-        options = ("--grpc", server.grpc_address, "--http", http)
+        options = ("--grpc", server.grpc_address, "--http", http, "--rest")
         async with started("demo", *options, TMPDIR=str(tmp_path)) as command:
             await requested.wait()
             command.process.send_signal(signal.SIGTERM)
@@ -317,7 +357,7 @@ async def test_slow_rest_response_times_out(monkeypatch: pytest.MonkeyPatch) -> 
         (["--key", "k"], "--key requires --grpc"),
         (["--tls"], "--tls requires --grpc"),
         (["--ca", "c.pem"], "--ca requires --grpc"),
-        (["--grpc", "unix:/tmp/a"], "--http is required with unix:/tmp/a"),
+        (["--rest", "--grpc", "unix:/tmp/a"], "--http is required with unix:/tmp/a"),
         (["--search", " "], "--search must contain printable words"),
         (["--delay", "-1"], "'--delay'"),
         (["--grpc", "here"], "'here' is not HOST:PORT"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stagecast.cli import hints
+from stagecast.cli.params import DEFAULTS
 from stagecast.cli.target import Credentials
 from stagecast.v1 import resources_pb2 as r
 
@@ -28,14 +29,9 @@ def test_program_outside_the_path_is_named_by_its_location(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "argv", [started])
-    reported = hints.suggest_commands(
-        BATCH,
-        grpc="127.0.0.1:1",
-        credentials=Credentials(),
-        db=Path("/tmp/x.db"),  # noqa: S108 - never opened
-    )
-    assert f"  {typed} serve --db /tmp/x.db\n" in reported
-    assert f"  {typed} watch {BATCH.dataset_id} b1\n" in reported
+    assert hints.serve(Path("x.db")) == f"{typed} serve --db x.db"
+    watch = hints.watch("my set", BATCH, DEFAULTS.grpc, Credentials())
+    assert watch == f"{typed} watch 'my set' b1"
 
 
 def test_program_on_the_path_is_named_by_its_name(
@@ -44,30 +40,23 @@ def test_program_on_the_path_is_named_by_its_name(
     program = tmp_path / "stagecast"
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    reported = hints.suggest_commands(
-        BATCH,
-        grpc="127.0.0.1:1",
-        credentials=Credentials(),
-        db=Path("/tmp/x.db"),  # noqa: S108 - never opened
-    )
-    assert "  stagecast serve --db /tmp/x.db\n" in reported
+    assert hints.serve(Path("x.db")) == "stagecast serve --db x.db"
 
 
 def test_commands_have_the_credentials_but_never_show_the_key() -> None:
     credentials = Credentials(
         key="secret", ca=Path("my ca.pem"), cert=Path("c.pem"), cert_key=Path("k.pem")
     )
-    reported = hints.suggest_commands(BATCH, grpc="127.0.0.1:1", credentials=credentials, db=None)
+    watch = hints.watch("demo", BATCH, "127.0.0.1:1", credentials)
     ours = "--ca 'my ca.pem' --cert c.pem --cert-key k.pem --key \"$STAGECAST_KEY\""
-    assert f"watch {BATCH.dataset_id} b1 --grpc 127.0.0.1:1 {ours}\n" in reported
-    theirs = (
-        "-cacert 'my ca.pem' -cert c.pem -key k.pem -H \"authorization: Bearer $STAGECAST_KEY\""
-    )
-    assert f"grpcurl {theirs} " in reported
-    assert "secret" not in reported
-    assert " --tls\n" in hints.suggest_commands(
-        BATCH, grpc="h:1", credentials=Credentials(tls=True), db=None
-    )
+    assert watch.endswith(f" watch demo b1 --grpc 127.0.0.1:1 {ours}")
+    poll = hints.poll(BATCH, "127.0.0.1:2", credentials)
+    key = '-H "authorization: Bearer $STAGECAST_KEY"'
+    assert poll.startswith(f"curl --cacert 'my ca.pem' --cert c.pem --key k.pem {key} https://127")
+    grpcurl = hints.grpcurl(BATCH, "127.0.0.1:1", credentials)
+    assert all(f" -cacert 'my ca.pem' -cert c.pem -key k.pem {key} " in line for line in grpcurl)
+    assert not [line for line in (watch, poll, *grpcurl) if "secret" in line]
+    assert hints.watch("demo", BATCH, "h:1", Credentials(tls=True)).endswith(" --tls")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +72,7 @@ def test_commands_have_the_credentials_but_never_show_the_key() -> None:
     ],
 )
 def test_any_path_is_quoted_for_the_shell(name: bytes) -> None:
-    reported = hints.clean_up(Path(os.fsdecode(b"/nowhere/" + name))).rpartition("rm -r ")[2]
+    reported = hints.remove(Path(os.fsdecode(b"/nowhere/" + name))).removeprefix("rm -r ")
     assert "\n" not in reported
     assert reported.isprintable() or "\u3000" in reported
     shell = subprocess.run(["bash", "-c", f"printf %s {reported}"], capture_output=True, check=True)

@@ -13,9 +13,9 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
 
-from stagecast.client import Stubs
+import stagecast
 from stagecast.client.endpoint import Endpoint
-from stagecast.client.retry import Retries, call
+from stagecast.client.retry import Retries
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
 
@@ -43,32 +43,23 @@ class UnavailableTwice(report_service_pb2_grpc.ReportServiceServicer):
 
 
 @pytest.fixture
-async def unavailable_twice() -> AsyncIterator[tuple[UnavailableTwice, Stubs]]:
+async def unavailable_twice() -> AsyncIterator[tuple[UnavailableTwice, stagecast.AsyncClient]]:
     servicer = UnavailableTwice()  # type: ignore[abstract]  # in its stub; others are UNIMPLEMENTED
     server = aio.server()
     report_service_pb2_grpc.add_ReportServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with Stubs(f"127.0.0.1:{port}") as client:
+    async with stagecast.AsyncClient(f"127.0.0.1:{port}") as client:
         yield servicer, client
     await server.stop(0)
 
 
 async def test_call_is_retried_while_the_server_is_unavailable(
-    unavailable_twice: tuple[UnavailableTwice, Stubs],
+    unavailable_twice: tuple[UnavailableTwice, stagecast.AsyncClient],
 ) -> None:
     servicer, client = unavailable_twice
-    await call(client.reports.SealBatch, pb.SealBatchRequest())
+    await client.seal_batch("letters", "first")
     assert servicer.calls == 3
-
-
-async def test_call_with_a_timeout_of_0_is_made_once(
-    unavailable_twice: tuple[UnavailableTwice, Stubs],
-) -> None:
-    servicer, client = unavailable_twice
-    with pytest.raises(aio.AioRpcError, match="unavailable for now"):
-        await call(client.reports.SealBatch, pb.SealBatchRequest(), timeout_s=0)
-    assert servicer.calls == 1
 
 
 def test_watch_is_back_within_a_second_of_the_server_without_a_busy_loop() -> None:
@@ -82,10 +73,3 @@ def test_watch_is_back_within_a_second_of_the_server_without_a_busy_loop() -> No
     assert len(set(pauses)) > 900, "clients do not come back all at once"
     assert sum(map(float, pauses[10:])) / 990 > 0.4, "two tries a second"  # type: ignore[arg-type]
     assert 100 <= int(dict(endpoint.options)["grpc.max_reconnect_backoff_ms"]) < 1_000
-
-
-async def test_refused_call_is_not_retried(client: Stubs, dataset_id: str) -> None:
-    request = pb.SealBatchRequest(dataset_id=dataset_id, batch_id="missing")
-    with pytest.raises(aio.AioRpcError) as refused:
-        await call(client.reports.SealBatch, request)
-    assert refused.value.code() is grpc.StatusCode.NOT_FOUND

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from stagecast.app import App
-from stagecast.config import Config
+import stagecast
+from stagecast.demo.index import Index
+from tests.client.reporting.background import Background, LoopThread
 
 
 @pytest.fixture
-async def server(config: Config) -> AsyncIterator[App]:
-    """A server with a real clock, since the pipeline takes time."""
-    async with App(config) as app:
-        yield app
+def server(tmp_path: Path) -> Iterator[Background]:
+    """A server on a thread of its own."""
+    with LoopThread() as thread:
+        server = Background(thread, tmp_path / "stagecast.db")
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def client(server: Background) -> Iterator[stagecast.Client]:
+    """A client of the server."""
+    with stagecast.Client(server.address) as client:
+        yield client
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    """An empty index."""
+    with Index(tmp_path / "index.db") as index:
+        yield index

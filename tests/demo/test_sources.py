@@ -29,6 +29,7 @@ def test_other_files_in_a_directory_cost_little_memory(tmp_path: Path) -> None:
     (tmp_path / "text.txt").touch()
     for number in range(2_000):
         (tmp_path / f"{number}.dat").touch()
+    find_sources([tmp_path])  # what the first call imports does not count
     tracemalloc.start()
     try:
         assert len(find_sources([tmp_path])) == 1
@@ -94,6 +95,22 @@ def test_unreadable_files_of_a_directory_are_logged(
     assert caplog.messages == [
         f"skipped {tmp_path / 'broken.md'}: No such file or directory",
         f"skipped {tmp_path / 'loop.md'}: Too many levels of symbolic links",
+        f"left out of {tmp_path} (not regular files): pipe.md",
+        f"left out of {tmp_path} (links to directories): below/up",
+    ]
+
+
+def test_what_is_left_out_of_a_directory_is_said_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.md", "b.pdf", "c\n.png", "d.jpg", "e", ".f", ".git/g.md", "h/.venv/i.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    [source] = find_sources([tmp_path])
+    assert source.path == tmp_path / "a.md"
+    assert caplog.messages == [
+        f"left out of {tmp_path} (hidden directories): .git, h/.venv",
+        f"left out of {tmp_path} (not *.txt or *.md): .f, b.pdf, c\\n.png and 2 more",
     ]
 
 

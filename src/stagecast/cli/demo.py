@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import shutil
 import sys
 import tempfile
 import textwrap
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
@@ -18,20 +16,23 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from stagecast.app import App
 from stagecast.cli import hints, rest_poll
 from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.params import FILE, Seconds, check_http_address, check_server_address, examples
-from stagecast.cli.render.formatting import shown
+from stagecast.cli.render.formatting import counts_line, shown
 from stagecast.cli.target import Credentials, credentials_options
 from stagecast.cli.watch import exit_code, follow_batch
-from stagecast.client import Stubs
+from stagecast.client.api import Client, Reporter
 from stagecast.config import Config, socket_path
-from stagecast.demo.index import Index
+from stagecast.demo.incidents import FAILS, STALLS, Incidents
+from stagecast.demo.index import Hit, Index
+from stagecast.demo.ingestion import Ingestion
+from stagecast.demo.observer import Observer
+from stagecast.demo.server import DemoServer
 from stagecast.demo.sources import find_sources
 from stagecast.demo.stages import IngestionError
-from stagecast.demo.worker import Source, submit, work
-from stagecast.errors import StartError
+from stagecast.demo.worker import Source, Worker
+from stagecast.errors import StagecastError
 from stagecast.escaping import is_printable
 from stagecast.failures import reason_of
 from stagecast.runtime.descriptors import take_descriptors
@@ -42,23 +43,35 @@ from stagecast.runtime.stdio import echo
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 
-_SAMPLE_SEARCH = "resume token"  # the default with the samples
+DATASET = "demo"
+
 _DELAY_S = 0.2  # on a terminal
 _MAX_DELAYED = 100  # documents; the delay of more would take too long
+_STALL_AFTER_S = 2  # of the samples, one of which stalls; heartbeats come three times as often
 _DOCUMENTS_ON_SCREEN = 2  # of a REST response on a terminal; files and pipes get all
-_DESCRIPTORS = 100  # for a server, and for workers with two temporary files each
+_DESCRIPTORS = 100  # for workers with two temporary files each
 _DEFAULTS = Config()
 _OF_SERVER = {"http", *(field.name for field in fields(Credentials))}  # options
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Server:
-    """The server to use: addresses, credentials, and its file if the demo has started it."""
+class _Options:
+    """What the command was asked for, but paths and server."""
+
+    delay_s: float
+    search: str | None
+    rest: bool
+    grpcurl: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Target:
+    """The server to use: addresses, credentials, and the process if the demo has started it."""
 
     grpc: str
     http: str
     credentials: Credentials
-    db: Path | None
+    server: DemoServer | None
 
 
 @click.command(epilog=examples("demo", "demo --delay 0.5 docs/ README.md"))
@@ -68,7 +81,7 @@ class _Server:
     metavar="ADDRESS",
     callback=check_server_address,
     help="Use the server at HOST:PORT or unix:PATH; STAGECAST_GRPC is ignored.  [default: a new "
-    "server inside this command, on a temporary file]",
+    "server, on a temporary file]",
 )
 @click.option(
     "--http",
@@ -84,25 +97,28 @@ class _Server:
     help="Delay between the steps of a document.  "
     f"[default: {_DELAY_S:g} on a terminal for up to {_MAX_DELAYED} documents, else 0]",
 )
-@click.option(
-    "--search",
-    metavar="WORDS",
-    help="Words to search the index for.  [default: a word picked from the texts]",
-)
+@click.option("--rest", is_flag=True, help="Show what clients that poll the REST paths get.")
+@click.option("--grpcurl", is_flag=True, help="Show how to call the server with grpcurl.")
+@click.option("--search", metavar="WORDS", help="Search the index, and show the best chunk.")
 def demo(
     paths: tuple[Path, ...],
     grpc: str | None,
     http: str | None,
     credentials: Credentials,
     delay: float | None,
+    rest: bool,
+    grpcurl: bool,
     search: str | None,
 ) -> None:
     """Ingest some texts and watch their progress.
 
     PATH is a text file, or a directory with *.txt and *.md files; the default are samples that come
     with stagecast. A small worker parses, cleans and splits the texts, adds them to a full-text
-    index, and reports each step to the server; a watch shows the progress. Then the demo gets both
-    REST paths and searches the index.
+    index, and reports each step to the server; a watch shows the progress.
+
+    Meanwhile the demo kills its own server and starts it again, to show that neither the worker nor
+    the watch loses anything. Of the samples, one document stalls and recovers, another fails and is
+    tried again.
 
     The files stay in a temporary directory; the last line of the output is the command that removes
     it. A demo that fails removes it itself. The files take twice the size of the texts, and up to
@@ -113,7 +129,7 @@ def demo(
     """
     if grpc is None:
         _refuse_server_options()
-    if http is None and grpc is not None and socket_path(grpc) is not None:
+    if rest and http is None and grpc is not None and socket_path(grpc) is not None:
         raise click.UsageError(f"--http is required with {grpc}: a URL cannot name a unix socket")
     if search is not None and not (search.strip() and is_printable(search)):
         raise click.UsageError("--search must contain printable words")
@@ -121,17 +137,17 @@ def demo(
         sources = find_sources(paths)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if search is None and not paths:
-        search = _SAMPLE_SEARCH
     if delay is None:
         delay = default_delay_s(len(sources), terminal=sys.stdout.isatty())
+    options = _Options(delay_s=delay, search=search, rest=rest, grpcurl=grpcurl)
     log_to_stderr(level=logging.WARNING)
     try:
         take_descriptors("the demo", _DESCRIPTORS)
         with reported_in_one_line(grpc or "the server of the demo", tls=credentials.speaks_tls):
-            target = partial(_server, grpc, http, credentials)
-            batch = run(_demo(sources, target, delay_s=delay, search=search))
-    except (StartError, IngestionError) as error:
+            target = partial(_target, grpc, http, credentials)
+            incidents = None if paths or grpc else Incidents()
+            batch = run(_demo(sources, target, incidents, options))
+    except (StagecastError, IngestionError) as error:
         raise CommandFailed(str(error)) from error
     raise click.exceptions.Exit(exit_code(batch))
 
@@ -158,7 +174,7 @@ def default_delay_s(documents: int, *, terminal: bool) -> float:
 
 @contextlib.contextmanager
 def _temporary_directory() -> Iterator[Path]:
-    """Create a directory, and remove it if the block raises; else the last lines name it.
+    """Create a directory, and remove it if the block raises; else the last line names it.
 
     Raises:
         CommandFailed: it cannot be created.
@@ -176,59 +192,65 @@ def _temporary_directory() -> Iterator[Path]:
 
 async def _demo(
     sources: list[Source],
-    running: Callable[[Path], contextlib.AbstractAsyncContextManager[_Server]],
-    *,
-    delay_s: float,
-    search: str | None,
+    running: Callable[[Path], contextlib.AbstractAsyncContextManager[_Target]],
+    incidents: Incidents | None,
+    options: _Options,
 ) -> r.Batch:
-    with _temporary_directory() as directory:
-        async with (
-            running(directory) as target,
-            target.credentials.connect(target.grpc) as client,
-            Index(directory / "index.db") as index,
-        ):
-            submitted = await submit(client, str(uuid.uuid4()), sources)
-            where = f"grpc={target.grpc} http={target.http}"
-            echo(f"documents: {len(sources)}  server: {where}\n")
-            batch = await _ingest(client, submitted, sources, index, delay_s=delay_s)
-            await _show_rest(target, batch)
-            await _show_search(index, search)
-        echo(
-            hints.suggest_commands(
-                batch, grpc=target.grpc, credentials=target.credentials, db=target.db
-            )
-        )
-        echo(hints.clean_up(directory))
+    observer = Observer(incidents)
+    with _temporary_directory() as directory, Index(directory / "index.db") as index:
+        async with running(directory) as target:
+            worker = Worker(sources, index, delay_s=options.delay_s, incidents=incidents)
+            batch = await _ingest(target, sources, worker, observer)
+            if options.rest:
+                await _show_rest(target, batch)
+        if options.search is not None:
+            echo(_describe(index.search(options.search), index.path, options.search))
+        if options.grpcurl:
+            echo("\n".join(["", *hints.grpcurl(batch, target.grpc, target.credentials)]))
+        echo("\n".join(["", *_summary(batch, observer), *_next_steps(batch, target, directory)]))
     return batch
 
 
 @contextlib.asynccontextmanager
-async def _server(
+async def _target(
     grpc: str | None, http: str | None, credentials: Credentials, directory: Path
-) -> AsyncIterator[_Server]:
+) -> AsyncIterator[_Target]:
     """Give the server at `grpc`, or one that runs for as long as the block."""
     if grpc is not None:
-        yield _Server(grpc=grpc, http=http or _DEFAULTS.http, credentials=credentials, db=None)
+        yield _Target(grpc=grpc, http=http or _DEFAULTS.http, credentials=credentials, server=None)
         return
-    db = directory / "stagecast.db"
-    async with App(Config(db=db, grpc="127.0.0.1:0", http="127.0.0.1:0")) as app:
-        yield _Server(
-            grpc=app.grpc_address, http=app.http_address, credentials=Credentials(), db=db
-        )
+    async with DemoServer(directory / "stagecast.db") as server:
+        yield _Target(grpc=server.grpc, http=server.http, credentials=Credentials(), server=server)
 
 
 async def _ingest(
-    client: Stubs, batch: r.Batch, sources: list[Source], index: Index, *, delay_s: float
+    target: _Target, sources: list[Source], worker: Worker, observer: Observer
 ) -> r.Batch:
-    """Run the worker and a watch side by side; return the batch at its end."""
-    request = pb.WatchBatchRequest(dataset_id=batch.dataset_id, batch_id=batch.batch_id)
-    async with asyncio.TaskGroup() as group:
-        watching = group.create_task(follow_batch(client, request))
-        group.create_task(work(client, batch, sources, index, delay_s=delay_s))
-    return watching.result()
+    """Ingest the sources and show it; return the batch at its end."""
+    staged = observer.incidents is not None
+    documents = [source.document for source in sources]
+    async with target.credentials.connect(target.grpc) as client:
+        # Says what is wrong with the address or the key.
+        await client.status.ListDatasets(pb.ListDatasetsRequest(page_size=1))
+        known = target.credentials.arguments()
+        with Reporter(target.grpc, **known) as reporter, Client(target.grpc, **known) as controls:
+            batch = reporter.batch(
+                DATASET,
+                documents,
+                strict=True,
+                stall_after=_STALL_AFTER_S if staged else None,
+                stall_on_no_progress=1 if staged else None,
+            )
+            echo(f"documents: {len(sources)}  server: grpc={target.grpc} http={target.http}\n")
+            ingestion = Ingestion(batch, worker, observer, controls, server=target.server)
+            return await ingestion.run(
+                lambda request: follow_batch(
+                    client, request, on_message=observer.observe, on_lost=observer.lost
+                )
+            )
 
 
-async def _show_rest(target: _Server, batch: r.Batch) -> None:
+async def _show_rest(target: _Target, batch: r.Batch) -> None:
     """Get both REST paths, as polling clients do, and print the responses."""
     echo("\nWhat polling clients get:\n")
     limit = _DOCUMENTS_ON_SCREEN if sys.stdout.isatty() else None
@@ -241,19 +263,40 @@ async def _show_rest(target: _Server, batch: r.Batch) -> None:
         echo(f"GET {url}\n{rest_poll.layout(answer, limit=limit)}\n")
 
 
-async def _show_search(index: Index, words: str | None) -> None:
-    """Search the index for words, or for a typical one of its own, and print the best chunk."""
-    words = words or await index.find_keyword()
-    path = shown(str(index.path))
-    if words is None:
-        echo(f"Nothing to search for: {path} contains no text.\n")
-        return
-    hit = await index.search(words)
+def _describe(hit: Hit | None, path: Path, words: str) -> str:
+    """Return what a search has found, as lines."""
     if hit is None:
-        echo(f"No chunk in {path} contains all of these words: {shown(words)}\n")
-        return
+        return f"\nNo chunk in {shown(str(path))} contains all of these words: {shown(words)}"
     text = textwrap.indent(textwrap.fill(shown(" ".join(hit.text.split())), 78), "  ")
-    echo(
-        f"Best chunk in {path} for: {shown(words)}\n"
-        f"{shown(hit.document_id)}, chunk {hit.number}:\n{text}\n"
+    return (
+        f"\nBest chunk in {shown(str(path))} for: {shown(words)}\n"
+        f"{shown(hit.document_id)}, chunk {hit.number}:\n{text}"
     )
+
+
+def _summary(batch: r.Batch, observer: Observer) -> list[str]:
+    """Return what happened, as lines."""
+    happened = counts_line(batch.counts)
+    if observer.went_on_at is not None and observer.missed_nothing:
+        happened += (
+            ". The server was killed meanwhile; "
+            f"the watch went on at revision {observer.went_on_at}, nothing missed."
+        )
+    if observer.incidents is None:
+        return [happened]
+    return [happened, f"Staged: {STALLS} stalled and recovered; {FAILS} failed once."]
+
+
+def _next_steps(batch: r.Batch, target: _Target, directory: Path) -> list[str]:
+    """Return commands with which to go on, each as a line."""
+    again = {"serve it again": hints.serve(target.server.db)} if target.server else {}
+    grpc, http = target.grpc, target.http
+    if target.server:
+        grpc, http = _DEFAULTS.grpc, _DEFAULTS.http
+    commands = {
+        **again,
+        "watch": hints.watch(DATASET, batch, grpc, target.credentials),
+        "poll": hints.poll(batch, http, target.credentials),
+        "clean up": hints.remove(directory),
+    }
+    return [f"  {what + ':':<16}{command}" for what, command in commands.items()]

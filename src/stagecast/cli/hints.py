@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from stagecast.cli.rest_poll import paths_of
 from stagecast.cli.target import Credentials
 from stagecast.config import Config, socket_path
 from stagecast.escaping import quote_for_shell
@@ -15,35 +16,44 @@ from stagecast.v1 import resources_pb2 as r
 _DEFAULTS = Config()
 
 
-def suggest_commands(
-    batch: r.Batch, *, grpc: str, credentials: Credentials, db: Path | None
-) -> str:
-    """Return commands that show the batch.
-
-    Args:
-        batch: the batch of the demo.
-        grpc: the server's address.
-        credentials: of the demo's calls to it.
-        db: its file, if the demo started it; it has ended with the demo.
-    """
-    if db is None:
-        return "\n".join(["To explore further:", "", *_grpcurl(batch, grpc, credentials)])
-    return "\n".join(
-        [
-            "The server of the demo has ended.",
-            "To explore further, start it again, and run the others in a second terminal:",
-            "",
-            f"  {_program()} serve --db {_quoted(str(db))}",
-            "",
-            *_grpcurl(batch, _DEFAULTS.grpc, credentials),
-        ]
-    )
+def serve(db: Path) -> str:
+    """Return the command that serves a file."""
+    return f"{_program()} serve --db {_quoted(str(db))}"
 
 
-def clean_up(directory: Path) -> str:
-    """Return how to remove the files of the demo."""
-    remove = f"  rm -r {_quoted(str(directory))}"
-    return "\n".join(["", "To remove the files of the demo:", "", remove])
+def watch(dataset: str, batch: r.Batch, address: str, credentials: Credentials) -> str:
+    """Return the command that watches a batch of a dataset with this name or id."""
+    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {_quoted(address)}"
+    options = f"{elsewhere}{_credentials_options(credentials)}"
+    return f"{_program()} watch {_quoted(dataset)} {batch.batch_id}{options}"
+
+
+def poll(batch: r.Batch, address: str, credentials: Credentials) -> str:
+    """Return the command that gets the documents of a batch over HTTP."""
+    documents, _dataset = paths_of(batch)
+    files_by_flag = {
+        "--cacert": credentials.ca,
+        "--cert": credentials.cert,
+        "--key": credentials.cert_key,
+    }
+    files = "".join(f" {name} {_quoted(str(path))}" for name, path in files_by_flag.items() if path)
+    key = ' -H "authorization: Bearer $STAGECAST_KEY"' if credentials.key else ""
+    return f"curl{files}{key} {_quoted(f'{credentials.scheme}://{address}{documents}')}"
+
+
+def grpcurl(batch: r.Batch, address: str, credentials: Credentials) -> list[str]:
+    """Return grpcurl commands that list the services, and get and watch a batch."""
+    ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
+    path = socket_path(address)
+    target = _quoted(address) if path is None else f"-unix {_quoted(path)}"
+    program = _grpcurl_with(credentials)
+    call = f"{program} -d {_quoted(ids)} {target} stagecast.v1.StatusService"
+    return [f"{program} {target} list", f"{call}/GetBatch", f"{call}/WatchBatch"]
+
+
+def remove(directory: Path) -> str:
+    """Return the command that removes a directory."""
+    return f"rm -r {_quoted(str(directory))}"
 
 
 def _quoted(text: str) -> str:
@@ -61,7 +71,7 @@ def _program() -> str:
     return f"{_quoted(sys.executable)} -m stagecast"
 
 
-def _program_with(credentials: Credentials) -> str:
+def _grpcurl_with(credentials: Credentials) -> str:
     """Return grpcurl with credentials and TLS options; the key stays in the environment."""
     trust = f" -cacert {_quoted(str(credentials.ca))}" if credentials.ca else ""
     shown = (
@@ -85,18 +95,3 @@ def _credentials_options(credentials: Credentials) -> str:
     tls = " --tls" if credentials.tls else ""
     key = ' --key "$STAGECAST_KEY"' if credentials.key else ""
     return f"{tls}{files}{key}"
-
-
-def _grpcurl(batch: r.Batch, address: str, credentials: Credentials) -> list[str]:
-    ids = json.dumps({"dataset_id": batch.dataset_id, "batch_id": batch.batch_id})
-    path = socket_path(address)
-    target = _quoted(address) if path is None else f"-unix {_quoted(path)}"
-    call = f"{_program_with(credentials)} -d {_quoted(ids)} {target} stagecast.v1.StatusService"
-    elsewhere = "" if address == _DEFAULTS.grpc else f" --grpc {_quoted(address)}"
-    watch = f"{_program()} watch {batch.dataset_id} {batch.batch_id}"
-    return [
-        f"  {watch}{elsewhere}{_credentials_options(credentials)}",
-        f"  {_program_with(credentials)} {target} list",
-        f"  {call}/GetBatch",
-        f"  {call}/WatchBatch",
-    ]

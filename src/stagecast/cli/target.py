@@ -61,6 +61,16 @@ class Credentials:
         except ValueError as error:
             raise CommandFailed(str(error)) from error
 
+    def arguments(self) -> dict[str, Any]:
+        """Return arguments with which the public clients ignore the environment."""
+        return {
+            "key": self.key or "",
+            "tls": self.tls,
+            "ca": self.ca or "",
+            "cert": self.cert or "",
+            "cert_key": self.cert_key or "",
+        }
+
     def context(self) -> ssl.SSLContext:
         """Return the TLS context for HTTPS.
 

@@ -81,8 +81,18 @@ async def follow_batch(
     *,
     as_json: bool = False,
     give_up_after_s: float = _RECONNECT_S,
+    on_message: Show = lambda _message: None,
+    on_lost: Lost | None = None,
 ) -> r.Batch:
     """Show a batch until the watch ends, and return its last state.
+
+    Args:
+        client: the server.
+        request: names the batch.
+        as_json: whether to print each message as JSON.
+        give_up_after_s: for how long the server may be unreachable.
+        on_message: called with each message as well.
+        on_lost: called when the connection is lost, which otherwise lines in a pipe report.
 
     Raises:
         ExceptionGroup: of `grpc.aio.AioRpcError`, if the watch is refused or the server is
@@ -91,7 +101,7 @@ async def follow_batch(
     batch = r.Batch()
     async with (
         ended_without_reader(),
-        _showing(as_json=as_json) as (show, lost),
+        _showing(as_json=as_json, on_lost=on_lost) as (show, lost),
         # Closed at once on cancellation, not by garbage collection.
         contextlib.aclosing(
             client.watch(request, give_up_after_s=give_up_after_s, on_lost=lost)
@@ -99,8 +109,20 @@ async def follow_batch(
     ):
         async for message in messages:
             show(message)
+            on_message(message)
             batch = message.batch
     return batch
+
+
+def _both(first: Lost, second: Lost | None) -> Lost:
+    """Return a function that calls two, of which the second may be missing."""
+
+    def call() -> None:
+        first()
+        if second:
+            second()
+
+    return call
 
 
 async def _watch(target: Target, request: pb.WatchBatchRequest, *, as_json: bool) -> r.Batch:
@@ -111,19 +133,19 @@ async def _watch(target: Target, request: pb.WatchBatchRequest, *, as_json: bool
 
 
 @contextlib.asynccontextmanager
-async def _showing(*, as_json: bool) -> AsyncIterator[tuple[Show, Lost]]:
+async def _showing(*, as_json: bool, on_lost: Lost | None) -> AsyncIterator[tuple[Show, Lost]]:
     """Give functions that show a message and report a lost connection.
 
     Messages are shown as JSON, in a live table, or as lines in a pipe.
     """
     if as_json:
-        yield lambda message: print_json([message]), _print_lost
+        yield lambda message: print_json([message]), on_lost or _print_lost
     elif is_terminal(Console()):
         # Forced: rich would silently print nothing to a terminal that has closed meanwhile.
         async with LiveTable(Console(force_terminal=True)) as table:
-            yield table.apply, table.lost
+            yield table.apply, _both(table.lost, on_lost)
     else:
-        yield plain.print_message, _print_lost
+        yield plain.print_message, on_lost or _print_lost
 
 
 def _print_lost() -> None:

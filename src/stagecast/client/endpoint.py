@@ -104,6 +104,8 @@ def find_endpoint(
 ) -> Endpoint:
     """Return the endpoint for arguments, each by default from its `STAGECAST_…` variable.
 
+    An empty key or file is none, whatever the variable says.
+
     Raises:
         TypeError: a value has a wrong type.
         ValueError: a value is invalid, see `Endpoint`.
@@ -118,9 +120,9 @@ def find_endpoint(
         _or_variable(address, "GRPC", str) or Config().grpc,
         key=_or_variable(key, "KEY", str),
         tls=bool(_or_variable(tls, "TLS", _flag)),
-        ca=_or_variable(_file("ca", ca), "CA", Path),
-        cert=_or_variable(_file("cert", cert), "CERT", Path),
-        cert_key=_or_variable(_file("cert_key", cert_key), "CERT_KEY", Path),
+        ca=_file("ca", ca),
+        cert=_file("cert", cert),
+        cert_key=_file("cert_key", cert_key),
         timeout_s=_or_variable(_timeout_s(timeout), "TIMEOUT", _seconds) or _TIMEOUT_S,
     )
 
@@ -168,7 +170,8 @@ def _timeout_s(timeout: Span | None) -> float | None:
 def _file(name: str, path: str | os.PathLike[str] | None) -> Path | None:
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError(refusal(name, path, "the path of a file"))
-    return Path(path) if path else None
+    known = _or_variable(None if path is None else os.fspath(path), name.upper(), str)
+    return Path(known) if known else None
 
 
 def _target_of(address: str) -> str:

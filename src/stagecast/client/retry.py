@@ -7,10 +7,8 @@ import math
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 import grpc
-from grpc import aio
 
 from stagecast.client.endpoint import Endpoint
 from stagecast.client.errors import FailedCall, details_of
@@ -18,14 +16,9 @@ from stagecast.client.errors import FailedCall, details_of
 _FIRST_S = 0.1
 _LONGEST_S = 0.5  # as of the channel: a try while it does not reconnect fails without any I/O
 _MAX_S = 60.0  # whatever `RetryInfo` says
-_CALL_S = 10.0  # the timeout of one try
-_TIMEOUT_S = 60.0  # how long a call is retried
 _MIN_TRY_S = 1.0  # the timeout of the last try
 # A server that closes a connection may have no time to send a status: then it is CANCELLED.
 _TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-
-Q = TypeVar("Q")
-A = TypeVar("A")
 
 
 def _nothing() -> None:
@@ -110,25 +103,3 @@ class Retries:
         if self._since is None:
             self._since = now
         return now - self._since
-
-
-async def call(
-    rpc: aio.UnaryUnaryMultiCallable[Q, A], request: Q, *, timeout_s: float = _TIMEOUT_S
-) -> A:
-    """Make a call, and retry it while the server is unavailable: as it advises, or with backoff.
-
-    Raises:
-        grpc.aio.AioRpcError: the call was refused, or the server was unavailable for too long.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
-    backoff = Backoff()
-    transient = (*_TRANSIENT, grpc.StatusCode.DEADLINE_EXCEEDED)
-    while True:
-        try:
-            return await rpc(request, timeout=_CALL_S)
-        except aio.AioRpcError as error:
-            if error.code() not in transient or loop.time() >= deadline:
-                raise
-            advised = details_of(error).retry_after_s
-        await backoff.wait(advised)

@@ -6,7 +6,8 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stagecast.demo.worker import Source
@@ -18,6 +19,7 @@ SAMPLES = Path(__file__).parent / "samples"
 
 _SUFFIXES = (".md", ".txt")
 _MAX_ID_CHARACTERS = 256  # also of a display name
+_NAMES_A_REASON = 3  # of what is left out of a directory
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +27,8 @@ _log = logging.getLogger(__name__)
 def find_sources(paths: Sequence[Path]) -> list[Source]:
     """Return the files named, and those in the directories named, each once; else the samples.
 
-    A missing file is returned as well: its document fails when it is read.
+    A missing file is returned as well: its document fails when it is read. What is left out of a
+    directory is logged, with the reason.
 
     Raises:
         ValueError: a directory contains no text files.
@@ -46,21 +49,59 @@ def _expand(path: Path) -> Iterable[Path]:
 
 
 def _text_files_in(directory: Path) -> list[Path]:
-    files = (
-        Path(root, name)
-        for root, _, names in os.walk(directory, onerror=_warn_skipped)
-        for name in names
-    )
-    texts = (path for path in files if path.suffix.lower() in _SUFFIXES)
-    return [path for path in sorted(texts) if _is_file(path)]
+    left_out = _LeftOut(directory)
+    texts = []
+    for root, below, names in os.walk(directory, onerror=_warn_skipped):
+        for path in _paths(root, below):
+            if path.name.startswith("."):
+                left_out.add("hidden directories", path)
+                below.remove(path.name)
+            elif path.is_symlink():
+                left_out.add("links to directories", path)
+        for path in _paths(root, names):
+            if path.suffix.lower() not in _SUFFIXES:
+                left_out.add("not *.txt or *.md", path)
+            elif _is_file(path, left_out):
+                texts.append(path)
+    left_out.log()
+    return sorted(texts)
 
 
-def _is_file(path: Path) -> bool:
+def _paths(root: str, names: list[str]) -> Iterator[Path]:
+    names.sort()  # which is also the order in which directories are walked
+    return (Path(root, name) for name in tuple(names))
+
+
+def _is_file(path: Path, left_out: _LeftOut) -> bool:
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        is_file = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
         _warn_skipped(error)
         return False
+    if not is_file:
+        left_out.add("not regular files", path)
+    return is_file
+
+
+class _LeftOut:
+    """What is not ingested of a directory: how many by reason, and the first of them by name."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._count: Counter[str] = Counter()
+        self._first: defaultdict[str, list[str]] = defaultdict(list)
+
+    def add(self, reason: str, path: Path) -> None:
+        self._count[reason] += 1
+        if len(self._first[reason]) < _NAMES_A_REASON:
+            self._first[reason].append(shown(path.relative_to(self._directory)))
+
+    def log(self) -> None:
+        for reason, count in self._count.items():
+            names = ", ".join(self._first[reason])
+            more = count - len(self._first[reason])
+            rest = f" and {more} more" if more else ""
+            _log.warning("left out of %s (%s): %s%s", shown(self._directory), reason, names, rest)
 
 
 def _warn_skipped(error: OSError) -> None:

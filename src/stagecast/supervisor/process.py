@@ -33,13 +33,13 @@ class Ready:
     http: str
 
 
-def serve_under(supervisor: Connection, config: Config) -> None:
+def serve_under(supervisor: Connection, config: Config, log_level: int) -> None:
     """Serve until a stop signal, or until the supervisor is gone; then exit with 0."""
     # Ctrl-C and a closed terminal signal all processes; only the supervisor handles them.
     blocked_signals = stop_signals()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    log_to_stderr(name_process=True)
+    log_to_stderr(level=log_level, name_process=True)
     try:
         run(_serve(supervisor, config, blocked_signals))
     except StartError as error:

@@ -165,6 +165,10 @@ class _Slot:
 class ServerProcess:
     """A server process, and the supervisor's end of the pipe to it.
 
+    Args:
+        config: of the server.
+        log_level: the lowest level of what it logs.
+
     Attributes:
         id: of the process.
 
@@ -172,11 +176,13 @@ class ServerProcess:
         StartError: the system cannot start it.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, log_level: int = logging.INFO) -> None:
         self._heartbeat_s = config.process_heartbeat_s
         try:
             self._pipe, child_end = _spawning.Pipe()
-            self._process = _spawning.Process(target=serve_under, args=(child_end, config))
+            self._process = _spawning.Process(
+                target=serve_under, args=(child_end, config, log_level)
+            )
             with child_end, _stop_signals_blocked():
                 self._process.start()
         except OSError as error:

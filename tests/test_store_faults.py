@@ -91,6 +91,7 @@ def newer(db: Path) -> None:
         other.table("_sqlite_migrations").insert(
             {"migration_set": "stagecast", "name": "fold_space", "applied_at": "2030-01-01"}
         )
+        other.execute("PRAGMA user_version = 99")  # this release must not write
 
 
 def cut_short(db: Path) -> None:

@@ -81,7 +81,7 @@ async def test_samples_stall_fail_and_lose_their_server_and_all_succeed(tmp_path
         "succeeded",
     ]
     of_failed = [row[1] for row in rows if row[4] == FAILS and row[1] != "stage_entered"]
-    assert of_failed == ["", "started", "failed", "started", "succeeded"]
+    assert of_failed == ["", "started", "failed", "retried", "started", "succeeded"]
     *_, happened, staged, serve, watch, poll, remove = ended.out.splitlines()
     restart = re.fullmatch(
         r"6 succeeded\. The server was killed meanwhile; "

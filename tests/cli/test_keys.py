@@ -232,23 +232,48 @@ async def test_list_of_an_older_file_is_empty_and_leaves_it_unchanged(tmp_path: 
 
 NEWER = """
 from stagecast.__main__ import main
-from stagecast.store.sqlite.migrations import migrations
+from stagecast.store.sqlite.migrations import breaking, migrations
 
-migrations()(lambda db: db.execute("CREATE TABLE later (id INTEGER) STRICT"))
+{declared}
+def later(db):
+    db.execute("CREATE TABLE later (id INTEGER) STRICT")
+
+migrations()(later)
 main()
 """
 
 
+async def _create_by_newer_release(db: Path, declared: str = "") -> str:
+    """Return a key that a newer release has created, which has upgraded the file."""
+    program = NEWER.format(declared=declared)
+    made = await finished([sys.executable, "-c", program, "keys", "create", "--db", str(db)])
+    assert made.code == 0, made.err
+    return made.out.strip()
+
+
 @pytest.mark.slow
-async def test_older_server_refuses_writes_once_a_newer_release_has_created_a_key(
+async def test_older_server_goes_on_once_a_newer_release_has_created_a_key(
     tmp_path: Path, dataset_id: str
 ) -> None:
     db = tmp_path / "s.db"
     async with running(db) as server:
-        made = await finished([sys.executable, "-c", NEWER, "keys", "create", "--db", str(db)])
-        assert made.code == 0, made.err
-        await _until(server.grpc, "DATASET_NOT_FOUND", key=made.out.strip())
-        async with Stubs(server.grpc, key=made.out.strip()) as client:
+        key = await _create_by_newer_release(db)
+        await _until(server.grpc, "DATASET_NOT_FOUND", key=key)
+        async with Stubs(server.grpc, key=key) as client:
+            await Calls(client, dataset_id).create("a")
+    async with running(db) as server, Stubs(server.grpc, key=key) as client:
+        assert (await Calls(client, dataset_id).batch()).counts.total == 1
+
+
+@pytest.mark.slow
+async def test_older_server_refuses_writes_once_a_newer_release_has_broken_with_it(
+    tmp_path: Path, dataset_id: str
+) -> None:
+    db = tmp_path / "s.db"
+    async with running(db) as server:
+        key = await _create_by_newer_release(db, "@breaking")
+        await _until(server.grpc, "DATASET_NOT_FOUND", key=key)
+        async with Stubs(server.grpc, key=key) as client:
             refusal = await refused(Calls(client, dataset_id).create("a"))
     assert refusal.reason == "STORE_BUSY"
     assert "made by a newer release" in refusal.message

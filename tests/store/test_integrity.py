@@ -7,7 +7,7 @@ import contextlib
 import random
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -372,18 +372,23 @@ def test_other_file_is_refused(tmp_path: Path, contents: bytes | None, why: str)
 
 
 @pytest.mark.parametrize(
-    ("statement", "why"),
+    ("statements", "why"),
     [
-        ("PRAGMA application_id = 7", "not a stagecast database"),
+        (["PRAGMA application_id = 7"], "not a stagecast database"),
         (
-            "INSERT INTO _sqlite_migrations VALUES (99, 'stagecast', 'later', '')",
-            "made by a newer release: unknown migration 'later'",
+            [
+                "INSERT INTO _sqlite_migrations VALUES (99, 'stagecast', 'later', '')",
+                "PRAGMA user_version = 99",
+            ],
+            "made by a newer release: unknown migration 'later'; use that release",
         ),
     ],
     ids=["foreign", "newer"],
 )
-def test_foreign_or_newer_database_is_refused(path: Path, statement: str, why: str) -> None:
-    change(path, statement)
+def test_foreign_or_newer_database_is_refused(
+    path: Path, statements: Sequence[str], why: str
+) -> None:
+    change(path, *statements)
     with pytest.raises(StartError, match=why):
         inspect_file(path)
 

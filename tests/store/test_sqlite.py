@@ -146,6 +146,7 @@ def later_release(path: Path) -> None:
         db.table("_sqlite_migrations").insert(
             {"migration_set": "stagecast", "name": "fold_space", "applied_at": "2030-01-01"}
         )
+        db.execute("PRAGMA user_version = 99")  # this release must not write
 
 
 @pytest.mark.parametrize("make", [foreign_tables, foreign_application, text_file, later_release])

@@ -20,7 +20,7 @@ from stagecast.escaping import quote
 from stagecast.failures import reason_of
 from stagecast.model import BatchState, DocumentState, Stage, TransitionKind
 from stagecast.paths import shown
-from stagecast.store.sqlite.migrations import APPLICATION_ID, migrations
+from stagecast.store.sqlite.migrations import APPLICATION_ID, find_newer, migrations, upgrade
 from stagecast.store.sqlite.permissions import check_access
 
 Connection = sqlite3.Connection
@@ -61,7 +61,8 @@ def open_writer(path: Path) -> Connection:
     """Open the file for the one writer; create it, or migrate its schema, if necessary.
 
     Raises:
-        StartError: it cannot be opened, is not a stagecast database, or is of a newer release.
+        StartError: it cannot be opened, is not a stagecast database, or is of a newer release that
+            does not let this one use it.
     """
     resolved = check_access(path)
     try:
@@ -198,7 +199,7 @@ def _migrate(db: Database, path: Path) -> None:
     _begin_to_migrate(db, path)
     try:
         check_ours(db, path)
-        migrations.apply(db)
+        upgrade(db)
     except BaseException:
         db.rollback()
         raise
@@ -235,18 +236,18 @@ def _switch_to_wal(connection: Connection) -> None:
 
 
 def check_ours(db: Database, path: Path) -> None:
-    """Check that a file is empty, or a stagecast database of this release or an older one.
+    """Check that a file is empty, or a stagecast database that this release can use.
 
     Raises:
-        StartError: it is neither.
+        StartError: it is neither; a newer release may have changed it in a way that this one does
+            not know.
     """
     [(application_id,)] = db.execute("PRAGMA application_id").fetchall()
     if application_id != APPLICATION_ID and (application_id or db.table_names()):
         raise StartError(f"{shown(path)} is an SQLite file, but not a stagecast database")
-    with Database(memory=True) as empty:
-        known = {migration.name for migration in migrations.pending(empty)}
-    newer = [step.name for step in migrations.applied(db) if step.name not in known]
-    if newer:
+    newer = find_newer(db)
+    if newer is not None:
         raise StartError(
-            f"{shown(path)} was made by a newer release: unknown migration {quote(newer[0])}"
+            f"{shown(path)} was made by a newer release: unknown migration {quote(newer)}; "
+            "use that release"
         )

@@ -1,18 +1,60 @@
 """The schema of the SQLite store, as migrations.
 
-A migration is never edited after a release: it only adds, and a later release removes, so that the
-code of the previous release runs on the schema of this one.
+A migration is never edited after a release. It only adds, and a later release removes, so that
+servers of the previous release go on reading and writing while those of this one replace them: they
+leave columns that they do not know at their defaults. A migration that they could not go on with,
+one that removes or renames, or adds what they would have to keep up to date, is `@breaking`.
+
+The version of a schema is the number of its migrations. The file has the names of its own, and in
+`user_version` the oldest version whose code may write to it; 0 if no release has said so.
 
 `documents` and `transitions` are clustered by batch: snapshots and watches read adjacent rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlite_utils import Database, Migrations
 
 APPLICATION_ID = 0x53544743  # "STGC", in the file's header, for `file` and `open_writer`
 
 migrations = Migrations("stagecast")
+
+_breaking: set[str] = set()
+
+
+def breaking(migration: Callable[[Database], None]) -> Callable[[Database], None]:
+    """Declare that code without this migration must not write to a file that has it."""
+    _breaking.add(migration.__name__)
+    return migration
+
+
+def upgrade(db: Database) -> None:
+    """Apply the migrations that a file lacks, and note which older code may go on writing."""
+    if migrations.pending(db):
+        migrations.apply(db)
+        db.execute(f"PRAGMA user_version = {_oldest_writer()}")
+
+
+def find_newer(db: Database) -> str | None:
+    """Return a migration of a newer release which does not let this one use the file, if any."""
+    names = _names()
+    unknown = [step.name for step in migrations.applied(db) if step.name not in names]
+    [(oldest_writer,)] = db.execute("PRAGMA user_version").fetchall()
+    return unknown[0] if unknown and not 0 < oldest_writer <= len(names) else None
+
+
+def _oldest_writer() -> int:
+    """Return the version of the schema after the last breaking migration."""
+    return max(version for version, name in enumerate(_names(), start=1) if name in _breaking)
+
+
+def _names() -> list[str]:
+    """Return the names of all migrations, in their order."""
+    with Database(memory=True) as empty:
+        return [step.name for step in migrations.pending(empty)]
+
 
 # Document counts, in the order of `DocumentCounts`.
 _COUNTS = """
@@ -274,6 +316,7 @@ def time_waits(db: Database) -> None:
 
 
 @migrations()
+@breaking
 def use_plain_names(db: Database) -> None:
     """Give tables and columns the names of the code.
 

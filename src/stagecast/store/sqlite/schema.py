@@ -1,7 +1,8 @@
 """Detection of schema changes in an open file.
 
-A copy restored into the file, as by `sqlite3 FILE ".restore COPY"`, brings its own schema: an older
-one is migrated as at a start; a newer or foreign one is never written to.
+A newer release may migrate the file while this one serves it, and a copy restored into it, as by
+`sqlite3 FILE ".restore COPY"`, brings its own schema. An older one is migrated as at a start; one
+that lets this release go on is used as it is; any other, or a foreign one, is never written to.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from stagecast.store.sqlite.connection import (
     check_ours,
     translate,
 )
-from stagecast.store.sqlite.migrations import migrations
+from stagecast.store.sqlite.migrations import migrations, upgrade
 
 _log = logging.getLogger(__name__)
 
@@ -39,19 +40,23 @@ class OpenSchema:
         self._path = path
         self._version = self._read_version()
 
-    def check(self) -> None:
-        """Check that the schema is that of this release; takes some microseconds.
+    def check(self) -> bool:
+        """Check that this release can use the schema; takes some microseconds.
+
+        Returns:
+            Whether it was written anew: by a migration, or with the whole file.
 
         Raises:
-            StoreBusy: it is not any more.
+            StoreBusy: this release cannot use it any more.
         """
         version = self._read_version()
         if version == self._version:
-            return
+            return False
         fault = find_schema_fault(self._connection, self._path)
         if fault is not None:
             raise fault
         self._version = version
+        return True
 
     def migrate(self) -> None:
         """Migrate an older schema, in a transaction with the write lock."""
@@ -64,12 +69,13 @@ class OpenSchema:
             return
         if migrations.pending(db):
             _log.warning("upgrading an older copy that was written into %s", shown(self._path))
-            migrations.apply(db)
+            upgrade(db)
 
-    def _read_version(self) -> int:
-        """Return a number that changes with the schema."""
-        [(version,)] = self._connection.execute("PRAGMA schema_version")
-        return int(version)
+    def _read_version(self) -> tuple[int, int]:
+        """Return numbers that change with the schema, and with who may use it."""
+        [(schema_version,)] = self._connection.execute("PRAGMA schema_version")
+        [(oldest_writer,)] = self._connection.execute("PRAGMA user_version")
+        return schema_version, oldest_writer
 
 
 def find_schema_fault(connection: Connection, path: Path) -> Exception | None:

@@ -72,7 +72,7 @@ class Writer(threading.Thread):
         schema: checked before each group of calls.
 
     Attributes:
-        server_epoch: the random number of this server.
+        server_epoch: the random number of this server; another one after the file was overwritten.
     """
 
     def __init__(
@@ -159,12 +159,7 @@ class Writer(threading.Thread):
         self, group: list[_Request], *, max_calls: int = _MAX_GROUP
     ) -> tuple[list[_Answered], list[Commits]]:
         try:
-            with self._transaction() as tx:
-                # Those that came while another process held the lock.
-                group += self._take(max_calls - len(group), timeout_s=0)
-                if any(request.call == self._touch_file for request in group):
-                    self._schema.migrate()
-                self._schema.check()
+            with self._transaction(group, max_calls) as tx:
                 answered = [_run(request, tx) for request in group]
                 tx.flush()
         # Any error of a call is raised to its caller; the thread must survive.
@@ -191,12 +186,21 @@ class Writer(threading.Thread):
         ]
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[SqliteWriteTransaction]:
+    def _transaction(
+        self, group: list[_Request], max_calls: int
+    ) -> Iterator[SqliteWriteTransaction]:
+        """Begin a transaction for a group, to which calls that came meanwhile are added."""
         if self._connection.in_transaction:  # the rollback of the last one failed
             self._connection.execute("ROLLBACK")
         time.sleep(max(0.0, self._gap_until_s - time.monotonic()))
         begin_to_write(self._connection, meanwhile=self._poll_foreign_commits)
         try:
+            # Those that came while another process held the lock.
+            group += self._take(max_calls - len(group), timeout_s=0)
+            if any(request.call == self._touch_file for request in group):
+                self._schema.migrate()
+            if self._schema.check():  # perhaps by a copy, whose counters this process goes on from
+                self.server_epoch = random_number()
             with contextlib.closing(
                 SqliteWriteTransaction(
                     self._connection,
@@ -232,7 +236,8 @@ class Writer(threading.Thread):
     def _touch_file(self, _tx: SqliteWriteTransaction) -> None:
         if self._failed:
             # Rewrites the file header unchanged, so that the commit has to reach the disk.
-            self._connection.execute("PRAGMA user_version = 0")
+            [(oldest_writer,)] = self._connection.execute("PRAGMA user_version")
+            self._connection.execute(f"PRAGMA user_version = {oldest_writer}")
 
     def _answer(self, answered: list[_Answered], commits: list[Commits]) -> None:
         call_on_loop(self._loop, lambda: self._deliver(answered, commits))

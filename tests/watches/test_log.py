@@ -12,9 +12,9 @@ from stagecast import wire
 from stagecast.config import Config
 from stagecast.errors import HistoryChanged, TokenExpired
 from stagecast.model import ALL, Batch, SnapshotReason
-from stagecast.store import HistoryLimit, ReadTransaction
+from stagecast.store import HistoryLimit, ReadTransaction, check_history
 from stagecast.store.sqlite import SqliteStore
-from stagecast.watches.log import Cursor, check_history, end_cursor, read_page
+from stagecast.watches.log import Cursor, end_cursor, read_page
 from stagecast.watches.snapshots import Snapshots
 from tests.builders import BATCH_ID, DATASET_ID, counted, move, report_of
 from tests.clock import Clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from stagecast.model import (
@@ -29,6 +29,7 @@ from stagecast.service.recent_reads import RecentReads
 from stagecast.store import (
     ReadTransaction,
     Store,
+    check_history,
     get_batch,
     get_dataset,
     get_encoded_document,
@@ -115,6 +116,7 @@ class Queries:
         Raises:
             BatchNotFound, DocumentNotFound: there is no such batch or document.
             FieldInvalid: the page token is malformed, or of another query.
+            HistoryChanged: it is of another history.
         """
         return await self._store.read(
             lambda tx: _list_transitions(tx, query, render), visible=visible
@@ -156,6 +158,7 @@ class Queries:
         Raises:
             BatchNotFound: there is no such batch.
             FieldInvalid: the page token is malformed, or of another query.
+            HistoryChanged: it is of another history.
         """
         # A filter may have to pass over many rows.
         is_filtered = bool(query.states or query.stages)
@@ -197,12 +200,18 @@ def _list_transitions(
     document = get_encoded_document(tx, batch, query.document_id) if query.document_id else None
     # With the key: a batch that was created again under its old id has another history.
     query_key = (tx.get_page_secret(), "transitions", batch.key, query.document_id)
-    after = int(PageToken.decode(query.page.token, *query_key).after) if query.page.token else 0
+    after = 0
+    if query.page.token:
+        token = PageToken.decode(query.page.token, *query_key)
+        _check_page(tx, batch, token)
+        after = int(token.after)
     rows = tx.iterate_encoded_transitions(batch, after_revision=after, document=document)
     page = PageItems(rows, transition_size, limit=query.page.size)
     items, further = render(page), ""
     if page.last and page.following:
-        further = PageToken(after=str(page.last.revision)).encode(*query_key)
+        reached = _token_at(batch, page.last.revision, page.last.write_id)
+        following = PageToken(after=str(page.last.revision), resume_token=reached.encode())
+        further = following.encode(*query_key)
     return Listed(items=items, next_page_token=further)
 
 
@@ -212,9 +221,7 @@ def _list_documents(
     batch = get_batch(tx, query.dataset_id, query.batch_id)
     if query.page.token:
         token = PageToken.decode(query.page.token, *_documents_key(tx, batch, query))
-        start = ResumeToken.decode(
-            token.resume_token, dataset_id=query.dataset_id, batch_id=query.batch_id
-        )
+        start = _check_page(tx, batch, token)
     else:
         start = _token_now(tx, batch)
         token = PageToken(after="-1", resume_token=start.encode())
@@ -240,12 +247,27 @@ def _documents_key(tx: ReadTransaction, batch: Batch, query: DocumentQuery) -> t
     return (tx.get_page_secret(), "documents", batch.key, *filters)
 
 
+def _check_page(tx: ReadTransaction, batch: Batch, page: PageToken) -> ResumeToken:
+    """Return the position in the history that a page token names; it is of this history."""
+    position = ResumeToken.decode(
+        page.resume_token, dataset_id=batch.dataset_id, batch_id=batch.batch_id
+    )
+    check_history(tx, batch, position, holder="page token")
+    return position
+
+
 def _token_now(tx: ReadTransaction, batch: Batch) -> ResumeToken:
+    now = _token_at(batch, batch.revision, get_write_id(tx, batch))
+    return replace(now, progress_seq=batch.progress_seq, server_epoch=batch.server_epoch)
+
+
+def _token_at(batch: Batch, revision: int, write_id: int) -> ResumeToken:
+    """Return the token of a transition, without counters."""
     return ResumeToken(
         dataset_id=batch.dataset_id,
         batch_id=batch.batch_id,
-        revision=batch.revision,
-        write_id=get_write_id(tx, batch),
-        progress_seq=batch.progress_seq,
-        server_epoch=batch.server_epoch,
+        revision=revision,
+        write_id=write_id,
+        progress_seq=0,
+        server_epoch=0,
     )

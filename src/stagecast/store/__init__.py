@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stagecast.store.lookups import (
+    check_history,
     get_batch,
     get_dataset,
     get_encoded_document,
@@ -44,6 +45,7 @@ __all__ = [
     "Topic",
     "Wanted",
     "WriteTransaction",
+    "check_history",
     "get_batch",
     "get_dataset",
     "get_encoded_document",

@@ -19,12 +19,18 @@ from stagecast.model import (
     WatchRequest,
     batch_state,
 )
-from stagecast.store import BatchName, Committed, ReadTransaction, Store, get_batch
+from stagecast.store import (
+    BatchName,
+    Committed,
+    ReadTransaction,
+    Store,
+    check_history,
+    get_batch,
+)
 from stagecast.watches.log import (
     Cursor,
     Encode,
     Page,
-    check_history,
     committed_page,
     read_page,
     token_expired,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from stagecast.errors import BatchDeleted, HistoryChanged, TokenExpired
+from stagecast.errors import BatchDeleted, TokenExpired
 from stagecast.escaping import quote
 from stagecast.model import (
     MESSAGE_BYTES,
@@ -27,7 +27,7 @@ from stagecast.model import (
     take_page,
     transition_size,
 )
-from stagecast.store import BatchName, Committed, ReadTransaction, get_write_id
+from stagecast.store import BatchName, Committed, ReadTransaction, check_history, get_write_id
 from stagecast.watches.tail import LogPage
 
 
@@ -193,34 +193,6 @@ def token_expired(batch: Batch, revision: int) -> TokenExpired:
         dataset_id=batch.dataset_id,
         batch_id=batch.batch_id,
         revision=revision,
-    )
-
-
-def check_history(tx: ReadTransaction, batch: Batch, cursor: Cursor) -> bool:
-    """Check that a cursor is of the history of its batch, at every read.
-
-    Returns:
-        Whether the log still has the cursor's own transition, which shows that.
-
-    Raises:
-        HistoryChanged: it is of another one: the file was restored from a copy, or the batch was
-            deleted and created again.
-    """
-    write_id = tx.find_write_id(batch, cursor.revision)
-    # A restored copy may have the transition, but older counters.
-    known = not cursor.progress_seq or cursor.progress_seq <= tx.find_progress_seq(
-        batch, cursor.server_epoch
-    )
-    if write_id == cursor.write_id and known:
-        return True
-    if write_id is None and cursor.revision <= batch.revision:
-        return False
-    raise HistoryChanged(
-        f"resume token does not match the history of batch {quote(batch.batch_id)}: it is of "
-        f"revision {cursor.revision} of another history (current revision: {batch.revision})",
-        dataset_id=batch.dataset_id,
-        batch_id=batch.batch_id,
-        revision=cursor.revision,
     )
 
 

@@ -24,11 +24,10 @@ from stagecast.model import (
     take_page,
 )
 from stagecast.singleflight import SingleFlight
-from stagecast.store import BatchName, ReadTransaction, Store, get_batch
+from stagecast.store import BatchName, ReadTransaction, Store, check_history, get_batch
 from stagecast.watches.log import (
     Cursor,
     Encode,
-    check_history,
     encode_position,
     end_cursor,
     get_same_batch,

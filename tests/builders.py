@@ -207,7 +207,7 @@ def transition(**changes: Any) -> Transition:
         sealed=False,
         write_id=7,
     )
-    return replace(created, **changes)
+    return created._replace(**changes)
 
 
 def register_documents(edit: BatchEdit, count: int, **changes: Any) -> list[Document]:

@@ -268,9 +268,8 @@ class Dataset:
     updated_at: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Transition:
-    """A recorded change of a batch or document.
+class Transition(NamedTuple):
+    """A recorded change of a batch or document; a tuple, since every report makes one.
 
     `document`, `counts` and `sealed` are the values right after the change.
     `write_id` is a random number shared by all transitions of one call: it shows where a call ends

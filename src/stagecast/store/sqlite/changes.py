@@ -15,9 +15,8 @@ from typing import Any, Generic, TypeVar
 from stagecast.errors import BatchNotFound
 from stagecast.model import Batch, BatchEdit, Dataset, Document, move_dataset
 from stagecast.store.lookups import get_batch, get_dataset
-from stagecast.store.protocol import BatchName, Committed, Encoder, Topic, Wanted
+from stagecast.store.protocol import BatchName, Committed, Topic, Wanted
 from stagecast.store.sqlite import rows
-from stagecast.store.sqlite.encoded import EncodeOnce
 from stagecast.store.sqlite.known_batches import KnownBatch, KnownBatches
 from stagecast.store.sqlite.read_transaction import LAST_CHANGE_SEQ, SqliteReadTransaction
 from stagecast.store.sqlite.timers import (
@@ -93,7 +92,7 @@ def prepare(
     edit = _new_edit(batch, wanted_documents, now=now, server_epoch=server_epoch)
     write_id = _read_write_id(tx, batch)
     result = decide(edit)
-    documents, transitions = _rows_of([edit], edit.now, EncodeOnce(tx.encoder))
+    documents, transitions = _rows_of([edit], edit.now, rows.RowWriter(tx.encoder))
     return Prepared(edit, write_id, result, rows=([*documents], [*transitions]))
 
 
@@ -156,10 +155,10 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
         dirty = [edit for edit in edits if edit.dirty]
         if not dirty:
             return
-        encoder = EncodeOnce(self.encoder)
-        documents, transitions = ready or _rows_of(dirty, self.now, encoder)
+        writer = rows.RowWriter(self.encoder)
+        documents, transitions = ready or _rows_of(dirty, self.now, writer)
         for sql, parameters in (
-            (_NEW_DOCUMENT, _new_documents(dirty, self.now, encoder)),
+            (_NEW_DOCUMENT, _new_documents(dirty, self.now, writer)),
             (_SAVE_DOCUMENT, documents),
             (_NEW_TRANSITION, transitions),
             (_SAVE_BATCH, _saved_batches(dirty)),
@@ -287,36 +286,35 @@ def _read_wanted(tx: SqliteReadTransaction, batch: Batch, wanted: Wanted) -> dic
     return {document.document_id: document for document in documents}
 
 
-def _rows_of(edits: Iterable[BatchEdit], now: int, encoder: Encoder) -> _Rows:
-    return _saved_documents(edits, now, encoder), _new_transitions(edits, encoder)
+def _rows_of(edits: Iterable[BatchEdit], now: int, writer: rows.RowWriter) -> _Rows:
+    return _saved_documents(edits, now, writer), _new_transitions(edits, writer)
 
 
-def _new_documents(edits: Iterable[BatchEdit], now: int, encoder: Encoder) -> Iterator[rows.Row]:
+def _new_documents(
+    edits: Iterable[BatchEdit], now: int, writer: rows.RowWriter
+) -> Iterator[rows.Row]:
     for edit in edits:
         timer = timer_of_new(edit.batch, now)
         for document in edit.added.values():
-            yield edit.batch.key, *timer, *rows.new_document_to_row(document, encoder)
+            yield edit.batch.key, *timer, *writer.new_document(document)
 
 
-def _saved_documents(edits: Iterable[BatchEdit], now: int, encoder: Encoder) -> Iterator[rows.Row]:
+def _saved_documents(
+    edits: Iterable[BatchEdit], now: int, writer: rows.RowWriter
+) -> Iterator[rows.Row]:
     for edit in edits:
-        key = edit.batch.key
-        for document in edit.changed.values():
-            yield (
-                *timer_of_saved(document, edit, now),
-                *rows.saved_document_to_row(
-                    document, edit.progress_seqs.get(document.document_id), encoder
-                ),
-                key,
-                document.position,
-            )
+        key, progress_seqs = edit.batch.key, edit.progress_seqs
+        for document_id, document in edit.changed.items():
+            timer = timer_of_saved(document, edit, now)
+            saved = writer.saved_document(document, progress_seqs.get(document_id))
+            yield *timer, *saved, key, document.position
 
 
-def _new_transitions(edits: Iterable[BatchEdit], encoder: Encoder) -> Iterator[rows.Row]:
+def _new_transitions(edits: Iterable[BatchEdit], writer: rows.RowWriter) -> Iterator[rows.Row]:
     for edit in edits:
         key = edit.batch.key
         for transition in edit.transitions:
-            yield key, *rows.new_transition_to_row(transition, encoder)
+            yield key, *writer.transition(transition)
 
 
 def _saved_batches(edits: Iterable[BatchEdit]) -> Iterator[rows.Row]:

@@ -8,7 +8,6 @@ bytes are made anew when they are read, until `encode` has reached the row.
 
 from __future__ import annotations
 
-from stagecast.model import Document
 from stagecast.store.protocol import Encoder
 from stagecast.store.sqlite import rows
 from stagecast.store.sqlite.connection import Connection
@@ -35,31 +34,6 @@ _ENCODE_TRANSITION = f"""
 _NO_IDENTITY = (0, "", "", "{}", 0)  # it is no part of a condition
 
 
-class EncodeOnce:
-    """Encodes the condition of a document once, for its row and for the log.
-
-    Args:
-        encoder: encodes all.
-    """
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.version = encoder.version
-        self.identity = encoder.identity
-        self.last_change = encoder.last_change
-        self._encoder = encoder
-        # With the document: the number of one that is gone may be that of another.
-        self._conditions: dict[int, tuple[Document, bytes]] = {}
-
-    def condition(self, document: Document) -> bytes:
-        """Return the condition of a document."""
-        known = self._conditions.get(id(document))
-        if known is not None:
-            return known[1]
-        encoded = self._encoder.condition(document)
-        self._conditions[id(document)] = document, encoded
-        return encoded
-
-
 class EncodedWrites:
     """Encoding of rows that another release wrote."""
 
@@ -81,5 +55,6 @@ class EncodedWrites:
 
     def _encoded_transition(self, row: rows.Row) -> rows.Row:
         transition = rows.transition_from_row((*row[1:], *_NO_IDENTITY), "", "")
-        encoded = rows.encoded_transition_to_row(transition, self.encoder)
-        return (*encoded, row[0], transition.revision)
+        document = transition.document
+        encoded = self.encoder.condition(document) if document else None
+        return encoded, self.encoder.version, row[0], transition.revision

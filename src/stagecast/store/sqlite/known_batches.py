@@ -53,12 +53,15 @@ class KnownBatches:
 
     def add_documents(self, known: KnownBatch, documents: dict[str, Document]) -> None:
         """Remember documents of a batch."""
-        self._records += sum(
-            1 + size_bound(document) // _RECORD
-            for document_id, document in documents.items()
-            # A known one becomes long by its error only.
-            if document.error is not None or document_id not in known.documents
-        )
+        if len(documents) > _MAX_RECORDS:  # however long they are
+            self._records += len(documents)
+        else:
+            self._records += sum(
+                1 + size_bound(document) // _RECORD
+                for document_id, document in documents.items()
+                # A known one becomes long by its error only.
+                if document.error is not None or document_id not in known.documents
+            )
         known.documents.update(documents)
 
     def forget(self) -> None:

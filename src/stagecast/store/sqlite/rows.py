@@ -200,29 +200,6 @@ def identity_to_row(document: Document) -> Row:
     )
 
 
-def document_to_row(document: Document) -> Row:
-    """Write `DOCUMENT`."""
-    return (
-        *identity_to_row(document),
-        *condition_to_row(document),
-        document.revision,
-        document.updated_at,
-    )
-
-
-def new_document_to_row(document: Document, encoder: Encoder) -> Row:
-    """Write `NEW_DOCUMENT`."""
-    return (
-        *document_to_row(document),
-        0,
-        encoder.identity(document),
-        encoder.condition(document) + encoder.last_change(document),
-        encoder.version,
-        document.revision,
-        0,
-    )
-
-
 # The identity of another version is dropped: it would count as one of this version.
 SAVED_DOCUMENT = f"""
     {assignments((*CONDITION, "revision", "updated_at"))},
@@ -231,88 +208,108 @@ SAVED_DOCUMENT = f"""
     encoded_identity = CASE encoder_version WHEN ? THEN encoded_identity END, encoder_version = ?
 """
 
-
-def saved_document_to_row(document: Document, progress_seq: int | None, encoder: Encoder) -> Row:
-    """Write `SAVED_DOCUMENT`; without a `progress_seq` the stored one stays."""
-    return (
-        *condition_to_row(document),
-        *(document.revision, document.updated_at, progress_seq),
-        encoder.condition(document) + encoder.last_change(document),
-        *(document.revision, progress_seq),
-        *(encoder.version, encoder.version),
-    )
+_NO_CONDITION = ((None,) * len(CONDITION), None)
 
 
-# Filling in a copy costs half of making a document field by field.
+class RowWriter:
+    """Writes rows of documents and of the log; the condition of a document once for both.
+
+    All documents outlive it.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._version = encoder.version
+        self._conditions: dict[int, tuple[Row, bytes]] = {}  # by `id`
+
+    def new_document(self, document: Document) -> Row:
+        """Write `NEW_DOCUMENT`."""
+        columns, encoded = self._condition(document)
+        return (
+            *identity_to_row(document),
+            *columns,
+            *(document.revision, document.updated_at, 0),
+            self._encoder.identity(document),
+            encoded + self._encoder.last_change(document),
+            *(self._version, document.revision, 0),
+        )
+
+    def saved_document(self, document: Document, progress_seq: int | None) -> Row:
+        """Write `SAVED_DOCUMENT`; without a `progress_seq` the stored one stays."""
+        columns, encoded = self._condition(document)
+        return (
+            *columns,
+            *(document.revision, document.updated_at, progress_seq),
+            encoded + self._encoder.last_change(document),
+            *(document.revision, progress_seq, self._version, self._version),
+        )
+
+    def transition(self, transition: Transition) -> Row:
+        """Write `NEW_TRANSITION`."""
+        document = transition.document
+        columns, encoded = self._condition(document) if document else _NO_CONDITION
+        return (
+            transition.revision,
+            transition.write_id,
+            transition.kind,
+            document.position if document else None,
+            transition.previous_state,
+            transition.previous_stage,
+            transition.event_at,
+            transition.committed_at,
+            int(transition.sealed),
+            *counts_to_row(transition.counts),
+            *columns,
+            *(encoded, self._version),
+        )
+
+    def _condition(self, document: Document) -> tuple[Row, bytes]:
+        """Return the condition of a document, as columns and encoded."""
+        condition = self._conditions.get(id(document))
+        if condition is None:
+            condition = condition_to_row(document), self._encoder.condition(document)
+            self._conditions[id(document)] = condition
+        return condition
+
+
+# Filling in a copy costs half of making a document field by field; most columns are fields.
 _BLANK = register(
     dataset_id="", batch_id="", document_id="", position=0, display_name="", labels={}, now=0
 )
+_STATES, _STAGES = (dict(zip(kind, kind, strict=True)) for kind in (DocumentState, Stage))
+
+
+def _pop_step(fields: dict[str, Any]) -> Step | None:
+    """Take the step from the columns of a document, unless it is of another stage.
+
+    A release that does not know steps leaves an old one when it moves the document.
+    """
+    name, completed, total = (fields.pop(f"step_{what}") for what in ("name", "completed", "total"))
+    attempt, stage = fields.pop("step_attempt"), fields.pop("step_stage")
+    if (attempt, stage) != (fields["attempt"], fields["stage"]):
+        return None
+    return Step(name=name, completed=completed, total=total)
 
 
 def document_from_row(row: Row, dataset_id: str, batch_id: str) -> Document:
     """Read `DOCUMENT`."""
-    (
-        position,
-        document_id,
-        display_name,
-        labels,
-        created_at,
-        state,
-        stage,
-        attempt,
-        worker,
-        stalled,
-        completed_segments,
-        total_segments,
-        step_name,
-        step_completed,
-        step_total,
-        step_attempt,
-        step_stage,
-        error_reason,
-        error_message,
-        processing_started_at,
-        parsing_completed_at,
-        cleaning_completed_at,
-        splitting_completed_at,
-        completed_at,
-        paused_at,
-        stopped_at,
-        revision,
-        updated_at,
-    ) = row
-    # A release that does not know steps leaves an old one when it moves the document.
-    has_step = (step_attempt, step_stage) == (attempt, stage)
-    step = Step(name=step_name, completed=step_completed, total=step_total) if has_step else None
+    fields: dict[str, Any] = dict(zip(DOCUMENT, row, strict=True))
+    labels, step = fields["labels"], _pop_step(fields)
+    reason, message = fields.pop("error_reason"), fields.pop("error_message")
+    completed, total = fields.pop("completed_segments"), fields.pop("total_segments")
     return evolve(
         _BLANK,
-        dataset_id=dataset_id,
-        batch_id=batch_id,
-        document_id=document_id,
-        position=position,
-        display_name=display_name,
-        labels=json.loads(labels) if labels != "{}" else {},
-        created_at=created_at,
-        state=DocumentState(state),
-        stage=Stage(stage),
-        attempt=attempt,
-        worker=worker,
-        stalled=bool(stalled),
-        progress=Progress(
-            completed_segments=completed_segments, total_segments=total_segments, step=step
-        ),
-        error=DocumentError(reason=error_reason, message=error_message)
-        if error_reason is not None
-        else None,
-        revision=revision,
-        updated_at=updated_at,
-        processing_started_at=processing_started_at,
-        parsing_completed_at=parsing_completed_at,
-        cleaning_completed_at=cleaning_completed_at,
-        splitting_completed_at=splitting_completed_at,
-        completed_at=completed_at,
-        paused_at=paused_at,
-        stopped_at=stopped_at,
+        **fields
+        | {
+            "dataset_id": dataset_id,
+            "batch_id": batch_id,
+            "labels": json.loads(labels) if labels != "{}" else {},
+            "state": _STATES[fields["state"]],
+            "stage": _STAGES[fields["stage"]],
+            "stalled": bool(fields["stalled"]),
+            "progress": Progress(completed_segments=completed, total_segments=total, step=step),
+            "error": DocumentError(reason=reason, message=message) if reason is not None else None,
+        },
     )
 
 
@@ -397,35 +394,6 @@ def batch_from_row(row: Row, dataset_id: str) -> Batch:
         updated_at=updated_at,
         ended_at=ended_at,
     )
-
-
-def transition_to_row(transition: Transition) -> Row:
-    """Write `LOG`."""
-    document = transition.document
-    return (
-        transition.revision,
-        transition.write_id,
-        transition.kind,
-        document.position if document else None,
-        transition.previous_state,
-        transition.previous_stage,
-        transition.event_at,
-        transition.committed_at,
-        int(transition.sealed),
-        *counts_to_row(transition.counts),
-        *(condition_to_row(document) if document else (None,) * len(CONDITION)),
-    )
-
-
-def new_transition_to_row(transition: Transition, encoder: Encoder) -> Row:
-    """Write `NEW_TRANSITION`."""
-    return (*transition_to_row(transition), *encoded_transition_to_row(transition, encoder))
-
-
-def encoded_transition_to_row(transition: Transition, encoder: Encoder) -> Row:
-    """Write `ENCODED_TRANSITION`."""
-    document = transition.document
-    return encoder.condition(document) if document else None, encoder.version
 
 
 def transition_from_row(row: Row, dataset_id: str, batch_id: str) -> Transition:

@@ -10,7 +10,7 @@ The pieces are written by hand, which takes a fifth of the time of building a me
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from operator import attrgetter
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -49,6 +49,10 @@ def varint(number: int) -> bytes:
         encoded += _FOLLOWED[number & 0x7F]
         number >>= 7
     return encoded + _LAST[number]
+
+
+# Of documents and transitions: of these there are few.
+_length = lru_cache(maxsize=1 << 12)(varint)
 
 
 def _tag(message: type, field: str) -> bytes:
@@ -179,10 +183,14 @@ def _join_documents(tag: bytes, name: BatchName, documents: Iterable[EncodedDocu
     """Return documents as entries of a field."""
     ids = _ids(name)
     common = len(ids)
+    heads: dict[int, bytes] = {}  # by the size of a document: there are few
     entries: list[bytes] = []
     for _, identity, rest in documents:
-        size = varint(common + len(identity) + len(rest))
-        entries += (tag, size, ids, identity, rest)
+        size = common + len(identity) + len(rest)
+        head = heads.get(size)
+        if head is None:
+            head = heads[size] = tag + varint(size) + ids
+        entries += (head, identity, rest)
     return b"".join(entries)
 
 
@@ -191,19 +199,21 @@ _PREVIOUS_STATE, _PREVIOUS_STAGE = _transition("previous_state"), _transition("p
 _EVENT_REVISION = _transition("revision")
 _EVENT_TIME, _COMMIT_TIME = _transition("event_time"), _transition("commit_time")
 _DOCUMENT = _transition("document")
-_EVENT_TAGS = len(_EVENT_REVISION + _COMMIT_TIME)
 
 
-# There are few.
-@cache
-def _move(kind: int, previous_state: int | None, previous_stage: int | None) -> bytes:
-    """Return what a transition did."""
-    move = _KIND + varint(kind)
+# What one call wrote has one time.
+@lru_cache(maxsize=1 << 12)
+def _move(
+    kind: int, previous_state: int | None, previous_stage: int | None, committed_at: int
+) -> tuple[bytes, bytes]:
+    """Return what a transition did and when, and the time of its document."""
+    time = _time(committed_at)
+    move = _COMMIT_TIME + time + _KIND + varint(kind)
     if previous_state:
         move += _PREVIOUS_STATE + varint(previous_state)
     if previous_stage:
         move += _PREVIOUS_STAGE + varint(previous_stage)
-    return move
+    return move, _UPDATE_TIME + time
 
 
 def _join_transitions(
@@ -217,22 +227,20 @@ def _join_transitions(
 def _join_transition(tag: bytes, head: bytes, transition: EncodedTransition) -> bytes:
     """Return a transition; the document begins with the head."""
     revision, _, _, kind, state, stage, event_at, committed_at, identity, condition = transition
-    number, time = varint(revision), _time(committed_at)
-    move = _move(kind, state, stage)
+    number = varint(revision)
+    move, time = _move(kind, state, stage, committed_at)
     if event_at is not None:
         move += _EVENT_TIME + _time(event_at)
-    size = _EVENT_TAGS + len(number) + len(time) + len(move)
+    size = len(_EVENT_REVISION) + len(number) + len(move)
     if identity is None or condition is None:
-        pieces = (tag, varint(size), _EVENT_REVISION, number, _COMMIT_TIME, time, move)
-        return b"".join(pieces)
-    document = len(head) + len(_UPDATE_TIME) + len(number) + len(time)
-    document += len(identity) + len(condition)
-    length = varint(document)
+        return b"".join((tag, _length(size), _EVENT_REVISION, number, move))
+    document = len(head) + len(number) + len(time) + len(identity) + len(condition)
+    length = _length(document)
     return b"".join(
         (
-            *(tag, varint(size + len(_DOCUMENT) + len(length) + document)),
-            *(_EVENT_REVISION, number, _COMMIT_TIME, time, move),
-            *(_DOCUMENT, length, head, number, _UPDATE_TIME, time, identity, condition),
+            *(tag, _length(size + len(_DOCUMENT) + len(length) + document)),
+            *(_EVENT_REVISION, number, move),
+            *(_DOCUMENT, length, head, number, time, identity, condition),
         )
     )
 

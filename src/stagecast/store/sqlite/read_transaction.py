@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 
 from stagecast.errors import StoreBusy
 from stagecast.escaping import quote
@@ -180,6 +181,14 @@ _make_encoded_document = partial(tuple.__new__, EncodedDocument)
 _make_encoded_transition = partial(tuple.__new__, EncodedTransition)
 
 
+# Rows that are fetched together: what yields rows one by one costs as much as the rows.
+_CHUNK = 32
+
+
+def _read_chunks(cursor: Cursor) -> Iterator[list[rows.Row]]:
+    return iter(partial(cursor.fetchmany, _CHUNK), [])
+
+
 class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
     """Reads on one connection, in a transaction that the caller has begun.
 
@@ -315,7 +324,7 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
     def find_encoded_document(self, batch: Batch, document_id: str) -> EncodedDocument | None:
         params = (self.encoder.version, _NOW, batch.key, document_id)
         cursor = self._iterate(f"{_ENCODED_DOCUMENTS} document_id = ?", params)
-        return next(self._encoded_documents(cursor, batch, None), None)
+        return next(chain.from_iterable(self._encoded_documents(cursor, batch, None)), None)
 
     def iterate_encoded_documents(
         self,
@@ -332,7 +341,7 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
             f"{_ENCODED_DOCUMENTS} position > ?{where} ORDER BY position",
             (self.encoder.version, until, batch.key, after_position, *states, *stages),
         )
-        return self._encoded_documents(cursor, batch, as_of)
+        return chain.from_iterable(self._encoded_documents(cursor, batch, as_of))
 
     def iterate_encoded_transitions(
         self, batch: Batch, *, after_revision: int, document: EncodedDocument | None = None
@@ -340,11 +349,7 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
         sql = _ENCODED_LOG_OF_BATCH if document is None else _ENCODED_LOG_OF_DOCUMENT
         of_document = () if document is None else (document.position,)
         cursor = self._iterate(sql, (self.encoder.version, batch.key, after_revision, *of_document))
-        for transition in map(_make_encoded_transition, cursor):
-            if transition.identity is None and transition.position is not None:
-                yield self._encode_transition(batch, transition)
-            else:
-                yield transition
+        return chain.from_iterable(self._encoded_transitions(cursor, batch))
 
     def get_page_secret(self) -> bytes:
         [(secret,)] = self._connection.execute(_PAGE_SECRET)
@@ -364,8 +369,17 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
 
     def _encoded_documents(
         self, cursor: Cursor, batch: Batch, as_of: int | None
+    ) -> Iterator[Iterable[EncodedDocument]]:
+        for chunk in _read_chunks(cursor):
+            if [row for row in chunk if row[2] is None]:  # not `any`: it would call for each row
+                yield self._encode_stale_documents(chunk, batch, as_of)
+            else:
+                yield map(_make_encoded_document, chunk)
+
+    def _encode_stale_documents(
+        self, chunk: Iterable[rows.Row], batch: Batch, as_of: int | None
     ) -> Iterator[EncodedDocument]:
-        for encoded in map(_make_encoded_document, cursor):
+        for encoded in map(_make_encoded_document, chunk):
             if encoded.rest is not None:
                 yield encoded
             elif (document := self._find_as_of(batch, encoded.position, as_of)) is not None:
@@ -383,8 +397,19 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
             return document
         return self._find_earlier(batch, row, as_of)
 
-    def _encode_transition(self, batch: Batch, stale: EncodedTransition) -> EncodedTransition:
-        """Encode the document of a transition by the columns."""
+    def _encoded_transitions(
+        self, cursor: Cursor, batch: Batch
+    ) -> Iterator[Iterable[EncodedTransition]]:
+        for chunk in _read_chunks(cursor):
+            transitions: Iterable[EncodedTransition] = map(_make_encoded_transition, chunk)
+            if [row for row in chunk if row[8] is None and row[2] is not None]:
+                transitions = (self._encode_if_stale(one, batch) for one in transitions)
+            yield transitions
+
+    def _encode_if_stale(self, stale: EncodedTransition, batch: Batch) -> EncodedTransition:
+        """Encode the document of a transition by the columns, if its bytes do not count."""
+        if stale.identity is not None or stale.position is None:
+            return stale
         following = self.iterate_transitions(batch, after_revision=stale.revision - 1)
         document = next(following).document
         return stale._replace(

@@ -109,8 +109,7 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
     known: KnownBatches
     commits: dict[Topic, Committed | None]
     _server_epoch: int
-    _pending: dict[int, BatchEdit]  # by the keys of batches
-    _pending_datasets: dict[str, Dataset]
+    _pending: dict[int, BatchEdit]  # by the keys of batches, in the order of their last calls
 
     def change(
         self,
@@ -150,6 +149,7 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
     def flush(self, ready: _Rows | None = None) -> None:
         """Write the changes that were kept so far, with their rows if they are ready."""
         edits = [self._pending[key] for key in sorted(self._pending)]
+        datasets = self._move_datasets(self._pending.values())
         self._pending.clear()
         self._save_heartbeats(edits, self.now)
         dirty = [edit for edit in edits if edit.dirty]
@@ -165,8 +165,7 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
             (_SAVE_PROGRESS_SEQ, _saved_progress_seqs(dirty)),
         ):
             self._connection.executemany(sql, parameters)
-        self._save_datasets(self._pending_datasets)
-        self._pending_datasets.clear()
+        self._save_datasets(datasets)
         for edit in dirty:
             if edit.added and edit.batch.seal_after_us:
                 self.set_idle_since(edit.batch, self.now)
@@ -178,9 +177,17 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
             known = self.known.add(batch)
         return known
 
-    def _get_dataset(self, dataset_id: str) -> Dataset:
-        known = self._pending_datasets.get(dataset_id) or self.known.datasets.get(dataset_id)
-        return known or get_dataset(self, dataset_id)
+    def _move_datasets(self, edits: Iterable[BatchEdit]) -> Mapping[str, Dataset]:
+        """Return the datasets after changes; of those that ended, the last one counts."""
+        moved: dict[str, Dataset] = {}
+        for edit in edits:
+            if edit.transitions:
+                name = edit.batch.dataset_id
+                dataset = moved.get(name) or self.known.datasets.get(name)
+                moved[name] = move_dataset(
+                    dataset or get_dataset(self, name), edit.before, edit.batch
+                )
+        return moved
 
     def _edit(self, known: KnownBatch, wanted: Wanted) -> BatchEdit:
         if wanted.states:
@@ -217,15 +224,12 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
             known = self.known.add(batch, write_id=0)
         if edit.dirty:
             self._get_write_id(known)  # while `known` is what the file has
-        if edit.transitions:
-            dataset = self._get_dataset(batch.dataset_id)
-            moved = move_dataset(dataset, edit.before, batch)
-            self._pending_datasets[batch.dataset_id] = moved
         known.batch = batch
         self.known.add_documents(known, edit.added | edit.changed)
-        pending = self._pending.setdefault(batch.key, edit)
+        pending = self._pending.pop(batch.key, edit)
         if pending is not edit:
             pending.absorb(edit)
+        self._pending[batch.key] = pending
 
     def _note_commit(self, edit: BatchEdit) -> None:
         """Note what was written of a batch, for `commits`."""

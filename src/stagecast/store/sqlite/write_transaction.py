@@ -138,7 +138,6 @@ class SqliteWriteTransaction(ChangeWrites, EncodedWrites, KeyWrites, TrimmingWri
         self.commits = {}
         self._server_epoch = server_epoch
         self._pending = {}
-        self._pending_datasets = {}
 
     def write(self, call: Callable[[SqliteWriteTransaction], T]) -> T:
         """Run a call that reads and writes by itself.

@@ -107,15 +107,17 @@ async def test_nothing_is_encoded_when_it_is_read(path: Path, clock: Clock) -> N
     assert (encoder.identities, encoder.conditions) == (0, 0)
 
 
-async def test_condition_is_encoded_once_for_the_document_and_the_log(
+async def test_condition_is_encoded_once_for_all_documents_that_have_it_and_the_log(
     path: Path, clock: Clock
 ) -> None:
     encoder = CountingEncoder()
     async with opened(path, clock, encoder) as store:
-        batch = await create(store, documents=3)
-        assert (encoder.identities, encoder.conditions) == (3, 3)
-        await move(store, batch, (0, started), (1, started))
-        assert (encoder.identities, encoder.conditions) == (3, 5)
+        batch = await create(store, documents=4)
+        assert (encoder.identities, encoder.conditions) == (4, 1)
+        parsed = report_of(stage=Stage.PARSING)
+        await move(store, batch, (0, started), (1, started), (2, parsed))
+        assert (encoder.identities, encoder.conditions) == (4, 3)
+        await check(store, await get_batch(store))
 
 
 # The release before writes into the file.

@@ -11,8 +11,7 @@ import contextlib
 import queue
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from stagecast.errors import StoreBusy
 from stagecast.store.sqlite.connection import RETRY_AFTER_S
@@ -20,12 +19,11 @@ from stagecast.store.sqlite.connection import RETRY_AFTER_S
 CallT = TypeVar("CallT", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingCall(Generic[CallT]):
-    """A call, and the future that its caller awaits."""
+class WaitingCall(NamedTuple, Generic[CallT]):
+    """The future that a caller awaits, and its call."""
 
-    call: CallT
     answer: asyncio.Future[Any]
+    call: CallT
 
     @property
     def is_abandoned(self) -> bool:
@@ -79,13 +77,13 @@ class CallQueue(Generic[CallT]):
             while len(calls) < max_calls:
                 self._tokens.get(timeout=0 if calls else timeout_s)
                 try:
-                    answer, call = self._waiting.popitem(last=False)
+                    waiting = self._waiting.popitem(last=False)
                 except KeyError:  # the token of a cancelled call, of `wake`, or of the end
                     if self._closed:
                         self._tokens.put(None)  # for the next thread
                     break
                 else:
-                    calls.append(WaitingCall(call, answer))
+                    calls.append(WaitingCall(*waiting))
         return calls
 
     def wake(self) -> None:

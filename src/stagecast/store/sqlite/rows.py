@@ -221,6 +221,7 @@ class RowWriter:
         self._encoder = encoder
         self._version = encoder.version
         self._conditions: dict[int, tuple[Row, bytes]] = {}  # by `id`
+        self._encoded: dict[Row, bytes] = {}  # by the columns: many documents have the same
 
     def new_document(self, document: Document) -> Row:
         """Write `NEW_DOCUMENT`."""
@@ -267,8 +268,11 @@ class RowWriter:
         """Return the condition of a document, as columns and encoded."""
         condition = self._conditions.get(id(document))
         if condition is None:
-            condition = condition_to_row(document), self._encoder.condition(document)
-            self._conditions[id(document)] = condition
+            columns = condition_to_row(document)
+            encoded = self._encoded.get(columns)
+            if encoded is None:
+                encoded = self._encoded[columns] = self._encoder.condition(document)
+            condition = self._conditions[id(document)] = columns, encoded
         return condition
 
 

@@ -191,7 +191,7 @@ class SqliteWriteTransaction(ChangeWrites, EncodedWrites, KeyWrites, TrimmingWri
         )
 
     def name_dataset(self, dataset_id: str, display_name: str) -> None:
-        dataset = self._get_dataset(dataset_id)
+        dataset = self.known.datasets.get(dataset_id) or get_dataset(self, dataset_id)
         if dataset.display_name != display_name:
             self._save_datasets({dataset_id: replace(dataset, display_name=display_name)})
             self.commits[dataset_id,] = None

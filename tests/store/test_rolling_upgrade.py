@@ -32,16 +32,16 @@ Migration = Callable[[Database], None]
 
 
 def add_only(db: Database) -> None:
-    """Add columns and a table, and let rows be encoded by version 2 of the encoder."""
-    db.execute("ALTER TABLE documents ADD COLUMN step_name TEXT")
-    db.execute("ALTER TABLE transitions ADD COLUMN step_name TEXT NOT NULL DEFAULT 'none'")
-    db.execute("ALTER TABLE datasets ADD COLUMN display_name TEXT NOT NULL DEFAULT ''")
+    """Add columns and a table, and let rows be encoded by version 3 of the encoder."""
+    db.execute("ALTER TABLE documents ADD COLUMN page TEXT")
+    db.execute("ALTER TABLE transitions ADD COLUMN page TEXT NOT NULL DEFAULT 'none'")
+    db.execute("ALTER TABLE datasets ADD COLUMN colour TEXT NOT NULL DEFAULT ''")
     db.execute("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT")
     for table, key in (("documents", "position"), ("transitions", "revision")):
         db.execute(f"DROP INDEX {table}_to_encode")
         db.execute(
             f"CREATE INDEX {table}_to_encode ON {table} (batch, {key}) "
-            f"WHERE {TO_ENCODE[table]} OR encoder_version IS NOT 2"
+            f"WHERE {TO_ENCODE[table]} OR encoder_version IS NOT 3"
         )
 
 
@@ -90,7 +90,7 @@ async def test_running_server_goes_on_after_a_migration_that_only_adds(
         batch = await create(store, documents=4)
         await move(store, batch, (0, started))
         migrate_by_next_release(path, add_only)
-        execute(path, "UPDATE documents SET step_name = 'page 3'")
+        execute(path, "UPDATE documents SET page = 'page 3'")
         await store.probe()
         await move(store, batch, (0, report_of(stage=Stage.PARSING)), (1, started))
         await move(store, batch, (1, report_of(progress=counted(1, 3))))
@@ -100,7 +100,7 @@ async def test_running_server_goes_on_after_a_migration_that_only_adds(
         assert next(one.stage for one in await get_documents(store, batch)) is Stage.PARSING
     assert list(inspect_file(path).faults) == []
     with contextlib.closing(Database(path)) as db:
-        names = "SELECT batch, step_name FROM documents ORDER BY batch"
+        names = "SELECT batch, page FROM documents ORDER BY batch"
         written = db.execute(names).fetchall()
     assert written == [*[(batch.key, "page 3")] * 4, *[(other.key, None)] * 2]
 

@@ -3,7 +3,8 @@
 The shell and Python blocks of a document run one after the other, against the server that its
 `stagecast serve` has started. A text block is the expected output of the block before it, with `…`
 for any text.
-The two lines that install are run by `.ci/run`.
+The two lines that install are run by `.ci/run`; what needs Node.js is run by
+`tests/rpc/http/test_node.py`.
 """
 
 from __future__ import annotations
@@ -21,25 +22,33 @@ import pytest
 from tests.documents import FOR_USERS, name_of
 from tests.process import ROOT, ServerProcess, environment, running
 
-_BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(sh|python|ts|text)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 _READY = "stagecast ready grpc=127.0.0.1:50051 http=127.0.0.1:8000\n"
 
 WITH_EXAMPLES = [document for document in FOR_USERS if "```" in document.read_text()]
 
 
-def _examples(document: Path) -> list[tuple[str, str, str]]:
-    """Return the language, the text and the expected output of each block."""
-    examples: list[tuple[str, str, str]] = []
+def examples(document: Path, *, of_node: bool = False) -> list[tuple[str, str, str]]:
+    """Return the language, the text and the expected output of each block.
+
+    Those that need Node.js are separate from the others.
+    """
+    blocks: list[tuple[str, str, str]] = []
     for language, text in _BLOCK.findall(document.read_text()):
         if language == "text":
-            before = examples.pop()
-            examples.append((before[0], before[1], text))
+            before = blocks.pop()
+            blocks.append((before[0], before[1], text))
         else:
-            examples.append((language, text, ""))
-    return [example for example in examples if "venv .venv &&" not in example[1]]
+            blocks.append((language, text, ""))
+    return [
+        (language, text, expected)
+        for language, text, expected in blocks
+        if "venv .venv &&" not in text
+        and of_node is (language == "ts" or text.startswith(("npm ", "npx ")))
+    ]
 
 
-def _pattern(expected: str) -> re.Pattern[str]:
+def pattern_of(expected: str) -> re.Pattern[str]:
     anything = re.escape("…")
     return re.compile(re.escape(expected.strip("\n")).replace(anything, ".*?"), re.DOTALL)
 
@@ -84,7 +93,7 @@ def _serving(text: str, cwd: Path) -> contextlib.AbstractAsyncContextManager[Ser
 async def test_examples_print_what_the_document_says(document: Path, tmp_path: Path) -> None:
     server: ServerProcess | None = None
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(600):
-        for language, text, expected in _examples(document):
+        for language, text, expected in examples(document):
             if text.startswith("stagecast serve"):
                 if "--processes" in text and sys.platform != "linux":
                     continue
@@ -94,14 +103,14 @@ async def test_examples_print_what_the_document_says(document: Path, tmp_path: P
                 continue
             assert server is not None, text
             output = await _run_example(language, text, server, tmp_path)
-            assert _pattern(expected).search(output), f"{text}\nprinted\n{output}"
+            assert pattern_of(expected).search(output), f"{text}\nprinted\n{output}"
         assert server is not None
         assert await server.stop() == 0
 
 
 def test_every_block_is_an_example_or_its_output() -> None:
-    actual = {name_of(document): len(_examples(document)) for document in WITH_EXAMPLES}
-    assert actual == {"README.md": 6, ".github/docs/guide.md": 16, ".github/docs/operations.md": 4}
+    actual = {name_of(document): len(examples(document)) for document in WITH_EXAMPLES}
+    assert actual == {"README.md": 5, ".github/docs/guide.md": 15, ".github/docs/operations.md": 4}
     for document in WITH_EXAMPLES:
         text = document.read_text()
         fences = re.findall("^```", text, re.MULTILINE)

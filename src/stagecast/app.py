@@ -126,7 +126,7 @@ class App:
         rpc = self._rpc = self._make_rpc(
             tls, authenticator, store, notifier, rounds, queries, controls, heartbeats
         )
-        http = self._make_http(tls, authenticator, store)
+        http = self._make_http(tls, authenticator, store, rpc)
         await self._listen(stack, rpc, http)
         stack.callback(self._drain, rpc, notifier)
         self._readiness.on_change = rpc.set_serving
@@ -245,7 +245,9 @@ class App:
             waits=Waits(store, notifier, config=config),
         )
 
-    def _make_http(self, tls: Tls | None, authenticator: Authenticator, store: Store) -> HttpServer:
+    def _make_http(
+        self, tls: Tls | None, authenticator: Authenticator, store: Store, rpc: RpcServer
+    ) -> HttpServer:
         config, grace = self._config, Grace()
         app = make_rest_app(
             store,
@@ -253,6 +255,7 @@ class App:
             is_ready=lambda: self._readiness.ready,
             store_s=config.request_s,
             grace=grace,
+            faces=(rpc.over_http,),
             cors_origins=config.cors_origins,
             root_path=config.http_root_path,
         )

@@ -458,3 +458,15 @@ async def test_options_of_the_whole_server_are_answered(address: str) -> None:
     assert response.startswith(b"HTTP/1.1 204 ")
     assert b"allow: GET, HEAD\r\n" in response
     assert (await answer(address, get("*"))).startswith(b"HTTP/1.1 4")
+
+
+async def test_request_whose_body_is_awaited_without_end_is_closed() -> None:
+    async def await_the_body(_scope: Scope, receive: Receive, _send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    server = HttpServer(await_the_body, Config(http=ANY, linger_s=0.0, request_s=0.1))
+    await server.start()
+    begun = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"
+    assert await answer(server.address, begun) == b""
+    await server.stop(1)

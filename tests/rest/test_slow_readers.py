@@ -20,7 +20,7 @@ class Connection:
 
 
 def test_slow_reader_is_found_after_the_timeout() -> None:
-    slow_readers = SlowReaders(TIMEOUT_S)
+    slow_readers = SlowReaders(TIMEOUT_S, max_bytes=100)
     connections: list[Any] = [Connection(5), Connection(5), Connection(0)]
     stopped, slow, _ = connections
     assert slow_readers.find(connections, 100.0) == []
@@ -31,7 +31,7 @@ def test_slow_reader_is_found_after_the_timeout() -> None:
 
 
 def test_timeout_restarts_when_a_reader_has_caught_up() -> None:
-    slow_readers, connection = SlowReaders(TIMEOUT_S), Connection(5)
+    slow_readers, connection = SlowReaders(TIMEOUT_S, max_bytes=100), Connection(5)
     connections: list[Any] = [connection]
     assert slow_readers.find(connections, 0.0) == []
     connection.unsent = 0
@@ -41,3 +41,13 @@ def test_timeout_restarts_when_a_reader_has_caught_up() -> None:
     assert slow_readers.find(connections, 18.9) == []
     assert slow_readers.find(connections, 19.0) == connections
     assert slow_readers.find([], 20.0) == []
+
+
+def test_timeout_is_short_while_too_much_waits_for_all_readers() -> None:
+    slow_readers = SlowReaders(TIMEOUT_S, max_bytes=100)
+    connections: list[Any] = [Connection(60), Connection(40)]
+    stopped, slow = connections
+    assert slow_readers.find(connections, 0.0) == []
+    assert slow_readers.find(connections, 5.0) == []
+    slow.unsent = 41
+    assert slow_readers.find(connections, 5.1) == [stopped]

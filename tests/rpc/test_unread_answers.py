@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import math
 import subprocess
 import sys
 import uuid
@@ -20,6 +21,7 @@ from stagecast.app import App
 from stagecast.client import Stubs
 from stagecast.config import Config
 from stagecast.rpc import unread_answers
+from stagecast.rpc.http.unary import UnaryCall
 from stagecast.rpc.running_calls import RunningCall
 from stagecast.rpc.unread_answers import UnreadAnswers
 from stagecast.v1 import resources_pb2 as r
@@ -207,3 +209,16 @@ async def test_idle_connection_is_closed_and_one_with_a_watch_is_not(
 )
 def test_peer_address_is_parsed_from_grpc_notation(peer: str, expected: object) -> None:
     assert unread_answers._parse(peer) == expected
+
+
+async def test_unread_answer_over_http_closes_no_connection_of_grpc() -> None:
+    method: Any = None  # not called
+    context: Any = UnaryCall(method, {"headers": []}, method, method, max_bytes=0)
+    unread = UnreadAnswers(0.01, max_bytes=1)
+    call = RunningCall(context)
+    waiting = asyncio.create_task(asyncio.Event().wait())
+    call.task = waiting
+    unread.add(call, 1)
+    await until(lambda: math.inf in unread._unread._ends_s.values())
+    assert (unread._overdue, unread._closing) == (set(), None)
+    waiting.cancel()

@@ -32,6 +32,7 @@ from tests.access import make_key, revoke
 from tests.conditions import until
 from tests.rpc.test_slow_readers import NO_READ_AHEAD
 from tests.soak.copies import check_copy
+from tests.soak.event_watchers import EventWatchers
 from tests.soak.servers import Servers
 from tests.soak.watchers import DatasetsView, Record, Watchers
 from tests.soak.work import Work
@@ -41,6 +42,7 @@ T = TypeVar("T")
 
 _WATCHERS = 3  # of the batch of an action
 _STOPPED_READERS = 10
+_STOPPED_BROWSERS = 4
 _HEARTBEATS = 5  # one a second; slow readers have one second
 _LATER_US = 3_600_000_000  # when history may be deleted: not within ten minutes of the end
 _WITHIN_S = 180.0
@@ -53,6 +55,7 @@ class Site:
     Attributes:
         anywhere: a client whose calls go to any of the servers.
         works: the batches of the run.
+        event_watchers: the watchers over HTTP.
     """
 
     db: Path
@@ -61,6 +64,7 @@ class Site:
     anywhere: Any
     works: list[Work]
     watchers: Watchers
+    event_watchers: EventWatchers
 
     def pipeline(self) -> Pipeline:
         """Return a batch, not yet created, in a dataset of its own."""
@@ -108,7 +112,7 @@ async def _delete_under_watchers(site: Site, *, whole: bool) -> bool:
     try:
         async with _watched(site, pipeline) as (records, watching):
             await until(lambda: pipeline.dataset_id in view.known)
-            await retrying(partial(_delete, pipeline, whole))
+            await retrying(partial(_delete, pipeline, whole=whole))
             for record, reason in zip(records, await asyncio.gather(*watching), strict=True):
                 # A watch that was not connected at that moment finds nothing later.
                 assert reason == "BATCH_DELETED" or (record.hangups and reason == "BATCH_NOT_FOUND")
@@ -119,7 +123,7 @@ async def _delete_under_watchers(site: Site, *, whole: bool) -> bool:
         viewing.cancel()
 
 
-async def _delete(pipeline: Pipeline, whole: bool) -> None:
+async def _delete(pipeline: Pipeline, *, whole: bool) -> None:
     names = {"dataset_id": pipeline.dataset_id}
     controls = pipeline.client.controls
     try:
@@ -188,6 +192,41 @@ async def _stop_and_read_on(site: Site) -> None:
         await asyncio.gather(*(_read_on(site, call) for call in calls))
 
 
+async def stop_reading_events(site: Site) -> None:
+    """Streams of events that are not read end with `SLOW_READER`.
+
+    Whoever reads on before the server closes the connection, a second later, receives it.
+    """
+    before = site.event_watchers.slow
+    while site.event_watchers.slow == before:  # the server may have died instead
+        await _stop_and_read_events_on(site)
+
+
+async def _stop_and_read_events_on(site: Site) -> None:
+    """Stop several readers, and let each read on a second later than the one before."""
+    pipeline, address = site.pipeline(), site.servers.http_addresses[1]
+    await retrying(partial(pipeline.create, 10_000, more_documents_follow=True))
+    await retrying(partial(_add_documents, pipeline, 10_000))  # more than the system buffers
+    with contextlib.suppress(ConnectionError):
+        connections = [
+            await site.event_watchers.stop_reading(pipeline, address)
+            for _ in range(_STOPPED_BROWSERS)
+        ]
+        for connection in connections:
+            async with asyncio.timeout(_WITHIN_S):
+                await _wait_for_heartbeats(site, site.servers.addresses[1], 2)  # after a second
+            reading = asyncio.create_task(site.event_watchers.read_on(connection))
+            # Ends the stream of one that was not blocked, since the server was stopped meanwhile.
+            await retrying(partial(_delete, pipeline, whole=False))
+            await reading
+
+
+async def _add_documents(pipeline: Pipeline, documents: int) -> None:
+    added = [pb.NewDocument(document_id=f"added-{n}") for n in range(documents)]
+    name = {"dataset_id": pipeline.dataset_id, "batch_id": pipeline.batch_id}
+    await pipeline.client.reports.AddDocuments(pb.AddDocumentsRequest(**name, documents=added))
+
+
 async def _wait_for_heartbeats(site: Site, address: str, messages: int) -> None:
     """Wait for so many messages of a server, a second apart, so that time passes for it."""
     pipeline, second = site.pipeline(), Duration(seconds=1)
@@ -252,6 +291,7 @@ ACTIONS: dict[str, Callable[[Site], Coroutine[Any, Any, None]]] = {
     "batches and datasets deleted under watches": delete_under_watchers,
     "histories deleted": delete_history,
     "readers stopped": stop_reading,
+    "readers over HTTP stopped": stop_reading_events,
     "copies taken under load": back_up_under_load,
     SLOW: abandon_document,
 }

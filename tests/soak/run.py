@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from stagecast.store.sqlite import inspect_file
 from stagecast.v1 import resources_pb2 as r
 from tests.access import make_key
 from tests.soak.actions import ACTIONS, Site, perform
+from tests.soak.event_watchers import EventWatchers
 from tests.soak.restore import restore_copy
 from tests.soak.servers import FAULTS, Anywhere, Servers
 from tests.soak.tally import Tally
@@ -65,7 +67,10 @@ async def run(plan: Plan, db: Path) -> Tally:
             servers=servers,
             anywhere=anywhere,
             works=works[:_BATCHES],
-            watchers=Watchers(hangups),
+            watchers=(watchers := Watchers(hangups)),
+            event_watchers=EventWatchers(
+                servers.http_addresses, key, watchers, random.Random(rng.random())
+            ),
         )
         async with _datasets_watched(anywhere) as views:
             records = await _work_and_watch(site, plan, rng, tally)
@@ -115,7 +120,9 @@ async def _work_and_watch(site: Site, plan: Plan, rng: random.Random, tally: Tal
         for number in range(plan.watches):
             work = site.works[number % _BATCHES]
             records[number % _BATCHES].append(record := Record())
-            group.create_task(_watch_to_the_end(site, work, record))
+            one_of_http = number % _BATCHES == number // _BATCHES % _BATCHES
+            watch = site.event_watchers.watch if one_of_http else partial(_watch_to_the_end, site)
+            group.create_task(watch(work, record))
             if number % 20 == 0:
                 await asyncio.sleep(0)  # so that they are opened while reports run
     for work, received in zip(site.works, records, strict=True):
@@ -186,6 +193,8 @@ def _count(
             "streams broken": watchers.breaks,
             "watches ended by DRAINING with their token": watchers.drained,
             "readers ended by SLOW_READER": watchers.errors["SLOW_READER"],
+            "streams over HTTP": site.event_watchers.connections,
+            "readers over HTTP ended by SLOW_READER": site.event_watchers.slow,
             "files restored from a copy under watches": 1,
         }
     )

@@ -56,6 +56,7 @@ class Servers:
 
     Attributes:
         addresses: of gRPC, without the proxies.
+        http_addresses: of HTTP, without the proxies, and then through them.
         file: a lock for moving or locking the file, or opening it beside the servers.
         log: the log of both servers.
     """
@@ -66,6 +67,8 @@ class Servers:
         self._addresses = [(free_address(), free_address()) for _ in range(2)]
         self.addresses = [grpc for grpc, _ in self._addresses]
         self._proxies = [Proxy(grpc) for grpc in self.addresses]
+        self._http_proxies = [Proxy(http) for _, http in self._addresses]
+        self.http_addresses = [http for _, http in self._addresses]
         self._running: list[ServerProcess] = []
         self._direct: list[Stubs] = []
         self.file = asyncio.Lock()
@@ -77,8 +80,9 @@ class Servers:
         try:
             await self._start_both()
             async with contextlib.AsyncExitStack() as stack:
-                for proxy in self._proxies:
+                for proxy in (*self._proxies, *self._http_proxies):
                     await stack.enter_async_context(proxy.running())
+                self.http_addresses += [proxy.address for proxy in self._http_proxies]
                 ways = [*self.addresses, *(proxy.address for proxy in self._proxies)]
                 clients = [
                     await stack.enter_async_context(Stubs(address, key=self._key))
@@ -105,7 +109,9 @@ class Servers:
             async with stop_under_calls(server, self._direct[number]):
                 self._running[number] = await self._start(number)
         elif fault in _OF_THE_NETWORK:
-            await self._proxies[number].trouble(_OF_THE_NETWORK[fault], seconds)
+            proxies = self._proxies[number], self._http_proxies[number]
+            kind = _OF_THE_NETWORK[fault]
+            await asyncio.gather(*(proxy.trouble(kind, seconds) for proxy in proxies))
         else:
             async with self.file:
                 with _OF_THE_FILE[fault](server, self._db):

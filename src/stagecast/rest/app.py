@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
@@ -22,7 +23,25 @@ from stagecast.rest.openapi import describe
 from stagecast.store import Store
 
 # A trailing slash redirects to these; Dify's path with one is not found.
-_WITHOUT_SLASH = (cognee.PATH, "/openapi.json", "/healthz", "/readyz")
+_WITHOUT_SLASH = (cognee.PATH, cognee.PROGRESS_PATH, "/openapi.json", "/healthz", "/readyz")
+
+
+_OF_COGNEE = {
+    cognee.PATH: cognee.DatasetsStatus,
+    cognee.PROGRESS_PATH: cognee.DatasetsProgress,
+}
+
+
+class Face(Protocol):
+    """An application with paths of its own."""
+
+    def serves(self, path: str) -> bool:
+        """Return whether a path is one of its own, whatever the method."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for one of its paths."""
+        ...
 
 
 def make_rest_app(
@@ -32,6 +51,7 @@ def make_rest_app(
     is_ready: Callable[[], bool],
     store_s: float,
     grace: Grace,
+    faces: Sequence[Face] = (),
     cors_origins: Sequence[str] = (),
     root_path: str = "",
 ) -> ASGIApp:
@@ -43,7 +63,8 @@ def make_rest_app(
         is_ready: whether the store can be written and the server is not draining, for `/readyz`.
         store_s: how long a request to the two paths may wait for the store.
         grace: ends such waits when the server stops.
-        cors_origins: origins whose pages may read responses; none if empty.
+        faces: other applications; pages of another origin may not read them.
+        cors_origins: origins whose pages may read the other responses; none if empty.
         root_path: the path prefix of a proxy, whether the proxy strips it or not.
     """
     open_routes = [
@@ -61,23 +82,43 @@ def make_rest_app(
     others.router.redirect_slashes = False
     app: ASGIApp = _Endpoints(
         dify.IndexingStatus(store, authenticator, store_s=store_s, grace=grace),
-        cognee.DatasetsStatus(store, authenticator, store_s=store_s, grace=grace),
+        {
+            path: endpoint(store, authenticator, store_s=store_s, grace=grace)
+            for path, endpoint in _OF_COGNEE.items()
+        },
         others,
     )
     if cors_origins:
         app = _with_cors(app, cors_origins)
-    return _RootPath(app, unquote(root_path), open_routes) if root_path else app
+    if faces:
+        app = _Faces(faces, app)
+    return _RootPath(app, unquote(root_path), open_routes, faces) if root_path else app
+
+
+class _Faces:
+    """Leads each request to the face that serves its path, or to the other paths."""
+
+    def __init__(self, faces: Sequence[Face], others: ASGIApp) -> None:
+        self._faces = faces
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        app = next((face for face in self._faces if face.serves(path)), self._others)
+        await app(scope, receive, send)
 
 
 class _Endpoints:
-    """Leads the two paths that clients poll past the routes and the middleware of all others.
+    """Leads the paths that clients poll past the routes and the middleware of all others.
 
     Those cost a fifth of an answer that is kept.
     """
 
-    def __init__(self, dify_path: ASGIApp, cognee_path: ASGIApp, others: ASGIApp) -> None:
+    def __init__(
+        self, dify_path: ASGIApp, cognee_paths: Mapping[str, ASGIApp], others: ASGIApp
+    ) -> None:
         self._dify = dify_path
-        self._cognee = cognee_path
+        self._cognee = cognee_paths
         self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,8 +126,8 @@ class _Endpoints:
         root_path = scope.get("root_path")
         if root_path:
             path = path.removeprefix(root_path)
-        if path == cognee.PATH:
-            app = self._cognee
+        if path in self._cognee:
+            app = self._cognee[path]
         elif named := dify.PATTERN.fullmatch(path):
             scope["path_params"] = named.groups()
             app = self._dify
@@ -96,7 +137,7 @@ class _Endpoints:
 
 
 def _is_endpoint(path: str) -> bool:
-    return path == cognee.PATH or dify.PATTERN.fullmatch(path) is not None
+    return path in _OF_COGNEE or dify.PATTERN.fullmatch(path) is not None
 
 
 def _open_routes(openapi: Content, is_ready: Callable[[], bool]) -> list[Route]:
@@ -122,10 +163,13 @@ class _RootPath:
     Our own paths may begin with the prefix, such as `/v1`: these always get it.
     """
 
-    def __init__(self, app: ASGIApp, root_path: str, own_routes: Sequence[Route]) -> None:
+    def __init__(
+        self, app: ASGIApp, root_path: str, own_routes: Sequence[Route], faces: Sequence[Face]
+    ) -> None:
         self._app = app
         self._root_path = root_path
         self._own_routes = own_routes
+        self._faces = faces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -134,8 +178,11 @@ class _RootPath:
         await self._app({**scope, "root_path": self._root_path, "path": path}, receive, send)
 
     def _is_own(self, scope: Scope) -> bool:
-        return _is_endpoint(scope["path"]) or any(
-            route.matches(scope)[0] is not Match.NONE for route in self._own_routes
+        path = scope["path"]
+        return (
+            _is_endpoint(path)
+            or any(face.serves(path) for face in self._faces)
+            or any(route.matches(scope)[0] is not Match.NONE for route in self._own_routes)
         )
 
 

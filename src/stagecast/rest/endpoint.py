@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from stagecast.asgi import ON_DISCONNECT
 from stagecast.auth import Authenticator
 from stagecast.errors import CredentialsError, DeniedError, NotFoundError, Unavailable
 from stagecast.grace import Grace
@@ -20,9 +21,6 @@ from stagecast.model import Caller, Scope
 from stagecast.rest.content import Content
 from stagecast.rest.response_cache import ResponseCache
 from stagecast.store import Store, store_timeout
-
-ON_DISCONNECT = "stagecast.on_disconnect"
-"""In the `state` of a scope: what to call if the client disconnects before the answer is made."""
 
 _log = logging.getLogger(__name__)
 

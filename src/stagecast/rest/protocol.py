@@ -1,8 +1,8 @@
 """HTTP/1.1 with limits on the size and the duration of requests.
 
 uvicorn has no timeout for the rest of a request, and no limits on the size of its head, on the
-number of pipelined requests, and on trailers. Bodies are discarded, since no path reads one.
-Malformed requests are not logged.
+number of pipelined requests, and on trailers. What is left of a body when its request is answered
+is discarded; the paths that read one have their own limits. Malformed requests are not logged.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from stagecast.asgi import ON_DISCONNECT
 from stagecast.config import Config
-from stagecast.rest.endpoint import ON_DISCONNECT
 from stagecast.rest.response_cycle import DateHeader, ResponseCycle
 
 _RETRY_AFTER_S = 5
@@ -75,7 +75,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bytes = 0  # received since the last complete head, part of a body, or request
         self._field_bytes = 0  # of the headers of a request
         self._timeout: asyncio.TimerHandle | None = None
-        self._current: RequestResponseCycle | None = None  # of the request that is being answered
+        self._late = False  # the timeout of a request is over that is being answered
+        self._current: ResponseCycle | None = None  # of the request that is being answered
 
     def count(self) -> None:
         """Count the connection from now on, such as from the start of its TLS handshake."""
@@ -120,6 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin a request, perhaps in the same data as the end of the previous one."""
         super().on_message_begin()
         self._incomplete = self._in_head = True
+        self._late = False
         self._field_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -182,7 +184,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def on_body(self, body: bytes) -> None:
-        """Discard a part of a body."""
+        """Keep a part of a body, unless its request is answered."""
         self._bytes = 0
         super().on_body(body)
 
@@ -197,7 +199,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Answer the next request, or start the timeout of one that has begun meanwhile."""
-        self._current = self.pipeline[-1][0] if self.pipeline else None
+        self._current = cast("ResponseCycle", self.pipeline[-1][0]) if self.pipeline else None
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._on_unsent(self.transport)
@@ -206,7 +208,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Wait for a slow client."""
         super().pause_writing()
-        self._on_unsent(self.transport)
+        if self._current is None or not self._current.timed:
+            self._on_unsent(self.transport)
 
     def _parse(self, data: bytes) -> None:
         """Parse data.
@@ -258,7 +261,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_timeout(self) -> None:
         if self._timeout is None:
-            self._timeout = self.loop.call_later(self._limits.request_s, self._end_connection, 408)
+            self._timeout = self.loop.call_later(self._limits.request_s, self._time_out)
+
+    def _time_out(self) -> None:
+        """End the connection; an application that reads the body has time to answer first."""
+        self._timeout = None
+        if self._answering and not self._late:
+            self._late = True
+            self._start_timeout()
+        else:
+            self._end_connection(408)
 
     def _cancel_timeout(self) -> None:
         if self._timeout is not None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from stagecast.asgi import TIMED
+
 _WITHOUT_BODY = (204, 304)
 
 
@@ -32,8 +34,13 @@ class DateHeader:
 
 
 class ResponseCycle(RequestResponseCycle):
-    """Sends responses whose length is known; others as uvicorn does, in chunks."""
+    """Sends responses whose length is known, and timed ones; others as uvicorn does, in chunks.
 
+    Attributes:
+        timed: whether the application limits how long its client may not read.
+    """
+
+    timed = False
     _head = b""
     _known_length = False
 
@@ -41,6 +48,10 @@ class ResponseCycle(RequestResponseCycle):
         """Send a part of the response."""
         if not self.response_started and message["type"] == "http.response.start":
             self._known_length = _has_length(message)
+            self.timed = message.get(TIMED, False)
+        if self.timed:
+            await self._send_timed(message)
+            return
         if not self._known_length:
             await super().send(message)
             return
@@ -54,6 +65,30 @@ class ResponseCycle(RequestResponseCycle):
             raise RuntimeError("the response is complete")
         else:
             self._write(message.get("body", b""), more=message.get("more_body", False))
+
+    async def _send_timed(self, message: Any) -> None:  # noqa: ANN401 - as in uvicorn
+        """Write a part at once; then wait until the client has read enough, unless it is the last.
+
+        HTTP/1.0 has no chunks: there the end of the connection is the end of the body.
+        """
+        if self.disconnected:
+            return
+        chunked = self.scope["http_version"] != "1.0"
+        if not self.response_started:
+            headers = [(b"transfer-encoding", b"chunked")] if chunked else []
+            self._start(message["status"], [*message["headers"], *headers])
+            self.transport.write(self._head)
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if chunked:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n" * (
+                not more
+            )
+        self.transport.write(body)
+        if not more:
+            self._complete()
+        elif self.flow.write_paused:
+            await self.flow.drain()
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         lines = [STATUS_LINE[status]]
@@ -81,11 +116,14 @@ class ResponseCycle(RequestResponseCycle):
         head, self._head = self._head, b""
         self.transport.write(head + body)
         if not more:
-            self.response_complete = True
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
+            self._complete()
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 def _has_length(start: Any) -> bool:  # noqa: ANN401 - as in uvicorn

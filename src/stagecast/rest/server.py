@@ -157,7 +157,7 @@ class _Uvicorn(uvicorn.Server):
         self._limits = limits
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._slow_readers = SlowReaders(limits.slow_reader_s)
+        self._slow_readers = SlowReaders(limits.slow_reader_s, max_bytes=limits.max_waiting_bytes)
         self._linger_s = limits.linger_s
 
     @contextlib.contextmanager

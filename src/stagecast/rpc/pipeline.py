@@ -48,6 +48,7 @@ class Pipeline:
 
     Attributes:
         watches: the open watches.
+        runs: the steps of our own RPCs, by their paths, for another transport.
         writer: writes to streams.
         unread: the answers of unary calls, which grpc itself writes.
     """
@@ -57,6 +58,7 @@ class Pipeline:
         self._authenticator = authenticator
         self._running = RunningCalls()
         self.watches = WatchLimits(config)
+        self.runs: dict[str, Callable[[Any, Context], Awaitable[Any]]] = {}
         self._waiting = WaitingCalls(config)
         self._reader = RequestReader(timeout_s=config.request_s, limit=config.max_waiting_calls)
         self.writer = StreamWriter(config.slow_reader_s, draining_s=_STOPPED_READERS_S)
@@ -106,6 +108,8 @@ class Pipeline:
             else:
                 steps = self._unary(handler, admit)
         guarded = _guard(steps, f"/{service}/{name}", running)
+        if is_ours:
+            self.runs[f"/{service}/{name}"] = guarded
         return make(guarded, response_serializer=_encoder(handler))
 
     def _waiting_for_store(self, handler: _Handler, admit: _Admit) -> _Steps:

@@ -17,6 +17,7 @@ from stagecast.listening import SocketFile, listen_once, reporting_listen_errors
 from stagecast.rpc.aio_server import make_server
 from stagecast.rpc.control_service import ControlServicer
 from stagecast.rpc.health import HealthServicer
+from stagecast.rpc.http import RpcOverHttp
 from stagecast.rpc.pipeline import Pipeline
 from stagecast.rpc.reflection import add_reflection
 from stagecast.rpc.report_service import ReportServicer
@@ -84,6 +85,7 @@ class RpcServer:
 
     Attributes:
         address: the listening address, with the real port after the start.
+        over_http: serves the same RPCs, for the HTTP server.
 
     Args:
         config: the address to listen on, and the limits.
@@ -120,6 +122,7 @@ class RpcServer:
             StatusServicer(queries, batch_watches, dataset_watches, waits, self._pipeline.writer),
             ControlServicer(controls),
         )
+        self.over_http = RpcOverHttp(self._pipeline.runs, max_bytes=config.max_message_bytes)
 
     @property
     def open_watches(self) -> int:

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
+from stagecast.rpc.http.call import HttpCall
 from stagecast.rpc.running_calls import RunningCall
 from stagecast.rpc.time_limit import TimeLimit
 from stagecast.threads import run_in_daemon
@@ -64,6 +65,8 @@ class UnreadAnswers:
 
     def _expire(self, call: RunningCall) -> None:
         if call.task.done():  # grpc may have freed the call, and would crash in `peer`
+            return
+        if isinstance(call.context, HttpCall):  # its server closes connections of slow readers
             return
         self._overdue.add(call.context.peer())
         if self._closing is None:

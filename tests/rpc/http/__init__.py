@@ -1,0 +1,3 @@
+"""Tests of the RPCs over HTTP."""
+
+from __future__ import annotations

@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iter
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import unquote
 
 from stagecast import wire
-from stagecast.auth import Authenticator, KeyCache, TokenVerifier, load_verifier
+from stagecast.auth import Authenticator, KeyCache, Sessions, TokenVerifier, load_verifier
 from stagecast.background.change_poller import ChangePoller
 from stagecast.background.readiness import Readiness
 from stagecast.background.retention import Retention
@@ -37,6 +38,7 @@ from stagecast.store.sqlite import SqliteStore, has_keys, open_file
 from stagecast.threads import run_cancellable
 from stagecast.tls import Tls, keep_renewed, load_tls
 from stagecast.watches import BatchWatches, DatasetWatches, Deadlines, Rounds, Shared, Waits
+from stagecast.web import LivePage, SessionCookies
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +128,8 @@ class App:
         rpc = self._rpc = self._make_rpc(
             tls, authenticator, store, notifier, rounds, queries, controls, heartbeats
         )
-        http = self._make_http(tls, authenticator, store, rpc)
+        sessions = Sessions(key_cache, clock=self._clock)
+        http = self._make_http(tls, authenticator, store, rpc, sessions)
         await self._listen(stack, rpc, http)
         stack.callback(self._drain, rpc, notifier)
         self._readiness.on_change = rpc.set_serving
@@ -246,16 +249,27 @@ class App:
         )
 
     def _make_http(
-        self, tls: Tls | None, authenticator: Authenticator, store: Store, rpc: RpcServer
+        self,
+        tls: Tls | None,
+        authenticator: Authenticator,
+        store: Store,
+        rpc: RpcServer,
+        sessions: Sessions,
     ) -> HttpServer:
         config, grace = self._config, Grace()
+        page = LivePage(
+            authenticator=authenticator,
+            sessions=sessions,
+            grpc_address=lambda: self.grpc_address,
+            root_path=unquote(config.http_root_path),
+        )
         app = make_rest_app(
             store,
             authenticator=authenticator,
             is_ready=lambda: self._readiness.ready,
             store_s=config.request_s,
             grace=grace,
-            faces=(rpc.over_http,),
+            faces=[SessionCookies(app, sessions) for app in (rpc.over_http, page)],
             cors_origins=config.cors_origins,
             root_path=config.http_root_path,
         )

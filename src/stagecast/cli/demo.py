@@ -24,7 +24,7 @@ from stagecast.cli.target import Credentials, credentials_options
 from stagecast.cli.watch import exit_code, follow_batch
 from stagecast.client.api import Client, Reporter
 from stagecast.config import Config, socket_path
-from stagecast.demo.incidents import FAILS, STALLS, Incidents
+from stagecast.demo.incidents import Incidents
 from stagecast.demo.index import Hit, Index
 from stagecast.demo.ingestion import Ingestion
 from stagecast.demo.observer import Observer
@@ -207,7 +207,7 @@ async def _demo(
             echo(_describe(index.search(options.search), index.path, options.search))
         if options.grpcurl:
             echo("\n".join(["", *hints.grpcurl(batch, target.grpc, target.credentials)]))
-        echo("\n".join(["", *_summary(batch, observer), *_next_steps(batch, target, directory)]))
+        echo("\n".join(["", _summary(batch, observer), *_next_steps(batch, target, directory)]))
     return batch
 
 
@@ -241,7 +241,10 @@ async def _ingest(
                 stall_after=_STALL_AFTER_S if staged else None,
                 stall_on_no_progress=1 if staged else None,
             )
-            echo(f"documents: {len(sources)}  server: grpc={target.grpc} http={target.http}\n")
+            known_as = r.Batch(dataset_id=batch.dataset_id, batch_id=batch.id)
+            page = hints.page(known_as, target.http, target.credentials)
+            echo(f"documents: {len(sources)}  server: grpc={target.grpc} http={target.http}")
+            echo(f"to look at it in a browser: {page}\n")
             ingestion = Ingestion(batch, worker, observer, controls, server=target.server)
             return await ingestion.run(
                 lambda request: follow_batch(
@@ -250,12 +253,16 @@ async def _ingest(
             )
 
 
+def _url(target: _Target) -> str:
+    return f"{target.credentials.scheme}://{target.http}"
+
+
 async def _show_rest(target: _Target, batch: r.Batch) -> None:
     """Get both REST paths, as polling clients do, and print the responses."""
     echo("\nWhat polling clients get:\n")
     limit = _DOCUMENTS_ON_SCREEN if sys.stdout.isatty() else None
     for path in rest_poll.paths_of(batch):
-        url = f"{target.credentials.scheme}://{target.http}{path}"
+        url = _url(target) + path
         try:
             answer = await rest_poll.fetch_on_thread(url, target.credentials)
         except OSError as error:
@@ -274,17 +281,17 @@ def _describe(hit: Hit | None, path: Path, words: str) -> str:
     )
 
 
-def _summary(batch: r.Batch, observer: Observer) -> list[str]:
-    """Return what happened, as lines."""
+def _summary(batch: r.Batch, observer: Observer) -> str:
+    """Return what happened."""
     happened = counts_line(batch.counts)
+    if observer.incidents:
+        happened += "; one stalled and one failed at first, as staged"
     if observer.went_on_at is not None and observer.missed_nothing:
         happened += (
             ". The server was killed meanwhile; "
-            f"the watch went on at revision {observer.went_on_at}, nothing missed."
+            f"the watch went on at revision {observer.went_on_at}, nothing missed"
         )
-    if observer.incidents is None:
-        return [happened]
-    return [happened, f"Staged: {STALLS} stalled and recovered; {FAILS} failed once."]
+    return f"{happened}."
 
 
 def _next_steps(batch: r.Batch, target: _Target, directory: Path) -> list[str]:
@@ -295,6 +302,7 @@ def _next_steps(batch: r.Batch, target: _Target, directory: Path) -> list[str]:
         grpc, http = _DEFAULTS.grpc, _DEFAULTS.http
     commands = {
         **again,
+        "open": hints.page(batch, http, target.credentials),
         "watch": hints.watch(DATASET, batch, grpc, target.credentials),
         "poll": hints.poll(batch, http, target.credentials),
         "clean up": hints.remove(directory),

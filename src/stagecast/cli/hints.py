@@ -56,6 +56,12 @@ def remove(directory: Path) -> str:
     return f"rm -r {_quoted(str(directory))}"
 
 
+def page(batch: r.Batch, address: str, credentials: Credentials) -> str:
+    """Return the URL of the page of a batch."""
+    path = f"/datasets/{batch.dataset_id}/batches/{batch.batch_id}"
+    return f"{credentials.scheme}://{address}{path}"
+
+
 def _quoted(text: str) -> str:
     """Return a text quoted for a shell, in the encoding of stdout."""
     return quote_for_shell(text, sys.stdout.encoding or "utf-8")

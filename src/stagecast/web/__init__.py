@@ -1,0 +1,11 @@
+"""The live page: what a browser is shown at the HTTP address, and signing in to it."""
+
+from __future__ import annotations
+
+from stagecast.web.cookies import SessionCookies
+from stagecast.web.page import LivePage
+
+__all__ = [
+    "LivePage",
+    "SessionCookies",
+]

@@ -1,0 +1,104 @@
+"""The cookie of a signed-in browser, taken in place of an `Authorization` header."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from stagecast.auth import LIFE_S, Sessions, forgery_token
+from stagecast.errors import CredentialsError
+
+COOKIE = "stagecast_session"
+FORGERY_HEADER = "x-stagecast-forgery-token"
+
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class Application(Protocol):
+    """An application with paths of its own."""
+
+    def serves(self, path: str) -> bool:
+        """Return whether a path is one of its own."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for one of its paths."""
+        ...
+
+
+class SessionCookies:
+    """Gives a request with our cookie and no credentials those of the session.
+
+    Whatever may change something must prove that it comes from our page: `SameSite` does not
+    distinguish the ports of a host.
+    """
+
+    def __init__(self, app: Application, sessions: Sessions) -> None:
+        self._app = app
+        self._sessions = sessions
+
+    def serves(self, path: str) -> bool:
+        """Return whether a path is one of the application's."""
+        return self._app.serves(path)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse one that may be forged."""
+        session = _session_without_credentials(Headers(scope=scope))
+        if session is None:
+            await self._app(scope, receive, send)
+        elif scope["method"] not in _SAFE_METHODS and not _is_ours(scope, session):
+            await _refusal()(scope, receive, send)
+        else:
+            await self._app(self._signed_in(scope, session), receive, send)
+
+    def _signed_in(self, scope: Scope, session: str) -> Scope:
+        """Return the scope with the credential of a session; unchanged if that is not valid."""
+        try:
+            credential = self._sessions.open(session)
+        except CredentialsError:
+            return scope
+        header = (b"authorization", f"Bearer {credential}".encode())
+        return {**scope, "headers": [*scope["headers"], header]}
+
+
+def session_of(headers: Headers) -> str | None:
+    """Return what our cookie holds, if there is one."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE) or None
+
+
+def set_session(response: Response, scope: Scope, session: str | None) -> None:
+    """Set our cookie; without a session, remove it.
+
+    `Secure` also behind a proxy that has ended TLS: a false header can only make it stricter.
+    """
+    headers = MutableHeaders(scope=scope)
+    secure = "https" in (scope.get("scheme"), headers.get("x-forwarded-proto"))
+    response.set_cookie(
+        COOKIE,
+        session or "",
+        max_age=LIFE_S if session else 0,
+        path=scope.get("root_path", "") or "/",
+        secure=secure,
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def _session_without_credentials(headers: Headers) -> str | None:
+    if "authorization" in headers or "x-api-key" in headers:
+        return None
+    return session_of(headers)
+
+
+def _is_ours(scope: Scope, session: str) -> bool:
+    return Headers(scope=scope).get(FORGERY_HEADER) == forgery_token(session)
+
+
+def _refusal() -> Response:
+    """Return an error as the Connect protocol writes it."""
+    message = f"missing or wrong header {FORGERY_HEADER}; reload the page"
+    return JSONResponse({"code": "permission_denied", "message": message}, status_code=403)

@@ -1,0 +1,478 @@
+// The page of a batch: joins the stream, the store and what is on the screen.
+
+import "./bar.js";
+import "./drawer.js";
+import "./list.js";
+import { operator } from "./actions.js";
+import { call, mayControl, root, signInIfNeeded } from "./api.js";
+import { Pace, left } from "./estimate.js";
+import { ago, coarse, count, duration, ended, moment, percent, quantity } from "./format.js";
+import { Keys } from "./keys.js";
+import { LargeBatch, MAX_WATCHED } from "./large.js";
+import { FILTERS, select } from "./order.js";
+import { clone, painter, setChildren, setClass, setText } from "./paint.js";
+import { BatchStore, needsAttention, toBatch, toCounts } from "./store.js";
+import { HEARTBEAT, Stream } from "./stream.js";
+
+const SUMMARY_MS = 1000; // how often all documents are counted and put in order
+const GROUPS = 6; // of what needs attention, until the reader wants all
+const BEGIN_AGAIN_MS = 2000;
+const SMALL = 500; // documents that may be counted at every painting
+
+const element = (id) => document.getElementById(id);
+const main = element("main");
+const name = { datasetId: main.dataset.dataset, batchId: main.dataset.batch };
+const list = document.querySelector("document-list");
+const drawer = document.querySelector("document-drawer");
+const store = new BatchStore((transition) => drawer.onTransition(transition));
+const pace = new Pace();
+const view = { filter: "all", words: "", group: null, groupTitle: "", listed: [], groups: [], allGroups: false };
+const large = new LargeBatch(store, name, reorder);
+const operate = operator(name.datasetId, name.batchId, (text) => announce(text));
+const icon = document.querySelector('link[rel="icon"]');
+
+let counted = { version: -1, at: 0, done: 0 };
+let jobs = []; // what is left to bring up to date
+let connection = { state: "" };
+let snapshotsBefore = 0; // the connection was lost
+
+const schedule = painter(paint);
+
+// ---- What arrives.
+
+const stream = new Stream({
+  url: () => watchUrl(store.token),
+  onMessage: receive,
+  onState: onConnection,
+});
+
+function watchUrl(token) {
+  const query = new URLSearchParams({ follow: "true", heartbeat_interval: HEARTBEAT });
+  if (token) query.set("resume_token", token);
+  const { datasetId, batchId } = name;
+  const path = `${encodeURIComponent(datasetId)}/batches/${encodeURIComponent(batchId)}`;
+  return `${root}/v1/datasets/${path}/watch?${query}`;
+}
+
+function receive(message) {
+  const { snapshots, known } = store;
+  try {
+    store.apply(message);
+  } catch (error) {
+    // It should never happen; starting over is right in any case.
+    console.error(error);
+    store.token = "";
+    stream.lose();
+    return;
+  }
+  if (store.snapshots > snapshots) onSnapshot(known);
+  schedule();
+}
+
+function reorder() {
+  order();
+  schedule();
+}
+
+function onSnapshot(again) {
+  pace.clear();
+  countDone();
+  const ends = [...store.documents.values()].map((one) => one.completedAt ?? one.stoppedAt);
+  pace.seed(ends, ended(store.batch.counts), store.now());
+  large.reload();
+  if (again && store.reason === "token expired") {
+    notify("Some history was missed while away; what you see is the present state.");
+  } else if (again && store.reason === "history changed") {
+    notify("The history of this batch was replaced; what you see is its state now.");
+  }
+}
+
+function onConnection(state, more = {}) {
+  const before = connection.state;
+  connection = { state };
+  if (state === "connecting" || state === "lost") store.begin();
+  if (state === "lost" || state === "hidden") pace.clear();
+  if (state === "failed" && !signInIfNeeded(more.error)) fail(more.error);
+  if (state === "lost") snapshotsBefore = store.snapshots;
+  if (state === "open" && before === "lost" && store.known && store.snapshots === snapshotsBefore) {
+    announce("Connected again; nothing was missed.");
+  }
+  schedule();
+}
+
+function fail(error) {
+  main.ariaBusy = "false";
+  const gone = error.code === "not_found";
+  setText(element("state"), gone ? "not there" : "cannot be shown");
+  setClass(element("state"), "state failed");
+  notify(gone && store.known ? "This batch was deleted." : `${error.message}.`);
+}
+
+// ---- What is shown.
+
+function paint() {
+  const now = store.now();
+  paintConnection();
+  if (!store.known) return;
+  main.ariaBusy = "false";
+  summarise();
+  paintHead(now);
+  paintGroups(now);
+  list.paint(view.listed, now, hrefOf, none());
+  drawer.update(store.documents.get(openId()), now);
+}
+
+/** Bring up to date what depends on all documents; of many, one thing at a painting. */
+function summarise() {
+  pace.add(store.now(), counted.done, store.batch.chunks);
+  if (jobs.length === 0 && counted.version !== store.version) {
+    if (store.documents.size > SMALL && Date.now() - counted.at < SUMMARY_MS) return;
+    counted = { ...counted, version: store.version, at: Date.now() };
+    jobs = [...JOBS];
+  }
+  do jobs.shift()?.();
+  while (jobs.length > 0 && store.documents.size <= SMALL);
+  if (jobs.length > 0) schedule();
+}
+
+const JOBS = [countDone, group, order, paintStages];
+
+function countDone() {
+  counted.done = store.partial ? ended(store.batch.counts) : store.done();
+}
+
+function group() {
+  view.groups = store.groups();
+}
+
+function order() {
+  view.listed = store.partial
+    ? large.listed(view)
+    : select(store.documents.values(), { ...view, group: groupIds() });
+  paintFilter();
+}
+
+function groupIds() {
+  if (!view.group) return null;
+  const group = view.groups.find(({ key }) => key === view.group);
+  return new Set(group?.documents.map(({ id }) => id));
+}
+
+function paintHead(now) {
+  const { batch } = store;
+  const state = batch.state;
+  setText(element("state"), state);
+  setClass(element("state"), `state ${state.replace(" ", "-")}`);
+  element("bar").counts = batch.counts;
+  setText(element("line"), lineOf(batch, now));
+  const sign = batch.endedAt === null ? `${percent(batch.counts)}%` : state;
+  document.title = `${sign} · ${name.batchId} · stagecast`;
+  const href = `${root}/icons/${iconOf(batch)}.svg`;
+  if (icon.getAttribute("href") !== href) icon.href = href;
+  paintActions(batch);
+}
+
+/** `1,834 of 10,000 · 212 chunks/s · 8–11 min left · heard 2 s ago`. */
+function lineOf(batch, now) {
+  const parts = [`${count(ended(batch.counts))} of ${quantity(batch.counts.total, "document")}`];
+  if (batch.chunks) parts.push(chunksOf(batch));
+  if (batch.endedAt !== null) {
+    parts.push(`took ${duration(batch.endedAt - batch.createdAt)}`, `ended ${ago(now - batch.endedAt)}`);
+  } else {
+    const speed = pace.chunksPerSecond(now);
+    if (speed) parts.push(`${count(speed < 10 ? Math.round(speed * 10) / 10 : Math.round(speed))} chunks/s`);
+    const estimate = pace.estimate(batch, now);
+    parts.push(estimate.why ?? left(estimate));
+  }
+  if (connection.state === "open") parts.push(`heard ${ago(Date.now() - stream.heardAt)}`);
+  return parts.filter(Boolean).join(" · ");
+}
+
+function chunksOf({ chunks, totalChunks }) {
+  return totalChunks === null || totalChunks === chunks
+    ? quantity(chunks, "chunk")
+    : `${count(chunks)} of ${quantity(totalChunks, "chunk")}`;
+}
+
+function iconOf(batch) {
+  const kind = store.attention.size || batch.counts.failed ? "attention" : batch.endedAt === null ? "running" : "done";
+  return `${kind}-${batch.endedAt === null ? Math.floor(percent(batch.counts) / 5) : 20}`;
+}
+
+function paintConnection() {
+  const { state } = connection;
+  const texts = {
+    connecting: "connecting …",
+    lost: "connection lost, trying again",
+    hidden: "paused while hidden",
+    open: "live",
+    ended: "ended",
+    failed: "not connected",
+  };
+  setText(element("connection"), texts[state] ?? "");
+  setClass(element("connection"), `connection ${state}`);
+}
+
+function paintGroups(now) {
+  const { failed, stalled } = store.batch.counts;
+  const unknown = store.partial ? failed + stalled - store.attention.size : 0;
+  element("attention").hidden = view.groups.length === 0 && unknown <= 0;
+  element("attention-note").hidden = unknown <= 0;
+  setText(element("attention-note"), `${quantity(unknown, "more document")} of this large batch`);
+  const more = view.groups.length - GROUPS;
+  const shown = view.allGroups ? view.groups : view.groups.slice(0, GROUPS);
+  element("more-groups").parentElement.hidden = more <= 0;
+  setText(element("more-groups"), view.allGroups ? "Show fewer" : `Show ${more} more`);
+  setChildren(element("attention").querySelector("ul"), shown, makeGroup, (row, group) => {
+    row.group = group;
+    setClass(row, `group ${group.kind}`);
+    setText(row.querySelector("strong"), titleOf(group));
+    setText(row.querySelector("span"), subtitleOf(group, now));
+    const acts = row.querySelector(".act");
+    if (acts) acts.hidden = group.kind === "waiting";
+    if (acts) setText(acts, group.kind === "failed" ? "Retry" : "Stop");
+  });
+}
+
+function makeGroup() {
+  const row = clone("group");
+  row.querySelector(".show").addEventListener("click", () => showGroup(row.group));
+  if (mayControl) {
+    const act = document.createElement("button");
+    act.type = "button";
+    act.className = "act";
+    act.addEventListener("click", () => actOnGroup(row.group));
+    row.querySelector(".actions").append(act);
+  }
+  return row;
+}
+
+function actOnGroup({ kind, documents }) {
+  const { failed, stopped } = store.batch.counts;
+  if (kind === "failed" && documents.length === failed && stopped === 0) {
+    operate.onBatch("Retry", quantity(failed, "document")); // one call for all
+  } else {
+    operate.onDocuments(kind === "failed" ? "Retry" : "Stop", documents);
+  }
+}
+
+function titleOf({ kind, title, stage, documents }) {
+  const many = quantity(documents.length, "document");
+  if (kind === "failed") return `${many} failed in ${stage}: ${title}`;
+  if (kind === "waiting") return `${many} not taken by any worker`;
+  return title ? `${many} stalled at ${title}` : `${many} stalled`;
+}
+
+function subtitleOf({ kind, documents, since }, now) {
+  const names = documents.slice(0, 3).map((one) => one.name).join(", ");
+  const more = documents.length > 3 ? ` and ${count(documents.length - 3)} more` : "";
+  const when = kind === "failed" ? `first ${ago(now - since)}` : `since ${moment(since)}, ${coarse(now - since)}`;
+  return `${names}${more} · ${when}`;
+}
+
+function showGroup(group) {
+  view.group = view.group === group.key ? null : group.key;
+  view.groupTitle = titleOf(group);
+  view.filter = "all";
+  if (store.known) order();
+  schedule();
+  element("documents-title").scrollIntoView({ block: "start" });
+}
+
+function paintStages() {
+  // What only a part of the documents says would be wrong.
+  element("stages").parentElement.hidden = store.partial;
+  if (store.partial) return;
+  const rows = store.stages();
+  setChildren(element("stages"), rows, () => clone("stage"), (row, { name: stage, open, median }) => {
+    setText(row.querySelector(".stage-name"), stage);
+    setText(row.querySelector(".stage-count"), count(open));
+    setText(row.querySelector(".stage-time"), median === null ? "no time yet" : `median ${duration(median)}`);
+    row.classList.toggle("busy", open > 0);
+  });
+}
+
+function paintFilter() {
+  const { counts } = store.batch;
+  const numbers = { ...counts, all: counts.total, attention: store.attention.size };
+  setChildren(element("filter"), FILTERS, () => document.createElement("option"), (option, [value, label]) => {
+    option.value = value;
+    setText(option, `${label} (${count(numbers[value])})`);
+    option.disabled = numbers[value] === 0 && value !== "all" && value !== view.filter;
+  });
+  element("filter").value = view.filter;
+  setText(element("shown"), shownText());
+}
+
+function shownText() {
+  const listed = view.listed.length;
+  if (view.group) return `${view.groupTitle} · Esc shows all`;
+  if (view.filter === "all" && !view.words && !store.partial) return "";
+  return `${count(listed)} listed`;
+}
+
+function none() {
+  if (store.batch.counts.total === 0) return "No documents yet.";
+  return view.words ? "No document matches the search." : "No such documents.";
+}
+
+const ACTIONS = {
+  Pause: ({ pending, running }) => pending + running,
+  Resume: ({ paused }) => paused,
+  Retry: ({ failed, stopped }) => failed + stopped,
+  Stop: ({ pending, running, paused }) => pending + running + paused,
+};
+
+function paintActions(batch) {
+  for (const button of document.querySelectorAll("#batch-actions button")) {
+    button.hidden = ACTIONS[button.dataset.action](batch.counts) === 0;
+  }
+}
+
+function notify(text) {
+  const notice = element("notice");
+  notice.hidden = !text;
+  setText(notice, text);
+}
+
+function announce(text) {
+  notify(text);
+  setTimeout(() => element("notice").textContent === text && notify(""), 6000);
+}
+
+// ---- What the reader does.
+
+const hrefOf = ({ id }) => `#document=${encodeURIComponent(id)}`;
+
+function openId() {
+  const match = /^#document=(.*)$/.exec(location.hash);
+  try {
+    return match ? decodeURIComponent(match[1]) : null;
+  } catch {
+    return null; // written by hand
+  }
+}
+
+function onHash() {
+  const id = openId();
+  if (id === null) {
+    drawer.close();
+    list.focusSelected();
+    return;
+  }
+  list.selected = id;
+  const context = { ...name, grpc: document.documentElement.dataset.grpc };
+  drawer.open(context, id, store.documents.get(id), documentActions);
+  schedule();
+}
+
+function closeDrawer() {
+  history.pushState(null, "", location.pathname + location.search);
+  onHash();
+}
+
+/** Show the buttons that a document has. */
+function documentActions(place, shown) {
+  const actions = !mayControl
+    ? []
+    : needsAttention(shown) || shown.state === "stopped"
+      ? [shown.stalled ? "Stop" : "Retry"]
+      : shown.state === "succeeded"
+        ? ["Retry"]
+        : ["Stop"];
+  place.hidden = actions.length === 0;
+  setChildren(place, actions, makeAction, (button, action) => {
+    setText(button, action);
+    setClass(button, action === "Stop" ? "danger" : "");
+  });
+}
+
+function makeAction() {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.addEventListener("click", () => operate.onDocuments(button.textContent, [drawer.shown]));
+  return button;
+}
+
+function setView(change) {
+  Object.assign(view, { group: null }, change);
+  large.show(view.filter);
+  if (store.known) order();
+  schedule();
+}
+
+element("filter").addEventListener("change", (event) => setView({ filter: event.target.value }));
+element("search").addEventListener("input", (event) => setView({ words: event.target.value }));
+for (const button of document.querySelectorAll("#batch-actions button")) {
+  const { action } = button.dataset;
+  button.addEventListener("click", () =>
+    operate.onBatch(action, quantity(ACTIONS[action](store.batch.counts), "document")),
+  );
+}
+element("more-groups").addEventListener("click", () => {
+  view.allGroups = !view.allGroups;
+  schedule();
+});
+list.onScroll = () => {
+  schedule();
+  large.scrolled();
+};
+drawer.onClose = closeDrawer;
+addEventListener("hashchange", onHash);
+
+new Keys({
+  move: (by) => list.move(by),
+  search: () => element("search").focus(),
+  help: () => element("keys").showModal(),
+  escape() {
+    if (!drawer.hidden) closeDrawer();
+    else if (view.group || view.words || view.filter !== "all") {
+      element("search").value = "";
+      setView({ words: "", filter: "all" });
+    } else document.activeElement?.blur();
+  },
+  filter: () => setView({ filter: view.filter === "attention" ? "all" : "attention" }),
+  retry() {
+    const chosen = store.documents.get(openId() ?? list.selected);
+    const fits = chosen && ["failed", "stopped", "succeeded"].includes(chosen.state);
+    if (mayControl && fits) operate.onDocuments("Retry", [chosen]);
+  },
+});
+element("help").addEventListener("click", () => element("keys").showModal());
+element("keys").addEventListener("click", (event) => {
+  if (event.target.closest("button")) element("keys").close();
+});
+
+// Times on the screen go on while nothing arrives.
+setInterval(() => document.visibilityState === "visible" && schedule(), 1000);
+
+/** The name of the dataset, if it has one. */
+async function showDataset() {
+  const { dataset } = await call("StatusService/GetDataset", { datasetId: name.datasetId });
+  if (dataset.displayName) setText(element("dataset"), dataset.displayName);
+}
+
+async function start() {
+  schedule();
+  showDataset().catch(() => {}); // its id is shown as well
+  const { batch } = await call("StatusService/GetBatch", name);
+  if (toCounts(batch.counts).total > MAX_WATCHED) {
+    store.batch = toBatch(batch);
+    await large.begin();
+  }
+  stream.open();
+  if (openId() !== null) onHash();
+}
+
+function begin() {
+  start().catch((error) => {
+    if (signInIfNeeded(error)) return;
+    if (["not_found", "invalid_argument", "permission_denied"].includes(error.code)) fail(error);
+    else {
+      onConnection("lost");
+      setTimeout(begin, BEGIN_AGAIN_MS);
+    }
+  });
+}
+
+begin();

@@ -1,0 +1,91 @@
+// Batches of more documents than a page should hold: listed page by page by the server.
+//
+// The watch begins with the token of the first page, so it has no snapshot and misses nothing.
+
+import { call } from "./api.js";
+import { select } from "./order.js";
+
+export const MAX_WATCHED = 20_000;
+const PAGE = 500;
+const FIRST = 1000; // failed and running ones that are read at the start, to be grouped
+const AHEAD = 2; // screens that are read in advance
+
+export class LargeBatch {
+  constructor(store, name, onPage) {
+    Object.assign(this, { store, name, onPage });
+    this.query = { filter: "all", ids: new Set(), next: "", loading: false };
+  }
+
+  /** List the first page, and what needs attention. */
+  async begin() {
+    this.store.partial = true;
+    const page = await this.list({ pageSize: PAGE });
+    this.store.token = page.resumeToken;
+    this.store.revision = Number(page.revision ?? 0);
+    this.keep(this.query, page);
+    for (const state of ["FAILED", "RUNNING"]) {
+      const { documents = [] } = await this.list({ states: [`DOCUMENT_STATE_${state}`], pageSize: FIRST });
+      this.store.add(documents.filter((one) => state === "FAILED" || one.stalled));
+    }
+  }
+
+  list(request) {
+    return call("StatusService/ListDocuments", { ...this.name, ...request });
+  }
+
+  keep(query, page) {
+    const documents = page.documents ?? [];
+    // What the watch has brought meanwhile is newer.
+    this.store.add(documents.filter(({ documentId }) => !this.store.documents.has(documentId)));
+    for (const { documentId } of documents) query.ids.add(documentId);
+    query.next = page.nextPageToken ?? "";
+  }
+
+  /** List with another filter. */
+  show(filter) {
+    if (!this.store.partial || filter === this.query.filter) return;
+    this.query = { filter, ids: new Set(), next: "", loading: false };
+    if (!LOCAL.includes(filter)) this.load("");
+  }
+
+  /** List again after a snapshot, which has replaced all. */
+  reload() {
+    if (!this.store.partial) return;
+    const { filter } = this.query;
+    this.query.filter = null;
+    this.show(filter);
+  }
+
+  /** Return what is listed, in the order of registration; what needs attention is all known. */
+  listed({ filter, words, group, groups }) {
+    const documents = [...this.store.documents.values()];
+    if (group) {
+      const ids = new Set(groups.find(({ key }) => key === group)?.documents.map(({ id }) => id));
+      return select(documents, { filter, words, group: ids });
+    }
+    if (LOCAL.includes(filter)) return select(documents, { filter, words, group: null });
+    const listed = documents.filter(({ id }) => this.query.ids.has(id));
+    return select(listed, { filter, words, group: null });
+  }
+
+  /** Read on near the end of what is listed. */
+  scrolled() {
+    const { next, loading } = this.query;
+    const rest = document.body.scrollHeight - window.scrollY - window.innerHeight;
+    if (next && !loading && rest < AHEAD * window.innerHeight) this.load(next);
+  }
+
+  async load(pageToken) {
+    const { query } = this;
+    query.loading = true;
+    const states = query.filter === "all" ? [] : [`DOCUMENT_STATE_${query.filter.toUpperCase()}`];
+    try {
+      this.keep(query, await this.list({ states, pageSize: PAGE, pageToken }));
+    } finally {
+      query.loading = false;
+    }
+    this.onPage();
+  }
+}
+
+const LOCAL = ["attention", "stalled"]; // filters that the server does not have

@@ -1,0 +1,124 @@
+// A stream that survives lost connections, and lets go of its connection while nobody looks.
+
+import { Refused, readEvents } from "./events.js";
+
+const HIDDEN_MS = 60_000;
+const SILENT_MS = 20_000; // four heartbeats, see `HEARTBEAT`
+const FIRST_WAIT_MS = 500;
+const MAX_WAIT_MS = 15_000;
+const RETRYABLE = ["unavailable", "resource_exhausted", "deadline_exceeded", "aborted"];
+
+export const HEARTBEAT = "5s";
+
+/**
+ * `onState` gets `connecting`, `open`, `lost`, `hidden`, `ended` or `failed` (with
+ * `error`); `url` returns the URL of the next connection, and `onMessage` gets each message.
+ */
+export class Stream {
+  constructor({ url, onMessage, onState }) {
+    Object.assign(this, { url, onMessage, onState });
+    this.connection = null; // an AbortController
+    this.state = "";
+    this.heardAt = 0; // the last sign of life
+    this.wait = FIRST_WAIT_MS;
+    document.addEventListener("visibilitychange", () => this.onVisibility());
+    window.addEventListener("online", () => this.state === "lost" && this.open());
+    window.addEventListener("pageshow", (event) => event.persisted && this.open());
+  }
+
+  async open() {
+    this.close();
+    if (this.state !== "lost") this.tell("connecting");
+    const connection = new AbortController();
+    this.connection = connection;
+    const { signal } = connection;
+    this.listen();
+    try {
+      await readEvents(this.url(), {
+        signal,
+        onSign: () => signal.aborted || this.sign(),
+        onEvent: (type, data) => signal.aborted || this.receive(type, data),
+      });
+      if (!signal.aborted) this.lose();
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Refused) this.refused(error.error);
+      else this.lose();
+    }
+  }
+
+  sign() {
+    this.heardAt = Date.now();
+    this.listen();
+  }
+
+  receive(type, data) {
+    if (type === "message" || type === "heartbeat") this.go(data);
+    else if (type === "error") this.refused(JSON.parse(data));
+    else if (type === "end") {
+      this.close();
+      this.tell("ended");
+    }
+  }
+
+  /** Pass a message on. Only the first one, or a heartbeat, shows that a stream goes on. */
+  go(data) {
+    const { connection } = this;
+    if (data) this.onMessage(JSON.parse(data));
+    if (this.state === "open" || connection !== this.connection) return;
+    this.wait = FIRST_WAIT_MS;
+    this.tell("open");
+  }
+
+  /** The server has refused a connection, or ended one, and said why. */
+  refused(error) {
+    if (error.retryAfterMs !== undefined || RETRYABLE.includes(error.code)) {
+      this.lose(Number(error.retryAfterMs ?? 0));
+    } else {
+      this.close();
+      this.tell("failed", { error });
+    }
+  }
+
+  /** Connect again after a while, which grows with each failure. */
+  lose(atLeast = 0) {
+    this.close();
+    const wait = Math.max(atLeast, this.wait * (0.75 + Math.random() / 2));
+    this.wait = Math.min(2 * this.wait, MAX_WAIT_MS);
+    this.tell("lost");
+    this.timer = setTimeout(() => this.open(), wait);
+  }
+
+  /** A connection that died without a word is noticed by its silence. */
+  listen() {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => this.lose(), SILENT_MS);
+  }
+
+  onVisibility() {
+    clearTimeout(this.hiding);
+    if (document.visibilityState === "hidden") {
+      this.hiding = setTimeout(() => this.hide(), HIDDEN_MS);
+    } else if (this.state === "hidden") {
+      this.open();
+    }
+  }
+
+  hide() {
+    if (!["connecting", "open", "lost"].includes(this.state)) return;
+    this.close();
+    this.tell("hidden");
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    clearTimeout(this.silence);
+    this.connection?.abort();
+    this.connection = null;
+  }
+
+  tell(state, more = {}) {
+    this.state = state;
+    this.onState(state, more);
+  }
+}

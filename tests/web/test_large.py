@@ -1,0 +1,83 @@
+"""Many documents: few nodes, few paintings, and pages from the server when there are too many."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import expect
+
+import stagecast
+from tests.web.conftest import Open
+from tests.web.pipeline import Pipeline
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+MAX_NODES = 2_000
+
+
+async def test_ten_thousand_documents_take_few_nodes(visit: Open, pipeline: Pipeline) -> None:
+    names = [f"page-{number:05}.html" for number in range(10_000)]
+    await pipeline.create(*names)
+    await pipeline.fail(*names[:500])
+    async with visit(pipeline.path) as tab:
+        await tab.shows("#line", "500 of 10,000 documents")
+        await expect(tab.row("page-00000.html")).to_be_visible()
+        count = "document.querySelectorAll('*').length"
+        assert await tab.page.evaluate(count) < MAX_NODES
+        await tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        await expect(tab.row("page-09999.html")).to_be_visible()
+        assert await tab.page.evaluate(count) < MAX_NODES
+        await pipeline.enter(stagecast.Stage.PARSING, *names[9_000:])
+        await tab.shows("#stages", "1,000")
+        last = tab.find("document-list li").last
+        assert await last.get_attribute("aria-setsize") == "10000"
+        await tab.find("#search").fill("page-05555")
+        await expect(tab.row("page-05555.html")).to_be_visible()
+
+
+async def test_page_is_painted_at_most_ten_times_a_second(visit: Open, pipeline: Pipeline) -> None:
+    await pipeline.create("a.md")
+    async with visit(pipeline.path) as tab:
+        await tab.shows("#state", "pending")
+        static = (await tab.find("script").get_attribute("src") or "").rpartition("/")[0]
+        paintings, seconds = await tab.page.evaluate(
+            """async (path) => {
+              const { painter } = await import(path);
+              let paintings = 0;
+              const schedule = painter(() => { paintings += 1; });
+              const start = performance.now();
+              while (performance.now() - start < 1000) {
+                schedule();
+                await new Promise((resolve) => setTimeout(resolve));
+              }
+              return [paintings, (performance.now() - start) / 1000];
+            }""",
+            f"{static}/paint.js",
+        )
+        assert 1 <= paintings <= 10 * seconds + 1
+
+
+async def test_more_than_twenty_thousand_documents_are_listed_by_the_server(
+    visit: Open, pipeline: Pipeline
+) -> None:
+    names = [f"page-{number:05}.html" for number in range(20_001)]
+    await pipeline.create(*names[:10_000], sealed=False, stall_after=1)
+    for start in (10_000, 20_000):
+        await pipeline.client.add_documents(*pipeline.name, names[start : start + 10_000])
+    await pipeline.client.seal_batch(*pipeline.name)
+    await pipeline.fail(names[20_000])
+    await pipeline.enter(stagecast.Stage.PARSING, names[19_999])
+    async with visit(pipeline.path) as tab:
+        await tab.shows("#line", "1 of 20,001 documents")
+        await tab.shows("#attention", "1 document failed in waiting")
+        await tab.shows("#attention", "1 document stalled")
+        await expect(tab.find("#stages")).to_be_hidden()
+        watches = [url for url in tab.urls if "/watch?" in url]
+        assert all("resume_token=" in url for url in watches), "no snapshot of all"
+        await expect(tab.row("page-00000.html")).to_be_visible()
+        await tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        await expect(tab.find("document-list li").last).to_have_attribute("aria-setsize", "1000")
+        await pipeline.succeed(names[0])
+        await tab.shows("#line", "2 of 20,001 documents")
+        await tab.find("#filter").select_option("succeeded")
+        await expect(tab.row("page-00000.html")).to_be_visible()
+        await expect(tab.find("document-list li")).to_have_count(1)

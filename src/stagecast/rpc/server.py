@@ -122,7 +122,12 @@ class RpcServer:
             StatusServicer(queries, batch_watches, dataset_watches, waits, self._pipeline.writer),
             ControlServicer(controls),
         )
-        self.over_http = RpcOverHttp(self._pipeline.runs, max_bytes=config.max_message_bytes)
+        self.over_http = RpcOverHttp(
+            self._pipeline.runs,
+            max_bytes=config.max_message_bytes,
+            needs_credentials=lambda: authenticator.on,
+            origins=config.cors_origins,
+        )
 
     @property
     def open_watches(self) -> int:

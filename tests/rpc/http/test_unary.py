@@ -66,6 +66,35 @@ async def test_stream_is_unimplemented_and_the_error_says_what_to_use(
     assert "stream" in response.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://rebound.example:8000", 403),
+        ("https://127.0.0.1.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+        ("http://127.0.0.1:8000", 200),
+        ("http://[::1]:8000", 200),
+        ("http://localhost:8000", 200),
+    ],
+)
+async def test_pages_of_a_name_write_nothing_while_no_credentials_are_required(
+    config: Config, http: Http, dataset_id: str, origin: str, status: int
+) -> None:
+    """A name can be pointed at a loopback address after its page was loaded (DNS rebinding)."""
+    headers = {"origin": origin}
+    created = await http.post(f"{REPORTS}/CreateBatch", headers, datasetId=dataset_id)
+    assert created.status_code == status
+    read = await http.post(f"{STATUS}/ListBatches", headers, datasetId=dataset_id)
+    assert len(read.json().get("batches", ())) == (status == 200)
+    if status == 403:
+        assert created.json()["code"] == "permission_denied"
+        assert "--cors-origin" in created.json()["message"]
+        headers["authorization"] = f"Bearer {await make_key(config.db)}"
+        created = await http.post(f"{REPORTS}/CreateBatch", headers, datasetId=dataset_id)
+        assert created.status_code == 200
+
+
 async def test_json_creates_reports_controls_and_reads(http: Http, dataset_id: str) -> None:
     names = {"datasetId": dataset_id, "batchId": BATCH}
     created = await http.call(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from urllib.parse import urlsplit
 
 import grpc
 from starlette import types
 
+from stagecast.escaping import quote
 from stagecast.rpc.http.call import answer
 from stagecast.rpc.http.events import EventStream
 from stagecast.rpc.http.failure import Failure
@@ -39,10 +42,23 @@ class RpcOverHttp:
     Args:
         runs: the steps of the RPCs, by their paths.
         max_bytes: of the body of a request.
+        needs_credentials: whether calls need credentials now. While they do not, pages under a name
+            of somebody else must not write: a name may be pointed at this server after its page was
+            loaded (DNS rebinding), and the browser would let the page call.
+        origins: whose pages may write all the same.
     """
 
-    def __init__(self, runs: Mapping[str, Run], *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        runs: Mapping[str, Run],
+        *,
+        max_bytes: int,
+        needs_credentials: Callable[[], bool],
+        origins: Collection[str],
+    ) -> None:
         self._methods = find_methods(runs)
+        self._needs_credentials = needs_credentials
+        self._origins = origins
         self._max_bytes = max_bytes
         self._streams = [
             (pattern, (method := self._methods[path]), SharedEvents(method.response, news))
@@ -86,8 +102,33 @@ class RpcOverHttp:
             await _refuse(
                 send, 415, f"Content-Type must be {accepted}", (b"accept-post", accepted.encode())
             )
+        elif origin := self._strange_origin(path, scope):
+            await _refuse(
+                send,
+                403,
+                f"pages of {quote(origin)} may not write here: start the server with "
+                "--cors-origin for this origin, or require keys",
+                code=grpc.StatusCode.PERMISSION_DENIED,
+            )
         else:
             await UnaryCall(method, scope, receive, send, max_bytes=self._max_bytes).run()
+
+    def _strange_origin(self, path: str, scope: types.Scope) -> str:
+        """Return the origin of a page that must not make this call, empty if it may."""
+        if path.startswith(_STATUS) or self._needs_credentials():
+            return ""
+        values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        strange = (origin for origin in values if not (origin in self._origins or _is_own(origin)))
+        return next(strange, "")
+
+
+def _is_own(origin: str) -> bool:
+    """Return whether an origin has an IP address or `localhost`, which cannot be rebound."""
+    try:
+        host = urlsplit(origin).hostname or ""
+        return host == "localhost" or bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _content_type(scope: types.Scope) -> str:
@@ -96,8 +137,12 @@ def _content_type(scope: types.Scope) -> str:
 
 
 async def _refuse(
-    send: types.Send, status: int, message: str, *headers: tuple[bytes, bytes]
+    send: types.Send,
+    status: int,
+    message: str,
+    *headers: tuple[bytes, bytes],
+    code: grpc.StatusCode = grpc.StatusCode.UNIMPLEMENTED,
 ) -> None:
     """Refuse what is not a call, with a status that Connect's clients know."""
-    failure = Failure(code=grpc.StatusCode.UNIMPLEMENTED, message=message)
+    failure = Failure(code=code, message=message)
     await answer(send, status, [*failure.headers(), *headers], failure.body())

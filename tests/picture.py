@@ -1,6 +1,6 @@
 """Draws the picture of a terminal in the README: `python -m tests.picture`.
 
-It shows `stagecast watch` in the middle of a batch, rendered by the code of the command.
+It shows `stagecast demo` while its server is away, and how it ends, rendered by its own code.
 `test_picture.py` compares its text with the committed file.
 """
 
@@ -15,8 +15,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.text import Text
 
+from stagecast.cli.demo import summary_of
 from stagecast.cli.render.table import picture
 from stagecast.cli.render.view import View
+from stagecast.demo.incidents import FAILS, STALLS, Incidents
+from stagecast.demo.observer import Observer
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
 from tests.process import ROOT
@@ -25,19 +28,19 @@ FILE = ROOT / ".github" / "demo.svg"
 
 _COLUMNS, _LINES = 88, 24
 _NOW_S = 1_790_000_000
+_SILENCE_S = 2.0  # since the server was killed
+_REVISION = 33
 # A web font, which pages do not load for a picture; viewers use their own monospaced font.
 _FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 # Document, state, stage, seconds so far, completed and total segments.
 _DOCUMENTS = (
-    ("handbook.pdf", "SUCCEEDED", "COMPLETED", 48, 112, 112),
-    ("contracts/2025.docx", "SUCCEEDED", "COMPLETED", 21, 40, 40),
-    ("contracts/2026.docx", "RUNNING", "INDEXING", 17, 23, 38),
-    ("minutes/january.md", "RUNNING", "SPLITTING", 6, 0, 0),
-    ("minutes/february.md", "RUNNING", "CLEANING", 3, 0, 0),
-    ("scans/invoice-17.pdf", "FAILED", "PARSING", 9, 0, 0),
-    ("scans/archive.tiff", "STALLED", "PARSING", 413, 0, 0),
-    ("faq.html", "PENDING", "WAITING", 0, 0, 0),
+    ("samples/fable.txt", "SUCCEEDED", "COMPLETED", 3, 6, 6),
+    ("samples/index.txt", "RUNNING", "INDEXING", 3, 4, 6),
+    (FAILS, "FAILED", "INDEXING", 2, 0, 6),
+    ("samples/pipeline.md", "RUNNING", "INDEXING", 3, 2, 6),
+    (STALLS, "STALLED", "INDEXING", 5, 3, 7),
+    ("samples/watch.md", "RUNNING", "SPLITTING", 3, 0, 0),
 )
 
 
@@ -51,8 +54,10 @@ def draw() -> str:
         color_system="truecolor",
         legacy_windows=False,
     )
-    console.print(Text.assemble(("$ ", "dim"), "stagecast watch $DATASET nightly", "\n"))
-    console.print(picture(_view(), height=_LINES, silence_s=0.0, lost=False))
+    console.print(Text.assemble(("$ ", "dim"), "stagecast demo", "\n"))
+    console.print(picture(_view(), height=_LINES, silence_s=_SILENCE_S, lost=True))
+    console.print(Text("\n⋮\n", "dim"))
+    console.print(Text(_end()))
     console.print()  # descenders of the last line would be cut off
     return _FONT.sub("", console.export_svg(title="stagecast", unique_id="stagecast"))
 
@@ -63,14 +68,26 @@ def words(svg: str) -> list[str]:
     return re.sub("[━╸╺]", " ", html.unescape(" ".join(texts))).split()
 
 
+def _end() -> str:
+    """Return what the demo says at its end, after the watch has resumed."""
+    observer = Observer(Incidents())
+    observer.observe(
+        pb.WatchBatchResponse(batch=r.Batch(revision=_REVISION - 1), snapshot=pb.Snapshot())
+    )
+    observer.lost()
+    observer.observe(pb.WatchBatchResponse(transitions=[r.Transition(revision=_REVISION)]))
+    ended = r.Batch(counts=r.DocumentCounts(total=6, succeeded=6))
+    return summary_of(ended, observer)
+
+
 def _view() -> View:
-    counts = r.DocumentCounts(total=8, pending=1, running=4, succeeded=2, failed=1, stalled=1)
+    counts = r.DocumentCounts(total=6, running=4, succeeded=1, failed=1, stalled=1)
     batch = r.Batch(
-        batch_id="nightly",
+        batch_id="20261129171210807467",
         state=r.BATCH_STATE_RUNNING,
         sealed=True,
         counts=counts,
-        progress=r.Progress(completed_segments=175, total_segments=190),
+        progress=r.Progress(completed_segments=15, total_segments=25),
     )
     view = View()
     view.apply(
@@ -99,8 +116,8 @@ def _documents() -> Iterator[r.Document]:
             document.complete_time.FromSeconds(_NOW_S)
         if state == "FAILED":
             document.stop_time.FromSeconds(_NOW_S)
-            document.error.reason = "OCR_FAILED"
-            document.error.message = "no text on page 3"
+            document.error.reason = "MODEL_UNAVAILABLE"
+            document.error.message = "the demo has made this up"
         if total:
             document.progress.completed_segments = completed
             document.progress.total_segments = total

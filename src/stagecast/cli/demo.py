@@ -207,7 +207,7 @@ async def _demo(
             echo(_describe(index.search(options.search), index.path, options.search))
         if options.grpcurl:
             echo("\n".join(["", *hints.grpcurl(batch, target.grpc, target.credentials)]))
-        echo("\n".join(["", _summary(batch, observer), *_next_steps(batch, target, directory)]))
+        echo("\n".join(["", summary_of(batch, observer), *_next_steps(batch, target, directory)]))
     return batch
 
 
@@ -281,7 +281,7 @@ def _describe(hit: Hit | None, path: Path, words: str) -> str:
     )
 
 
-def _summary(batch: r.Batch, observer: Observer) -> str:
+def summary_of(batch: r.Batch, observer: Observer) -> str:
     """Return what happened."""
     happened = counts_line(batch.counts)
     if observer.incidents:

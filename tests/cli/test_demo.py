@@ -68,7 +68,7 @@ async def test_demo_ingests_the_samples_and_shows_what_polls_get(tmp_path: Path)
     assert "for: resume token\nsamples/watch.md, chunk " in ended.out
     page = re.search(r"browser: http://127\.0\.0\.1:\d+(/datasets/\S+/batches/\S+)\n", ended.out)
     assert page, "the page of the batch, while the server of the demo runs"
-    assert f"Or open http://127.0.0.1:8000{page[1]}\n" in ended.out, "and afterwards"
+    assert f"  open:           http://127.0.0.1:8000{page[1]}\n" in ended.out, "and afterwards"
     assert "\\n" not in ended.out, "line breaks of the chunk"
 
 

@@ -142,6 +142,28 @@ def test_server_that_holds_its_answers_back_does_not_hold_up_the_work(
         reporter._engine.finish(0)
 
 
+def test_call_that_a_fork_has_cancelled_is_made_again(
+    running: Background, client: stagecast.Client
+) -> None:
+    with running.proxied() as proxy:
+        reporter = stagecast.Reporter(proxy.address)
+        engine = reporter._engine
+        with reporter.batch("d", ["a"]) as batch:
+            [doc] = batch.pending()
+            assert batch.flush(60)
+            proxy.hold()
+            with doc:
+                doc.parsing()
+            until(lambda: engine._sender._calls)
+            engine.hold()
+            assert not engine._sender._calls
+            engine.release()
+            proxy.let_go()
+        assert batch.flush(60)
+        assert client.get_batch("d", batch.id).state == "SUCCEEDED"
+        engine.finish(0)
+
+
 def test_pending_waits_for_a_server_only_once_and_not_for_long(
     running: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:

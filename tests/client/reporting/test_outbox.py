@@ -184,6 +184,18 @@ def test_reports_wait_for_their_start_while_others_are_sent() -> None:
     assert len(first.entries) == 1
 
 
+def test_reports_that_were_sent_leave_nothing_to_send() -> None:
+    scripted = Scripted("a")
+    document = scripted.document()
+    scripted.outbox.begin_round()
+    scripted.stage(document, r.STAGE_PARSING)
+    while (job := scripted.outbox.next_job()) is not None:
+        scripted.answer(job)
+    scripted.batch.heartbeat_at = float("inf")
+    assert scripted.run() == []
+    assert scripted.outbox.idle
+
+
 def test_newer_counters_and_steps_replace_those_that_wait() -> None:
     scripted = Scripted("a")
     document = scripted.document()
@@ -368,11 +380,12 @@ def test_start_takes_over_what_is_open_or_has_failed(state: str) -> None:
     assert starts_of(scripted.sent) == [True, False]
 
 
+@pytest.mark.parametrize("takeover", Takeover)
 @pytest.mark.parametrize("state", ["SUCCEEDED", "STOPPED", "RUNNING", "FAILED"])
-def test_start_that_was_made_offline_undoes_nothing(state: str) -> None:
+def test_start_that_was_made_offline_undoes_nothing(state: str, takeover: Takeover) -> None:
     scripted = Scripted("a")
     scripted.outbox.went_offline("away")
-    document = scripted.document(takeover=Takeover.ALWAYS)
+    document = scripted.document(takeover=takeover)
     scripted.stage(document, r.STAGE_PARSING)
     assert starts_of(scripted.run(StartAttempts=refusal(state))) == [True]
     assert document.stopped

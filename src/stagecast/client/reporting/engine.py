@@ -98,16 +98,19 @@ class Engine:
 
     def finish(self, deadline: float) -> None:
         """Send what waits until a time, and count the rest as undelivered."""
-        if not self._sender.running:
-            return
-        self._sender.hurry(always=True)
+        if self.outbox.idle:
+            return self._sender.stop()
         self.outbox.flush()
-        self.wait(lambda: self.outbox.idle, max(0.0, deadline - time.monotonic()))
+        self._sender.hurry(always=True)
+        if self._sender.running:
+            self.wait(lambda: self.outbox.idle, max(0.0, deadline - time.monotonic()))
+        else:
+            self._sender.run_until(deadline)
         if self._spool is None:
             self.outbox.give_up(self.outbox.offline or "the server did not answer in time")
         elif waiting := sum(batch.waiting for batch in self.outbox.waiting):
             _log.info("%d reports wait in %s for the next start", waiting, self._spool_path)
-        self._sender.stop()
+        return self._sender.stop()
 
     # Forks.
 

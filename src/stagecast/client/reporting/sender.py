@@ -53,6 +53,8 @@ class Sender:
         self._held = False
         self._calls: list[Any] = []
         self._broken = False
+        self._deadline: float | None = None
+        self._can_cancel = True
         self._stopping = False
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -63,13 +65,18 @@ class Sender:
         return self._thread is not None
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
+        """Start the thread, unless it runs, or the interpreter is about to end."""
         with self._outbox.changed:
             if self._thread is None and not self._stopping:
-                self._thread = threading.Thread(
-                    target=self._run, name="stagecast-reporter", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="stagecast-reporter", daemon=True)
+                with contextlib.suppress(RuntimeError):  # from Python 3.12 on; see `run_until`
+                    thread.start()
+                    self._thread = thread
+
+    def run_until(self, deadline: float) -> None:
+        """Send what waits on this thread, where no other can be started."""
+        self._deadline = deadline
+        self._run()
 
     def hurry(self, *, always: bool = False) -> None:
         """Try again at once, and with `always` from now on with short pauses only."""
@@ -119,7 +126,8 @@ class Sender:
                 self._retry_at = self._outbox.now() + self._backoff.next_pause_s(None)
                 self._outbox.flush()
         with self._calling:
-            if self._channel is not None:
+            # A call that could not start its thread would keep `close` from ending.
+            if self._channel is not None and self._can_cancel:
                 self._channel.close()
                 self._channel = None
 
@@ -128,15 +136,20 @@ class Sender:
         with self._outbox.changed:
             while not self._stopping:
                 pause_s = self._outbox.pause_s()
-                if pause_s is None and self._closing and self._outbox.idle:
+                if self._is_done(pause_s):
                     break
                 if pause_s is not None:
                     pause_s = max(pause_s, self._retry_at - self._outbox.now())
                     if pause_s <= 0:
                         return True
-                self._outbox.due.wait(pause_s)
+                self._outbox.due.wait(_HURRY_S if self._deadline else pause_s)
             self._thread = None
             return False
+
+    def _is_done(self, pause_s: float | None) -> bool:
+        if self._deadline is not None:
+            return self._outbox.idle or self._outbox.now() > self._deadline
+        return pause_s is None and self._closing and self._outbox.idle
 
     def _send(self) -> None:
         """Send all that waits now."""
@@ -192,7 +205,13 @@ class Sender:
             request_serializer=type(call.request).SerializeToString,
             **decoding_to_none({"response_deserializer": call.response}),
         )
-        return method.future(call.request, timeout=_CALL_S, metadata=self._endpoint.metadata)
+        options: Any = {"timeout": _CALL_S, "metadata": self._endpoint.metadata}
+        if self._can_cancel:
+            try:
+                return method.future(call.request, **options)
+            except RuntimeError:  # it starts a thread, which an ending interpreter refuses
+                self._can_cancel = False
+        return _Deferred(partial(method, call.request, **options))
 
     def _result(self, call: Any) -> Any:  # noqa: ANN401 - of several RPCs
         try:
@@ -231,3 +250,13 @@ class Sender:
             with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S):
                 return True
         return False
+
+
+class _Deferred:
+    """A call that is made when its result is wanted, and cannot be cancelled."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.result = call
+
+    def cancel(self) -> None:
+        """Do nothing."""

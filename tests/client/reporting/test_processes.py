@@ -64,6 +64,22 @@ def test_what_waits_is_sent_at_the_end_of_the_interpreter(
     assert client.get_batch("d", "b").state == "SUCCEEDED"
 
 
+def test_thread_that_outlives_the_main_thread_reports_all(
+    running: Background, client: stagecast.Client
+) -> None:
+    program = """
+def pipeline():
+    main = threading.main_thread()
+    main.join()
+    with stagecast.batch("d", ["a", "b"], batch_id=name) as batch:
+        for doc in batch.pending():
+            work(doc)
+threading.Thread(target=pipeline).start()
+"""
+    assert run(program, running, "b") == ("", "")
+    assert client.get_batch("d", "b").state == "SUCCEEDED"
+
+
 def test_program_that_fails_has_reported_that(
     running: Background, client: stagecast.Client
 ) -> None:

@@ -11,13 +11,15 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
+from grpc.experimental import ChannelOptions
 
-from stagecast.client.decoding import decoding_to_none, undecodable_error
+from stagecast.client.decoding import undecodable_error
 from stagecast.client.endpoint import Endpoint
 from stagecast.client.errors import error_of
 from stagecast.client.reporting.jobs import Call, Job
@@ -28,7 +30,8 @@ from stagecast.errors import RetryableError, StagecastError, Unavailable
 
 _CALL_S = 10.0  # the timeout of a call
 _CONNECT_S = 0.2  # after which nothing answers the port
-_FORK_S = 1.0  # in which a cancelled call ends
+_CANCEL_S = 0.05  # in which a cancelled call ends
+_CANCELS = 20  # of a call that began meanwhile; then a fork goes on regardless
 _HURRY_S = 0.1  # the longest pause of an exiting process
 
 _log = logging.getLogger("stagecast")
@@ -50,11 +53,13 @@ class Sender:
         self._retry_at = 0.0
         self._hurries = False
         self._calling = threading.Lock()
+        self._may_call = threading.Event()
+        self._may_call.set()
         self._held = False
         self._calls: list[Any] = []
         self._broken = False
         self._deadline: float | None = None
-        self._can_cancel = True
+        self._cancelled = False
         self._stopping = False
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -100,18 +105,23 @@ class Sender:
 
     def hold(self) -> None:
         """Make no calls until `release`; a call under way is cancelled, and made again then."""
+        self._may_call.clear()
         self._held = self._calling.acquire(blocking=False)
-        if not self._held:
+        for _ in range(_CANCELS):
+            if self._held:
+                break
             self._cancel()
-            self._held = self._calling.acquire(timeout=_FORK_S)
+            self._held = self._calling.acquire(timeout=_CANCEL_S)
 
     def release(self) -> None:
         """Make calls again."""
         if self._held:
             self._held = False
             self._calling.release()
+        self._may_call.set()
 
     def _cancel(self) -> None:
+        self._cancelled = True
         for call in [*self._calls]:
             call.cancel()
 
@@ -126,8 +136,7 @@ class Sender:
                 self._retry_at = self._outbox.now() + self._backoff.next_pause_s(None)
                 self._outbox.flush()
         with self._calling:
-            # A call that could not start its thread would keep `close` from ending.
-            if self._channel is not None and self._can_cancel:
+            if self._channel is not None:
                 self._channel.close()
                 self._channel = None
 
@@ -160,6 +169,7 @@ class Sender:
 
     def _perform(self, job: Job) -> bool:
         """Make the calls of a job; return whether the server was there for all of them."""
+        self._may_call.wait()
         with self._calling:
             results = self._call(job.calls())
         away: RetryableError | None = None
@@ -190,38 +200,36 @@ class Sender:
         pause_s = self._backoff.next_pause_s(advised_s)
         self._retry_at = self._outbox.now() + (min(pause_s, _HURRY_S) if self._hurries else pause_s)
 
-    def _call(self, calls: Any) -> list[Any]:  # noqa: ANN401 - messages of several RPCs
-        """Return the responses, errors, and `None` for calls that were cancelled by a fork."""
+    def _call(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the responses, errors, and `None` for calls that were cancelled here."""
         channel = self._channel or self._connect()
+        self._cancelled = False
         self._calls = [self._begin(channel, call) for call in calls]
         try:
-            return [self._result(call) for call in self._calls]
+            return [self._result(*each) for each in zip(calls, self._calls, strict=True)]
         finally:
             self._calls = []
 
-    def _begin(self, channel: grpc.Channel, call: Call) -> Any:  # noqa: ANN401 - grpc's future
-        method = channel.unary_unary(
-            f"/stagecast.v1.{call.rpc}",
-            request_serializer=type(call.request).SerializeToString,
-            **decoding_to_none({"response_deserializer": call.response}),
+    def _begin(self, channel: grpc.Channel, call: Call) -> Any:  # noqa: ANN401 - no public class
+        # As a stream of one message: such a call can be cancelled, and needs no thread of its own,
+        # which Python 3.12 refuses to start when the interpreter is about to end.
+        method: Any = channel.unary_stream(
+            f"/stagecast.v1.{call.rpc}", request_serializer=type(call.request).SerializeToString
         )
-        options: Any = {"timeout": _CALL_S, "metadata": self._endpoint.metadata}
-        if self._can_cancel:
-            try:
-                return method.future(call.request, **options)
-            except RuntimeError:  # it starts a thread, which an ending interpreter refuses
-                self._can_cancel = False
-        return _Deferred(partial(method, call.request, **options))
+        return method(call.request, timeout=_CALL_S, metadata=self._endpoint.metadata)
 
-    def _result(self, call: Any) -> Any:  # noqa: ANN401 - of several RPCs
+    def _result(self, call: Call, answers: Any) -> Any:  # noqa: ANN401 - of several RPCs
         try:
-            response = call.result()
-        except grpc.FutureCancelledError:
-            return None
+            data = next(answers, b"")
+            next(answers, None)  # the status
+            return call.response(data)
+        except DecodeError:
+            return error_of(undecodable_error(), self._endpoint)
         except grpc.RpcError as caught:
             failure: Any = caught
+            if self._cancelled and failure.code() is grpc.StatusCode.CANCELLED:
+                return None
             return error_of(failure, self._endpoint)
-        return error_of(undecodable_error(), self._endpoint) if response is None else response
 
     def _connect(self) -> grpc.Channel:
         if not self._outbox.reached and self._is_answered():
@@ -229,11 +237,12 @@ class Sender:
                 self._outbox.answering = True
                 self._outbox.changed.notify_all()
         endpoint = self._endpoint
+        options = (*endpoint.options, (ChannelOptions.SingleThreadedUnaryStream, 1))
         if endpoint.credentials is None:
-            self._channel = grpc.insecure_channel(endpoint.target, options=endpoint.options)
+            self._channel = grpc.insecure_channel(endpoint.target, options=options)
         else:
             self._channel = grpc.secure_channel(
-                endpoint.target, endpoint.credentials, options=endpoint.options
+                endpoint.target, endpoint.credentials, options=options
             )
         return self._channel
 
@@ -250,13 +259,3 @@ class Sender:
             with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S):
                 return True
         return False
-
-
-class _Deferred:
-    """A call that is made when its result is wanted, and cannot be cancelled."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.result = call
-
-    def cancel(self) -> None:
-        """Do nothing."""

@@ -340,6 +340,24 @@ def test_processes_with_one_spool_have_a_file_each(
     second._engine.finish(0)
 
 
+def test_spool_forgets_what_can_never_be_delivered(
+    running: Background, client: stagecast.Client, tmp_path: Path
+) -> None:
+    spool = tmp_path / "reports.spool"
+    reporter = stagecast.Reporter(running.address, spool=spool)
+    with reporter.batch("d", ["a"], batch_id="b") as batch:
+        [doc] = batch.pending()
+        with doc:
+            doc.parsing()
+            assert batch.flush(60)
+            client.delete_batch("d", "b")
+            doc.splitting()
+    assert not batch.flush(60)
+    assert batch.stats.dropped == 2
+    assert spool.stat().st_size == 0
+    reporter._engine.finish(0)
+
+
 def test_spool_that_cannot_be_written_does_not_stop_the_work(
     running: Background, client: stagecast.Client, tmp_path: Path
 ) -> None:

@@ -362,6 +362,8 @@ class Outbox:
 
     def lose(self, batch: BatchQueue, why: str) -> None:
         """Give up a batch."""
+        for number in batch.numbers():
+            self.done(number)
         self.undelivered(batch, why, reports=batch.lose(why))
 
     def forget(self, document: DocumentQueue) -> None:

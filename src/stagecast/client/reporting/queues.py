@@ -310,6 +310,14 @@ class BatchQueue:
         interval_s = min(self.heartbeat_s, _PAUSED_HEARTBEAT_S) if paused else self.heartbeat_s
         self.heartbeat_at = now + interval_s
 
+    def numbers(self) -> list[int]:
+        """Return the numbers of all that waits, in the spool."""
+        numbers = [self.number, self.seal_number, *(number for _, number in self.unregistered)]
+        for document in self.documents:
+            numbers += [entry.number for entry in document.entries]
+            numbers += [document.start.number] if document.start else []
+        return numbers
+
     def lose(self, why: str) -> int:
         """Give up everything that waits, and return how many reports were lost."""
         self.lost = self.lost or why

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -16,9 +17,20 @@ import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.errors import BatchNotFound, StoreBusy
-from stagecast.model import ALL, BatchEdit, Document, DocumentCounts, DocumentState, Stage, stop
+from stagecast.model import (
+    ALL,
+    BatchEdit,
+    Document,
+    DocumentCounts,
+    DocumentState,
+    Stage,
+    evolve,
+    register,
+    stop,
+)
 from stagecast.store import Wanted, WriteTransaction, get_batch, get_dataset
 from stagecast.store.sqlite import SqliteStore, inspect_file, known_batches
+from stagecast.store.sqlite.rows import condition_to_row, document_from_row, identity_to_row
 from tests.builders import (
     BATCH_ID,
     DATASET_ID,
@@ -325,3 +337,17 @@ async def test_whole_batch_of_another_history_is_decided_again(
     held.set()
     assert await stopping == ["doc-1"]
     assert len(decided) == 2
+
+
+def test_document_that_was_read_takes_no_more_memory_than_a_new_one() -> None:
+    """A `Stop` of 100,000 documents has each of them before and after."""
+    document = register(
+        dataset_id=DATASET_ID, batch_id=BATCH_ID, document_id="a", position=0, labels={}, now=1
+    )
+    row = (*identity_to_row(document), *condition_to_row(document))
+    found = document_from_row(
+        (*row, document.revision, document.updated_at), document.dataset_id, document.batch_id
+    )
+    assert found == document
+    for one in (found, evolve(found, revision=2)):
+        assert sys.getsizeof(vars(one)) <= sys.getsizeof(vars(evolve(document, revision=2)))

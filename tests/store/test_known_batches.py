@@ -342,7 +342,13 @@ async def test_whole_batch_of_another_history_is_decided_again(
 def test_document_that_was_read_takes_no_more_memory_than_a_new_one() -> None:
     """A `Stop` of 100,000 documents has each of them before and after."""
     document = register(
-        dataset_id=DATASET_ID, batch_id=BATCH_ID, document_id="a", position=0, labels={}, now=1
+        dataset_id=DATASET_ID,
+        batch_id=BATCH_ID,
+        document_id="a",
+        position=0,
+        display_name="",
+        labels={},
+        now=1,
     )
     row = (*identity_to_row(document), *condition_to_row(document))
     found = document_from_row(

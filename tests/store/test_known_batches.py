@@ -351,9 +351,9 @@ def test_document_that_was_read_takes_no_more_memory_than_a_new_one() -> None:
         now=1,
     )
     row = (*identity_to_row(document), *condition_to_row(document))
-    found = document_from_row(
+    read = document_from_row(
         (*row, document.revision, document.updated_at), document.dataset_id, document.batch_id
     )
-    assert found == document
-    for one in (found, evolve(found, revision=2)):
+    assert read == document
+    for one in (read, evolve(read, revision=2)):
         assert sys.getsizeof(vars(one)) <= sys.getsizeof(vars(evolve(document, revision=2)))

@@ -61,6 +61,11 @@ class Authenticator:
         """Whether credentials are required."""
         return self._required or self._verifier is not None or self._key_cache.used
 
+    def needs_credentials(self) -> bool:
+        """Return whether credentials are required, by the keys as they are now."""
+        self._key_cache.refresh()
+        return self.on
+
     def admit(
         self,
         read_credentials: Callable[[], Sequence[str]],

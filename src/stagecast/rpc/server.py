@@ -125,7 +125,7 @@ class RpcServer:
         self.over_http = RpcOverHttp(
             self._pipeline.runs,
             max_bytes=config.max_message_bytes,
-            needs_credentials=lambda: authenticator.on,
+            needs_credentials=authenticator.needs_credentials,
             origins=config.cors_origins,
         )
 

@@ -115,11 +115,11 @@ class RpcOverHttp:
 
     def _strange_origin(self, path: str, scope: types.Scope) -> str:
         """Return the origin of a page that must not make this call, empty if it may."""
-        if path.startswith(_STATUS) or self._needs_credentials():
+        if path.startswith(_STATUS):
             return ""
         values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-        strange = (origin for origin in values if not (origin in self._origins or _is_own(origin)))
-        return next(strange, "")
+        strange = [origin for origin in values if not (origin in self._origins or _is_own(origin))]
+        return strange[0] if strange and not self._needs_credentials() else ""
 
 
 def _is_own(origin: str) -> bool:

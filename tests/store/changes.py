@@ -306,6 +306,20 @@ class ChangesContract:
         await together(store, move(store, first, (0, failed)), move(store, last, (0, ended)))
         assert (await get_dataset(store)).last_ended is BatchState.SUCCEEDED
 
+    async def test_sign_of_life_after_the_end_of_a_batch_does_not_end_it_once_more(
+        self, store: Store
+    ) -> None:
+        one, two = [await create(store, name, documents=1) for name in ("one", "two")]
+
+        def repeat(edit: BatchEdit) -> None:
+            edit.record_heartbeat(edit.get_document("doc-0"))
+
+        repeated = store.change(
+            (DATASET_ID, "one"), Wanted(document_ids=["doc-0"]), repeat, visible=ALL
+        )
+        await together(store, move(store, one, (0, failed)), move(store, two, (0, ended)), repeated)
+        assert (await get_dataset(store)).last_ended is BatchState.SUCCEEDED
+
     # Timers.
 
     async def test_timers_of_a_group_are_those_of_its_calls(

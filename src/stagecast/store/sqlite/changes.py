@@ -109,7 +109,7 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
     known: KnownBatches
     commits: dict[Topic, Committed | None]
     _server_epoch: int
-    _pending: dict[int, BatchEdit]  # by the keys of batches, in the order of their last calls
+    _pending: dict[int, BatchEdit]  # by the keys of batches, in the order of their transitions
 
     def change(
         self,
@@ -226,10 +226,11 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
             self._get_write_id(known)  # while `known` is what the file has
         known.batch = batch
         self.known.add_documents(known, edit.added | edit.changed)
-        pending = self._pending.pop(batch.key, edit)
+        pending = self._pending.setdefault(batch.key, edit)
         if pending is not edit:
             pending.absorb(edit)
-        self._pending[batch.key] = pending
+        if edit.transitions:  # a sign of life does not end a batch once more
+            self._pending[batch.key] = self._pending.pop(batch.key)
 
     def _note_commit(self, edit: BatchEdit) -> None:
         """Note what was written of a batch, for `commits`."""

@@ -296,6 +296,33 @@ async def test_calls_that_come_while_another_store_writes_are_committed_together
         assert len(commits) == 1
 
 
+async def test_commit_of_another_store_is_noticed_by_a_writer_that_waited_for_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wake-up to check for it comes when the writer has the lock, with nothing to write."""
+    noticed, waits, released = asyncio.Event(), asyncio.Event(), threading.Event()
+    begin = connection.begin_to_write
+    loop = asyncio.get_running_loop()
+
+    def wait_and_begin(writing: connection.Connection, *, meanwhile: Callable[[], None]) -> None:
+        loop.call_soon_threadsafe(waits.set)
+        released.wait()
+        begin(writing, meanwhile=meanwhile)
+
+    async with opened(path, on_foreign_commit=noticed.set) as store:
+        await create(store)
+        monkeypatch.setattr(writer_thread, "begin_to_write", wait_and_begin)
+        probe = asyncio.create_task(store.probe())
+        async with asyncio.timeout(DEADLINE_S):
+            await waits.wait()
+            with plain(path) as other:
+                other.execute('UPDATE batches SET labels = \'{"a":"b"}\'')
+                store.check_foreign_commits()
+                released.set()
+                await probe
+                await noticed.wait()
+
+
 async def test_failed_call_does_not_block_the_next_write(path: Path) -> None:
     async with opened(path) as one, opened(path) as two:
         batch = await create(one, documents=2)

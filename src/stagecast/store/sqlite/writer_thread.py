@@ -197,6 +197,7 @@ class Writer(threading.Thread):
         try:
             # Those that came while another process held the lock.
             group += self._take(max_calls - len(group), timeout_s=0)
+            self._poll_foreign_commits()  # what is taken may be a wake-up to do this
             if any(request.call == self._touch_file for request in group):
                 self._schema.migrate()
             if self._schema.check():  # perhaps by a copy, whose counters this process goes on from

@@ -357,7 +357,7 @@ def keep_encoded(db: Database) -> None:
     """Add what is sent of documents and transitions, encoded, and indexes of rows without it.
 
     The indexes are empty but for rows of the previous release. A release that raises the version of
-    the encoder makes them anew, with `OR encoder_version IS NOT` its version.
+    the encoder makes them anew, with `OR encoder_version <` its version.
     """
     for table, columns in (
         ("documents", "encoded_identity BLOB, encoded_rest BLOB, encoder_version INTEGER"),
@@ -372,10 +372,11 @@ def keep_encoded(db: Database) -> None:
         """)
 
 
-# Also those that a release with an older encoder wrote. Appended, so that SQLite finds the queries
-# of such a release to be covered by the new index.
+# Also those that a release with an older encoder wrote, and none of a newer one: the two would undo
+# each other's work for as long as they run together. Appended, so that SQLite finds the queries of
+# the older one to be covered by the new index.
 TO_ENCODE = {
-    table: f"{condition} OR encoder_version IS NOT 2" for table, condition in NOT_ENCODED.items()
+    table: f"{condition} OR encoder_version < 2" for table, condition in NOT_ENCODED.items()
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from sqlite_utils.utils import sqlite3
 
 from stagecast.config import Config
+from stagecast.model import PageToken
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.rpc.calls import BATCH, Calls, counters, refused, stage
@@ -110,3 +111,13 @@ async def test_page_with_counters_of_another_history_is_told(
         await calls.report(counters("b", completed, 9))
     refusal = await refused(calls.page(page_size=1, page_token=first.next_page_token))
     assert refusal.reason == "HISTORY_CHANGED"
+
+
+async def test_page_token_of_an_earlier_release_goes_on(calls: Calls, config: Config) -> None:
+    """It names no transition, so its history cannot be checked."""
+    await move_on(calls, r.STAGE_CLEANING)
+    with contextlib.closing(sqlite3.connect(config.db)) as connection:
+        [(secret, key)] = connection.execute("SELECT page_secret, batches.id FROM secrets, batches")
+    token = PageToken(after="4").encode(secret, "transitions", key, "")
+    page = await page_of("transitions", calls)(page_size=2, page_token=token)
+    assert [transition.revision for transition in page.transitions] == [5, 6]

@@ -203,7 +203,8 @@ def _list_transitions(
     after = 0
     if query.page.token:
         token = PageToken.decode(query.page.token, *query_key)
-        _check_page(tx, batch, token)
+        if token.resume_token:  # that of an earlier release has none
+            _check_page(tx, batch, token)
         after = int(token.after)
     rows = tx.iterate_encoded_transitions(batch, after_revision=after, document=document)
     page = PageItems(rows, transition_size, limit=query.page.size)

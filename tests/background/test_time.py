@@ -17,7 +17,7 @@ from stagecast.model import (
     Stage,
 )
 from tests.background.node import BATCH, Node, live, open_node
-from tests.builders import DATASET_ID
+from tests.builders import DATASET_ID, get_batch
 from tests.clock import Clock
 
 
@@ -107,6 +107,19 @@ async def test_clock_set_back_during_downtime_does_not_prevent_a_stall(
         assert not (await node.document("a")).stalled
         await live(clock, 9, [node])
         assert (await node.document("a")).stalled
+
+
+async def test_clock_set_back_while_there_are_no_timers_does_not_delay_the_seal(
+    node: Node, clock: Clock
+) -> None:
+    await live(clock, 7_200, [node])
+    await node.create("a", stall_after_s=0, seal_after_s=60, more_documents_follow=True)
+    await live(clock, 30, [node])
+    clock.advance(-3_600)
+    await live(clock, 30, [node])
+    await node.report("a", Stage.COMPLETED)
+    await live(clock, 63, [node])
+    assert (await get_batch(node.store, BATCH)).sealed
 
 
 async def test_sign_of_life_after_the_clock_was_set_back_counts(node: Node, clock: Clock) -> None:

@@ -122,7 +122,10 @@ class StallDetector:
         if next_due is None and lease.holder != _NO_HOLDER:
             # Nobody needs the lease, and it is not renewed. The first process that sees a timer
             # renews or takes it.
-            self._make_scan()  # notes pauses and jumps of the clock
+            scan = self._make_scan()  # notes pauses and jumps of the clock
+            if self._clock.is_set_back:
+                # The lease will not show it, and batches with open documents may be sealed later.
+                await self._store.write(lambda tx: tx.cap_idle_since(scan.now), visible=ALL)
             return
         if lease.holder != self._id and not (is_free and await self._take(lease)):
             return
@@ -195,6 +198,7 @@ class _ClockMonitor:
 
     Attributes:
         now: the time of the last reading.
+        is_set_back: whether the clock jumped back before it.
     """
 
     def __init__(
@@ -205,15 +209,18 @@ class _ClockMonitor:
         self._max_s = max_s
         self._last: tuple[int, float] | None = None
         self.now = 0
+        self.is_set_back = False
 
     def is_steady(self) -> bool:
         """Read the clocks; False after a pause or a jump, and at the first reading."""
         self.now, now_s = self._clock(), self._monotonic()
         last, self._last = self._last, (self.now, now_s)
         if last is None:
+            self.is_set_back = False
             return False
         passed_s = now_s - last[1]
         jumped_us = self.now - last[0] - passed_s * SECOND_US
+        self.is_set_back = jumped_us < -_TOLERANCE_US
         return passed_s <= self._max_s and abs(jumped_us) <= _TOLERANCE_US
 
     def forget(self) -> None:

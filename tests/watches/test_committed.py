@@ -17,6 +17,7 @@ from stagecast.model import ALL, MESSAGE_BYTES, Batch, Stage, retry
 from stagecast.notifier import Notifier
 from stagecast.store import Commits, Committed, Store
 from stagecast.store.sqlite import SqliteStore
+from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as s
 from stagecast.watches.log import Cursor, Page, committed_page, end_cursor, read_page
 from tests.builders import (
@@ -250,6 +251,54 @@ async def test_watch_that_is_behind_goes_on_after_an_end_that_was_undone(
                 for t in _parsed(message).transitions
             ]
     assert revisions == list(range(start.revision + 1, batch.revision + 1))
+
+
+async def test_watch_without_counters_ends_while_counters_are_left_to_read(
+    site: Site, config: Config, clock: Clock
+) -> None:
+    """They are more than a page has, and come together with the end."""
+    count = 1_500
+    batch = await create(site.store, documents=count)
+    counters = [(number, report_of(progress=counted(1))) for number in range(count)]
+    ends = [(number, report_of(stage=Stage.COMPLETED)) for number in range(count)]
+    watches = open_batch_watches(cast("Store", site), site.notifier, config, clock)
+    async with contextlib.aclosing(
+        messages_of(partial(watches.watch, watch_request(transitions_only=True)))
+    ) as messages:
+        while not (last := _parsed(await anext(messages))).snapshot.complete:
+            pass
+        following = asyncio.ensure_future(anext(messages))
+        await asyncio.gather(*(move(site.store, batch, *moves) for moves in (counters, ends)))
+        async with asyncio.timeout(60):
+            last = _parsed(await following)
+            async for message in messages:
+                last = _parsed(message)
+    assert last.batch.state == r.BATCH_STATE_SUCCEEDED
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+async def test_end_is_read_again_after_a_snapshot_in_parts(
+    site: Site, config: Config, clock: Clock, reopened: bool
+) -> None:
+    """The batch had ended when the first part was read."""
+    count = 2_001
+    batch = await create(site.store, documents=count)
+    completed = report_of(stage=Stage.COMPLETED)
+    batch = await move(site.store, batch, *((number, completed) for number in range(count)))
+    watches = open_batch_watches(cast("Store", site), site.notifier, config, clock)
+    async with contextlib.aclosing(
+        messages_of(partial(watches.watch, watch_request()))
+    ) as messages:
+        assert not _parsed(await anext(messages)).snapshot.complete
+        if reopened:
+            await move(site.store, batch, (0, lambda one, _: retry(one)))
+        async with asyncio.timeout(60):
+            assert _parsed(await anext(messages)).snapshot.complete
+            last = _parsed(await anext(messages))
+            assert [t.revision for t in last.transitions] == [batch.revision + 1] * reopened
+            if not reopened:
+                assert last.batch.state == r.BATCH_STATE_SUCCEEDED
+                assert not [message async for message in messages]
 
 
 async def test_large_commit_is_read(site: Site, config: Config, clock: Clock) -> None:

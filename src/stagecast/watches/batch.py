@@ -136,8 +136,13 @@ class _BatchWatch(Watch[Cursor, Page]):
         )
         self.cursor = page.advance(self.cursor, progress=self._progress)
         self._position = sent.position
-        self.ended = page.ended and not self._request.follow and not self._tail.is_past(page)
+        # The tail may have read on, after the batch was reopened.
+        self.ended = self._is_end(page) and self.find() is None
         return sent.message
+
+    def _is_end(self, page: Page) -> bool:
+        """Return whether nothing followed a page for this watch when it was read."""
+        return page.ended and not self._request.follow and (page.caught_up or not self._progress)
 
     async def read(self) -> Page:
         """Read the page after the cursor from the store."""
@@ -190,6 +195,9 @@ class _BatchWatch(Watch[Cursor, Page]):
                 number += 1
             self.cursor, self._position = snapshot.cursor, snapshot.position
             self.ended = batch_state(snapshot.batch).terminal and not self._request.follow
+        if self.ended and number > 1:
+            # It may have been reopened since the first part was read.
+            await self.send(self.advance(await self.read_page()))
 
     async def _send_part(self, snapshot: Snapshot, number: int, after: int) -> int | None:
         """Send a part of a snapshot; return the position after which the next one starts."""

@@ -106,7 +106,8 @@ class Page(LogPage[Cursor]):
     """The entries after a cursor, encoded, with their revision or progress_seq.
 
     `entry_bytes` is the size of all entries, and `batch` is as of `after`. `whole`: the last
-    transition is the last of its call. `ended`: the batch was terminal at the end of the log.
+    transition is the last of its call. `ended`: it has the end of the log, where the batch was
+    terminal; counters may follow unless it has `caught_up`.
     """
 
     transitions: Sequence[tuple[int, bytes]]
@@ -228,6 +229,7 @@ def read_page(
     if transitions:
         last = transitions[-1]
         after = replace(after, revision=last.revision, write_id=last.write_id)
+    ended = not more and batch_state(batch).terminal
     counted: Sequence[tuple[int, Document]] = ()
     if progress and not more:
         counted, progress_seq, more = _read_progress(tx, batch, cursor.progress_seq)
@@ -244,7 +246,7 @@ def read_page(
         batch=_batch_as_of(tx, batch, after.revision),
         whole=whole,
         caught_up=not more,
-        ended=not more and batch_state(batch).terminal,
+        ended=ended,
     )
 
 

@@ -84,10 +84,6 @@ class Tail(Generic[C, P]):
         """Return the pages, the newest first."""
         return iter(reversed(self._pages))
 
-    def is_past(self, page: P) -> bool:
-        """Return whether it has read on from the end of a page of its own."""
-        return any(later.before is page.after for later in self._pages)
-
     def begin_at(self, end: C) -> None:
         """Start at the end of the log, as a follower has read it, unless it runs already."""
         if self.end is None:

@@ -226,7 +226,12 @@ class Watch(abc.ABC, Generic[C, P]):
             await self.wait()
 
     async def _read_message(self) -> bytes | None:
-        """Read the page after the cursor, again after a fault; return the message with its news."""
+        """Read the page after the cursor; return the message with its news."""
+        page = await self.read_page()
+        return None if self.is_at(page.after) else self.advance(page)
+
+    async def read_page(self) -> P:
+        """Read the page after the cursor, again after a fault."""
         while True:
             try:
                 page = await self.result(self.read())
@@ -234,7 +239,7 @@ class Watch(abc.ABC, Generic[C, P]):
                 await self.result(asyncio.sleep(fault.retry_after_s))
                 continue
             self.note_end(page)
-            return None if self.is_at(page.after) else self.advance(page)
+            return page
 
     def note_end(self, page: P) -> None:
         """Let the tail start at the end of the log, if a page reaches it and it has not yet."""

@@ -38,6 +38,7 @@ from stagecast.errors import (
 )
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import resources_pb2 as r
+from stagecast.v1 import status_service_pb2 as s
 
 J = TypeVar("J", bound=Job)
 
@@ -131,6 +132,8 @@ def answer_of(request: Any) -> Any:
         case pb.HeartbeatRequest():
             order = pb.DocumentOrder(order=pb.WORKER_ORDER_GO_ON)
             return pb.HeartbeatResponse(orders=[order] * len(request.documents))
+        case s.ListDocumentsRequest():
+            return s.ListDocumentsResponse()
         case _:
             return pb.SealBatchResponse(batch=r.Batch(sealed=True))
 
@@ -142,8 +145,8 @@ def reports_of(requests: list[Any]) -> list[pb.DocumentReport]:
     ]
 
 
-def refusal(state: str) -> DocumentTaken:
-    return DocumentTaken("it is not pending", state=state)
+def refusal(state: str, attempt: int = 1) -> DocumentTaken:
+    return DocumentTaken("it is not pending", state=state, attempt=attempt)
 
 
 # Order.
@@ -241,7 +244,6 @@ def test_another_attempt_waits_for_the_end_of_the_one_before() -> None:
     first = scripted.document()
     scripted.outbox.put(first, Entry(time_ns=1, error=("BAD", "")))
     again = DocumentQueue(scripted.batch, "a", "worker")
-    again.after = first
     scripted.outbox.start(again, Takeover.ALWAYS)
     scripted.stage(again, r.STAGE_COMPLETED)
     names = [type(each).__name__ for each in (*scripted.run(), *scripted.run())]
@@ -251,6 +253,58 @@ def test_another_attempt_waits_for_the_end_of_the_one_before() -> None:
         "StartAttemptRequest",
         "ReportRequest",
     ]
+
+
+def test_objects_of_one_document_are_sent_one_after_the_other() -> None:
+    scripted = Scripted("a")
+    first = scripted.document()
+    scripted.stage(first, r.STAGE_PARSING)
+    scripted.run()
+    second = scripted.document()
+    scripted.outbox.put(first, Entry(time_ns=1, error=("BAD", "")))
+    third = scripted.document()
+    scripted.stage(third, r.STAGE_COMPLETED)
+    assert not second.follows
+    assert third.follows
+    scripted.stage(first, r.STAGE_SPLITTING)  # in turn again, which is behind the third
+    scripted.run()
+    scripted.run()
+    scripted.run()
+    stages = [each.stage for each in reports_of(scripted.sent)]
+    assert stages == [r.STAGE_PARSING, 0, r.STAGE_SPLITTING, r.STAGE_COMPLETED]
+    assert scripted.outbox.idle
+
+
+def test_document_that_reports_without_end_leaves_room_for_others() -> None:
+    scripted = Scripted("a", "b")
+    busy = scripted.document("a")
+    scripted.count(busy, 1)
+    job = scripted.run_until(Report)
+    scripted.count(busy, 2)
+    other = scripted.document("b")
+    scripted.answer(job)
+    scripted.batch.heartbeat_at = float("inf")
+    assert scripted.outbox.next_job() is None
+    names = [type(each).__name__ for each in scripted.run()]
+    assert names == ["StartAttemptRequest", "ReportRequest"]
+    assert other.attempt
+
+
+def test_earlier_run_is_read_after_all_that_this_process_has_reported_on_it() -> None:
+    scripted = Scripted("a")
+    document = scripted.document()
+    scripted.run()
+    scripted.outbox.begin_round()
+    scripted.stage(document, r.STAGE_COMPLETED)
+    again = BatchQueue(scripted.batch.options, Mode.JOIN)
+    scripted.outbox.open(again)
+    scripted.outbox.survey(again)
+    while (job := scripted.outbox.next_job()) is not None:
+        scripted.answer(job)
+    assert not again.ready
+    names = [type(each).__name__ for each in scripted.run()]
+    assert names == ["ReportRequest", "ListDocumentsRequest"]
+    assert again.ready
 
 
 def test_calls_are_small_enough_for_a_server() -> None:
@@ -391,6 +445,27 @@ def test_start_that_was_made_offline_undoes_nothing(state: str, takeover: Takeov
     assert document.stopped
     assert scripted.outbox.stats(scripted.batch).refused == 1
     assert scripted.outbox.idle
+
+
+@pytest.mark.parametrize("takeover", [Takeover.OPEN_OR_FAILED, Takeover.ALWAYS])
+def test_start_that_was_made_offline_tries_again_what_this_process_has_failed(
+    takeover: Takeover,
+) -> None:
+    scripted = Scripted("a")
+    first = scripted.document()
+    scripted.outbox.put(first, Entry(time_ns=1, error=("BAD", "")))
+    scripted.run()
+    scripted.outbox.went_offline("away")
+    again = scripted.document(takeover=takeover)
+    scripted.stage(again, r.STAGE_COMPLETED)
+    job = scripted.run_until(StartAttempts)
+    scripted.answer(job, refusal("FAILED", attempt=3))
+    job = scripted.run_until(StartAttempts)
+    assert starts_of([call.request for call in job.calls()]) == [False]
+    scripted.outbox.take([job.failed], answering=False)  # whatever has happened in between
+    scripted.run(StartAttempts=refusal("FAILED", attempt=4))
+    assert starts_of(scripted.sent)[-1]
+    assert again.stopped
 
 
 def test_start_whose_call_failed_undoes_nothing() -> None:

@@ -189,6 +189,22 @@ def test_document_is_tried_again_in_another_attempt(
     assert kinds.count(stagecast.TransitionKind.FAILED) == 2
 
 
+def test_document_is_tried_again_through_another_object(
+    reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    with reporter.batch("d", ["a"], on_error="continue") as batch:
+        for _ in range(3):
+            with batch.document("a") as doc:
+                doc.parsing()
+                raise OSError("again")
+        with batch.document("a") as doc:
+            doc.parsing()
+    assert batch.flush(60)
+    assert client.wait("d", batch.id, timeout=60).state == "SUCCEEDED"
+    assert documents_of(client, batch)["a"].attempt == 4
+    assert batch.stats.refused == batch.stats.dropped == 0
+
+
 # Documents.
 
 

@@ -214,7 +214,7 @@ class DocumentCore:
 
     def _try_again(self, before: DocumentQueue) -> DocumentQueue:
         queue = DocumentQueue(before.batch, self.id, before.worker)
-        queue.after, queue.registered, queue.takeover = before, True, Takeover.ALWAYS
+        queue.registered, queue.takeover = True, Takeover.ALWAYS
         self._document = queue
         self._stage, self._completed, self._total = r.STAGE_WAITING, 0, None
         return queue

@@ -245,7 +245,8 @@ class StartAttempts(Job):
     def refused(self, index: int, error: StagecastError) -> None:
         document = self._documents[index]
         if error.reason == "DOCUMENT_TAKEN" and document.start is not None:
-            self._not_pending(document, error.metadata.get("state", ""))
+            taken = error.metadata
+            self._not_pending(document, taken.get("state", ""), taken.get("attempt", ""))
         elif error.reason in ("BATCH_NOT_FOUND", "DATASET_NOT_FOUND"):
             self._lose_batch(error)
         else:
@@ -255,16 +256,17 @@ class StartAttempts(Job):
     def failed(self) -> None:
         for document in self._documents:
             if document.start is not None:
-                document.start.offline = True
+                document.start.go_offline()
 
-    def _not_pending(self, document: DocumentQueue, state: str) -> None:
+    def _not_pending(self, document: DocumentQueue, state: str, attempt: str) -> None:
         start = document.start
         if start is None:
             return
+        own = attempt == str(self.batch.failed.get(document.document_id))
         if state == "PAUSED":
             document.paused = True
             self._remove(document)  # the answers to heartbeats tell when it goes on
-        elif start.may_take(state):
+        elif start.may_take(state, own=own):
             start.confirmed = True
         else:
             self._remove(document)
@@ -281,11 +283,13 @@ class Report(Job):
         super().__init__(outbox, batch)
         self._request = pb.ReportRequest(**self._ids, allow_partial=True)
         self._entries: list[tuple[DocumentQueue, Entry]] = []
+        self._cut: DocumentQueue | None = None  # of which not all reports have room
         size = 0
         for document, entry in self._waiting():
             message = entry.message(document.document_id, document.attempt)
             size += message.ByteSize()
             if self._entries and (size > _MAX_BYTES or len(self._entries) == MAX_REPORTS):
+                self._cut = document
                 break
             self._request.reports.append(message)
             self._entries.append((document, entry))
@@ -301,6 +305,8 @@ class Report(Job):
                 self._refused(document, entry, result.refusal)
             else:
                 self.batch.delivered += 1
+                if entry.error is not None:
+                    self.batch.failed[document.document_id] = document.attempt
             self.outbox.done(entry.number)
         self.batch.revision = response.revision
         self._finish()
@@ -339,7 +345,8 @@ class Report(Job):
 
     def _finish(self) -> None:
         for document in dict.fromkeys(document for document, _ in self._entries):
-            if not document.entries:
+            if document is not self._cut:
+                # What was added meanwhile waits for the next round, which other documents are in.
                 self.batch.reporting.pop(document, None)
             self.outbox.forget(document)
 

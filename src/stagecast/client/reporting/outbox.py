@@ -118,6 +118,7 @@ class Outbox:
         self._journal = journal
         self._limit = MAX_ENTRIES if limit is None else limit
         self._batches: dict[BatchQueue, None] = {}
+        self._newest: dict[tuple[str, str, str], DocumentQueue] = {}
         self._may_have_counters = False
         self._due_at: float | None = None
         self._listeners: set[Callable[[], None]] = set()
@@ -156,6 +157,7 @@ class Outbox:
                 worker=document.worker,
                 takeover=takeover.value,
             )
+            self._queue_up(document)
             document.start = Start(takeover=takeover, offline=bool(self.offline), number=number)
             document.attempt = 0
             document.batch.documents[document] = None
@@ -181,6 +183,7 @@ class Outbox:
                 newest.number = self._write_report(document, newest)
             if not entry.only_counts:
                 entry.number = self._write_report(document, entry)
+            self._queue_up(document)
             document.entries.append(entry)
             document.ended = document.ended or entry.ends
             batch.waiting += 1
@@ -279,6 +282,7 @@ class Outbox:
         with self.changed:
             self._due_at = None
             for batch in self._batches:
+                batch.in_round = True
                 behind = {document: None for document in batch.changed if document.follows}
                 for document in batch.changed:
                     if document in behind or document.waiting_start:
@@ -319,7 +323,7 @@ class Outbox:
             for batch in self._batches:
                 for document in batch.documents:
                     if document.start is not None:
-                        document.start.offline = True
+                        document.start.go_offline()
             self._due_at = self.now()
 
     def give_up(self, why: str) -> None:
@@ -364,13 +368,17 @@ class Outbox:
         """Give up a batch."""
         for number in batch.numbers():
             self.done(number)
+        for document in batch.documents:
+            self._newest.pop(document.key, None)
         self.undelivered(batch, why, reports=batch.lose(why))
 
     def forget(self, document: DocumentQueue) -> None:
         """Drop a document of which nothing waits and nothing will come."""
         batch = document.batch
-        if not document.entries and document.start is None and not document.open:
+        if not document.waits and not document.open:
             batch.documents.pop(document, None)
+            if self._newest.get(document.key) is document:
+                del self._newest[document.key]
 
     # Helpers.
 
@@ -386,6 +394,21 @@ class Outbox:
     def _activate(self, batch: BatchQueue) -> None:
         self._batches[batch] = None
 
+    def _queue_up(self, document: DocumentQueue) -> None:
+        """Put a queue behind the one of the same document in which something waits already."""
+        if document.waits:
+            return
+        document.turn += 1
+        before = self._newest.get(document.key)
+        if before is not None and before is not document and before.waits:
+            document.after = before, before.turn
+        self._newest[document.key] = document
+
+    def _may_survey(self, batch: BatchQueue) -> bool:
+        """Return whether all is sent that this process had reported before."""
+        others = (other for other in self._batches if other is not batch)
+        return batch.in_round and not any(o.sends for o in others if o.key == batch.key)
+
     def _job_of(self, batch: BatchQueue) -> Job | None:
         now = self.now()
         if batch.lost:
@@ -393,7 +416,9 @@ class Outbox:
         if not batch.opened:
             return Open(self, batch) if now >= batch.retry_at else None
         if batch.survey is not None:
-            return Survey(self, batch)
+            if self._may_survey(batch):
+                return Survey(self, batch)
+            self._send_soon()
         if batch.unregistered:
             return Register(self, batch)
         if now >= batch.heartbeat_at and (alive := batch.alive(now)):
@@ -423,7 +448,8 @@ class Outbox:
 
     @property
     def _waiting(self) -> int:
-        return sum(batch.waiting for batch in self._batches)
+        # Of a copy: a signal handler may open another batch meanwhile.
+        return sum(batch.waiting for batch in [*self._batches])
 
     def _is_full(self) -> bool:
         return self._waiting >= self._limit

@@ -104,8 +104,9 @@ class Start:
     """A start of an attempt that the server has not answered yet.
 
     Attributes:
-        offline: whether it was made, or first sent, while the server was away. Then it never takes
-            a document that is not pending: what happened in between is not undone.
+        offline: whether it was made, or first sent, while the server was away. Then it takes only
+            what is pending, or what this process has failed itself: what happened in between is not
+            undone.
         confirmed: whether the server has said that the document is one that may be taken over.
     """
 
@@ -117,10 +118,24 @@ class Start:
     @property
     def only_if_pending(self) -> bool:
         """Whether to leave a document alone that is not pending."""
-        return self.offline or not (self.confirmed or self.takeover is Takeover.ALWAYS)
+        always = self.takeover is Takeover.ALWAYS and not self.offline
+        return not (self.confirmed or always)
 
-    def may_take(self, state: str) -> bool:
-        """Return whether it may take a document in a state."""
+    def go_offline(self) -> None:
+        """Note that the server is away."""
+        self.offline, self.confirmed = True, False
+
+    def may_take(self, state: str, *, own: bool) -> bool:
+        """Return whether it may take a document in a state.
+
+        Args:
+            state: of the document.
+            own: whether its attempt is one that this process has failed.
+        """
+        if self.takeover is Takeover.NEVER:
+            return False
+        if state == "FAILED" and own:
+            return True
         known = self.takeover is Takeover.OPEN_OR_FAILED and state in ("RUNNING", "FAILED")
         return known and not self.offline
 
@@ -139,7 +154,8 @@ class DocumentQueue:
         silent_after: when to send no more heartbeats, by the monotonic clock.
         registered: whether the server has been told of it.
         refused: why the server takes no reports on it, empty if it does.
-        after: the earlier attempt of this process, which is to be sent first.
+        after: a queue of the same document that is to be sent first, and its turn.
+        turn: how many times something came to wait in it.
         takeover: which documents its start may take.
     """
 
@@ -158,7 +174,8 @@ class DocumentQueue:
         self.silent_after = float("inf")
         self.registered = False
         self.refused = ""
-        self.after: DocumentQueue | None = None
+        self.after: tuple[DocumentQueue, int] | None = None
+        self.turn = 0
         self.takeover = Takeover.OPEN_OR_FAILED
 
     @property
@@ -177,10 +194,22 @@ class DocumentQueue:
         return self.open and bool(self.attempt) and not (self.ended or self.stopped)
 
     @property
+    def key(self) -> tuple[str, str, str]:
+        """The document, whichever queue its reports come through."""
+        return *self.batch.key, self.document_id
+
+    @property
+    def waits(self) -> bool:
+        """Whether something of it waits to be sent."""
+        return bool(self.entries) or self.start is not None
+
+    @property
     def follows(self) -> bool:
-        """Whether an earlier attempt waits to be sent."""
-        if self.after is not None and not (self.after.entries or self.after.start):
-            self.after = None
+        """Whether another queue of the document is to be sent first."""
+        if self.after is not None:
+            queue, turn = self.after
+            if not queue.waits or queue.turn != turn:
+                self.after = None
         return self.after is not None
 
     def drop_counters(self) -> int:
@@ -222,6 +251,8 @@ class BatchQueue:
         survey: whether the documents of an earlier run are to be read, and from which page on.
         listed: the ids of all documents that the survey has read.
         succeeded, left_behind: those that have succeeded; that have ended otherwise or are open.
+        failed: the attempts that this process has failed, by document.
+        in_round: whether what was there before it was opened has been taken up to be sent.
         changed, starting, reporting: documents that have something to send, in this round the last
             two.
         seal: whether to seal it once all is sent.
@@ -242,6 +273,8 @@ class BatchQueue:
         self.listed: list[str] = []
         self.succeeded: set[str] = set()
         self.left_behind: set[str] = set()
+        self.failed: dict[str, int] = {}
+        self.in_round = False
         self.one_by_one = False  # to find the one that is refused
         self.unregistered: deque[tuple[NewDocument, int]] = deque()
         self.documents: dict[DocumentQueue, None] = {}
@@ -262,6 +295,17 @@ class BatchQueue:
         self.dropped = 0
         self.warned = False
         self.first_problem = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The batch, whichever queue it has."""
+        return self.options.dataset_id, self.options.batch_id
+
+    @property
+    def sends(self) -> bool:
+        """Whether reports of it are being sent, in this round or the next ones."""
+        behind = any(document.follows for document in self.changed)
+        return bool(self.starting or self.reporting) or behind
 
     @property
     def ready(self) -> bool:

@@ -172,14 +172,11 @@ class _Restored:
             return
         outbox.open(self.batch)
         outbox.register(self.batch, self.news)
-        last: dict[str, DocumentQueue] = {}
         for document, takeover, entries in waiting:
-            document.after = last.get(document.document_id)
-            last[document.document_id] = document
             if takeover is not None:
                 outbox.start(document, takeover)
                 if document.start is not None:
-                    document.start.offline = True
+                    document.start.go_offline()
             for entry in entries:
                 outbox.put(document, entry)
         if not self.sealed:

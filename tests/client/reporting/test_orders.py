@@ -114,6 +114,29 @@ def test_stopped_document_raises_within_its_block_and_the_next_one_follows(
     assert states == ["STOPPED", "SUCCEEDED"]
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_stop_that_came_through_another_object_ends_at_the_end_of_the_block(
+    grouped: bool, batch: stagecast.BatchReporter, client: stagecast.Client
+) -> None:
+    [doc] = batch.pending()
+    with doc:
+        assert batch.flush(60)
+        helper = batch.document("a")
+        client.stop("d", batch.id)
+        until(lambda: doc.cancelled)
+        helper.parsing()
+        until(lambda: helper.cancelled)
+        try:
+            helper.splitting()
+        except stagecast.Stopped as error:
+            if grouped:
+                raise ExceptionGroup("of tasks", [error]) from None
+            raise
+    assert batch.flush(60)
+    assert state_of(client, batch) == "STOPPED"
+    assert batch.stats.dropped == 0
+
+
 def test_document_that_another_worker_takes_is_stopped(
     batch: stagecast.BatchReporter, client: stagecast.Client, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -205,6 +205,23 @@ def test_document_is_tried_again_through_another_object(
     assert batch.stats.refused == batch.stats.dropped == 0
 
 
+def test_labels_and_workers_that_are_no_texts_are_type_errors(
+    reporter: stagecast.Reporter,
+) -> None:
+    wrong: Any = {"k": 1}
+    with pytest.raises(TypeError, match=r"invalid labels {'k': 1}: 1 is no text"):
+        reporter.batch("d", ["a"], labels=wrong)
+    wrong = ["k"]
+    with pytest.raises(TypeError, match="invalid labels"):
+        reporter.batch("d", ["a"], labels=wrong)
+    wrong = 7
+    with pytest.raises(TypeError, match="invalid worker 7; use 1 to 256 printable"):
+        stagecast.Reporter(worker=wrong)
+    for worker in ("", "a\n", "x" * 257):
+        with pytest.raises(ValueError, match="invalid worker"):
+            stagecast.Reporter(worker=worker)
+
+
 # Documents.
 
 
@@ -241,6 +258,8 @@ def test_what_are_no_documents_is_a_type_error(
         ({"on_error": "stop"}, "invalid on_error 'stop'; use 'raise' or 'continue'"),
         ({"stall_on_no_progress": "10"}, "invalid stall_on_no_progress '10'; use a text such as"),
         ({"stall_after": -1}, "invalid stall_after -1; use a text such as 30s, 10m or 2h"),
+        ({"stall_after": 1e30}, "invalid stall_after 1e\\+30; use a text such as 30s"),
+        ({"labels": {"k": "\n"}}, "has characters that are not printable"),
     ],
 )
 def test_invalid_options_are_named(
@@ -281,6 +300,67 @@ def test_invalid_id_is_worked_on_and_counted(
     assert batch.stats.dropped == 2
     [warning] = caplog.messages
     assert r"document 'b\nc': it has characters that are not printable" in warning
+
+
+def test_invalid_values_do_not_stop_the_work_or_other_reports(
+    reporter: stagecast.Reporter, client: stagecast.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unsized(list[int]):
+        def __len__(self) -> int:
+            raise TypeError("no length")
+
+    counts: list[Any] = ["3", 2.5, -1, 2**70, None]
+    named = stagecast.NewDocument(document_id="n", labels={"k": 1})  # type: ignore[dict-item]  # on purpose
+    odd = stagecast.NewDocument(document_id="o", display_name="\udcff")
+    with reporter.batch("d", ["a", named, odd]) as batch:
+        for doc in batch.pending():
+            with doc:
+                doc.parsing()
+                for count in counts:
+                    doc.progress(count)
+                    doc.step("pages", count, count)
+                    doc.indexing(total=count)
+                doc.step("two\nlines\udcff", 1, 0)
+                doc.step("", 1)
+                assert len([*doc.track(Unsized([1, 2, 3]), total=2)]) == 3
+    assert batch.flush(60)
+    actual = documents_of(client, batch)
+    assert actual.keys() == {"a"}
+    assert actual["a"].state is DocumentState.SUCCEEDED
+    assert actual["a"].progress.completed_segments == 3
+    [warning] = caplog.messages
+    assert "document 'a': invalid counter '3'; use whole numbers" in warning
+
+
+def test_failure_by_hand_takes_an_exception_as_its_message(
+    reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    with reporter.batch("d", ["a", "b"]) as batch:
+        for doc, error in zip(batch.pending(), (OSError("no disk"), OddError()), strict=True):
+            with doc:
+                doc.fail("READ", error)  # type: ignore[arg-type]  # as people do
+    assert batch.flush(60)
+    errors = [str(document.error) for document in documents_of(client, batch).values()]
+    assert errors == ["READ: no disk", "READ"]
+
+
+def test_batch_that_was_not_used_has_nothing_to_wait_for(reporter: stagecast.Reporter) -> None:
+    assert reporter.batch("d", ["a"]).flush(0)
+
+
+def test_documents_of_others_are_read_anew_and_yielded_once(
+    reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    client.create_batch("d", ["a"], batch_id="b", more_documents_follow=True)
+    with reporter.batch("d", batch_id="b") as batch:
+        assert [doc.id for doc in batch.pending()] == ["a"]
+        client.add_documents("d", "b", ["c"])
+        assert [doc.id for doc in batch.pending()] == ["a", "c"]
+        assert [doc.id for doc in batch.pending()] == ["a", "c"]
 
 
 def test_document_that_is_not_known_yet_is_registered(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -244,13 +246,41 @@ def test_token_of_an_open_document_joins_its_attempt(
     other.close()
 
 
+def test_token_has_any_name_of_a_file_and_nothing_else(running: Background) -> None:
+    reporter = stagecast.Reporter(running.address)
+    doc = reporter.batch("d").document(os.fsdecode(b"\xff.md"))
+    assert reporter.attach(doc.token).id == doc.id
+    for fields in (
+        {"document_id": 5},
+        {"document_id": "a", "attempt": "x"},
+        {"document_id": "a", "labels": 3},
+    ):
+        token = {"dataset_id": "d", "batch_id": "b"} | fields
+        text = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
+        with pytest.raises(ValueError, match="invalid token"):
+            reporter.attach(text)
+    reporter._engine.finish(0)
+
+
+def test_reporter_that_is_made_during_a_fork_by_another_thread_can_be_used(
+    running: Background,
+) -> None:
+    from stagecast.client.reporting import engine as module
+
+    module._hold_all()
+    reporter = stagecast.Reporter(running.address)
+    module._release_all()
+    with reporter.batch("d", ["a"]) as batch, batch.document("a"):
+        pass
+    assert batch.flush(60)
+    reporter._engine.finish(0)
+
+
 def test_token_names_no_key_and_must_be_whole(running: Background) -> None:
     reporter = stagecast.Reporter(running.address, key="secret")
     doc = reporter.batch("d").document(Path("Ä b.md"))
     other = stagecast.Reporter(running.address)
     assert other.attach(doc.token).id == "Ä b.md"
-    import base64
-
     assert b"secret" not in base64.urlsafe_b64decode(doc.token + "===")
     for wrong in ("", "abc", doc.token[:-9]):
         with pytest.raises(ValueError, match="invalid token: it is not the text of"):
@@ -355,6 +385,36 @@ def test_spool_forgets_what_can_never_be_delivered(
     assert not batch.flush(60)
     assert batch.stats.dropped == 2
     assert spool.stat().st_size == 0
+    reporter._engine.finish(0)
+
+
+def test_file_of_something_else_is_no_spool_and_left_alone(
+    running: Background, client: stagecast.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for text in ("a,b\n1,2\n", '{"id": 1}\n'):
+        path = tmp_path / "data"
+        path.write_text(text)
+        reporter = stagecast.Reporter(running.address, spool=path)
+        with reporter.batch("d", ["a"]) as batch, batch.document("a"):
+            pass
+        assert batch.flush(60)
+        assert path.read_text() == text
+        assert "is a file of something else; use another path" in caplog.messages[-1]
+        reporter._engine.finish(0)
+
+
+def test_spool_of_another_release_does_not_stop_the_work(
+    running: Background, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "spool"
+    path.write_text('{"n":1,"k":"batch"}\n{"n":2,"k":"open","b":1}\n{"n":3,"k":"new","b":9}\n')
+    reporter = stagecast.Reporter(running.address, spool=path)
+    with reporter.batch("d", ["a"]) as batch, batch.document("a"):
+        pass
+    assert batch.flush(60)
+    assert batch.stats.delivered == 1
+    [warning] = caplog.messages
+    assert "cannot be read; of another release?" in warning
     reporter._engine.finish(0)
 
 

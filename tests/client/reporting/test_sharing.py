@@ -145,6 +145,35 @@ def test_paused_document_is_claimed_once_it_is_resumed(
     assert client.get_batch("d", "b").counts.succeeded == 1
 
 
+def test_named_worker_shares_a_batch_with_itself(
+    running: Background, client: stagecast.Client
+) -> None:
+    reporter = stagecast.Reporter(running.address, worker="one")
+    client.create_batch("d", [f"doc-{number}" for number in range(20)], batch_id="b")
+    workers = [Worker(reporter.batch("d", batch_id="b"), lambda: None) for _ in range(2)]
+    until(lambda: all(worker.over for worker in workers))
+    assert len([*workers[0].done, *workers[1].done]) == 20
+    names = {document.worker for document in client.list_documents("d", "b")}
+    assert names <= {"one", "one-2"}
+    reporter._engine.finish(0)
+
+
+def test_documents_that_the_server_does_not_take_are_worked_on_all_the_same(
+    reporter: stagecast.Reporter, client: stagecast.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.create_batch("d", ["a"], batch_id="b")
+    worked = []
+    with reporter.batch("d", ["a", "bad\n", "late"], batch_id="b") as batch:
+        for doc in batch.pending(follow=True):
+            with doc:
+                worked.append(doc.id)
+    assert sorted(worked) == ["a", "bad\n", "late"]
+    assert batch.flush(60)
+    assert client.wait("d", "b", timeout=60).counts.succeeded == 1
+    assert batch.stats.dropped == 2
+    assert len(caplog.messages) == 1
+
+
 def test_follower_of_a_batch_without_documents_ends(reporter: stagecast.Reporter) -> None:
     with reporter.batch("d", []) as batch:
         assert list(batch.pending(follow=True)) == []

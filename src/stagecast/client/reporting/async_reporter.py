@@ -125,8 +125,7 @@ class AsyncBatchReporter(BatchFace):
             follow: also yield what is added or retried, and share it with other workers.
 
         Raises:
-            stagecast.DeniedError, stagecast.CredentialsError: with `follow`, if the key may not
-                read.
+            stagecast.StagecastError: see there.
         """
         self._core.open()
         return self._share() if follow else self._pending()
@@ -151,11 +150,15 @@ class AsyncBatchReporter(BatchFace):
         """
         engine, queue = self._core.engine, self._core.queue
         engine.hurry()
-        done = await engine.wait_async(lambda: queue.idle, timeout) and not queue.lost
+        unused = not self._core.opened
+        idle = await engine.wait_async(lambda: unused or queue.idle, timeout)
+        done = idle and not queue.lost
         self._core.check_flushed(done=done)
         return done
 
     async def _pending(self) -> AsyncIterator[AsyncDocumentReporter]:
+        engine, queue = self._core.engine, self._core.queue
+        wait, outbox = engine.wait_async, engine.outbox
         for page in self._core.pages():
             await self._wait_for_server()
             for new in page:
@@ -164,6 +167,8 @@ class AsyncBatchReporter(BatchFace):
         if not self._core.submitted:
             self._core.survey()
             await self._wait_for_server()
+            limit_s = SILENT_S if outbox.reached else 0
+            await wait(lambda: queue.ready or bool(outbox.offline), limit_s)
             for new in self._core.listed():
                 if self._core.is_pending(new):
                     yield AsyncDocumentReporter(self._core, new, self._core.document(new))

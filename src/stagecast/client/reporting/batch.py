@@ -79,8 +79,8 @@ class BatchReporter(BatchFace):
                 over when all of them have ended.
 
         Raises:
-            stagecast.DeniedError, stagecast.CredentialsError: with `follow`, if the key may not
-                read.
+            stagecast.StagecastError: with `follow`, if the batch cannot be read, such as
+                `stagecast.ScopeMissing` for a key that may only report.
         """
         self._core.open()
         return self._share() if follow else self._pending()
@@ -107,11 +107,13 @@ class BatchReporter(BatchFace):
         """
         engine, queue = self._core.engine, self._core.queue
         engine.hurry()
-        done = engine.wait(lambda: queue.idle, timeout) and not queue.lost
+        unused = not self._core.opened
+        done = engine.wait(lambda: unused or queue.idle, timeout) and not queue.lost
         self._core.check_flushed(done=done)
         return done
 
     def _pending(self) -> Iterator[DocumentReporter]:
+        wait, outbox, queue = self._core.engine.wait, self._core.engine.outbox, self._core.queue
         for page in self._core.pages():
             self._wait_for_server()
             for new in page:
@@ -120,6 +122,7 @@ class BatchReporter(BatchFace):
         if not self._core.submitted:
             self._core.survey()
             self._wait_for_server()
+            wait(lambda: queue.ready or bool(outbox.offline), SILENT_S if outbox.reached else 0)
             for new in self._core.listed():
                 if self._core.is_pending(new):
                     yield DocumentReporter(self._core, new, self._core.document(new))

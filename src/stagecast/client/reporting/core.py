@@ -12,8 +12,8 @@ from stagecast.client.reporting.options import (
     BatchOptions,
     Documents,
     OnError,
-    invalid_id,
     new_document,
+    problem_of,
 )
 from stagecast.client.reporting.outbox import BatchStats
 from stagecast.client.reporting.queues import BatchQueue, DocumentQueue, Mode, Takeover
@@ -53,6 +53,8 @@ class BatchCore:
 
     Attributes:
         waited: whether `pending` has waited for the server.
+        submitted: whether the batch was told its documents.
+        opened: whether it was used at all.
     """
 
     def __init__(
@@ -68,10 +70,11 @@ class BatchCore:
         self.behaviour = behaviour
         self.waited = False
         self._queue = BatchQueue(options, mode, strict=behaviour.strict)
-        self._queue.submitted = documents is not None
+        self._queue.submitted = self.submitted = documents is not None
         self._generation = engine.generation
         self._worker = engine.next_worker()
-        self._opened = False
+        self._shared_worker = ""
+        self.opened = False
         self._registered: list[NewDocument] = []
         self._unread: Iterator[NewDocument] = map(new_document, documents or ())
         if isinstance(documents, Sized):
@@ -82,14 +85,9 @@ class BatchCore:
         """What waits of the batch in this process."""
         if self._generation != self.engine.generation:
             self._generation = self.engine.generation
-            self._worker = self.engine.next_worker()
+            self._worker, self._shared_worker = self.engine.next_worker(), ""
             self._queue.begin_anew()
         return self._queue
-
-    @property
-    def submitted(self) -> bool:
-        """Whether the batch was told its documents."""
-        return self.queue.submitted
 
     @property
     def stats(self) -> BatchStats:
@@ -98,8 +96,8 @@ class BatchCore:
 
     def open(self) -> None:
         """Open the batch, once."""
-        if not self._opened:
-            self._opened = True
+        if not self.opened:
+            self.opened = True
             self.engine.outbox.open(self.queue)
             self._register(self._registered)
 
@@ -126,8 +124,8 @@ class BatchCore:
             ValueError: its id is invalid, and problems are to be raised.
         """
         queue = self.queue
-        document = DocumentQueue(queue, new.document_id, self._worker)
-        if problem := invalid_id(new.document_id):
+        document = DocumentQueue(queue, new.document_id, self._worker_of(shared=shared))
+        if problem := problem_of(new):
             if self.behaviour.strict:
                 raise ValueError(f"invalid document {new.document_id!r}: {problem}")
             with self.engine.outbox.changed:
@@ -147,7 +145,7 @@ class BatchCore:
     def leave(self) -> None:
         """End the block of the batch."""
         outbox, queue = self.engine.outbox, self.queue
-        if self._opened:
+        if self.opened:
             outbox.seal(queue)
         outbox.leave(queue)
 
@@ -178,12 +176,19 @@ class BatchCore:
         self.raise_problem()
 
     def _register(self, news: Iterable[NewDocument]) -> None:
-        valid = [new for new in news if invalid_id(new.document_id) is None]
+        valid = [new for new in news if problem_of(new) is None]
         if valid:
             self.engine.outbox.register(self.queue, valid)
 
     def _unique(self, news: Iterable[NewDocument]) -> list[NewDocument]:
         return [*{new.document_id: new for new in news}.values()]
+
+    def _worker_of(self, *, shared: bool) -> str:
+        """Return the name of the worker, which no other block has if they share documents."""
+        if not shared:
+            return self._worker
+        self._shared_worker = self._shared_worker or self.engine.next_worker(shared=True)
+        return self._shared_worker
 
     def _takeover(self, document_id: str, *, shared: bool) -> Takeover:
         if shared:

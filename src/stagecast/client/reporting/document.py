@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
 from stagecast.client.records import NewDocument
 from stagecast.client.reporting import failures
 from stagecast.client.reporting.core import BatchCore
+from stagecast.client.reporting.options import count_of, length_of
 from stagecast.client.reporting.queues import DocumentQueue, Entry, Step, Takeover
 from stagecast.client.reporting.tokens import DocumentToken
 from stagecast.errors import Stopped
-from stagecast.escaping import quote
+from stagecast.escaping import escape_controls, quote
 from stagecast.v1 import resources_pb2 as r
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ class DocumentCore:
     def _leave(self, error: BaseException | None) -> bool:
         """End the work on it, and return whether the exception ends here."""
         queue = self._queue
-        own_stop = isinstance(error, Stopped) and error is self._stop
+        own_stop = error is not None and self._is_own_stop(error)
         if error is not None and not own_stop:
             self._put(error=(failures.reason_of(error), failures.message_of(error)))
         elif error is None:
@@ -115,44 +116,73 @@ class DocumentCore:
 
     def _enter_stage(self, stage: r.Stage.ValueType, total: int | None = None) -> None:
         self._stage = stage
+        total = self._whole(total)
         if total is None:
             self._put(stage=stage)
         else:
             self._total = total
-            self._put(stage=stage, completed=self._completed, total=total)
+            self._put(stage=stage, completed=self._completed, total=max(total, self._completed))
 
     def _count(self, completed: int, total: int | None) -> None:
-        self._completed = completed
+        whole, total = self._whole(completed), self._whole(total)
+        if whole is None:
+            return
+        self._completed = whole
         self._total = self._total if total is None else total
-        self._put(completed=completed, total=self._total)
+        if self._total is not None:
+            self._total = max(self._total, whole)
+        self._put(completed=whole, total=self._total)
 
     def _set_step(self, name: str, completed: int, total: int | None) -> None:
-        step = Step(failures.valid_message(name)[:64], completed, total)
+        whole, total = self._whole(completed), self._whole(total)
+        if whole is None:
+            return
+        total = None if total is None else max(total, whole)
+        step = Step(escape_controls(str(name))[:64] or "step", whole, total)
         self._put(completed=self._completed, total=self._total, step=step)
 
-    def _fail(self, reason: str, message: str) -> None:
-        self._put(error=(failures.valid_reason(reason), failures.valid_message(message)))
+    def _fail(self, reason: str, message: object) -> None:
+        self._put(error=(failures.valid_reason(str(reason)), failures.valid_text(message)))
+
+    def _whole(self, number: object) -> int | None:
+        """Return a counter, `None` if it is unknown; an invalid one cannot be delivered."""
+        whole = count_of(number)
+        if whole is None and number is not None:
+            outbox = self._core.engine.outbox
+            with outbox.changed:
+                why = f"document {quote(self.id)}: invalid counter {number!r}; use whole numbers"
+                outbox.undelivered(self._queue.batch, why)
+        return whole
 
     def _begin_tracking(self, items: object, total: int | None) -> bool:
         """Return whether the stage INDEXING begins; note how many items there are in all."""
-        if total is None and isinstance(items, Sized):
-            total = len(items)
+        total = length_of(items) if total is None else self._whole(total)
         if total is not None:
             self._total = self._completed + total
         return self._stage != r.STAGE_INDEXING
 
     # Helpers.
 
-    _stop: Stopped | None = None
+    def _is_own_stop(self, error: BaseException) -> bool:
+        """Return whether an exception says that work on this document is to end.
+
+        It may have been raised through another object of the document, such as one of
+        `stagecast.attach`, or by tasks of a group.
+        """
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(self._is_own_stop, error.exceptions))
+        options = self._core.options
+        ids = (options.dataset_id, options.batch_id, self.id)
+        named = isinstance(error, Stopped) and (error.dataset_id, error.batch_id, error.document_id)
+        return named == ids
 
     def _stop_error(self) -> Stopped:
-        self._stop = Stopped(
+        return Stopped(
             f"work on document {quote(self.id)} is to end: {self._queue.stopped}",
             dataset_id=self._core.options.dataset_id,
             batch_id=self._core.options.batch_id,
             document_id=self.id,
         )
-        return self._stop
 
     def _must_pause(self) -> bool:
         """Return whether to wait for an order.

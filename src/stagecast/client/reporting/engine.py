@@ -47,7 +47,7 @@ class Engine:
     ) -> None:
         self.endpoint = endpoint
         self.generation = 0
-        self._named = worker
+        self._named = worker or ""
         self._spool_path = spool
         self._start_anew()
         if self._spool is not None:
@@ -55,12 +55,19 @@ class Engine:
                 self._spool.restore(self.outbox)
         _engines.add(self)
 
-    def next_worker(self) -> str:
-        """Return the name of another worker: blocks of one process may share a batch, too."""
-        if self._named and not self.generation:
-            return self._named
+    def next_worker(self, *, shared: bool = False) -> str:
+        """Return the name of a worker.
+
+        Args:
+            shared: whether it is to be another one each time, although the worker was named: blocks
+                of one process may share a batch, too.
+        """
+        named = "" if self.generation else self._named
+        if named and not shared:
+            return named
         number = next(self._numbers)
-        return self.worker if number == 1 else f"{self.worker}-{number}"
+        name = named or self.worker
+        return name if number == 1 else f"{name[:240]}-{number}"
 
     def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait until a condition holds, and return whether it does."""
@@ -171,17 +178,22 @@ def _finish(engine: Engine) -> None:
 _exit_at: float | None = None
 
 
+_held: list[Engine] = []  # another thread may make an engine while a fork is under way
+
+
 def _hold_all() -> None:
-    for engine in [*_engines]:
+    _held.extend(_engines)
+    for engine in _held:
         engine.hold()
 
 
 def _release_all() -> None:
-    for engine in [*_engines]:
-        engine.release()
+    while _held:
+        _held.pop().release()
 
 
 def _begin_all_anew() -> None:
+    _held.clear()
     for engine in [*_engines]:
         engine.begin_anew()
 

@@ -27,11 +27,15 @@ def valid_reason(text: str) -> str:
 
 def message_of(error: BaseException) -> str:
     """Return the text of an exception, its class and arguments if it has none."""
+    return valid_text(error) or type(error).__name__
+
+
+def valid_text(value: object) -> str:
+    """Return the text of a value, as it can be sent; empty if it cannot be converted."""
     try:
-        text = str(error)
+        return valid_message(str(value))
     except Exception:  # whatever the code of somebody else raises
-        text = ""
-    return valid_message(text or type(error).__name__)
+        return ""
 
 
 def valid_message(text: str) -> str:

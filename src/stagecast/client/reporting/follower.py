@@ -11,8 +11,9 @@ from stagecast.client.reporting.engine import Engine
 from stagecast.client.reporting.options import BatchOptions
 from stagecast.client.resumption import BatchEvents, watch_request
 from stagecast.client.sync_watch import Watch
-from stagecast.client.waiting import GIVE_UP_AFTER_S
 from stagecast.errors import StagecastError
+
+_GIVE_UP_AFTER_S = 10**9  # never: without a server a pipeline waits, and is left by its own means
 
 
 class Follower:
@@ -65,7 +66,7 @@ class Follower:
         )
         channel = ThreadChannel(self._engine.endpoint)
         self._engine.endpoint.reached = True  # by the sender; so the watch reconnects
-        self._watch = Watch(channel, BatchEvents(request), GIVE_UP_AFTER_S)
+        self._watch = Watch(channel, BatchEvents(request), _GIVE_UP_AFTER_S)
         error: StagecastError | None = None
         try:
             for event in self._watch:

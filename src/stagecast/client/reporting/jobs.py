@@ -146,7 +146,7 @@ class Survey(Job):
     def answered(self, index: int, response: s.ListDocumentsResponse) -> None:
         batch = self.batch
         for document in response.documents:
-            batch.listed.append(document.document_id)
+            batch.listed[document.document_id] = None
             if document.state == r.DOCUMENT_STATE_SUCCEEDED:
                 batch.succeeded.add(document.document_id)
             elif document.state not in (r.DOCUMENT_STATE_PENDING, r.DOCUMENT_STATE_PAUSED):

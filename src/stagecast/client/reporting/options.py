@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import random
 import re
@@ -25,6 +26,8 @@ _BATCH_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 _DURATION = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _MAX_ID = 256  # characters
+_MAX_S = 10**9  # some 30 years
+_MAX_COUNT = 2**53
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +108,7 @@ def seconds_of(name: str, duration: Duration | None) -> float | None:
         seconds = float(duration)
     else:
         raise TypeError(f"invalid {name} {duration!r}; {accepted}")
-    if not 0 <= seconds < float("inf"):
+    if not 0 <= seconds <= _MAX_S:
         raise ValueError(f"invalid {name} {duration!r}; {accepted}")
     return seconds
 
@@ -135,19 +138,83 @@ def new_document(document: str | os.PathLike[str] | NewDocument) -> NewDocument:
     Raises:
         TypeError: it is no id, path or `NewDocument`.
     """
-    if isinstance(document, NewDocument):
-        return document
+    new = document if isinstance(document, NewDocument) else None
     path = os.fspath(document) if isinstance(document, os.PathLike) else document
-    if not isinstance(path, str):
+    known = new.document_id if new else path
+    if not isinstance(known, str):
         raise TypeError(f"invalid document {document!r}; use an id, a path or a NewDocument")
-    return NewDocument(document_id=path)
+    return new or NewDocument(document_id=known)
 
 
-def invalid_id(document_id: str) -> str | None:
-    """Return what is wrong with the id of a document, `None` if it is valid."""
+def problem_of(new: NewDocument) -> str | None:
+    """Return what is wrong with a document, `None` if it can be registered."""
+    document_id = new.document_id
     if not 1 <= len(document_id) <= _MAX_ID:
         return f"an id has 1 to {_MAX_ID} characters, this one {len(document_id)}"
-    return None if is_printable(document_id) else "it has characters that are not printable"
+    if not is_printable(document_id):
+        return "it has characters that are not printable"
+    if not (new.display_name or new.labels):
+        return None
+    return _problem_of_texts(new.display_name, *new.labels, *new.labels.values())
+
+
+def labels_of(labels: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return labels, none for `None`.
+
+    Raises:
+        TypeError: they are not texts by text.
+        ValueError: they are not printable.
+    """
+    if labels is not None and not isinstance(labels, Mapping):
+        raise TypeError(f"invalid labels {labels!r}; use texts by text, such as {{'team': 'a'}}")
+    known = dict(labels or {})
+    if problem := _problem_of_texts(*known, *known.values()):
+        kind = ValueError if "printable" in problem else TypeError
+        raise kind(f"invalid labels {known!r}: {problem}")
+    return known
+
+
+def check_worker(worker: str | None) -> str | None:
+    """Return the name of a worker.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is empty, too long or not printable.
+    """
+    if worker is None:
+        return None
+    accepted = f"use 1 to {_MAX_ID} printable characters"
+    if not isinstance(worker, str):
+        raise TypeError(f"invalid worker {worker!r}; {accepted}")
+    if not (1 <= len(worker) <= _MAX_ID and is_printable(worker)):
+        raise ValueError(f"invalid worker {worker!r}; {accepted}")
+    return worker
+
+
+def count_of(number: object) -> int | None:
+    """Return a counter, `None` if it is no whole number that can be sent."""
+    try:
+        whole = operator.index(number)  # type: ignore[arg-type]  # whatever it is
+    except TypeError:
+        return None
+    return whole if 0 <= whole <= _MAX_COUNT else None
+
+
+def length_of(items: object) -> int | None:
+    """Return the length of items, `None` if they have none."""
+    try:
+        return len(items)  # type: ignore[arg-type]  # whatever it is
+    except Exception:  # such as of a loader that cannot know it
+        return None
+
+
+def _problem_of_texts(*texts: object) -> str | None:
+    for text in texts:
+        if not isinstance(text, str):
+            return f"{text!r} is no text"
+        if not is_printable(text):
+            return f"{text!r} has characters that are not printable"
+    return None
 
 
 def make_worker() -> str:

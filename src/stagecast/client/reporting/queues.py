@@ -270,7 +270,7 @@ class BatchQueue:
         self.created = False
         self.submitted = False
         self.survey: str | None = None
-        self.listed: list[str] = []
+        self.listed: dict[str, None] = {}
         self.succeeded: set[str] = set()
         self.left_behind: set[str] = set()
         self.failed: dict[str, int] = {}
@@ -346,7 +346,9 @@ class BatchQueue:
 
     def begin_anew(self) -> None:
         """Forget what waits, and that it is for this process to create and seal the batch."""
+        succeeded, left_behind = self.succeeded, self.left_behind
         self.__init__(self.options, Mode.ATTACH, strict=self.strict)  # type: ignore[misc]  # anew
+        self.succeeded, self.left_behind = succeeded, left_behind
 
     def plan_heartbeat(self, now: float) -> None:
         """Set the time of the next heartbeat."""

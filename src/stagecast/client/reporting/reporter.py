@@ -22,6 +22,8 @@ from stagecast.client.reporting.options import (
     OnError,
     batch_id_of,
     check_documents,
+    check_worker,
+    labels_of,
     name_of_dataset,
     on_error_of,
     seconds_of,
@@ -65,7 +67,7 @@ class ReporterCore:
             address, key=key, tls=tls, ca=ca, cert=cert, cert_key=cert_key, timeout=None
         )
         self._engine = Engine(
-            endpoint, worker=worker, spool=None if spool is None else os.fspath(spool)
+            endpoint, worker=check_worker(worker), spool=None if spool is None else os.fspath(spool)
         )
 
     def __repr__(self) -> str:
@@ -95,7 +97,7 @@ class ReporterCore:
             dataset_id=dataset_id,
             batch_id=batch_id_of(batch_id),
             dataset_name=dataset_name,
-            labels=options["labels"] or {},
+            labels=labels_of(options["labels"]),
             **spans,
         )
         checked = None if documents is None else check_documents(documents)

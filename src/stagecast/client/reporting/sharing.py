@@ -8,15 +8,17 @@ from typing import Self
 from stagecast.client.records import NewDocument
 from stagecast.client.reporting.core import BatchCore
 from stagecast.client.reporting.follower import Follower
+from stagecast.client.reporting.options import problem_of
 from stagecast.client.reporting.queues import DocumentQueue, Takeover
-from stagecast.errors import CredentialsError, DeniedError
+from stagecast.errors import NotFoundError, StagecastError
 
 
 class Sharing:
     """One iteration over the documents of a batch that is followed.
 
     While the server can be reached, documents come from the watch, those of this block as well, and
-    each is claimed before it is yielded. While it is away, those of this block come unclaimed.
+    each is claimed before it is yielded. While it is away, those of this block come unclaimed; and
+    so do those that it does not take, such as with an invalid id: they are worked on all the same.
     """
 
     def __init__(self, core: BatchCore) -> None:
@@ -24,6 +26,8 @@ class Sharing:
         self._outbox = core.engine.outbox
         self._follower = Follower(core.engine, core.options)
         self._pages: Iterator[list[NewDocument]] | None = core.pages()
+        self._unknown: dict[str, NewDocument] = {}  # that the server does not take
+        self._worked_on: set[str] = set()  # of those
 
     def __enter__(self) -> Self:
         return self
@@ -35,7 +39,7 @@ class Sharing:
         """Return the next document to claim, `None` if there is none now.
 
         Raises:
-            DeniedError, CredentialsError: the key may not read.
+            StagecastError: see `over`.
         """
         with self._outbox.changed:
             new = self._candidate()
@@ -44,15 +48,30 @@ class Sharing:
 
     def has_news(self) -> bool:
         """Return whether `next` or `over` may have changed."""
-        return self._candidate(peek=True) is not None or self._can_draw() or self.over()
+        return self._candidate(peek=True) is not None or self._can_draw() or self._is_over()
 
     def over(self) -> bool:
-        """Return whether no document will come any more."""
+        """Return whether no document will come any more.
+
+        Raises:
+            StagecastError: the batch cannot be read, such as with a key that may not.
+        """
+        return self._is_over() and not self._left_over()
+
+    def _left_over(self) -> bool:
+        """Return whether documents of this block are unknown to the batch; they come now."""
+        self._unknown.update(self._follower.unclaimed)
+        self._follower.unclaimed.clear()
+        return bool(self._unknown)
+
+    def _is_over(self) -> bool:
         follower, queue = self._follower, self._core.queue
         if follower.over or queue.lost:
-            if isinstance(follower.error, DeniedError | CredentialsError):
+            if isinstance(follower.error, StagecastError) and not isinstance(
+                follower.error, NotFoundError
+            ):
                 raise follower.error
-            return True
+            return self._pages is None
         if self._pages is not None:
             return False
         if not self._outbox.reached:
@@ -78,17 +97,23 @@ class Sharing:
         """Return whether a document is for this worker to work on."""
         if document.waiting_start:
             self.abandon(document)  # it comes again once it is resumed
-        return not (document.stopped or document.refused)
+        unknown = document.document_id in self._worked_on
+        return not document.stopped and (unknown or not document.refused)
 
     def _candidate(self, *, peek: bool = False) -> NewDocument | None:
         follower, queue = self._follower, self._core.queue
         if queue.opened:
             follower.start()
+        for document_id in self._unknown:
+            if not peek:
+                self._worked_on.add(document_id)
+                return self._unknown.pop(document_id)
+            return self._unknown[document_id]
         busy = {document.document_id for document in queue.documents}
         for document_id in follower.pending:
             if document_id not in busy:
                 return self._pick(document_id, peek=peek)
-        if not queue.opened or self._outbox.offline:
+        if not queue.opened or queue.lost or self._outbox.offline:
             for document_id in follower.unclaimed:
                 return self._pick(document_id, peek=peek)
         return None
@@ -104,7 +129,8 @@ class Sharing:
     def _can_draw(self) -> bool:
         """Return whether it is time to draw more documents: those before are registered."""
         queue = self._core.queue
-        unanswered = queue.opened and not self._outbox.offline and queue.unregistered
+        away = self._outbox.offline or queue.lost
+        unanswered = queue.opened and not away and queue.unregistered
         return self._pages is not None and not unanswered
 
     def _draw(self) -> bool:
@@ -117,6 +143,8 @@ class Sharing:
             return False
         with self._outbox.changed:
             for new in page:
-                if self._core.is_pending(new) and new.document_id not in self._follower.started:
+                if problem_of(new):
+                    self._unknown[new.document_id] = new
+                elif self._core.is_pending(new) and new.document_id not in self._follower.started:
                     self._follower.unclaimed[new.document_id] = new
         return True

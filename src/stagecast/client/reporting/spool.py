@@ -34,6 +34,7 @@ from stagecast.client.reporting.queues import (
 )
 
 _MAX_FILES = 100
+_BEGINNING = b'{"n":'
 
 _log = logging.getLogger("stagecast")
 
@@ -58,8 +59,11 @@ class Spool:
         contents = [_read(file) for file in left_behind]
         first = self._number = max(map(_last_number, contents), default=0) + 1
         for lines in contents:
-            for restored in _restored(lines):
-                restored.put_into(outbox)
+            try:
+                for restored in _restored(lines):
+                    restored.put_into(outbox)
+            except (KeyError, TypeError, ValueError):
+                _log.warning("reports in %s cannot be read; of another release?", self._path)
         self._append({"before": first})
         for file in left_behind[1:]:
             os.ftruncate(file, 0)
@@ -112,6 +116,8 @@ class Spool:
             for path in _paths(self._path):
                 self._file = _locked(path)
                 if self._file is not None:
+                    if not _is_spool(self._file):
+                        raise OSError(f"{path} is a file of something else; use another path")
                     os.write(self._file, b"\n")  # after a torn line
                     return
             raise OSError(f"{_MAX_FILES} processes have it")
@@ -123,9 +129,14 @@ class Spool:
         for path in _paths(self._path):
             with contextlib.suppress(OSError):
                 if Path(path).exists() and (file := _locked(path)) is not None:
-                    yield file
+                    if _is_spool(file):
+                        yield file
+                    else:
+                        os.close(file)
 
     def _give_up(self, error: OSError) -> None:
+        if self._file is not None:
+            os.close(self._file)
         self._broken, self._file = True, None
         _log.warning("reports cannot be kept in %s: %s", self._path, error)
 
@@ -259,6 +270,12 @@ def _locked(path: str) -> int | None:
         os.close(file)
         return None
     return file
+
+
+def _is_spool(file: int) -> bool:
+    """Return whether a file is empty or begins as a spool does: others are left alone."""
+    beginning = os.pread(file, 64, 0).lstrip()
+    return not beginning or _BEGINNING.startswith(beginning) or beginning.startswith(_BEGINNING)
 
 
 def _read(file: int) -> list[dict[str, Any]]:

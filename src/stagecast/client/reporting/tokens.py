@@ -31,7 +31,9 @@ class DocumentToken:
         """Return the text."""
         fields = {name: value for name, value in asdict(self).items() if value}
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        # With undecodable bytes of file names, which are lone surrogates.
+        data = text.encode(errors="surrogatepass")
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
     @classmethod
     def decode(cls, text: str) -> DocumentToken:
@@ -48,6 +50,9 @@ class DocumentToken:
             token = cls(**fields)
         except (ValueError, TypeError, binascii.Error):
             raise ValueError("invalid token: it is not the text of doc.token") from None
-        if not (token.dataset_id and token.batch_id and token.document_id):
+        ids = (token.dataset_id, token.batch_id, token.document_id)
+        texts = (*ids, token.display_name, token.worker, token.address)
+        valid = all(ids) and all(isinstance(each, str) for each in texts)
+        if not (valid and isinstance(token.attempt, int) and isinstance(token.labels, Mapping)):
             raise ValueError("invalid token: it is not the text of doc.token")
         return token

@@ -76,7 +76,7 @@ class Scripted:
     ) -> DocumentQueue:
         """Return a document that was started and has its heartbeats."""
         document = DocumentQueue(self.batch, name, "worker")
-        document.open = True
+        self.outbox.work_on(document)
         self.outbox.start(document, takeover)
         return document
 

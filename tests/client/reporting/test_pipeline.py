@@ -291,6 +291,18 @@ def test_iterators_are_drawn_a_page_at_a_time_and_registered_as_they_are(
     assert (actual.counts.succeeded, actual.counts.total) == (250, 250)
 
 
+def test_documents_are_registered_once(
+    absent: Background, reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    absent.stop()
+    with reporter.batch("d", (str(number) for number in range(150))) as batch:
+        assert len(work(batch)) == 150
+        assert len(batch._core.queue.unregistered) == 150
+    absent.start()
+    assert batch.flush(60)
+    assert client.wait("d", batch.id, timeout=60).counts.succeeded == 150
+
+
 def test_invalid_id_is_worked_on_and_counted(
     reporter: stagecast.Reporter, client: stagecast.Client, caplog: pytest.LogCaptureFixture
 ) -> None:

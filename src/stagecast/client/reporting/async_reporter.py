@@ -163,7 +163,9 @@ class AsyncBatchReporter(BatchFace):
             await self._wait_for_server()
             for new in page:
                 if self._core.is_pending(new):
-                    yield AsyncDocumentReporter(self._core, new, self._core.document(new))
+                    yield AsyncDocumentReporter(
+                        self._core, new, self._core.document(new, listed=True)
+                    )
         if not self._core.submitted:
             self._core.survey()
             await self._wait_for_server()

@@ -118,7 +118,7 @@ class BatchReporter(BatchFace):
             self._wait_for_server()
             for new in page:
                 if self._core.is_pending(new):
-                    yield DocumentReporter(self._core, new, self._core.document(new))
+                    yield DocumentReporter(self._core, new, self._core.document(new, listed=True))
         if not self._core.submitted:
             self._core.survey()
             self._wait_for_server()

@@ -117,8 +117,15 @@ class BatchCore:
         """Return whether a document has not succeeded, as far as is known."""
         return new.document_id not in self.queue.succeeded
 
-    def document(self, new: NewDocument, *, shared: bool = False) -> DocumentQueue:
+    def document(
+        self, new: NewDocument, *, shared: bool = False, listed: bool = False
+    ) -> DocumentQueue:
         """Return a queue for the reports on a document.
+
+        Args:
+            new: the document.
+            shared: whether workers share the batch.
+            listed: whether it is of `pages`, which have registered it.
 
         Raises:
             ValueError: its id is invalid, and problems are to be raised.
@@ -130,6 +137,7 @@ class BatchCore:
                 raise ValueError(f"invalid document {new.document_id!r}: {problem}")
             with self.engine.outbox.changed:
                 self.engine.outbox.refuse(document, problem)
+        document.registered = listed and queue.submitted  # not in a forked child
         document.takeover = self._takeover(new.document_id, shared=shared)
         return document
 

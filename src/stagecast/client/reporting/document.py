@@ -96,9 +96,7 @@ class DocumentCore:
             queue = self._try_again(queue)
         self._take_up(queue)
         self._postpone_silence(queue)
-        with self._core.engine.outbox.changed:
-            queue.open = True
-            queue.batch.documents[queue] = None
+        self._core.engine.outbox.work_on(queue)
 
     def _leave(self, error: BaseException | None) -> bool:
         """End the work on it, and return whether the exception ends here."""

@@ -265,6 +265,7 @@ class StartAttempts(Job):
         own = attempt == str(self.batch.failed.get(document.document_id))
         if state == "PAUSED":
             document.paused = True
+            self.batch.active[document] = None
             self._remove(document)  # the answers to heartbeats tell when it goes on
         elif start.may_take(state, own=own):
             start.confirmed = True

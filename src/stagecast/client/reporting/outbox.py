@@ -192,10 +192,19 @@ class Outbox:
             batch.changed[document] = None
             self._send_soon()
 
+    def work_on(self, document: DocumentQueue) -> None:
+        """Send heartbeats for a document."""
+        with self.changed:
+            document.open = True
+            document.batch.documents[document] = None
+            document.batch.active[document] = None
+
     def close(self, document: DocumentQueue) -> None:
         """Send no more heartbeats for a document."""
         with self.changed:
             document.open = False
+            if not document.waiting_start:
+                document.batch.active.pop(document, None)
             self.forget(document)
 
     def cancel(self, document: DocumentQueue) -> None:
@@ -319,11 +328,12 @@ class Outbox:
     def went_offline(self, why: str) -> None:
         """Note that the server is away: from now on starts take only what is pending."""
         with self.notifying():
+            if not self.offline:  # else all starts know it
+                for batch in self._batches:
+                    for document in batch.documents:
+                        if document.start is not None:
+                            document.start.go_offline()
             self.offline = why
-            for batch in self._batches:
-                for document in batch.documents:
-                    if document.start is not None:
-                        document.start.go_offline()
             self._due_at = self.now()
 
     def give_up(self, why: str) -> None:
@@ -377,6 +387,7 @@ class Outbox:
         batch = document.batch
         if not document.waits and not document.open:
             batch.documents.pop(document, None)
+            batch.active.pop(document, None)
             if self._newest.get(document.key) is document:
                 del self._newest[document.key]
 

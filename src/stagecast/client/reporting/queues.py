@@ -253,6 +253,8 @@ class BatchQueue:
         succeeded, left_behind: those that have succeeded; that have ended otherwise or are open.
         failed: the attempts that this process has failed, by document.
         in_round: whether what was there before it was opened has been taken up to be sent.
+        documents: those of which something waits or may come.
+        active: those that need heartbeats or orders.
         changed, starting, reporting: documents that have something to send, in this round the last
             two.
         seal: whether to seal it once all is sent.
@@ -278,6 +280,7 @@ class BatchQueue:
         self.one_by_one = False  # to find the one that is refused
         self.unregistered: deque[tuple[NewDocument, int]] = deque()
         self.documents: dict[DocumentQueue, None] = {}
+        self.active: dict[DocumentQueue, None] = {}
         self.changed: dict[DocumentQueue, None] = {}
         self.starting: dict[DocumentQueue, None] = {}
         self.reporting: dict[DocumentQueue, None] = {}
@@ -316,8 +319,9 @@ class BatchQueue:
     def sent(self) -> bool:
         """Whether nothing waits but the seal."""
         pending = self.unregistered or self.changed or self.starting or self.reporting
-        paused = any(document.waiting_start for document in self.documents)
-        return self.ready and not pending and not paused and not self.waiting
+        if pending or self.waiting or not self.ready:
+            return False
+        return not any(document.waiting_start for document in self.active)
 
     @property
     def idle(self) -> bool:
@@ -339,7 +343,7 @@ class BatchQueue:
         """Return the documents that need a heartbeat, or an order."""
         return [
             document
-            for document in self.documents
+            for document in self.active
             if document.waiting_start
             or (document.working and (document.paused or now < document.silent_after))
         ]
@@ -352,7 +356,7 @@ class BatchQueue:
 
     def plan_heartbeat(self, now: float) -> None:
         """Set the time of the next heartbeat."""
-        paused = any(document.paused for document in self.documents)
+        paused = any(document.paused for document in self.active)
         interval_s = min(self.heartbeat_s, _PAUSED_HEARTBEAT_S) if paused else self.heartbeat_s
         self.heartbeat_at = now + interval_s
 
@@ -378,6 +382,7 @@ class BatchQueue:
         self.starting.clear()
         self.reporting.clear()
         self.documents.clear()
+        self.active.clear()
         self.survey = None
         self.waiting = 0
         self.seal = False

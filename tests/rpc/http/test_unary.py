@@ -19,13 +19,17 @@ from stagecast.app import App
 from stagecast.config import Config
 from stagecast.errors import FieldInvalid
 from stagecast.model import Scope
+from stagecast.rpc.http.call import HttpCall
 from stagecast.rpc.http.failure import Failure
 from stagecast.rpc.http.messages import encode_json
+from stagecast.rpc.http.method import Method
+from stagecast.rpc.http.unary import UnaryCall
 from stagecast.v1 import (
     control_service_pb2,
     report_service_pb2,
     status_service_pb2,
 )
+from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.access import make_key
 from tests.clock import Clock
@@ -255,10 +259,55 @@ def test_any_json_is_a_message_or_an_invalid_field(body: bytes) -> None:
         asyncio.run(encode_json(ss.WatchBatchRequest, body))
 
 
+@pytest.mark.parametrize(
+    ("rpc", "fields", "field"),
+    [
+        (f"{STATUS}/ListBatches", {"states": ["BATCH_STATE_FAILED", "FAILED"]}, "states[1]"),
+        (f"{REPORTS}/Report", {"reports": [{"stage": "PARSING"}]}, "reports[0].stage"),
+    ],
+)
+async def test_unknown_name_in_an_enum_is_refused_with_those_that_exist(
+    http: Http, rpc: str, fields: dict[str, Any], field: str
+) -> None:
+    response = await http.post(rpc, **fields)
+    assert (response.status_code, reason(response)) == (400, "FIELD_INVALID")
+    assert response.json()["message"].startswith(f"{field}: unknown value '")
+    assert "STATE_FAILED" in response.text or "STAGE_PARSING" in response.text
+
+
+@pytest.mark.parametrize("state", ["BATCH_STATE_FAILED", 6, "6"])
+async def test_value_of_an_enum_is_a_name_or_a_number(http: Http, state: object) -> None:
+    assert await http.call(f"{STATUS}/ListBatches", states=[state], new_field=[state]) == {}
+
+
 async def test_malformed_binary_request_is_an_invalid_field(http: Http) -> None:
     response = await http.client.post(f"{STATUS}/GetDataset", content=b"\xff", headers=PROTO)
     assert response.status_code == 400
     assert reason(response) == "FIELD_INVALID"
+
+
+async def test_request_that_is_cut_short_is_not_a_smaller_one() -> None:
+    """What was received of a binary request may be a whole one with fewer fields."""
+    received = iter(
+        [
+            {"type": "http.request", "body": b"\n\x01a", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+
+    async def receive() -> Any:
+        return next(received)
+
+    async def send(_: object) -> None:
+        raise AssertionError
+
+    async def run(_: object, call: HttpCall) -> bytes:
+        return await call.read()
+
+    method = Method(run=run, request=ss.GetBatchRequest, response=r.Batch, streams=False)
+    scope = {"headers": [(b"content-type", b"application/proto")]}
+    with pytest.raises(FieldInvalid, match="incomplete"):
+        await UnaryCall(method, scope, receive, send, max_bytes=99).run()
 
 
 async def test_request_that_is_too_large_is_refused(

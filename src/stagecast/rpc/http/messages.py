@@ -6,7 +6,9 @@ always does with a field.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
@@ -18,12 +20,13 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stagecast.errors import FieldInvalid
-from stagecast.escaping import escape_controls
+from stagecast.escaping import escape_controls, quote
 from stagecast.threads import run_in_daemon
 
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
 
+_NUMBER = re.compile(r"\s*[+-]?\d+\s*")  # also a way to write a value of an enum
 _LARGE = 1 << 16  # bytes of a message whose conversion takes more than a few milliseconds
 
 
@@ -54,7 +57,44 @@ def _encode(kind: type[Message], body: bytes) -> bytes:
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         rule = f"cannot be decoded as JSON: {escape_controls(str(error))}"
         raise FieldInvalid("request", rule) from None
+    if _enums(message.DESCRIPTOR):
+        _check_enums(message.DESCRIPTOR, json.loads(body), "")
     return message.SerializeToString()
+
+
+def _check_enums(kind: Any, fields: dict[str, Any], path: str) -> None:  # noqa: ANN401 - as below
+    """Refuse unknown names in enums: the parser ignores them, as if a list had no such filter.
+
+    Raises:
+        FieldInvalid: there is one.
+    """
+    for name, field in _enums(kind):
+        value = fields.get(name)
+        if not field.is_repeated:
+            _check_enum(field, value, path + field.name)
+            continue
+        for index, one in enumerate(value or ()):
+            _check_enum(field, one, f"{path}{field.name}[{index}]")
+
+
+def _check_enum(field: Any, value: Any, path: str) -> None:  # noqa: ANN401 - of the parsed JSON
+    if field.message_type:
+        _check_enums(field.message_type, value or {}, f"{path}.")
+    elif isinstance(value, str) and not _NUMBER.fullmatch(value):
+        names = [*field.enum_type.values_by_name][1:]  # the first means that there is none
+        if value not in field.enum_type.values_by_name:
+            raise FieldInvalid(path, f"unknown value {quote(value)}; use {', '.join(names)}")
+
+
+@cache
+def _enums(kind: Any) -> Sequence[tuple[str, Any]]:  # noqa: ANN401 - typed as one of two classes
+    """Return the fields of a kind that are enums or have some, by each of their names."""
+    return [
+        (name, field)
+        for field in kind.fields
+        if field.enum_type or (field.message_type and _enums(field.message_type))
+        for name in sorted({field.name, field.json_name})
+    ]
 
 
 @cache

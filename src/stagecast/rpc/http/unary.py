@@ -101,6 +101,8 @@ class UnaryCall(HttpCall):
         more = True
         while more:
             message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise FieldInvalid("request", "incomplete")
             body += message.get("body", b"")
             if len(body) > self._max_bytes:
                 rule = f"the request is larger than {self._max_bytes} bytes"

@@ -67,10 +67,33 @@ async def test_key_is_exchanged_for_a_cookie(http: httpx.AsyncClient, key: str) 
     assert key.rpartition("_")[2] not in value
 
 
-async def test_cookie_is_secure_behind_tls(http: httpx.AsyncClient, key: str) -> None:
-    forwarded = {"X-Forwarded-Proto": "https"}
+@pytest.mark.parametrize(
+    ("protocols", "secure"),
+    [
+        ("https", True),
+        ("HTTPS", True),
+        ("https, http", True),
+        ("http", False),
+        ("http,https", False),
+    ],
+)
+async def test_cookie_is_secure_if_the_first_proxy_was_reached_by_tls(
+    http: httpx.AsyncClient, key: str, protocols: str, secure: bool
+) -> None:
+    forwarded = {"X-Forwarded-Proto": protocols}
     answer = await http.post("/session", headers=bearer(key) | forwarded)
-    assert "; secure" in answer.headers["set-cookie"].lower()
+    assert ("; secure" in answer.headers["set-cookie"].lower()) is secure
+
+
+async def test_cookie_is_for_the_path_prefix_as_the_browser_writes_it(
+    config: Config, key: str
+) -> None:
+    async with (
+        App(replace(config, http_root_path="/status%20\u00e9")) as server,
+        httpx.AsyncClient(base_url=f"http://{server.http_address}") as http,
+    ):
+        answer = await http.post("/session", headers=bearer(key))
+        assert "path=/status%20%c3%a9;" in answer.headers["set-cookie"].lower()
 
 
 async def test_cookie_is_secure_over_tls(
@@ -93,6 +116,22 @@ async def test_no_cookie_without_a_valid_key(
     answer = await http.post("/session", headers=headers)
     assert answer.status_code in (401, 403)
     assert "set-cookie" not in answer.headers
+
+
+async def test_session_holds_the_key_that_was_checked(http: httpx.AsyncClient, key: str) -> None:
+    answer = await http.post("/session", headers=bearer(key) | {"X-Api-Key": "wrong"})
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+
+
+async def test_no_cookie_is_set_while_no_key_is_required(config: Config) -> None:
+    async with (
+        App(config) as server,
+        httpx.AsyncClient(base_url=f"http://{server.http_address}") as http,
+    ):
+        answer = await http.post("/session", headers=bearer("anything"))
+        assert answer.status_code == 204
+        assert "set-cookie" not in answer.headers
 
 
 async def test_page_without_a_session_is_the_form(http: httpx.AsyncClient, key: str) -> None:

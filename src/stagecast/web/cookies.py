@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Protocol
+from urllib.parse import quote
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -75,17 +76,21 @@ def set_session(response: Response, scope: Scope, session: str | None) -> None:
 
     `Secure` also behind a proxy that has ended TLS: a false header can only make it stricter.
     """
-    headers = MutableHeaders(scope=scope)
-    secure = "https" in (scope.get("scheme"), headers.get("x-forwarded-proto"))
     response.set_cookie(
         COOKIE,
         session or "",
         max_age=LIFE_S if session else 0,
-        path=scope.get("root_path", "") or "/",
-        secure=secure,
+        # As it is in the URL: a browser compares the two as they are.
+        path=quote(scope.get("root_path", "")) or "/",
+        secure=scope.get("scheme") == "https" or _was_https(Headers(scope=scope)),
         httponly=True,
         samesite="strict",
     )
+
+
+def _was_https(headers: Headers) -> bool:
+    """Return whether the browser spoke TLS, as the first of several proxies says."""
+    return headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower() == "https"
 
 
 def _session_without_credentials(headers: Headers) -> str | None:

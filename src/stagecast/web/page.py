@@ -171,14 +171,15 @@ class _SigningIn:
 
     async def begin(self, request: Request) -> Response:
         """Set a cookie for the key in the header."""
+        response = Response(status_code=204)
+        credentials = _credentials(request.headers)[:1]  # the one that the session will hold
         try:
-            _caller(self._authenticator, request.headers)
-            session = self._sessions.begin(_credentials(request.headers)[0])
+            self._authenticator.admit(lambda: credentials, Scope.READ)
+            if not self._authenticator.on:
+                return response
+            session = self._sessions.begin(*credentials)
         except (CredentialsError, DeniedError) as error:
             return JSONResponse({"message": str(error)}, status_code=401)
-        except IndexError:  # none is required
-            return Response(status_code=204)
-        response = Response(status_code=204)
         set_session(response, request.scope, session)
         return response
 

@@ -70,6 +70,20 @@ async def test_key_that_only_reads_shows_no_buttons(
         await expect(tab.find("#confirm")).to_be_hidden()
 
 
+async def test_page_of_another_session_is_loaded_again(
+    visit: Open, pipeline: Pipeline, config: Config, key: str, server: App
+) -> None:
+    async with visit("/") as tab:
+        await _sign_in(tab, key)
+        await tab.shows("#empty", "No batches yet")
+        # As in another tab of the same browser.
+        other = {"Authorization": f"Bearer {await make_key(config.db)}"}
+        session = f"http://{server.http_address}/session"
+        assert (await tab.page.request.post(session, headers=other)).ok
+        await pipeline.create("a.md")
+        await tab.shows("#open", "batch-1")
+
+
 async def test_revoked_key_leads_back_to_the_form(
     visit: Open, pipeline: Pipeline, config: Config, key: str
 ) -> None:

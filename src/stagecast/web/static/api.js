@@ -1,6 +1,7 @@
 // Calls to the server by the Connect protocol, and what the page says about its reader.
 
 const page = document.documentElement.dataset;
+const FORGERY_HEADER = "x-stagecast-forgery-token";
 
 export const root = page.root;
 export const mayControl = page.scopes.split(" ").includes("control");
@@ -20,7 +21,7 @@ export async function call(method, request) {
   try {
     answer = await fetch(`${root}/stagecast.v1.${method}`, {
       method: "POST",
-      headers: { "Content-Type": "application/json", "X-Stagecast-Forgery-Token": page.forgeryToken },
+      headers: { "Content-Type": "application/json", [FORGERY_HEADER]: page.forgeryToken },
       body: JSON.stringify(request),
     });
   } catch {
@@ -32,17 +33,18 @@ export async function call(method, request) {
   throw new CallError(body.code ?? `http_${answer.status}`, body.message ?? answer.statusText, reason);
 }
 
-/** Return whether an error means that the reader has to sign in, and show the form if so. */
-export function signInIfNeeded(error) {
-  const needed = error.code === "unauthenticated";
-  if (needed) location.reload(); // the server answers with the form
+/** Return whether an error means that the session is over, or another one, and load the page again. */
+export function signInIfNeeded({ code, message }) {
+  const another = code === "permission_denied" && message.includes(FORGERY_HEADER);
+  const needed = another || code === "unauthenticated";
+  if (needed) location.reload(); // the server answers with the form if nobody is signed in
   return needed;
 }
 
 document.getElementById("sign-out")?.addEventListener("click", async () => {
   await fetch(`${root}/session`, {
     method: "DELETE",
-    headers: { "X-Stagecast-Forgery-Token": page.forgeryToken },
+    headers: { [FORGERY_HEADER]: page.forgeryToken },
   });
   location.reload();
 });

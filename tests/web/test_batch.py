@@ -211,6 +211,23 @@ async def test_hidden_tab_lets_go_of_its_stream_and_resumes(
         await expect(tab.find("#notice")).to_be_hidden()
 
 
+async def test_tab_opened_in_the_background_lets_go_of_its_stream(
+    visit: Open, pipeline: Pipeline, server: App
+) -> None:
+    await pipeline.create("a.md")
+    async with visit("/") as tab:
+        await tab.page.clock.install()
+        hidden = (
+            "Object.defineProperty(document, 'visibilityState', { value: 'hidden', writable: 1 })"
+        )
+        await tab.page.add_init_script(hidden)
+        await tab.page.goto(f"http://{server.http_address}{pipeline.path}")
+        await tab.shows("#connection", "live")
+        await tab.page.clock.fast_forward(61_000)
+        await tab.shows("#connection", "paused while hidden")
+        await until(lambda: server.open_watches == 0)
+
+
 class TestTrimmedHistory:
     @pytest.fixture
     def config(self, config: Config) -> Config:

@@ -24,6 +24,7 @@ export class Stream {
     document.addEventListener("visibilitychange", () => this.onVisibility());
     window.addEventListener("online", () => this.state === "lost" && this.open());
     window.addEventListener("pageshow", (event) => event.persisted && this.open());
+    this.onVisibility(); // a tab may be opened in the background
   }
 
   async open() {

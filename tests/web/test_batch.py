@@ -244,8 +244,10 @@ class TestTrimmedHistory:
         await pipeline.create("a.md")
         async with visit("/") as tab:
             await tab.page.clock.install()
-            await tab.page.goto(f"http://{server.http_address}{pipeline.path}")
+            page = f"http://{server.http_address}{pipeline.path}#document=a.md"
+            await tab.page.goto(page)
             await tab.shows("#connection", "live")
+            await tab.shows(".timeline", "registered")
             await tab.set_visibility("hidden")
             await tab.page.clock.fast_forward(61_000)
             await until(lambda: server.open_watches == 0)
@@ -256,6 +258,8 @@ class TestTrimmedHistory:
             await tab.set_visibility("visible")
             await tab.shows("#notice", "Some history was missed")
             await expect(tab.row("a.md").locator(".state")).to_have_text("succeeded")
+            await expect(tab.find(".timeline li > span")).to_have_text(["succeeded"])
+            await tab.shows(".timeline-note", "no longer retained")
 
     async def _wait_until_trimmed(self, pipeline: Pipeline) -> None:
         revisions: list[int] = []

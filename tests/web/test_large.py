@@ -6,8 +6,10 @@ import pytest
 from playwright.async_api import expect
 
 import stagecast
+from stagecast.app import App
 from tests.web.conftest import Open
 from tests.web.pipeline import Pipeline
+from tests.web.tab import Tab
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -57,7 +59,7 @@ async def test_page_is_painted_at_most_ten_times_a_second(visit: Open, pipeline:
 
 
 async def test_more_than_twenty_thousand_documents_are_listed_by_the_server(
-    visit: Open, pipeline: Pipeline
+    visit: Open, pipeline: Pipeline, server: App
 ) -> None:
     names = [f"page-{number:05}.html" for number in range(20_001)]
     await pipeline.create(*names[:10_000], sealed=False, stall_after=1)
@@ -66,12 +68,14 @@ async def test_more_than_twenty_thousand_documents_are_listed_by_the_server(
     await pipeline.client.seal_batch(*pipeline.name)
     await pipeline.fail(names[20_000])
     await pipeline.enter(stagecast.Stage.PARSING, names[19_999])
-    async with visit(pipeline.path) as tab:
+    async with visit("/") as tab:
+        await tab.page.clock.install()
+        await tab.page.goto(f"http://{server.http_address}{pipeline.path}")
         await tab.shows("#line", "1 of 20,001 documents")
         await tab.shows("#attention", "1 document failed in waiting")
         await tab.shows("#attention", "1 document stalled")
         await expect(tab.find("#stages")).to_be_hidden()
-        watches = [url for url in tab.urls if "/watch?" in url]
+        watches = [url for url in tab.urls if "/batch-1/watch?" in url]
         assert all("resume_token=" in url for url in watches), "no snapshot of all"
         await expect(tab.row("page-00000.html")).to_be_visible()
         await tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
@@ -81,3 +85,17 @@ async def test_more_than_twenty_thousand_documents_are_listed_by_the_server(
         await tab.find("#filter").select_option("succeeded")
         await expect(tab.row("page-00000.html")).to_be_visible()
         await expect(tab.find("document-list li")).to_have_count(1)
+        await _check_that_a_failed_page_is_read_again(tab)
+
+
+async def _check_that_a_failed_page_is_read_again(tab: Tab) -> None:
+    """Let a page fail, as while the server is away, and come back to it with the stream."""
+    await tab.page.route("**/ListDocuments", lambda route: route.abort())
+    await tab.find("#filter").select_option("pending")
+    await tab.shows("document-list", "No such documents.")
+    await tab.set_visibility("hidden")
+    await tab.page.clock.fast_forward(61_000)
+    await tab.shows("#connection", "paused while hidden")
+    await tab.page.unroute("**/ListDocuments")
+    await tab.set_visibility("visible")
+    await expect(tab.row("page-00001.html")).to_be_visible()

@@ -103,6 +103,23 @@ async def test_snapshot_replaces_all(visit: Open) -> None:
         assert await _run(tab, "store.js", script) == [[], "token expired", 9]
 
 
+async def test_document_that_changed_while_its_page_was_read_is_shown_as_it_is(
+    visit: Open,
+) -> None:
+    newer = _message(4, transitions=[_transition(4, _document("a", "SUCCEEDED"))])
+    script = f"""
+        const store = new m.BatchStore();
+        store.partial = true;
+        const passed = store.beginList();
+        store.apply({json.dumps(newer)});
+        store.add({json.dumps([_document("a", "RUNNING"), _document("b")])}, passed);
+        store.endList(passed);
+        return [...store.documents.values()].map((one) => one.state);
+    """
+    async with visit("/") as tab:
+        assert await _run(tab, "store.js", script) == ["succeeded", "pending"]
+
+
 async def test_step_of_a_document_is_shown(visit: Open) -> None:
     step = {"name": "pages", "completed": "3", "total": "12"}
     progress = [{"documentId": "a", "attempt": 1, "progress": {"step": step}}]

@@ -80,6 +80,7 @@ function onSnapshot(again) {
   const ends = [...store.documents.values()].map((one) => one.completedAt ?? one.stoppedAt);
   pace.seed(ends, ended(store.batch.counts), store.now());
   large.reload();
+  if (again) drawer.reload();
   if (again && store.reason === "token expired") {
     notify("Some history was missed while away; what you see is the present state.");
   } else if (again && store.reason === "history changed") {
@@ -94,6 +95,7 @@ function onConnection(state, more = {}) {
   if (state === "lost" || state === "hidden") pace.clear();
   if (state === "failed" && !signInIfNeeded(more.error)) fail(more.error);
   if (state === "lost") snapshotsBefore = store.snapshots;
+  if (state === "open") large.readOn(); // what failed meanwhile
   if (state === "open" && before === "lost" && store.known && store.snapshots === snapshotsBefore) {
     announce("Connected again; nothing was missed.");
   }
@@ -415,7 +417,7 @@ element("more-groups").addEventListener("click", () => {
 });
 list.onScroll = () => {
   schedule();
-  large.scrolled();
+  large.readOn();
 };
 drawer.onClose = closeDrawer;
 addEventListener("hashchange", onHash);

@@ -67,6 +67,12 @@ class DocumentDrawer extends HTMLElement {
     this.paint(Date.now());
   }
 
+  /** Read the timeline again, after some of the history was missed. */
+  reload() {
+    this.entries = [];
+    if (this.request) this.load();
+  }
+
   note(text) {
     const note = this.querySelector(".timeline-note");
     note.hidden = !text;

@@ -2,7 +2,7 @@
 //
 // The watch begins with the token of the first page, so it has no snapshot and misses nothing.
 
-import { call } from "./api.js";
+import { CallError, call } from "./api.js";
 import { select } from "./order.js";
 
 export const MAX_WATCHED = 20_000;
@@ -13,7 +13,7 @@ const AHEAD = 2; // screens that are read in advance
 export class LargeBatch {
   constructor(store, name, onPage) {
     Object.assign(this, { store, name, onPage });
-    this.query = { filter: "all", ids: new Set(), next: "", loading: false };
+    this.query = newQuery("all");
   }
 
   /** List the first page, and what needs attention. */
@@ -33,19 +33,22 @@ export class LargeBatch {
     return call("StatusService/ListDocuments", { ...this.name, ...request });
   }
 
-  keep(query, page) {
+  keep(query, page, passed) {
     const documents = page.documents ?? [];
     // What the watch has brought meanwhile is newer.
-    this.store.add(documents.filter(({ documentId }) => !this.store.documents.has(documentId)));
+    this.store.add(
+      documents.filter(({ documentId }) => !this.store.documents.has(documentId)),
+      passed,
+    );
     for (const { documentId } of documents) query.ids.add(documentId);
-    query.next = page.nextPageToken ?? "";
+    query.next = page.nextPageToken || null;
   }
 
   /** List with another filter. */
   show(filter) {
     if (!this.store.partial || filter === this.query.filter) return;
-    this.query = { filter, ids: new Set(), next: "", loading: false };
-    if (!LOCAL.includes(filter)) this.load("");
+    this.query = newQuery(filter);
+    if (!LOCAL.includes(filter)) this.load();
   }
 
   /** List again after a snapshot, which has replaced all. */
@@ -68,24 +71,35 @@ export class LargeBatch {
     return select(listed, { filter, words, group: null });
   }
 
-  /** Read on near the end of what is listed. */
-  scrolled() {
-    const { next, loading } = this.query;
+  /** Read on near the end of what is listed, also what could not be read before. */
+  readOn() {
+    const { filter, next, loading } = this.query;
+    if (!this.store.partial || LOCAL.includes(filter) || next === null || loading) return;
     const rest = document.body.scrollHeight - window.scrollY - window.innerHeight;
-    if (next && !loading && rest < AHEAD * window.innerHeight) this.load(next);
+    if (rest < AHEAD * window.innerHeight) this.load();
   }
 
-  async load(pageToken) {
+  /** List the next page of the query. A failure is told by the stream, which fails as well. */
+  async load() {
     const { query } = this;
     query.loading = true;
     const states = query.filter === "all" ? [] : [`DOCUMENT_STATE_${query.filter.toUpperCase()}`];
+    const passed = this.store.beginList();
     try {
-      this.keep(query, await this.list({ states, pageSize: PAGE, pageToken }));
+      const page = await this.list({ states, pageSize: PAGE, pageToken: query.next });
+      // After a snapshot, or with another filter, the page is of no use any more.
+      if (query === this.query) this.keep(query, page, passed);
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error;
     } finally {
       query.loading = false;
+      this.store.endList(passed);
     }
     this.onPage();
   }
 }
+
+/** A query whose next page begins at a token; at the end, at `null`. */
+const newQuery = (filter) => ({ filter, ids: new Set(), next: "", loading: false });
 
 const LOCAL = ["attention", "stalled"]; // filters that the server does not have

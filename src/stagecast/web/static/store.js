@@ -129,6 +129,7 @@ export class BatchStore {
     this.version = 0; // goes up with every change of a document
     this.onTransition = onTransition;
     this.parts = [];
+    this.lists = new Set(); // of a large batch, that are being read
   }
 
   get known() {
@@ -195,16 +196,32 @@ export class BatchStore {
     this.revision = 0;
   }
 
-  /** Add documents of a list. */
-  add(documents) {
-    for (const document of documents) this.put(toDocument(document, -1), true);
+  /** Begin to read a list; returns the unknown documents that the watch brings meanwhile. */
+  beginList() {
+    const passed = new Map();
+    this.lists.add(passed);
+    return passed;
+  }
+
+  endList(passed) {
+    this.lists.delete(passed);
+  }
+
+  /** Add documents of a list; those that have `passed` since it was begun are newer. */
+  add(documents, passed = new Map()) {
+    for (const document of documents) {
+      this.put(passed.get(document.documentId) ?? toDocument(document, -1), true);
+    }
   }
 
   put(document, listed = false) {
     const before = this.documents.get(document.id);
     const needed = needsAttention(document);
     // Of a large batch, only what is listed or needs attention is kept.
-    if (this.partial && !before && !needed && !listed) return;
+    if (this.partial && !before && !needed && !listed) {
+      for (const passed of this.lists) passed.set(document.id, document);
+      return;
+    }
     document.position = before?.position ?? this.documents.size;
     this.documents.set(document.id, document);
     if (needed) this.attention.add(document.id);

@@ -228,6 +228,19 @@ async def test_tab_opened_in_the_background_lets_go_of_its_stream(
         await until(lambda: server.open_watches == 0)
 
 
+class TestLimit:
+    @pytest.fixture
+    def config(self, config: Config) -> Config:
+        return replace(config, max_watches_per_caller=1)
+
+    async def test_limit_of_streams_is_told(self, visit: Open, pipeline: Pipeline) -> None:
+        await pipeline.create("a.md")
+        async with visit("/") as first, visit(pipeline.path) as second:
+            await second.shows("#connection", "too many streams are open, trying again")
+            await first.page.goto("about:blank")
+            await second.shows("#connection", "live")
+
+
 class TestTrimmedHistory:
     @pytest.fixture
     def config(self, config: Config) -> Config:

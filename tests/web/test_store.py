@@ -169,6 +169,14 @@ def _estimate(counts: dict[str, int], *, samples: list[tuple[int, float]], now_s
             90,
             "no estimate: nothing has moved for 1 min",
         ),
+        # After a retry.
+        ({"running": 5}, [(0, 50.0), (20, 60.0), (21, 40.0)], 21, "estimate follows shortly"),
+        (
+            {"running": 0, "pending": 40, "succeeded": 60},
+            [(second, float(second)) for second in range(10)],
+            15,
+            "waiting for a worker",
+        ),
         (
             {"running": 5, "stalled": 5, "pending": 95},
             [(second, float(second)) for second in range(20)],
@@ -187,3 +195,16 @@ async def test_estimate_is_made_only_of_what_was_observed(
     script = _estimate(counts, samples=samples, now_s=now_s)
     async with visit("/") as tab:
         assert await _run(tab, "estimate.js", script) == text
+
+
+async def test_time_without_an_end_counts_from_the_last_one_before_the_page_was_opened(
+    visit: Open,
+) -> None:
+    script = """
+        const pace = new m.Pace();
+        pace.seed([1000, 2000, 3000], 7, 60_000);
+        pace.add(60_000, 7, 0);
+        return pace.movedAt;
+    """
+    async with visit("/") as tab:
+        assert await _run(tab, "estimate.js", script) == 3_000

@@ -12,7 +12,7 @@ import { LargeBatch, MAX_WATCHED } from "./large.js";
 import { FILTERS, select } from "./order.js";
 import { clone, painter, setChildren, setClass, setText } from "./paint.js";
 import { BatchStore, needsAttention, toBatch, toCounts } from "./store.js";
-import { HEARTBEAT, Stream } from "./stream.js";
+import { HEARTBEAT, Stream, showConnection } from "./stream.js";
 
 const SUMMARY_MS = 1000; // how often all documents are counted and put in order
 const GROUPS = 6; // of what needs attention, until the reader wants all
@@ -90,7 +90,7 @@ function onSnapshot(again) {
 
 function onConnection(state, more = {}) {
   const before = connection.state;
-  connection = { state };
+  connection = { state, error: more.error };
   if (state === "connecting" || state === "lost") store.begin();
   if (state === "lost" || state === "hidden") pace.clear();
   if (state === "failed" && !signInIfNeeded(more.error)) fail(more.error);
@@ -114,7 +114,7 @@ function fail(error) {
 
 function paint() {
   const now = store.now();
-  paintConnection();
+  showConnection(connection.state, connection.error);
   if (!store.known) return;
   main.ariaBusy = "false";
   summarise();
@@ -199,20 +199,6 @@ function chunksOf({ chunks, totalChunks }) {
 function iconOf(batch) {
   const kind = store.attention.size || batch.counts.failed ? "attention" : batch.endedAt === null ? "running" : "done";
   return `${kind}-${batch.endedAt === null ? Math.floor(percent(batch.counts) / 5) : 20}`;
-}
-
-function paintConnection() {
-  const { state } = connection;
-  const texts = {
-    connecting: "connecting …",
-    lost: "connection lost, trying again",
-    hidden: "paused while hidden",
-    open: "live",
-    ended: "ended",
-    failed: "not connected",
-  };
-  setText(element("connection"), texts[state] ?? "");
-  setClass(element("connection"), `connection ${state}`);
 }
 
 function paintGroups(now) {

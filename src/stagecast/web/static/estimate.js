@@ -10,6 +10,7 @@ const MIN_MS = 8_000; // of observation
 const MIN_DONE = 1; // documents, or what adds up to one
 const EVERY_MS = 1_000;
 const STILL_MS = 20_000; // without any progress, at least
+const IDLE_MS = 5_000; // without any progress while no document is running
 const STILL_GAPS = 10; // times the usual gap between two documents
 
 export class Pace {
@@ -30,15 +31,15 @@ export class Pace {
     // Without an end in the last minutes there is nothing to begin with.
     if (recent.length < 3) return;
     const before = done - recent.length;
-    this.samples = recent.map((at, index) => ({ at, done: before + index, chunks: null }));
+    this.samples = recent.map((at, index) => ({ at, done: before + index + 1, chunks: null }));
     this.movedAt = recent.at(-1);
   }
 
   add(now, done, chunks) {
+    // A retry takes back what was done: what was observed before says nothing now.
+    if (done < this.samples.at(-1)?.done - 0.5) this.clear();
     const last = this.samples.at(-1);
     if (last && now - last.at < EVERY_MS) return;
-    // A retry takes back what was done: what was observed before says nothing now.
-    if (last && done < last.done - 0.5) this.clear();
     if (!last || done > last.done || chunks > (last.chunks ?? chunks)) this.movedAt = now;
     this.samples.push({ at: now, done, chunks });
     while (this.samples[0].at < now - LONG_MS) this.samples.shift();
@@ -77,6 +78,7 @@ export class Pace {
     }
     const long = this.rate(now, LONG_MS);
     const still = now - this.movedAt;
+    if (counts.running === 0 && still > IDLE_MS) return { why: "waiting for a worker" };
     if (still > Math.max(STILL_MS, (STILL_GAPS * (long.over - still)) / Math.max(1, long.done))) {
       return { why: `no estimate: nothing has moved for ${coarse(still)}` };
     }

@@ -6,7 +6,7 @@ import { copy } from "./clipboard.js";
 import { ago, count, duration, ended, percent, quantity } from "./format.js";
 import { clone, painter, setChildren, setClass, setText } from "./paint.js";
 import { toBatch } from "./store.js";
-import { HEARTBEAT, Stream } from "./stream.js";
+import { HEARTBEAT, Stream, showConnection } from "./stream.js";
 
 const OPEN = ["PENDING", "RUNNING", "PAUSED"].map((state) => `BATCH_STATE_${state}`);
 const ENDED = ["SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "STOPPED"].map((state) => `BATCH_STATE_${state}`);
@@ -36,9 +36,7 @@ const stream = new Stream({
   },
   onState(state, { error }) {
     if (error) signInIfNeeded(error);
-    const texts = { connecting: "connecting …", open: "live", lost: "connection lost, trying again", hidden: "paused while hidden", failed: "not connected" };
-    setText(element("connection"), texts[state] ?? "");
-    setClass(element("connection"), `connection ${state}`);
+    showConnection(state, error);
   },
 });
 

@@ -1,6 +1,7 @@
 // A stream that survives lost connections, and lets go of its connection while nobody looks.
 
 import { Refused, readEvents } from "./events.js";
+import { setClass, setText } from "./paint.js";
 
 const HIDDEN_MS = 60_000;
 const SILENT_MS = 20_000; // four heartbeats, see `HEARTBEAT`
@@ -10,9 +11,26 @@ const RETRYABLE = ["unavailable", "resource_exhausted", "deadline_exceeded", "ab
 
 export const HEARTBEAT = "5s";
 
+const TEXTS = {
+  connecting: "connecting …",
+  lost: "connection lost, trying again",
+  hidden: "paused while hidden",
+  open: "live",
+  ended: "ended",
+  failed: "not connected",
+};
+
+/** Show the state of a connection in the head of the page. */
+export function showConnection(state, error) {
+  const place = document.getElementById("connection");
+  const limited = state === "lost" && error?.code === "resource_exhausted";
+  setText(place, limited ? "too many streams are open, trying again" : (TEXTS[state] ?? ""));
+  setClass(place, `connection ${state}`);
+}
+
 /**
- * `onState` gets `connecting`, `open`, `lost`, `hidden`, `ended` or `failed` (with
- * `error`); `url` returns the URL of the next connection, and `onMessage` gets each message.
+ * `onState` gets `connecting`, `open`, `lost`, `hidden`, `ended` or `failed`, with the `error` of the
+ * server if it has sent one; `url` returns the URL of the next connection, and `onMessage` gets each message.
  */
 export class Stream {
   constructor({ url, onMessage, onState }) {
@@ -74,7 +92,7 @@ export class Stream {
   /** The server has refused a connection, or ended one, and said why. */
   refused(error) {
     if (error.retryAfterMs !== undefined || RETRYABLE.includes(error.code)) {
-      this.lose(Number(error.retryAfterMs ?? 0));
+      this.lose(Number(error.retryAfterMs ?? 0), error);
     } else {
       this.close();
       this.tell("failed", { error });
@@ -82,11 +100,11 @@ export class Stream {
   }
 
   /** Connect again after a while, which grows with each failure. */
-  lose(atLeast = 0) {
+  lose(atLeast = 0, error = undefined) {
     this.close();
     const wait = Math.max(atLeast, this.wait * (0.75 + Math.random() / 2));
     this.wait = Math.min(2 * this.wait, MAX_WAIT_MS);
-    this.tell("lost");
+    this.tell("lost", { error });
     this.timer = setTimeout(() => this.open(), wait);
   }
 

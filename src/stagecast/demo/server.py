@@ -57,5 +57,9 @@ class DemoServer:
 
     async def _start(self) -> None:
         self._process = ServerProcess(self._config, log_level=logging.ERROR)
-        ready = await self._process.ready()
+        try:
+            ready = await self._process.ready()
+        except BaseException:  # such as Ctrl-C: the block may not have begun, so it has no end
+            await self._process.stop(_STOP_S)
+            raise
         self._config = replace(self._config, grpc=ready.grpc, http=ready.http)

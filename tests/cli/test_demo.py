@@ -242,6 +242,9 @@ async def test_demo_shows_a_live_table_on_a_terminal(tmp_path: Path) -> None:
         assert await terminal.end() == 1
     assert re.search(r" (\d\d)/\1 ", terminal.shown)
     assert "1 succeeded, 1 failed" in terminal.shown
+    live, _, after = terminal.shown.partition("\x1b[?1049h")[2].partition("\x1b[?1049l")
+    assert "in a browser: http://127.0.0.1:" in live
+    assert "in a browser: " not in after
     assert ": READ_ERROR: No such file or directory" in " ".join(" ".join(terminal.lines()).split())
     assert " serve --db " in terminal.shown
 

@@ -248,7 +248,11 @@ async def _ingest(
             ingestion = Ingestion(batch, worker, observer, controls, server=target.server)
             return await ingestion.run(
                 lambda request: follow_batch(
-                    client, request, on_message=observer.observe, on_lost=observer.lost
+                    client,
+                    request,
+                    on_message=observer.observe,
+                    on_lost=observer.lost,
+                    note=f"in a browser: {_url(target)}",
                 )
             )
 

@@ -83,6 +83,7 @@ async def follow_batch(
     give_up_after_s: float = _RECONNECT_S,
     on_message: Show = lambda _message: None,
     on_lost: Lost | None = None,
+    note: str = "",
 ) -> r.Batch:
     """Show a batch until the watch ends, and return its last state.
 
@@ -93,6 +94,7 @@ async def follow_batch(
         give_up_after_s: for how long the server may be unreachable.
         on_message: called with each message as well.
         on_lost: called when the connection is lost, which otherwise lines in a pipe report.
+        note: the last line of the live table.
 
     Raises:
         ExceptionGroup: of `grpc.aio.AioRpcError`, if the watch is refused or the server is
@@ -101,7 +103,7 @@ async def follow_batch(
     batch = r.Batch()
     async with (
         ended_without_reader(),
-        _showing(as_json=as_json, on_lost=on_lost) as (show, lost),
+        _showing(as_json=as_json, on_lost=on_lost, note=note) as (show, lost),
         # Closed at once on cancellation, not by garbage collection.
         contextlib.aclosing(
             client.watch(request, give_up_after_s=give_up_after_s, on_lost=lost)
@@ -133,7 +135,9 @@ async def _watch(target: Target, request: pb.WatchBatchRequest, *, as_json: bool
 
 
 @contextlib.asynccontextmanager
-async def _showing(*, as_json: bool, on_lost: Lost | None) -> AsyncIterator[tuple[Show, Lost]]:
+async def _showing(
+    *, as_json: bool, on_lost: Lost | None, note: str
+) -> AsyncIterator[tuple[Show, Lost]]:
     """Give functions that show a message and report a lost connection.
 
     Messages are shown as JSON, in a live table, or as lines in a pipe.
@@ -142,7 +146,7 @@ async def _showing(*, as_json: bool, on_lost: Lost | None) -> AsyncIterator[tupl
         yield lambda message: print_json([message]), on_lost or _print_lost
     elif is_terminal(Console()):
         # Forced: rich would silently print nothing to a terminal that has closed meanwhile.
-        async with LiveTable(Console(force_terminal=True)) as table:
+        async with LiveTable(Console(force_terminal=True), note=note) as table:
             yield table.apply, _both(table.lost, on_lost)
     else:
         yield plain.print_message, on_lost or _print_lost

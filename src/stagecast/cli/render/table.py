@@ -47,13 +47,15 @@ class LiveTable:
 
     Args:
         console: the terminal; nothing is shown before the first message.
+        note: a last line, as the lines before the table are hidden meanwhile.
 
     Raises:
         ExceptionGroup: of the errors of the block, or of `OutputFailed`, which ends the block.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, note: str = "") -> None:
         self._console = console
+        self._note = note
         self._view = View()
         self._changed = asyncio.Event()
         self._last_message_at = 0.0
@@ -90,6 +92,7 @@ class LiveTable:
         """Leave the alternate screen, and print the last state of the view."""
         if self._live.is_started:
             self._live.stop()
+            self._note = ""
             self._console.print(self._picture())
         if self._view.terminal:
             self._console.print(failures(self._view))
@@ -119,11 +122,17 @@ class LiveTable:
     def _picture(self) -> RenderableType:
         silence_s = asyncio.get_running_loop().time() - self._last_message_at
         return picture(
-            self._view, height=self._console.height, silence_s=silence_s, lost=self._lost
+            self._view,
+            height=self._console.height,
+            silence_s=silence_s,
+            lost=self._lost,
+            note=self._note,
         )
 
 
-def picture(view: View, *, height: int, silence_s: float, lost: bool) -> RenderableType:
+def picture(
+    view: View, *, height: int, silence_s: float, lost: bool, note: str = ""
+) -> RenderableType:
     """Return the table for a terminal of `height` lines.
 
     Args:
@@ -131,12 +140,14 @@ def picture(view: View, *, height: int, silence_s: float, lost: bool) -> Rendera
         height: lines of the terminal.
         silence_s: seconds since the last message.
         lost: whether the connection is lost.
+        note: a last line, if any.
     """
-    documents = view.documents(max(1, height - _LINES_AROUND))
+    documents = view.documents(max(1, height - _LINES_AROUND - bool(note)))
     return Group(
         summary(view.batch),
         documents_table(documents, view.now_s + silence_s),
         *_foot(len(view) - len(documents), silence_s, lost=lost),
+        *([Text(note, "dim", no_wrap=True)] if note else []),
     )
 
 

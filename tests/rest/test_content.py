@@ -18,6 +18,8 @@ def body(*pieces: str) -> Content:
 CONTENT = body("{", "}")
 OTHER = body("[]")
 
+CACHING = {"cache-control": "private, no-cache"}
+
 
 async def answer(*conditions: str) -> tuple[int, dict[str, str], bytes]:
     """Return the status, headers and body of an answer to a request with these conditions."""
@@ -64,7 +66,7 @@ def test_etag_is_strong_and_independent_of_chunks() -> None:
     ],
 )
 async def test_body_with_a_known_etag_is_not_sent(conditions: tuple[str, ...]) -> None:
-    assert await answer(*conditions) == (304, {"etag": CONTENT.etag}, b"")
+    assert await answer(*conditions) == (304, {"etag": CONTENT.etag} | CACHING, b"")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,7 @@ async def test_body_without_a_known_etag_is_sent(conditions: tuple[str, ...]) ->
         "content-length": "2",
         "content-type": "application/json",
     }
+    headers |= CACHING
     assert await answer(*conditions) == (200, headers, b"{}")
 
 
@@ -98,5 +101,5 @@ async def test_headers_that_middleware_adds_are_of_one_answer_only() -> None:
 
     for conditions in ([], [(b"if-none-match", b"*")]):
         await CONTENT({"type": "http", "headers": conditions}, receive, send)
-    assert (await answer())[1].keys() == {"etag", "content-length", "content-type"}
-    assert (await answer("*"))[1].keys() == {"etag"}
+    assert (await answer())[1].keys() == {"etag", "content-length", "content-type", *CACHING}
+    assert (await answer("*"))[1].keys() == {"etag", *CACHING}

@@ -216,6 +216,21 @@ async def test_cached_response_is_shared_only_by_equal_visibility(
                 assert status == (200 if one.dataset_id in visible else 404)
 
 
+@pytest.mark.parametrize("path", [COGNEE, f"{COGNEE}/progress", DIFY.format(DATASET_ID)])
+async def test_no_cache_in_between_answers_other_callers(
+    http: httpx.AsyncClient, begin: Callable[..., Ingestion], key: str, path: str
+) -> None:
+    """Some know only `Authorization` as a reason not to share an answer."""
+    await begin(DATASET_ID, "b-1").submit("a")
+    headers = bearer(key)
+    answer = await http.get(path, headers=headers)
+    unchanged = await http.get(path, headers=headers | {"If-None-Match": answer.headers["etag"]})
+    refused = await http.get(path)
+    assert [one.status_code for one in (answer, unchanged, refused)] == [200, 304, 401]
+    for one in (answer, unchanged, refused):
+        assert one.headers.get_list("cache-control") == ["private, no-cache"]
+
+
 async def test_response_is_read_once_for_all_permitted_callers(
     http: httpx.AsyncClient,
     db: Path,

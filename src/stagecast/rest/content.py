@@ -12,6 +12,10 @@ from collections.abc import Iterable, Sequence
 
 from starlette.types import Receive, Scope, Send
 
+# It depends on the caller's credentials, and some caches know only `Authorization`. A client may
+# keep it, and asks with `If-None-Match` whether it has changed.
+CACHING = (b"cache-control", b"private, no-cache")
+
 _OPAQUE_TAG = re.compile(r'"[^"]*"')
 
 
@@ -34,6 +38,7 @@ class Content:
         self._tag = (b"etag", etag.encode())
         self._head = (
             self._tag,
+            CACHING,
             (b"content-length", b"%d" % self.size),
             (b"content-type", b"application/json"),
         )
@@ -45,7 +50,7 @@ class Content:
         """
         unchanged = self._is_known(value for name, value in scope["headers"] if name == _CONDITION)
         # Lists of their own: middleware adds headers to them.
-        headers = [self._tag] if unchanged else [*self._head]
+        headers = [self._tag, CACHING] if unchanged else [*self._head]
         status = 304 if unchanged else 200
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if unchanged:

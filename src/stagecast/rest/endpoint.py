@@ -18,7 +18,7 @@ from stagecast.auth import Authenticator
 from stagecast.errors import CredentialsError, DeniedError, NotFoundError, Unavailable
 from stagecast.grace import Grace
 from stagecast.model import Caller, Scope
-from stagecast.rest.content import Content
+from stagecast.rest.content import CACHING, Content
 from stagecast.rest.response_cache import ResponseCache
 from stagecast.store import Store, store_timeout
 
@@ -127,4 +127,6 @@ class Endpoint(ABC, Generic[Key]):
     def _failed(self, scope: types.Scope, error: Exception) -> Response:
         if not isinstance(error, _EXPECTED_ERRORS):
             _log.exception("%s %r failed", scope["method"], scope["path"])
-        return self.error_response(error)
+        response = self.error_response(error)
+        response.raw_headers.append(CACHING)
+        return response

@@ -121,6 +121,17 @@ async def test_page_fits_a_phone(visit: Open, lively: Pipeline) -> None:
         await tab.check_accessibility()
 
 
+async def test_page_beside_the_drawer_is_used_after_a_tablet_was_turned(
+    visit: Open, lively: Pipeline
+) -> None:
+    async with visit(lively.path, viewport={"width": 768, "height": 1024}) as tab:
+        await tab.row("failed.md").locator("a").click()
+        await tab.shows(".timeline", "failed")
+        await expect(tab.find("#main")).to_have_js_property("inert", True)
+        await tab.page.set_viewport_size({"width": 1024, "height": 768})
+        await expect(tab.find("#main")).to_have_js_property("inert", False)
+
+
 async def _check_phone(tab: Tab) -> None:
     """Check that nothing is wider than the screen, and that fingers hit every target."""
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

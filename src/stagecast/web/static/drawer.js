@@ -24,6 +24,12 @@ class DocumentDrawer extends HTMLElement {
     error.addEventListener("click", () => copy(error, this.errorText()));
     const command = this.querySelector(".copy");
     command.addEventListener("click", () => copy(command, this.querySelector("code").textContent));
+    NARROW.addEventListener("change", () => this.cover());
+  }
+
+  /** Where the drawer covers the rest, nothing there can be reached. */
+  cover() {
+    document.getElementById("main").inert = !this.hidden && NARROW.matches;
   }
 
   onClose() {}
@@ -35,7 +41,7 @@ class DocumentDrawer extends HTMLElement {
     this.entries = [];
     this.shown = known;
     this.hidden = false;
-    document.getElementById("main").inert = NARROW.matches;
+    this.cover();
     setText(this.querySelector("code"), commandOf(this.request, grpc));
     setText(this.head.firstElementChild, known?.name ?? id);
     this.note("Loading …");
@@ -48,7 +54,7 @@ class DocumentDrawer extends HTMLElement {
   close() {
     this.hidden = true;
     this.request = null;
-    document.getElementById("main").inert = false;
+    this.cover();
   }
 
   async load() {

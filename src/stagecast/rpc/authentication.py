@@ -21,7 +21,7 @@ SCOPES = {
 }
 
 # Every call is a task, and so has its own value.
-_call: ContextVar[RunningCall] = ContextVar("call")
+_call: ContextVar[RunningCall | None] = ContextVar("call")
 
 
 class _HeaderFilter(logging.Filter):
@@ -52,14 +52,22 @@ def admission(
     return admit
 
 
+def release_call() -> None:
+    """Forget the current call: it has its task, which has this variable, for the collector."""
+    _call.set(None)
+
+
 def admitted_call() -> RunningCall:
     """Return the current call."""
-    return _call.get()
+    call = _call.get()
+    if call is None:
+        raise AssertionError("no call is admitted")
+    return call
 
 
 def visible() -> Visibility:
     """Return the datasets that are visible to the current caller."""
-    return _call.get().caller.visible
+    return admitted_call().caller.visible
 
 
 def _credentials(context: Context) -> list[str]:

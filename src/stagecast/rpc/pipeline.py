@@ -21,7 +21,7 @@ from stagecast.auth import Authenticator
 from stagecast.config import Config
 from stagecast.errors import FieldInvalid
 from stagecast.model import Caller
-from stagecast.rpc.authentication import SCOPES, admission
+from stagecast.rpc.authentication import SCOPES, admission, release_call
 from stagecast.rpc.limits import WaitingCalls, WatchLimits, counted_as
 from stagecast.rpc.request_reader import RequestReader
 from stagecast.rpc.running_calls import Context, RunningCall, RunningCalls
@@ -194,6 +194,7 @@ def _guard(
             raise
         finally:
             running.finish(call)
+            release_call()
 
     return guarded
 

@@ -1,7 +1,9 @@
 """stagecast: workers report the stages of documents, clients watch every transition.
 
-Start with `Client`, which is for threads, or `AsyncClient`, which has the same methods with
-`await`: `help(stagecast.Client)` is the manual. Errors are below `StagecastError`.
+A pipeline reports with `batch`, or with a `Reporter` or `AsyncReporter`. Everything else is done
+with `Client`, which is for threads, or `AsyncClient`, which has the same methods with `await`.
+`help(stagecast.Reporter)` and `help(stagecast.Client)` are the manuals. Errors are below
+`StagecastError`.
 
 The public names are those of `stagecast.client.api`. They are imported when the first is used, so
 that `import stagecast` alone loads neither gRPC nor protobuf.

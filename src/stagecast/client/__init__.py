@@ -1,4 +1,4 @@
-"""The client library: stubs on one channel, a watch that reconnects, error details."""
+"""The client library: `api` has its public names; those here are for the commands."""
 
 from __future__ import annotations
 

@@ -270,6 +270,14 @@ def batch(
 ) -> BatchReporter:
     """Return a batch of the server that the environment names, to be used in a `with` block.
 
+    For example:
+
+        with stagecast.batch("handbook", ["a.md", "b.md"]) as batch:
+            for doc in batch.pending():
+                with doc:
+                    doc.parsing()
+                    ...
+
     `spool` is a file that keeps what waits, for a process that is killed: the next one with the
     same file sends it first. All other arguments are those of `Reporter.batch`.
 

@@ -39,7 +39,7 @@ _DOCUMENTS = (
     ("samples/index.txt", "RUNNING", "INDEXING", 3, 4, 6),
     (FAILS, "FAILED", "INDEXING", 2, 0, 6),
     ("samples/pipeline.md", "RUNNING", "INDEXING", 3, 2, 6),
-    (STALLS, "STALLED", "INDEXING", 5, 3, 7),
+    (STALLS, "STALLED", "INDEXING", 5, 0, 7),
     ("samples/watch.md", "RUNNING", "SPLITTING", 3, 0, 0),
 )
 

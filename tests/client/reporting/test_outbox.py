@@ -374,6 +374,36 @@ def test_heartbeats_end_when_there_is_no_progress_but_not_while_paused() -> None
     assert len(scripted.run()) == 1
 
 
+# Exceptions of signal handlers.
+
+
+@pytest.mark.parametrize("where", ["waiting", "changed", "start"])
+def test_report_that_was_interrupted_is_sent_all_the_same(where: str) -> None:
+    class Interrupted(dict[DocumentQueue, None]):
+        def __setitem__(self, key: DocumentQueue, value: None) -> None:
+            raise KeyboardInterrupt
+
+    scripted = Scripted("a")
+    document = scripted.document() if where != "start" else DocumentQueue(scripted.batch, "a", "w")
+    scripted.run()
+    before, scripted.batch.changed = scripted.batch.changed, Interrupted()
+    interrupted = partial(scripted.outbox.start, document, Takeover.NEVER)
+    if where != "start":
+        interrupted = partial(scripted.stage, document, r.STAGE_PARSING)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    scripted.batch.changed = before
+    if where == "waiting":
+        before[document] = None
+    scripted.stage(document, r.STAGE_COMPLETED)
+    scripted.outbox.seal(scripted.batch)
+    scripted.run()
+    scripted.run()
+    assert reports_of(scripted.sent)[-1].stage == r.STAGE_COMPLETED
+    assert isinstance(scripted.sent[-1], pb.SealBatchRequest)
+    assert scripted.outbox.idle
+
+
 # Limits.
 
 

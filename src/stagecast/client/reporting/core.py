@@ -97,9 +97,9 @@ class BatchCore:
     def open(self) -> None:
         """Open the batch, once."""
         if not self.opened:
-            self.opened = True
             self.engine.outbox.open(self.queue)
             self._register(self._registered)
+            self.opened = True
 
     def pages(self) -> Iterator[list[NewDocument]]:
         """Yield the documents of the batch; those of an iterator are drawn and registered."""

@@ -235,8 +235,8 @@ class DocumentCore:
     def _take_up(self, queue: DocumentQueue) -> None:
         """Register it if this process has not, and start an attempt unless there is one."""
         if not queue.registered:
-            queue.registered = True
             self._core.register(self._new)
+            queue.registered = True
         if queue.start is None and not queue.attempt and not queue.stopped:
             self._core.engine.outbox.start(queue, queue.takeover)
 

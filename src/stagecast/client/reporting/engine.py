@@ -109,10 +109,11 @@ class Engine:
             return self._sender.stop()
         self.outbox.flush()
         self._sender.hurry(always=True)
-        if self._sender.running:
-            self.wait(lambda: self.outbox.idle, max(0.0, deadline - time.monotonic()))
-        else:
-            self._sender.run_until(deadline)
+        with contextlib.suppress(KeyboardInterrupt):  # then not for so long
+            if self._sender.running:
+                self.wait(lambda: self.outbox.idle, max(0.0, deadline - time.monotonic()))
+            else:
+                self._sender.run_until(deadline)
         if self._spool is None:
             self.outbox.give_up(self.outbox.offline or "the server did not answer in time")
         elif waiting := sum(batch.waiting for batch in self.outbox.waiting):

@@ -245,8 +245,8 @@ class StartAttempts(Job):
     def refused(self, index: int, error: StagecastError) -> None:
         document = self._documents[index]
         if error.reason == "DOCUMENT_TAKEN" and document.start is not None:
-            taken = error.metadata
-            self._not_pending(document, taken.get("state", ""), taken.get("attempt", ""))
+            state = error.metadata.get("state", "")
+            self._not_pending(document, state, error.metadata.get("attempt", ""))
         elif error.reason in ("BATCH_NOT_FOUND", "DATASET_NOT_FOUND"):
             self._lose_batch(error)
         else:

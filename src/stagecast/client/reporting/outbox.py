@@ -1,7 +1,9 @@
 """`Outbox`: what a reporter has still to send, and which call comes next.
 
 A state machine without I/O. Many threads put reports into it, one takes jobs from it. All its state
-is guarded by one lock, which is never held while something waits.
+is guarded by one lock, which is never held while something waits. A signal handler may raise an
+exception anywhere, such as Ctrl-C or a time limit of Celery; what it leaves half done is mended
+once all else is sent.
 
 Order: a batch is opened before its documents are registered, these before attempts are started, and
 the reports of a document wait for its attempt. When the outbox is full, counters are dropped first.
@@ -92,7 +94,9 @@ class Outbox:
         wake: called when there is something to send earlier than before.
 
     Attributes:
-        changed: notified after each answer; its lock guards everything.
+        lock: guards everything. Its `with` block, unlike that of a condition, cannot be interrupted
+            after the lock is acquired and before the block begins.
+        changed: notified after each answer.
         due: notified when there is something to send earlier than before.
         reached: whether the server has ever answered.
         answering: whether something accepts connections at the address.
@@ -107,9 +111,9 @@ class Outbox:
         now: Callable[[], float] = time.monotonic,
         wake: Callable[[], None] = _nothing,
     ) -> None:
-        lock = threading.RLock()  # a signal handler may report, too
-        self.changed = threading.Condition(lock)
-        self.due = threading.Condition(lock)
+        self.lock = threading.RLock()  # a signal handler may report, too
+        self.changed = threading.Condition(self.lock)
+        self.due = threading.Condition(self.lock)
         self.reached = False
         self.answering = False
         self.offline = ""
@@ -127,7 +131,7 @@ class Outbox:
 
     def open(self, batch: BatchQueue) -> None:
         """Open a batch."""
-        with self.changed:
+        with self.lock:
             self._batches[batch] = None
             if batch.mode is not Mode.ATTACH:
                 batch.number = self._write(batch, "open")
@@ -135,7 +139,7 @@ class Outbox:
 
     def register(self, batch: BatchQueue, documents: Iterable[NewDocument]) -> None:
         """Register documents, which may be registered already."""
-        with self.changed:
+        with self.lock:
             self._activate(batch)
             for new in documents:
                 batch.unregistered.append((new, self._write(batch, "document", new=new)))
@@ -143,7 +147,7 @@ class Outbox:
 
     def start(self, document: DocumentQueue, takeover: Takeover, *, at_once: bool = False) -> None:
         """Start an attempt at a document, before the reports that follow."""
-        with self.changed:
+        with self.lock:
             self._activate(document.batch)
             if document.refused or document.batch.lost:
                 return
@@ -158,15 +162,15 @@ class Outbox:
                 takeover=takeover.value,
             )
             self._queue_up(document)
-            document.start = Start(takeover=takeover, offline=bool(self.offline), number=number)
-            document.attempt = 0
             document.batch.documents[document] = None
+            document.attempt = 0
+            document.start = Start(takeover=takeover, offline=bool(self.offline), number=number)
             document.batch.changed[document] = None
             self._send_now() if at_once else self._send_soon()
 
     def put(self, document: DocumentQueue, entry: Entry) -> None:
         """Add a report; counters replace those that wait."""
-        with self.changed:
+        with self.lock:
             batch = document.batch
             self._activate(batch)
             if document.refused or batch.lost:
@@ -184,24 +188,24 @@ class Outbox:
             if not entry.only_counts:
                 entry.number = self._write_report(document, entry)
             self._queue_up(document)
+            batch.documents[document] = None
             document.entries.append(entry)
+            batch.changed[document] = None
             document.ended = document.ended or entry.ends
             batch.waiting += 1
             self._may_have_counters |= entry.only_counts
-            batch.documents[document] = None
-            batch.changed[document] = None
             self._send_soon()
 
     def work_on(self, document: DocumentQueue) -> None:
         """Send heartbeats for a document."""
-        with self.changed:
+        with self.lock:
             document.open = True
             document.batch.documents[document] = None
             document.batch.active[document] = None
 
     def close(self, document: DocumentQueue) -> None:
         """Send no more heartbeats for a document."""
-        with self.changed:
+        with self.lock:
             document.open = False
             if not document.waiting_start:
                 document.batch.active.pop(document, None)
@@ -209,12 +213,12 @@ class Outbox:
 
     def cancel(self, document: DocumentQueue) -> None:
         """Take back a start that is not answered."""
-        with self.changed:
+        with self.lock:
             self._discard(document, "it was not started")
 
     def seal(self, batch: BatchQueue) -> None:
         """Seal a batch after all that waits, if that is for this block to do."""
-        with self.changed:
+        with self.lock:
             if batch.lost or (batch.opened and not (batch.created or batch.submitted)):
                 return
             self._activate(batch)
@@ -224,7 +228,7 @@ class Outbox:
 
     def survey(self, batch: BatchQueue) -> None:
         """Read which documents the batch has already."""
-        with self.changed:
+        with self.lock:
             if not batch.lost:
                 self._activate(batch)
                 batch.survey = ""
@@ -232,19 +236,19 @@ class Outbox:
 
     def flush(self) -> None:
         """Send at once what waits."""
-        with self.changed:
+        with self.lock:
             self._send_now()
 
     def leave(self, batch: BatchQueue) -> None:
         """Forget a batch once all of it is sent."""
-        with self.changed:
+        with self.lock:
             batch.left = True
             for document in [*batch.documents]:
                 self.forget(document)
 
     def stats(self, batch: BatchQueue) -> BatchStats:
         """Return the numbers of reports of a batch."""
-        with self.changed:
+        with self.lock:
             return BatchStats(
                 delivered=batch.delivered,
                 waiting=batch.waiting,
@@ -255,12 +259,12 @@ class Outbox:
     @contextmanager
     def listening(self, listener: Callable[[], None]) -> Iterator[None]:
         """Call a function after each change, on the thread that makes it."""
-        with self.changed:
+        with self.lock:
             self._listeners.add(listener)
         try:
             yield
         finally:
-            with self.changed:
+            with self.lock:
                 self._listeners.discard(listener)
 
     # What the sender does.
@@ -288,7 +292,7 @@ class Outbox:
 
     def begin_round(self) -> None:
         """Begin to send all that waits now; what comes meanwhile waits for the next round."""
-        with self.changed:
+        with self.lock:
             self._due_at = None
             for batch in self._batches:
                 batch.in_round = True
@@ -306,7 +310,7 @@ class Outbox:
 
     def next_job(self) -> Job | None:
         """Return the next call to make in this round."""
-        with self.changed:
+        with self.lock:
             for batch in [*self._batches]:
                 if batch.finished and (batch.lost or batch.left):
                     del self._batches[batch]
@@ -396,7 +400,7 @@ class Outbox:
     @contextmanager
     def notifying(self) -> Iterator[None]:
         """Guard a change that others may wait for, and tell them."""
-        with self.changed:
+        with self.lock:
             yield
             self.changed.notify_all()
             for listener in self._listeners:
@@ -438,6 +442,9 @@ class Outbox:
             return StartAttempts(self, batch)
         if batch.reporting:
             return Report(self, batch)
+        if batch.mend():
+            self._send_soon()
+            self.changed.notify_all()
         if batch.seal and batch.sent:
             return Seal(self, batch)
         return None
@@ -453,9 +460,9 @@ class Outbox:
 
     def _due_by(self, time: float) -> None:
         if self._due_at is None or time < self._due_at:
-            self._due_at = time
             self._wake()
             self.due.notify_all()
+            self._due_at = time  # last: if this is interrupted, the next report does it
 
     @property
     def _waiting(self) -> int:

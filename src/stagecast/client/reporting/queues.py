@@ -348,6 +348,20 @@ class BatchQueue:
             or (document.working and (document.paused or now < document.silent_after))
         ]
 
+    def mend(self) -> bool:
+        """Take up what an exception of a signal handler has left, and return whether it has.
+
+        That can be told once nothing else waits.
+        """
+        if self.changed or self.starting or self.reporting or not self.ready:
+            return False
+        left = [document for document in self.documents if document.waits]
+        waiting = sum(len(document.entries) for document in left)
+        self.changed = {document: None for document in left if not document.waiting_start}
+        mended = bool(self.changed) or waiting != self.waiting
+        self.waiting = waiting
+        return mended
+
     def begin_anew(self) -> None:
         """Forget what waits, and that it is for this process to create and seal the batch."""
         succeeded, left_behind = self.succeeded, self.left_behind

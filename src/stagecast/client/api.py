@@ -52,13 +52,13 @@ from stagecast.client.reporting.batch import (
 from stagecast.client.reporting.document import (
     DocumentReporter,
 )
-from stagecast.client.reporting.outbox import (
-    BatchStats,
-)
 from stagecast.client.reporting.reporter import (
     Reporter,
     attach,
     batch,
+)
+from stagecast.client.reporting.stats import (
+    BatchStats,
 )
 from stagecast.client.sync_client import (
     Client,

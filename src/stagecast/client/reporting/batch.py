@@ -12,8 +12,8 @@ from stagecast.client.records import NewDocument
 from stagecast.client.reporting.core import ABSENT_S, SILENT_S, BatchCore
 from stagecast.client.reporting.document import DocumentReporter
 from stagecast.client.reporting.options import new_document
-from stagecast.client.reporting.outbox import BatchStats
 from stagecast.client.reporting.sharing import Sharing
+from stagecast.client.reporting.stats import BatchStats
 
 STRICT_S = 60.0  # for which a strict block waits at its end
 

@@ -15,8 +15,8 @@ from stagecast.client.reporting.options import (
     new_document,
     problem_of,
 )
-from stagecast.client.reporting.outbox import BatchStats
 from stagecast.client.reporting.queues import BatchQueue, DocumentQueue, Mode, Takeover
+from stagecast.client.reporting.stats import BatchStats
 from stagecast.errors import NotDelivered
 
 _PAGE = 100  # documents that are drawn at a time

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from stagecast.client.records import NewDocument
@@ -39,33 +38,13 @@ from stagecast.client.reporting.queues import (
     Start,
     Takeover,
 )
+from stagecast.client.reporting.stats import BatchStats
 from stagecast.escaping import quote
 
 FLUSH_S = 0.2  # the longest time that a report waits
 MAX_ENTRIES = 100_000  # reports and starts: some 50 MB
 
 _log = logging.getLogger("stagecast")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchStats:
-    """Numbers of reports of a batch, made by this process; newer counters replace older ones.
-
-    Attributes:
-        delivered: recorded by the server.
-        waiting: to be sent, or being sent.
-        refused: on documents that were stopped, have ended, or belong to another worker.
-        dropped: undelivered for any other reason; the log has the first one.
-    """
-
-    delivered: int
-    waiting: int
-    refused: int
-    dropped: int
-
-    def __str__(self) -> str:
-        names = ("delivered", "waiting", "refused", "dropped")
-        return ", ".join(f"{getattr(self, name)} {name}" for name in names)
 
 
 class Journal(Protocol):
@@ -140,7 +119,7 @@ class Outbox:
     def register(self, batch: BatchQueue, documents: Iterable[NewDocument]) -> None:
         """Register documents, which may be registered already."""
         with self.lock:
-            self._activate(batch)
+            self._batches[batch] = None
             for new in documents:
                 batch.unregistered.append((new, self._write(batch, "document", new=new)))
             self._send_soon()
@@ -148,7 +127,7 @@ class Outbox:
     def start(self, document: DocumentQueue, takeover: Takeover, *, at_once: bool = False) -> None:
         """Start an attempt at a document, before the reports that follow."""
         with self.lock:
-            self._activate(document.batch)
+            self._batches[document.batch] = None
             if document.refused or document.batch.lost:
                 return
             if self._is_full():
@@ -172,7 +151,7 @@ class Outbox:
         """Add a report; counters replace those that wait."""
         with self.lock:
             batch = document.batch
-            self._activate(batch)
+            self._batches[batch] = None
             if document.refused or batch.lost:
                 self._refused_before(document)
                 return
@@ -221,7 +200,7 @@ class Outbox:
         with self.lock:
             if batch.lost or (batch.opened and not (batch.created or batch.submitted)):
                 return
-            self._activate(batch)
+            self._batches[batch] = None
             batch.seal = True
             batch.seal_number = self._write(batch, "seal")
             self._send_soon()
@@ -230,7 +209,7 @@ class Outbox:
         """Read which documents the batch has already."""
         with self.lock:
             if not batch.lost:
-                self._activate(batch)
+                self._batches[batch] = None
                 batch.survey = ""
                 self._send_now()
 
@@ -406,9 +385,6 @@ class Outbox:
             for listener in self._listeners:
                 listener()
 
-    def _activate(self, batch: BatchQueue) -> None:
-        self._batches[batch] = None
-
     def _queue_up(self, document: DocumentQueue) -> None:
         """Put a queue behind the one of the same document in which something waits already."""
         if document.waits:
@@ -466,8 +442,7 @@ class Outbox:
 
     @property
     def _waiting(self) -> int:
-        # Of a copy: a signal handler may open another batch meanwhile.
-        return sum(batch.waiting for batch in [*self._batches])
+        return sum(batch.waiting for batch in [*self._batches])  # a handler may open another
 
     def _is_full(self) -> bool:
         return self._waiting >= self._limit
@@ -484,8 +459,7 @@ class Outbox:
         newest = document.last
         if newest is None or newest.ends or entry.only_counts:
             return False
-        # A stage may be skipped; the one that comes later says more.
-        document.entries.pop()
+        document.entries.pop()  # a stage may be skipped; the one that comes later says more
         self.done(newest.number)
         self._drop(document.batch, 1)
         return True

@@ -15,7 +15,7 @@ class Incidents:
     """The staged incidents of one run; the threads of the worker run into them.
 
     Attributes:
-        stalled: set it once the document that hangs counts as stalled: then it goes on.
+        stalled: set it once the document that hangs has stalled: then it goes on.
     """
 
     def __init__(self) -> None:

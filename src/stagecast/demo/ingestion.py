@@ -67,10 +67,12 @@ class Ingestion:
             return await follow(request)
 
     async def _crash(self) -> None:
-        """Kill the server in the middle of the work, and start it again."""
+        """Kill the server in the middle of the work, which goes on, and start it again."""
         if self._server:
-            await self._observer.working.wait()
+            await self._observer.ready_for_crash.wait()
             await self._server.kill()
+            if self._observer.incidents:
+                self._observer.incidents.stalled.set()
             await self._server.start_again()
         self._has_restarted.set()
 

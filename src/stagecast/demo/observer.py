@@ -13,18 +13,18 @@ class Observer:
     """Looks at each message of the watch.
 
     Args:
-        incidents: told when their document is seen to stall.
+        incidents: staged ones, if any.
 
     Attributes:
         incidents: as given.
-        working: set once a document has reached a stage.
+        ready_for_crash: set once a document has reached a stage, or the staged stall is seen.
         went_on_at: the first revision received after the connection was lost, if it was.
         missed_nothing: whether revisions came without a gap or repetition, and without a second
             snapshot.
     """
 
     def __init__(self, incidents: Incidents | None) -> None:
-        self.working = asyncio.Event()
+        self.ready_for_crash = asyncio.Event()
         self.went_on_at: int | None = None
         self.missed_nothing = True
         self.incidents = incidents
@@ -49,7 +49,9 @@ class Observer:
         if self._was_lost and self.went_on_at is None:
             self.went_on_at = transition.revision
         document = transition.document
-        if document.stage > r.STAGE_WAITING:
-            self.working.set()
-        if self.incidents and document.stalled and document.document_id == STALLS:
-            self.incidents.stalled.set()
+        if self.incidents:
+            ready = document.stalled and document.document_id == STALLS
+        else:
+            ready = document.stage > r.STAGE_WAITING
+        if ready:
+            self.ready_for_crash.set()

@@ -149,7 +149,8 @@ async def test_client_and_commands_watch_over_tls(
 async def test_demo_uses_a_server_with_tls_and_keys(
     server: ServerProcess, authority: Authority, key: str
 ) -> None:
-    command = ("demo", "--grpc", server.grpc, "--http", server.http, "--ca", authority.ca)
+    options = ("--rest", "--grpcurl")
+    command = ("demo", *options, "--grpc", server.grpc, "--http", server.http, "--ca", authority.ca)
     ended = await stagecast(*command, STAGECAST_KEY=key)
     assert (ended.code, ended.err) == (0, "")
     assert f"GET https://{server.http}{COGNEE}" in ended.out

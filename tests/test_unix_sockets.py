@@ -203,7 +203,8 @@ async def test_grpc_and_http_cannot_use_one_socket(tmp_path: Path) -> None:
 async def test_demo_uses_a_server_on_a_socket(tmp_path: Path) -> None:
     async with running(tmp_path / "s.db", grpc=f"unix:{tmp_path}/g") as server:
         ended = await stagecast(
-            *("demo", "--grpc", server.grpc, "--http", server.http), TMPDIR=str(tmp_path)
+            *("demo", "--grpcurl", "--grpc", server.grpc, "--http", server.http),
+            TMPDIR=str(tmp_path),
         )
         assert (ended.code, ended.err) == (0, "")
         assert f" --grpc {server.grpc}\n" in ended.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -11,7 +12,8 @@ from stagecast.client.api import BatchReporter, Client
 from stagecast.demo.incidents import FAILS
 from stagecast.demo.observer import Observer
 from stagecast.demo.server import DemoServer
-from stagecast.demo.worker import Worker
+from stagecast.demo.worker import Interrupted, Worker
+from stagecast.errors import NotDelivered
 from stagecast.threads import call_on_loop, run_in_daemon
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as pb
@@ -90,6 +92,15 @@ class Ingestion:
             raise
 
     def _work(self) -> None:
+        try:
+            self._ingest()
+        except Interrupted:
+            # While the server is still there: the end of the interpreter would wait for it.
+            with contextlib.suppress(NotDelivered):
+                self._batch.flush(_INTERRUPT_S / 2)
+            raise
+
+    def _ingest(self) -> None:
         with self._batch as batch:
             batch.flush()
             call_on_loop(self._loop, self._submitted.set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from grpc import aio
 
 import stagecast
 from stagecast.client.endpoint import Endpoint
-from stagecast.client.retry import Retries
+from stagecast.client.retry import Backoff, Retries
 from stagecast.v1 import report_service_pb2 as pb
 from stagecast.v1 import report_service_pb2_grpc
 
@@ -73,3 +74,12 @@ def test_watch_is_back_within_a_second_of_the_server_without_a_busy_loop() -> No
     assert len(set(pauses)) > 900, "clients do not come back all at once"
     assert sum(map(float, pauses[10:])) / 990 > 0.4, "two tries a second"  # type: ignore[arg-type]
     assert 100 <= int(dict(endpoint.options)["grpc.max_reconnect_backoff_ms"]) < 1_000
+
+
+def test_backoff_leaves_the_numbers_of_a_seeded_program_alone() -> None:
+    random.seed(7)
+    expected = random.random()
+    random.seed(7)
+    for _ in range(10):
+        Backoff().next_pause_s(None)
+    assert random.random() == expected

@@ -163,7 +163,7 @@ async def test_pauses_between_failed_reconnects_grow() -> None:
         assert revisions(await scripted.received()) == [[1], [2]]
     began = scripted.script.began
     pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
-    assert pauses[-1] > 0.36, "eight times the first, with at most half of it as jitter"
+    assert pauses[-1] > 0.24, "five times the first, with at most half of it as jitter"
 
 
 async def test_watch_survives_any_number_of_short_breaks() -> None:

@@ -17,6 +17,8 @@ _FIRST_S = 0.1
 _LONGEST_S = 0.5  # as of the channel: a try while it does not reconnect fails without any I/O
 _MAX_S = 60.0  # whatever `RetryInfo` says
 _MIN_TRY_S = 1.0  # the timeout of the last try
+# Of its own: a program that seeds the shared one expects its own numbers.
+_random = random.Random()  # noqa: S311 - no secret
 # A server that closes a connection may have no time to send a status: then it is CANCELLED.
 _TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
@@ -37,7 +39,7 @@ class Backoff:
 
     def next_pause_s(self, advised_s: float | None) -> float:
         """Return the delay that the server advised, or without one, a longer one each time."""
-        spread = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        spread = _random.uniform(0.5, 1.5)
         pause_s = min(advised_s or self._pause_s * spread, _MAX_S)
         self._pause_s = min(2 * self._pause_s, _LONGEST_S)
         return pause_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -51,7 +52,8 @@ async def _compare(bench: Bench, figure: Figure, address: str) -> Row:
     pairs = await interleave(
         bench.effort.rounds, report, partial(asyncio.to_thread, _work, documents)
     )
-    await asyncio.to_thread(reporter._engine.finish, 0)  # what waits is of no use to anybody
+    logging.getLogger("stagecast").setLevel(logging.ERROR)  # what waits is of no use to anybody
+    await asyncio.to_thread(reporter._engine.finish, 0)
     return figure.row(pairs)
 
 

@@ -192,6 +192,7 @@ def test_document_stopped_before_it_starts_is_not_started_again(
 ) -> None:
     documents = batch.pending()
     doc = next(documents)
+    assert batch.flush(60), "it is registered"
     client.stop("d", batch.id)
     with doc:
         doc.parsing()

@@ -12,6 +12,7 @@ import pytest
 
 from stagecast.app import App
 from stagecast.client import Stubs
+from tests.conditions import until
 from tests.event_source import ServerEvent
 from tests.process import ROOT, ServerProcess, environment, free_address
 from tests.rpc.http.test_events import path_of
@@ -116,6 +117,7 @@ async def test_event_source_of_node_misses_nothing_through_twenty_kills(
             source = await NodeSource.open(f"http://{http}{path_of(pipeline)}", received, project)
             async with asyncio.TaskGroup() as group:
                 group.create_task(source.run())
+                await until(lambda: source.connections > 0)  # Node.js takes its time to start
                 group.create_task(pipeline.run(random.Random(5)))
                 for kill in range(1, _KILLS + 1):
                     await pipeline.until_acknowledged(50 * kill)

@@ -106,8 +106,9 @@ class DocumentList extends HTMLElement {
     else if (top + height > window.innerHeight - head) {
       window.scrollBy(0, top + height - window.innerHeight + head);
     }
+    this.focusSelected(); // at once, since Enter may follow
     this.onScroll();
-    requestAnimationFrame(() => this.focusSelected());
+    requestAnimationFrame(() => this.focusSelected()); // if a scroll has to make its row
   }
 
   focusSelected() {

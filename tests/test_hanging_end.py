@@ -32,6 +32,7 @@ from tests.watches.pipeline import Pipeline
 linux = pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads nothing here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=linux)])
 async def test_process_with_a_hanging_disk_stops_and_loses_nothing_acknowledged(
     tmp_path: Path, dataset_id: str, processes: int

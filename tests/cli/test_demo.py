@@ -50,11 +50,13 @@ async def demo(tmp_path: Path, *arguments: str | Path) -> Ended:
     return await stagecast("demo", *arguments, TMPDIR=str(tmp_path))
 
 
+@pytest.mark.slow
 async def test_demo_prints_how_to_remove_its_files(tmp_path: Path) -> None:
     ended = await demo(tmp_path)
     assert list(tmp_path.iterdir()) == [Path(hint(ended.out, "rm -r ")[-1])]
 
 
+@pytest.mark.slow
 async def test_demo_ingests_the_samples_and_shows_what_polls_get(tmp_path: Path) -> None:
     ended = await demo(tmp_path, "--rest", "--search", "resume token")
     assert (ended.code, ended.err) == (0, "")
@@ -98,6 +100,7 @@ async def test_samples_stall_fail_and_lose_their_server_and_all_succeed(tmp_path
     assert commands == ["serve it again", "open", "watch", "poll", "clean up"]
 
 
+@pytest.mark.slow
 async def test_with_own_files_only_the_restart_of_the_server_is_staged(tmp_path: Path) -> None:
     text = tmp_path / "tides.txt"
     text.write_text("A text.")
@@ -129,6 +132,7 @@ async def test_files_of_demo_can_be_served_and_watched(tmp_path: Path) -> None:
         assert len(answer["data"]) == 6
 
 
+@pytest.mark.slow
 async def test_undecodable_file_fails_alone(tmp_path: Path) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()
@@ -152,6 +156,7 @@ async def test_undecodable_file_fails_alone(tmp_path: Path) -> None:
     assert set(datasets.values()) == {"DATASET_PROCESSING_ERRORED"}
 
 
+@pytest.mark.slow
 async def test_demo_escapes_characters_that_stdout_lacks(tmp_path: Path) -> None:
     texts = tmp_path / "texts é"
     texts.mkdir()
@@ -277,6 +282,7 @@ def test_memory_does_not_grow_with_a_text(tmp_path: Path, words: str) -> None:
     assert memory_of_demo(tmp_path, large) < 1.5 * memory_of_demo(tmp_path, small)
 
 
+@pytest.mark.slow
 def test_text_too_large_for_the_disk_fails_alone(tmp_path: Path) -> None:
     small, large = tmp_path / "small.txt", tmp_path / "large.txt"
     small.write_text("A text.")
@@ -300,6 +306,7 @@ def test_demo_is_slowed_only_for_few_documents_on_a_terminal(
     assert (default_delay_s(documents, terminal=terminal) > 0) == slowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_signal_ends_demo_quietly_and_nothing_is_left(
     tmp_path: Path, number: signal.Signals

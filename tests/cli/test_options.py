@@ -74,6 +74,7 @@ def test_seconds_must_be_a_finite_number(endless: str) -> None:
     assert "--seconds" in refused("--seconds", endless)
 
 
+@pytest.mark.slow
 async def test_serve_takes_several_origins_from_the_environment() -> None:
     ended = await stagecast("serve", **{CORS: "http://a.example, *"})
     assert "'*' is not an origin" in ended.err

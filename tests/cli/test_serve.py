@@ -94,6 +94,7 @@ async def test_serve_prints_one_line_and_exits_with_0_on_signals(
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
 async def test_serve_under_nohup_survives_a_closed_terminal(tmp_path: Path, processes: str) -> None:
     serve = command("serve", "--db", tmp_path / "s.db", *ANY, "--processes", processes)

@@ -229,6 +229,7 @@ async def _serving(address: str) -> None:
     await until(lambda: bool(answered), meanwhile=ask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("why", ["No space left on device", "stdout is not read"])
 async def test_server_runs_and_warns_if_its_ready_line_cannot_be_written(

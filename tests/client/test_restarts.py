@@ -99,6 +99,7 @@ async def test_expiring_watches_and_cut_connections_go_unnoticed(
         check_all([into], pipeline, await pipeline.documents())
 
 
+@pytest.mark.slow
 @both
 async def test_calls_and_waits_survive_a_restart(
     name: str, tmp_path: Path, dataset_id: str

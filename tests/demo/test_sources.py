@@ -114,6 +114,7 @@ def test_what_is_left_out_of_a_directory_is_said_with_the_reason(
     ]
 
 
+@pytest.mark.slow
 async def test_demo_skips_directories_without_permission(tmp_path: Path) -> None:
     for name in ("a.md", "closed/b.md", "listed/c.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -98,6 +98,7 @@ async def test_answers_beyond_the_byte_limit_have_a_short_timeout(
             await stopped.read_until_closed()
 
 
+@pytest.mark.slow
 async def test_answer_is_counted_until_it_is_read(server: App, dataset_id: str) -> None:
     request = await fill(server, dataset_id, 1_000)
     answers = server._rpc._pipeline.unread

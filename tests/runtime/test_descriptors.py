@@ -45,6 +45,7 @@ async def test_demo_reports_too_low_limit_of_open_files_in_one_line(number: int)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["-n 100", "-Sn 20"])
 async def test_demo_of_many_large_texts_runs_with_the_required_limit(
     tmp_path: Path, limit: str

@@ -221,6 +221,7 @@ def test_silent_worker_keeps_its_document_from_stalling(
     assert state_of(client, batch) == "SUCCEEDED"
 
 
+@pytest.mark.slow
 def test_document_without_progress_stalls_although_its_worker_lives(
     reporter: stagecast.Reporter, client: stagecast.Client
 ) -> None:

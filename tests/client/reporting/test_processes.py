@@ -100,6 +100,7 @@ with stagecast.batch("d", ["a", "b"], batch_id=name) as batch:
     assert pending.state == "PENDING"
 
 
+@pytest.mark.slow
 def test_program_without_any_server_ends_soon_and_says_what_was_lost(absent: Background) -> None:
     program = f"{_WORK}\nprint(time.monotonic(), flush=True)"
     output, errors = run(program, absent, "b")
@@ -109,6 +110,7 @@ def test_program_without_any_server_ends_soon_and_says_what_was_lost(absent: Bac
     assert errors.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_several_reporters_share_the_time_at_the_end(absent: Background) -> None:
     program = """
 reporters = [stagecast.Reporter(f"127.0.0.1:{port}") for port in (1, 2, 3, 4)]
@@ -335,6 +337,7 @@ with stagecast.batch("d", ["a", "b", "c"], batch_id=name, spool=sys.argv[2]) as 
     assert ended.event_time.timestamp() < before_s
 
 
+@pytest.mark.slow
 def test_spool_sends_what_an_exiting_process_could_not(
     absent: Background, client: stagecast.Client, tmp_path: Path
 ) -> None:

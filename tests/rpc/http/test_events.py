@@ -127,6 +127,7 @@ async def test_followed_batch_has_no_end(http: Http, pipeline: Pipeline) -> None
         assert await stream.comment() == "heartbeat"
 
 
+@pytest.mark.slow
 async def test_heartbeats_are_comments(http: Http, pipeline: Pipeline) -> None:
     await pipeline.create(1)
     async with http.events(f"{path_of(pipeline)}?heartbeatInterval=1s") as stream:

@@ -60,6 +60,7 @@ async def read_on(connection: socket.socket) -> list[ServerEvent]:
     return EventParser().parse(body)
 
 
+@pytest.mark.slow
 async def test_unread_stream_ends_with_its_reason_after_whole_events(
     config: Config, clock: Clock, dataset_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""Names of datasets: what is no UUID is a name, which stands for a UUID that is made from it.
+"""Names of datasets: a text that is no UUID is a name, and each name has a UUID of its own.
 
 Clients and commands take both. Servers know only the ids.
 """

@@ -158,7 +158,7 @@ class BatchCore:
         outbox.leave(queue)
 
     def raise_problem(self) -> None:
-        """Raise what could not be delivered, if that is wanted.
+        """Raise an error for undelivered reports, with `strict`.
 
         Raises:
             NotDelivered: something could not be delivered.
@@ -172,7 +172,7 @@ class BatchCore:
             )
 
     def check_flushed(self, *, done: bool) -> None:
-        """Raise what could not be delivered, if that is wanted.
+        """Raise an error for undelivered reports, with `strict`.
 
         Raises:
             NotDelivered: something could not be delivered, or not in time.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -207,11 +208,10 @@ async def _stop_and_read_events_on(site: Site) -> None:
     pipeline, address = site.pipeline(), site.servers.http_addresses[1]
     await retrying(partial(pipeline.create, 10_000, more_documents_follow=True))
     await retrying(partial(_add_documents, pipeline, 10_000))  # more than the system buffers
-    with contextlib.suppress(ConnectionError):
-        connections = [
-            await site.event_watchers.stop_reading(pipeline, address)
-            for _ in range(_STOPPED_BROWSERS)
-        ]
+    with contextlib.suppress(ConnectionError), contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(socket.socket()) for _ in range(_STOPPED_BROWSERS)]
+        for connection in connections:
+            await site.event_watchers.stop_reading(connection, pipeline, address)
         for connection in connections:
             async with asyncio.timeout(_WITHIN_S):
                 await _wait_for_heartbeats(site, site.servers.addresses[1], 2)  # after a second

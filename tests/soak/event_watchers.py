@@ -69,10 +69,11 @@ class EventWatchers:
                 self._watchers.hangups.done += 1
                 return
 
-    async def stop_reading(self, pipeline: Pipeline, address: str) -> socket.socket:
-        """Open a stream that nobody reads."""
+    async def stop_reading(
+        self, connection: socket.socket, pipeline: Pipeline, address: str
+    ) -> None:
+        """Open a stream that nobody reads, on a new socket."""
         host, _, port = address.rpartition(":")
-        connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -81,7 +82,6 @@ class EventWatchers:
         [(name, value)] = self._headers.items()
         request = f"GET {path} HTTP/1.0\r\n{name}: {value}\r\n\r\n"
         await loop.sock_sendall(connection, request.encode())
-        return connection
 
     async def read_on(self, connection: socket.socket) -> None:
         """Read a stream to its end, and count it if it was ended for its slow reader."""

@@ -91,6 +91,7 @@ async def test_socket_of_a_running_server_is_not_replaced(
         assert (await get(sockets.http, "/healthz")).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.slow
 async def test_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
     where = {"grpc": f"unix:{tmp_path}/g", "http": f"unix:{tmp_path}/h"}
     for _ in range(2):

@@ -185,6 +185,7 @@ async def test_demo_searches_for_the_given_words(tmp_path: Path) -> None:
     assert "contains all of these words: xyzzy" in nothing.out
 
 
+@pytest.mark.slow
 async def test_demo_uses_the_given_server(server: App, tmp_path: Path) -> None:
     address = server.grpc_address
     ended = await demo(
@@ -319,6 +320,7 @@ async def test_signal_ends_demo_quietly_and_nothing_is_left(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 async def test_signal_ends_demo_while_a_rest_answer_is_awaited(server: App, tmp_path: Path) -> None:
     """The response never ends, and never pauses for as long as the timeout."""
     requested = asyncio.Event()

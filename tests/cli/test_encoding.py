@@ -40,6 +40,7 @@ async def test_command_in_an_error_can_be_copied_in_any_encoding(
     assert (await echo.communicate())[0] == os.fsencode(db)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "name"),
     [("utf-8", "é €.db"), ("latin-1", r"é \u20ac.db"), ("ascii", r"\u00e9 \u20ac.db")],

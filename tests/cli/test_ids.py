@@ -103,6 +103,7 @@ async def test_server_message_names_ids_unchanged(server: App, batch: Batch) -> 
         assert ended.err.startswith(f"Error: no document '{name}' in batch ")
 
 
+@pytest.mark.slow
 async def test_table_shows_ids_of_documents_with_the_same_name(
     server: App, client: Stubs, dataset_id: str
 ) -> None:

@@ -49,6 +49,7 @@ async def test_create_creates_the_file_and_prints_only_the_key(tmp_path: Path) -
     assert db.exists()
 
 
+@pytest.mark.slow
 async def test_create_stores_only_the_digest_of_a_key(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     key = await create(db)
@@ -143,6 +144,7 @@ async def test_list_and_revoke_create_no_file(tmp_path: Path) -> None:
     assert not db.exists()
 
 
+@pytest.mark.slow
 async def test_revoke_does_not_print_a_mistyped_key(tmp_path: Path) -> None:
     db = tmp_path / "k.db"
     key = await create(db)
@@ -279,6 +281,7 @@ async def test_older_server_refuses_writes_once_a_newer_release_has_broken_with_
     assert "made by a newer release" in refusal.message
 
 
+@pytest.mark.slow
 async def test_insecure_server_requires_no_key_until_there_is_one(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
     async with running(db, "--insecure", grpc="0.0.0.0:0") as server:

@@ -136,6 +136,7 @@ async def test_interrupted_backup_leaves_no_files(
     assert list(target.iterdir()) == []
 
 
+@pytest.mark.slow
 async def test_backup_to_a_full_disk_names_both_files(tmp_path: Path) -> None:
     db, copy = tmp_path / "s.db", tmp_path / "copy.db"
     assert (await stagecast("keys", "create", "--db", db)).code == 0

@@ -48,6 +48,7 @@ async def test_too_few_file_descriptors_are_reported_in_one_line(tmp_path: Path)
     )
 
 
+@pytest.mark.slow
 async def test_idle_connections_leave_the_store_its_file_descriptors(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *limited(140, tmp_path / "s.db"),
@@ -82,6 +83,7 @@ async def test_idle_connections_leave_the_store_its_file_descriptors(tmp_path: P
     assert b"Traceback" not in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_serve_prints_one_line_and_exits_with_0_on_signals(
     tmp_path: Path, number: signal.Signals
@@ -152,6 +154,7 @@ async def test_serve_takes_its_settings_from_the_environment(tmp_path: Path) -> 
     assert db.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "protocol"), [("--grpc", "gRPC"), ("--http", "HTTP")])
 async def test_serve_names_the_address_in_use(tmp_path: Path, option: str, protocol: str) -> None:
     async with running(tmp_path / "s.db") as other:
@@ -189,6 +192,7 @@ async def test_serve_creates_no_file_if_a_key_file_is_missing(tmp_path: Path) ->
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 async def test_serve_refuses_a_foreign_file(tmp_path: Path) -> None:
     foreign, text = tmp_path / "foreign.db", tmp_path / "text.db"
     with sqlite3.connect(foreign) as connection:
@@ -250,6 +254,7 @@ async def test_serve_takes_its_limits_from_options_and_from_the_environment(
                 await client.status.WatchDatasets(s.WatchDatasetsRequest()).read()
 
 
+@pytest.mark.slow
 async def test_serve_takes_its_timeouts_from_options(tmp_path: Path, dataset_id: str) -> None:
     db, limits = tmp_path / "s.db", ("--wait-timeout", "0.05", "--watch-life", "0.5")
     async with running(db, *limits) as server, Stubs(server.grpc) as client:

@@ -104,6 +104,7 @@ def test_every_public_name_exists() -> None:
         getattr(stagecast, "Nothing")  # noqa: B009 - mypy knows that it does not exist
 
 
+@pytest.mark.slow
 async def test_failed_handshake_is_in_the_error_and_not_on_stderr(
     tmp_path: Path, authority: Authority, ours: Certificate
 ) -> None:

@@ -121,6 +121,7 @@ async def test_calls_and_waits_survive_a_restart(
             assert await second.stop() == 0
 
 
+@pytest.mark.slow
 @both
 async def test_server_that_stays_away_is_unavailable_after_the_timeout(
     name: str, tmp_path: Path, dataset_id: str
@@ -134,6 +135,7 @@ async def test_server_that_stays_away_is_unavailable_after_the_timeout(
         await face.close()
 
 
+@pytest.mark.slow
 @both
 async def test_watched_datasets_survive_a_restart(
     name: str, tmp_path: Path, dataset_id: str

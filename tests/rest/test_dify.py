@@ -341,6 +341,7 @@ async def test_large_batch_looks_like_a_small_one(
     assert body == {"data": [{"id": name, **WAITING} for name in names]}
 
 
+@pytest.mark.slow
 async def test_large_batch_does_not_delay_other_requests(
     http: httpx.AsyncClient, ingestion: Ingestion, begin: Callable[..., Ingestion]
 ) -> None:

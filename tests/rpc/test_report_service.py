@@ -94,6 +94,7 @@ async def test_omitted_ids_are_generated(calls: Calls, clock: Clock) -> None:
     assert (await calls.batch(batch_id=batch_id)).revision == 5
 
 
+@pytest.mark.slow
 async def test_ids_of_1000_batches_of_one_moment_are_unique(calls: Calls) -> None:
     made = await asyncio.gather(*(calls.create(batch_id="") for _ in range(1_000)))
     assert len({response.batch.batch_id for response in made}) == 1_000

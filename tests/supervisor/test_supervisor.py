@@ -396,6 +396,7 @@ async def test_service_continues_after_sigstop_and_sigcont(tmp_path: Path) -> No
     assert all(f"process {process} hangs" not in log for process in processes)
 
 
+@pytest.mark.slow
 async def test_processes_raise_their_limit_of_open_files(tmp_path: Path) -> None:
     """Each connection needs one, and the usual limit is a fifth of what a server accepts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -344,6 +344,7 @@ async def test_watch_ends_at_its_maximum_duration(config: Config, clock: Clock) 
     assert details.retry_after_s is not None
 
 
+@pytest.mark.slow
 async def test_changes_of_another_process_arrive(tmp_path: Path, dataset_id: str) -> None:
     db = tmp_path / "stagecast.db"
     async with (

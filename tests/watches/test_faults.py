@@ -77,6 +77,7 @@ async def test_server_killed_under_load_loses_nothing_acknowledged(
             await server.kill()
 
 
+@pytest.mark.slow
 async def test_client_watch_continues_with_the_next_transition_after_a_kill(
     tmp_path: Path, dataset_id: str
 ) -> None:

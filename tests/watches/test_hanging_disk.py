@@ -29,6 +29,7 @@ async def app(config: Config, clock: Clock) -> AsyncIterator[OpenApp]:
         yield app
 
 
+@pytest.mark.slow
 async def test_new_watch_of_a_batch_has_heartbeats_before_its_snapshot(
     app: OpenApp, dataset_id: str
 ) -> None:
@@ -72,6 +73,7 @@ async def _read_all(watch: aio.UnaryStreamCall[Any, Any]) -> None:
         pass
 
 
+@pytest.mark.slow
 async def test_new_watch_of_datasets_has_heartbeats_before_they_are_read(
     app: OpenApp,
 ) -> None:

@@ -164,6 +164,7 @@ def test_call_that_a_fork_has_cancelled_is_made_again(
         engine.finish(0)
 
 
+@pytest.mark.slow
 def test_pending_waits_for_a_server_only_once_and_not_for_long(
     running: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def test_document_stopped_before_it_starts_is_not_started_again(
     assert state_of(client, batch) == "STOPPED"
 
 
+@pytest.mark.slow
 def test_silent_worker_keeps_its_document_from_stalling(
     batch: stagecast.BatchReporter, client: stagecast.Client
 ) -> None:

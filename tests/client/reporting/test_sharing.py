@@ -44,6 +44,7 @@ class Worker:
         return not self._thread.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True], ids=["two reporters", "one reporter"])
 def test_two_workers_share_a_batch_and_do_nothing_twice(
     shared: bool,
@@ -97,6 +98,7 @@ def test_follower_gets_what_is_added_and_retried_until_the_batch_is_over(
     assert client.get_document("d", "b", "a").attempt == 2
 
 
+@pytest.mark.slow
 def test_block_that_submits_follows_until_all_have_ended(
     reporter: stagecast.Reporter, client: stagecast.Client
 ) -> None:

@@ -62,6 +62,7 @@ def message(kind: Any) -> st.SearchStrategy[Message]:
     return st.fixed_dictionaries(fields(kind)).map(lambda values: GetMessageClass(kind)(**values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ANSWERS, ids=lambda kind: str(kind.name))
 @settings(max_examples=20)
 @given(data=st.data())

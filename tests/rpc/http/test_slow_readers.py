@@ -85,6 +85,7 @@ async def test_unread_stream_ends_with_its_reason_after_whole_events(
     await with_more_time(stop_and_read_on, 0.5)
 
 
+@pytest.mark.slow
 async def test_large_event_is_written_in_pieces(
     server: App, client: Stubs, dataset_id: str
 ) -> None:

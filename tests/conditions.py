@@ -15,7 +15,7 @@ async def until(
     holds: Callable[[], bool],
     *,
     meanwhile: Callable[[], Awaitable[object]] = _nothing,
-    within_s: float = 60,
+    within_s: float = 240,
 ) -> None:
     """Wait until a condition holds; it is checked after each call of `meanwhile`."""
     async with asyncio.timeout(within_s):

@@ -308,6 +308,18 @@ async def test_break_ends_the_call_and_the_thread_of_a_watch() -> None:
         client.close()
 
 
+async def test_watch_that_reconnects_is_closed_on_another_thread() -> None:
+    away = sends(then=aborts(Code.UNAVAILABLE))
+    async with serving(sends(whole(1), then=breaks), always=away) as scripted:
+        client = stagecast.Client(scripted.address)
+        watch = client.watch("d", "b", give_up_after=1_000_000)
+        reading = asyncio.create_task(asyncio.to_thread(list, watch))
+        await until(lambda: len(scripted.script.tokens) > 2)
+        watch.close()
+        assert len(await reading) == 1
+        client.close()
+
+
 @both
 async def test_block_ends_the_call_although_the_watch_is_kept(name: str) -> None:
     async with watching(name, sends(whole(1), then=hangs)) as (scripted, events):

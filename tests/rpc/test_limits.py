@@ -201,7 +201,7 @@ def call() -> RunningCall:
 async def test_calls_beyond_the_waiting_limit_are_refused_and_others_answered(
     config: Config, clock: Clock, dataset_id: str
 ) -> None:
-    few = dataclasses.replace(config, max_waiting_calls=5)
+    few = dataclasses.replace(config, max_waiting_calls=5, request_s=600)
     async with App(few, clock=clock) as app, Stubs(app.grpc_address) as client:
         calls = Calls(client, dataset_id)
         await calls.create(*(f"doc-{n}" for n in range(20)))

@@ -47,32 +47,39 @@ class ThreadStream(Generic[T]):
         self._retries = retries
         self._call: Any = None
         self._watchdog = _Watchdog(_SILENCE_S)
+        self._closed = threading.Event()
 
     def __del__(self) -> None:
         # A loop that is left by `break` has no block that could end the thread.
         self.leave()
 
     def read(self) -> Iterable[T] | None:
-        """Return the items of the next message, `None` at the end of the stream.
+        """Return the items of the next message, `None` at the end of the stream or after `close`.
 
         Raises:
             grpc.RpcError: the call was refused, or the server was unavailable for too long.
         """
-        while True:
+        while not self._closed.is_set():
             try:
                 message = self._receive()
             except grpc.RpcError as error:
                 failure: Any = silence_error(_SILENCE_S) if self._watchdog.fired else error
                 self.leave()
                 pause_s = self._retries.pause_s(failure)
-                if pause_s is None:
+                if pause_s is None and not self._closed.is_set():
                     raise failure from None
             except BaseException:
                 self.leave()
                 raise
             else:
                 return None if message is _END else self._resumption.receive(message)
-            time.sleep(pause_s)
+            self._closed.wait(pause_s)
+        return None
+
+    def close(self) -> None:
+        """End the stream, on any thread; a read under way on another one returns `None`."""
+        self._closed.set()
+        self.leave()
 
     def leave(self) -> None:
         """Cancel the call, if one is under way; the next read makes another."""
@@ -83,9 +90,11 @@ class ThreadStream(Generic[T]):
             self._resumption.lost()
 
     def _receive(self) -> Any:  # noqa: ANN401 - of the rpc, or the end
-        self._call = self._call or self._open()
-        with self._watchdog.guarding(self._call):
-            message = next(self._call, _END)
+        call = self._call = self._call or self._open()
+        if self._closed.is_set():  # meanwhile: `close` may not have seen the call
+            call.cancel()
+        with self._watchdog.guarding(call):
+            message = next(call, _END)
         if message is not _END:
             self._retries.succeeded()
         return message
@@ -128,9 +137,9 @@ class _Watchdog:
 
     def stop(self) -> None:
         """End the thread."""
-        if self._stopped is not None:
-            self._stopped.set()
-            self._stopped = None
+        stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            stopped.set()
 
     def _run(self, stopped: threading.Event) -> None:
         while not stopped.wait(self._silence_s / _CHECKS):
@@ -166,14 +175,14 @@ class _Iterating(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        while not self._pending:
-            if self._ended:
-                raise StopIteration
+        while not self._ended:
+            if self._pending:
+                item = self._pending.popleft()
+                if not self._pending:
+                    self._passed()
+                return item
             self._read()
-        item = self._pending.popleft()
-        if not self._pending:
-            self._passed()
-        return item
+        raise StopIteration
 
     def __enter__(self) -> Self:
         return self
@@ -187,10 +196,9 @@ class _Iterating(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """End the watch."""
+        """End the watch, on any thread."""
         self._ended = True
-        self._pending.clear()
-        self._stream.leave()
+        self._stream.close()
 
     def _read(self) -> None:
         try:

@@ -10,6 +10,7 @@ import pytest
 
 import stagecast
 from stagecast import Stage
+from stagecast.client.reporting.follower import Follower
 from tests.client.reporting.background import Background, until
 
 pytestmark = pytest.mark.usefixtures("running")
@@ -179,3 +180,31 @@ def test_documents_that_the_server_does_not_take_are_worked_on_all_the_same(
 def test_follower_of_a_batch_without_documents_ends(reporter: stagecast.Reporter) -> None:
     with reporter.batch("d", []) as batch:
         assert list(batch.pending(follow=True)) == []
+
+
+def followers() -> list[threading.Thread]:
+    """Return the threads that follow a batch."""
+    return [thread for thread in threading.enumerate() if thread.name == "stagecast-follower"]
+
+
+def test_nobody_follows_a_batch_that_was_left_while_the_server_is_away(
+    reporter: stagecast.Reporter, client: stagecast.Client, running: Background
+) -> None:
+    client.create_batch("d", ["a"], batch_id="b", more_documents_follow=True)
+    with reporter.batch("d", batch_id="b") as batch:
+        for _ in batch.pending(follow=True):
+            [follower] = followers()
+            running.stop()
+            break
+    until(lambda: not follower.is_alive())
+
+
+def test_follower_that_was_closed_before_it_began_ends(
+    reporter: stagecast.Reporter, running: Background
+) -> None:
+    running.stop()
+    with reporter.batch("d", []) as batch:
+        follower = Follower(batch._core.engine, batch._core.options)
+        follower.close()
+        follower.start()
+        until(lambda: follower.over)

@@ -66,13 +66,13 @@ class Follower:
         )
         channel = ThreadChannel(self._engine.endpoint)
         self._engine.endpoint.reached = True  # by the sender; so the watch reconnects
-        self._watch = Watch(channel, BatchEvents(request), _GIVE_UP_AFTER_S)
+        watch = self._watch = Watch(channel, BatchEvents(request), _GIVE_UP_AFTER_S)
+        if self._closed:  # before there was a watch
+            watch.close()
         error: StagecastError | None = None
         try:
-            for event in self._watch:
-                if self._closed:
-                    break
-                self._take(event, self._watch)
+            for event in watch:
+                self._take(event, watch)
         except StagecastError as failure:
             error = failure
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from numbers import Real
@@ -27,6 +28,7 @@ INT64 = 2**63 - 1
 _SPANS = "a number of seconds, a timedelta, or a text such as '90s', '5m' or '12h'"
 _MAX_SPAN_S = 315_576_000_000  # of a `Duration`
 _MAX_SHOWN = 200  # characters
+_SINGLE = (str, bytes, os.PathLike)  # what is easily passed in place of a list of it
 
 
 def refusal(name: str, value: object, accepted: str) -> str:
@@ -128,8 +130,8 @@ def items_of(name: str, values: Iterable[T]) -> Iterable[T]:
     Raises:
         TypeError: they are a single value; a text would be taken as its letters.
     """
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        accepted = f"[{_shown(values)}]" if isinstance(values, str | bytes) else "a list"
+    if isinstance(values, _SINGLE) or not isinstance(values, Iterable):
+        accepted = f"[{_shown(values)}]" if isinstance(values, _SINGLE) else "a list"
         raise TypeError(f"invalid {name}: {_shown(values)} is not a list; use {accepted}")
     return values
 

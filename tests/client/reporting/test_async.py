@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,6 +25,34 @@ async def reporter(server: App) -> AsyncIterator[stagecast.AsyncReporter]:
 async def status(server: App) -> AsyncIterator[stagecast.AsyncClient]:
     async with stagecast.AsyncClient(server.grpc_address) as client:
         yield client
+
+
+def _arguments_of(kind: type) -> dict[str, list[tuple[str, object, object]]]:
+    """Return the arguments of public methods: the name of each, its kind and its default."""
+    return {
+        name: [(each.name, each.kind, each.default) for each in signature.parameters.values()]
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+        for signature in [inspect.signature(method)]
+    }
+
+
+@pytest.mark.parametrize(
+    ("threads", "loops"),
+    [
+        (stagecast.Reporter, stagecast.AsyncReporter),
+        (stagecast.BatchReporter, stagecast.AsyncBatchReporter),
+        (stagecast.DocumentReporter, stagecast.AsyncDocumentReporter),
+    ],
+)
+def test_both_kinds_have_the_same_methods_with_the_same_arguments(
+    threads: type, loops: type
+) -> None:
+    assert _arguments_of(threads) == _arguments_of(loops)
+    for name in _arguments_of(threads):
+        assert inspect.getdoc(getattr(threads, name)), name
+        assert inspect.getdoc(getattr(loops, name)), name
+    assert inspect.signature(threads).parameters == inspect.signature(loops).parameters
 
 
 async def test_pipeline_on_a_loop_reports_every_stage_and_counter(

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
-from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from stagecast.client.records import NewDocument
-from stagecast.client.reporting.core import ABSENT_S, SILENT_S, BatchCore
-from stagecast.client.reporting.document import DocumentReporter
+from stagecast.client.reporting.core import BatchCore
+from stagecast.client.reporting.document import DocumentCore, DocumentReporter
 from stagecast.client.reporting.options import new_document
-from stagecast.client.reporting.sharing import Sharing
+from stagecast.client.reporting.pending import Steps, Wait, steps_of
 from stagecast.client.reporting.stats import BatchStats
+
+DocumentT = TypeVar("DocumentT", bound=DocumentCore)
 
 STRICT_S = 60.0  # for which a strict block waits at its end
 
 
-class BatchFace:
+class BatchFace(Generic[DocumentT]):
     """What both kinds of batches have in common."""
+
+    _document_class: type[DocumentT]
 
     def __init__(self, core: BatchCore) -> None:
         self._core = core
@@ -42,13 +46,26 @@ class BatchFace:
         """How many reports this process has delivered, and how many not."""
         return self._core.stats
 
+    def document(self, document: str | os.PathLike[str] | NewDocument) -> DocumentT:
+        """Return a document by its id, and register it if the batch does not have it yet.
 
-class BatchReporter(BatchFace):
+        A sealed batch takes no new documents: then its reports cannot be delivered.
+
+        Raises:
+            TypeError: it is no id, path or `NewDocument`.
+        """
+        new = new_document(document)
+        return self._document_class(self._core, new, self._core.document(new))
+
+
+class BatchReporter(BatchFace[DocumentReporter]):
     """A batch, in the hands of this worker; made by `stagecast.batch` and `Reporter.batch`.
 
     Its `with` block creates it, and seals it at its end, also after an exception: then it ends once
     all its documents have. A block that finds it existing leaves that to the one that created it.
     """
+
+    _document_class = DocumentReporter
 
     def __enter__(self) -> Self:
         self._core.open()
@@ -83,18 +100,7 @@ class BatchReporter(BatchFace):
                 `stagecast.ScopeMissing` for a key that may only report.
         """
         self._core.open()
-        return self._share() if follow else self._pending()
-
-    def document(self, document: str | os.PathLike[str] | NewDocument) -> DocumentReporter:
-        """Return a document by its id, and register it if the batch does not have it yet.
-
-        A sealed batch takes no new documents: then its reports cannot be delivered.
-
-        Raises:
-            TypeError: it is no id, path or `NewDocument`.
-        """
-        new = new_document(document)
-        return DocumentReporter(self._core, new, self._core.document(new))
+        return self._documents(steps_of(self._core, follow=follow))
 
     def flush(self, timeout: float | None = 30.0) -> bool:
         """Send what waits, and wait until all is recorded; return whether it is.
@@ -105,56 +111,13 @@ class BatchReporter(BatchFace):
         Raises:
             stagecast.NotDelivered: with `strict`, something is not.
         """
-        engine, queue = self._core.engine, self._core.queue
-        engine.hurry()
-        unused = not self._core.opened
-        done = engine.wait(lambda: unused or queue.idle, timeout) and not queue.lost
-        self._core.check_flushed(done=done)
-        return done
+        idle = self._core.engine.wait(self._core.flush(), timeout)
+        return self._core.check_flushed(idle=idle)
 
-    def _pending(self) -> Iterator[DocumentReporter]:
-        wait, outbox, queue = self._core.engine.wait, self._core.engine.outbox, self._core.queue
-        for page in self._core.pages():
-            self._wait_for_server()
-            for new in page:
-                if self._core.is_pending(new):
-                    yield DocumentReporter(self._core, new, self._core.document(new, listed=True))
-        if not self._core.submitted:
-            self._core.survey()
-            self._wait_for_server()
-            wait(lambda: queue.ready or bool(outbox.offline), SILENT_S if outbox.reached else 0)
-            for new in self._core.listed():
-                if self._core.is_pending(new):
-                    yield DocumentReporter(self._core, new, self._core.document(new))
-
-    def _share(self) -> Iterator[DocumentReporter]:
-        self._wait_for_server()
-        wait = self._core.engine.wait
-        with Sharing(self._core) as sharing:
-            while True:
-                new = sharing.next()
-                if new is not None:
-                    queue = self._core.document(new, shared=True)
-                    sharing.claim(queue)
-                    try:
-                        wait(partial(sharing.answered, queue), None)
-                    except BaseException:
-                        sharing.abandon(queue)
-                        raise
-                    if sharing.has(queue):
-                        yield DocumentReporter(self._core, new, queue)
-                elif wait(sharing.over, 0):
-                    return
+    def _documents(self, steps: Steps) -> Iterator[DocumentReporter]:
+        with contextlib.closing(steps):
+            for step in steps:
+                if isinstance(step, Wait):
+                    self._core.engine.wait(step.condition, step.limit_s)
                 else:
-                    wait(sharing.has_news, None)
-
-    def _wait_for_server(self) -> None:
-        """Wait until the server has answered, once, and not for long."""
-        core, outbox = self._core, self._core.engine.outbox
-        if core.waited:
-            return
-        core.waited = True
-        wait = core.engine.wait
-        wait(lambda: core.queue.ready or outbox.answering, ABSENT_S)
-        if outbox.answering:
-            wait(lambda: core.queue.ready, SILENT_S)
+                    yield DocumentReporter(self._core, step.new, step.queue)

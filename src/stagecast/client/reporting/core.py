@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sized
 
 from stagecast.client.records import NewDocument
 from stagecast.client.reporting.engine import Engine
 from stagecast.client.reporting.options import (
     BatchOptions,
+    Behaviour,
     Documents,
-    OnError,
     new_document,
     problem_of,
 )
@@ -20,25 +19,6 @@ from stagecast.client.reporting.stats import BatchStats
 from stagecast.errors import NotDelivered
 
 _PAGE = 100  # documents that are drawn at a time
-ABSENT_S = 0.2  # to wait for a server while nothing answers the port
-SILENT_S = 2.0  # while something does
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Behaviour:
-    """How the documents of a batch behave.
-
-    Attributes:
-        on_error: what the block of a document does with an exception.
-        strict: whether what cannot be delivered raises an error.
-        obey: whether documents pause and stop as ordered.
-        stall_on_no_progress_s: after how long without a report heartbeats end.
-    """
-
-    on_error: OnError = "raise"
-    strict: bool = False
-    obey: bool = True
-    stall_on_no_progress_s: float | None = None
 
 
 class BatchCore:
@@ -171,17 +151,28 @@ class BatchCore:
                 batch_id=self.options.batch_id,
             )
 
-    def check_flushed(self, *, done: bool) -> None:
-        """Raise an error for undelivered reports, with `strict`.
+    def flush(self) -> Callable[[], bool]:
+        """Send at once what waits; return the condition that nothing waits any more."""
+        queue, unused = self.queue, not self.opened
+        self.engine.hurry()
+        return lambda: unused or queue.idle
+
+    def check_flushed(self, *, idle: bool) -> bool:
+        """Return whether all could be delivered; raise an error if not, with `strict`.
+
+        Args:
+            idle: whether nothing waits any more.
 
         Raises:
             NotDelivered: something could not be delivered, or not in time.
         """
+        done = idle and not self.queue.lost
         if self.behaviour.strict and not done:
             with self.engine.outbox.changed:
                 why = self.engine.outbox.offline or "the server did not answer in time"
                 self.queue.first_problem = self.queue.first_problem or why
         self.raise_problem()
+        return done
 
     def _register(self, news: Iterable[NewDocument]) -> None:
         valid = [new for new in news if problem_of(new) is None]

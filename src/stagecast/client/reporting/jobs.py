@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from stagecast.client.arguments import duration_of
 from stagecast.client.records import NewDocument
 from stagecast.client.reporting.queues import BatchQueue, DocumentQueue, Entry, Mode
 from stagecast.errors import StagecastError
@@ -89,10 +89,10 @@ class Open(Job):
             dataset_name=options.dataset_name,
             labels=options.labels,
             more_documents_follow=True,
-            start_after=_duration(options.start_after_s),
-            stall_after=_duration(options.stall_after_s),
-            fail_after=_duration(options.fail_after_s),
-            seal_after=_duration(options.seal_after_s),
+            start_after=duration_of("start_after", options.start_after_s),
+            stall_after=duration_of("stall_after", options.stall_after_s),
+            fail_after=duration_of("fail_after", options.fail_after_s),
+            seal_after=duration_of("seal_after", options.seal_after_s),
         )
         return [Call("ReportService/CreateBatch", request, pb.CreateBatchResponse.FromString)]
 
@@ -430,11 +430,3 @@ _REASONS = {"STOPPED": "it was stopped", "SUCCEEDED": "it has succeeded already"
 def _pages(documents: list[DocumentQueue]) -> Iterator[list[DocumentQueue]]:
     for start in range(0, len(documents), _MAX_DOCUMENTS):
         yield documents[start : start + _MAX_DOCUMENTS]
-
-
-def _duration(seconds: float | None) -> Duration | None:
-    if seconds is None:
-        return None
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration

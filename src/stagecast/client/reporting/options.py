@@ -10,21 +10,18 @@ import socket
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
+from stagecast.client.arguments import Span, flag_of, labels_of, refusal, seconds_of, text_of
 from stagecast.client.datasets import dataset_id
 from stagecast.client.records import NewDocument
 from stagecast.escaping import is_printable
 
 OnError: TypeAlias = Literal["raise", "continue"]
 Documents: TypeAlias = Iterable["str | os.PathLike[str] | NewDocument"]
-Duration: TypeAlias = timedelta | float | str
-"""A timedelta, a number of seconds, or a text such as `30s`, `10m`, `2h` or `1d`."""
 
 _BATCH_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
-_DURATION = re.compile(r"(\d+)([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _MAX_ID = 256  # characters
 _MAX_S = 10**9  # some 30 years
 _MAX_COUNT = 2**53
@@ -44,92 +41,64 @@ class BatchOptions:
     seal_after_s: float | None = None
 
 
-def name_of_dataset(dataset: str | uuid.UUID) -> tuple[str, str]:
-    """Return the id of a dataset, and its name if it was not named by its id.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Behaviour:
+    """How the documents of a batch behave.
+
+    Attributes:
+        on_error: what the block of a document does with an exception.
+        strict: whether what cannot be delivered raises an error.
+        obey: whether documents pause and stop as ordered.
+        stall_on_no_progress_s: after how long without a report heartbeats end.
+    """
+
+    on_error: OnError = "raise"
+    strict: bool = False
+    obey: bool = True
+    stall_on_no_progress_s: float | None = None
+
+
+def options_of(
+    dataset: str | uuid.UUID,
+    batch_id: str | None,
+    labels: Mapping[str, str] | None,
+    start_after: Span | None,
+    stall_after: Span | None,
+    fail_after: Span | None,
+    seal_after: Span | None,
+) -> BatchOptions:
+    """Return the options of a batch.
 
     Raises:
-        TypeError, ValueError: see `dataset_id`.
+        TypeError, ValueError: an argument is invalid.
     """
-    known = dataset_id(dataset)
-    try:
-        uuid.UUID(str(dataset))
-    except ValueError:
-        return known, str(dataset)
-    return known, ""
+    known, name = _name_of_dataset(dataset)
+    return BatchOptions(
+        dataset_id=known,
+        batch_id=_batch_id_of(batch_id),
+        dataset_name=name,
+        labels=_printable_labels(labels),
+        start_after_s=_seconds_or_none("start_after", start_after),
+        stall_after_s=_seconds_or_none("stall_after", stall_after),
+        fail_after_s=_seconds_or_none("fail_after", fail_after),
+        seal_after_s=_seconds_or_none("seal_after", seal_after),
+    )
 
 
-def batch_id_of(batch_id: str | None) -> str:
-    """Return a batch id, a new one like `20261122093015482913` for `None`.
+def behaviour_of(
+    on_error: str, stall_on_no_progress: Span | None, *, strict: bool, obey: bool
+) -> Behaviour:
+    """Return how documents behave.
 
     Raises:
-        TypeError: it is no text.
-        ValueError: it has other characters than ids may have.
+        TypeError, ValueError: an argument is invalid.
     """
-    if batch_id is None:
-        digits = random.SystemRandom().randrange(10**6)
-        return f"{datetime.now(UTC):%Y%m%d%H%M%S}{digits:06}"
-    if not isinstance(batch_id, str):
-        raise TypeError(f"invalid batch_id {batch_id!r}; use a text such as 'nightly-7', or None")
-    if not _BATCH_ID.fullmatch(batch_id):
-        raise ValueError(
-            f"invalid batch_id {batch_id!r}; use 1 to 128 characters of A-Z a-z 0-9 . _ ~ -"
-        )
-    return batch_id
-
-
-def on_error_of(on_error: str) -> OnError:
-    """Return what to do after an exception.
-
-    Raises:
-        ValueError: it is neither of both.
-    """
-    match on_error:
-        case "raise" | "continue":
-            return on_error
-    raise ValueError(f"invalid on_error {on_error!r}; use 'raise' or 'continue'")
-
-
-def seconds_of(name: str, duration: Duration | None) -> float | None:
-    """Return a duration in seconds.
-
-    Raises:
-        TypeError: it is no duration.
-        ValueError: it is negative, or a text without a unit.
-    """
-    if duration is None:
-        return None
-    accepted = "use a text such as 30s, 10m or 2h, a timedelta, or a number of seconds"
-    if isinstance(duration, timedelta):
-        seconds = duration.total_seconds()
-    elif isinstance(duration, str):
-        match = _DURATION.fullmatch(duration)
-        seconds = int(match[1]) * _SECONDS[match[2]] if match else -1.0
-    elif isinstance(duration, int | float) and not isinstance(duration, bool):
-        seconds = float(duration)
-    else:
-        raise TypeError(f"invalid {name} {duration!r}; {accepted}")
-    if not 0 <= seconds <= _MAX_S:
-        raise ValueError(f"invalid {name} {duration!r}; {accepted}")
-    return seconds
-
-
-def check_documents(documents: Documents) -> Documents:
-    """Check that documents are many.
-
-    Raises:
-        TypeError: they are a single id or path, or cannot be iterated over.
-    """
-    if isinstance(documents, str | bytes | os.PathLike | NewDocument):
-        raise TypeError(
-            f"documents is a single {type(documents).__name__}, {documents!r}; "
-            f"use a list: [{documents!r}]"
-        )
-    if not isinstance(documents, Iterable):
-        raise TypeError(
-            f"documents is {documents!r}, which cannot be iterated over; use ids or paths, such as "
-            "['a.md', 'b.md'] or Path('in').glob('*.md')"
-        )
-    return documents
+    return Behaviour(
+        on_error=_on_error_of(on_error),
+        strict=flag_of("strict", strict),
+        obey=flag_of("obey", obey),
+        stall_on_no_progress_s=_seconds_or_none("stall_on_no_progress", stall_on_no_progress),
+    )
 
 
 def new_document(document: str | os.PathLike[str] | NewDocument) -> NewDocument:
@@ -142,7 +111,7 @@ def new_document(document: str | os.PathLike[str] | NewDocument) -> NewDocument:
     path = os.fspath(document) if isinstance(document, os.PathLike) else document
     known = new.document_id if new else path
     if not isinstance(known, str):
-        raise TypeError(f"invalid document {document!r}; use an id, a path or a NewDocument")
+        raise TypeError(refusal("document", document, "an id, a path or a NewDocument"))
     return new or NewDocument(document_id=known)
 
 
@@ -153,28 +122,15 @@ def problem_of(new: NewDocument) -> str | None:
         return f"an id has 1 to {_MAX_ID} characters, this one {len(document_id)}"
     if not is_printable(document_id):
         return "it has characters that are not printable"
-    if not (new.display_name or new.labels):
-        return None
-    return _problem_of_texts(new.display_name, *new.labels, *new.labels.values())
+    for text in (new.display_name, *new.labels, *new.labels.values()):
+        if not isinstance(text, str):
+            return f"{text!r} is not a text"
+        if not is_printable(text):
+            return f"{text!r} has characters that are not printable"
+    return None
 
 
-def labels_of(labels: Mapping[str, str] | None) -> Mapping[str, str]:
-    """Return labels, none for `None`.
-
-    Raises:
-        TypeError: they are not texts by text.
-        ValueError: they are not printable.
-    """
-    if labels is not None and not isinstance(labels, Mapping):
-        raise TypeError(f"invalid labels {labels!r}; use texts by text, such as {{'team': 'a'}}")
-    known = dict(labels or {})
-    if problem := _problem_of_texts(*known, *known.values()):
-        kind = ValueError if "printable" in problem else TypeError
-        raise kind(f"invalid labels {known!r}: {problem}")
-    return known
-
-
-def check_worker(worker: str | None) -> str | None:
+def worker_of(worker: str | None) -> str | None:
     """Return the name of a worker.
 
     Raises:
@@ -183,11 +139,9 @@ def check_worker(worker: str | None) -> str | None:
     """
     if worker is None:
         return None
-    accepted = f"use 1 to {_MAX_ID} printable characters"
-    if not isinstance(worker, str):
-        raise TypeError(f"invalid worker {worker!r}; {accepted}")
-    if not (1 <= len(worker) <= _MAX_ID and is_printable(worker)):
-        raise ValueError(f"invalid worker {worker!r}; {accepted}")
+    accepted = f"1 to {_MAX_ID} printable characters"
+    if not (1 <= len(text_of("worker", worker, accepted)) <= _MAX_ID and is_printable(worker)):
+        raise ValueError(refusal("worker", worker, accepted))
     return worker
 
 
@@ -208,17 +162,71 @@ def length_of(items: object) -> int | None:
         return None
 
 
-def _problem_of_texts(*texts: object) -> str | None:
-    for text in texts:
-        if not isinstance(text, str):
-            return f"{text!r} is no text"
-        if not is_printable(text):
-            return f"{text!r} has characters that are not printable"
-    return None
-
-
 def make_worker() -> str:
     """Return a name that no other process has, nor this one after a fork."""
     host = socket.gethostname()
     host = host if host and is_printable(host) else "host"
     return f"{host[:200]}-{os.getpid()}-{random.SystemRandom().randrange(16**6):06x}"
+
+
+def _name_of_dataset(dataset: str | uuid.UUID) -> tuple[str, str]:
+    """Return the id of a dataset, and its name unless it was given by its id.
+
+    Raises:
+        TypeError, ValueError: see `dataset_id`.
+    """
+    known = dataset_id(dataset)
+    try:
+        uuid.UUID(str(dataset))
+    except ValueError:
+        return known, str(dataset)
+    return known, ""
+
+
+def _batch_id_of(batch_id: str | None) -> str:
+    """Return a batch id, a new one like `20261122093015482913` for `None`.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it has other characters than ids may have.
+    """
+    if batch_id is None:
+        digits = random.SystemRandom().randrange(10**6)
+        return f"{datetime.now(UTC):%Y%m%d%H%M%S}{digits:06}"
+    accepted = "1 to 128 characters of A-Z a-z 0-9 . _ ~ -"
+    if not _BATCH_ID.fullmatch(text_of("batch_id", batch_id, accepted)):
+        raise ValueError(refusal("batch_id", batch_id, accepted))
+    return batch_id
+
+
+def _on_error_of(on_error: str) -> OnError:
+    match on_error:
+        case "raise" | "continue":
+            return on_error
+    raise ValueError(refusal("on_error", on_error, "'raise' or 'continue'"))
+
+
+def _seconds_or_none(name: str, span: Span | None) -> float | None:
+    """Return a duration in seconds.
+
+    Raises:
+        TypeError, ValueError: see `seconds_of`; or it is negative, or more than 30 years.
+    """
+    if span is None:
+        return None
+    seconds = seconds_of(name, span)
+    if not 0 <= seconds <= _MAX_S:
+        raise ValueError(refusal(name, span, f"a time from 0 to {_MAX_S} seconds"))
+    return seconds
+
+
+def _printable_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Return labels, none for `None`.
+
+    Raises:
+        TypeError, ValueError: see `labels_of`; or one is not printable.
+    """
+    known = {} if labels is None else labels_of("labels", labels)
+    if not all(map(is_printable, (*known, *known.values()))):
+        raise ValueError(refusal("labels", known, "printable characters only"))
+    return known

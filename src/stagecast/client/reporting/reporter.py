@@ -7,49 +7,35 @@ import threading
 import uuid
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
+from stagecast.client.arguments import Span, items_of
 from stagecast.client.endpoint import find_endpoint
 from stagecast.client.records import NewDocument
-from stagecast.client.reporting.batch import BatchReporter
-from stagecast.client.reporting.core import BatchCore, Behaviour
-from stagecast.client.reporting.document import DocumentReporter
+from stagecast.client.reporting.batch import BatchFace, BatchReporter
+from stagecast.client.reporting.core import BatchCore
+from stagecast.client.reporting.document import DocumentCore, DocumentReporter
 from stagecast.client.reporting.engine import Engine
 from stagecast.client.reporting.options import (
     BatchOptions,
     Documents,
-    Duration,
     OnError,
-    batch_id_of,
-    check_documents,
-    check_worker,
-    labels_of,
-    name_of_dataset,
-    on_error_of,
-    seconds_of,
+    behaviour_of,
+    options_of,
+    worker_of,
 )
-from stagecast.client.reporting.queues import DocumentQueue, Mode
+from stagecast.client.reporting.queues import Mode
 from stagecast.client.reporting.tokens import DocumentToken
 
-
-def behaviour_of(
-    on_error: str, stall_on_no_progress: Duration | None, *, strict: bool, obey: bool
-) -> Behaviour:
-    """Return how documents behave.
-
-    Raises:
-        TypeError, ValueError: an argument is invalid.
-    """
-    return Behaviour(
-        on_error=on_error_of(on_error),
-        strict=strict,
-        obey=obey,
-        stall_on_no_progress_s=seconds_of("stall_on_no_progress", stall_on_no_progress),
-    )
+BatchT = TypeVar("BatchT", bound=BatchFace[Any])
+DocumentT = TypeVar("DocumentT", bound=DocumentCore)
 
 
-class ReporterCore:
+class ReporterFace(Generic[BatchT, DocumentT]):
     """What both kinds of reporters have in common."""
+
+    _batch_class: type[BatchT]
+    _document_class: type[DocumentT]
 
     def __init__(
         self,
@@ -67,50 +53,91 @@ class ReporterCore:
             address, key=key, tls=tls, ca=ca, cert=cert, cert_key=cert_key, timeout=None
         )
         self._engine = Engine(
-            endpoint, worker=check_worker(worker), spool=None if spool is None else os.fspath(spool)
+            endpoint, worker=worker_of(worker), spool=None if spool is None else os.fspath(spool)
         )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._engine.endpoint!r})"
 
-    def _batch(
+    def close(self) -> None:
+        """End the connection once all is sent; do not wait for that."""
+        self._engine.close()
+
+    def batch(
         self,
         dataset: str | uuid.UUID,
-        documents: Documents | None,
-        batch_id: str | None,
-        behaviour: Behaviour,
-        **options: Any,  # noqa: ANN401 - of `BatchOptions`
-    ) -> BatchCore:
-        """Return a batch.
+        documents: Documents | None = None,
+        *,
+        batch_id: str | None = None,
+        on_error: OnError = "raise",
+        strict: bool = False,
+        obey: bool = True,
+        stall_on_no_progress: Span | None = None,
+        labels: Mapping[str, str] | None = None,
+        start_after: Span | None = None,
+        stall_after: Span | None = None,
+        fail_after: Span | None = None,
+        seal_after: Span | None = None,
+    ) -> BatchT:
+        """Return a batch, to be used in a `with` block; `async with` for an `AsyncReporter`.
+
+        Args:
+            dataset: a name, or a UUID.
+            documents: ids, paths or `NewDocument`s. `pending` reads an iterator a hundred at a
+                time; a list is registered when the block begins. Omit them, and give a `batch_id`,
+                for a batch whose documents others submit.
+            batch_id: by default a new one. Give that of an earlier run to leave out in `pending`
+                what has succeeded then.
+            on_error: `"raise"` or `"continue"`: whether an exception in the block of a document,
+                which fails the document, also leaves the block.
+            strict: raise `stagecast.NotDelivered` if a report cannot be delivered, and wait for the
+                last ones at the end of the block.
+            obey: whether documents pause and stop as an operator orders.
+            stall_on_no_progress: how long until a document without a report counts as stalled, as
+                its work hangs; such as `"10m"`, never by default.
+            labels: at most 32 texts by key.
+            start_after: how long until a document that nobody starts stalls; never by default.
+            stall_after: how long until a document whose worker is silent stalls; 5 minutes by
+                default, 0 for never.
+            fail_after: how much longer until it fails as `WORKER_LOST`; never by default.
+            seal_after: how long until an abandoned batch is sealed; never by default.
 
         Raises:
             TypeError, ValueError: an argument is invalid.
         """
-        dataset_id, dataset_name = name_of_dataset(dataset)
-        mode = Mode.JOIN if documents is None and batch_id is not None else Mode.CREATE
-        spans = {
-            f"{name}_s": seconds_of(name, value)
-            for name, value in options.items()
-            if name.endswith("_after")
-        }
-        known = BatchOptions(
-            dataset_id=dataset_id,
-            batch_id=batch_id_of(batch_id),
-            dataset_name=dataset_name,
-            labels=labels_of(options["labels"]),
-            **spans,
+        options = options_of(
+            dataset, batch_id, labels, start_after, stall_after, fail_after, seal_after
         )
-        checked = None if documents is None else check_documents(documents)
-        return BatchCore(self._engine, known, mode, checked, behaviour)
+        behaviour = behaviour_of(on_error, stall_on_no_progress, strict=strict, obey=obey)
+        known = None if documents is None else items_of("documents", documents)
+        mode = Mode.JOIN if documents is None and batch_id is not None else Mode.CREATE
+        return self._batch_class(BatchCore(self._engine, options, mode, known, behaviour))
 
-    def _attach(
-        self, token: str, behaviour: Behaviour
-    ) -> tuple[BatchCore, NewDocument, DocumentQueue]:
-        """Return a document of another process, and the batch that it alone has here.
+    def attach(
+        self,
+        token: str,
+        *,
+        on_error: OnError = "raise",
+        strict: bool = False,
+        obey: bool = True,
+        stall_on_no_progress: Span | None = None,
+    ) -> DocumentT:
+        """Take up a document of another process by its `doc.token`.
+
+        A token that was made outside the document's block begins an attempt at it. One that was
+        made within joins the attempt of the process that made it.
+
+        Args:
+            token: the text.
+            on_error: as for `batch`, like the next three.
+            strict: see there.
+            obey: see there.
+            stall_on_no_progress: see there.
 
         Raises:
-            TypeError, ValueError: the token is invalid.
+            TypeError, ValueError: an argument is invalid.
         """
+        behaviour = behaviour_of(on_error, stall_on_no_progress, strict=strict, obey=obey)
         known = DocumentToken.decode(token)
         options = BatchOptions(dataset_id=known.dataset_id, batch_id=known.batch_id)
         core = BatchCore(self._engine, options, Mode.ATTACH, None, behaviour)
@@ -120,10 +147,10 @@ class ReporterCore:
         queue = core.document(new)
         if known.worker:
             queue.worker, queue.attempt = known.worker, known.attempt
-        return core, new, queue
+        return self._document_class(core, new, queue, owns_batch=True)
 
 
-class Reporter(ReporterCore):
+class Reporter(ReporterFace[BatchReporter, DocumentReporter]):
     """Reports what a pipeline does, without slowing or breaking it.
 
     Reports are put into a buffer and sent by one thread in the background, every 0.2 s or 500
@@ -152,6 +179,9 @@ class Reporter(ReporterCore):
             certificate or key.
     """
 
+    _batch_class = BatchReporter
+    _document_class = DocumentReporter
+
     def __enter__(self) -> Self:
         return self
 
@@ -163,94 +193,6 @@ class Reporter(ReporterCore):
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End the connection once all is sent; do not wait for that."""
-        self._engine.close()
-
-    def batch(
-        self,
-        dataset: str | uuid.UUID,
-        documents: Documents | None = None,
-        *,
-        batch_id: str | None = None,
-        on_error: OnError = "raise",
-        strict: bool = False,
-        obey: bool = True,
-        stall_on_no_progress: Duration | None = None,
-        labels: Mapping[str, str] | None = None,
-        start_after: Duration | None = None,
-        stall_after: Duration | None = None,
-        fail_after: Duration | None = None,
-        seal_after: Duration | None = None,
-    ) -> BatchReporter:
-        """Return a batch, to be used in a `with` block.
-
-        Args:
-            dataset: a name, or a UUID.
-            documents: ids, paths or `NewDocument`s. An iterator is drawn by `pending`, a hundred at
-                a time; anything with a length is registered when the block begins. Without them,
-                and with a `batch_id`, it is a batch that others submit.
-            batch_id: by default a new one. With the id of an earlier run, what has succeeded is
-                left out by `pending`.
-            on_error: whether the block of a document passes its exception on (`"raise"`) or not
-                (`"continue"`); the document has failed either way.
-            strict: raise `stagecast.NotDelivered` for what cannot be delivered, and wait for the
-                rest at the end of the block.
-            obey: whether documents pause and stop as an operator orders.
-            stall_on_no_progress: after how long without a report, such as `"10m"`, heartbeats end:
-                then the document stalls, since its work hangs. Never by default.
-            labels: at most 32 texts by key.
-            start_after: how long until a document that nobody starts stalls; never by default.
-            stall_after: how long until a document whose worker is silent stalls; 5 minutes by
-                default, 0 for never.
-            fail_after: how much longer until it fails as `WORKER_LOST`; never by default.
-            seal_after: how long until an abandoned batch is sealed; never by default.
-
-        Raises:
-            TypeError, ValueError: an argument is invalid.
-        """
-        behaviour = behaviour_of(on_error, stall_on_no_progress, strict=strict, obey=obey)
-        core = self._batch(
-            dataset,
-            documents,
-            batch_id,
-            behaviour,
-            labels=labels,
-            start_after=start_after,
-            stall_after=stall_after,
-            fail_after=fail_after,
-            seal_after=seal_after,
-        )
-        return BatchReporter(core)
-
-    def attach(
-        self,
-        token: str,
-        *,
-        on_error: OnError = "raise",
-        strict: bool = False,
-        obey: bool = True,
-        stall_on_no_progress: Duration | None = None,
-    ) -> DocumentReporter:
-        """Take up a document of another process by its `doc.token`.
-
-        A token that was made outside the document's block begins an attempt at it. One that was
-        made within joins the attempt of the process that made it.
-
-        Args:
-            token: the text.
-            on_error: as for `batch`, like the next three.
-            strict: see there.
-            obey: see there.
-            stall_on_no_progress: see there.
-
-        Raises:
-            TypeError, ValueError: an argument is invalid.
-        """
-        behaviour = behaviour_of(on_error, stall_on_no_progress, strict=strict, obey=obey)
-        core, new, queue = self._attach(token, behaviour)
-        return DocumentReporter(core, new, queue, owns_batch=True)
-
 
 def batch(
     dataset: str | uuid.UUID,
@@ -261,12 +203,12 @@ def batch(
     strict: bool = False,
     obey: bool = True,
     spool: str | os.PathLike[str] | None = None,
-    stall_on_no_progress: Duration | None = None,
+    stall_on_no_progress: Span | None = None,
     labels: Mapping[str, str] | None = None,
-    start_after: Duration | None = None,
-    stall_after: Duration | None = None,
-    fail_after: Duration | None = None,
-    seal_after: Duration | None = None,
+    start_after: Span | None = None,
+    stall_after: Span | None = None,
+    fail_after: Span | None = None,
+    seal_after: Span | None = None,
 ) -> BatchReporter:
     """Return a batch of the server that the environment names, to be used in a `with` block.
 
@@ -306,7 +248,7 @@ def attach(
     on_error: OnError = "raise",
     strict: bool = False,
     obey: bool = True,
-    stall_on_no_progress: Duration | None = None,
+    stall_on_no_progress: Span | None = None,
 ) -> DocumentReporter:
     """Take up a document of another process by its `doc.token`; see `Reporter.attach`.
 

@@ -260,6 +260,7 @@ class BatchQueue:
         seal: whether to seal it once all is sent.
         left: whether the block of the batch has ended.
         lost: why nothing more can be delivered, empty while it can.
+        faults: how many tries in a row have failed by a fault of the server, by the kind of job.
     """
 
     def __init__(self, options: BatchOptions, mode: Mode, *, strict: bool = False) -> None:
@@ -288,6 +289,7 @@ class BatchQueue:
         self.seal_number = 0
         self.left = False
         self.lost = ""
+        self.faults: dict[str, int] = {}
         self.missing_since: float | None = None
         self.retry_at = 0.0
         self.heartbeat_at = 0.0

@@ -26,13 +26,15 @@ from stagecast.client.reporting.jobs import Call, Job
 from stagecast.client.reporting.outbox import Outbox
 from stagecast.client.retry import Backoff
 from stagecast.config import socket_path
-from stagecast.errors import RetryableError, StagecastError, Unavailable
+from stagecast.errors import CallFailed, RetryableError, StagecastError, Unavailable
 
 _CALL_S = 10.0  # the timeout of a call
 _CONNECT_S = 0.2  # after which nothing answers the port
 _CANCEL_S = 0.05  # in which a cancelled call ends
 _CANCELS = 20  # of a call that began meanwhile; then a fork goes on regardless
 _HURRY_S = 0.1  # the longest pause of an exiting process
+_TRIES = 10  # of a call that fails by a fault of the server: some four seconds
+_FAULTS = (grpc.StatusCode.INTERNAL.name, grpc.StatusCode.UNKNOWN.name)
 
 _log = logging.getLogger("stagecast")
 
@@ -168,15 +170,16 @@ class Sender:
                 return
 
     def _perform(self, job: Job) -> bool:
-        """Make the calls of a job; return whether the server was there for all of them."""
+        """Make the calls of a job; return whether none of them is to be made again."""
         self._may_call.wait()
         with self._calling:
             results = self._call(job.calls())
-        away: RetryableError | None = None
+        retries_faults = _retries_faults(job, results)
+        failure: StagecastError | None = None
         applied: list[Callable[[], None]] = []
         for index, result in enumerate(results):
-            if isinstance(result, RetryableError):
-                away = away or result
+            if isinstance(result, RetryableError) or (retries_faults and _is_fault(result)):
+                failure = failure or result
             elif isinstance(result, StagecastError):
                 applied.append(partial(job.refused, index, result))
             elif result is not None:
@@ -184,19 +187,20 @@ class Sender:
         complete = len(applied) == len(results)
         if not complete:
             applied.append(job.failed)
-        self._outbox.take(applied, answering=away is None and complete)
-        if away is not None:
-            self._outbox.went_offline(str(away))
-            self._pause(away)
+        self._outbox.take(applied, answering=complete)
+        if failure is not None:
+            self._outbox.went_offline(str(failure))
+            self._pause(failure)
         elif complete:
             self._backoff.reset()
         else:
             self._outbox.flush()  # a fork has cancelled it
         return complete
 
-    def _pause(self, error: RetryableError) -> None:
-        # A server that cannot be reached gives no advice.
-        advised_s = None if type(error) is Unavailable else error.retry_after_s
+    def _pause(self, error: StagecastError) -> None:
+        advised_s: float | None = None
+        if isinstance(error, RetryableError) and type(error) is not Unavailable:
+            advised_s = error.retry_after_s  # a server that cannot be reached gives no advice
         pause_s = self._backoff.next_pause_s(advised_s)
         self._retry_at = self._outbox.now() + (min(pause_s, _HURRY_S) if self._hurries else pause_s)
 
@@ -259,3 +263,17 @@ class Sender:
             with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S):
                 return True
         return False
+
+
+def _is_fault(result: object) -> bool:
+    return isinstance(result, CallFailed) and result.reason in _FAULTS
+
+
+def _retries_faults(job: Job, results: list[Any]) -> bool:
+    """Count tries of a kind of job in which the server has failed, and return whether to go on."""
+    faults, kind = job.batch.faults, type(job).__name__
+    tries = faults.pop(kind, 0) + 1
+    if not any(map(_is_fault, results)) or tries == _TRIES:
+        return False
+    faults[kind] = tries
+    return True

@@ -107,6 +107,8 @@ async def test_with_own_files_only_the_restart_of_the_server_is_staged(tmp_path:
     ended = await demo(tmp_path, text)
     assert (ended.code, ended.err) == (0, "")
     assert "1 succeeded. The server was killed meanwhile; the watch went on at " in ended.out
+    killed, back = "the demo has killed its server, and starts it again\n", "the server is back\n"
+    assert 0 < ended.out.index(killed) < ended.out.index(back) < ended.out.index("1 succeeded")
     assert "staged" not in ended.out
     assert "stalled" not in ended.out
 
@@ -210,6 +212,7 @@ async def test_demo_survives_a_killed_server(tmp_path: Path) -> None:
         async with started("demo", *options, TMPDIR=str(tmp_path)) as command:
             await command.line_with("stage_entered")
             await server.kill()
+            await command.line_with("the connection to the server is lost; reconnecting")
             server = await ServerProcess.start(db, grpc=grpc, http=http)
             ended = await command.end()
     finally:
@@ -253,6 +256,7 @@ async def test_demo_shows_a_live_table_on_a_terminal(tmp_path: Path) -> None:
     assert "in a browser: " not in after
     assert ": READ_ERROR: No such file or directory" in " ".join(" ".join(terminal.lines()).split())
     assert " serve --db " in terminal.shown
+    assert "the demo has killed its server" not in terminal.shown
 
 
 # Runs a command and prints its peak memory, without that of pytest.

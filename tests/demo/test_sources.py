@@ -103,15 +103,27 @@ def test_unreadable_files_of_a_directory_are_logged(
 def test_what_is_left_out_of_a_directory_is_said_with_the_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("a.md", "b.pdf", "c\n.png", "d.jpg", "e", ".f", ".git/g.md", "h/.venv/i.txt"):
+    names = ("a.md", "b.pdf", "c\n.png", "d.jpg", "e", "f", ".g.md", ".git/h.md", "i/.venv/j.txt")
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     [source] = find_sources([tmp_path])
     assert source.path == tmp_path / "a.md"
     assert caplog.messages == [
-        f"left out of {tmp_path} (hidden directories): .git, h/.venv",
-        f"left out of {tmp_path} (not *.txt or *.md): .f, b.pdf, c\\n.png and 2 more",
+        f"left out of {tmp_path} (hidden): .git, .g.md, i/.venv",
+        f"left out of {tmp_path} (not *.txt or *.md): b.pdf, c\\n.png, d.jpg and 2 more",
     ]
+
+
+def test_named_hidden_files_and_directories_are_ingested(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (".a.md", ".b/c.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    sources = find_sources([tmp_path / ".a.md", tmp_path / ".b"])
+    assert [source.display_name for source in sources] == [".a.md", "c.md"]
+    assert not caplog.messages
 
 
 @pytest.mark.slow

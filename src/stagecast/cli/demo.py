@@ -15,11 +15,13 @@ from pathlib import Path
 
 import click
 from click.core import ParameterSource
+from rich.console import Console
 
 from stagecast.cli import hints, rest_poll
 from stagecast.cli.errors import reported_in_one_line
 from stagecast.cli.params import FILE, Seconds, check_http_address, check_server_address, examples
 from stagecast.cli.render.formatting import counts_line, shown
+from stagecast.cli.render.output import is_terminal
 from stagecast.cli.target import Credentials, credentials_options
 from stagecast.cli.watch import exit_code, follow_batch
 from stagecast.client.api import Client, Reporter
@@ -112,9 +114,10 @@ def demo(
 ) -> None:
     """Ingest some texts and watch their progress.
 
-    PATH is a text file, or a directory with *.txt and *.md files; the default are samples that come
-    with stagecast. A small worker parses, cleans and splits the texts, adds them to a full-text
-    index, and reports each step to the server; a watch shows the progress.
+    PATH is a text file, or a directory with *.txt and *.md files, of which hidden ones are left
+    out; the default are samples that come with stagecast. A small worker parses, cleans and splits
+    the texts, adds them to a full-text index, and reports each step to the server; a watch shows
+    the progress.
 
     Meanwhile the demo kills its own server and starts it again, to show that neither the worker nor
     the watch loses anything. Of the samples, one document stalls and recovers, another fails and is
@@ -245,16 +248,28 @@ async def _ingest(
             page = hints.page(known_as, target.http, target.credentials)
             echo(f"documents: {len(sources)}  server: grpc={target.grpc} http={target.http}")
             echo(f"to look at it in a browser: {page}\n")
-            ingestion = Ingestion(batch, worker, observer, controls, server=target.server)
+            ingestion = Ingestion(batch, worker, observer, controls, server=target.server, say=_say)
             return await ingestion.run(
                 lambda request: follow_batch(
                     client,
                     request,
                     on_message=observer.observe,
-                    on_lost=observer.lost,
+                    on_lost=partial(_lost, observer, target),
                     note=f"in a browser: {_url(target)}",
                 )
             )
+
+
+def _say(line: str) -> None:
+    """Say what happens meanwhile; on a terminal the live table shows it."""
+    if not is_terminal(Console()):
+        echo(line)
+
+
+def _lost(observer: Observer, target: _Target) -> None:
+    observer.lost()
+    if target.server is None:  # else it has been said that it is killed
+        _say("the connection to the server is lost; reconnecting")
 
 
 def _url(target: _Target) -> str:

@@ -32,6 +32,7 @@ class Ingestion:
         observer: of the watch; it also has the incidents that are staged, if any.
         client: of the server, to retry a document.
         server: to be killed and started again, if it is the demo's own.
+        say: shows a line to people.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Ingestion:
         client: Client,
         *,
         server: DemoServer | None,
+        say: Callable[[str], None],
     ) -> None:
         self._batch = batch
         self._worker = worker
         self._observer = observer
         self._client = client
         self._server = server
+        self._say = say
         self._loop = asyncio.get_running_loop()
         self._submitted = asyncio.Event()
         self._has_restarted = threading.Event()
@@ -73,9 +76,11 @@ class Ingestion:
         if self._server:
             await self._observer.ready_for_crash.wait()
             await self._server.kill()
+            self._say("the demo has killed its server, and starts it again")
             if self._observer.incidents:
                 self._observer.incidents.stalled.set()
             await self._server.start_again()
+            self._say("the server is back")
         self._has_restarted.set()
 
     async def _work_in_thread(self) -> None:

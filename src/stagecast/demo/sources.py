@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 def find_sources(paths: Sequence[Path]) -> list[Source]:
     """Return the files named, and those in the directories named, each once; else the samples.
 
-    A missing file is returned as well: its document fails when it is read. What is left out of a
-    directory is logged, with the reason.
+    A missing file is returned as well: its document fails when it is read. Of a directory, hidden
+    files and directories are left out, and what is no text. The log says what and why.
 
     Raises:
         ValueError: a directory contains no text files.
@@ -53,13 +53,15 @@ def _text_files_in(directory: Path) -> list[Path]:
     texts = []
     for root, below, names in os.walk(directory, onerror=_warn_skipped):
         for path in _paths(root, below):
-            if path.name.startswith("."):
-                left_out.add("hidden directories", path)
+            if _is_hidden(path):
+                left_out.add("hidden", path)
                 below.remove(path.name)
             elif path.is_symlink():
                 left_out.add("links to directories", path)
         for path in _paths(root, names):
-            if path.suffix.lower() not in _SUFFIXES:
+            if _is_hidden(path):
+                left_out.add("hidden", path)
+            elif path.suffix.lower() not in _SUFFIXES:
                 left_out.add("not *.txt or *.md", path)
             elif _is_file(path, left_out):
                 texts.append(path)
@@ -70,6 +72,10 @@ def _text_files_in(directory: Path) -> list[Path]:
 def _paths(root: str, names: list[str]) -> Iterator[Path]:
     names.sort()  # which is also the order in which directories are walked
     return (Path(root, name) for name in tuple(names))
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 def _is_file(path: Path, left_out: _LeftOut) -> bool:

@@ -20,6 +20,7 @@ from stagecast.v1 import control_service_pb2 as cs
 from stagecast.v1 import resources_pb2 as r
 from stagecast.v1 import status_service_pb2 as ss
 from tests.clock import Clock
+from tests.conditions import until
 from tests.process import running
 from tests.rpc.calls import (
     BATCH,
@@ -54,12 +55,12 @@ def _check_gone(refusal: Refusal, reason: str) -> None:
 async def _until_swept(db: Path, **left: int) -> None:
     """Wait until these numbers of rows are left in the file."""
     expected = dict.fromkeys(ROWS, 0) | left
-    actual: dict[str, int] = {}
-    async with asyncio.timeout(60):
-        while actual != expected:
-            await asyncio.sleep(0.01)  # the sweep runs in its own thread or process
-            tables = contents(db)
-            actual = {name: len(tables[name]) for name in ROWS}
+
+    def is_swept() -> bool:
+        tables = contents(db)
+        return {name: len(tables[name]) for name in ROWS} == expected
+
+    await until(is_swept)  # by a thread or process of its own
 
 
 # Invisible at once.

@@ -311,7 +311,7 @@ with stagecast.batch("d", ["a", "b", "c"], batch_id=name, spool=sys.argv[2]) as 
     with doc:
         doc.parsing()
         print("ready", flush=True)
-        time.sleep(600)
+        signal.pause()
 """
     with start(program, absent, "b", spool) as process:
         assert process.stdout is not None

@@ -101,10 +101,6 @@ class HttpCall(ABC):
             FieldInvalid: it is malformed.
         """
 
-    @abstractmethod
-    async def write(self, message: bytes) -> None:
-        """Send an encoded message of a stream; wait until the client has read enough."""
-
     async def abort(
         self,
         code: grpc.StatusCode,

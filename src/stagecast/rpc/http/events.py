@@ -97,7 +97,7 @@ class EventStream(HttpCall):
             await self._start()
 
     async def write(self, message: bytes) -> None:
-        """Send a message as an event, or a heartbeat as a comment."""
+        """Send a message as an event, or a heartbeat as a comment; wait until it is read."""
         event = await self._events.convert(message)
         if event.token:
             self._token, self._batch = event.token, event.batch

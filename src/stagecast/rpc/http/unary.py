@@ -110,10 +110,6 @@ class UnaryCall(HttpCall):
             more = message.get("more_body", False)
         return bytes(body)
 
-    async def write(self, message: bytes) -> None:
-        """Not used: the call has one answer."""
-        raise NotImplementedError
-
 
 def media_type(content_type: str) -> str:
     """Return a content type without its parameters."""

@@ -1,11 +1,11 @@
 """Sessions of browsers: what a cookie holds instead of a key.
 
-A session of a key is the key itself and an end, encrypted under a secret made from the key's
-digest. So it needs no state, is valid in every process and after a restart, and ends with its key.
-Whoever reads the cookie has no key; whoever reads the store, which has the digests, can make no
-session, since that takes the key as well.
+A session of a key contains the key and the time of its end, encrypted with a secret that is made
+from the key's digest. So the server stores nothing for it; it is valid in every process and after a
+restart, and ends with its key. The cookie alone does not reveal the key, as the digest is in the
+store; and the digests in the store are not enough to make a session, which takes the key.
 
-A token of an external signer ends soon by itself, and stays as it is.
+A token of an external signer is the session itself: it expires soon anyway.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stagecast.errors import CredentialsExpired, CredentialsInvalid
 from stagecast.model import SECOND_US, ApiKey
 
 LIFE_S = 12 * 3600  # a working day
-MAX_CHARACTERS = 3_500  # browsers drop cookies over 4 KiB, without a word
+MAX_CHARACTERS = 3_500  # browsers drop cookies over 4 KiB silently
 
 _KEY, _TOKEN = "k", "t"  # kinds of sessions
 _NONCE_BYTES, _TIME_BYTES = 12, 8

@@ -58,7 +58,7 @@ _OF_SERVER = {"http", *(field.name for field in fields(Credentials))}  # options
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Options:
-    """What the command was asked for, but paths and server."""
+    """The options of the command, without its paths and its server."""
 
     delay_s: float
     search: str | None
@@ -268,7 +268,7 @@ def _say(line: str) -> None:
 
 def _lost(observer: Observer, target: _Target) -> None:
     observer.lost()
-    if target.server is None:  # else it has been said that it is killed
+    if target.server is None:  # of its own server the demo says that it kills it
         _say("the connection to the server is lost; reconnecting")
 
 

@@ -93,7 +93,7 @@ async def follow_batch(
         as_json: whether to print each message as JSON.
         give_up_after_s: for how long the server may be unreachable.
         on_message: called with each message as well.
-        on_lost: called when the connection is lost, which otherwise lines in a pipe report.
+        on_lost: called when the connection is lost; without it, a pipe gets a line about that.
         note: the last line of the live table.
 
     Raises:

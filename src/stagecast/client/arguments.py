@@ -28,7 +28,7 @@ INT64 = 2**63 - 1
 _SPANS = "a number of seconds, a timedelta, or a text such as '90s', '5m' or '12h'"
 _MAX_SPAN_S = 315_576_000_000  # of a `Duration`
 _MAX_SHOWN = 200  # characters
-_SINGLE = (str, bytes, os.PathLike)  # what is easily passed in place of a list of it
+_SINGLE = (str, bytes, os.PathLike)  # often passed by mistake instead of a list
 
 
 def refusal(name: str, value: object, accepted: str) -> str:
@@ -40,7 +40,7 @@ def text_of(name: str, value: str, accepted: str = "a text") -> str:
     """Return a text.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a text.
         ValueError: it cannot be sent, such as a file name that is not UTF-8.
     """
     if not isinstance(value, str):
@@ -55,10 +55,11 @@ def text_of(name: str, value: str, accepted: str = "a text") -> str:
 def id_of(name: str, value: str) -> str:
     """Return an id.
 
-    An empty one, such as of a variable that is not set, would stand for a new id or for everything.
+    An empty one is refused: it may come from a variable that is not set, and would mean a new id
+    or everything.
 
     Raises:
-        TypeError: it is no text.
+        TypeError: it is not a text.
         ValueError: it is empty, or cannot be sent.
     """
     if not text_of(name, value, "an id, as a text"):
@@ -79,7 +80,7 @@ def flag_of(name: str, value: bool) -> bool:
     """Return a flag.
 
     Raises:
-        TypeError: it is none, such as the text `no`, which would count as true.
+        TypeError: it is not a bool, such as the text `no`, which would count as true.
     """
     if not isinstance(value, bool):
         raise TypeError(refusal(name, value, "True or False"))
@@ -90,7 +91,7 @@ def number_of(name: str, value: SupportsIndex, maximum: int = INT64) -> int:
     """Return a whole number.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a whole number.
         ValueError: it is out of range for its field.
     """
     try:
@@ -115,7 +116,7 @@ def labels_of(name: str, value: Mapping[str, str]) -> dict[str, str]:
     """Return labels.
 
     Raises:
-        TypeError: they are no mapping of texts.
+        TypeError: they are not a mapping of texts.
         ValueError: one cannot be sent.
     """
     accepted = "a mapping of texts, such as {'source': 'crawl'}"
@@ -140,7 +141,7 @@ def seconds_of(name: str, span: Span) -> float:
     """Return a duration in seconds, which may be infinite.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a duration.
         ValueError: it is a text without a unit, or not a number.
     """
     if isinstance(span, timedelta):
@@ -160,8 +161,8 @@ def duration_of(name: str, span: Span | None) -> Duration | None:
     """Return a duration as a message.
 
     Raises:
-        TypeError: it is none.
-        ValueError: it is malformed, or endless.
+        TypeError: it is not a duration.
+        ValueError: it is malformed, or infinite.
     """
     if span is None:
         return None

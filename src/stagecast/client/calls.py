@@ -110,7 +110,7 @@ def ids_of(
     """Return the id fields of a request on a batch, or on a document of it.
 
     Raises:
-        TypeError, ValueError: one is no id; an empty document would be the whole batch.
+        TypeError, ValueError: an id is invalid; an empty document id would mean the whole batch.
     """
     ids = {"dataset_id": dataset_id(dataset), "batch_id": id_of("batch_id", batch_id)}
     return ids if document_id is None else ids | {"document_id": id_of("document_id", document_id)}

@@ -68,7 +68,7 @@ class LazyChannel:
         await self._current().close()
 
     def check_open(self) -> None:
-        """Check that the channel of the running loop is not closed; an older grpc would wait.
+        """Check that the channel of the running loop is not closed; older grpc waits instead.
 
         Raises:
             RuntimeError: it is.

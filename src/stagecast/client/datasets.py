@@ -1,4 +1,4 @@
-"""Names of datasets: a text that is no UUID is a name, and each name has a UUID of its own.
+"""Names of datasets: a text that is not a UUID is a name, and stands for a UUID of its own.
 
 Clients and commands take both. Servers know only the ids.
 """
@@ -16,19 +16,19 @@ from stagecast.escaping import quote
 DATASET_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "stagecast")
 
 _DIGITS = 32  # of a UUID
-_MISTYPED = 2  # digits in which a text may differ from a UUID until it is a name
+_MISTYPED = 2  # digits; a text that differs from a UUID in more is a name
 
 
 def dataset_id(dataset: str | uuid.UUID) -> str:
     """Return the id of a dataset: a UUID in lower case, for any other text the UUIDv5 of that name.
 
-    Names that look the same are the same: they are compared in their NFC form. A text whose letters
-    and digits are those of a UUID, but for up to two that are wrong, missing or too many, is rather
-    a mistyped UUID than a name.
+    Names that look the same are the same: they are compared in their NFC form. A text that would
+    be a UUID with one or two letters or digits changed, added or removed is refused as a mistyped
+    UUID.
 
     Raises:
-        TypeError: it is neither, such as the `None` of a variable that is not set.
-        ValueError: it is empty, no Unicode, or a mistyped UUID.
+        TypeError: it is neither a text nor a UUID, such as `None` of a variable that is not set.
+        ValueError: it is empty, not encodable as UTF-8, or a mistyped UUID.
     """
     if isinstance(dataset, uuid.UUID):
         return str(dataset)
@@ -45,7 +45,7 @@ def dataset_id(dataset: str | uuid.UUID) -> str:
 
 
 def with_name(message: str, dataset: str | uuid.UUID | None) -> str:
-    """Return a message of a server, with the name of a dataset before the id that it stands for."""
+    """Return a message of a server with the name of its dataset added before the id."""
     if not isinstance(dataset, str) or _uuid_of(dataset) is not None:
         return message
     known = dataset_id(dataset)
@@ -57,7 +57,7 @@ def _uuid_of(name: str) -> uuid.UUID | None:
         known = uuid.UUID(name)
     except ValueError:
         return None
-    # It would also take digits of other scripts, and underscores.
+    # `UUID` also accepts digits of other scripts, and underscores.
     return known if known.hex in name.replace("-", "").lower() else None
 
 

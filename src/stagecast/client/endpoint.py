@@ -22,8 +22,8 @@ _OPTIONS = (
     # Reconnect within a second, however long the server was unavailable.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # Or a new client would share the connection of another one, and fail as long as that waits to
-    # reconnect, although the server is back.
+    # Otherwise a new client would share the connection of an older one, and fail while that waits
+    # to reconnect, although the server is back.
     ("grpc.use_local_subchannel_pool", 1),
 )
 _YES = {"1": True, "true": True, "yes": True, "on": True, "t": True, "y": True}
@@ -104,7 +104,7 @@ def find_endpoint(
 ) -> Endpoint:
     """Return the endpoint for arguments, each by default from its `STAGECAST_…` variable.
 
-    An empty key or file is none, whatever the variable says.
+    An empty key or path means none, even if the variable is set.
 
     Raises:
         TypeError: a value has a wrong type.
@@ -113,7 +113,7 @@ def find_endpoint(
     if address is not None:
         text_of("address", address, "a text such as '127.0.0.1:50051'")
     if key is not None and not isinstance(key, str):
-        raise TypeError("invalid key; use a text")  # it may be one, and is not shown
+        raise TypeError("invalid key; use a text")  # without its value: it may be a key, as bytes
     if tls is not None:
         flag_of("tls", tls)
     return Endpoint(

@@ -123,7 +123,7 @@ def details_of(error: FailedCall) -> ErrorDetails:
 def error_of(
     call: FailedCall, endpoint: Endpoint, dataset: str | uuid.UUID | None = None
 ) -> errors.StagecastError:
-    """Return the error for a failed call; its text has the name of the dataset that was given."""
+    """Return the error for a failed call; its text names the dataset as the caller did."""
     known, code, text = details_of(call), call.code(), call.details() or ""
     kind = _class_of(known.reason, code)
     reason = known.reason or ("UNAVAILABLE" if kind is errors.Unavailable else code.name)

@@ -1,8 +1,8 @@
 """Imports grpc without the log that its core writes to stderr, such as about a TLS handshake.
 
-What matters of it is in the errors of the calls. The core reads the variable once, when it is
-imported, so a program that has set it, or has imported grpc before, is not affected; nor are the
-processes that it starts.
+The errors of the calls have what matters of it. The core reads the variable once, when it is
+imported. So programs that have set it themselves, or have imported grpc before, keep their log; and
+the processes that a program starts do not inherit it.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from stagecast.client.endpoint import Endpoint
 from stagecast.client.errors import FailedCall, details_of
 
 _FIRST_S = 0.1
-_LONGEST_S = 0.5  # as of the channel: a try while it does not reconnect fails without any I/O
+_LONGEST_S = 0.5  # like the channel, which fails tries without any I/O until it reconnects
 _MAX_S = 60.0  # whatever `RetryInfo` says
 _MIN_TRY_S = 1.0  # the timeout of the last try
-# Of its own: a program that seeds the shared one expects its own numbers.
+# Not the shared generator: a program that seeds that expects the same numbers each time.
 _random = random.Random()  # noqa: S311 - no secret
 # A server that closes a connection may have no time to send a status: then it is CANCELLED.
 _TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

@@ -64,11 +64,11 @@ class Client:
         ValueError: an argument is invalid, or a file cannot be read or does not contain a
             certificate or key.
 
-    Every method may raise `stagecast.StagecastError`, of which the docstrings name the interesting
-    ones; `stagecast.Unavailable` if the server cannot be reached or does not answer in time,
-    `stagecast.FieldInvalid` for an argument that breaks a rule, `stagecast.CredentialsError` and
-    `stagecast.DeniedError` for the key. A wrong type is a `TypeError`; an unknown enum value, an
-    empty id or a mistyped UUID a `ValueError`.
+    Every method may raise a `stagecast.StagecastError`; the docstrings name the most important
+    ones. Not repeated there are `stagecast.Unavailable` if the server cannot be reached or does not
+    answer in time, `stagecast.FieldInvalid` for an argument that breaks a rule,
+    `stagecast.CredentialsError` and `stagecast.DeniedError` for the key. A wrong type is a
+    `TypeError`; an unknown enum value, an empty id or a mistyped UUID a `ValueError`.
     """
 
     def __init__(
@@ -183,15 +183,15 @@ class Client:
     ) -> Document:
         """Start work on a document, and take it over from any other worker.
 
-        The same worker may repeat the call. One that has ended is opened again, also if it has
-        succeeded: as the next attempt, which starts over in stage WAITING.
+        The same worker may repeat the call. A document that has ended is opened again, even if it
+        has succeeded: the next attempt begins in stage WAITING.
 
         Args:
             dataset: UUID or name.
             batch_id: the batch.
             document_id: the document.
             worker: the name of the worker, the same in every call of one worker.
-            only_if_pending: take it from nobody, and do not start again what has ended.
+            only_if_pending: only if no other worker has it, and it has not ended.
 
         Returns:
             the document; name its `attempt` in reports, so that they are refused after a takeover.
@@ -338,7 +338,8 @@ class Client:
 
         Raises:
             stagecast.TimedOut: it has not ended in time; a `TimeoutError`, too.
-            stagecast.BatchNotFound, stagecast.BatchDeleted: there is no such batch, or no more.
+            stagecast.BatchNotFound, stagecast.BatchDeleted: there is no such batch, or it was
+                deleted meanwhile.
             stagecast.Unavailable: the server was away for ten minutes, or until the timeout.
         """
         waiting = Waiting(dataset, batch_id, timeout)
@@ -362,12 +363,13 @@ class Client:
         """Watch a batch until it has ended: iterate over its events, each exactly once.
 
         The first is a `Snapshot` of all documents, then comes each `Transition` in order, and
-        `DocumentProgress` with the newest counters. Lost connections, restarts of the server and
-        the end of a watch's life are resumed, without a gap. Another `Snapshot` comes only if the
-        history is no longer retained or has changed, as its `reason` says; it replaces everything.
+        `DocumentProgress` with the newest counters. It reconnects without a gap when the connection
+        is lost, the server restarts, or the watch has reached its maximum lifetime. Another
+        `Snapshot` comes only if the history is no longer retained or has changed, as its `reason`
+        says; it replaces everything.
 
-        Leave it as you like; in a `with` block it ends with the block. The batch must exist: create
-        it before, or find out by `watch_datasets`.
+        Leave the loop at any time; in a `with` block the watch ends with the block. The batch must
+        exist: create it before, or find out by `watch_datasets`.
 
         Args:
             dataset: UUID or name.

@@ -28,7 +28,8 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
     """Return the files named, and those in the directories named, each once; else the samples.
 
     A missing file is returned as well: its document fails when it is read. Of a directory, hidden
-    files and directories are left out, and what is no text. The log says what and why.
+    files and directories are left out, and files that are no texts. The log names them, with the
+    reason.
 
     Raises:
         ValueError: a directory contains no text files.

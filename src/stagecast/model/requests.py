@@ -52,7 +52,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InvalidReport:
-    """A report with an invalid field; `document_id` is empty if it is that one."""
+    """A report with an invalid field; `document_id` is empty if that is the invalid one."""
 
     document_id: str
     error: FieldInvalid

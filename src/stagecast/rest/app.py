@@ -96,7 +96,7 @@ def make_rest_app(
 
 
 class _Faces:
-    """Leads each request to the face that serves its path, or to the other paths."""
+    """Passes each request to the face that serves its path, else to the other routes."""
 
     def __init__(self, faces: Sequence[Face], others: ASGIApp) -> None:
         self._faces = faces
@@ -109,9 +109,9 @@ class _Faces:
 
 
 class _Endpoints:
-    """Leads the paths that clients poll past the routes and the middleware of all others.
+    """Serves the polled paths without the routes and the middleware of all others.
 
-    Those cost a fifth of an answer that is kept.
+    These would cost a fifth of a cached answer.
     """
 
     def __init__(

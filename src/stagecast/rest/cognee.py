@@ -97,7 +97,7 @@ class _Progress(_Statuses):
 
 
 def _progress(tx: ReadTransaction, dataset: Dataset) -> dict[str, object] | None:
-    """Return the progress of the open batches; like the real server, only from the first end on."""
+    """Return the progress of the open batches; like Cognee, only once a document has ended."""
     batches = list(tx.iterate_batches(dataset.dataset_id, states=_OPEN))
     counts = [batch.counts for batch in batches]
     ended = sum(each.succeeded + each.failed + each.stopped for each in counts)

@@ -75,7 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bytes = 0  # received since the last complete head, part of a body, or request
         self._field_bytes = 0  # of the headers of a request
         self._timeout: asyncio.TimerHandle | None = None
-        self._late = False  # the timeout of a request is over that is being answered
+        self._late = False  # whether the request that is being answered has timed out
         self._current: ResponseCycle | None = None  # of the request that is being answered
 
     def count(self) -> None:

@@ -53,7 +53,7 @@ def admission(
 
 
 def release_call() -> None:
-    """Forget the current call: it has its task, which has this variable, for the collector."""
+    """Forget the current call: it refers to its task, and that to this variable."""
     _call.set(None)
 
 

@@ -17,7 +17,7 @@ Context = aio.ServicerContext[Any, Any]
 
 
 class RunningCall(Endable):
-    """A call, from its begin to the return of its answer to grpc or the sending of its error.
+    """A call, until its answer is returned to grpc or its error is sent.
 
     Attributes:
         context: what grpc knows of it.

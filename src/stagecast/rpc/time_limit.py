@@ -79,7 +79,7 @@ class TimeLimit(Generic[WaitT]):
     def _expire_soon(self, wait: WaitT) -> None:
         """Let the loop expire a wait, unless what it waits for has come by now.
 
-        An error in there is of that wait alone.
+        An error in `expire` ends that wait alone.
         """
         self._ends_s[wait] = math.inf
         asyncio.get_running_loop().call_soon(self._expire_if_waiting, wait)

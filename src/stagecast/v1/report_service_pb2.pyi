@@ -429,7 +429,7 @@ class StartAttemptRequest(_message.Message):
     """The worker: 1–256 printable characters, the same in every call of one worker. Required."""
     only_if_pending: _builtins.bool
     """Takes the document only while it is PENDING. The worker that has it gets the same answer again until
-    it ends; any other document is refused with `DOCUMENT_TAKEN`: it is another worker's, PAUSED before
+    it ends; in any other state it is refused with `DOCUMENT_TAKEN`: it is another worker's, PAUSED before
     it was started, or has ended, also by this worker. So several workers can share a batch, and nobody
     starts again what is done.
     """
@@ -549,7 +549,7 @@ class ReportRequest(_message.Message):
     allow_partial: _builtins.bool
     """Records the other reports, in one transaction, when some are refused. A refused one has the outcome
     REFUSED and says why: `ILLEGAL_TRANSITION`, `STALE_ATTEMPT`, `DOCUMENT_NOT_FOUND`, or `FIELD_INVALID`
-    for a field of this report alone. It is no sign of life. The call is OK even if all are refused; it
+    for a field of this report alone. It is not a sign of life. The call is OK even if all are refused; it
     fails for an invalid id of the dataset or batch, an unknown batch, and the number of reports.
     """
     @_builtins.property

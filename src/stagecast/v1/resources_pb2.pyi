@@ -7,8 +7,9 @@ A pipeline puts documents into a dataset (a knowledge base, a RAG index), one ba
 Workers report the stage that each document has reached; stagecast records every accepted change as
 a transition.
 There are two kinds of updates. A transition gets the next revision of its batch, 1, 2, 3, … without
-gaps, so that a client can prove that it missed nothing. Progress (segment counters) is a level, not
-an event: it has no revision, and only its newest value is stored and pushed.
+gaps, so that a client can prove that it missed nothing. Progress (segment counters, and the step
+within the stage) is a level, not an event: it has no revision, and only its newest value is stored
+and pushed.
 """
 
 from collections import abc as _abc

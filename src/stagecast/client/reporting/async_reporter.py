@@ -1,4 +1,4 @@
-"""`AsyncReporter`: the same for event loops; what waits for an order is awaited."""
+"""`AsyncReporter`: the same for event loops; where a `Reporter` blocks, it is awaited."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class AsyncDocumentReporter(DocumentCore):
         self._enter_stage(r.STAGE_SPLITTING)
 
     async def indexing(self, total: int | None = None) -> None:
-        """Report that indexing begins, of so many chunks if that is known."""
+        """Report that indexing begins; `total` is the number of chunks, if it is known."""
         await self._obey()
         self._enter_stage(r.STAGE_INDEXING, total)
 
     async def track(
         self, items: Iterable[T] | AsyncIterator[T], total: int | None = None
     ) -> AsyncIterator[T]:
-        """Yield items, and count each as an indexed chunk once the next one is wanted.
+        """Yield each item, and count it as an indexed chunk when the loop asks for the next.
 
         Args:
             items: such as the chunks of the document, also from an asynchronous iterator.

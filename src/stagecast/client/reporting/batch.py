@@ -17,7 +17,7 @@ from stagecast.client.reporting.stats import BatchStats
 
 DocumentT = TypeVar("DocumentT", bound=DocumentCore)
 
-STRICT_S = 60.0  # for which a strict block waits at its end
+STRICT_S = 60.0  # that a strict block waits at its end
 
 
 class BatchFace(Generic[DocumentT]):
@@ -52,17 +52,18 @@ class BatchFace(Generic[DocumentT]):
         A sealed batch takes no new documents: then its reports cannot be delivered.
 
         Raises:
-            TypeError: it is no id, path or `NewDocument`.
+            TypeError: it is not an id, a path or a `NewDocument`.
         """
         new = new_document(document)
         return self._document_class(self._core, new, self._core.document(new))
 
 
 class BatchReporter(BatchFace[DocumentReporter]):
-    """A batch, in the hands of this worker; made by `stagecast.batch` and `Reporter.batch`.
+    """A batch, to report on; made by `stagecast.batch` and `Reporter.batch`.
 
-    Its `with` block creates it, and seals it at its end, also after an exception: then it ends once
-    all its documents have. A block that finds it existing leaves that to the one that created it.
+    Its `with` block creates it, and seals it at its end, also after an exception: a sealed batch
+    ends once all its documents have. A batch that exists already is sealed by the block that has
+    created it.
     """
 
     _document_class = DocumentReporter
@@ -84,9 +85,9 @@ class BatchReporter(BatchFace[DocumentReporter]):
     def pending(self, *, follow: bool = False) -> Iterator[DocumentReporter]:
         """Yield the documents that have not succeeded, each to be worked on in its `with` block.
 
-        Those that succeeded in an earlier run with the same batch id are left out. To know them it
-        waits for the server, once: 0.2 s while nothing answers at its address, 2 s while something
-        does. Without an answer it yields all.
+        Those that succeeded in an earlier run with the same batch id are left out. To learn which
+        these are, it waits for the server once: 0.2 s if nothing answers at its address, 2 s if
+        something does. Without an answer it yields all.
 
         Args:
             follow: also yield documents that are added or retried, until the batch is over, and

@@ -62,8 +62,8 @@ class DocumentCore:
     def token(self) -> str:
         """A text with which `stagecast.attach` takes it up in another process.
 
-        Within the block of the document, the other process joins the same attempt. The key of the
-        server is no part of it.
+        Within the block of the document, the other process joins the same attempt. It does not
+        contain the key.
         """
         queue = self._queue
         return DocumentToken(
@@ -227,7 +227,7 @@ class DocumentCore:
             queue.batch.succeeded.add(self.id)
 
     def _postpone_silence(self, queue: DocumentQueue) -> None:
-        """Note a sign of progress, for as long as which heartbeats are sent."""
+        """Note that there was progress, as heartbeats end some time after the last."""
         silence_s = self._core.behaviour.stall_on_no_progress_s
         if silence_s is not None:
             queue.silent_after = self._core.engine.outbox.now() + silence_s
@@ -249,15 +249,15 @@ class DocumentCore:
 
 
 class DocumentReporter(DocumentCore):
-    """A document of a batch, in the hands of this worker.
+    """A document of a batch, to report on.
 
-    Work on it within a `with` block: that takes it for this worker, and completes it at its end. An
-    exception ends it as FAILED, with a reason made from its class, and goes on its way unless the
-    batch has `on_error="continue"`.
+    Work on it in a `with` block: this starts an attempt of this worker, and completes the document
+    at its end. An exception fails the document, with a reason made from its class; it is raised
+    again unless the batch has `on_error="continue"`.
 
     Reports cost microseconds and never wait for the server. They do what an operator has ordered:
     while the document is paused they block, and once it was stopped, or another worker has it, they
-    raise `stagecast.Stopped`, which ends at the end of the block.
+    raise `stagecast.Stopped`, which leaves the block and ends there.
     """
 
     def __enter__(self) -> Self:
@@ -288,12 +288,12 @@ class DocumentReporter(DocumentCore):
         self._enter_stage(r.STAGE_SPLITTING)
 
     def indexing(self, total: int | None = None) -> None:
-        """Report that indexing begins, of so many chunks if that is known."""
+        """Report that indexing begins; `total` is the number of chunks, if it is known."""
         self._obey()
         self._enter_stage(r.STAGE_INDEXING, total)
 
     def track(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
-        """Yield items, and count each as an indexed chunk once the next one is wanted.
+        """Yield each item, and count it as an indexed chunk when the loop asks for the next.
 
         Args:
             items: such as the chunks of the document.

@@ -59,8 +59,8 @@ class Engine:
         """Return the name of a worker.
 
         Args:
-            shared: whether it is to be another one each time, although the worker was named: blocks
-                of one process may share a batch, too.
+            shared: whether each call returns another name, even if the worker was named: several
+                blocks of one process may share a batch.
         """
         named = "" if self.generation else self._named
         if named and not shared:

@@ -13,7 +13,7 @@ from stagecast.client.resumption import BatchEvents, watch_request
 from stagecast.client.sync_watch import Watch
 from stagecast.errors import StagecastError
 
-_GIVE_UP_AFTER_S = 10**9  # never: without a server a pipeline waits, and is left by its own means
+_GIVE_UP_AFTER_S = 10**9  # never: without a server, a pipeline waits until it is interrupted
 
 
 class Follower:

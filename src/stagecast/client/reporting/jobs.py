@@ -29,7 +29,7 @@ _MAX_BYTES = 1 << 20  # a server takes 4 MiB
 _MAX_DOCUMENTS = 1_000
 _MAX_STARTS = 50
 _PAGE = 1_000
-_RETRY_S = 0.5  # until a batch is searched again that does not exist yet
+_RETRY_S = 0.5  # until the next try to find a batch that does not exist yet
 _MISSING_S = 60.0  # after which it is given up
 
 

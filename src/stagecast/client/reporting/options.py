@@ -105,7 +105,7 @@ def new_document(document: str | os.PathLike[str] | NewDocument) -> NewDocument:
     """Return the document to register.
 
     Raises:
-        TypeError: it is no id, path or `NewDocument`.
+        TypeError: it is not an id, a path or a `NewDocument`.
     """
     new = document if isinstance(document, NewDocument) else None
     path = os.fspath(document) if isinstance(document, os.PathLike) else document
@@ -134,7 +134,7 @@ def worker_of(worker: str | None) -> str | None:
     """Return the name of a worker.
 
     Raises:
-        TypeError: it is no text.
+        TypeError: it is not a text.
         ValueError: it is empty, too long or not printable.
     """
     if worker is None:
@@ -146,7 +146,7 @@ def worker_of(worker: str | None) -> str | None:
 
 
 def count_of(number: object) -> int | None:
-    """Return a counter, `None` if it is no whole number that can be sent."""
+    """Return a counter, `None` if it is not a whole number that can be sent."""
     try:
         whole = operator.index(number)  # type: ignore[arg-type]  # whatever it is
     except TypeError:
@@ -187,7 +187,7 @@ def _batch_id_of(batch_id: str | None) -> str:
     """Return a batch id, a new one like `20261122093015482913` for `None`.
 
     Raises:
-        TypeError: it is no text.
+        TypeError: it is not a text.
         ValueError: it has other characters than ids may have.
     """
     if batch_id is None:

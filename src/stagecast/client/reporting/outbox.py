@@ -55,7 +55,7 @@ class Journal(Protocol):
         ...
 
     def done(self, number: int, **fields: object) -> None:
-        """Note that a line needs not be sent again."""
+        """Note that a line need not be sent again."""
         ...
 
 
@@ -328,7 +328,7 @@ class Outbox:
     # What jobs do, under the lock.
 
     def done(self, number: int, **fields: object) -> None:
-        """Note that something needs not be sent again."""
+        """Note that something need not be sent again."""
         if self._journal is not None and number:
             self._journal.done(number, **fields)
 

@@ -252,7 +252,7 @@ class BatchQueue:
         listed: the ids of all documents that the survey has read.
         succeeded, left_behind: those that have succeeded; that have ended otherwise or are open.
         failed: the attempts that this process has failed, by document.
-        in_round: whether what was there before it was opened has been taken up to be sent.
+        in_round: whether a round has begun since it was put into the outbox.
         documents: those of which something waits or may come.
         active: those that need heartbeats or orders.
         changed, starting, reporting: documents that have something to send, in this round the last

@@ -1,8 +1,8 @@
 """The thread that sends what is in an outbox.
 
-It is the only one that calls the server with reports. It opens the channel, so that a fork before
-the first report needs nothing; `hold` makes it wait for other forks, which gRPC survives while no
-call is under way.
+It is the only one that calls the server with reports. It opens the channel, so a fork before the
+first report is safe. `hold` stops its calls during later forks, which gRPC survives while no call
+is under way.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from stagecast.config import socket_path
 from stagecast.errors import CallFailed, RetryableError, StagecastError, Unavailable
 
 _CALL_S = 10.0  # the timeout of a call
-_CONNECT_S = 0.2  # after which nothing answers the port
+_CONNECT_S = 0.2  # to connect, after which the port counts as closed
 _CANCEL_S = 0.05  # in which a cancelled call ends
-_CANCELS = 20  # of a call that began meanwhile; then a fork goes on regardless
+_CANCELS = 20  # tries to cancel calls before a fork; then it goes on regardless
 _HURRY_S = 0.1  # the longest pause of an exiting process
 _TRIES = 10  # of a call that fails by a fault of the server: some four seconds
 _FAULTS = (grpc.StatusCode.INTERNAL.name, grpc.StatusCode.UNKNOWN.name)

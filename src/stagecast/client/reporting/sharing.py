@@ -16,9 +16,9 @@ from stagecast.errors import NotFoundError, StagecastError
 class Sharing:
     """One iteration over the documents of a batch that is followed.
 
-    While the server can be reached, documents come from the watch, those of this block as well, and
-    each is claimed before it is yielded. While it is away, those of this block come unclaimed; and
-    so do those that it does not take, such as with an invalid id: they are worked on all the same.
+    While the server can be reached, all documents come from the watch, and each is claimed before
+    it is yielded. While it is away, the documents of this block are yielded without a claim. So are
+    those that the server does not accept, such as with an invalid id.
     """
 
     def __init__(self, core: BatchCore) -> None:

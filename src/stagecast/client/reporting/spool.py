@@ -1,6 +1,6 @@
 """`Spool`: a file that keeps what waits, for a process that is killed.
 
-Lines of JSON are only appended: one for what is put into the outbox, one for what needs not be sent
+Lines of JSON are only appended: one for what is put into the outbox, one for what need not be sent
 again. What the last process left is put into the outbox of the next, which writes it anew behind
 the old lines before these count as done: so a kill at any time loses nothing, and at worst sends
 something twice, which changes nothing. A torn line is skipped. Once nothing waits, the file is
@@ -40,7 +40,7 @@ _log = logging.getLogger("stagecast")
 
 
 class Spool:
-    """Lines of what was put into an outbox, and of what needs not be sent again."""
+    """Lines of what was put into an outbox, and of what need not be sent again."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -82,7 +82,7 @@ class Spool:
         return number
 
     def done(self, number: int, **fields: Any) -> None:  # noqa: ANN401 - JSON
-        """Note that a line needs not be sent again."""
+        """Note that a line need not be sent again."""
         if number in self._waiting:
             self._waiting.discard(number)
             self._append({"done": number, **fields})
@@ -155,7 +155,7 @@ class _Restored:
         self.documents: list[tuple[DocumentQueue, Takeover | None, list[Entry]]] = []
 
     def add(self, line: dict[str, Any], done: dict[int, dict[str, Any]]) -> None:
-        """Take a line, and whether it needs not be sent again."""
+        """Take a line, and whether it need not be sent again."""
         finished = done.get(line["n"])
         kind = line["k"]
         if kind == "open":

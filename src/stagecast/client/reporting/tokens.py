@@ -40,8 +40,8 @@ class DocumentToken:
         """Return what a text says.
 
         Raises:
-            TypeError: it is no text.
-            ValueError: it is none of `doc.token`.
+            TypeError: it is not a text.
+            ValueError: it is not one of `doc.token`.
         """
         if not isinstance(text, str):
             raise TypeError(f"invalid token {text!r}; use the text of doc.token")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import uuid
 from collections.abc import Callable
@@ -11,7 +12,11 @@ import pytest
 import stagecast
 from stagecast import Stage
 from stagecast.client.reporting.follower import Follower
+
+
+from stagecast.client.reporting.sharing import Sharing
 from tests.client.reporting.background import Background, until
+from tests.conditions import until as wait_until
 
 pytestmark = pytest.mark.usefixtures("running")
 
@@ -208,3 +213,47 @@ def test_follower_that_was_closed_before_it_began_ends(
         follower.close()
         follower.start()
         until(lambda: follower.over)
+
+
+async def test_claim_whose_task_was_cancelled_is_taken_back(
+    running: Background, client: stagecast.Client
+) -> None:
+    with running.proxied() as proxy:
+        reporter = stagecast.AsyncReporter(proxy.address)
+        sender = reporter._engine._sender
+        async with reporter.batch("d", ["a", "b"], batch_id="b") as batch:
+            documents = batch.pending(follow=True)
+            async with await anext(documents) as doc:
+                proxy.hold()
+                await doc.parsing()
+                await wait_until(lambda: bool(sender._calls))  # so the claim waits for its turn
+                claiming = asyncio.ensure_future(anext(documents))
+                queues = batch._core.queue.documents
+                await wait_until(lambda: any(queue.start for queue in queues))
+                claiming.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await claiming
+                proxy.let_go()
+        assert await batch.flush(60)
+        states = [document.state for document in client.list_documents("d", "b")]
+        assert states == ["SUCCEEDED", "PENDING"]
+        await asyncio.to_thread(reporter._engine.finish, 0)
+
+
+def test_batch_is_not_over_while_its_watch_is_behind_the_reports(
+    reporter: stagecast.Reporter,
+) -> None:
+    with reporter.batch("d", ["a"]) as batch:
+        for doc in batch.pending():
+            with doc:
+                pass
+        assert batch.flush(60)
+        with Sharing(batch._core) as sharing:
+            follower, queue = sharing._follower, batch._core.queue
+            while sharing._draw():
+                pass
+            follower.unclaimed.clear()
+            follower.revision = queue.revision - 1
+            assert not sharing.over()
+            follower.revision = queue.revision
+            assert sharing.over()

@@ -93,6 +93,14 @@ def test_start_whose_call_failed_undoes_nothing() -> None:
     assert starts_of(scripted.run()) == [True]
 
 
+def test_start_that_waits_when_the_server_goes_away_undoes_nothing() -> None:
+    scripted = Scripted("a")
+    document = scripted.document(takeover=Takeover.ALWAYS)
+    scripted.outbox.went_offline("away")
+    assert starts_of(scripted.run(StartAttempts=refusal("RUNNING"))) == [True]
+    assert document.stopped
+
+
 @pytest.mark.parametrize("state", ["SUCCEEDED", "STOPPED"])
 def test_start_leaves_alone_what_succeeded_or_was_stopped(state: str) -> None:
     scripted = Scripted("a")

@@ -89,6 +89,15 @@ def test_newer_counters_and_steps_replace_those_that_wait() -> None:
     assert counters.progress.step.name == "pages"
 
 
+def test_merged_counters_have_the_time_of_the_newest() -> None:
+    scripted = Scripted("a")
+    document = scripted.document()
+    for number in (1, 2, 3):
+        scripted.outbox.put(document, Entry(time_ns=number, completed=number))
+    [report] = reports_of(scripted.run())
+    assert (report.progress.completed_segments, report.event_time.nanos) == (3, 3)
+
+
 def test_counters_do_not_merge_across_a_stage_or_into_a_call_under_way() -> None:
     scripted = Scripted("a")
     document = scripted.document()

@@ -368,7 +368,7 @@ class Heartbeat(Job):
                     documents=[
                         pb.HeartbeatDocument(
                             document_id=document.document_id,
-                            attempt=0 if document.start else document.attempt,
+                            attempt=document.attempt,
                         )
                         for document in page
                     ],

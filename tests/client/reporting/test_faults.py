@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,9 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 import stagecast
 from stagecast.client.reporting import sender
@@ -17,6 +22,7 @@ from stagecast.v1.report_service_pb2_grpc import (
     ReportServiceServicer,
     add_ReportServiceServicer_to_server,
 )
+from tests.client.reporting.background import until
 from tests.client.reporting.pipelines import work
 from tests.client.reporting.scripted_outbox import answer_of
 
@@ -29,32 +35,47 @@ class FaultyService(ReportServiceServicer):
     Args:
         fails: tells for a request, and how many of its kind there were, whether it fails.
         code: of the errors.
+        retry_after_s: after how long they say to try again, if they do.
 
     Attributes:
         calls: how many there were, by the names of the RPCs.
     """
 
-    def __init__(self, fails: Fails, code: grpc.StatusCode) -> None:
+    def __init__(
+        self, fails: Fails, code: grpc.StatusCode, *, retry_after_s: int | None = None
+    ) -> None:
         self._fails = fails
         self._code = code
+        self._retry_after_s = retry_after_s
         self.calls: Counter[str] = Counter()
 
     def _answer(self, request: Any, context: grpc.ServicerContext) -> Any:
         name = type(request).__name__.removesuffix("Request")
         self.calls[name] += 1
         if self._fails(request, self.calls[name]):
+            if self._retry_after_s is not None:
+                context.set_trailing_metadata((_advice(self._retry_after_s),))
             context.abort(self._code, "on purpose")
         return answer_of(request)
 
     CreateBatch = AddDocuments = SealBatch = StartAttempt = Report = Heartbeat = _answer
 
 
+def _advice(seconds: int) -> tuple[str, bytes]:
+    status = Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
+    status.details.add().Pack(RetryInfo(retry_delay=Duration(seconds=seconds)))
+    return "grpc-status-details-bin", status.SerializeToString()
+
+
 @contextlib.contextmanager
 def reporting_to(
-    fails: Fails, code: grpc.StatusCode = grpc.StatusCode.INTERNAL
+    fails: Fails,
+    code: grpc.StatusCode = grpc.StatusCode.INTERNAL,
+    *,
+    retry_after_s: int | None = None,
 ) -> Iterator[tuple[stagecast.Reporter, Counter[str]]]:
     """Run a faulty server, and give a reporter for it and the numbers of calls."""
-    service = FaultyService(fails, code)
+    service = FaultyService(fails, code, retry_after_s=retry_after_s)
     server = grpc.server(ThreadPoolExecutor(4))
     add_ReportServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -119,3 +140,47 @@ def test_call_that_the_server_does_not_know_is_made_once() -> None:
             work(batch)
         assert not batch.flush(60)
     assert calls == {"CreateBatch": 1}
+
+
+def test_pause_is_as_long_as_the_server_advises() -> None:
+    times: list[float] = []
+
+    def fails(_request: Any, _number: int) -> bool:
+        times.append(time.monotonic())
+        return len(times) == 1
+
+    code = grpc.StatusCode.UNAVAILABLE
+    with reporting_to(fails, code, retry_after_s=1) as (reporter, _calls):
+        with reporter.batch("d", ["a"]) as batch:
+            work(batch)
+        until(lambda: len(times) >= 2)
+        first, second, *_ = times
+    assert second - first >= 1
+
+
+def test_exiting_process_does_not_wait_as_long_as_the_server_advises() -> None:
+    code = grpc.StatusCode.UNAVAILABLE
+    first = threading.Event()
+
+    def fails(_request: Any, _number: int) -> bool:
+        failed = first.is_set()
+        first.set()
+        return not failed
+
+    with reporting_to(fails, code, retry_after_s=600) as (reporter, _calls):
+        with reporter.batch("d", ["a"]) as batch:
+            work(batch)
+        assert first.wait(60)
+        reporter._engine.finish(time.monotonic() + 60)
+    assert str(batch.stats) == "2 delivered, 0 waiting, 0 refused, 0 dropped"
+
+
+def test_pauses_are_short_again_after_a_success() -> None:
+    def fails(_request: Any, number: int) -> bool:
+        return number <= 3
+
+    with reporting_to(fails) as (reporter, _calls):
+        with reporter.batch("d", ["a"]) as batch:
+            work(batch)
+        assert batch.flush(60)
+        assert reporter._engine._sender._backoff.next_pause_s(None) <= 0.15

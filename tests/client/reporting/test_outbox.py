@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 
 import pytest
@@ -210,6 +211,14 @@ def test_calls_are_small_enough_for_a_server() -> None:
     added = [each for each in scripted.run() if isinstance(each, pb.AddDocumentsRequest)]
     assert sum(len(each.documents) for each in added) == 1_000
     assert max(each.ByteSize() for each in added) < 2 << 20
+
+
+def test_forked_child_still_knows_what_an_earlier_run_did() -> None:
+    batch = Scripted("a").batch
+    batch.succeeded, batch.left_behind = {"a"}, {"b"}
+    batch.begin_anew()
+    assert (batch.succeeded, batch.left_behind) == ({"a"}, {"b"})
+    assert (batch.mode, batch.unregistered) == (Mode.ATTACH, deque())
 
 
 # When.

@@ -6,14 +6,13 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 import stagecast
 from stagecast import Stage
 from stagecast.client.reporting.follower import Follower
-
-
 from stagecast.client.reporting.sharing import Sharing
 from tests.client.reporting.background import Background, until
 from tests.conditions import until as wait_until
@@ -257,3 +256,19 @@ def test_batch_is_not_over_while_its_watch_is_behind_the_reports(
             assert not sharing.over()
             follower.revision = queue.revision
             assert sharing.over()
+
+
+def test_another_snapshot_replaces_what_was_pending(
+    reporter: stagecast.Reporter, client: stagecast.Client
+) -> None:
+    client.create_batch("d", ["a", "b"], batch_id="b")
+    watch = client.watch("d", "b")
+    snapshot = next(watch)
+    assert isinstance(snapshot, stagecast.Snapshot)
+    with reporter.batch("d", batch_id="b") as batch:
+        follower = Follower(batch._core.engine, batch._core.options)
+        follower._take(snapshot, watch)
+        assert [*follower.pending] == ["a", "b"]
+        follower._take(replace(snapshot, documents=snapshot.documents[1:]), watch)
+        assert [*follower.pending] == ["b"]
+    watch.close()

@@ -13,11 +13,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 import stagecast
 from stagecast.client.reporting import sender
+from stagecast.errors import StoreBusy
 from stagecast.v1.report_service_pb2_grpc import (
     ReportServiceServicer,
     add_ReportServiceServicer_to_server,
@@ -63,6 +64,7 @@ class FaultyService(ReportServiceServicer):
 
 def _advice(seconds: int) -> tuple[str, bytes]:
     status = Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
+    status.details.add().Pack(ErrorInfo(reason=StoreBusy.reason, domain="stagecast"))
     status.details.add().Pack(RetryInfo(retry_delay=Duration(seconds=seconds)))
     return "grpc-status-details-bin", status.SerializeToString()
 
@@ -159,18 +161,20 @@ def test_pause_is_as_long_as_the_server_advises() -> None:
 
 
 def test_exiting_process_does_not_wait_as_long_as_the_server_advises() -> None:
-    code = grpc.StatusCode.UNAVAILABLE
-    first = threading.Event()
+    calls = 0
+    failed = threading.Event()
 
     def fails(_request: Any, _number: int) -> bool:
-        failed = first.is_set()
-        first.set()
-        return not failed
+        nonlocal calls
+        calls += 1
+        failed.set()
+        return calls <= 2  # also the one that the exit makes at once
 
+    code = grpc.StatusCode.UNAVAILABLE
     with reporting_to(fails, code, retry_after_s=600) as (reporter, _calls):
         with reporter.batch("d", ["a"]) as batch:
             work(batch)
-        assert first.wait(60)
+        assert failed.wait(60)
         reporter._engine.finish(time.monotonic() + 60)
     assert str(batch.stats) == "2 delivered, 0 waiting, 0 refused, 0 dropped"
 

@@ -112,7 +112,9 @@ async def test_client_with_the_end_gets_what_a_retry_has_added(
     await pipeline.client.controls.Retry(retry)
     async with http.events(path_of(pipeline), **again) as stream:
         [transition] = (await stream.next()).json["transitions"]
-    assert transition["kind"] == "TRANSITION_KIND_RETRIED"
+        assert transition["kind"] == "TRANSITION_KIND_RETRIED"
+        await pipeline.client.controls.Stop(stop)
+        assert (await stream.until("end"))[-1].last_id != end.last_id
 
 
 async def test_followed_batch_has_no_end(http: Http, pipeline: Pipeline) -> None:

@@ -223,6 +223,32 @@ async def test_parameters_and_case_of_the_content_type_do_not_matter(
 
 
 @pytest.mark.parametrize(
+    ("types", "status"),
+    [(["text/plain", "application/json"], 200), (["application/json", "text/plain"], 415)],
+)
+async def test_the_last_of_several_content_types_counts(
+    http: Http, types: list[str], status: int
+) -> None:
+    headers = [("content-type", each) for each in types]
+    url = f"{STATUS}/ListDatasets"
+    response = await http.client.post(url, content=b"{}", headers=headers)
+    assert response.status_code == status
+
+
+async def test_rpcs_are_served_with_and_without_the_prefix_of_a_proxy(
+    config: Config, dataset_id: str
+) -> None:
+    async with (
+        App(dataclasses.replace(config, http_root_path="/ingestion")) as server,
+        httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=60) as client,
+    ):
+        for prefix in ("", "/ingestion"):
+            called = await client.post(f"{prefix}{STATUS}/ListDatasets", json={})
+            watched = await client.get(f"{prefix}/v1/datasets/{dataset_id}/batches/none/watch")
+            assert (called.status_code, reason(watched)) == (200, "BATCH_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
     ("header", "value"),
     [("connect-protocol-version", "2"), ("connect-timeout-ms", "soon")],
 )

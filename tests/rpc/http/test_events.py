@@ -107,7 +107,9 @@ async def test_client_with_the_end_gets_what_a_retry_has_added(
     async with http.events(path_of(pipeline)) as stream:
         end = (await stream.until("end"))[-1]
     again = {"last-event-id": end.last_id}
-    assert (await http.client.get(path_of(pipeline), headers=again)).status_code == 204
+    nothing_more = await http.client.get(path_of(pipeline), headers=again)
+    assert nothing_more.status_code == 204
+    assert "content-length" not in nothing_more.headers, "HTTP forbids it with this status"
     retry = cs.RetryRequest(dataset_id=pipeline.dataset_id, batch_id=pipeline.batch_id)
     await pipeline.client.controls.Retry(retry)
     async with http.events(path_of(pipeline), **again) as stream:

@@ -43,6 +43,24 @@ async def test_oldest_events_are_dropped(monkeypatch: pytest.MonkeyPatch) -> Non
     assert again == first
 
 
+async def test_memory_of_events_is_bounded_whatever_their_sizes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = 4 * len(large(1))
+    monkeypatch.setattr(shared_events, "_BYTES", limit)
+    events = SharedEvents(s.WatchBatchResponse, NEWS)
+    small = [r.Transition(revision=revision) for revision in range(50)]
+    for transition in small:
+        await events.convert(
+            s.WatchBatchResponse(transitions=[transition], resume_token=TOKEN).SerializeToString()
+        )
+    assert len(events._recent) == 50
+    for revision in range(5):
+        await events.convert(large(revision))
+        kept = sum(len(message) + len(event.text) for message, event in events._recent.items())
+        assert kept == events._bytes <= limit
+
+
 @pytest.mark.parametrize(
     ("message", "is_news"),
     [

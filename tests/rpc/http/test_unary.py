@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stagecast.app import App
+from stagecast.asgi import ON_DISCONNECT
 from stagecast.config import Config
 from stagecast.errors import FieldInvalid
 from stagecast.model import Scope
@@ -391,6 +392,32 @@ async def test_client_that_disconnects_ends_its_call(
         await until(lambda: server.open_watches == 1)
         waiting.cancel()
         await until(lambda: server.open_watches == 0)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+async def test_lost_client_does_not_hide_that_the_server_cancels_the_call(stops: bool) -> None:
+    begun = asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def unused(*_: object) -> Any:
+        raise AssertionError
+
+    method = Method(run=hang, request=ss.GetBatchRequest, response=r.Batch, streams=False)
+    scope: dict[str, Any] = {"headers": []}
+
+    async def serve() -> None:
+        await UnaryCall(method, scope, unused, unused, max_bytes=99).run()
+
+    task = asyncio.create_task(serve())
+    await begun.wait()
+    scope["state"][ON_DISCONNECT]()
+    if stops:
+        task.cancel()
+    await asyncio.wait((task,))
+    assert task.cancelled() is stops
 
 
 async def test_waiting_call_is_told_that_the_server_is_draining(

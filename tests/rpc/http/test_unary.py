@@ -394,6 +394,23 @@ async def test_client_that_disconnects_ends_its_call(
         await until(lambda: server.open_watches == 0)
 
 
+@pytest.mark.parametrize(
+    ("client", "peer"),
+    [
+        (("192.0.2.7", 80), "ipv4:192.0.2.7:80"),
+        (("2001:db8::1", 80), "ipv6:%5B2001:db8::1%5D:80"),
+        (None, "unix:"),
+    ],
+)
+async def test_peer_of_a_call_is_written_as_grpc_writes_it(client: Any, peer: str) -> None:
+    async def unused(*_: object) -> Any:
+        raise AssertionError
+
+    method = Method(run=unused, request=ss.GetBatchRequest, response=r.Batch, streams=False)
+    scope = {"headers": [], "client": client}
+    assert UnaryCall(method, scope, unused, unused, max_bytes=99).peer() == peer
+
+
 @pytest.mark.parametrize("stops", [False, True])
 async def test_lost_client_does_not_hide_that_the_server_cancels_the_call(stops: bool) -> None:
     begun = asyncio.Event()

@@ -57,8 +57,8 @@ async def test_memory_of_events_is_bounded_whatever_their_sizes(
     assert len(events._recent) == 50
     for revision in range(5):
         await events.convert(large(revision))
-        kept = sum(len(message) + len(event.text) for message, event in events._recent.items())
-        assert kept == events._bytes <= limit
+        size = sum(len(message) + len(event.text) for message, event in events._recent.items())
+        assert size == events._bytes <= limit
 
 
 @pytest.mark.parametrize(

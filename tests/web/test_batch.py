@@ -178,6 +178,20 @@ async def test_stages_have_counts_and_median_times(visit: Open, pipeline: Pipeli
         await expect(parsing.locator(".stage-time")).to_contain_text("median")
 
 
+async def test_stage_that_was_skipped_has_no_time(visit: Open, pipeline: Pipeline) -> None:
+    await pipeline.create("a.md", "b.md")
+    await pipeline.enter(stagecast.Stage.PARSING, "a.md")
+    await pipeline.enter(stagecast.Stage.INDEXING, "a.md")
+    async with visit(pipeline.path) as tab:
+        times = tab.find("#stages .stage-time")
+        some = re.compile("^median ")
+        await expect(times).to_have_text([some, some, "skipped", "skipped", "no time yet"])
+        await pipeline.succeed("b.md")
+        await expect(times).to_have_text([some, some, "skipped", "skipped", "skipped"])
+        await pipeline.succeed("a.md")
+        await expect(times).to_have_text([some, some, "skipped", "skipped", some])
+
+
 async def test_deleted_batch_is_told(visit: Open, pipeline: Pipeline) -> None:
     await pipeline.create("a.md")
     async with visit(pipeline.path) as tab:

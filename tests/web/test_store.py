@@ -120,6 +120,40 @@ async def test_document_that_changed_while_its_page_was_read_is_shown_as_it_is(
         assert await _run(tab, "store.js", script) == ["succeeded", "pending"]
 
 
+async def test_stage_of_a_list_that_is_newer_than_the_watch_is_kept(visit: Open) -> None:
+    counts = {"total": "3", "running": "3"}
+    listed = _document("a", "RUNNING") | {"stage": "STAGE_INDEXING", "revision": "6"}
+    older = _document("a", "RUNNING") | {"stage": "STAGE_PARSING", "revision": "4"}
+    other = _document("b", "RUNNING") | {"stage": "STAGE_PARSING", "revision": "5"}
+    last = _document("a", "SUCCEEDED") | {"stage": "STAGE_COMPLETED", "revision": "7"}
+    changes = [_transition(number, one) for number, one in ((4, older), (5, other), (7, last))]
+    script = f"""
+        const store = new m.BatchStore();
+        store.partial = true;
+        store.batch = m.toBatch({{ counts: {json.dumps(counts)} }});
+        store.note({json.dumps([listed])});
+        return {json.dumps(changes)}.map((one) => {{
+          store.put(m.toTransition(one).document);
+          return store.stageCounts().map(({{ open }}) => open);
+        }});
+    """
+    async with visit("/") as tab:
+        steps = await _run(tab, "store.js", script)
+    assert steps == [[2, 0, 0, 0, 1], [1, 1, 0, 0, 1], [2, 1, 0, 0, 0]]
+
+
+async def test_title_and_icon_of_a_hidden_tab_are_painted_without_frames(visit: Open) -> None:
+    script = """
+        const frame = window.requestAnimationFrame;
+        window.requestAnimationFrame = () => 0;
+        await new Promise((resolve) => m.painter(resolve)());
+        window.requestAnimationFrame = frame;
+        return true;
+    """
+    async with visit("/") as tab:
+        assert await _run(tab, "paint.js", script)
+
+
 async def test_step_of_a_document_is_shown(visit: Open) -> None:
     step = {"name": "pages", "completed": "3", "total": "12"}
     progress = [{"documentId": "a", "attempt": 1, "progress": {"step": step}}]

@@ -1,15 +1,10 @@
 // What an operator may do, each time after a question: retry, stop, pause, resume.
 
 import { CallError, call, signInIfNeeded } from "./api.js";
-import { quantity } from "./format.js";
+import { isolate, quantity } from "./format.js";
 
 const AT_ONCE = 4; // calls
-const QUESTIONS = {
-  Retry: "Retry",
-  Stop: "Stop",
-  Pause: "Pause",
-  Resume: "Resume",
-};
+const PAST = { Retry: "Retried", Stop: "Stopped", Pause: "Paused", Resume: "Resumed" };
 
 /** Ask before something is changed; resolves to whether the answer is yes. */
 export function confirmed(question, action) {
@@ -45,7 +40,7 @@ export function operator(datasetId, batchId, say) {
       say(`${PAST[action]} ${quantity(changed, "document")}.`);
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
-      if (!signInIfNeeded(error)) say(`Not all was changed: ${error.message}.`);
+      if (!signInIfNeeded(error)) say(`${action} failed, at least in part: ${error.message}.`);
     }
   }
 
@@ -57,17 +52,15 @@ export function operator(datasetId, batchId, say) {
   return {
     /** Act on some documents. */
     async onDocuments(action, documents) {
-      const what = documents.length === 1 ? `“${documents[0].name}”` : quantity(documents.length, "document");
-      if (await confirmed(`${QUESTIONS[action]} ${what}?`, action)) await act(action, documents);
+      const what = documents.length === 1 ? `“${isolate(documents[0].name)}”` : quantity(documents.length, "document");
+      if (await confirmed(`${action} ${what}?`, action)) await act(action, documents);
     },
     /** Act on the whole batch. */
     async onBatch(action, about) {
-      if (await confirmed(`${QUESTIONS[action]} ${about}?`, action)) await act(action, null);
+      if (await confirmed(`${action} ${about}?`, action)) await act(action, null);
     },
   };
 }
-
-const PAST = { Retry: "Retried", Stop: "Stopped", Pause: "Paused", Resume: "Resumed" };
 
 /** Call a function for each item, a few at a time, and return the sum of the results. */
 async function each(items, run) {

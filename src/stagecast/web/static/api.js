@@ -2,6 +2,7 @@
 
 const page = document.documentElement.dataset;
 const FORGERY_HEADER = "x-stagecast-forgery-token";
+const TIMEOUT_MS = 30_000; // longer than the server waits for its store
 
 export const root = page.root;
 export const mayControl = page.scopes.split(" ").includes("control");
@@ -17,20 +18,35 @@ export class CallError extends Error {
 
 /** Call an RPC, such as `StatusService/GetBatch`, and return its response. */
 export async function call(method, request) {
-  let answer;
+  const answer = await reach(`${root}/stagecast.v1.${method}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", [FORGERY_HEADER]: page.forgeryToken },
+    body: JSON.stringify(request),
+  });
+  const body = await answer.json().catch(() => null);
+  if (answer.ok && body) return body;
+  if (answer.ok) throw new CallError("unavailable", "the connection was lost");
+  const { code, message } = errorOf(answer, body);
+  throw new CallError(code, message, (body?.details ?? []).map((one) => one.debug?.reason).find(Boolean));
+}
+
+/** What a proxy in front of the server means, which has no codes. */
+const CODES = { 401: "unauthenticated", 403: "permission_denied", 429: "resource_exhausted" };
+
+/** Return the code and the message of an error; `body` is its JSON, if it has any. */
+export function errorOf({ status, statusText }, body) {
+  return {
+    code: body?.code ?? CODES[status] ?? "unavailable",
+    message: body?.message ?? `the server answered ${status} ${statusText}`.trim(),
+  };
+}
+
+async function reach(url, options) {
   try {
-    answer = await fetch(`${root}/stagecast.v1.${method}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", [FORGERY_HEADER]: page.forgeryToken },
-      body: JSON.stringify(request),
-    });
+    return await fetch(url, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch {
     throw new CallError("unavailable", "the server cannot be reached");
   }
-  const body = await answer.json().catch(() => ({}));
-  if (answer.ok) return body;
-  const reason = (body.details ?? []).map((one) => one.debug?.reason).find(Boolean);
-  throw new CallError(body.code ?? `http_${answer.status}`, body.message ?? answer.statusText, reason);
 }
 
 /** Return whether an error means that the session is over, or another one, and load the page again. */
@@ -41,10 +57,12 @@ export function signInIfNeeded({ code, message }) {
   return needed;
 }
 
-document.getElementById("sign-out")?.addEventListener("click", async () => {
-  await fetch(`${root}/session`, {
-    method: "DELETE",
-    headers: { [FORGERY_HEADER]: page.forgeryToken },
-  });
-  location.reload();
+const signOut = document.getElementById("sign-out");
+signOut?.addEventListener("click", async () => {
+  try {
+    await reach(`${root}/session`, { method: "DELETE", headers: { [FORGERY_HEADER]: page.forgeryToken } });
+    location.reload();
+  } catch {
+    signOut.textContent = "Sign out: the server cannot be reached, try again";
+  }
 });

@@ -28,7 +28,7 @@ class StackedBar extends HTMLElement {
   set counts(counts) {
     const total = Math.max(1, counts.total);
     for (const { state, part, entry } of this.parts) {
-      const number = state === "running" ? counts.running : counts[state];
+      const number = counts[state];
       part.style.flexGrow = number / total;
       part.hidden = number === 0;
       entry.hidden = number === 0;

@@ -4,18 +4,18 @@ import "./bar.js";
 import "./drawer.js";
 import "./list.js";
 import { operator } from "./actions.js";
-import { call, mayControl, root, signInIfNeeded } from "./api.js";
+import { CallError, call, mayControl, root, signInIfNeeded } from "./api.js";
+import { Attention, titleOf } from "./attention.js";
 import { Pace, left } from "./estimate.js";
-import { ago, coarse, count, duration, ended, moment, percent, quantity } from "./format.js";
+import { ago, count, duration, ended, percent, quantity } from "./format.js";
 import { Keys } from "./keys.js";
 import { LargeBatch, MAX_WATCHED } from "./large.js";
 import { FILTERS, select } from "./order.js";
 import { clone, painter, setChildren, setClass, setText } from "./paint.js";
-import { BatchStore, needsAttention, toBatch, toCounts } from "./store.js";
+import { BatchStore, toBatch, toCounts } from "./store.js";
 import { HEARTBEAT, Stream, showConnection } from "./stream.js";
 
 const SUMMARY_MS = 1000; // how often all documents are counted and put in order
-const GROUPS = 6; // of what needs attention, until the reader wants all
 const BEGIN_AGAIN_MS = 2000;
 const SMALL = 500; // documents that may be counted at every painting
 
@@ -26,15 +26,23 @@ const list = document.querySelector("document-list");
 const drawer = document.querySelector("document-drawer");
 const store = new BatchStore((transition) => drawer.onTransition(transition));
 const pace = new Pace();
-const view = { filter: "all", words: "", group: null, groupTitle: "", listed: [], groups: [], allGroups: false };
+const view = { filter: "all", words: "", group: null, groupTitle: "", listed: [], groups: [] };
 const large = new LargeBatch(store, name, reorder);
 const operate = operator(name.datasetId, name.batchId, (text) => announce(text));
+const attention = new Attention({
+  onShow: showGroup,
+  onAct: mayControl ? actOnGroup : null,
+  onMore: () => schedule(),
+});
 const icon = document.querySelector('link[rel="icon"]');
 
 let counted = { version: -1, at: 0, done: 0 };
 let jobs = []; // what is left to bring up to date
 let connection = { state: "" };
 let snapshotsBefore = 0; // the connection was lost
+
+/** Whether nothing more will come. */
+const isOver = () => connection.state === "failed";
 
 const schedule = painter(paint);
 
@@ -104,10 +112,17 @@ function onConnection(state, more = {}) {
 
 function fail(error) {
   main.ariaBusy = "false";
-  const gone = error.code === "not_found";
-  setText(element("state"), gone ? "not there" : "cannot be shown");
+  setText(element("state"), endOf(error));
   setClass(element("state"), "state failed");
-  notify(gone && store.known ? "This batch was deleted." : `${error.message}.`);
+  notify(endOf(error) === "deleted" ? "This batch was deleted." : `${error.message}.`);
+  if (store.known) return;
+  for (const section of main.querySelectorAll("section:not(.batch-head)")) section.hidden = true;
+}
+
+/** Why nothing more will come, in a word. */
+function endOf({ code }) {
+  if (code !== "not_found") return "cannot be shown";
+  return store.known ? "deleted" : "not there";
 }
 
 // ---- What is shown.
@@ -162,16 +177,22 @@ function groupIds() {
 
 function paintHead(now) {
   const { batch } = store;
-  const state = batch.state;
+  const state = isOver() ? endOf(connection.error) : batch.state;
   setText(element("state"), state);
-  setClass(element("state"), `state ${state.replace(" ", "-")}`);
+  setClass(element("state"), `state ${isOver() ? "failed" : state.replace(" ", "-")}`);
   element("bar").counts = batch.counts;
   setText(element("line"), lineOf(batch, now));
-  const sign = batch.endedAt === null ? `${percent(batch.counts)}%` : state;
-  document.title = `${sign} · ${name.batchId} · stagecast`;
+  document.title = `${signOf(batch, state)} · ${name.batchId} · stagecast`;
   const href = `${root}/icons/${iconOf(batch)}.svg`;
   if (icon.getAttribute("href") !== href) icon.href = href;
   paintActions(batch);
+}
+
+/** What the title says first. */
+function signOf(batch, state) {
+  if (batch.endedAt !== null || isOver()) return state;
+  const done = `${percent(batch.counts)}%`;
+  return connection.state === "hidden" ? `was ${done}` : done;
 }
 
 /** `1,834 of 10,000 · 212 chunks/s · 8–11 min left · heard 2 s ago`. */
@@ -180,7 +201,7 @@ function lineOf(batch, now) {
   if (batch.chunks) parts.push(chunksOf(batch));
   if (batch.endedAt !== null) {
     parts.push(`took ${duration(batch.endedAt - batch.createdAt)}`, `ended ${ago(now - batch.endedAt)}`);
-  } else {
+  } else if (!isOver()) {
     const speed = pace.chunksPerSecond(now);
     if (speed) parts.push(`${count(speed < 10 ? Math.round(speed * 10) / 10 : Math.round(speed))} chunks/s`);
     const estimate = pace.estimate(batch, now);
@@ -204,35 +225,7 @@ function iconOf(batch) {
 function paintGroups(now) {
   const { failed, stalled } = store.batch.counts;
   const unknown = store.partial ? failed + stalled - store.attention.size : 0;
-  element("attention").hidden = view.groups.length === 0 && unknown <= 0;
-  element("attention-note").hidden = unknown <= 0;
-  setText(element("attention-note"), `${quantity(unknown, "more document")} of this large batch`);
-  const more = view.groups.length - GROUPS;
-  const shown = view.allGroups ? view.groups : view.groups.slice(0, GROUPS);
-  element("more-groups").parentElement.hidden = more <= 0;
-  setText(element("more-groups"), view.allGroups ? "Show fewer" : `Show ${more} more`);
-  setChildren(element("attention").querySelector("ul"), shown, makeGroup, (row, group) => {
-    row.group = group;
-    setClass(row, `group ${group.kind}`);
-    setText(row.querySelector("strong"), titleOf(group));
-    setText(row.querySelector("span"), subtitleOf(group, now));
-    const acts = row.querySelector(".act");
-    if (acts) acts.hidden = group.kind === "waiting";
-    if (acts) setText(acts, group.kind === "failed" ? "Retry" : "Stop");
-  });
-}
-
-function makeGroup() {
-  const row = clone("group");
-  row.querySelector(".show").addEventListener("click", () => showGroup(row.group));
-  if (mayControl) {
-    const act = document.createElement("button");
-    act.type = "button";
-    act.className = "act";
-    act.addEventListener("click", () => actOnGroup(row.group));
-    row.querySelector(".actions").append(act);
-  }
-  return row;
+  attention.paint(view.groups, { unknown, mayAct: !isOver(), now });
 }
 
 function actOnGroup({ kind, documents }) {
@@ -242,20 +235,6 @@ function actOnGroup({ kind, documents }) {
   } else {
     operate.onDocuments(kind === "failed" ? "Retry" : "Stop", documents);
   }
-}
-
-function titleOf({ kind, title, stage, documents }) {
-  const many = quantity(documents.length, "document");
-  if (kind === "failed") return `${many} failed in ${stage}: ${title}`;
-  if (kind === "waiting") return `${many} not taken by any worker`;
-  return title ? `${many} stalled at ${title}` : `${many} stalled`;
-}
-
-function subtitleOf({ kind, documents, since }, now) {
-  const names = documents.slice(0, 3).map((one) => one.name).join(", ");
-  const more = documents.length > 3 ? ` and ${count(documents.length - 3)} more` : "";
-  const when = kind === "failed" ? `first ${ago(now - since)}` : `since ${moment(since)}, ${coarse(now - since)}`;
-  return `${names}${more} · ${when}`;
 }
 
 function showGroup(group) {
@@ -268,25 +247,37 @@ function showGroup(group) {
 }
 
 function paintStages() {
-  // What only a part of the documents says would be wrong.
-  element("stages").parentElement.hidden = store.partial;
-  if (store.partial) return;
-  const rows = store.stages();
-  setChildren(element("stages"), rows, () => clone("stage"), (row, { name: stage, open, median }) => {
-    setText(row.querySelector(".stage-name"), stage);
-    setText(row.querySelector(".stage-count"), count(open));
-    setText(row.querySelector(".stage-time"), median === null ? "no time yet" : `median ${duration(median)}`);
-    row.classList.toggle("busy", open > 0);
+  element("stages-note").hidden = !store.partial;
+  setChildren(element("stages"), store.partial ? store.stageCounts() : store.stages(), {
+    keyOf: ({ name: stage }) => stage,
+    make: () => clone("stage"),
+    fill: fillStage,
   });
+}
+
+function fillStage(row, stage) {
+  setText(row.querySelector(".stage-name"), stage.name);
+  setText(row.querySelector(".stage-count"), count(stage.open));
+  setText(row.querySelector(".stage-time"), store.partial ? "" : stageTime(stage));
+  row.classList.toggle("busy", stage.open > 0);
+}
+
+function stageTime({ skipped, median }) {
+  if (skipped) return "skipped";
+  return median === null ? "no time yet" : `median ${duration(median)}`;
 }
 
 function paintFilter() {
   const { counts } = store.batch;
   const numbers = { ...counts, all: counts.total, attention: store.attention.size };
-  setChildren(element("filter"), FILTERS, () => document.createElement("option"), (option, [value, label]) => {
-    option.value = value;
-    setText(option, `${label} (${count(numbers[value])})`);
-    option.disabled = numbers[value] === 0 && value !== "all" && value !== view.filter;
+  setChildren(element("filter"), FILTERS, {
+    keyOf: ([value]) => value,
+    make: () => document.createElement("option"),
+    fill(option, [value, label]) {
+      option.value = value;
+      setText(option, `${label} (${count(numbers[value])})`);
+      option.disabled = numbers[value] === 0 && value !== "all" && value !== view.filter;
+    },
   });
   element("filter").value = view.filter;
   setText(element("shown"), shownText());
@@ -301,6 +292,9 @@ function shownText() {
 
 function none() {
   if (store.batch.counts.total === 0) return "No documents yet.";
+  if (view.words && store.partial) {
+    return `No match among the ${quantity(store.documents.size, "document")} read so far: the server does not search.`;
+  }
   return view.words ? "No document matches the search." : "No such documents.";
 }
 
@@ -313,7 +307,7 @@ const ACTIONS = {
 
 function paintActions(batch) {
   for (const button of document.querySelectorAll("#batch-actions button")) {
-    button.hidden = ACTIONS[button.dataset.action](batch.counts) === 0;
+    button.hidden = isOver() || ACTIONS[button.dataset.action](batch.counts) === 0;
   }
 }
 
@@ -344,6 +338,7 @@ function openId() {
 function onHash() {
   const id = openId();
   if (id === null) {
+    if (drawer.hidden) return;
     drawer.close();
     list.focusSelected();
     return;
@@ -361,18 +356,14 @@ function closeDrawer() {
 
 /** Show the buttons that a document has. */
 function documentActions(place, shown) {
-  const actions = !mayControl
-    ? []
-    : needsAttention(shown) || shown.state === "stopped"
-      ? [shown.stalled ? "Stop" : "Retry"]
-      : shown.state === "succeeded"
-        ? ["Retry"]
-        : ["Stop"];
+  const actions = mayControl && !isOver() ? [shown.open ? "Stop" : "Retry"] : [];
   place.hidden = actions.length === 0;
-  setChildren(place, actions, makeAction, (button, action) => {
-    setText(button, action);
-    setClass(button, action === "Stop" ? "danger" : "");
-  });
+  setChildren(place, actions, { keyOf: (action) => action, make: makeAction, fill: fillAction });
+}
+
+function fillAction(button, action) {
+  setText(button, action);
+  setClass(button, action === "Stop" ? "danger" : "");
 }
 
 function makeAction() {
@@ -397,10 +388,6 @@ for (const button of document.querySelectorAll("#batch-actions button")) {
     operate.onBatch(action, quantity(ACTIONS[action](store.batch.counts), "document")),
   );
 }
-element("more-groups").addEventListener("click", () => {
-  view.allGroups = !view.allGroups;
-  schedule();
-});
 list.onScroll = () => {
   schedule();
   large.readOn();
@@ -422,8 +409,7 @@ new Keys({
   filter: () => setView({ filter: view.filter === "attention" ? "all" : "attention" }),
   retry() {
     const chosen = store.documents.get(openId() ?? list.selected);
-    const fits = chosen && ["failed", "stopped", "succeeded"].includes(chosen.state);
-    if (mayControl && fits) operate.onDocuments("Retry", [chosen]);
+    if (mayControl && !isOver() && chosen && !chosen.open) operate.onDocuments("Retry", [chosen]);
   },
 });
 element("help").addEventListener("click", () => element("keys").showModal());
@@ -454,9 +440,11 @@ async function start() {
 
 function begin() {
   start().catch((error) => {
+    if (!(error instanceof CallError)) throw error;
     if (signInIfNeeded(error)) return;
-    if (["not_found", "invalid_argument", "permission_denied"].includes(error.code)) fail(error);
-    else {
+    if (["not_found", "invalid_argument", "permission_denied"].includes(error.code)) {
+      onConnection("failed", { error });
+    } else {
       onConnection("lost");
       setTimeout(begin, BEGIN_AGAIN_MS);
     }

@@ -2,12 +2,14 @@
 
 import { call } from "./api.js";
 import { copy } from "./clipboard.js";
-import { coarse, duration, moment, shell } from "./format.js";
+import { coarse, count, duration, isolate, moment, shell } from "./format.js";
 import { chunksOf, stateOf, stepOf, timeOf } from "./list.js";
 import { setChildren, setClass, setText } from "./paint.js";
 import { toDocument, toTransition } from "./store.js";
 
 const PAGE = 1000;
+const OF_DOCUMENT = ".drawer-state, .facts, .error, .drawer-body > .actions";
+const MAX_ENTRIES = 200; // of the timeline
 const NARROW = matchMedia("(max-width: 899px)");
 
 class DocumentDrawer extends HTMLElement {
@@ -19,6 +21,7 @@ class DocumentDrawer extends HTMLElement {
     this.head = this.querySelector("h2");
     this.shown = null;
     this.entries = [];
+    this.noted = "";
     this.querySelector(".close").addEventListener("click", () => this.onClose());
     const error = this.querySelector(".copy-error");
     error.addEventListener("click", () => copy(error, this.errorText()));
@@ -29,7 +32,8 @@ class DocumentDrawer extends HTMLElement {
 
   /** Where the drawer covers the rest, nothing there can be reached. */
   cover() {
-    document.getElementById("main").inert = !this.hidden && NARROW.matches;
+    const covers = !this.hidden && NARROW.matches;
+    for (const other of document.querySelectorAll("body > .skip, body > .top, #main")) other.inert = covers;
   }
 
   onClose() {}
@@ -44,6 +48,7 @@ class DocumentDrawer extends HTMLElement {
     this.cover();
     setText(this.querySelector("code"), commandOf(this.request, grpc));
     setText(this.head.firstElementChild, known?.name ?? id);
+    for (const part of this.querySelectorAll(OF_DOCUMENT)) part.hidden = true;
     this.note("Loading …");
     this.paint(Date.now());
     this.querySelector(".drawer-body").scrollTop = 0;
@@ -60,9 +65,10 @@ class DocumentDrawer extends HTMLElement {
   async load() {
     const request = this.request;
     try {
-      if (!this.shown) this.shown = await fetchDocument(request);
+      const fetched = this.shown ?? (await fetchDocument(request));
       const transitions = await fetchTransitions(request);
       if (this.request !== request) return; // another one was opened meanwhile
+      this.shown ??= fetched;
       this.note(transitions[0]?.kind === "registered" ? "" : "The earlier history is no longer retained.");
       const last = transitions.at(-1)?.revision ?? 0;
       this.entries = [...transitions, ...this.entries.filter(({ revision }) => revision > last)];
@@ -80,9 +86,21 @@ class DocumentDrawer extends HTMLElement {
   }
 
   note(text) {
+    this.noted = text;
+    this.paintTimeline();
+  }
+
+  paintTimeline() {
+    const shown = this.entries.slice(-MAX_ENTRIES);
+    setChildren(this.querySelector(".timeline"), shown, {
+      keyOf: ({ revision }) => revision,
+      make: makeEntry,
+      fill: (entry, transition) => fillEntry(entry, transition, this.entries),
+    });
+    const left = this.entries.length - shown.length;
     const note = this.querySelector(".timeline-note");
-    note.hidden = !text;
-    setText(note, text);
+    setText(note, left ? `${count(left)} earlier entries are left out; the command below lists all.` : this.noted);
+    note.hidden = !note.textContent;
   }
 
   /** Add a transition of the watch. */
@@ -99,17 +117,20 @@ class DocumentDrawer extends HTMLElement {
 
   paint(now) {
     const { shown } = this;
+    this.paintTimeline();
     if (!shown) return;
+    for (const part of this.querySelectorAll(".drawer-state, .facts")) part.hidden = false;
     setText(this.head.firstElementChild, shown.name);
     const state = this.querySelector(".state");
     setText(state, stateOf(shown));
     setClass(state, `state ${stateOf(shown)}`);
     setText(this.querySelector(".since"), sinceOf(shown, now));
-    setChildren(this.querySelector(".facts"), factsOf(shown, now), makeFact, fillFact);
+    setChildren(this.querySelector(".facts"), factsOf(shown, now), {
+      keyOf: (_, index) => index,
+      make: makeFact,
+      fill: fillFact,
+    });
     this.paintError(shown);
-    setChildren(this.querySelector(".timeline"), this.entries, makeEntry, (entry, transition) =>
-      fillEntry(entry, transition, this.entries),
-    );
     this.actions(this.querySelector(".drawer-body > .actions"), shown);
   }
 
@@ -156,7 +177,6 @@ function sinceOf(shown, now) {
 }
 
 function factsOf(shown, now) {
-  const labels = Object.entries(shown.labels).map(([key, value]) => [key, value]);
   return [
     ["Stage", shown.state === "succeeded" ? "completed" : shown.stage],
     ["Step", shown.step ? stepOf(shown.step) : ""],
@@ -165,13 +185,14 @@ function factsOf(shown, now) {
     ["Attempt", String(shown.attempt)],
     ["Worker", shown.worker],
     ["Id", shown.id === shown.name ? "" : shown.id],
-    ...labels,
+    ...Object.entries(shown.labels),
   ].filter(([, value]) => value);
 }
 
 function makeFact() {
   const fact = document.createElement("div");
   fact.append(document.createElement("dt"), document.createElement("dd"));
+  fact.lastElementChild.dir = "auto";
   return fact;
 }
 
@@ -200,7 +221,7 @@ function fillEntry(entry, transition, entries) {
 
 function sentenceOf({ kind, document: after, previousStage }) {
   const { stage, worker, attempt, error } = after;
-  const by = worker ? ` by ${worker}` : "";
+  const by = worker ? ` by ${isolate(worker)}` : "";
   const sentences = {
     registered: "registered",
     started: `started${by}, attempt ${attempt}`,

@@ -3,6 +3,8 @@
 // `EventSource` shows neither the comments that are heartbeats, so a dead connection looks like a quiet
 // one, nor why a connection was refused.
 
+import { errorOf } from "./api.js";
+
 const LARGE = 1 << 15;
 
 // Between large events others get their turn, such as a click.
@@ -22,7 +24,7 @@ export class Refused extends Error {
  */
 export async function readEvents(url, { signal, onSign, onEvent }) {
   const answer = await fetch(url, { signal, cache: "no-store", headers: { Accept: "text/event-stream" } });
-  if (!answer.ok) throw new Refused(await errorOf(answer));
+  if (!answer.ok) throw new Refused(await refusal(answer));
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   const lines = new Lines();
   let event = { type: "message", data: "" };
@@ -42,14 +44,10 @@ export async function readEvents(url, { signal, onSign, onEvent }) {
   }
 }
 
-async function errorOf(answer) {
-  const body = await answer.json().catch(() => ({}));
+async function refusal(answer) {
+  const body = await answer.json().catch(() => null);
   const wait = Number(answer.headers.get("retry-after"));
-  return {
-    code: body.code ?? (answer.status < 500 ? `http_${answer.status}` : "unavailable"),
-    message: body.message ?? answer.statusText,
-    retryAfterMs: wait > 0 ? wait * 1000 : undefined,
-  };
+  return { ...errorOf(answer, body), retryAfterMs: wait > 0 ? wait * 1000 : undefined };
 }
 
 /** Cuts a text into lines; a line may come in many pieces, which are joined once. */

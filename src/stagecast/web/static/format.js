@@ -65,6 +65,11 @@ export function word(value, prefix) {
   return made;
 }
 
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+
+/** A name within a sentence, which it must not turn round where it is written from right to left. */
+export const isolate = (name) => (RIGHT_TO_LEFT.test(name) ? `\u2068${name}\u2069` : name);
+
 /** A text quoted for a shell, if it has to be. */
 export const shell = (text) =>
   /^[\w@%+=:,./-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", `'"'"'`)}'`;

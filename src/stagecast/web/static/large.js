@@ -4,10 +4,11 @@
 
 import { CallError, call } from "./api.js";
 import { select } from "./order.js";
+import { STAGES } from "./store.js";
 
 export const MAX_WATCHED = 20_000;
 const PAGE = 500;
-const FIRST = 1000; // failed and running ones that are read at the start, to be grouped
+const MAX_PAGE = 1000;
 const AHEAD = 2; // screens that are read in advance
 
 export class LargeBatch {
@@ -16,17 +17,28 @@ export class LargeBatch {
     this.query = newQuery("all");
   }
 
-  /** List the first page, and what needs attention. */
+  /** List the first page, then what needs attention and what is beyond the first stage. */
   async begin() {
     this.store.partial = true;
+    this.store.replace(""); // if this is not the first attempt
+    this.query = newQuery(this.query.filter);
     const page = await this.list({ pageSize: PAGE });
     this.store.token = page.resumeToken;
     this.store.revision = Number(page.revision ?? 0);
     this.keep(this.query, page);
-    for (const state of ["FAILED", "RUNNING"]) {
-      const { documents = [] } = await this.list({ states: [`DOCUMENT_STATE_${state}`], pageSize: FIRST });
-      this.store.add(documents.filter((one) => state === "FAILED" || one.stalled));
-    }
+    const failed = await this.list({ states: ["DOCUMENT_STATE_FAILED"], pageSize: MAX_PAGE });
+    this.store.note(failed.documents ?? []);
+    await this.noteAll({ states: ["DOCUMENT_STATE_RUNNING"] });
+    await this.noteAll({ states: ["DOCUMENT_STATE_PAUSED"], stages: BEGUN });
+  }
+
+  async noteAll(filter) {
+    let pageToken = "";
+    do {
+      const page = await this.list({ ...filter, pageSize: MAX_PAGE, pageToken });
+      this.store.note(page.documents ?? []);
+      pageToken = page.nextPageToken ?? "";
+    } while (pageToken);
   }
 
   list(request) {
@@ -101,5 +113,8 @@ export class LargeBatch {
 
 /** A query whose next page begins at a token; at the end, at `null`. */
 const newQuery = (filter) => ({ filter, ids: new Set(), next: "", loading: false });
+
+// The stages of documents that are no longer waiting; pending ones are always waiting.
+const BEGUN = STAGES.slice(1).map((stage) => `STAGE_${stage.toUpperCase()}`);
 
 const LOCAL = ["attention", "stalled"]; // filters that the server does not have

@@ -4,7 +4,7 @@
 // window, so the focus stays on the document and not at a place.
 
 import { coarse, count, duration } from "./format.js";
-import { clone, setClass, setText } from "./paint.js";
+import { clone, setChildren, setClass, setText } from "./paint.js";
 import { STAGES } from "./store.js";
 
 const AROUND = 6; // rows beyond the screen, on both sides
@@ -18,7 +18,6 @@ class DocumentList extends HTMLElement {
     this.note.hidden = true;
     this.append(this.note, this.list);
     this.documents = [];
-    this.rows = new Map();
     this.selected = null; // the id of a document
     this.now = 0;
     const repaint = () => this.onScroll();
@@ -26,7 +25,7 @@ class DocumentList extends HTMLElement {
     window.addEventListener("resize", repaint);
     this.list.addEventListener("focusin", (event) => {
       const row = event.target.closest("li");
-      if (row) this.selected = row.dataset.id;
+      if (row) this.selected = row.key;
     });
   }
 
@@ -44,42 +43,20 @@ class DocumentList extends HTMLElement {
     const last = clamp(Math.ceil((top + window.innerHeight) / height) + AROUND, documents.length);
     this.list.style.paddingTop = `${first * height}px`;
     this.list.style.paddingBottom = `${(documents.length - last) * height}px`;
-    const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
-    this.place(documents.slice(first, last), first, hrefOf);
-    if (focused?.isConnected && document.activeElement !== focused) {
-      focused.focus({ preventScroll: true });
-    }
-  }
-
-  /** Put the rows of these documents in order; move as few as possible. */
-  place(documents, first, hrefOf) {
-    const wanted = new Set(documents.map(({ id }) => id));
-    for (const [id, row] of this.rows) {
-      if (wanted.has(id)) continue;
-      row.remove();
-      this.rows.delete(id);
-    }
-    let next = this.list.firstElementChild;
-    documents.forEach((shown, index) => {
-      let row = this.rows.get(shown.id);
-      if (!row) {
-        row = clone("row");
-        row.dataset.id = shown.id;
-        row.firstElementChild.href = hrefOf(shown);
-        this.rows.set(shown.id, row);
-      }
-      if (row === next) next = next.nextElementSibling;
-      else this.list.insertBefore(row, next);
-      this.fill(row, shown, first + index);
+    setChildren(this.list, documents.slice(first, last), {
+      keyOf: ({ id }) => id,
+      make: () => clone("row"),
+      fill: (row, shown, index) => this.fill(row, shown, first + index, hrefOf),
     });
   }
 
-  fill(row, shown, index) {
+  fill(row, shown, index, hrefOf) {
     row.ariaPosInSet = index + 1;
     row.ariaSetSize = this.documents.length;
     row.classList.toggle("selected", shown.id === this.selected);
     if (row.shown !== shown) {
       row.shown = shown;
+      row.firstElementChild.href = hrefOf(shown);
       fillDocument(row, shown);
     }
     setText(row.querySelector(".cell-time"), timeOf(shown, this.now));
@@ -112,7 +89,8 @@ class DocumentList extends HTMLElement {
   }
 
   focusSelected() {
-    this.rows.get(this.selected)?.firstElementChild.focus({ preventScroll: true });
+    const row = [...this.list.children].find(({ key }) => key === this.selected);
+    row?.firstElementChild.focus({ preventScroll: true });
   }
 }
 

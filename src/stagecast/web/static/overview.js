@@ -1,9 +1,9 @@
 // The overview: open batches, then the recent ones. A watch of the datasets says when to read again.
 
 import "./bar.js";
-import { call, root, signInIfNeeded } from "./api.js";
+import { CallError, call, root, signInIfNeeded } from "./api.js";
 import { copy } from "./clipboard.js";
-import { ago, count, duration, ended, percent, quantity } from "./format.js";
+import { ago, coarse, count, duration, ended, percent, quantity } from "./format.js";
 import { clone, painter, setChildren, setClass, setText } from "./paint.js";
 import { toBatch } from "./store.js";
 import { HEARTBEAT, Stream, showConnection } from "./stream.js";
@@ -32,7 +32,7 @@ const stream = new Stream({
     if (message.serverTime) offset = Date.parse(message.serverTime) - Date.now();
     for (const dataset of message.datasets ?? []) names.set(dataset.datasetId, dataset.displayName);
     const news = (message.datasets ?? []).length + (message.removedDatasetIds ?? []).length;
-    if (news || message.complete || !known) read();
+    if (news || message.complete) read();
   },
   onState(state, { error }) {
     if (error) signInIfNeeded(error);
@@ -58,7 +58,9 @@ async function read() {
       known = true;
       schedule();
     } catch (error) {
-      signInIfNeeded(error); // any other is told by the stream, which begins again
+      if (!(error instanceof CallError)) throw error;
+      if (signInIfNeeded(error)) return;
+      again = true;
     }
     await new Promise((resolve) => setTimeout(resolve, READ_EVERY_MS));
   }
@@ -78,7 +80,11 @@ function paint() {
 
 function paintList(id, batches) {
   element(id).hidden = batches.length === 0;
-  setChildren(element(id).querySelector("ul"), batches, () => clone("batch-card"), fill);
+  setChildren(element(id).querySelector("ul"), batches, {
+    keyOf: ({ datasetId, batchId }) => `${datasetId}/${batchId}`,
+    make: () => clone("batch-card"),
+    fill,
+  });
 }
 
 function fill(card, batch) {
@@ -96,7 +102,7 @@ function fill(card, batch) {
 function summaryOf({ counts, createdAt, endedAt }) {
   const now = Date.now() + offset;
   const parts = [`${count(ended(counts))} of ${quantity(counts.total, "document")}`];
-  if (endedAt === null) parts.push(`${percent(counts)}%`, `for ${duration(now - createdAt)}`);
+  if (endedAt === null) parts.push(`${percent(counts)}%`, `for ${coarse(now - createdAt)}`);
   else parts.push(`took ${duration(endedAt - createdAt)}`, `ended ${ago(now - endedAt)}`);
   if (counts.stalled) parts.push(`${count(counts.stalled)} stalled`);
   return parts.join(" · ");

@@ -1,6 +1,6 @@
 // Exchanges a key for a cookie. The key is sent in a header, and never part of a URL.
 
-import { root } from "./api.js";
+import { errorOf, root } from "./api.js";
 
 const form = document.getElementById("form");
 const field = document.getElementById("key");
@@ -23,7 +23,7 @@ form.addEventListener("submit", async (event) => {
     if (answer.ok) {
       location.reload();
     } else {
-      problem.textContent = (await answer.json()).message;
+      problem.textContent = errorOf(answer, await answer.json().catch(() => null)).message;
       field.select();
     }
   } catch {

@@ -10,7 +10,7 @@ export const OPEN = ["pending", "running", "paused"];
 
 const seconds = new Map(); // those of a batch repeat, and parsing is slow
 
-/** A time such as `2026-11-29T16:20:31.123456Z` in milliseconds; `null` if there is none. */
+/** A time such as `2026-11-29T16:20:31.123456Z` in milliseconds, with a fraction; `null` if there is none. */
 export function time(text) {
   if (!text) return null;
   const whole = text.slice(0, 19);
@@ -20,7 +20,7 @@ export function time(text) {
     ms = Date.parse(`${whole}Z`);
     seconds.set(whole, ms);
   }
-  return text.length > 20 ? ms + Number(text.slice(20, 23)) : ms;
+  return text.length > 20 ? ms + 1000 * Number(text.slice(19, -1)) : ms;
 }
 
 const number = (text) => Number(text ?? 0);
@@ -70,6 +70,7 @@ export function toDocument(document, position) {
     open: OPEN.includes(state),
     rank: stalled ? 0 : RANKS[state], // in the order of the list
     at: Math.max(0, STAGES.indexOf(stage)),
+    revision: number(document.revision),
     attempt: document.attempt ?? 0,
     worker: document.worker ?? "",
     error: document.error ?? null,
@@ -119,6 +120,7 @@ export class BatchStore {
   constructor(onTransition = () => {}) {
     this.documents = new Map();
     this.attention = new Set(); // ids
+    this.begun = new Map(); // of a large batch, open documents beyond the first stage, by id
     this.batch = null;
     this.revision = 0;
     this.token = "";
@@ -193,6 +195,7 @@ export class BatchStore {
     this.snapshots += 1;
     this.documents.clear();
     this.attention.clear();
+    this.begun.clear();
     this.revision = 0;
   }
 
@@ -214,7 +217,13 @@ export class BatchStore {
     }
   }
 
+  /** Count documents of a list, and keep those that need attention. */
+  note(documents) {
+    for (const document of documents) this.put(toDocument(document, -1));
+  }
+
   put(document, listed = false) {
+    if (this.partial) this.follow(document);
     const before = this.documents.get(document.id);
     const needed = needsAttention(document);
     // Of a large batch, only what is listed or needs attention is kept.
@@ -227,6 +236,14 @@ export class BatchStore {
     if (needed) this.attention.add(document.id);
     else this.attention.delete(document.id);
     this.version += 1;
+  }
+
+  /** Follow the stage of a document of a large batch, of which not all are kept. */
+  follow({ id, revision, open, at }) {
+    // A list may be newer than what the watch brings after it.
+    if (this.begun.get(id)?.revision > revision) return;
+    if (open && at > 0) this.begun.set(id, { revision, at });
+    else this.begun.delete(id);
   }
 
   count({ documentId, attempt, progress }) {
@@ -258,17 +275,34 @@ export class BatchStore {
     );
   }
 
-  /** Counts and median times of the stages. */
+  /** Counts and median times of the stages, without those that were skipped. */
   stages() {
-    const rows = STAGES.map((name) => ({ name, open: 0, times: [] }));
+    const rows = STAGES.map((name) => ({ name, open: 0, left: 0, times: [] }));
     for (const document of this.documents.values()) {
       if (document.open) rows[document.at].open += 1;
       const ends = timesOf(document);
       for (let at = 0; at < STAGES.length; at += 1) {
-        if (ends[at] !== null && ends[at + 1] !== null) rows[at].times.push(ends[at + 1] - ends[at]);
+        if (ends[at] === null || ends[at + 1] === null) continue;
+        rows[at].left += 1;
+        // A stage that was skipped ends at the moment at which the one before it does.
+        if (ends[at] !== ends[at + 1]) rows[at].times.push(ends[at + 1] - ends[at]);
       }
     }
-    return rows.map(({ name, open, times }) => ({ name, open, median: median(times) }));
+    return rows.map(({ name, open, left, times }) => ({
+      name,
+      open,
+      skipped: left > 0 && times.length === 0,
+      median: median(times),
+    }));
+  }
+
+  /** Counts of the stages of a large batch: those that are not beyond the first one are in it. */
+  stageCounts() {
+    const { pending, running, paused } = this.batch.counts;
+    const rows = STAGES.map((name) => ({ name, open: 0 }));
+    for (const { at } of this.begun.values()) rows[at].open += 1;
+    rows[0].open = Math.max(0, pending + running + paused - this.begun.size);
+    return rows;
   }
 
   /** Ended documents, and the parts of open ones whose chunks are known. */

@@ -16,7 +16,6 @@ const TEXTS = {
   lost: "connection lost, trying again",
   hidden: "paused while hidden",
   open: "live",
-  ended: "ended",
   failed: "not connected",
 };
 
@@ -29,8 +28,8 @@ export function showConnection(state, error) {
 }
 
 /**
- * `onState` gets `connecting`, `open`, `lost`, `hidden`, `ended` or `failed`, with the `error` of the
- * server if it has sent one; `url` returns the URL of the next connection, and `onMessage` gets each message.
+ * `onState` gets `connecting`, `open`, `lost`, `hidden` or `failed`, with the `error` of the server if it
+ * has sent one; `url` returns the URL of the next connection, and `onMessage` gets each message.
  */
 export class Stream {
   constructor({ url, onMessage, onState }) {
@@ -74,10 +73,6 @@ export class Stream {
   receive(type, data) {
     if (type === "message" || type === "heartbeat") this.go(data);
     else if (type === "error") this.refused(JSON.parse(data));
-    else if (type === "end") {
-      this.close();
-      this.tell("ended");
-    }
   }
 
   /** Pass a message on. Only the first one, or a heartbeat, shows that a stream goes on. */

@@ -20,7 +20,7 @@ from stagecast.background.readiness import Readiness
 from stagecast.background.retention import Retention
 from stagecast.background.row_encoder import RowEncoder
 from stagecast.background.stall_detector import StallDetector
-from stagecast.config import Config, is_loopback
+from stagecast.config import Config, is_loopback, socket_path
 from stagecast.errors import StartError, StoreBusy, StoreTimeout, Unavailable
 from stagecast.escaping import encoding_of, quote_for_shell
 from stagecast.grace import Grace
@@ -38,7 +38,7 @@ from stagecast.store.sqlite import SqliteStore, has_keys, open_file
 from stagecast.threads import run_cancellable
 from stagecast.tls import Tls, keep_renewed, load_tls
 from stagecast.watches import BatchWatches, DatasetWatches, Deadlines, Rounds, Shared, Waits
-from stagecast.web import LivePage, SessionCookies
+from stagecast.web import HostCheck, LivePage, SessionCookies
 
 _log = logging.getLogger(__name__)
 
@@ -273,6 +273,13 @@ class App:
             cors_origins=config.cors_origins,
             root_path=config.http_root_path,
         )
+        # Pages of no browser reach a unix socket; a server for other machines has names of its own.
+        if is_loopback(config.http) and not (config.insecure or socket_path(config.http)):
+            app = HostCheck(
+                app,
+                needs_credentials=authenticator.needs_credentials,
+                origins=config.cors_origins,
+            )
         return HttpServer(app, config, tls=tls, grace=grace)
 
     async def _listen(

@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -109,10 +110,13 @@ async def test_cookie_is_secure_over_tls(
         assert "; secure" in answer.headers["set-cookie"].lower()
 
 
-@pytest.mark.parametrize("headers", [{}, bearer("wrong"), {"Cookie": "stagecast_session=k.1.AAAA"}])
+@pytest.mark.parametrize("headers", [{}, bearer("wrong"), {"Cookie": "NAME=k.1.AAAA"}])
 async def test_no_cookie_without_a_valid_key(
     http: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
+    if "Cookie" in headers:
+        name = f"stagecast_session_{http.base_url.port}"
+        headers = {"Cookie": headers["Cookie"].replace("NAME", name)}
     answer = await http.post("/session", headers=headers)
     assert answer.status_code in (401, 403)
     assert "set-cookie" not in answer.headers
@@ -201,6 +205,47 @@ async def test_signing_out_removes_the_cookie(http: httpx.AsyncClient, key: str)
     assert answer.status_code == 204
     assert "max-age=0" in answer.headers["set-cookie"].lower()
     assert (await http.get("/", headers=HTML)).status_code == 401
+
+
+async def test_servers_on_other_ports_and_paths_of_a_host_have_cookies_of_their_own(
+    config: Config, key: str, tmp_path: Path
+) -> None:
+    others = [
+        replace(config, db=tmp_path / "other.db", http_root_path=path) for path in ("", "/a", "/b")
+    ]
+    other_key = await make_key(others[0].db)
+    async with (
+        App(config) as server,
+        App(others[0]) as second,
+        App(others[1]) as third,
+        App(others[2]) as fourth,
+        httpx.AsyncClient() as browser,  # its cookies know no ports either
+    ):
+        signed_in = [
+            (f"http://{server.http_address}", key),
+            (f"http://{second.http_address}", other_key),
+            (f"http://{third.http_address}/a", other_key),
+            (f"http://{fourth.http_address}/b", other_key),
+        ]
+        for url, its_key in signed_in:
+            answer = await browser.post(f"{url}/session", headers=bearer(its_key))
+            assert answer.status_code == 204
+        for url, _ in signed_in:
+            assert (await browser.get(f"{url}/", headers=HTML)).status_code == 200
+
+
+async def test_servers_on_other_paths_of_a_proxy_have_cookies_of_their_own(
+    config: Config, key: str
+) -> None:
+    proxy, names = {"Host": "status.example.com"}, set()
+    for path in ("", "/a", "/b"):
+        async with (
+            App(replace(config, http_root_path=path)) as server,
+            httpx.AsyncClient(base_url=f"http://{server.http_address}") as http,
+        ):
+            answer = await http.post("/session", headers=bearer(key) | proxy)
+            names.add(answer.headers["set-cookie"].partition("=")[0])
+    assert len(names) == 3
 
 
 async def test_scopes_of_the_key_are_those_of_the_page(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Protocol
 from urllib.parse import quote
 
@@ -13,9 +15,10 @@ from starlette.types import Receive, Scope, Send
 from stagecast.auth import LIFE_S, Sessions, forgery_token
 from stagecast.errors import CredentialsError
 
-COOKIE = "stagecast_session"
 FORGERY_HEADER = "x-stagecast-forgery-token"
 
+_COOKIE = "stagecast_session"
+_PORT = re.compile(":([0-9]+)$", re.ASCII)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -48,7 +51,7 @@ class SessionCookies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse one that may be forged."""
-        session = _session_without_credentials(Headers(scope=scope))
+        session = _session_without_credentials(scope)
         if session is None:
             await self._app(scope, receive, send)
         elif scope["method"] not in _SAFE_METHODS and not _is_ours(scope, session):
@@ -66,9 +69,22 @@ class SessionCookies:
         return {**scope, "headers": [*scope["headers"], header]}
 
 
-def session_of(headers: Headers) -> str | None:
+def cookie_name(scope: Scope) -> str:
+    """Return the name of our cookie, which no other server on the same host has.
+
+    Browsers send a cookie to all ports of a host, and below its path to all servers there. The Host
+    header has the port as the browser knows it, or at least as the proxy in between does.
+    """
+    port = _PORT.search(Headers(scope=scope).get("host", ""))
+    root_path = scope.get("root_path", "")
+    digest = hashlib.blake2b(root_path.encode(), digest_size=4).hexdigest() if root_path else ""
+    return "_".join(filter(None, (_COOKIE, port and port[1], digest)))
+
+
+def session_of(scope: Scope) -> str | None:
     """Return what our cookie holds, if there is one."""
-    return cookie_parser(headers.get("cookie", "")).get(COOKIE) or None
+    cookies = cookie_parser(Headers(scope=scope).get("cookie", ""))
+    return cookies.get(cookie_name(scope)) or None
 
 
 def set_session(response: Response, scope: Scope, session: str | None) -> None:
@@ -77,7 +93,7 @@ def set_session(response: Response, scope: Scope, session: str | None) -> None:
     `Secure` also behind a proxy that has ended TLS: a false header can only make it stricter.
     """
     response.set_cookie(
-        COOKIE,
+        cookie_name(scope),
         session or "",
         max_age=LIFE_S if session else 0,
         # As it is in the URL: a browser compares the two as they are.
@@ -93,10 +109,11 @@ def _was_https(headers: Headers) -> bool:
     return headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower() == "https"
 
 
-def _session_without_credentials(headers: Headers) -> str | None:
+def _session_without_credentials(scope: Scope) -> str | None:
+    headers = Headers(scope=scope)
     if "authorization" in headers or "x-api-key" in headers:
         return None
-    return session_of(headers)
+    return session_of(scope)
 
 
 def _is_ours(scope: Scope, session: str) -> bool:

@@ -140,7 +140,7 @@ class _Documents:
             caller = _caller(self._authenticator, request.headers)
         except (CredentialsError, DeniedError) as error:
             return self._sign_in(request, error)
-        session = session_of(request.headers)
+        session = session_of(request.scope)
         context |= {
             "grpc": self._grpc_address(),
             "scopes": " ".join(sorted(caller.principal.scopes)),
@@ -155,7 +155,7 @@ class _Documents:
         problem = ""
         if isinstance(error, DeniedError):
             problem = str(error)
-        elif session_of(request.headers):
+        elif session_of(request.scope):
             problem = "The session has ended. Sign in again."
         return self._templates.TemplateResponse(
             request, "sign_in.html", {"problem": problem}, status_code=401, headers=_HEADERS

@@ -108,7 +108,7 @@ class Pipeline:
         shares = [self.document_ids[n::workers] for n in range(workers)]
         async with asyncio.TaskGroup() as group:
             for share in shares:
-                group.create_task(self._work(share, random.Random(rng.random())))
+                group.create_task(self.work(share, random.Random(rng.random())))
         await self.seal()
 
     async def seal(self) -> None:
@@ -116,7 +116,8 @@ class Pipeline:
         request = pb.SealBatchRequest(dataset_id=self.dataset_id, batch_id=self.batch_id)
         await retrying(lambda: self.client.reports.SealBatch(request, wait_for_ready=True))
 
-    async def _work(self, share: list[str], rng: random.Random) -> None:
+    async def work(self, share: list[str], rng: random.Random) -> None:
+        """Process some of the documents."""
         for some in _cut(share, rng):
             for stage in STAGES:
                 reports = [_report(document_id, stage, rng) for document_id in some]

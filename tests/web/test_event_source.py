@@ -20,11 +20,14 @@ from tests.web.tab import Tab, opened
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-_KILLS = 4
+_KILLS = 20
+_DOCUMENTS = 15  # that are worked on during each kill
 
 _LISTEN = """(url) => {
   window.received = [];
+  window.connections = 0;
   const source = new EventSource(url);
+  source.onopen = () => { connections += 1; };
   source.onmessage = (event) => received.push(event.data);
   source.addEventListener("error", () => {
     received.push(source.readyState === EventSource.CLOSED ? "closed" : "lost");
@@ -33,25 +36,34 @@ _LISTEN = """(url) => {
 }"""
 
 
-async def test_event_source_of_a_browser_misses_nothing_through_kills(
+async def test_event_source_of_a_browser_misses_nothing_through_twenty_kills(
     browser: Browser, tmp_path: Path, dataset_id: str
 ) -> None:
+    rng = random.Random(4)
     db, grpc, http = tmp_path / "stagecast.db", free_address(), free_address()
     server = await ServerProcess.start(db, grpc=grpc, http=http)
     try:
-        async with Stubs(grpc) as client, opened(browser, f"http://{http}/") as tab:
+        async with (
+            Stubs(grpc) as client,
+            opened(browser, f"http://{http}/") as tab,
+            asyncio.timeout(900),
+        ):
             pipeline = Pipeline(client, dataset_id)
-            await pipeline.create(60, more_documents_follow=True)
+            await pipeline.create(_KILLS * _DOCUMENTS, more_documents_follow=True)
             path = f"/v1/datasets/{pipeline.dataset_id}/batches/{pipeline.batch_id}/watch"
             await tab.page.evaluate(_LISTEN, path)
-            async with asyncio.timeout(300), asyncio.TaskGroup() as group:
-                group.create_task(pipeline.run(random.Random(4)))
-                for kill in range(1, _KILLS + 1):
-                    await pipeline.until_acknowledged(50 * kill)
+            for kill in range(_KILLS):
+                await tab.page.wait_for_function("(kill) => connections > kill", arg=kill)
+                acknowledged = len(pipeline.acknowledged)
+                share = pipeline.document_ids[kill::_KILLS]
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(pipeline.work(share, random.Random(rng.random())))
+                    await pipeline.until_acknowledged(acknowledged + rng.randrange(3 * _DOCUMENTS))
                     await server.kill()
                     server = await ServerProcess.start(db, grpc=grpc, http=http)
+            await pipeline.seal()
             record = await _recorded(tab)
-            assert record.hangups >= 1
+            assert record.hangups >= _KILLS, "each kill has broken the stream"
             check_all([record], pipeline, await pipeline.documents())
     finally:
         await server.kill()

@@ -59,7 +59,7 @@ class Work(Pipeline):
         await self._heartbeat(share)
         for document_id in rng.sample(share, len(share) // 3):
             await self._control(document_id)
-        await self._work(share, rng)
+        await self.work(share, rng)
 
     async def _heartbeat(self, share: list[str]) -> None:
         request = pb.HeartbeatRequest(

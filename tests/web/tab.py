@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
@@ -105,6 +106,26 @@ class Tab:
             }""",
             state,
         )
+
+    async def count_calls(self) -> Callable[[], Awaitable[Counter[str]]]:
+        """Count the calls of functions from now on, also of the next document.
+
+        Returns a function that returns them by name, such as `paint.js painter`.
+        """
+        profiler = await self.page.context.new_cdp_session(self.page)
+        await profiler.send("Profiler.enable")
+        await profiler.send("Profiler.startPreciseCoverage", {"callCount": True})
+
+        async def take() -> Counter[str]:
+            taken = await profiler.send("Profiler.takePreciseCoverage")
+            calls: Counter[str] = Counter()
+            for script in taken["result"]:
+                file = script["url"].rpartition("/")[2]
+                for function in script["functions"]:
+                    calls[f"{file} {function['functionName']}"] += function["ranges"][0]["count"]
+            return calls
+
+        return take
 
     async def check(self) -> None:
         """Check that nothing went wrong, and that the policy has blocked nothing."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 import stagecast
 from stagecast.app import App
 from stagecast.config import Config
+from tests.web.browser import launched
 from tests.web.pipeline import Pipeline
 from tests.web.tab import Tab, opened
 
@@ -21,14 +21,8 @@ Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Tab]]
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    """Chromium as Debian has it: Playwright's own is not in any registry of packages."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.fail("the page is tested in Chromium; install it: apt-get install -y chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path)
+    async with launched() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture

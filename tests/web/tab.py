@@ -87,6 +87,10 @@ class Tab:
         """Wait until an element contains a text."""
         await expect(self.find(selector)).to_contain_text(text)
 
+    async def shows_not(self, selector: str, text: str) -> None:
+        """Wait until the text of an element is another one."""
+        await expect(self.find(selector)).not_to_have_text(text)
+
     async def noticed(self, text: str) -> None:
         """Wait until the page has shown a notice, which may have passed."""
         notices: list[str] = []
@@ -117,9 +121,9 @@ class Tab:
         await profiler.send("Profiler.startPreciseCoverage", {"callCount": True})
 
         async def take() -> Counter[str]:
-            taken = await profiler.send("Profiler.takePreciseCoverage")
+            coverage = await profiler.send("Profiler.takePreciseCoverage")
             calls: Counter[str] = Counter()
-            for script in taken["result"]:
+            for script in coverage["result"]:
                 file = script["url"].rpartition("/")[2]
                 for function in script["functions"]:
                     calls[f"{file} {function['functionName']}"] += function["ranges"][0]["count"]

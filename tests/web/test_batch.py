@@ -205,6 +205,8 @@ async def test_unknown_batch_is_told(visit: Open, pipeline: Pipeline) -> None:
     async with visit(pipeline.path) as tab:
         await tab.shows("#state", "not there")
         await tab.shows("#notice", "no batch")
+        await expect(tab.find("#bar i:visible, #bar .legend span:visible")).to_have_count(0)
+        await expect(tab.find("document-list")).to_be_hidden()
 
 
 async def test_hidden_tab_lets_go_of_its_stream_and_resumes(

@@ -17,7 +17,7 @@ export function titleOf({ kind, title, stage, documents }) {
 function subtitleOf({ kind, documents, since }, now) {
   const names = documents.slice(0, NAMES).map((one) => isolate(one.name)).join(", ");
   const more = documents.length > NAMES ? ` and ${count(documents.length - NAMES)} more` : "";
-  const when = kind === "failed" ? `first ${ago(now - since)}` : `since ${moment(since)}, ${coarse(now - since)}`;
+  const when = kind === "failed" ? `first ${ago(now - since)}` : `since ${moment(since)}, for ${coarse(now - since)}`;
   return `${names}${more} · ${when}`;
 }
 

@@ -16,8 +16,10 @@ class StackedBar extends HTMLElement {
     this.parts = PARTS.map((state) => {
       const part = document.createElement("i");
       part.className = state;
+      part.hidden = true; // until there are counts
       const entry = document.createElement("span");
       entry.className = state;
+      entry.hidden = true;
       this.bar.append(part);
       this.legend.append(entry);
       return { state, part, entry };

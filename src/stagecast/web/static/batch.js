@@ -136,7 +136,7 @@ function paint() {
   paintHead(now);
   paintGroups(now);
   list.paint(view.listed, now, hrefOf, none());
-  drawer.update(store.documents.get(openId()), now);
+  drawer.update(store.documents.get(openId()));
 }
 
 /** Bring up to date what depends on all documents; of many, one thing at a painting. */
@@ -248,6 +248,7 @@ function showGroup(group) {
 
 function paintStages() {
   element("stages-note").hidden = !store.partial;
+  element("stages").parentElement.hidden = store.partial && !large.counted;
   setChildren(element("stages"), store.partial ? store.stageCounts() : store.stages(), {
     keyOf: ({ name: stage }) => stage,
     make: () => clone("stage"),
@@ -345,7 +346,7 @@ function onHash() {
   }
   list.selected = id;
   const context = { ...name, grpc: document.documentElement.dataset.grpc };
-  drawer.open(context, id, store.documents.get(id), documentActions);
+  drawer.open(context, id, store.documents.get(id), { actions: documentActions, now: () => store.now() });
   schedule();
 }
 

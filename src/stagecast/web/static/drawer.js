@@ -38,10 +38,10 @@ class DocumentDrawer extends HTMLElement {
 
   onClose() {}
 
-  /** Open for a document of a batch; `actions` makes the buttons of one. */
-  async open({ datasetId, batchId, grpc }, id, known, actions) {
+  /** Open for a document of a batch; `actions` makes the buttons of one, `now` tells the server's time. */
+  async open({ datasetId, batchId, grpc }, id, known, { actions, now }) {
     this.request = { datasetId, batchId, documentId: id };
-    this.actions = actions;
+    Object.assign(this, { actions, now });
     this.entries = [];
     this.shown = known;
     this.hidden = false;
@@ -50,7 +50,7 @@ class DocumentDrawer extends HTMLElement {
     setText(this.head.firstElementChild, known?.name ?? id);
     for (const part of this.querySelectorAll(OF_DOCUMENT)) part.hidden = true;
     this.note("Loading …");
-    this.paint(Date.now());
+    this.paint();
     this.querySelector(".drawer-body").scrollTop = 0;
     this.head.focus();
     await this.load();
@@ -76,7 +76,7 @@ class DocumentDrawer extends HTMLElement {
       if (this.request !== request) return;
       this.note(`The timeline cannot be read: ${error.message}`);
     }
-    this.paint(Date.now());
+    this.paint();
   }
 
   /** Read the timeline again, after some of the history was missed. */
@@ -109,14 +109,15 @@ class DocumentDrawer extends HTMLElement {
   }
 
   /** Show a document as it is now. */
-  update(shown, now) {
+  update(shown) {
     if (this.hidden) return;
     this.shown = shown ?? this.entries.at(-1)?.document ?? this.shown;
-    this.paint(now);
+    this.paint();
   }
 
-  paint(now) {
+  paint() {
     const { shown } = this;
+    const now = this.now();
     this.paintTimeline();
     if (!shown) return;
     for (const part of this.querySelectorAll(".drawer-state, .facts")) part.hidden = false;

@@ -15,6 +15,7 @@ export class LargeBatch {
   constructor(store, name, onPage) {
     Object.assign(this, { store, name, onPage });
     this.query = newQuery("all");
+    this.counted = false; // whether the stages of all documents are known
   }
 
   /** List the first page, then what needs attention and what is beyond the first stage. */
@@ -30,6 +31,8 @@ export class LargeBatch {
     this.store.note(failed.documents ?? []);
     await this.noteAll({ states: ["DOCUMENT_STATE_RUNNING"] });
     await this.noteAll({ states: ["DOCUMENT_STATE_PAUSED"], stages: BEGUN });
+    this.counted = true;
+    this.store.version += 1; // to be shown
   }
 
   async noteAll(filter) {

@@ -7,7 +7,7 @@ import { coarse, count, duration } from "./format.js";
 import { clone, setChildren, setClass, setText } from "./paint.js";
 import { STAGES } from "./store.js";
 
-const AROUND = 6; // rows beyond the screen, on both sides
+const AROUND = 12; // rows beyond the screen, on both sides
 
 class DocumentList extends HTMLElement {
   connectedCallback() {

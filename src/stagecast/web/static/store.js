@@ -244,6 +244,7 @@ export class BatchStore {
     if (this.begun.get(id)?.revision > revision) return;
     if (open && at > 0) this.begun.set(id, { revision, at });
     else this.begun.delete(id);
+    this.version += 1;
   }
 
   count({ documentId, attempt, progress }) {

@@ -35,9 +35,9 @@ def _installed() -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def launched() -> AsyncIterator[Browser]:
+async def launched(*options: str) -> AsyncIterator[Browser]:
     """Run the browser during the block."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find_browser())
+        browser = await playwright.chromium.launch(executable_path=find_browser(), args=options)
         yield browser
         await browser.close()

@@ -132,6 +132,29 @@ async def test_page_beside_the_drawer_is_used_after_a_tablet_was_turned(
         await expect(tab.find("#main")).to_have_js_property("inert", False)
 
 
+async def test_drawer_covers_nothing_of_a_wide_screen(visit: Open, lively: Pipeline) -> None:
+    async with visit(lively.path, viewport={"width": 1600, "height": 900}) as tab:
+        await tab.row("failed.md").locator("a").click()
+        await tab.shows(".timeline", "failed")
+        await tab.button("Stop", within="#batch-actions").click(trial=True)
+        await tab.find("#help").click(trial=True)
+        assert (
+            await tab.find("#main").evaluate("(main) => main.scrollWidth - main.clientWidth") == 0
+        )
+
+
+async def test_nothing_behind_the_drawer_of_a_phone_gets_the_focus(
+    visit: Open, lively: Pipeline
+) -> None:
+    async with visit(lively.path, **PHONE) as tab:
+        await tab.row("failed.md").locator("a").click()
+        await tab.shows(".timeline", "failed")
+        behind = "document.activeElement.matches('.skip, .top *, #main *')"
+        for _ in range(12):  # more than the drawer has to stop at
+            await tab.page.keyboard.press("Tab")
+            assert not await tab.page.evaluate(behind)
+
+
 async def _check_phone(tab: Tab) -> None:
     """Check that nothing is wider than the screen, and that fingers hit every target."""
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.async_api import expect
@@ -242,6 +243,29 @@ async def test_tab_opened_in_the_background_lets_go_of_its_stream(
         await tab.page.clock.fast_forward(61_000)
         await tab.shows("#connection", "paused while hidden")
         await until(lambda: server.open_watches == 0)
+
+
+class TestOtherClock:
+    @pytest.fixture
+    async def server(self, config: Config, clock: Clock) -> AsyncIterator[App]:
+        """A server whose clock is weeks behind that of the browser."""
+        async with App(config, clock=clock) as app:
+            yield app
+
+    async def test_drawer_tells_times_by_the_clock_of_the_server(
+        self, visit: Open, pipeline: Pipeline, server: App
+    ) -> None:
+        await pipeline.create("a.md")
+        async with visit("/") as tab:
+            await tab.page.clock.install()
+            await tab.page.goto(f"http://{server.http_address}{pipeline.path}")
+            await expect(tab.row("a.md")).to_be_visible()
+            await tab.page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))  # no painting
+            await tab.page.evaluate("location.hash = 'document=a.md'")
+            await tab.shows(".timeline", "registered")
+            await expect(tab.find(".since")).to_have_text(
+                re.compile("^last change .* (s|min) ago$")
+            )
 
 
 class TestLimit:

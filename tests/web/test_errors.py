@@ -40,16 +40,17 @@ async def test_overview_is_filled_after_its_lists_were_refused(
         await tab.shows("#open", "batch-1")
 
 
+@pytest.mark.parametrize("refused", ["**/GetBatch", "**/watch?*"])
 @pytest.mark.parametrize("status", [404, 429, 502, 503])
-async def test_stream_is_opened_again_after_a_proxy_has_refused_it(
-    visit: Open, pipeline: Pipeline, status: int
+async def test_page_tries_again_after_a_proxy_has_refused_it(
+    visit: Open, pipeline: Pipeline, status: int, refused: str
 ) -> None:
     await pipeline.create("a.md")
     async with visit("/healthz") as tab:
-        await tab.page.route("**/watch?*", answering(status))
+        await tab.page.route(refused, answering(status))
         await tab.page.evaluate("(path) => location.assign(path)", pipeline.path)
         await tab.shows("#connection", "trying again")
-        await tab.page.unroute("**/watch?*")
+        await tab.page.unroute(refused)
         await tab.shows("#connection", "live")
         await tab.shows("#state", "pending")
 

@@ -12,6 +12,7 @@ import pytest
 from stagecast.app import App
 from stagecast.config import Config
 from tests.access import make_key
+from tests.web.browser import launched
 
 HTML = {"Accept": "text/html"}
 LIST = "/stagecast.v1.StatusService/ListBatches"
@@ -71,6 +72,24 @@ async def test_nothing_is_read_under_a_name_that_may_be_somebody_elses(
 async def test_addresses_and_local_names_are_served(config: Config, host: str) -> None:
     async with App(config) as server:
         assert await _statuses(server.http_address, host) == [200] * 4
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_browser_is_refused_under_a_name_that_was_pointed_at_this_machine(
+    config: Config,
+) -> None:
+    name = "rebound.example.com"
+    async with (
+        App(config) as server,
+        launched(f"--host-resolver-rules=MAP {name} 127.0.0.1") as browser,
+    ):
+        page = await browser.new_page()
+        port = server.http_address.rpartition(":")[2]
+        answer = await page.goto(f"http://{name}:{port}/")
+        assert answer is not None
+        assert answer.status == 403
+        assert f"unknown host '{name}:{port}'" in await page.inner_text("body")
 
 
 async def test_every_name_is_served_once_a_key_is_required(config: Config) -> None:

@@ -128,12 +128,12 @@ async def test_long_timeline_shows_its_end(visit: Open, pipeline: Pipeline) -> N
         await pipeline.client.stop(*pipeline.name)
         await pipeline.client.retry(*pipeline.name)
     async with visit(f"{pipeline.path}#document=a.md") as tab:
-        await tab.shows(".timeline-note", "21 earlier entries are left out")
-        await expect(tab.find(".timeline li")).to_have_count(200)
+        await tab.shows(".timeline-note", "121 earlier entries are left out")
+        await expect(tab.find(".timeline li")).to_have_count(100)
         await pipeline.succeed("a.md")
         await expect(tab.find(".timeline li").last).to_contain_text("succeeded")
-        await tab.shows(".timeline-note", "22 earlier entries are left out")
-        await expect(tab.find(".timeline li")).to_have_count(200)
+        await tab.shows(".timeline-note", "122 earlier entries are left out")
+        await expect(tab.find(".timeline li")).to_have_count(100)
 
 
 async def test_focus_stays_on_the_batch_when_others_come(

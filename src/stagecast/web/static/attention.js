@@ -22,7 +22,7 @@ function subtitleOf({ kind, documents, since }, now) {
 }
 
 export class Attention {
-  /** `onShow` and `onAct` get the group whose button was clicked; without `onAct` there is only one. */
+  /** `onShow` and `onAct` get the group whose button was clicked; without `onAct` it has only one. */
   constructor({ onShow, onAct, onMore }) {
     Object.assign(this, { onShow, onAct });
     this.section = document.getElementById("attention");

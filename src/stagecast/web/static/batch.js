@@ -103,7 +103,7 @@ function onConnection(state, more = {}) {
   if (state === "lost" || state === "hidden") pace.clear();
   if (state === "failed" && !signInIfNeeded(more.error)) fail(more.error);
   if (state === "lost") snapshotsBefore = store.snapshots;
-  if (state === "open") large.readOn(); // what failed meanwhile
+  if (state === "open") large.readAgain();
   if (state === "open" && before === "lost" && store.known && store.snapshots === snapshotsBefore) {
     announce("Connected again; nothing was missed.");
   }
@@ -434,6 +434,7 @@ async function start() {
   if (toCounts(batch.counts).total > MAX_WATCHED) {
     store.batch = toBatch(batch);
     await large.begin();
+    large.show(view.filter); // which the reader may have chosen meanwhile
   }
   stream.open();
   if (openId() !== null) onHash();

@@ -9,7 +9,7 @@ import { toDocument, toTransition } from "./store.js";
 
 const PAGE = 1000;
 const OF_DOCUMENT = ".drawer-state, .facts, .error, .drawer-body > .actions";
-const MAX_ENTRIES = 200; // of the timeline
+const MAX_ENTRIES = 100; // of the timeline
 const NARROW = matchMedia("(max-width: 899px)");
 
 class DocumentDrawer extends HTMLElement {

@@ -22,11 +22,12 @@ export class LargeBatch {
   async begin() {
     this.store.partial = true;
     this.store.replace(""); // if this is not the first attempt
-    this.query = newQuery(this.query.filter);
+    const query = newQuery("all");
+    this.query = query;
     const page = await this.list({ pageSize: PAGE });
     this.store.token = page.resumeToken;
     this.store.revision = Number(page.revision ?? 0);
-    this.keep(this.query, page);
+    this.keep(query, page);
     const failed = await this.list({ states: ["DOCUMENT_STATE_FAILED"], pageSize: MAX_PAGE });
     this.store.note(failed.documents ?? []);
     await this.noteAll({ states: ["DOCUMENT_STATE_RUNNING"] });
@@ -86,7 +87,12 @@ export class LargeBatch {
     return select(listed, { filter, words, group: null });
   }
 
-  /** Read on near the end of what is listed, also what could not be read before. */
+  /** Read again what could not be read before. */
+  readAgain() {
+    if (this.query.failed) this.load();
+  }
+
+  /** Read on near the end of what is listed. */
   readOn() {
     const { filter, next, loading } = this.query;
     if (!this.store.partial || LOCAL.includes(filter) || next === null || loading) return;
@@ -94,10 +100,10 @@ export class LargeBatch {
     if (rest < AHEAD * window.innerHeight) this.load();
   }
 
-  /** List the next page of the query. A failure is told by the stream, which fails as well. */
+  /** List the next page of the query; what fails is read again with the next connection, or scroll. */
   async load() {
     const { query } = this;
-    query.loading = true;
+    Object.assign(query, { loading: true, failed: false });
     const states = query.filter === "all" ? [] : [`DOCUMENT_STATE_${query.filter.toUpperCase()}`];
     const passed = this.store.beginList();
     try {
@@ -106,6 +112,7 @@ export class LargeBatch {
       if (query === this.query) this.keep(query, page, passed);
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
+      query.failed = true;
     } finally {
       query.loading = false;
       this.store.endList(passed);
@@ -115,7 +122,7 @@ export class LargeBatch {
 }
 
 /** A query whose next page begins at a token; at the end, at `null`. */
-const newQuery = (filter) => ({ filter, ids: new Set(), next: "", loading: false });
+const newQuery = (filter) => ({ filter, ids: new Set(), next: "", loading: false, failed: false });
 
 // The stages of documents that are no longer waiting; pending ones are always waiting.
 const BEGUN = STAGES.slice(1).map((stage) => `STAGE_${stage.toUpperCase()}`);

@@ -41,7 +41,7 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        known = _is_nobodys(host) or _name_of(f"//{host.decode('latin-1')}") in self._names
+        known = _is_nobodys(host) or _host_name(host) in self._names
         app = self._app if known or self._needs_credentials() else _refusal(host)
         await app(scope, receive, send)
 
@@ -49,11 +49,16 @@ class HostCheck:
 @lru_cache(maxsize=256)
 def _is_nobodys(host: bytes) -> bool:
     """Return whether a host is an address, or a name that no site can have."""
-    name = _name_of(f"//{host.decode('latin-1')}")
+    name = _host_name(host)
     try:
         return bool(ipaddress.ip_address(name))
     except ValueError:
         return "." not in name or name.endswith(tuple(f".{suffix}" for suffix in _RESERVED))
+
+
+@lru_cache(maxsize=256)
+def _host_name(host: bytes) -> str:
+    return _name_of(f"//{host.decode('latin-1')}")
 
 
 def _name_of(url: str) -> str:

@@ -294,7 +294,7 @@ function shownText() {
 function none() {
   if (store.batch.counts.total === 0) return "No documents yet.";
   if (view.words && store.partial) {
-    return `No match among the ${quantity(store.documents.size, "document")} read so far: the server does not search.`;
+    return `No match among the ${quantity(store.documents.size, "document")} that were read; the others are not searched.`;
   }
   return view.words ? "No document matches the search." : "No such documents.";
 }

@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import urljoin
 
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import (
@@ -66,6 +67,10 @@ class Tab:
     def _note_response(self, response: Response) -> None:
         self.urls.append(response.url)
         self.loads += response.request.resource_type == "document"
+
+    async def go(self, path: str) -> None:
+        """Open another path of the server."""
+        await self.page.goto(urljoin(self.page.url, path))
 
     def find(self, selector: str, **options: Any) -> Locator:
         """Return what a selector finds."""

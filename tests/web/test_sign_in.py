@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from playwright.async_api import expect
@@ -82,6 +84,22 @@ async def test_page_of_another_session_is_loaded_again(
         assert (await tab.page.request.post(session, headers=other)).ok
         await pipeline.create("a.md")
         await tab.shows("#open", "batch-1")
+
+
+async def test_signing_in_at_another_port_leaves_the_first_signed_in(
+    visit: Open, key: str, config: Config, tmp_path: Path
+) -> None:
+    other = replace(config, db=tmp_path / "other.db")
+    other_key = await make_key(other.db)
+    async with App(other) as second, visit("/") as tab:
+        await _sign_in(tab, key)
+        await tab.shows("#empty", "No batches yet")
+        first = tab.page.url
+        await tab.page.goto(f"http://{second.http_address}/")
+        await _sign_in(tab, other_key)
+        await tab.shows("#empty", "No batches yet")
+        await tab.page.goto(first)
+        await tab.shows("#empty", "No batches yet")
 
 
 async def test_revoked_key_leads_back_to_the_form(

@@ -16,7 +16,7 @@ from stagecast.service.controls import Controls
 from stagecast.service.queries import Queries
 from stagecast.store.sqlite import SqliteStore
 from stagecast.v1 import status_service_pb2 as s
-from stagecast.wire import encode_documents
+from stagecast.wire import encode_batch, encode_document, encode_documents
 from tests.builders import BATCH_ID, DATASET_ID, ENCODER, create, move, report_of, started
 from tests.clock import Clock
 from tests.conditions import until
@@ -62,17 +62,23 @@ async def list_ids(queries: Queries, *, states: frozenset[object] = frozenset())
     return [f"{one.document_id} {one.revision}" for one in answer.documents]
 
 
-async def test_repeated_read_needs_no_thread(store: CountingStore) -> None:
-    await create(store, documents=2)
+async def get_document(queries: Queries) -> bytes:
+    encode = partial(encode_document, NAME)
+    return await queries.get_document((*NAME, "doc-1"), encode, visible=ALL)
+
+
+@pytest.mark.parametrize("count", [2, 100])
+async def test_repeated_read_needs_no_thread(store: CountingStore, count: int) -> None:
+    await create(store, documents=count)
     queries = Queries(store)
-    first = await queries.get_batch(*NAME, visible=ALL)
+    first = await queries.get_batch(NAME, encode_batch, visible=ALL)
     documents = await list_ids(queries)
-    document = await queries.get_document(*NAME, "doc-1", visible=ALL)
+    document = await get_document(queries)
     store.reads = 0
     store.open.clear()  # threads answer nothing any more
-    assert await queries.get_batch(*NAME, visible=ALL) is first
+    assert await queries.get_batch(NAME, encode_batch, visible=ALL) is first
     assert await list_ids(queries) == documents
-    assert await queries.get_document(*NAME, "doc-1", visible=ALL) is document
+    assert await get_document(queries) is document
     assert store.reads == 0
 
 
@@ -82,39 +88,39 @@ async def test_read_after_a_commit_of_any_process_is_current(
 ) -> None:
     batch = await create(store, documents=2)
     queries = Queries(store)
-    await queries.get_batch(*NAME, visible=ALL)
+    await queries.get_batch(NAME, encode_batch, visible=ALL)
     await list_ids(queries)
     writer = other if elsewhere else store
     store.open.clear()  # threads answer nothing: what was just written is in memory
     for change in (started, PARSING):
         batch = await move(writer, batch, (1, change))
-        assert await queries.get_batch(*NAME, visible=ALL) == batch
+        assert await queries.get_batch(NAME, encode_batch, visible=ALL) == encode_batch(batch)
         assert await list_ids(queries) == ["doc-0 2", f"doc-1 {batch.revision}"]
 
 
 async def test_deleted_batch_is_not_found(store: CountingStore, other: SqliteStore) -> None:
     await create(store, documents=2)
     queries = Queries(store)
-    await queries.get_batch(*NAME, visible=ALL)
-    await queries.get_document(*NAME, "doc-1", visible=ALL)
+    await queries.get_batch(NAME, encode_batch, visible=ALL)
+    await get_document(queries)
     await Controls(other).delete_batch(*NAME, visible=ALL)
     for _ in range(2):
         with pytest.raises(BatchNotFound):
-            await queries.get_batch(*NAME, visible=ALL)
+            await queries.get_batch(NAME, encode_batch, visible=ALL)
     await create(other, documents=1)
     with pytest.raises(DocumentNotFound):
-        await queries.get_document(*NAME, "doc-1", visible=ALL)
+        await get_document(queries)
 
 
 async def test_result_is_for_the_same_visibility_only(store: CountingStore) -> None:
     await create(store)
     queries = Queries(store)
-    await queries.get_batch(*NAME, visible=ALL)
+    await queries.get_batch(NAME, encode_batch, visible=ALL)
     with pytest.raises(BatchNotFound):
-        await queries.get_batch(*NAME, visible=Visibility(frozenset({"another"})))
+        await queries.get_batch(NAME, encode_batch, visible=Visibility(frozenset({"another"})))
 
 
-@pytest.mark.parametrize(("documents", "states"), [(100, ()), (1, (1,))])
+@pytest.mark.parametrize(("documents", "states"), [(400, ()), (1, (1,))])
 async def test_large_or_filtered_list_is_read_on_a_thread(
     store: CountingStore, documents: int, states: tuple[int, ...]
 ) -> None:
@@ -133,14 +139,14 @@ async def test_busy_store_is_read_on_a_thread(
 ) -> None:
     batch = await create(store, documents=1)
     queries = Queries(store)
-    await queries.get_batch(*NAME, visible=ALL)
+    await queries.get_batch(NAME, encode_batch, visible=ALL)
     batch = await move(store, batch, (0, started))
 
     def refuse(*_: object, **__: object) -> None:
         raise StoreBusy("recovering", retry_after_s=1)
 
     monkeypatch.setattr(store, "read_now", refuse)
-    assert await queries.get_batch(*NAME, visible=ALL) == batch
+    assert await queries.get_batch(NAME, encode_batch, visible=ALL) == encode_batch(batch)
 
 
 async def test_number_of_results_is_limited(
@@ -151,9 +157,9 @@ async def test_number_of_results_is_limited(
     for batch_id in ("a", "b", "c"):
         await create(store, batch_id)
     for batch_id in ("a", "b", "a", "c"):
-        await queries.get_batch(DATASET_ID, batch_id, visible=ALL)
+        await queries.get_batch((DATASET_ID, batch_id), encode_batch, visible=ALL)
     store.reads = 0
-    await queries.get_batch(DATASET_ID, "a", visible=ALL)
+    await queries.get_batch((DATASET_ID, "a"), encode_batch, visible=ALL)
     assert store.reads == 0
-    await queries.get_batch(DATASET_ID, "b", visible=ALL)
+    await queries.get_batch((DATASET_ID, "b"), encode_batch, visible=ALL)
     assert store.reads == 1

@@ -61,10 +61,11 @@ async def check(store: Store, batch: Batch, encoder: Encoder = ENCODER) -> None:
 
 async def check_documents(store: Store, batch: Batch, encoder: Encoder, **query: Any) -> None:
     expected = [
-        EncodedDocument(
-            position=document.position,
-            identity=encoder.identity(document),
-            rest=encoder.condition(document) + encoder.last_change(document),
+        (
+            document.position,
+            encoder.identity(document)
+            + encoder.condition(document)
+            + encoder.last_change(document),
         )
         for document in await get_documents(store, batch, **query)
     ]
@@ -104,7 +105,7 @@ async def check_log(store: Store, batch: Batch, encoder: Encoder) -> None:
     for after in (0, 3, batch.revision - 1, batch.revision):
         await check_after(after, expected)
     for document in await store.read(lambda tx: encoded_documents(tx, batch), visible=ALL):
-        mine = [one for one in expected if one.position == document.position]
+        mine = [one for one in expected if one.position == document[0]]
         for after in (0, mine[0].revision):
             await check_after(after, mine, document)
 

@@ -201,8 +201,9 @@ async def test_documents_of_a_trimmed_log_are_sent(path: Path, clock: Clock) -> 
         await trim(store, clock.now_us, keep=2)
         documents = await store.read(lambda tx: encoded_documents(tx, batch), visible=ALL)
         expected = await get_documents(store, batch)
-        assert [one.rest for one in documents] == [
-            ENCODER.condition(document) + ENCODER.last_change(document) for document in expected
+        assert [fields for _, fields in documents] == [
+            ENCODER.identity(document) + ENCODER.condition(document) + ENCODER.last_change(document)
+            for document in expected
         ]
 
 

@@ -131,11 +131,8 @@ def transitions(draw: st.DrawFn) -> Transition:
 
 
 def _encode(document: Document) -> EncodedDocument:
-    return EncodedDocument(
-        document.position,
-        ENCODER.identity(document),
-        ENCODER.condition(document) + ENCODER.last_change(document),
-    )
+    condition = ENCODER.condition(document) + ENCODER.last_change(document)
+    return document.position, ENCODER.identity(document) + condition
 
 
 def _encode_transition(transition: Transition) -> EncodedTransition:

@@ -36,12 +36,13 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
         self._waits = waits
         self._writer = writer
 
-    async def GetDataset(  # noqa: N802 - the proto's name
+    async def GetDataset(  # type: ignore[override]  # noqa: N802 - encoded already; the proto's name
         self, request: pb.GetDatasetRequest, context: Context
-    ) -> pb.GetDatasetResponse:
+    ) -> bytes:
         """Return a dataset."""
-        dataset = await self._queries.get_dataset(wire.dataset_id(request), visible=visible())
-        return pb.GetDatasetResponse(dataset=wire.to_dataset(dataset))
+        return await self._queries.get_dataset(
+            wire.dataset_id(request), wire.encode_dataset, visible=visible()
+        )
 
     async def ListDatasets(  # noqa: N802 - the proto's name
         self, request: pb.ListDatasetsRequest, context: Context
@@ -52,14 +53,13 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
             datasets=map(wire.to_dataset, page.items), next_page_token=page.next_page_token
         )
 
-    async def GetBatch(  # noqa: N802 - the proto's name
+    async def GetBatch(  # type: ignore[override]  # noqa: N802 - encoded already; the proto's name
         self, request: pb.GetBatchRequest, context: Context
-    ) -> pb.GetBatchResponse:
+    ) -> bytes:
         """Return a batch."""
-        batch = await self._queries.get_batch(*wire.batch_name(request), visible=visible())
-        response = pb.GetBatchResponse()
-        wire.fill_batch(response.batch, batch)
-        return response
+        return await self._queries.get_batch(
+            wire.batch_name(request), wire.encode_batch, visible=visible()
+        )
 
     async def ListBatches(  # noqa: N802 - the proto's name
         self, request: pb.ListBatchesRequest, context: Context
@@ -75,8 +75,8 @@ class StatusServicer(status_service_pb2_grpc.StatusServiceServicer):
     ) -> bytes:
         """Return a document."""
         name = wire.document_name(request)
-        document = await self._queries.get_document(*name, visible=visible())
-        return wire.encode_document(name[:2], document)
+        encode = partial(wire.encode_document, name[:2])
+        return await self._queries.get_document(name, encode, visible=visible())
 
     async def ListDocuments(  # type: ignore[override]  # noqa: N802 - encoded already; the proto's name
         self, request: pb.ListDocumentsRequest, context: Context

@@ -219,4 +219,4 @@ class Snapshots:
             server_at=self._clock(),
         )
         message = self._encode.snapshot(name, part) + self._encode(rest)
-        return _Part(message, None if complete else documents[-1].position)
+        return _Part(message, None if complete else documents[-1][0])

@@ -9,7 +9,7 @@ from stagecast.wire.encoding import (
     encode_documents,
     encode_transitions,
 )
-from stagecast.wire.messages import encode_datasets_message
+from stagecast.wire.messages import encode_batch, encode_dataset, encode_datasets_message
 from stagecast.wire.names import (
     batch_name,
     batch_or_document_name,
@@ -24,7 +24,7 @@ from stagecast.wire.report_requests import (
     reports,
     worker,
 )
-from stagecast.wire.resources import fill_batch, to_batch, to_dataset, to_document
+from stagecast.wire.resources import to_batch, to_dataset, to_document
 from stagecast.wire.status_requests import (
     batch_query,
     dataset_query,
@@ -46,12 +46,12 @@ __all__ = [
     "datasets_watch_request",
     "document_name",
     "document_query",
+    "encode_batch",
+    "encode_dataset",
     "encode_datasets_message",
     "encode_document",
     "encode_documents",
     "encode_transitions",
-    "encode_watch_message",
-    "fill_batch",
     "heartbeats",
     "new_batch",
     "new_documents",

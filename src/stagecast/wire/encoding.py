@@ -185,12 +185,12 @@ def _join_documents(tag: bytes, name: BatchName, documents: Iterable[EncodedDocu
     common = len(ids)
     heads: dict[int, bytes] = {}  # by the size of a document: there are few
     entries: list[bytes] = []
-    for _, identity, rest in documents:
-        size = common + len(identity) + len(rest)
+    for _, fields in documents:
+        size = common + len(fields)
         head = heads.get(size)
         if head is None:
             head = heads[size] = tag + varint(size) + ids
-        entries += (head, identity, rest)
+        entries += (head, fields)
     return b"".join(entries)
 
 

@@ -1,10 +1,22 @@
-"""Messages of watches, as protobuf."""
+"""Encoded answers with one resource, and messages of watches."""
 
 from __future__ import annotations
 
-from stagecast.model import DatasetsMessage, Document, WatchMessage
+from stagecast.model import Batch, Dataset, DatasetsMessage, Document, WatchMessage
 from stagecast.v1 import status_service_pb2 as _pb
-from stagecast.wire.resources import to_batch, to_dataset, to_progress, to_timestamp
+from stagecast.wire.resources import fill_batch, to_dataset, to_progress, to_timestamp
+
+
+def encode_dataset(dataset: Dataset) -> bytes:
+    """Return an encoded `GetDatasetResponse`."""
+    return _pb.GetDatasetResponse(dataset=to_dataset(dataset)).SerializeToString()
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Return an encoded `GetBatchResponse`."""
+    response = _pb.GetBatchResponse()
+    fill_batch(response.batch, batch)
+    return response.SerializeToString()
 
 
 def encode_watch_message(message: WatchMessage) -> bytes:
@@ -12,13 +24,15 @@ def encode_watch_message(message: WatchMessage) -> bytes:
 
     Pieces are concatenated: repeated fields add up, and a singular field is set in one piece only.
     """
-    return _pb.WatchBatchResponse(
+    response = _pb.WatchBatchResponse(
         progress=map(_to_document_progress, message.progress),
-        batch=to_batch(message.batch) if message.batch else None,
         revision=message.revision,
         resume_token=message.resume_token,
         server_time=to_timestamp(message.server_at),
-    ).SerializeToString()
+    )
+    if message.batch is not None:
+        fill_batch(response.batch, message.batch)
+    return response.SerializeToString()
 
 
 def encode_datasets_message(message: DatasetsMessage) -> bytes:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from functools import partial
 from itertools import chain
+from typing import cast
 
 from stagecast.errors import StoreBusy
 from stagecast.escaping import quote
@@ -133,13 +134,13 @@ _LAST_OF_DOCUMENT = f"""
     WHERE batch = ? AND position = ? AND revision <= ? ORDER BY revision DESC LIMIT 1
 """
 
-# Documents as of a revision; without a rest where the bytes do not count, see `encoded`, or
-# the row is of a later revision.
+# Documents as of a revision, each with its bytes: NULL where they do not count, see `encoded`, or
+# the row is of a later revision. They are joined here, as each column costs a tenth of a list.
 _ENCODED_DOCUMENTS = """
-    SELECT position, encoded_identity, CASE
+    SELECT position, CASE
         WHEN encoder_version = ? AND encoded_revision = revision
-            AND encoded_progress_seq = progress_seq AND encoded_identity IS NOT NULL
-            AND revision <= ? THEN encoded_rest END
+            AND encoded_progress_seq = progress_seq
+            AND revision <= ? THEN CAST(encoded_identity || encoded_rest AS BLOB) END
     FROM documents WHERE batch = ? AND
 """
 _NOW = 2**63 - 1
@@ -177,7 +178,6 @@ _PROGRESS_SEQ = "SELECT progress_seq FROM progress_epochs WHERE batch = ? AND se
 
 
 # Like `_make`, without its own check of the length, in half the time.
-_make_encoded_document = partial(tuple.__new__, EncodedDocument)
 _make_encoded_transition = partial(tuple.__new__, EncodedTransition)
 
 
@@ -347,7 +347,7 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
         self, batch: Batch, *, after_revision: int, document: EncodedDocument | None = None
     ) -> Iterator[EncodedTransition]:
         sql = _ENCODED_LOG_OF_BATCH if document is None else _ENCODED_LOG_OF_DOCUMENT
-        of_document = () if document is None else (document.position,)
+        of_document = () if document is None else (document[0],)
         cursor = self._iterate(sql, (self.encoder.version, batch.key, after_revision, *of_document))
         return chain.from_iterable(self._encoded_transitions(cursor, batch))
 
@@ -371,23 +371,21 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
         self, cursor: Cursor, batch: Batch, as_of: int | None
     ) -> Iterator[Iterable[EncodedDocument]]:
         for chunk in _read_chunks(cursor):
-            if [row for row in chunk if row[2] is None]:  # not `any`: it would call for each row
+            if [row for row in chunk if row[1] is None]:  # not `any`: it would call for each row
                 yield self._encode_stale_documents(chunk, batch, as_of)
             else:
-                yield map(_make_encoded_document, chunk)
+                yield cast("list[EncodedDocument]", chunk)
 
     def _encode_stale_documents(
         self, chunk: Iterable[rows.Row], batch: Batch, as_of: int | None
     ) -> Iterator[EncodedDocument]:
-        for encoded in map(_make_encoded_document, chunk):
-            if encoded.rest is not None:
-                yield encoded
-            elif (document := self._find_as_of(batch, encoded.position, as_of)) is not None:
-                yield EncodedDocument(
-                    document.position,
-                    self.encoder.identity(document),
-                    self.encoder.condition(document) + self.encoder.last_change(document),
-                )
+        encoder = self.encoder
+        for position, fields in chunk:
+            if fields is not None:
+                yield position, fields
+            elif (document := self._find_as_of(batch, position, as_of)) is not None:
+                condition = encoder.condition(document) + encoder.last_change(document)
+                yield position, encoder.identity(document) + condition
 
     def _find_as_of(self, batch: Batch, position: int, as_of: int | None) -> Document | None:
         """Return a document by its columns; `None` if it was registered after a revision."""

@@ -6,7 +6,7 @@ Clients request some datasets, or all that they may read, and take a missing one
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TypeAlias
@@ -63,20 +63,26 @@ class _Statuses:
     def ids(self) -> int:
         return len(self.dataset_ids or ())
 
-    def head(self, tx: ReadTransaction) -> Hashable:
-        return tx.find_dataset_heads(self.dataset_ids)
+    @property
+    def is_small(self) -> bool:
+        return self.dataset_ids is not None and len(self.dataset_ids) <= _FEW
+
+    def head(self, tx: ReadTransaction) -> object:
+        """Return a few states themselves: most reports change none."""
+        return self.entries(tx) if self.is_small else tx.find_dataset_heads(self.dataset_ids)
 
     def render_small(self, tx: ReadTransaction) -> Content | None:
-        small = self.dataset_ids is not None and len(self.dataset_ids) <= _FEW
-        return self.render(tx) if small else None
+        return self.render(tx) if self.is_small else None
 
     def render(self, tx: ReadTransaction) -> Content:
-        entries = {
+        return Body().end(orjson.dumps(self.entries(tx)))
+
+    def entries(self, tx: ReadTransaction) -> dict[str, object]:
+        return {
             dataset.dataset_id: self.entry(tx, dataset)
             for dataset in tx.iterate_datasets(self.dataset_ids)
             if dataset.batches
         }
-        return Body().end(orjson.dumps(entries))
 
     def entry(self, tx: ReadTransaction, dataset: Dataset) -> object:
         return _STATUSES[dataset_state(dataset)]
@@ -85,8 +91,7 @@ class _Statuses:
 class _Progress(_Statuses):
     """Their states and their progress, which takes too many reads for the event loop."""
 
-    def render_small(self, tx: ReadTransaction) -> Content | None:
-        return None
+    is_small = False
 
     def entry(self, tx: ReadTransaction, dataset: Dataset) -> object:
         running = dataset_state(dataset) is DatasetState.RUNNING

@@ -2,7 +2,7 @@
 
 Polling clients repeat the same request. While nobody has committed, which `Store.version` tells,
 an answer is served as it is. After a commit, of any process, its head is read on the event loop: a
-few integers that change whenever the answer does. If they have, a small answer is read there as
+few values that change whenever the answer does. If they have, a small answer is read there as
 well, since what was just written is in memory; that costs less than another thread.
 So an answer is never older than the last commit that was acknowledged before the request.
 """
@@ -34,7 +34,7 @@ class Query(Protocol):
         """The number of ids that it holds in memory."""
         ...
 
-    def head(self, tx: ReadTransaction) -> Hashable:
+    def head(self, tx: ReadTransaction) -> object:
         """Return what changes whenever the answer does."""
         ...
 
@@ -53,7 +53,7 @@ class _Entry:
 
     query: Query
     version: int
-    head: Hashable
+    head: object
     content: Content
     size: int
 
@@ -77,7 +77,7 @@ class ResponseCache:
         return entry.content
 
     def keep(
-        self, key: Hashable, query: Query, version: int, head: Hashable, content: Content
+        self, key: Hashable, query: Query, version: int, head: object, content: Content
     ) -> None:
         """Keep an answer unless it is large.
 
@@ -99,7 +99,7 @@ class ResponseCache:
     def _renew(self, key: Hashable, entry: _Entry, version: int) -> bool:
         """Compare an answer with the store; return whether it is current now."""
 
-        def read(tx: ReadTransaction) -> tuple[Hashable, Content | None]:
+        def read(tx: ReadTransaction) -> tuple[object, Content | None]:
             head = entry.query.head(tx)
             if head == entry.head:
                 return head, entry.content

@@ -31,10 +31,11 @@ from stagecast.store.sqlite.trimming import TrimmingReads
 # A dataset by its id.
 _DATASET = f"SELECT {rows.listed(rows.DATASET)} FROM datasets WHERE dataset_id = ?"
 
-# Datasets ordered by id; ids are a JSON list, since it may be long and a statement takes few
-# parameters. Deleted datasets have ids before '0'.
+# Datasets ordered by id; many ids are a JSON list, since a statement takes few parameters. Deleted
+# datasets have ids before '0'.
 _DATASETS = f"SELECT {rows.listed(rows.DATASET)} FROM datasets WHERE dataset_id > ?"
 _OF_LIST = " AND dataset_id IN (SELECT value FROM json_each(?))"
+_FEW = 10  # ids that are parameters: a list costs 12 µs of the 40 of the usual poll
 _NO_DATASET = "0"
 
 # Datasets changed or removed after a change_seq.
@@ -48,12 +49,8 @@ LAST_CHANGE_SEQ = """
 """
 
 # When datasets changed; of all datasets only the last change, and how many were removed.
-_DATASET_HEAD = """
-    SELECT dataset_id, change_seq, updated_at FROM datasets WHERE dataset_id = ?
-"""
 _DATASET_HEADS = """
-    SELECT dataset_id, change_seq, updated_at FROM datasets
-    WHERE dataset_id IN (SELECT value FROM json_each(?))
+    SELECT dataset_id, change_seq, updated_at FROM datasets WHERE dataset_id > '0'
 """
 _LAST_CHANGES = """
     SELECT * FROM (
@@ -218,10 +215,9 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
     def iterate_datasets(
         self, dataset_ids: Collection[str] | None, *, after: str = ""
     ) -> Iterator[Dataset]:
-        named = () if dataset_ids is None else (json.dumps(list(dataset_ids)),)
+        where, named = _named(dataset_ids)
         cursor = self._iterate(
-            f"{_DATASETS}{_OF_LIST if named else ''} ORDER BY dataset_id",
-            (max(after, _NO_DATASET), *named),
+            f"{_DATASETS}{where} ORDER BY dataset_id", (max(after, _NO_DATASET), *named)
         )
         return map(rows.dataset_from_row, cursor)
 
@@ -243,13 +239,9 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
         )
 
     def find_dataset_heads(self, dataset_ids: Collection[str] | None) -> Hashable:
-        if dataset_ids is None:
-            cursor = self._connection.execute(_LAST_CHANGES)
-        elif len(dataset_ids) == 1:  # what is polled most
-            cursor = self._connection.execute(_DATASET_HEAD, (*dataset_ids,))
-        else:
-            cursor = self._connection.execute(_DATASET_HEADS, (json.dumps(list(dataset_ids)),))
-        return tuple(cursor.fetchall())
+        where, named = _named(dataset_ids)
+        query = _LAST_CHANGES if dataset_ids is None else f"{_DATASET_HEADS}{where}"
+        return tuple(self._connection.execute(query, named).fetchall())
 
     def find_batch(self, dataset_id: str, batch_id: str) -> Batch | None:
         row = self._connection.execute(_BATCH, (dataset_id, batch_id)).fetchone()
@@ -437,5 +429,14 @@ class SqliteReadTransaction(KeyReads, TimerReads, TrimmingReads):
         return cursor
 
 
-def _is_one_of(column: str, values: Collection[int]) -> str:
+def _is_one_of(column: str, values: Collection[object]) -> str:
     return f" AND {column} IN ({', '.join('?' * len(values))})" if values else ""
+
+
+def _named(dataset_ids: Collection[str] | None) -> tuple[str, tuple[str, ...]]:
+    """Return the condition for some datasets, or for all, and its parameters."""
+    if dataset_ids is None:
+        return "", ()
+    if 0 < len(dataset_ids) <= _FEW:
+        return _is_one_of("dataset_id", dataset_ids), (*dataset_ids,)
+    return _OF_LIST, (json.dumps(list(dataset_ids)),)

@@ -8,9 +8,11 @@ import gc
 import sys
 import threading
 import time
+import uuid
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -290,6 +292,22 @@ async def test_memory_is_bounded(store: SqliteStore, monkeypatch: pytest.MonkeyP
     for batch in batches:
         assert (await read_batch(store, batch.batch_id)).counts.running == 4
     assert BATCH_ID not in {name for _, name in store._writer._known.batches}
+
+
+async def test_renamed_datasets_fill_the_memory(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_batches, "_MAX_RECORDS", 10)
+    names = [str(uuid.uuid4()) for _ in range(12)]
+    for name in names:
+        await create(store, dataset_id=name)
+    for name in names:
+        await store.write(partial(_rename, name), visible=ALL)
+        assert len(store._writer._known.datasets) <= 10
+
+
+def _rename(dataset_id: str, tx: WriteTransaction) -> None:
+    tx.name_dataset(dataset_id, "renamed")
 
 
 async def test_long_documents_fill_the_memory_sooner(

@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
-from stagecast.notifier import Subscription
+from stagecast.notifier import Notifier, Subscription
 from stagecast.watches import Rounds, rounds
+from stagecast.watches.tail import Tails
 from tests.conditions import until
+from tests.watches.test_watch import Numbers
 
 NEVER_S = 3_600.0
 
@@ -195,3 +197,36 @@ async def test_pause_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     pacing.done("tail")
     async with asyncio.timeout(60):
         await task
+
+
+@pytest.mark.usefixtures("patient")
+async def test_log_without_an_end_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_PAUSE", NEVER_S**3)
+    monkeypatch.setattr(rounds, "_MAX_PAUSE_S", NEVER_S)  # it would wait for itself
+    notifier, pacing = Notifier(), Rounds()
+
+    async def read(name: str, after: int, _committed: object) -> Numbers:
+        await asyncio.sleep(0)
+        return Numbers(before=after, after=after + 1, caught_up=name == "short")
+
+    async def follow(follower: Subscription) -> None:
+        while await follower.wait():
+            follower.clear()
+            pacing.done(follower)
+
+    tails: Tails[str, int, Numbers] = Tails(
+        notifier, pacing, topics=lambda name: [(name,)], read=read
+    )
+    followers = {name: Subscription() for name in ("endless", "short")}
+    endless, short = (tails.join(name, follower) for name, follower in followers.items())
+    following = [asyncio.create_task(follow(follower)) for follower in followers.values()]
+    for tail in (endless, short):
+        tail.begin_at(0)
+    await until(lambda: len(notifier.topics()) == 2)
+    notifier.notify([("endless",)])
+    await until(lambda: endless.end is not None and endless.end > 3)
+    notifier.notify([("short",)])
+    await until(lambda: short.end == 1)
+    for (name, follower), task in zip(followers.items(), following, strict=True):
+        tails.leave(name, follower)
+        task.cancel()

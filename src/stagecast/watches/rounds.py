@@ -1,8 +1,9 @@
 """Rounds: a commit is pushed at once, but those that come during a push are pushed together.
 
-A round begins when a tail reads, and ends when every watch that it woke waits again. A pause
+A round begins when a tail reads a page, and ends when every watch that it woke waits again. A pause
 follows that leaves most of the event loop to other calls. So a lone event has no delay, and under
-load watches get fewer and larger messages while reads and reports are still answered.
+load watches get fewer and larger messages while reads and reports are still answered. A log with
+more pages gets one in each round, so that it never holds up the others.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Rounds:
         # Not waited for, as the last round did in vain; and when they were woken since.
         self._slow: dict[object, float] = {}
         self._waiting = 0  # for the next round
+        self._reading_on = 0  # of these, tails that have more pages
         self._began_s = self._last_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -44,6 +46,15 @@ class Rounds:
         """Wait for the next round; it lasts until the tail is `done`, and all that it wakes."""
         await self.opened()
         self._add(tail)
+
+    async def go_on(self, tail: object) -> None:
+        """Let a tail that has more pages into the next round, which has no pause before it."""
+        self._reading_on += 1
+        try:
+            self.done(tail)
+            await self.begin(tail)
+        finally:
+            self._reading_on -= 1
 
     async def wake(self, watches: Collection[Subscription]) -> None:
         """Wake watches, and count those of them that wait as busy."""
@@ -93,7 +104,8 @@ class Rounds:
 
     def _end(self) -> None:
         lasted_s = asyncio.get_running_loop().time() - self._began_s
-        pause_s = min(_PAUSE * lasted_s, _MAX_PAUSE_S) if self._waiting else 0.0
+        must_pause = self._waiting and not self._reading_on
+        pause_s = min(_PAUSE * lasted_s, _MAX_PAUSE_S) if must_pause else 0.0
         self._call_after(pause_s, self._open.set)
 
     def _call_after(self, seconds: float, callback: Callable[[], object]) -> None:

@@ -137,7 +137,7 @@ class Tail(Generic[C, P]):
             await asyncio.sleep(pause_s)
 
     async def _read_on(self, must_read: bool) -> None:
-        """Read to the end of the log, and wake the followers at each page.
+        """Read to the end of the log, a page a round, and wake the followers at each.
 
         What this process has committed need not be the end, if another has committed after it.
         """
@@ -150,6 +150,7 @@ class Tail(Generic[C, P]):
                 await self._rounds.wake(self.followers)
             if page.caught_up:
                 return
+            await self._rounds.go_on(self)
 
     def _append(self, page: P) -> None:
         self.end = page.after

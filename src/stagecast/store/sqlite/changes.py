@@ -253,7 +253,7 @@ class ChangeWrites(SqliteReadTransaction, TimerWrites):
 
     def _save_datasets(self, datasets: Mapping[str, Dataset]) -> None:
         """Write datasets in the order of their ids."""
-        self.known.datasets |= datasets
+        self.known.add_datasets(datasets)
         self._connection.executemany(
             _SAVE_DATASET,
             (

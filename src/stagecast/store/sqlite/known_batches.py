@@ -7,9 +7,17 @@ only its COMMIT puts it back: whatever fails in between, nothing is remembered.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stagecast.model import Batch, Dataset, Document, batch_size_bound, size_bound
+from stagecast.model import (
+    Batch,
+    Dataset,
+    Document,
+    batch_size_bound,
+    dataset_size_bound,
+    size_bound,
+)
 from stagecast.store.protocol import BatchName
 
 _MAX_RECORDS = 20_000  # about 40 MB; a long one counts as several
@@ -47,9 +55,18 @@ class KnownBatches:
 
     def add(self, batch: Batch, write_id: int | None = None) -> KnownBatch:
         """Remember a batch."""
-        self._records += 2 + batch_size_bound(batch) // _RECORD  # with its dataset
+        self._records += 1 + batch_size_bound(batch) // _RECORD
         known = self.batches[batch.dataset_id, batch.batch_id] = KnownBatch(batch, write_id)
         return known
+
+    def add_datasets(self, datasets: Mapping[str, Dataset]) -> None:
+        """Remember datasets."""
+        self._records += sum(
+            1 + dataset_size_bound(dataset) // _RECORD
+            for dataset_id, dataset in datasets.items()
+            if dataset_id not in self.datasets
+        )
+        self.datasets.update(datasets)
 
     def add_documents(self, known: KnownBatch, documents: dict[str, Document]) -> None:
         """Remember documents of a batch."""

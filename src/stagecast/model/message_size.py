@@ -6,6 +6,7 @@ A gRPC client refuses messages over 4 MiB by default.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Generic, TypeVar
 
 from stagecast.model.records import Batch, Dataset, Document
@@ -66,15 +67,16 @@ class PageItems(Generic[T]):
         self.following: T | None = None
 
     def __iter__(self) -> Iterator[T]:
-        size_of, size, left, last = self._size_of, 0, self._limit, None
-        for item in self._items:
+        size_of, size, last, items = self._size_of, 0, None, iter(self._items)
+        for item in islice(items, self._limit):
             size += size_of(item)
-            if last is not None and (not left or size > MESSAGE_BYTES):
+            if size > MESSAGE_BYTES and last is not None:
                 self.following = item
                 break
-            left -= 1
             last = item
             yield item
+        else:
+            self.following = next(items, None)
         self.last = last
 
 

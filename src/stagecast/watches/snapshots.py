@@ -45,6 +45,16 @@ class _Part:
     next_after: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch, the cursor where its log continues, and the piece of a message that tells this."""
+
+    batch: Batch
+    cursor: Cursor
+    position: bytes
+    reason: SnapshotReason
+
+
 _Read = Callable[[int], Awaitable[_Part]]
 """Reads the part after a position."""
 
@@ -54,9 +64,7 @@ class Snapshot:
 
     Attributes:
         start: the position before its first part.
-        cursor: where the log continues after it.
-        position: the piece of a message that tells this.
-        batch: as of that revision.
+        taken: what it is of.
         size: bytes of its cached parts.
         reading: done when no more parts will be cached.
     """
@@ -64,16 +72,9 @@ class Snapshot:
     start = -1
 
     def __init__(
-        self,
-        cursor: Cursor,
-        batch: Batch,
-        position: bytes,
-        read: _Read,
-        has_room: Callable[[Snapshot, int], bool],
+        self, taken: Taken, read: _Read, has_room: Callable[[Snapshot, int], bool]
     ) -> None:
-        self.cursor = cursor
-        self.batch = batch
-        self.position = position
+        self.taken = taken
         self.size = 0
         self._read = read
         self._has_room = has_room
@@ -167,11 +168,10 @@ class Snapshots:
     async def _take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
         if name in self._newest:
             await asyncio.wait((self._newest[name].reading,))
-        cursor, batch, position, first = await self._store.read(
+        taken, first = await self._store.read(
             partial(self._read_first, name=name, reason=reason), visible=ALL
         )
-        read = partial(self._read, cursor, batch, reason)
-        snapshot = Snapshot(cursor, batch, position, read, self._has_room)
+        snapshot = Snapshot(taken, partial(self._read, taken), self._has_room)
         snapshot.cache(first)
         return snapshot
 
@@ -184,39 +184,36 @@ class Snapshots:
                 oldest.drop()
         return retained + size <= _BYTES
 
-    async def _read(
-        self, cursor: Cursor, batch: Batch, reason: SnapshotReason, after: int
-    ) -> _Part:
-        query = partial(self._read_part, cursor=cursor, batch=batch, reason=reason, after=after)
+    async def _read(self, taken: Taken, after: int) -> _Part:
+        query = partial(self._read_part, taken=taken, after=after)
         return await self._store.read(query, visible=ALL)
 
     def _read_first(
         self, tx: ReadTransaction, name: BatchName, reason: SnapshotReason
-    ) -> tuple[Cursor, Batch, bytes, _Part]:
+    ) -> tuple[Taken, _Part]:
         batch = get_batch(tx, *name)
         cursor = end_cursor(tx, batch)
-        position = encode_position(batch, cursor, self._encode)
-        return cursor, batch, position, self._read_part(tx, cursor, batch, reason, Snapshot.start)
+        taken = Taken(batch, cursor, encode_position(batch, cursor, self._encode), reason)
+        return taken, self._encode_part(tx, taken, Snapshot.start)
 
-    def _read_part(
-        self, tx: ReadTransaction, cursor: Cursor, batch: Batch, reason: SnapshotReason, after: int
-    ) -> _Part:
-        """Read a part and encode it. Runs on a thread of the store."""
-        name = (batch.dataset_id, batch.batch_id)
-        now = get_same_batch(tx, name, cursor.key)
+    def _read_part(self, tx: ReadTransaction, taken: Taken, after: int) -> _Part:
+        """Read a part after the first, of the same batch and history."""
+        batch, cursor = taken.batch, taken.cursor
+        now = get_same_batch(tx, (batch.dataset_id, batch.batch_id), cursor.key)
         check_history(tx, now, cursor)
+        return self._encode_part(tx, taken, after)
+
+    def _encode_part(self, tx: ReadTransaction, taken: Taken, after: int) -> _Part:
+        """Read and encode documents. Runs on a thread of the store."""
+        batch, revision = taken.batch, taken.cursor.revision
         documents, following = take_page(
-            tx.iterate_encoded_documents(now, after_position=after, as_of=cursor.revision),
+            tx.iterate_encoded_documents(batch, after_position=after, as_of=revision),
             document_size,
             limit=_PART,
         )
         complete = following is None
-        part = SnapshotPart(reason=reason, documents=documents, complete=complete)
-        rest = WatchMessage(
-            batch=batch if complete else None,
-            revision=cursor.revision,
-            resume_token=cursor.token(name) if complete else "",
-            server_at=self._clock(),
-        )
-        message = self._encode.snapshot(name, part) + self._encode(rest)
+        part = SnapshotPart(reason=taken.reason, documents=documents, complete=complete)
+        head = self._encode.snapshot((batch.dataset_id, batch.batch_id), part)
+        head += taken.position if complete else self._encode(WatchMessage(revision=revision))
+        message = head + self._encode(WatchMessage(server_at=self._clock()))
         return _Part(message, None if complete else documents[-1][0])

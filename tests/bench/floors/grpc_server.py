@@ -34,7 +34,7 @@ def published(count: int, size: int) -> bytes:
 
 
 @dataclass
-class _Floor:
+class Floor:
     """The messages for all streams; `answer` is that of `Answer`."""
 
     answer: bytes = b""
@@ -79,19 +79,25 @@ class _Floor:
         }
 
 
-async def _serve() -> None:
-    floor = _Floor()
+async def start(floor: Floor) -> tuple[aio.Server, str]:
+    """Start a server; return it and its address."""
     # A burst of streams waits instead of being refused, as in stagecast.
     server = aio.server(options=(("grpc.server.max_pending_requests", 20_000),))
     handler = grpc.method_handlers_generic_handler("floor.Grpc", floor.methods())
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+async def _serve() -> None:
+    floor = Floor()
+    server, address = await start(floor)
 
     async def answer(question: dict[str, Any]) -> str:
         """Set the size of the answer, if there is one; return the address."""
         floor.answer = bytes(question.get("size", 0))
-        return f"127.0.0.1:{port}"
+        return address
 
     await answer_lines(answer)
     await server.stop(0)

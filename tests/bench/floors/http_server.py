@@ -21,7 +21,9 @@ UNCHANGED = "/unchanged"
 _HEADERS = {"ETag": '"0123456789abcdef0123456789abcdef"'}
 
 
-class _Floor:
+class Floor:
+    """The bytes that both routes answer."""
+
     def __init__(self) -> None:
         self._body = b""
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -29,6 +31,7 @@ class _Floor:
         self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def serve(self) -> None:
+        """Serve until the end of stdin."""
         app = Starlette(routes=[Route(BODY, self._send), Route(UNCHANGED, self._send_nothing)])
         config = uvicorn.Config(
             app,
@@ -41,10 +44,10 @@ class _Floor:
             proxy_headers=False,
         )
         serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[self._listener]))
-        await answer_lines(self._prepare)
+        await answer_lines(self.prepare)
         serving.cancel()
 
-    async def _prepare(self, question: dict[str, Any]) -> str:
+    async def prepare(self, question: dict[str, Any]) -> object:
         """Set the size of the body; return the address."""
         self._body = bytes(question.get("size", 0))
         return "{}:{}".format(*self._listener.getsockname())
@@ -57,7 +60,7 @@ class _Floor:
 
 
 async def _serve() -> None:
-    await _Floor().serve()
+    await Floor().serve()
 
 
 if __name__ == "__main__":

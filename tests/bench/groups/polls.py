@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from stagecast.rest import DATASETS_STATUS_PATH, INDEXING_STATUS_PATH
-from tests.bench.floors import http_server
+from tests.bench.floors import grpc_server, http_server
 from tests.bench.group import Part
 from tests.bench.load.batches import Work, make_work, report_half
 from tests.bench.load.calls import REPORT
@@ -20,6 +20,7 @@ from tests.process import ServerProcess
 from tests.watches.pipeline import STAGES
 
 _DOCUMENTS = 5
+_REQUEST_BYTES = 70  # a report has about as many
 
 
 def _cached(what: str) -> Figure:
@@ -41,6 +42,11 @@ _FIRST = Figure(
     against="bare Starlette route, one connection",
     must=2.5,
     beyond=1.6,
+)
+_AFTER_CALL = Figure(
+    name="The same, beside a poll that follows a call, less the call, CPU",
+    unit="µs",
+    against="bare Starlette route after an aio echo of the same process",
 )
 
 
@@ -87,23 +93,45 @@ async def _poll_once(address: str, target: str, *headers: str) -> Answer:
 
 async def _measure_first(bench: Bench) -> AsyncIterator[Row]:
     polls = bench.effort.choose(quick=200, full=1_000)
-    async with bench.stagecast("first") as server, bench.floor("http_server") as floor:
+    async with bench.stagecast("first") as server, bench.floor("both_servers") as floor:
         async with open_connection(server.grpc) as connection:
             work = await make_work(connection, 1)
         answer = await _poll_once(server.http, one_id_target(work))
-        address = await floor.ask(size=len(answer.body))
+        addresses = await floor.ask(size=len(answer.body))
 
         async def ours() -> float:
             with_polls = await _report_and_poll(server, polls, poll=True)
             return with_polls - await _report_and_poll(server, polls, poll=False)
 
-        async def theirs() -> float:
-            async with polling(address, http_server.BODY) as poller:
-                stopwatch = Stopwatch(floor.pid)
-                await poller.repeat(polls)
-                return stopwatch.stop(polls).cpu_us
+        async def theirs() -> tuple[float, float]:
+            only_polls, both, only_calls = [
+                await _call_and_poll(
+                    floor.pid, addresses, polls, is_called=called, is_polled=polled
+                )
+                for called, polled in ((False, True), (True, True), (True, False))
+            ]
+            return only_polls, both - only_calls
 
-        yield _FIRST.row(await interleave(bench.effort.rounds, ours, theirs))
+        samples = await interleave(bench.effort.rounds, ours, theirs)
+        yield _FIRST.row((mine, in_a_row) for mine, (in_a_row, _) in samples)
+        yield _AFTER_CALL.row((mine, after_call) for mine, (_, after_call) in samples)
+
+
+async def _call_and_poll(
+    pid: int, addresses: dict[str, str], count: int, *, is_called: bool, is_polled: bool
+) -> float:
+    """Return the microseconds of CPU of a call of the floor, and of a poll after it."""
+    async with (
+        open_connection(addresses["grpc"]) as connection,
+        polling(addresses["http"], http_server.BODY) as poller,
+    ):
+        stopwatch = Stopwatch(pid)
+        for _ in range(count):
+            if is_called:
+                await call(connection, grpc_server.ECHO, bytes(_REQUEST_BYTES))
+            if is_polled:
+                await poller.poll()
+        return stopwatch.stop(count).cpu_us
 
 
 async def _report_and_poll(server: ServerProcess, reports: int, *, poll: bool) -> float:
@@ -135,5 +163,5 @@ async def report_and_poll(
 
 PARTS = (
     Part(figures=(_ONE_ID, _FIVE_DOCUMENTS, _UNCHANGED), measure=_measure_cached),
-    Part(figures=(_FIRST,), measure=_measure_first),
+    Part(figures=(_FIRST, _AFTER_CALL), measure=_measure_first),
 )

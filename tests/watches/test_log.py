@@ -15,7 +15,7 @@ from stagecast.model import ALL, Batch, SnapshotReason
 from stagecast.store import HistoryLimit, ReadTransaction, check_history
 from stagecast.store.sqlite import SqliteStore
 from stagecast.watches.log import Cursor, end_cursor, read_page
-from stagecast.watches.snapshots import Snapshots, Taken
+from stagecast.watches.snapshots import Origin, Snapshots
 from tests.builders import BATCH_ID, DATASET_ID, counted, move, report_of
 from tests.clock import Clock
 from tests.store.history import make_ended, retried
@@ -54,7 +54,7 @@ async def test_cursor_of_another_history_is_refused_by_every_read(
     snapshots = Snapshots(store, encode=wire.WatchEncoder(), clock=clock)
 
     def read_part(tx: ReadTransaction) -> object:
-        return snapshots._read_part(tx, Taken(batch, cursor, b"", SnapshotReason.INITIAL), -1)
+        return snapshots._read_part(tx, Origin(batch, cursor, b"", SnapshotReason.INITIAL), -1)
 
     read = functools.partial(
         read_page, name=NAME, cursor=cursor, progress=True, encode=wire.WatchEncoder()

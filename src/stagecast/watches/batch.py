@@ -187,15 +187,15 @@ class _BatchWatch(Watch[Cursor, Page]):
             opening = self._snapshots.opened(self.name, reason)
             snapshot = await self.result(stack.enter_async_context(opening))
             await self.begin()  # grpc cannot end a stream whose first write still has the headers
-            taken = snapshot.taken
-            self._tail.begin_at(taken.cursor)
+            origin = snapshot.origin
+            self._tail.begin_at(origin.cursor)
             number = 0
             after: int | None = snapshot.start
             while after is not None:
                 after = await self._send_part(snapshot, number, after)
                 number += 1
-            self.cursor, self._position = taken.cursor, taken.position
-            self.ended = batch_state(taken.batch).terminal and not self._request.follow
+            self.cursor, self._position = origin.cursor, origin.position
+            self.ended = batch_state(origin.batch).terminal and not self._request.follow
         if self.ended and number > 1:
             # It may have been reopened since the first part was read.
             await self.send(self.advance(await self.read_page()))

@@ -46,7 +46,7 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Origin:
     """A batch, the cursor where its log continues, and the piece of a message that tells this."""
 
     batch: Batch
@@ -64,7 +64,7 @@ class Snapshot:
 
     Attributes:
         start: the position before its first part.
-        taken: what it is of.
+        origin: what it is of.
         size: bytes of its cached parts.
         reading: done when no more parts will be cached.
     """
@@ -72,9 +72,9 @@ class Snapshot:
     start = -1
 
     def __init__(
-        self, taken: Taken, read: _Read, has_room: Callable[[Snapshot, int], bool]
+        self, origin: Origin, read: _Read, has_room: Callable[[Snapshot, int], bool]
     ) -> None:
-        self.taken = taken
+        self.origin = origin
         self.size = 0
         self._read = read
         self._has_room = has_room
@@ -168,10 +168,10 @@ class Snapshots:
     async def _take(self, name: BatchName, reason: SnapshotReason) -> Snapshot:
         if name in self._newest:
             await asyncio.wait((self._newest[name].reading,))
-        taken, first = await self._store.read(
+        origin, first = await self._store.read(
             partial(self._read_first, name=name, reason=reason), visible=ALL
         )
-        snapshot = Snapshot(taken, partial(self._read, taken), self._has_room)
+        snapshot = Snapshot(origin, partial(self._read, origin), self._has_room)
         snapshot.cache(first)
         return snapshot
 
@@ -184,36 +184,36 @@ class Snapshots:
                 oldest.drop()
         return retained + size <= _BYTES
 
-    async def _read(self, taken: Taken, after: int) -> _Part:
-        query = partial(self._read_part, taken=taken, after=after)
+    async def _read(self, origin: Origin, after: int) -> _Part:
+        query = partial(self._read_part, origin=origin, after=after)
         return await self._store.read(query, visible=ALL)
 
     def _read_first(
         self, tx: ReadTransaction, name: BatchName, reason: SnapshotReason
-    ) -> tuple[Taken, _Part]:
+    ) -> tuple[Origin, _Part]:
         batch = get_batch(tx, *name)
         cursor = end_cursor(tx, batch)
-        taken = Taken(batch, cursor, encode_position(batch, cursor, self._encode), reason)
-        return taken, self._encode_part(tx, taken, Snapshot.start)
+        origin = Origin(batch, cursor, encode_position(batch, cursor, self._encode), reason)
+        return origin, self._encode_part(tx, origin, Snapshot.start)
 
-    def _read_part(self, tx: ReadTransaction, taken: Taken, after: int) -> _Part:
+    def _read_part(self, tx: ReadTransaction, origin: Origin, after: int) -> _Part:
         """Read a part after the first, of the same batch and history."""
-        batch, cursor = taken.batch, taken.cursor
+        batch, cursor = origin.batch, origin.cursor
         now = get_same_batch(tx, (batch.dataset_id, batch.batch_id), cursor.key)
         check_history(tx, now, cursor)
-        return self._encode_part(tx, taken, after)
+        return self._encode_part(tx, origin, after)
 
-    def _encode_part(self, tx: ReadTransaction, taken: Taken, after: int) -> _Part:
+    def _encode_part(self, tx: ReadTransaction, origin: Origin, after: int) -> _Part:
         """Read and encode documents. Runs on a thread of the store."""
-        batch, revision = taken.batch, taken.cursor.revision
+        batch, revision = origin.batch, origin.cursor.revision
         documents, following = take_page(
             tx.iterate_encoded_documents(batch, after_position=after, as_of=revision),
             document_size,
             limit=_PART,
         )
         complete = following is None
-        part = SnapshotPart(reason=taken.reason, documents=documents, complete=complete)
+        part = SnapshotPart(reason=origin.reason, documents=documents, complete=complete)
         head = self._encode.snapshot((batch.dataset_id, batch.batch_id), part)
-        head += taken.position if complete else self._encode(WatchMessage(revision=revision))
+        head += origin.position if complete else self._encode(WatchMessage(revision=revision))
         message = head + self._encode(WatchMessage(server_at=self._clock()))
         return _Part(message, None if complete else documents[-1][0])

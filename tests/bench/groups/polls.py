@@ -106,9 +106,9 @@ async def _measure_first(bench: Bench) -> AsyncIterator[Row]:
         async def theirs() -> tuple[float, float]:
             only_polls, both, only_calls = [
                 await _call_and_poll(
-                    floor.pid, addresses, polls, is_called=called, is_polled=polled
+                    floor.pid, addresses, polls, with_call=with_call, with_poll=with_poll
                 )
-                for called, polled in ((False, True), (True, True), (True, False))
+                for with_call, with_poll in ((False, True), (True, True), (True, False))
             ]
             return only_polls, both - only_calls
 
@@ -118,7 +118,7 @@ async def _measure_first(bench: Bench) -> AsyncIterator[Row]:
 
 
 async def _call_and_poll(
-    pid: int, addresses: dict[str, str], count: int, *, is_called: bool, is_polled: bool
+    pid: int, addresses: dict[str, str], count: int, *, with_call: bool, with_poll: bool
 ) -> float:
     """Return the microseconds of CPU of a call of the floor, and of a poll after it."""
     async with (
@@ -127,9 +127,9 @@ async def _call_and_poll(
     ):
         stopwatch = Stopwatch(pid)
         for _ in range(count):
-            if is_called:
+            if with_call:
                 await call(connection, grpc_server.ECHO, bytes(_REQUEST_BYTES))
-            if is_polled:
+            if with_poll:
                 await poller.poll()
         return stopwatch.stop(count).cpu_us
 

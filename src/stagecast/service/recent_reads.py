@@ -18,7 +18,7 @@ from stagecast.store import ReadTransaction, Store
 
 T = TypeVar("T")
 
-_MAX_RESULTS = 2_000  # of some kilobytes each
+_MAX_RESULTS = 2_000  # of up to 16 KB each
 
 
 class RecentReads:

@@ -273,8 +273,7 @@ class App:
             cors_origins=config.cors_origins,
             root_path=config.http_root_path,
         )
-        # Pages of no browser reach a unix socket; a server for other machines has names of its own.
-        if is_loopback(config.http) and not (config.insecure or socket_path(config.http)):
+        if _is_for_browsers_here(config.http) and not config.insecure:
             app = HostCheck(
                 app,
                 needs_credentials=authenticator.needs_credentials,
@@ -347,5 +346,16 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 def _is_exposed(address: str) -> bool:
     try:
         return not is_loopback(address)
+    except ValueError:  # malformed, which is reported when the server listens
+        return False
+
+
+def _is_for_browsers_here(address: str) -> bool:
+    """Return whether only browsers of this machine reach an address.
+
+    None reaches a unix socket; a server for other machines has names of its own.
+    """
+    try:
+        return is_loopback(address) and socket_path(address) is None
     except ValueError:  # malformed, which is reported when the server listens
         return False

@@ -31,7 +31,8 @@ async def test_command_in_an_error_can_be_copied_in_any_encoding(
     tmp_path: Path, encoding: str
 ) -> None:
     db = tmp_path / "é € '.db"
-    reported = await stderr_of_failure(encoding, "serve", "--db", db, "--grpc", "0.0.0.0:0")
+    addresses = ("--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0")
+    reported = await stderr_of_failure(encoding, "serve", "--db", db, *addresses)
     typed = re.search("keys create --db (.*)', or use --jwt-key", reported)
     assert typed is not None, reported
     echo = await asyncio.create_subprocess_exec(

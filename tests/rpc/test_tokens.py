@@ -142,7 +142,8 @@ async def test_serve_accepts_tokens_without_keys(tmp_path: Path) -> None:
 async def test_serve_refuses_a_weak_secret(tmp_path: Path) -> None:
     weak = tmp_path / "weak"
     weak.write_text("password")
-    ended = await stagecast("serve", "--db", tmp_path / "s.db", "--jwt-key", weak)
+    addresses = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    ended = await stagecast("serve", *addresses, "--db", tmp_path / "s.db", "--jwt-key", weak)
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == (
         f"Error: the secret in {weak} is too short: 8 bytes, at least 32 are required\n"

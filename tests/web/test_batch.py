@@ -181,16 +181,41 @@ async def test_stages_have_counts_and_median_times(visit: Open, pipeline: Pipeli
 
 async def test_stage_that_was_skipped_has_no_time(visit: Open, pipeline: Pipeline) -> None:
     await pipeline.create("a.md", "b.md")
-    await pipeline.enter(stagecast.Stage.PARSING, "a.md")
-    await pipeline.enter(stagecast.Stage.INDEXING, "a.md")
     async with visit(pipeline.path) as tab:
+        await expect(tab.row("a.md")).to_be_visible()
+        await pipeline.enter(stagecast.Stage.PARSING, "a.md")
+        await pipeline.enter(stagecast.Stage.INDEXING, "a.md")
         times = tab.find("#stages .stage-time")
         some = re.compile("^median ")
         await expect(times).to_have_text([some, some, "skipped", "skipped", "no time yet"])
         await pipeline.succeed("b.md")
-        await expect(times).to_have_text([some, some, "skipped", "skipped", "skipped"])
+        await expect(times).to_have_text([some, some, "skipped", "skipped", "no time yet"])
         await pipeline.succeed("a.md")
         await expect(times).to_have_text([some, some, "skipped", "skipped", some])
+
+
+async def test_stage_that_was_entered_and_left_at_one_time_is_not_called_skipped(
+    visit: Open, pipeline: Pipeline
+) -> None:
+    await pipeline.create("a.md", "b.md")
+    stages = [stagecast.Stage[one] for one in ("PARSING", "SPLITTING", "INDEXING", "COMPLETED")]
+
+    async def run(document: str) -> None:
+        reports = [stagecast.DocumentReport(document_id=document, stage=one) for one in stages]
+        await pipeline.client.report(*pipeline.name, reports)
+
+    some = re.compile("^median ")
+    async with visit(pipeline.path) as tab:
+        await expect(tab.row("a.md")).to_be_visible()
+        await run("a.md")
+        brief = "median under 0.1 s"
+        times = tab.find("#stages .stage-time")
+        await expect(times).to_have_text([some, brief, "skipped", brief, brief])
+        await tab.page.reload()  # a page that has not seen it cannot know
+        await expect(times).to_have_text([some, *4 * ["\u2013"]])
+        await pipeline.fail("b.md")
+        await tab.shows("#attention", "1 document failed in waiting")
+        await expect(times).to_have_text([some, *4 * ["\u2013"]])
 
 
 async def test_deleted_batch_is_told(visit: Open, pipeline: Pipeline) -> None:

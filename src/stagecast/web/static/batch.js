@@ -259,12 +259,16 @@ function paintStages() {
 function fillStage(row, stage) {
   setText(row.querySelector(".stage-name"), stage.name);
   setText(row.querySelector(".stage-count"), count(stage.open));
-  setText(row.querySelector(".stage-time"), store.partial ? "" : stageTime(stage));
+  const taken = row.querySelector(".stage-time");
+  setText(taken, store.partial ? "" : stageTime(stage));
+  taken.title = stage.unknown ? "Whether it was skipped is not known: no time was recorded between its beginning and its end." : "";
   row.classList.toggle("busy", stage.open > 0);
 }
 
-function stageTime({ skipped, median }) {
+function stageTime({ skipped, unknown, median }) {
   if (skipped) return "skipped";
+  if (unknown) return "–";
+  if (median !== null && median < 100) return "median under 0.1 s";
   return median === null ? "no time yet" : `median ${duration(median)}`;
 }
 

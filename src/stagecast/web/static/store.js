@@ -232,6 +232,7 @@ export class BatchStore {
       return;
     }
     document.position = before?.position ?? this.documents.size;
+    Object.assign(document, sight(document, before));
     this.documents.set(document.id, document);
     if (needed) this.attention.add(document.id);
     else this.attention.delete(document.id);
@@ -276,25 +277,24 @@ export class BatchStore {
     );
   }
 
-  /** Counts and median times of the stages, without those that were skipped. */
+  /** Counts and median times of the stages; `unknown` is whether one was run or skipped at once. */
   stages() {
-    const rows = STAGES.map((name) => ({ name, open: 0, left: 0, times: [] }));
+    const rows = STAGES.map((name) => ({ name, open: 0, left: 0, missed: 0, seen: 0, times: [] }));
     for (const document of this.documents.values()) {
       if (document.open) rows[document.at].open += 1;
       const ends = timesOf(document);
-      for (let at = 0; at < STAGES.length; at += 1) {
-        if (ends[at] === null || ends[at + 1] === null) continue;
-        rows[at].left += 1;
-        // A stage that was skipped ends at the moment at which the one before it does.
-        if (ends[at] !== ends[at + 1]) rows[at].times.push(ends[at + 1] - ends[at]);
-      }
+      for (let at = 0; at < STAGES.length; at += 1) addStage(rows[at], at, document, ends);
     }
-    return rows.map(({ name, open, left, times }) => ({
-      name,
-      open,
-      skipped: left > 0 && times.length === 0,
-      median: median(times),
-    }));
+    return rows.map(({ name, open, left, missed, seen, times }) => {
+      const timeless = left > 0 && times.length === 0;
+      return {
+        name,
+        open,
+        skipped: timeless && missed + seen === 0,
+        unknown: timeless && missed + seen > 0 && open === 0,
+        median: median(times),
+      };
+    });
   }
 
   /** Counts of the stages of a large batch: those that are not beyond the first one are in it. */
@@ -333,6 +333,28 @@ function groupOf(document) {
   if (document.state === "failed") return ["failed", document.error?.reason ?? "", document.stage];
   if (document.state === "pending") return ["waiting", "", ""];
   return ["stalled", document.worker, ""];
+}
+
+/**
+ * What was seen of the stages of a document: `seen` has a bit for each it was in, `since` is the first
+ * from which on none can have passed unseen.
+ */
+function sight({ state, at }, before) {
+  if (state === "succeeded") return { seen: before?.seen ?? 1, since: before?.since ?? STAGES.length };
+  if (at === 0) return { seen: 1, since: 0 }; // an attempt begins
+  return { seen: (before?.seen ?? 1) | (1 << at), since: before?.since ?? at };
+}
+
+/** Add what a document tells of a stage to its row. */
+function addStage(row, at, { seen, since }, ends) {
+  const wasIn = Boolean(seen & (1 << at));
+  if (wasIn) row.seen += 1;
+  if (ends[at] === null || ends[at + 1] === null) return;
+  row.left += 1;
+  const took = ends[at + 1] - ends[at];
+  // Reports of one call have one time: a stage that took none was either skipped, or entered and left.
+  if (took > 0 || wasIn) row.times.push(took);
+  else if (at < since) row.missed += 1;
 }
 
 /** When a document was created, and when it left each stage. */

@@ -69,6 +69,26 @@ async def test_needs_attention_appears_only_when_something_does(
         assert sorted(await tab.names()) == ["a.md", "b.md"]
 
 
+async def test_shown_group_is_named_as_it_is_now(visit: Open, pipeline: Pipeline) -> None:
+    await pipeline.create("a.md", "b.md", "c.md")
+    await pipeline.fail("a.md")
+    narrow = {"width": 390, "height": 800}
+    async with visit(pipeline.path, viewport=narrow) as tab:
+        await expect(tab.button("Show all")).to_be_hidden()
+        await tab.button("Show", within="#attention").click()
+        await expect(tab.find("#shown")).to_have_text("1 document failed in waiting: DECODE_ERROR")
+        await pipeline.fail("b.md")
+        await expect(tab.find("#shown")).to_have_text("2 documents failed in waiting: DECODE_ERROR")
+        await expect(tab.find("#filter option:checked")).to_have_text("This group (2)")
+        await pipeline.client.retry(*pipeline.name)
+        await expect(tab.find("#shown")).to_have_text("none left of this group")
+        await tab.button("Show all").click()
+        await expect(tab.find("document-list li")).to_have_count(3)
+        await expect(tab.find("#filter option:checked")).to_have_text("All (3)")
+        await expect(tab.button("Show all")).to_be_hidden()
+        await tab.check_accessibility()
+
+
 async def test_document_that_no_worker_takes_needs_attention(
     visit: Open, pipeline: Pipeline
 ) -> None:

@@ -26,7 +26,7 @@ const list = document.querySelector("document-list");
 const drawer = document.querySelector("document-drawer");
 const store = new BatchStore((transition) => drawer.onTransition(transition));
 const pace = new Pace();
-const view = { filter: "all", words: "", group: null, groupTitle: "", listed: [], groups: [] };
+const view = { filter: "all", words: "", group: null, listed: [], groups: [] };
 const large = new LargeBatch(store, name, reorder);
 const operate = operator(name.datasetId, name.batchId, (text) => announce(text));
 const attention = new Attention({
@@ -170,10 +170,11 @@ function order() {
 }
 
 function groupIds() {
-  if (!view.group) return null;
-  const group = view.groups.find(({ key }) => key === view.group);
-  return new Set(group?.documents.map(({ id }) => id));
+  return view.group ? new Set(shownGroup()?.documents.map(({ id }) => id)) : null;
 }
+
+/** The group that is listed; it may be empty by now. */
+const shownGroup = () => view.groups.find(({ key }) => key === view.group);
 
 function paintHead(now) {
   const { batch } = store;
@@ -239,7 +240,6 @@ function actOnGroup({ kind, documents }) {
 
 function showGroup(group) {
   view.group = view.group === group.key ? null : group.key;
-  view.groupTitle = titleOf(group);
   view.filter = "all";
   if (store.known) order();
   schedule();
@@ -274,23 +274,39 @@ function stageTime({ skipped, unknown, median }) {
 
 function paintFilter() {
   const { counts } = store.batch;
-  const numbers = { ...counts, all: counts.total, attention: store.attention.size };
-  setChildren(element("filter"), FILTERS, {
+  const numbers = {
+    ...counts,
+    all: counts.total,
+    attention: store.attention.size,
+    group: shownGroup()?.documents.length ?? 0,
+  };
+  const filter = view.group ? "group" : view.filter;
+  setChildren(element("filter"), view.group ? [GROUP, ...FILTERS] : FILTERS, {
     keyOf: ([value]) => value,
     make: () => document.createElement("option"),
     fill(option, [value, label]) {
       option.value = value;
       setText(option, `${label} (${count(numbers[value])})`);
-      option.disabled = numbers[value] === 0 && value !== "all" && value !== view.filter;
+      option.disabled = numbers[value] === 0 && value !== "all" && value !== filter;
     },
   });
-  element("filter").value = view.filter;
+  element("filter").value = filter;
   setText(element("shown"), shownText());
+  element("show-all").hidden = !isNarrowed();
+}
+
+const GROUP = ["group", "This group"];
+
+const isNarrowed = () => Boolean(view.group || view.words) || view.filter !== "all";
+
+function showAll() {
+  element("search").value = "";
+  setView({ words: "", filter: "all" });
 }
 
 function shownText() {
   const listed = view.listed.length;
-  if (view.group) return `${view.groupTitle} · Esc shows all`;
+  if (view.group) return shownGroup() ? titleOf(shownGroup()) : "none left of this group";
   if (view.filter === "all" && !view.words && !store.partial) return "";
   return `${count(listed)} listed`;
 }
@@ -386,6 +402,10 @@ function setView(change) {
 }
 
 element("filter").addEventListener("change", (event) => setView({ filter: event.target.value }));
+element("show-all").addEventListener("click", () => {
+  showAll();
+  element("filter").focus(); // the button is gone
+});
 element("search").addEventListener("input", (event) => setView({ words: event.target.value }));
 for (const button of document.querySelectorAll("#batch-actions button")) {
   const { action } = button.dataset;
@@ -406,10 +426,8 @@ new Keys({
   help: () => element("keys").showModal(),
   escape() {
     if (!drawer.hidden) closeDrawer();
-    else if (view.group || view.words || view.filter !== "all") {
-      element("search").value = "";
-      setView({ words: "", filter: "all" });
-    } else document.activeElement?.blur();
+    else if (isNarrowed()) showAll();
+    else document.activeElement?.blur();
   },
   filter: () => setView({ filter: view.filter === "attention" ? "all" : "attention" }),
   retry() {

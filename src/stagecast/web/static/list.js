@@ -95,16 +95,22 @@ class DocumentList extends HTMLElement {
 }
 
 function fillDocument(row, shown) {
-  setText(row.querySelector(".name"), shown.name);
-  setText(row.querySelector(".detail"), detailOf(shown));
+  setWhole(row.querySelector(".name"), shown.name);
+  setWhole(row.querySelector(".detail"), detailOf(shown));
   const state = row.querySelector(".state");
   setText(state, stateOf(shown));
   setClass(state, `state ${stateOf(shown)}`);
   setClass(row.querySelector(".segments"), `segments ${stateOf(shown)} at-${reached(shown)}`);
   setText(row.querySelector(".stage"), stageOf(shown));
   setText(row.querySelector(".cell-chunks"), chunksOf(shown));
-  setText(row.querySelector(".worker"), shown.worker);
+  setWhole(row.querySelector(".worker"), shown.worker);
   setText(row.querySelector(".attempt"), shown.attempt > 1 ? `attempt ${shown.attempt}` : "");
+}
+
+/** Set a text that may be cut, so that the pointer shows it whole. */
+function setWhole(element, text) {
+  setText(element, text);
+  element.title = text;
 }
 
 const clamp = (number, most) => Math.max(0, Math.min(number, most));

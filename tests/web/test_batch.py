@@ -121,8 +121,28 @@ async def test_failed_documents_are_retried_after_a_question(
         await tab.button("Retry", within="#attention").click()
         await tab.button("Retry", within="#confirm").click()
         await expect(tab.row("a.md").locator(".state")).to_have_text("pending")
-        await tab.noticed("Retried 2 documents.")
+        await tab.noticed(
+            "2 documents are pending again; a worker takes them up when it next runs."
+        )
+        await tab.shows("#line", "waiting for a worker")
         await expect(tab.find("#attention")).to_be_hidden()
+
+
+async def test_retry_of_a_batch_is_named_by_what_there_is_to_retry(
+    visit: Open, pipeline: Pipeline
+) -> None:
+    await pipeline.create("a.md", "b.md", "c.md")
+    await pipeline.fail("a.md")
+    async with visit(pipeline.path) as tab:
+        await expect(tab.button("Retry failed", within="#batch-actions")).to_be_visible()
+        await tab.shows("#line", "heard")
+        await pipeline.client.stop(*pipeline.name)
+        await expect(tab.button("Retry failed and stopped")).to_be_visible()
+        await expect(tab.find("#line")).not_to_contain_text("heard")
+        await tab.button("Retry", within="#attention").click()
+        await tab.button("Retry", within="#confirm").click()
+        await tab.noticed("1 document is pending again; a worker takes it up when it next runs.")
+        await expect(tab.button("Retry stopped")).to_be_visible()
 
 
 async def test_batch_is_paused_resumed_and_stopped(visit: Open, pipeline: Pipeline) -> None:
@@ -149,6 +169,27 @@ async def test_list_is_filtered_and_searched(visit: Open, pipeline: Pipeline) ->
         await tab.find("#search").fill("")
         await tab.find("#filter").select_option("pending")
         await expect(tab.find("document-list li")).to_have_count(2)
+
+
+async def test_row_has_its_attempt_and_its_whole_names(visit: Open, pipeline: Pipeline) -> None:
+    name, worker = f"{'folder/' * 20}a.md", f"worker-{'7' * 60}"
+    await pipeline.create(name)
+    for _ in range(2):
+        await pipeline.client.start_attempt(*pipeline.name, name, worker)
+        await pipeline.fail(name)
+        await pipeline.client.retry(*pipeline.name)
+    await pipeline.client.start_attempt(*pipeline.name, name, worker)
+    async with visit(pipeline.path, viewport={"width": 1280, "height": 800}) as tab:
+        attempt = tab.row(name).locator(".attempt")
+        await expect(attempt).to_have_text(re.compile("^attempt "))
+        assert await attempt.evaluate("(one) => one.scrollWidth <= one.clientWidth")
+        cell = "(one) => one.getBoundingClientRect().right"
+        ends = [
+            await one.evaluate(cell) for one in (attempt, tab.row(name).locator(".cell-worker"))
+        ]
+        assert ends[0] <= ends[1]
+        await expect(tab.row(name).locator(".name")).to_have_attribute("title", name)
+        await expect(tab.row(name).locator(".worker")).to_have_attribute("title", worker)
 
 
 async def test_drawer_shows_the_history_and_the_whole_error(

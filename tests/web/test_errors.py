@@ -109,7 +109,7 @@ async def test_deleted_batch_stays_deleted_and_offers_nothing(
         await expect(tab.page).to_have_title("deleted · batch-1 · stagecast")
         await tab.page.clock.run_for(5_000)  # it is painted every second
         await expect(tab.find("#state")).to_have_text("deleted")
-        for name in ("Retry", "Stop", "Pause", "Retry failed and stopped"):
+        for name in ("Retry", "Stop", "Pause", "Retry failed", "Retry failed and stopped"):
             await expect(tab.button(name)).to_have_count(0)
         await tab.page.keyboard.press("r")
         await expect(tab.find("#confirm")).to_be_hidden()

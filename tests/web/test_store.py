@@ -205,6 +205,7 @@ def _estimate(counts: dict[str, int], *, samples: list[tuple[int, float]], now_s
         ),
         # After a retry.
         ({"running": 5}, [(0, 50.0), (20, 60.0), (21, 40.0)], 21, "estimate follows shortly"),
+        ({"pending": 60}, [(0, 50.0), (20, 60.0), (21, 40.0)], 21, "waiting for a worker"),
         (
             {"running": 0, "pending": 40, "succeeded": 60},
             [(second, float(second)) for second in range(10)],

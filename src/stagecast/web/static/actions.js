@@ -4,7 +4,15 @@ import { CallError, call, signInIfNeeded } from "./api.js";
 import { isolate, quantity } from "./format.js";
 
 const AT_ONCE = 4; // calls
-const PAST = { Retry: "Retried", Stop: "Stopped", Pause: "Paused", Resume: "Resumed" };
+const PAST = { Stop: "Stopped", Pause: "Paused", Resume: "Resumed" };
+
+/** What came of an action, for the reader: a retry runs nothing by itself. */
+function outcomeOf(action, changed) {
+  const many = quantity(changed, "document");
+  if (action !== "Retry") return `${PAST[action]} ${many}.`;
+  const [are, them] = changed === 1 ? ["is", "it"] : ["are", "them"];
+  return `${many} ${are} pending again; a worker takes ${them} up when it next runs.`;
+}
 
 /** Ask before something is changed; resolves to whether the answer is yes. */
 export function confirmed(question, action) {
@@ -37,7 +45,7 @@ export function operator(datasetId, batchId, say) {
       const changed = documents
         ? await each(documents, (document) => one(action, document.id))
         : await one(action, "");
-      say(`${PAST[action]} ${quantity(changed, "document")}.`);
+      say(outcomeOf(action, changed));
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
       if (!signInIfNeeded(error)) say(`${action} failed, at least in part: ${error.message}.`);

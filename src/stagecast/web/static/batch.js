@@ -204,11 +204,11 @@ function lineOf(batch, now) {
     parts.push(`took ${duration(batch.endedAt - batch.createdAt)}`, `ended ${ago(now - batch.endedAt)}`);
   } else if (!isOver()) {
     const speed = pace.chunksPerSecond(now);
-    if (speed) parts.push(`${count(speed < 10 ? Math.round(speed * 10) / 10 : Math.round(speed))} chunks/s`);
+    if (speed) parts.push(`${quantity(speed < 10 ? Math.round(speed * 10) / 10 : Math.round(speed), "chunk")}/s`);
     const estimate = pace.estimate(batch, now);
     parts.push(estimate.why ?? left(estimate));
   }
-  if (connection.state === "open") parts.push(`heard ${ago(Date.now() - stream.heardAt)}`);
+  if (connection.state === "open" && batch.endedAt === null) parts.push(`heard ${ago(Date.now() - stream.heardAt)}`);
   return parts.filter(Boolean).join(" · ");
 }
 
@@ -328,9 +328,14 @@ const ACTIONS = {
 
 function paintActions(batch) {
   for (const button of document.querySelectorAll("#batch-actions button")) {
-    button.hidden = isOver() || ACTIONS[button.dataset.action](batch.counts) === 0;
+    const { action } = button.dataset;
+    button.hidden = isOver() || ACTIONS[action](batch.counts) === 0;
+    if (action === "Retry") setText(button, `Retry ${retriedOf(batch.counts)}`);
   }
 }
+
+const retriedOf = ({ failed, stopped }) =>
+  [failed && "failed", stopped && "stopped"].filter(Boolean).join(" and ");
 
 function notify(text) {
   const notice = element("notice");

@@ -82,7 +82,7 @@ export class Pace {
     if (still > Math.max(STILL_MS, (STILL_GAPS * (long.over - still)) / Math.max(1, long.done))) {
       return { why: `no estimate: nothing has moved for ${coarse(still)}` };
     }
-    if (long.over < MIN_MS) return { why: "estimate follows shortly" };
+    if (long.over < MIN_MS) return { why: counts.running ? "estimate follows shortly" : "waiting for a worker" };
     if (long.done < MIN_DONE) return { why: "estimate follows once a document ends" };
     const short = this.rate(now, SHORT_MS);
     const rates = [long.rate, short.rate].filter((rate) => rate > 0);

@@ -146,3 +146,17 @@ class TestKeys:
             await tab.button("Sign out").click()
             await tab.shows("#sign-out", "the server cannot be reached, try again")
             await until(lambda: server.open_watches > 0)
+
+
+@pytest.mark.parametrize("refused", ["**/GetBatch", "**/ListBatches", "**/watch?*"])
+async def test_page_whose_calls_a_proxy_refuses_is_loaded_again_only_once(
+    visit: Open, pipeline: Pipeline, refused: str
+) -> None:
+    await pipeline.create("a.md")
+    async with visit("/healthz") as tab:
+        await tab.page.route(refused, answering(401))
+        await tab.go("/" if refused == "**/ListBatches" else pipeline.path)
+        await tab.shows("#connection", "the calls of this page are refused")
+        assert tab.loads == 3, "another path, the page, and the page again"
+        if refused == "**/GetBatch":
+            await tab.shows("#notice", "401")

@@ -49,13 +49,25 @@ async function reach(url, options) {
   }
 }
 
-/** Return whether an error means that the session is over, or another one, and load the page again. */
+/**
+ * Return whether an error means that the session is over, or another one, and load the page again.
+ *
+ * Only once a minute: a proxy may let the page through and refuse its calls, again and again.
+ */
 export function signInIfNeeded({ code, message }) {
   const another = code === "permission_denied" && message.includes(FORGERY_HEADER);
-  const needed = another || code === "unauthenticated";
-  if (needed) location.reload(); // the server answers with the form if nobody is signed in
-  return needed;
+  if (!another && code !== "unauthenticated") return false;
+  if (!reloads && Date.now() - Number(sessionStorage.getItem(RELOADED_AT)) > MINUTE_MS) {
+    reloads = true;
+    sessionStorage.setItem(RELOADED_AT, Date.now());
+    location.reload(); // the server answers with the form if nobody is signed in
+  }
+  return reloads;
 }
+
+const RELOADED_AT = "stagecast reloaded at";
+const MINUTE_MS = 60_000;
+let reloads = false;
 
 const signOut = document.getElementById("sign-out");
 signOut?.addEventListener("click", async () => {

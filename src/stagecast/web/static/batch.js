@@ -471,7 +471,7 @@ function begin() {
   start().catch((error) => {
     if (!(error instanceof CallError)) throw error;
     if (signInIfNeeded(error)) return;
-    if (["not_found", "invalid_argument", "permission_denied"].includes(error.code)) {
+    if (["not_found", "invalid_argument", "permission_denied", "unauthenticated"].includes(error.code)) {
       onConnection("failed", { error });
     } else {
       onConnection("lost");

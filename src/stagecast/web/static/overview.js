@@ -60,6 +60,7 @@ async function read() {
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
       if (signInIfNeeded(error)) return;
+      if (error.code === "unauthenticated") return stream.refused(error);
       again = true;
     }
     await new Promise((resolve) => setTimeout(resolve, READ_EVERY_MS));

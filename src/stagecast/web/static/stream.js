@@ -19,11 +19,15 @@ const TEXTS = {
   failed: "not connected",
 };
 
+const REFUSALS = {
+  "lost resource_exhausted": "too many streams are open, trying again",
+  "failed unauthenticated": "the calls of this page are refused, by the server or a proxy",
+};
+
 /** Show the state of a connection in the head of the page. */
 export function showConnection(state, error) {
   const place = document.getElementById("connection");
-  const limited = state === "lost" && error?.code === "resource_exhausted";
-  setText(place, limited ? "too many streams are open, trying again" : (TEXTS[state] ?? ""));
+  setText(place, REFUSALS[`${state} ${error?.code}`] ?? TEXTS[state] ?? "");
   setClass(place, `connection ${state}`);
 }
 

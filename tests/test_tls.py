@@ -25,7 +25,7 @@ from tests.rpc.commands import Command, Finished
 
 LIST = "stagecast.v1.StatusService/ListDatasets"
 COGNEE = "/api/v1/datasets/status"
-UNKNOWN = "unknown key; 'stagecast keys list' shows those of the server's file"
+UNKNOWN = "unknown key; 'stagecast keys list' shows the known ones, on the server's machine"
 ANY = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 

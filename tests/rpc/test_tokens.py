@@ -99,7 +99,10 @@ async def test_unknown_key_is_not_parsed_as_a_token(server: App, dataset_id: str
     async with Stubs(server.grpc_address, key=make_key()) as client:
         refusal = await refused(Calls(client, dataset_id).batch())
     assert refusal.reason == "CREDENTIALS_INVALID"
-    assert refusal.message == "unknown key; 'stagecast keys list' shows those of the server's file"
+    assert (
+        refusal.message
+        == "unknown key; 'stagecast keys list' shows the known ones, on the server's machine"
+    )
 
 
 async def test_watch_ends_when_its_token_expires(

@@ -114,7 +114,7 @@ class Authenticator:
             principal = self._verifier.verify(credential)
         else:
             raise CredentialsInvalid(
-                "unknown key; 'stagecast keys list' shows those of the server's file"
+                "unknown key; 'stagecast keys list' shows the known ones, on the server's machine"
             )
         self._check(principal)
         return principal

@@ -36,7 +36,7 @@ Steps: TypeAlias = Generator[Wait | Work, None, None]
 
 
 def steps_of(core: BatchCore, *, follow: bool) -> Steps:
-    """Yield the steps of `BatchReporter.pending`; close them when no more are wanted."""
+    """Return the steps of `BatchReporter.pending`, a generator to close when one stops early."""
     return _share(core) if follow else _list(core)
 
 
